@@ -51,3 +51,7 @@ pub use self::{
     token_request::TokenRequest,
     token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
 };
+
+#[cfg(all(doctest, feature = "retry", feature = "rustls"))]
+#[doc = include_str!("../README.md")]
+struct Readme;
