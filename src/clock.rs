@@ -1,7 +1,18 @@
 //! The only file that reads a clock.
+//!
+//! Tokens go by two clocks: the monotonic one stands still while the host is suspended, and the wall clock can be stepped.
+//! A deadline is reached when either of them has reached it, so neither can make a token live longer.
 #![allow(clippy::disallowed_methods)]
 
-use std::time::SystemTime;
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+#[cfg(feature = "test-util")]
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
 
 /// The time of day, to read dates that a server sent.
 pub(crate) fn wall_now() -> SystemTime {
@@ -12,4 +23,232 @@ pub(crate) fn wall_now() -> SystemTime {
 #[cfg(feature = "test-util")]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
+}
+
+/// What a cache tells the time by. Default is the clocks of the system; `test_util::ManualClock` (feature `test-util`) is
+/// for tests.
+///
+/// Where the platform has them, the coarse clocks are read: they lag behind by up to ten milliseconds and cost a tenth.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::Clock;
+///
+/// let clock = Clock::system();
+/// ```
+#[derive(Clone, Default)]
+pub struct Clock(Source);
+
+#[derive(Clone, Default)]
+enum Source {
+    #[default]
+    System,
+    #[cfg(feature = "test-util")]
+    Manual(Arc<ManualTime>),
+}
+
+impl Clock {
+    /// The clocks of the system.
+    #[must_use]
+    pub fn system() -> Self {
+        Self(Source::System)
+    }
+
+    #[cfg(feature = "test-util")]
+    pub(crate) fn manual(time: Arc<ManualTime>) -> Self {
+        Self(Source::Manual(time))
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        match &self.0 {
+            Source::System => system::now(),
+            #[cfg(feature = "test-util")]
+            Source::Manual(time) => time.now(),
+        }
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match &self.0 {
+            Source::System => "Clock(system)",
+            #[cfg(feature = "test-util")]
+            Source::Manual(_) => "Clock(manual)",
+        })
+    }
+}
+
+/// A moment on both clocks, in nanoseconds from an arbitrary start and from the Unix epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Moment {
+    monotonic: u64,
+    wall: u64,
+}
+
+impl Moment {
+    #[cfg(test)]
+    pub(crate) const fn new(monotonic: Duration, wall: Duration) -> Self {
+        Self {
+            monotonic: monotonic.as_nanos() as u64,
+            wall: wall.as_nanos() as u64,
+        }
+    }
+
+    /// The moment after a time on both clocks; at the end of time for one that is too long.
+    pub(crate) fn after(self, time: Duration) -> Self {
+        let time = nanos(time);
+        Self {
+            monotonic: self.monotonic.saturating_add(time),
+            wall: self.wall.saturating_add(time),
+        }
+    }
+
+    /// Whether this moment is at or after the deadline on either clock.
+    #[inline]
+    pub(crate) fn has_reached(self, deadline: Self) -> bool {
+        self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
+    }
+
+    /// How long until the deadline is reached, by the clock that reaches it first.
+    pub(crate) fn until(self, deadline: Self) -> Duration {
+        Duration::from_nanos(
+            deadline
+                .monotonic
+                .saturating_sub(self.monotonic)
+                .min(deadline.wall.saturating_sub(self.wall)),
+        )
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod system {
+    use rustix::time::{ClockId, Timespec, clock_gettime};
+
+    use super::Moment;
+
+    #[inline]
+    pub(super) fn now() -> Moment {
+        Moment {
+            monotonic: nanos(clock_gettime(ClockId::MonotonicCoarse)),
+            wall: nanos(clock_gettime(ClockId::RealtimeCoarse)),
+        }
+    }
+
+    #[inline]
+    fn nanos(time: Timespec) -> u64 {
+        (time.tv_sec as u64)
+            .wrapping_mul(1_000_000_000)
+            .wrapping_add(time.tv_nsec as u64)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+mod system {
+    use std::{
+        sync::LazyLock,
+        time::{Instant, SystemTime},
+    };
+
+    use super::{Moment, nanos, since_epoch};
+
+    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+    pub(super) fn now() -> Moment {
+        Moment {
+            monotonic: nanos(START.elapsed()),
+            wall: since_epoch(SystemTime::now()),
+        }
+    }
+}
+
+#[allow(dead_code, reason = "used by the manual clock and by platforms without coarse clocks")]
+fn since_epoch(time: SystemTime) -> u64 {
+    nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
+}
+
+/// Clocks that a test moves: both go with tokio's clock, paused or not, and each can be moved on its own.
+#[cfg(feature = "test-util")]
+pub(crate) struct ManualTime {
+    start: tokio::time::Instant,
+    monotonic: AtomicI64,
+    wall: AtomicI64,
+}
+
+#[cfg(feature = "test-util")]
+impl ManualTime {
+    /// Far enough from zero that both clocks can be moved back.
+    const ORIGIN: u64 = 1_000_000_000 * 1_000_000_000;
+
+    pub(crate) fn start() -> Self {
+        Self {
+            start: tokio_now(),
+            monotonic: AtomicI64::new(0),
+            wall: AtomicI64::new(0),
+        }
+    }
+
+    /// Moves the clocks by so many nanoseconds.
+    pub(crate) fn shift(&self, monotonic: i64, wall: i64) {
+        self.monotonic.fetch_add(monotonic, Ordering::Relaxed);
+        self.wall.fetch_add(wall, Ordering::Relaxed);
+    }
+
+    fn now(&self) -> Moment {
+        let elapsed = nanos(tokio_now() - self.start);
+        let shifted = |shift: &AtomicI64| {
+            Self::ORIGIN
+                .saturating_add(elapsed)
+                .saturating_add_signed(shift.load(Ordering::Relaxed))
+        };
+        Moment {
+            monotonic: shifted(&self.monotonic),
+            wall: shifted(&self.wall),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn secs(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    #[test]
+    fn a_deadline_is_reached_when_either_clock_says_so() {
+        let deadline = Moment::new(secs(100), secs(1000)).after(secs(10));
+        for (monotonic, wall, reached, until) in [
+            (100, 1000, false, 10),
+            (109, 1009, false, 1),
+            (110, 1000, true, 0),
+            (100, 1010, true, 0),
+            (100, 9000, true, 0),
+            (109, 0, false, 1),
+            (200, 0, true, 0),
+        ] {
+            let now = Moment::new(secs(monotonic), secs(wall));
+            assert_eq!(now.has_reached(deadline), reached, "{now:?}");
+            assert_eq!(now.until(deadline), secs(until), "{now:?}");
+        }
+    }
+
+    #[test]
+    fn time_does_not_overflow() {
+        let end = Moment::new(secs(1), secs(1)).after(Duration::MAX);
+        assert!(!Moment::new(secs(1 << 33), secs(1 << 33)).has_reached(end));
+    }
+
+    #[test]
+    fn the_system_clocks_go_forward() {
+        let clock = Clock::system();
+        let before = clock.now();
+        assert!(clock.now().has_reached(before));
+    }
 }

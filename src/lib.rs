@@ -19,6 +19,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access_token;
+
 mod client_authentication;
 mod clock;
 mod credential;
@@ -30,6 +31,7 @@ mod https_client;
 mod reqwest_service;
 mod scope;
 mod secret;
+pub mod token_cache;
 pub mod token_endpoint;
 mod token_request;
 mod token_response;
@@ -42,11 +44,14 @@ pub use self::https_client::{HttpsClient, HttpsFuture};
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+
     client_authentication::ClientAuthentication,
+    clock::Clock,
     credential::Credential,
     error::{BoxError, NotSent},
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
+    token_cache::{RefreshWindow, TokenCache, TokenSource},
     token_endpoint::{TokenEndpoint, TokenError, TokenErrorKind},
     token_request::TokenRequest,
     token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},

@@ -463,7 +463,6 @@ impl TokenRequest {
 
     /// Whether it carries a credential that the server takes once, and that must not be sent again after a failure which
     /// leaves open whether it was taken.
-    #[cfg(feature = "retry")]
     pub(crate) fn carries_one_time_credential(&self) -> bool {
         const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
         self.0

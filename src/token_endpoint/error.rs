@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use crate::{
+    access_token::TokenType,
     error::{self, BoxError},
     token_response::{Answer, ErrorCode, ErrorResponse},
 };
@@ -66,6 +67,8 @@ pub enum TokenErrorKind {
     InvalidResponse,
     /// The server issued a token of a type that cannot be sent.
     UnsupportedTokenType,
+    /// The caller's: there is no tokio runtime to fetch a token on.
+    NoRuntime,
 }
 
 /// What every error says: its kind, whether to try again, and what the server said.
@@ -82,6 +85,7 @@ impl TokenError {
     pub fn is_transient(&self) -> bool {
         match self.kind() {
             TokenErrorKind::Credential
+            | TokenErrorKind::NoRuntime
             | TokenErrorKind::Service
             | TokenErrorKind::Timeout
             | TokenErrorKind::Body => true,
@@ -105,7 +109,9 @@ impl TokenError {
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
-            TokenErrorKind::Request | TokenErrorKind::Credential => false,
+            TokenErrorKind::Request
+            | TokenErrorKind::Credential
+            | TokenErrorKind::NoRuntime => false,
             TokenErrorKind::Service | TokenErrorKind::Timeout => {
                 !self.source().is_some_and(error::is_not_sent)
             }
@@ -254,6 +260,37 @@ impl TokenError {
             answer: Some(answer),
             ..Self::new(TokenErrorKind::BodyTooLarge, message)
         }))
+    }
+
+    /// What a stack around the endpoint failed with: our own error somewhere below, or that of one of its layers.
+    pub(crate) fn of_stack(source: BoxError) -> Self {
+        match Self::find_in_chain(&*source) {
+            Some(error) => error.clone(),
+            None => Self::service(source),
+        }
+    }
+
+    pub(crate) fn fetch_timeout(limit: Duration) -> Self {
+        let message = format!("no token within {limit:?}");
+        Self(Arc::new(Self::new(TokenErrorKind::Timeout, message)))
+    }
+
+    pub(crate) fn panicked() -> Self {
+        Self(Arc::new(Self::new(
+            TokenErrorKind::Service,
+            "the token client panicked",
+        )))
+    }
+
+    pub(crate) fn no_runtime(message: &'static str) -> Self {
+        Self(Arc::new(Self::new(TokenErrorKind::NoRuntime, message)))
+    }
+
+    pub(crate) fn unsupported_token_type(token_type: &TokenType) -> Self {
+        let message = format!(
+            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
+        );
+        Self(Arc::new(Self::new(TokenErrorKind::UnsupportedTokenType, message)))
     }
 
     /// The server's answer is not a token. `kind` follows from what was found in it.

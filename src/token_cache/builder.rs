@@ -1,0 +1,70 @@
+//! The settings of a cache.
+
+use std::{collections::HashMap, fmt, sync::Arc, sync::Mutex, time::Duration};
+
+use super::{
+    Inner, TokenCache,
+    refresh_window::RefreshWindow,
+    settings::{Endpoint, Settings},
+};
+use crate::clock::Clock;
+
+/// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
+#[must_use = "nothing is built before `build`"]
+pub struct TokenCacheBuilder(Settings);
+
+impl TokenCacheBuilder {
+    pub(super) fn new(endpoint: Endpoint) -> Self {
+        Self(Settings {
+            endpoint,
+            clock: Clock::system(),
+            refresh_window: RefreshWindow::new(),
+            default_lifetime: Duration::from_secs(300),
+            fetch_timeout: Duration::from_secs(30),
+        })
+    }
+
+    /// When a token is renewed before it expires. Default is [`RefreshWindow::new`].
+    pub fn refresh_window(mut self, refresh_window: RefreshWindow) -> Self {
+        self.0.refresh_window = refresh_window;
+        self
+    }
+
+    /// How long a token lives whose server does not say (no `expires_in`, or one that makes no sense). Default is five
+    /// minutes: RFC 6749 §5.1 leaves it to the documentation of the server.
+    pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
+        self.0.default_lifetime = default_lifetime;
+        self
+    }
+
+    /// How long a fetch may take in all, a second attempt included. Default is 30 seconds.
+    pub fn fetch_timeout(mut self, fetch_timeout: Duration) -> Self {
+        self.0.fetch_timeout = fetch_timeout;
+        self
+    }
+
+    /// What to tell the time by. Default is [`Clock::system`].
+    pub fn clock(mut self, clock: Clock) -> Self {
+        self.0.clock = clock;
+        self
+    }
+
+    /// Builds the cache. It is empty.
+    pub fn build(self) -> TokenCache {
+        TokenCache(Arc::new(Inner {
+            settings: Arc::new(self.0),
+            entries: Mutex::new(HashMap::new()),
+        }))
+    }
+}
+
+impl fmt::Debug for TokenCacheBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenCacheBuilder")
+            .field("refresh_window", &self.0.refresh_window)
+            .field("default_lifetime", &self.0.default_lifetime)
+            .field("fetch_timeout", &self.0.fetch_timeout)
+            .field("clock", &self.0.clock)
+            .finish_non_exhaustive()
+    }
+}

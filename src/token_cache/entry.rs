@@ -1,0 +1,310 @@
+//! An entry of the cache: one token request and the token that it brings.
+//!
+//! 1. `state` is locked for a few instructions at a time, never across an await, and never while user code runs.
+//! 2. `current` is what callers read without the lock; it is written under the lock.
+//! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use arc_swap::ArcSwapOption;
+use tokio::{runtime::Handle, sync::watch};
+
+use super::{
+    fetch::{self, Fetched},
+    registry,
+    settings::Settings,
+    single_flight::{Flight, Landing, Outcome, Waiter},
+    state::{self, Condition, Failure, Held, Refusals},
+};
+use crate::{
+    access_token::AccessToken, clock::Moment, token_endpoint::TokenError,
+    token_request::TokenRequest,
+};
+
+/// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
+const SPACING: Duration = Duration::from_secs(1);
+
+/// After so many flights in a row were lost, the runtime is to blame.
+const MAX_LOST: usize = 3;
+
+pub(crate) struct Entry {
+    id: u64,
+    request: TokenRequest,
+    settings: Arc<Settings>,
+    generation: OwnLine<AtomicU64>,
+    current: ArcSwapOption<Held>,
+    state: Mutex<State>,
+    changes: OnceLock<watch::Sender<u64>>,
+}
+
+/// Keeps what every thread reads apart from what one of them writes.
+#[repr(align(128))]
+struct OwnLine<T>(T);
+
+#[derive(Default)]
+struct State {
+    generations: u64,
+    has_renewed: bool,
+    failure: Option<Failure>,
+    refusals: Refusals,
+    flight: Option<Flight>,
+    next_fetch_at: Option<Moment>,
+}
+
+/// What a caller gets at once.
+enum Lookup {
+    Token(Arc<Held>),
+    Wait(Waiter),
+    Failed(TokenError),
+}
+
+impl Entry {
+    pub(super) fn new(request: TokenRequest, settings: Arc<Settings>) -> Arc<Self> {
+        registry::register(|id| Self {
+            id,
+            request,
+            settings,
+            generation: OwnLine(AtomicU64::new(0)),
+            current: ArcSwapOption::empty(),
+            state: Mutex::default(),
+            changes: OnceLock::new(),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(super) fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    #[inline]
+    pub(crate) fn now(&self) -> Moment {
+        self.settings.clock.now()
+    }
+
+    /// Which token is current. A copy with the same generation is the current one.
+    #[inline]
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.0.load(Ordering::Acquire)
+    }
+
+    /// The token, if there is one that can be used now; a renewal is started if it is time for one.
+    pub(crate) fn usable(self: &Arc<Self>) -> Option<Arc<Held>> {
+        let now = self.now();
+        let held = self.current.load();
+        match state::classify(held.as_deref(), None, now) {
+            Condition::Fresh => held.clone(),
+            Condition::Stale => {
+                // Whoever holds the lock is starting the renewal, or has just done so.
+                if let Ok(mut state) = self.state.try_lock() {
+                    self.renew_if_due(&mut state, now);
+                }
+                held.clone()
+            }
+            Condition::Expired | Condition::Failed | Condition::Empty => None,
+        }
+    }
+
+    /// The token, if there is one that can be used now. It starts nothing.
+    pub(super) fn peek(&self) -> Option<Arc<Held>> {
+        let now = self.now();
+        self.current.load_full().filter(|held| !now.has_reached(held.expires_at))
+    }
+
+    /// Tells the generation of each new token.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        let changes = self.changes.get_or_init(|| watch::Sender::new(self.generation()));
+        changes.subscribe()
+    }
+
+    /// The token, waiting for it if need be.
+    pub(crate) async fn token(self: Arc<Self>) -> Outcome {
+        for _ in 0..MAX_LOST {
+            match self.look_up() {
+                Lookup::Token(held) => return Ok(held),
+                Lookup::Failed(error) => return Err(error),
+                Lookup::Wait(waiter) => {
+                    if let Some(outcome) = waiter.outcome().await {
+                        return outcome;
+                    }
+                }
+            }
+        }
+        Err(TokenError::no_runtime("the runtime is shutting down"))
+    }
+
+    /// A new token, even if the one that is held is good.
+    pub(crate) async fn renew(self: Arc<Self>) -> Outcome {
+        for _ in 0..MAX_LOST {
+            let waiter = self.join_or_start(&mut self.lock(), self.now())?;
+            if let Some(outcome) = waiter.outcome().await {
+                return outcome;
+            }
+        }
+        Err(TokenError::no_runtime("the runtime is shutting down"))
+    }
+
+    fn look_up(self: &Arc<Self>) -> Lookup {
+        let now = self.now();
+        let mut state = self.lock();
+        let held = self.current.load_full();
+        match (state::classify(held.as_deref(), state.failure.as_ref(), now), held) {
+            (Condition::Fresh, Some(held)) => Lookup::Token(held),
+            (Condition::Stale, Some(held)) => {
+                self.renew_if_due(&mut state, now);
+                Lookup::Token(held)
+            }
+            (Condition::Failed, _) => match &state.failure {
+                Some(failure) => Lookup::Failed(failure.error.clone()),
+                None => Lookup::Failed(TokenError::request("no token")),
+            },
+            _ => match self.join_or_start(&mut state, now) {
+                Ok(waiter) => Lookup::Wait(waiter),
+                Err(error) => Lookup::Failed(error),
+            },
+        }
+    }
+
+    /// Starts the renewal of a stale token. That there is no runtime to run it on is no harm while the token is good.
+    fn renew_if_due(self: &Arc<Self>, state: &mut State, now: Moment) {
+        let is_pausing = state.failure.as_ref().is_some_and(|failure| failure.is_pausing(now));
+        if !is_pausing {
+            let _ = self.join_or_start(state, now);
+        }
+    }
+
+    fn join_or_start(self: &Arc<Self>, state: &mut State, now: Moment) -> Result<Waiter, TokenError> {
+        if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
+            return Ok(flight.join());
+        }
+        let runtime = Handle::try_current()
+            .map_err(|_| TokenError::no_runtime("there is no tokio runtime here to fetch a token on"))?;
+        let delay = state.next_fetch_at.map_or(Duration::ZERO, |at| now.until(at));
+        let may_retry = state.failure.is_none()
+            && self.current.load().as_ref().is_none_or(|held| now.has_reached(held.expires_at));
+        let (landing, waiter) = Landing::new(self);
+        let task = runtime.spawn(fetch::run(
+            self.settings.clone(),
+            self.request.clone(),
+            fetch::Plan { delay, may_retry },
+            landing,
+        ));
+        state.flight = Some(Flight::new(waiter, task.abort_handle()));
+        let flight = state.flight.as_ref();
+        flight
+            .map(Flight::join)
+            .ok_or_else(|| TokenError::no_runtime("the fetch could not be started"))
+    }
+
+    /// Takes in what a fetch came to.
+    pub(super) fn land(&self, fetched: Fetched) -> Outcome {
+        match fetched.result {
+            Ok(response) => {
+                let outcome = self.hold(fetched.sent, response.access_token(), response.expires_in());
+                outcome.map_err(|error| self.note_failure(error))
+            }
+            Err(error) => Err(self.note_failure(error)),
+        }
+    }
+
+    fn hold(&self, sent: Moment, token: &AccessToken, expires_in: Option<Duration>) -> Outcome {
+        let authorization = token
+            .authorization()
+            .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
+            .clone();
+        let mut state = self.lock();
+        let lifetime = expires_in.unwrap_or(self.settings.default_lifetime);
+        let windows = self
+            .settings
+            .refresh_window
+            .of(lifetime, !state.has_renewed, fastrand::f64());
+        let (stale_at, expires_at) =
+            state::deadlines(sent, windows, self.current.load().as_deref(), token);
+        state.has_renewed = true;
+        state.failure = None;
+        state.flight = None;
+        state.next_fetch_at = Some(sent.after(SPACING));
+        let held = Arc::new(Held {
+            generation: state.next_generation(),
+            token: token.clone(),
+            authorization,
+            stale_at,
+            expires_at,
+        });
+        self.publish(Some(held.clone()), held.generation);
+        Ok(held)
+    }
+
+    /// Remembers a failed fetch. A token that is held stays what it is.
+    pub(super) fn note_failure(&self, error: TokenError) -> TokenError {
+        let now = self.now();
+        let mut state = self.lock();
+        state.flight = None;
+        let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
+        state.failure = Some(failure);
+        error
+    }
+
+    /// Drops the token if it is the one with this generation. See [`Refusals`] for when it is kept all the same.
+    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+        let now = self.now();
+        let mut state = self.lock();
+        if !self.current.load().as_deref().is_some_and(is_refused) {
+            return Invalidation::Replaced;
+        }
+        if !state.refusals.note(now) {
+            return Invalidation::Kept;
+        }
+        state.next_fetch_at = None;
+        let generation = state.next_generation();
+        self.publish(None, generation);
+        Invalidation::Dropped
+    }
+
+    /// The order matters: who sees the new generation must see the new token.
+    fn publish(&self, held: Option<Arc<Held>>, generation: u64) {
+        let is_token = held.is_some();
+        self.current.store(held);
+        self.generation.0.store(generation, Ordering::Release);
+        if let Some(changes) = self.changes.get().filter(|_| is_token) {
+            changes.send_replace(generation);
+        }
+    }
+
+    /// Nothing panics while the lock is held, so a poisoned one is sound.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next_generation(&mut self) -> u64 {
+        self.generations += 1;
+        self.generations
+    }
+}
+
+/// What became of a token that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invalidation {
+    /// It is gone; the next caller fetches another.
+    Dropped,
+    /// It had been replaced already.
+    Replaced,
+    /// It stays, since tokens were refused too often of late.
+    Kept,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        registry::unregister(self.id);
+    }
+}

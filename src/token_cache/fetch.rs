@@ -1,0 +1,67 @@
+//! A fetch: one attempt, or two, inside an overall limit.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time;
+
+use super::{settings::Settings, single_flight::Landing};
+use crate::{
+    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    token_response::TokenResponse,
+};
+
+/// What a fetch came to.
+pub(super) struct Fetched {
+    /// The moment just before the request was sent: a lifetime counts from there.
+    pub(super) sent: Moment,
+    pub(super) result: Result<TokenResponse, TokenError>,
+}
+
+/// How a fetch goes about it.
+pub(super) struct Plan {
+    /// How long to wait before it starts.
+    pub(super) delay: Duration,
+    /// Whether callers wait and nothing has failed before, so that one bad moment is worth a second attempt.
+    pub(super) may_retry: bool,
+}
+
+const RETRY_PAUSE: Duration = Duration::from_millis(400);
+
+/// Fetches a token and lands the flight.
+pub(super) async fn run(settings: Arc<Settings>, request: TokenRequest, plan: Plan, landing: Landing) {
+    if !plan.delay.is_zero() {
+        time::sleep(plan.delay).await;
+    }
+    let begun = settings.clock.now();
+    let limit = settings.fetch_timeout;
+    let fetched = time::timeout(limit, attempts(&settings, &request, plan.may_retry)).await;
+    let fetched = fetched.unwrap_or_else(|_| Fetched {
+        sent: begun,
+        result: Err(TokenError::fetch_timeout(limit)),
+    });
+    landing.land(|entry| entry.land(fetched));
+}
+
+async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
+    let first = attempt(settings, request).await;
+    match &first.result {
+        Err(error) if may_retry && is_worth_a_retry(error, request) => {
+            time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+            attempt(settings, request).await
+        }
+        _ => first,
+    }
+}
+
+async fn attempt(settings: &Settings, request: &TokenRequest) -> Fetched {
+    let sent = settings.clock.now();
+    let result = settings.endpoint.fetch(request.clone()).await;
+    Fetched { sent, result }
+}
+
+/// A server that said when to come back is taken at its word.
+fn is_worth_a_retry(error: &TokenError, request: &TokenRequest) -> bool {
+    error.is_transient()
+        && error.retry_after().is_none()
+        && !(request.carries_one_time_credential() && error.may_have_been_processed())
+}

@@ -1,0 +1,41 @@
+//! Finds an entry by a number.
+//!
+//! A response that is on its way names the token it bears by two numbers. A counted pointer would be written by every
+//! request, and all threads would wait for one cache line; this table is read on a refusal alone.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+};
+
+use super::entry::Entry;
+
+static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+
+#[derive(Default)]
+struct Registry {
+    last_id: u64,
+    entries: HashMap<u64, Weak<Entry>>,
+}
+
+pub(super) fn register(entry: impl FnOnce(u64) -> Entry) -> Arc<Entry> {
+    let mut registry = lock();
+    registry.last_id += 1;
+    let id = registry.last_id;
+    let entry = Arc::new(entry(id));
+    registry.entries.insert(id, Arc::downgrade(&entry));
+    entry
+}
+
+pub(super) fn unregister(id: u64) {
+    lock().entries.remove(&id);
+}
+
+pub(super) fn find(id: u64) -> Option<Arc<Entry>> {
+    let registry = lock();
+    registry.entries.get(&id)?.upgrade()
+}
+
+fn lock() -> MutexGuard<'static, Registry> {
+    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+}
