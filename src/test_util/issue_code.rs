@@ -1,0 +1,80 @@
+//! An authorization code, as the authorization endpoint would have issued it.
+
+use std::{fmt, time::Duration};
+
+/// What an authorization code stands for, to be issued by
+/// [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
+///
+/// The server has no authorization endpoint, since no user sits before it: a test issues the code that a
+/// browser would have brought.
+///
+/// ```
+/// use tower_oauth2_client::test_util::{AuthorizationCode, AuthorizationServer};
+///
+/// let server = AuthorizationServer::new();
+/// let code = server.issue_code(
+///     AuthorizationCode::new("client", "https://app.test/callback")
+///         .s256_challenge("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
+///         .scope("openid profile"),
+/// );
+/// assert!(code.starts_with("code-1-"));
+/// ```
+#[derive(Clone)]
+#[must_use = "a code must be issued by a server"]
+pub struct AuthorizationCode {
+    pub(super) client: String,
+    pub(super) redirect_uri: String,
+    pub(super) challenge: Option<String>,
+    pub(super) scope: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) lifetime: Duration,
+}
+
+impl AuthorizationCode {
+    /// A code for that client, which must send that very `redirect_uri` with it (RFC 6749 §4.1.3).
+    pub fn new(client_id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
+        Self {
+            client: client_id.into(),
+            redirect_uri: redirect_uri.into(),
+            challenge: None,
+            scope: None,
+            subject: None,
+            lifetime: Duration::from_secs(600),
+        }
+    }
+
+    /// The `code_challenge` by the method `S256` (RFC 7636 §4.2). The request must then show its
+    /// `code_verifier`; a request that shows one for a code without a challenge is refused. Default is none.
+    pub fn s256_challenge(mut self, challenge: impl Into<String>) -> Self {
+        self.challenge = Some(challenge.into());
+        self
+    }
+
+    /// The scope that the user granted. Default is none.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// The user, who is the `sub` of introspection. Default is none.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// How long the code can be redeemed. Default is 10 minutes.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+}
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationCode")
+            .field("client", &self.client)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
