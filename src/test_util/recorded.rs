@@ -76,7 +76,8 @@ impl RecordedRequest {
     /// A parameter without a value is taken as not sent (RFC 6749 §3.2), so it is `None`.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut sent = self.form.iter().filter(|(_, value)| !value.is_empty());
-        sent.find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        sent.find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     /// All parameters of that name, in order; those without a value are left out.
