@@ -1,11 +1,11 @@
 //! Which client sent a request, and whether it proved it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::header::AUTHORIZATION;
 
-use super::{answer::Refusal, builder::Config, recorded::RecordedRequest, state::State};
+use super::{Shared, answer::Refusal, builder::Config, recorded::RecordedRequest};
 
 pub(super) type Check = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -23,41 +23,17 @@ pub(super) enum Client {
 pub(super) struct Authenticated {
     pub(super) id: String,
     pub(super) public: bool,
-    assertion: Option<String>,
-}
-
-impl Authenticated {
-    /// Notes the assertion, or refuses it because it came before.
-    pub(super) fn spend_assertion(
-        &self,
-        config: &Config,
-        state: &mut State,
-    ) -> Result<(), Refusal> {
-        match &self.assertion {
-            Some(assertion) => spend(config, &mut state.seen_assertions, assertion),
-            None => Ok(()),
-        }
-    }
-}
-
-fn spend(config: &Config, seen: &mut HashSet<String>, assertion: &str) -> Result<(), Refusal> {
-    let is_new = seen.insert(assertion.to_owned());
-    if config.refuse_replayed_assertions && !is_new {
-        return Err(Refusal::invalid_client(
-            false,
-            "the client assertion was used before",
-        ));
-    }
-    Ok(())
 }
 
 /// Judges the client authentication; `None` if the request names no client at all.
 ///
-/// It is called without the lock, since the check of an assertion is the user's code.
+/// It is called without the lock, since the check of an assertion is the user's code. An assertion is spent
+/// here, whatever becomes of the request, as a server does that stores its `jti`.
 pub(super) fn authenticate(
-    config: &Config,
+    shared: &Shared,
     request: &RecordedRequest,
 ) -> Result<Option<Authenticated>, Refusal> {
+    let config = &shared.config;
     let header = authorization(request)?;
     let client_id = request.get("client_id");
     // An empty secret is one that was sent: it may be omitted (RFC 6749 §2.3.1), and it proves nothing.
@@ -77,29 +53,26 @@ pub(super) fn authenticate(
         ));
     }
 
-    let (id, assertion) = if let Some(header) = header {
-        (by_basic(config, header, client_id)?, None)
+    let id = if let Some(header) = header {
+        by_basic(config, header, client_id)?
     } else if let (Some(assertion), Some(assertion_type)) = (assertion, assertion_type) {
         let id = by_assertion(config, assertion, assertion_type, client_id)?;
-        (id, Some(assertion.to_owned()))
+        spend(shared, assertion)?;
+        id
     } else if assertion.is_some() || assertion_type.is_some() {
         return Err(Refusal::invalid_request(
             "client_assertion and client_assertion_type come together",
         ));
     } else if let Some(secret) = secret {
         let id = client_id.ok_or(Refusal::invalid_request("client_secret without client_id"))?;
-        (by_post(config, id, secret)?, None)
+        by_post(config, id, secret)?
     } else if let Some(id) = client_id {
-        (by_id(config, id)?, None)
+        by_id(config, id)?
     } else {
         return Ok(None);
     };
     let public = matches!(config.clients.get(&id), Some(Client::Public));
-    Ok(Some(Authenticated {
-        id,
-        public,
-        assertion,
-    }))
+    Ok(Some(Authenticated { id, public }))
 }
 
 fn authorization(request: &RecordedRequest) -> Result<Option<&str>, Refusal> {
@@ -204,6 +177,17 @@ fn by_assertion(
             false,
             "the client assertion is not accepted",
         ))
+}
+
+fn spend(shared: &Shared, assertion: &str) -> Result<(), Refusal> {
+    let is_new = shared.lock().seen_assertions.insert(assertion.to_owned());
+    if shared.config.refuse_replayed_assertions && !is_new {
+        return Err(Refusal::invalid_client(
+            false,
+            "the client assertion was used before",
+        ));
+    }
+    Ok(())
 }
 
 fn by_id(config: &Config, id: &str) -> Result<String, Refusal> {

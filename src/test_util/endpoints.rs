@@ -50,31 +50,29 @@ pub(super) fn answer(shared: &Shared, request: &RecordedRequest) -> Response<Byt
 
 /// RFC 7662. "the endpoint MUST also require some form of authorization" (§2.1), so no public client.
 fn introspect(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>, Refusal> {
-    let config = &shared.config;
     form::check(request)?;
-    let client = authenticate(config, request)?
+    authenticate(shared, request)?
         .filter(|client| !client.public)
         .ok_or(Refusal::invalid_client(
             false,
             "introspection needs an authenticated client",
         ))?;
     let token = form::require(request, "token", "token is missing")?;
-    let mut state = shared.lock();
-    client.spend_assertion(config, &mut state)?;
-    Ok(json_response(StatusCode::OK, &state.introspection(token)))
+    Ok(json_response(
+        StatusCode::OK,
+        &shared.lock().introspection(token),
+    ))
 }
 
 /// RFC 7009. An unknown token is no error (§2.2); one of another client is (§2.1).
 fn revoke(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>, Refusal> {
-    let config = &shared.config;
     form::check(request)?;
-    let client = authenticate(config, request)?.ok_or(Refusal::invalid_client(
+    let client = authenticate(shared, request)?.ok_or(Refusal::invalid_client(
         false,
         "the request names no client",
     ))?;
     let token = form::require(request, "token", "token is missing")?;
     let mut state = shared.lock();
-    client.spend_assertion(config, &mut state)?;
     let owner = state
         .tokens
         .get(token)

@@ -1,10 +1,8 @@
 //! The token endpoint: one function a grant.
 
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::{
     Shared,
@@ -13,7 +11,7 @@ use super::{
     client::{Authenticated, authenticate},
     form, polling,
     recorded::RecordedRequest,
-    state::{Grant, PollKind, State, TokenKind, TokenStatus, is_over},
+    state::{Grant, PollKind, State, TokenKind, TokenStatus},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -35,24 +33,24 @@ pub(super) const GRANT_TYPES: [&str; 9] = [
 ];
 
 /// What a grant comes to: for whom, in which family, and what stands in the answer beside the token.
-struct Granted {
-    grant: Grant,
-    family: u64,
-    refresh: Refresh,
-    members: Vec<(&'static str, Value)>,
+pub(super) struct Granted {
+    pub(super) grant: Grant,
+    pub(super) family: u64,
+    pub(super) refresh: Refresh,
+    pub(super) members: Vec<(&'static str, Value)>,
 }
 
-enum Refresh {
+pub(super) enum Refresh {
     None,
     IfIssued,
     Rotated { scope: Option<String> },
 }
 
-struct Asked<'a> {
-    config: &'a Config,
-    request: &'a RecordedRequest,
-    client: Option<String>,
-    scope: Option<String>,
+pub(super) struct Asked<'a> {
+    pub(super) config: &'a Config,
+    pub(super) request: &'a RecordedRequest,
+    pub(super) client: Option<String>,
+    pub(super) scope: Option<String>,
 }
 
 pub(super) fn token(
@@ -61,16 +59,13 @@ pub(super) fn token(
 ) -> Result<Response<Bytes>, Refusal> {
     let config = &shared.config;
     form::check(request)?;
-    let client = authenticate(config, request)?;
+    let client = authenticate(shared, request)?;
     let grant_type = form::require(request, "grant_type", "grant_type is missing")?;
     let client = admit(client, grant_type)?;
     let scope = form::scope(config, request)?;
     form::targets(config, request)?;
 
     let mut state = shared.lock();
-    if let Some(client) = &client {
-        client.spend_assertion(config, &mut state)?;
-    }
     let asked = Asked {
         config,
         request,
@@ -142,7 +137,7 @@ fn respond(config: &Config, state: &mut State, granted: Granted) -> Response<Byt
 }
 
 impl Asked<'_> {
-    fn grant(&self, subject: Option<String>) -> Grant {
+    pub(super) fn grant(&self, subject: Option<String>) -> Grant {
         Grant {
             client: self.client.clone(),
             subject,
@@ -174,53 +169,6 @@ impl Asked<'_> {
         Ok(Granted {
             grant: self.grant(Some(user.to_owned())),
             family: state.family(),
-            refresh: Refresh::IfIssued,
-            members: Vec::new(),
-        })
-    }
-
-    fn authorization_code(&self, state: &mut State) -> Result<Granted, Refusal> {
-        let name = form::require(self.request, "code", "code is missing")?;
-        let redirect_uri = form::require(self.request, "redirect_uri", "redirect_uri is missing")?;
-        let verifier = self.request.get("code_verifier");
-        let refused = |why| Err(Refusal::invalid_grant(why));
-
-        let Some(issued) = state.codes.get_mut(name) else {
-            return refused("no such code");
-        };
-        if self.client.as_ref() != Some(&issued.code.client) {
-            return refused("the code was issued to another client");
-        }
-        // "If an authorization code is used more than once, the authorization server MUST deny the request
-        // and SHOULD revoke … all tokens previously issued based on that authorization code." (§4.1.2)
-        if issued.redeemed {
-            let family = issued.family;
-            state.revoke_family(family);
-            return refused("the code was redeemed before");
-        }
-        if is_over(issued.expires_at) {
-            return refused("the code has expired");
-        }
-        if issued.code.redirect_uri != redirect_uri {
-            return refused("redirect_uri is not that of the code");
-        }
-        match (&issued.code.challenge, verifier) {
-            (None, None) => {}
-            (None, Some(_)) => return refused("a code_verifier for a code without a challenge"),
-            (Some(_), None) => return refused("code_verifier is missing"),
-            (Some(challenge), Some(verifier)) if proves(verifier, challenge) => {}
-            (Some(_), Some(_)) => return refused("code_verifier does not match the challenge"),
-        }
-        issued.redeemed = true;
-        let grant = Grant {
-            client: self.client.clone(),
-            subject: issued.code.subject.clone(),
-            scope: issued.code.scope.clone(),
-        };
-        let family = issued.family;
-        Ok(Granted {
-            grant,
-            family,
             refresh: Refresh::IfIssued,
             members: Vec::new(),
         })
@@ -292,61 +240,6 @@ impl Asked<'_> {
         })
     }
 
-    fn token_exchange(&self, state: &mut State) -> Result<Granted, Refusal> {
-        const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-        const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
-
-        let subject = form::require(self.request, "subject_token", "subject_token is missing")?;
-        form::require(
-            self.request,
-            "subject_token_type",
-            "subject_token_type is missing",
-        )?;
-        self.check_presented(state, subject, "subject_token is not valid")?;
-        let actor = self.request.get("actor_token");
-        if actor.is_some() != self.request.get("actor_token_type").is_some() {
-            return Err(Refusal::invalid_request(
-                "actor_token and actor_token_type come together",
-            ));
-        }
-        if let Some(actor) = actor {
-            self.check_presented(state, actor, "actor_token is not valid")?;
-        }
-        let kind = self
-            .request
-            .get("requested_token_type")
-            .unwrap_or(ACCESS_TOKEN);
-        let mut members = vec![("issued_token_type", json!(kind))];
-        // "If the issued token is not an access token or usable as an access token, then the token_type
-        // value N_A is used" (RFC 8693 §2.2.1)
-        if kind != ACCESS_TOKEN && kind != JWT {
-            members.push(("token_type", json!("N_A")));
-        }
-        let of = state
-            .active(subject)
-            .and_then(|token| token.grant.subject.clone());
-        let (grant, family) = (self.grant(of), state.family());
-        Ok(Granted {
-            grant,
-            family,
-            refresh: Refresh::None,
-            members,
-        })
-    }
-
-    fn check_presented(
-        &self,
-        state: &State,
-        token: &str,
-        invalid: &'static str,
-    ) -> Result<(), Refusal> {
-        if self.config.subject_tokens.contains(token) || state.active(token).is_some() {
-            return Ok(());
-        }
-        // RFC 8693 §2.2.2 wants `invalid_request` here, not `invalid_grant`.
-        Err(Refusal::invalid_request(invalid))
-    }
-
     fn assertion(&self, state: &mut State, grant_type: &str) -> Result<Granted, Refusal> {
         let assertion = form::require(self.request, "assertion", "assertion is missing")?;
         let known = if grant_type == JWT_BEARER {
@@ -359,13 +252,4 @@ impl Asked<'_> {
         }
         Ok(self.plain(state))
     }
-}
-
-/// RFC 7636 §4.6, after the syntax of §4.1.
-fn proves(verifier: &str, challenge: &str) -> bool {
-    (43..=128).contains(&verifier.len())
-        && verifier
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
-        && URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == challenge
 }

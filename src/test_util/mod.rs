@@ -113,13 +113,14 @@
 
 mod answer;
 mod api;
+mod authorization_code;
 mod body;
 mod builder;
 mod client;
 mod endpoints;
+mod failure;
 mod form;
 mod grants;
-mod issue_code;
 mod listen;
 mod polling;
 mod recorded;
@@ -127,14 +128,15 @@ mod script;
 mod server;
 mod service;
 mod state;
+mod token_exchange;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use http::{Uri, uri::PathAndQuery};
 
 pub use self::{
-    body::ResponseBody, builder::AuthorizationServerBuilder, issue_code::AuthorizationCode,
-    listen::Listening, recorded::RecordedRequest, script::Failure, server::AuthorizationServer,
+    authorization_code::AuthorizationCode, body::ResponseBody, builder::AuthorizationServerBuilder,
+    failure::Failure, listen::Listening, recorded::RecordedRequest, server::AuthorizationServer,
     service::ResponseFuture,
 };
 use self::{builder::Config, state::State};

@@ -30,13 +30,12 @@ pub(super) fn device_authorization(
 ) -> Result<Response<Bytes>, Refusal> {
     let config = &shared.config;
     form::check(request)?;
-    let client = authenticate(config, request)?.ok_or(Refusal::invalid_client(
+    let client = authenticate(shared, request)?.ok_or(Refusal::invalid_client(
         false,
         "the request names no client",
     ))?;
     let scope = form::scope(config, request)?;
     let mut state = shared.lock();
-    client.spend_assertion(config, &mut state)?;
     let user_code = user_code();
     let device_code = begin(
         config,

@@ -12,12 +12,13 @@ use serde_json::Value;
 
 use super::{
     IN_PROCESS, Shared,
+    authorization_code::AuthorizationCode,
     builder::{AuthorizationServerBuilder, Config},
     endpoints,
-    issue_code::AuthorizationCode,
+    failure::Failure,
     polling,
     recorded::RecordedRequest,
-    script::{Failure, Script},
+    script::Script,
     state::{Code, Decision, Grant, PollKind, State, TokenKind, TokenStatus, after},
     with_path,
 };
@@ -84,7 +85,6 @@ impl AuthorizationServer {
     }
 }
 
-/// # Issuing without a request
 impl AuthorizationServer {
     /// Issues an access token, as if the client had asked for it. An empty scope is none.
     pub fn issue_access_token(&self, client_id: &str, scope: &str) -> String {
@@ -177,7 +177,7 @@ impl AuthorizationServer {
 /// A request meets at most one failure: the first of the counted ones (in the order in which they were
 /// given), else that of the rule, else the one that stands until told.
 impl AuthorizationServer {
-    /// The next token request fails so.
+    /// The next token request fails so, or the next to the path that the failure is [`at`](Failure::at).
     pub fn fail_next(&self, failure: Failure) {
         self.fail_next_n(1, failure);
     }
@@ -203,7 +203,7 @@ impl AuthorizationServer {
     }
 
     /// Every token request fails so until [`recover`](Self::recover), in place of an earlier failure that
-    /// stood.
+    /// stood [`at`](Failure::at) the same path.
     pub fn fail_until_told(&self, failure: Failure) {
         self.shared.lock().script.stand(failure);
     }
@@ -247,7 +247,6 @@ impl AuthorizationServer {
     }
 }
 
-/// # What it saw
 impl AuthorizationServer {
     /// How many requests have reached `/token` with their whole body, however they were answered.
     pub fn token_requests(&self) -> usize {

@@ -16,8 +16,8 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
 use super::{
-    AuthorizationServer, Shared, answer, body::ResponseBody, endpoints, recorded::RecordedRequest,
-    script::Failure,
+    AuthorizationServer, Shared, answer, body::ResponseBody, endpoints, failure::Failure,
+    recorded::RecordedRequest,
 };
 
 const MAX_REQUEST_BODY: usize = 1024 * 1024;

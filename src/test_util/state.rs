@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use super::{
-    builder::Config, issue_code::AuthorizationCode, recorded::RecordedRequest, script::Script,
+    authorization_code::AuthorizationCode, builder::Config, recorded::RecordedRequest,
+    script::Script,
 };
 use crate::clock;
 

@@ -1,6 +1,16 @@
-//! An authorization code, as the authorization endpoint would have issued it.
+//! Authorization codes: issued as by an authorization endpoint, and redeemed with PKCE.
 
 use std::{fmt, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::{
+    answer::Refusal,
+    form,
+    grants::{Asked, Granted, Refresh},
+    state::{Grant, State, is_over},
+};
 
 /// What an authorization code stands for, to be issued by
 /// [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
@@ -77,4 +87,62 @@ impl fmt::Debug for AuthorizationCode {
             .field("scope", &self.scope)
             .finish_non_exhaustive()
     }
+}
+
+impl Asked<'_> {
+    pub(super) fn authorization_code(&self, state: &mut State) -> Result<Granted, Refusal> {
+        let name = form::require(self.request, "code", "code is missing")?;
+        let redirect_uri = form::require(self.request, "redirect_uri", "redirect_uri is missing")?;
+        let verifier = self.request.get("code_verifier");
+        let refused = |why| Err(Refusal::invalid_grant(why));
+
+        let Some(issued) = state.codes.get_mut(name) else {
+            return refused("no such code");
+        };
+        if self.client.as_ref() != Some(&issued.code.client) {
+            return refused("the code was issued to another client");
+        }
+        // "If an authorization code is used more than once, the authorization server MUST deny the request
+        // and SHOULD revoke … all tokens previously issued based on that authorization code." (§4.1.2)
+        if issued.redeemed {
+            let family = issued.family;
+            state.revoke_family(family);
+            return refused("the code was redeemed before");
+        }
+        if is_over(issued.expires_at) {
+            return refused("the code has expired");
+        }
+        if issued.code.redirect_uri != redirect_uri {
+            return refused("redirect_uri is not that of the code");
+        }
+        match (&issued.code.challenge, verifier) {
+            (None, None) => {}
+            (None, Some(_)) => return refused("a code_verifier for a code without a challenge"),
+            (Some(_), None) => return refused("code_verifier is missing"),
+            (Some(challenge), Some(verifier)) if proves(verifier, challenge) => {}
+            (Some(_), Some(_)) => return refused("code_verifier does not match the challenge"),
+        }
+        issued.redeemed = true;
+        let grant = Grant {
+            client: self.client.clone(),
+            subject: issued.code.subject.clone(),
+            scope: issued.code.scope.clone(),
+        };
+        let family = issued.family;
+        Ok(Granted {
+            grant,
+            family,
+            refresh: Refresh::IfIssued,
+            members: Vec::new(),
+        })
+    }
+}
+
+/// RFC 7636 §4.6, after the syntax of §4.1.
+fn proves(verifier: &str, challenge: &str) -> bool {
+    (43..=128).contains(&verifier.len())
+        && verifier
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        && URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == challenge
 }
