@@ -34,6 +34,16 @@ use super::{answer, body::ResponseBody};
 /// // The code was redeemed, and then the answer was lost.
 /// server.fail_next(Failure::drop_connection().after_processing());
 ///
+/// // The network at its worst: a cut answer, half an answer and silence, silence alone.
+/// server.fail_next(Failure::truncate_body(20));
+/// server.fail_next(Failure::stall_body(20));
+/// server.fail_next(Failure::stall().delayed(Duration::from_millis(10)));
+///
+/// // Something else than a token.
+/// server.fail_next(Failure::garbage());
+/// server.fail_next(Failure::status(502).content_type("text/html").body("<h1>Bad Gateway</h1>"));
+/// server.fail_next(Failure::redirect(&http::Uri::from_static("https://elsewhere.test/token")));
+///
 /// // The token works; its revocation does not.
 /// server.fail_next(Failure::status(500).at("/revoke"));
 /// ```
