@@ -4,14 +4,14 @@
 //! A deadline is reached when either of them has reached it, so neither can make a token live longer.
 #![allow(clippy::disallowed_methods)]
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
 #[cfg(feature = "test-util")]
 use std::sync::{
     Arc,
     atomic::{AtomicI64, Ordering},
+};
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// The time of day, to read dates that a server sent.
@@ -167,7 +167,10 @@ mod system {
     }
 }
 
-#[allow(dead_code, reason = "used by the manual clock and by platforms without coarse clocks")]
+#[allow(
+    dead_code,
+    reason = "used by the manual clock and by platforms without coarse clocks"
+)]
 fn since_epoch(time: SystemTime) -> u64 {
     nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }

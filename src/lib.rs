@@ -19,7 +19,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access_token;
-
+pub mod add_access_token;
 mod client_authentication;
 mod clock;
 mod credential;
@@ -31,6 +31,9 @@ mod https_client;
 mod reqwest_service;
 mod scope;
 mod secret;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 pub mod token_cache;
 pub mod token_endpoint;
 mod token_request;
@@ -44,7 +47,7 @@ pub use self::https_client::{HttpsClient, HttpsFuture};
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
-
+    add_access_token::{AddAccessToken, AddAccessTokenLayer},
     client_authentication::ClientAuthentication,
     clock::Clock,
     credential::Credential,

@@ -116,12 +116,16 @@ impl Entry {
     /// The token, if there is one that can be used now. It starts nothing.
     pub(super) fn peek(&self) -> Option<Arc<Held>> {
         let now = self.now();
-        self.current.load_full().filter(|held| !now.has_reached(held.expires_at))
+        self.current
+            .load_full()
+            .filter(|held| !now.has_reached(held.expires_at))
     }
 
     /// Tells the generation of each new token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        let changes = self.changes.get_or_init(|| watch::Sender::new(self.generation()));
+        let changes = self
+            .changes
+            .get_or_init(|| watch::Sender::new(self.generation()));
         changes.subscribe()
     }
 
@@ -156,7 +160,10 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let held = self.current.load_full();
-        match (state::classify(held.as_deref(), state.failure.as_ref(), now), held) {
+        match (
+            state::classify(held.as_deref(), state.failure.as_ref(), now),
+            held,
+        ) {
             (Condition::Fresh, Some(held)) => Lookup::Token(held),
             (Condition::Stale, Some(held)) => {
                 self.renew_if_due(&mut state, now);
@@ -175,21 +182,35 @@ impl Entry {
 
     /// Starts the renewal of a stale token. That there is no runtime to run it on is no harm while the token is good.
     fn renew_if_due(self: &Arc<Self>, state: &mut State, now: Moment) {
-        let is_pausing = state.failure.as_ref().is_some_and(|failure| failure.is_pausing(now));
+        let is_pausing = state
+            .failure
+            .as_ref()
+            .is_some_and(|failure| failure.is_pausing(now));
         if !is_pausing {
             let _ = self.join_or_start(state, now);
         }
     }
 
-    fn join_or_start(self: &Arc<Self>, state: &mut State, now: Moment) -> Result<Waiter, TokenError> {
+    fn join_or_start(
+        self: &Arc<Self>,
+        state: &mut State,
+        now: Moment,
+    ) -> Result<Waiter, TokenError> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
             return Ok(flight.join());
         }
-        let runtime = Handle::try_current()
-            .map_err(|_| TokenError::no_runtime("there is no tokio runtime here to fetch a token on"))?;
-        let delay = state.next_fetch_at.map_or(Duration::ZERO, |at| now.until(at));
+        let runtime = Handle::try_current().map_err(|_| {
+            TokenError::no_runtime("there is no tokio runtime here to fetch a token on")
+        })?;
+        let delay = state
+            .next_fetch_at
+            .map_or(Duration::ZERO, |at| now.until(at));
         let may_retry = state.failure.is_none()
-            && self.current.load().as_ref().is_none_or(|held| now.has_reached(held.expires_at));
+            && self
+                .current
+                .load()
+                .as_ref()
+                .is_none_or(|held| now.has_reached(held.expires_at));
         let (landing, waiter) = Landing::new(self);
         let task = runtime.spawn(fetch::run(
             self.settings.clone(),
@@ -208,7 +229,8 @@ impl Entry {
     pub(super) fn land(&self, fetched: Fetched) -> Outcome {
         match fetched.result {
             Ok(response) => {
-                let outcome = self.hold(fetched.sent, response.access_token(), response.expires_in());
+                let outcome =
+                    self.hold(fetched.sent, response.access_token(), response.expires_in());
                 outcome.map_err(|error| self.note_failure(error))
             }
             Err(error) => Err(self.note_failure(error)),
@@ -222,10 +244,10 @@ impl Entry {
             .clone();
         let mut state = self.lock();
         let lifetime = expires_in.unwrap_or(self.settings.default_lifetime);
-        let windows = self
-            .settings
-            .refresh_window
-            .of(lifetime, !state.has_renewed, fastrand::f64());
+        let windows =
+            self.settings
+                .refresh_window
+                .of(lifetime, !state.has_renewed, fastrand::f64());
         let (stale_at, expires_at) =
             state::deadlines(sent, windows, self.current.load().as_deref(), token);
         state.has_renewed = true;

@@ -28,7 +28,12 @@ pub(super) struct Plan {
 const RETRY_PAUSE: Duration = Duration::from_millis(400);
 
 /// Fetches a token and lands the flight.
-pub(super) async fn run(settings: Arc<Settings>, request: TokenRequest, plan: Plan, landing: Landing) {
+pub(super) async fn run(
+    settings: Arc<Settings>,
+    request: TokenRequest,
+    plan: Plan,
+    landing: Landing,
+) {
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }

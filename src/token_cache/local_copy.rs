@@ -113,7 +113,15 @@ impl LocalCopy {
     /// What to put on a request now, if that is known without waiting.
     #[inline]
     pub(crate) fn authorization(&mut self, source: &TokenSource) -> Option<Authorization> {
-        if let (Copied::Copy { value, token, stale_at }, Some(entry)) = (&self.0, source.entry()) {
+        if let (
+            Copied::Copy {
+                value,
+                token,
+                stale_at,
+            },
+            Some(entry),
+        ) = (&self.0, source.entry())
+        {
             if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) {
                 return Some(Authorization {
                     value: value.clone(),

@@ -45,11 +45,11 @@ pub use self::{
     refresh_window::RefreshWindow,
     source::{TokenChanges, TokenSource},
 };
+use self::{entry::Entry, settings::Settings};
 pub(crate) use self::{
     entry::Invalidation,
-    local_copy::{LocalCopy, TokenName},
+    local_copy::{Authorization, LocalCopy, TokenName},
 };
-use self::{entry::Entry, settings::Settings};
 use crate::{error::BoxError, token_request::TokenRequest, token_response::TokenResponse};
 
 /// Holds the tokens that an endpoint stack brings, one for each distinct [`TokenRequest`].
@@ -141,7 +141,11 @@ impl TokenCache {
     }
 
     fn entry(&self, request: &TokenRequest) -> Arc<Entry> {
-        let mut entries = self.0.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self
+            .0
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = entries.get(request) {
             return entry.clone();
         }

@@ -126,6 +126,9 @@ mod tests {
         let lifetime = Duration::from_secs(100);
         let window = RefreshWindow::new().first(-1.0..=7.0);
         assert_eq!(window.of(lifetime, true, 0.0).fresh, Duration::from_secs(5));
-        assert_eq!(window.of(lifetime, true, 1.0).fresh, Duration::from_secs(95));
+        assert_eq!(
+            window.of(lifetime, true, 1.0).fresh,
+            Duration::from_secs(95)
+        );
     }
 }

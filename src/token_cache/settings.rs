@@ -45,7 +45,11 @@ impl Endpoint {
     }
 
     pub(super) fn fetch(&self, request: TokenRequest) -> Fetching {
-        let stack = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone_boxed();
+        let stack = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone_boxed();
         stack.fetch(request)
     }
 }

@@ -4,11 +4,7 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::watch;
 
-use super::{
-    TokenCache,
-    entry::{Entry, Invalidation},
-    state::Held,
-};
+use super::{TokenCache, entry::Entry, state::Held};
 use crate::{access_token::AccessToken, token_endpoint::TokenError, token_request::TokenRequest};
 
 /// Hands out the token that one [`TokenRequest`] brings: fresh, shared, renewed in time.
@@ -33,7 +29,10 @@ pub struct TokenSource(Source);
 
 #[derive(Clone)]
 enum Source {
-    Cached { cache: TokenCache, entry: Arc<Entry> },
+    Cached {
+        cache: TokenCache,
+        entry: Arc<Entry>,
+    },
     Fixed(AccessToken),
 }
 
@@ -164,7 +163,9 @@ async fn held(entry: &Arc<Entry>) -> Result<Arc<Held>, TokenError> {
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::Cached { entry, .. } => f.debug_tuple("TokenSource").field(entry.request()).finish(),
+            Source::Cached { entry, .. } => {
+                f.debug_tuple("TokenSource").field(entry.request()).finish()
+            }
             Source::Fixed(_) => f.write_str("TokenSource(fixed)"),
         }
     }

@@ -141,11 +141,17 @@ impl Refusals {
     pub(crate) fn note(&mut self, now: Moment) -> bool {
         let pause = self.pause();
         let quiet = QUIET.max(pause.saturating_mul(2));
-        if self.last.is_none_or(|last| now.has_reached(last.after(quiet))) {
+        if self
+            .last
+            .is_none_or(|last| now.has_reached(last.after(quiet)))
+        {
             *self = Self::default();
         }
         self.last = Some(now);
-        if self.pause_until.is_some_and(|until| !now.has_reached(until)) {
+        if self
+            .pause_until
+            .is_some_and(|until| !now.has_reached(until))
+        {
             return false;
         }
         self.streak = self.streak.saturating_add(1);

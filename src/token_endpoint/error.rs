@@ -109,9 +109,9 @@ impl TokenError {
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
-            TokenErrorKind::Request
-            | TokenErrorKind::Credential
-            | TokenErrorKind::NoRuntime => false,
+            TokenErrorKind::Request | TokenErrorKind::Credential | TokenErrorKind::NoRuntime => {
+                false
+            }
             TokenErrorKind::Service | TokenErrorKind::Timeout => {
                 !self.source().is_some_and(error::is_not_sent)
             }
@@ -290,7 +290,10 @@ impl TokenError {
         let message = format!(
             "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
         );
-        Self(Arc::new(Self::new(TokenErrorKind::UnsupportedTokenType, message)))
+        Self(Arc::new(Self::new(
+            TokenErrorKind::UnsupportedTokenType,
+            message,
+        )))
     }
 
     /// The server's answer is not a token. `kind` follows from what was found in it.

@@ -1,0 +1,167 @@
+//! `AddAccessToken`: the service that the layer makes.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{Request, Response, header::AUTHORIZATION};
+use tower_service::Service;
+
+use super::{
+    future::{Cold, ResponseFuture, Saved},
+    guard::{Guard, InsecureTransport, Verdict},
+    resend::{NoResend, Resend},
+};
+use crate::{
+    access_token::NoAccessToken,
+    error::BoxError,
+    token_cache::{Authorization, LocalCopy, TokenSource},
+    token_endpoint::TokenError,
+    token_request::TokenRequest,
+};
+
+/// A mark in the extensions of a response: it refused the access token that the request bore. See the
+/// [module](super) for what that means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessTokenRefused;
+
+/// Puts an access token on each request; made by [`AddAccessTokenLayer`](super::AddAccessTokenLayer). See the
+/// [module](super) for the rules.
+///
+/// # Errors
+///
+/// Those of the inner service, in a box; a [`TokenError`] if there is no token; [`InsecureTransport`] if the token would be seen
+/// on its way.
+///
+/// # Cancel safety
+///
+/// Dropping the future while it waits for a token changes nothing for others, and the request was not sent.
+#[derive(Clone)]
+pub struct AddAccessToken<S, R = NoResend> {
+    inner: S,
+    shared: Arc<(TokenSource, Guard)>,
+    resend: R,
+    copy: LocalCopy,
+}
+
+/// Which token a request is to bear.
+enum Choice {
+    /// That of the layer.
+    Layer,
+    /// That of a source of its own.
+    Own(TokenSource),
+    /// None.
+    Nothing,
+}
+
+impl<S, R> AddAccessToken<S, R> {
+    pub(super) fn new(inner: S, shared: Arc<(TokenSource, Guard)>, resend: R) -> Self {
+        Self {
+            inner,
+            shared,
+            resend,
+            copy: LocalCopy::new(),
+        }
+    }
+
+    #[inline]
+    fn choose<B>(&self, request: &Request<B>) -> Result<Choice, BoxError> {
+        let (source, guard) = &*self.shared;
+        if request.headers().contains_key(AUTHORIZATION) {
+            return Ok(Choice::Nothing);
+        }
+        let extensions = request.extensions();
+        if extensions.get::<NoAccessToken>().is_some() {
+            return Ok(Choice::Nothing);
+        }
+        match guard.judge(request.uri()) {
+            Verdict::WithToken => {}
+            Verdict::WithoutToken => return Ok(Choice::Nothing),
+            Verdict::Refused => return Err(InsecureTransport.into()),
+        }
+        if let Some(source) = extensions.get::<TokenSource>() {
+            return Ok(Choice::Own(source.clone()));
+        }
+        match extensions.get::<TokenRequest>() {
+            None => Ok(Choice::Layer),
+            Some(request) => match source.sibling(request.clone()) {
+                Some(source) => Ok(Choice::Own(source)),
+                None => Err(TokenError::request(
+                    "the request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`",
+                )
+                .into()),
+            },
+        }
+    }
+}
+
+impl<S: Clone, R> AddAccessToken<S, R> {
+    /// Drops the readied inner service, so that what it has reserved is given back, and returns a clone that has to be readied
+    /// first. A token client that shares a limit with this very stack could else wait for ever.
+    fn give_reservation_back(&mut self) -> S {
+        self.inner = self.inner.clone();
+        self.inner.clone()
+    }
+}
+
+impl<S, R, B, ResBody> Service<Request<B>> for AddAccessToken<S, R>
+where
+    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    R: Resend<B>,
+{
+    type Response = Response<ResBody>;
+    type Error = BoxError;
+    type Future = ResponseFuture<S, B, S::Future, R, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let choice = match self.choose(&request) {
+            Ok(choice) => choice,
+            Err(error) => {
+                self.give_reservation_back();
+                return ResponseFuture::failed(error);
+            }
+        };
+        let known = match &choice {
+            Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
+            Choice::Layer => self.copy.authorization(&self.shared.0),
+            Choice::Own(source) => source.authorization(),
+        };
+        let source = || match choice {
+            Choice::Own(source) => source,
+            _ => self.shared.0.clone(),
+        };
+        match known {
+            Some(Authorization { value, token }) => {
+                let saved;
+                (request, saved) = match R::IS_ON {
+                    true => {
+                        Saved::save(request, &self.resend, &value, source(), self.inner.clone())
+                    }
+                    false => (request, None),
+                };
+                request.headers_mut().insert(AUTHORIZATION, value);
+                ResponseFuture::sending(self.inner.call(request), token, saved)
+            }
+            None => {
+                let source = source();
+                let service = self.give_reservation_back();
+                ResponseFuture::cold(Cold::new(source, request, service, self.resend.clone()))
+            }
+        }
+    }
+}
+
+impl<S, R> fmt::Debug for AddAccessToken<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AddAccessToken")
+            .field("source", &self.shared.0)
+            .finish_non_exhaustive()
+    }
+}
