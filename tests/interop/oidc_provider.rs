@@ -1,5 +1,9 @@
 //! oidc-provider, the certified OpenID Connect server for Node.js.
 
+use std::collections::BTreeSet;
+#[cfg(feature = "rustls")]
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
@@ -9,6 +13,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+#[cfg(feature = "rustls")]
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use serde_json::Value;
 use tower::ServiceExt as _;
 use tower_oauth2_client::{
@@ -37,7 +43,10 @@ async fn client_credentials_with_client_secret_basic() {
     assert_eq!(*response.token_type(), TokenType::Bearer);
     assert_eq!(response.expires_in().unwrap().as_secs(), 60);
     assert!(response.refresh_token().is_none());
-    assert_eq!(client_of(response.access_token().expose_secret()).await, "basic");
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "basic"
+    );
 }
 
 #[tokio::test]
@@ -70,7 +79,10 @@ async fn client_credentials_with_client_secret_post() {
         .await
         .unwrap();
 
-    assert_eq!(client_of(response.access_token().expose_secret()).await, "post");
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "post"
+    );
 }
 
 #[tokio::test]
@@ -79,7 +91,8 @@ async fn wrong_secret_is_invalid_client_with_401() {
         ClientAuthentication::client_secret_basic("basic", "wrong"),
         ClientAuthentication::client_secret_post("post", "wrong"),
     ] {
-        let (code, status) = refused(send(authentication, TokenRequest::client_credentials()).await);
+        let (code, status) =
+            refused(send(authentication, TokenRequest::client_credentials()).await);
 
         assert_eq!(code, ErrorCode::InvalidClient);
         assert_eq!(status, StatusCode::UNAUTHORIZED);
@@ -87,17 +100,19 @@ async fn wrong_secret_is_invalid_client_with_401() {
 }
 
 #[tokio::test]
-async fn wrong_method_for_the_client_is_invalid_client() {
-    let post = ClientAuthentication::client_secret_post("basic", SECRET);
-    let (code, status) = refused(send(post, TokenRequest::client_credentials()).await);
+async fn two_authentication_methods_are_refused() {
+    let request =
+        TokenRequest::client_credentials().header(AUTHORIZATION, basic_credentials("basic"));
+    let (code, _) = refused(send(post_client(), request).await);
 
-    assert_eq!(code, ErrorCode::InvalidClient);
-    assert_eq!(status, StatusCode::UNAUTHORIZED);
+    assert_eq!(code, ErrorCode::InvalidRequest);
 }
 
 #[tokio::test]
 async fn authorization_code_with_pkce() {
-    let response = send(web(), code_request(&sign_in("web").await)).await.unwrap();
+    let response = send(web(), code_request(&sign_in("web").await))
+        .await
+        .unwrap();
 
     let id_token = claims(response.id_token().unwrap().expose_secret());
     assert_eq!(id_token["sub"], "alice");
@@ -107,7 +122,10 @@ async fn authorization_code_with_pkce() {
         *response.scope().unwrap(),
         "openid offline_access".parse().unwrap()
     );
-    assert_eq!(client_of(response.access_token().expose_secret()).await, "web");
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "web"
+    );
 }
 
 #[tokio::test]
@@ -119,7 +137,10 @@ async fn authorization_code_of_a_public_client() {
     .await
     .unwrap();
 
-    assert_eq!(client_of(response.access_token().expose_secret()).await, "public");
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "public"
+    );
 }
 
 #[tokio::test]
@@ -127,7 +148,10 @@ async fn authorization_code_twice_is_invalid_grant() {
     let code = sign_in("web").await;
     send(web(), code_request(&code)).await.unwrap();
 
-    assert_eq!(invalid(send(web(), code_request(&code)).await), ErrorCode::InvalidGrant);
+    assert_eq!(
+        invalid(send(web(), code_request(&code)).await),
+        ErrorCode::InvalidGrant
+    );
 }
 
 #[tokio::test]
@@ -140,10 +164,14 @@ async fn wrong_code_verifier_is_invalid_grant() {
 
 #[tokio::test]
 async fn refresh_token_rotates() {
-    let first = send(web(), code_request(&sign_in("web").await)).await.unwrap();
+    let first = send(web(), code_request(&sign_in("web").await))
+        .await
+        .unwrap();
     let first = first.refresh_token().unwrap().expose_secret();
 
-    let second = send(web(), TokenRequest::refresh_token(first)).await.unwrap();
+    let second = send(web(), TokenRequest::refresh_token(first))
+        .await
+        .unwrap();
     let second = second.refresh_token().unwrap().expose_secret();
     assert_ne!(first, second);
 
@@ -167,8 +195,14 @@ async fn device_code_is_pending_until_the_user_agrees() {
     assert!(matches!(end, End::Page(page) if page.contains("Sign-in Success")));
 
     let response = poll().await.unwrap();
-    assert_eq!(claims(response.id_token().unwrap().expose_secret())["sub"], "alice");
-    assert_eq!(client_of(response.access_token().expose_secret()).await, "web");
+    assert_eq!(
+        claims(response.id_token().unwrap().expose_secret())["sub"],
+        "alice"
+    );
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "web"
+    );
 }
 
 #[tokio::test]
@@ -186,8 +220,9 @@ async fn password_grant_is_unsupported() {
 }
 
 #[tokio::test]
-async fn unknown_scope_is_invalid_scope() {
-    let result = send(basic(), TokenRequest::client_credentials().scope("unknown")).await;
+async fn scope_beyond_the_client_is_invalid_scope() {
+    let request = TokenRequest::client_credentials().scope("api:write");
+    let result = send(post_client(), request).await;
 
     assert_eq!(invalid(result), ErrorCode::InvalidScope);
 }
@@ -196,7 +231,10 @@ async fn unknown_scope_is_invalid_scope() {
 async fn unknown_resource_is_invalid_target() {
     let request = TokenRequest::client_credentials().resource("https://unknown.example/");
 
-    assert_eq!(invalid(send(basic(), request).await), ErrorCode::InvalidTarget);
+    assert_eq!(
+        invalid(send(basic(), request).await),
+        ErrorCode::InvalidTarget
+    );
 }
 
 #[tokio::test]
@@ -206,15 +244,19 @@ async fn two_resources_are_both_sent() {
         .resource(API)
         .resource("https://api.example/other");
 
-    assert_eq!(invalid(send(basic(), request).await), ErrorCode::InvalidTarget);
+    assert_eq!(
+        invalid(send(basic(), request).await),
+        ErrorCode::InvalidTarget
+    );
 }
 
 #[tokio::test]
-async fn client_without_the_grant_is_unauthorized_client() {
+async fn grant_that_the_client_may_not_use_is_invalid_request() {
+    // Another server would say `unauthorized_client` (RFC 6749 §5.2).
     let public = ClientAuthentication::none("public");
     let result = send(public, TokenRequest::client_credentials()).await;
 
-    assert_eq!(invalid(result), ErrorCode::UnauthorizedClient);
+    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
 }
 
 #[tokio::test]
@@ -234,7 +276,9 @@ async fn resource_gives_a_jwt_for_that_resource() {
 
 #[tokio::test]
 async fn introspection_and_revocation_know_the_token() {
-    let response = send(basic(), TokenRequest::client_credentials()).await.unwrap();
+    let response = send(basic(), TokenRequest::client_credentials())
+        .await
+        .unwrap();
     let token = response.access_token().expose_secret();
 
     let state = post("/token/introspection", "basic", &[("token", token)]).await;
@@ -256,12 +300,39 @@ async fn one_client_serves_many_requests() {
         tokio::spawn(endpoint.oneshot(TokenRequest::client_credentials()))
     });
 
-    let mut tokens = std::collections::BTreeSet::new();
+    let mut tokens = BTreeSet::new();
     for request in requests.collect::<Vec<_>>() {
         let response = request.await.unwrap().unwrap();
         tokens.insert(response.access_token().expose_secret().to_owned());
     }
     assert_eq!(tokens.len(), 50);
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn token_endpoint_over_tls() {
+    let mut roots = rustls::RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(setting("OIDC_PROVIDER_CA")).unwrap())
+        .unwrap();
+    let response = tls_endpoint(roots)
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+
+    assert_eq!(response.expires_in().unwrap().as_secs(), 60);
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn certificate_of_an_unknown_ca_is_an_error_of_the_service() {
+    let error = tls_endpoint(rustls::RootCertStore::empty())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert!(!error.may_have_been_processed());
 }
 
 fn basic() -> ClientAuthentication {
@@ -284,6 +355,29 @@ fn http() -> Http {
 
 fn endpoint(authentication: ClientAuthentication) -> TokenEndpoint<Http> {
     TokenEndpoint::new(http(), uri("/token").parse().unwrap(), authentication)
+}
+
+#[cfg(feature = "rustls")]
+fn tls_endpoint(
+    roots: rustls::RootCertStore,
+) -> TokenEndpoint<Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>> {
+    let provider = rustls::crypto::aws_lc_rs::default_provider();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .enable_http1()
+        .build();
+    let uri = format!("{}/token", setting("OIDC_PROVIDER_TLS"));
+    TokenEndpoint::new(
+        Client::builder(TokioExecutor::new()).build(connector),
+        uri.parse().unwrap(),
+        basic(),
+    )
 }
 
 fn uri(path: &str) -> String {
@@ -354,9 +448,8 @@ async fn post(path: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
         .finish();
-    let credentials = STANDARD.encode(format!("{client_id}:{SECRET}"));
     let request = Request::post(uri(path))
-        .header(AUTHORIZATION, format!("Basic {credentials}"))
+        .header(AUTHORIZATION, basic_credentials(client_id))
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::from(form))
         .unwrap();
@@ -369,6 +462,10 @@ async fn post(path: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
         return Value::Null;
     }
     serde_json::from_slice(&body).unwrap()
+}
+
+fn basic_credentials(client_id: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{client_id}:{SECRET}")))
 }
 
 /// The claims of a JWT, unverified.

@@ -31,7 +31,7 @@ const clients = [
   machine('basic', 'client_secret_basic', SECRET),
   // Every class of byte that the form encoding inside Basic (RFC 6749 §2.3.1) must get right.
   machine('basic:odd id%+', 'client_secret_basic', "p@ss:w%rd+with space&=/?~!*'()"),
-  machine('post', 'client_secret_post', SECRET),
+  { ...machine('post', 'client_secret_post', SECRET), scope: 'api:read' },
   {
     client_id: 'web',
     client_secret: SECRET,
