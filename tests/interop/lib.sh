@@ -14,7 +14,7 @@ cached() {
     [ ! -e "$place/" ] || return 0
     mkdir -p "$INTEROP_CACHE"
     new=$(mktemp -d "$place.XXXXXX")
-    if ! (cd "$new" && "$@") </dev/null >&2; then
+    if ! (cd "$new" && "$@") >&2; then
         rm -rf "$new"
         return 1
     fi
@@ -28,5 +28,5 @@ apt() {
     {
         apt-get install -qy --no-install-recommends "$@" ||
             { apt-get update -q && apt-get install -qy --no-install-recommends "$@"; }
-    } </dev/null >&2
+    } >&2
 }

@@ -1,7 +1,7 @@
 // oidc-provider with what the interop tests use. Usage: node server.mjs <folder with server.key, server.pem and ca.pem>
 //
 // Each port is bound first and then put into the issuer, so that several runs never meet on one port.
-// Prints NAME=value for each instance and then `ready`; ends when its standard input does.
+// Prints NAME=value for each instance and then `ready`.
 import { generateKeyPairSync } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
@@ -128,8 +128,6 @@ async function answers(uri) {
   response.resume();
   if (response.statusCode !== 200) throw new Error(`${uri} answers ${response.statusCode}`);
 }
-
-process.stdin.on('end', () => process.exit(0)).resume();
 
 await serve('OIDC_PROVIDER', http.createServer(), 'http', '127.0.0.1');
 await serve(
