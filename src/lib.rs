@@ -1,4 +1,53 @@
 //! Tower middleware for OAuth 2.0 clients.
+//!
+//! [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an
+//! OAuth 2.0 or OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the
+//! answer into a [`TokenResponse`] or a [`TokenError`].
 #![forbid(unsafe_code)]
-#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::todo, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro))]
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::todo,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::dbg_macro
+    )
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+mod access_token;
+mod client_authentication;
+mod clock;
+mod credential;
+mod error;
+mod guard;
+#[cfg(feature = "rustls")]
+mod https_client;
+#[cfg(feature = "reqwest")]
+mod reqwest_service;
+mod scope;
+mod secret;
+pub mod token_endpoint;
+mod token_request;
+mod token_response;
+
+#[cfg(feature = "rustls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+pub use self::https_client::{HttpsClient, HttpsFuture};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
+pub use self::{
+    access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    client_authentication::ClientAuthentication,
+    credential::Credential,
+    error::{BoxError, NotSent},
+    scope::{InvalidScope, Scope},
+    secret::{ClientSecret, IdToken, RefreshToken},
+    token_endpoint::{TokenEndpoint, TokenError, TokenErrorKind},
+    token_request::TokenRequest,
+    token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
+};

@@ -1,0 +1,67 @@
+//! `client_secret_basic`: id and secret in the `Authorization` header, form-encoded or raw.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use form_urlencoded::byte_serialize;
+use http::HeaderValue;
+use zeroize::Zeroizing;
+
+/// Both parts form-encoded before they are joined, as RFC 6749 §2.3.1 demands.
+pub(super) fn encoded(id: &str, secret: &str) -> Result<HeaderValue, String> {
+    let mut pair = Zeroizing::new(String::with_capacity(id.len() + secret.len() + 16));
+    pair.extend(byte_serialize(id.as_bytes()));
+    pair.push(':');
+    pair.extend(byte_serialize(secret.as_bytes()));
+    header(&pair)
+}
+
+/// Both parts as they are, as RFC 7617 §2 has it: the first colon parts them.
+pub(super) fn raw(id: &str, secret: &str) -> Result<HeaderValue, String> {
+    if id.contains(':') {
+        return Err(
+            "`client_id` holds a colon, which `client_secret_basic_raw` cannot send; \
+             use `client_secret_basic` or `client_secret_post`"
+                .into(),
+        );
+    }
+    header(&Zeroizing::new(format!("{id}:{secret}")))
+}
+
+fn header(pair: &str) -> Result<HeaderValue, String> {
+    let mut value = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
+    value.push_str("Basic ");
+    BASE64_STANDARD.encode_string(pair, &mut value);
+    let mut value = HeaderValue::from_str(&value).map_err(|error| error.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decoded(value: &HeaderValue) -> String {
+        assert!(value.is_sensitive());
+        let base64 = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
+        String::from_utf8(BASE64_STANDARD.decode(base64).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_odd_character_is_form_encoded_or_left_alone() {
+        let odd = " +&=%:~*é";
+        let form = "+%2B%26%3D%25%3A%7E*%C3%A9";
+        assert_eq!(
+            decoded(&encoded(odd, odd).unwrap()),
+            format!("{form}:{form}")
+        );
+        let raw_id = odd.replace(':', "");
+        assert_eq!(
+            decoded(&raw(&raw_id, odd).unwrap()),
+            format!("{raw_id}:{odd}")
+        );
+    }
+
+    #[test]
+    fn a_colon_in_a_raw_id_is_refused() {
+        assert!(raw("a:b", "secret").unwrap_err().contains("client_id"));
+    }
+}

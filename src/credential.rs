@@ -1,0 +1,275 @@
+//! A secret, an assertion or a token that goes into a request: known, or asked for anew for every attempt.
+
+use std::{
+    fmt,
+    future::Future,
+    hash::{Hash, Hasher},
+    io,
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+};
+
+use crate::{
+    AccessToken,
+    error::BoxError,
+    secret::{ClientSecret, IdToken, RefreshToken, Secret},
+};
+
+type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
+
+/// A secret, an assertion or a token that goes into a token request.
+///
+/// It is either a fixed text, or comes from a provider that is asked **anew for every attempt**, so that what expires or
+/// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
+///
+/// Two credentials are equal when they are the same fixed text, the same file, providers with the same
+/// [name](Self::named), or clones of the same provider.
+///
+/// # Security
+///
+/// `Debug` never shows the text.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::{ClientAuthentication, Credential};
+///
+/// // A fixed text
+/// let client = ClientAuthentication::client_secret_basic("client", "secret");
+/// // A file that something else rotates
+/// let client = ClientAuthentication::client_assertion(
+///     "client",
+///     Credential::file("/var/run/secrets/tokens/oauth"),
+/// );
+/// // Any async function
+/// let client = ClientAuthentication::client_secret_basic(
+///     "client",
+///     Credential::from_fn(|| async { std::env::var("CLIENT_SECRET") }).named("CLIENT_SECRET"),
+/// );
+/// ```
+#[derive(Clone)]
+pub struct Credential(Kind);
+
+#[derive(Clone)]
+enum Kind {
+    Fixed(Secret),
+    Provider {
+        identity: Identity,
+        provide: Arc<dyn Fn() -> Provided + Send + Sync>,
+    },
+}
+
+/// What makes two providers the same one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Identity {
+    Instance,
+    Name(Arc<str>),
+    File(PathBuf),
+}
+
+impl Credential {
+    /// A text that does not change.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::Credential;
+    ///
+    /// assert_eq!(Credential::fixed("secret"), "secret".into());
+    /// ```
+    pub fn fixed(text: impl Into<String>) -> Self {
+        Self(Kind::Fixed(Secret::new(text)))
+    }
+
+    /// The content of a file, without white space at its end, read anew for every attempt.
+    ///
+    /// A file that cannot be read, is not UTF-8 or is empty fails the request, with
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential); nothing is sent then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{Credential, TokenRequest};
+    ///
+    /// let request = TokenRequest::jwt_bearer(Credential::file("/var/run/secrets/tokens/oauth"));
+    /// ```
+    pub fn file(path: impl AsRef<Path>) -> Self {
+        let path = path.as_ref().to_owned();
+        Self(Kind::Provider {
+            identity: Identity::File(path.clone()),
+            provide: Arc::new(move || Box::pin(read_file(path.clone()))),
+        })
+    }
+
+    /// Whatever an async function returns, called anew for every attempt.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, ClientAuthentication, Credential};
+    ///
+    /// async fn read_vault() -> Result<String, BoxError> {
+    ///     Ok("secret".into())
+    /// }
+    ///
+    /// let client = ClientAuthentication::client_secret_post("client", Credential::from_fn(read_vault));
+    /// ```
+    pub fn from_fn<F, Fut, T, E>(provide: F) -> Self
+    where
+        F: Fn() -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<T, E>> + Send + 'static,
+        T: Into<String>,
+        E: Into<BoxError>,
+    {
+        Self(Kind::Provider {
+            identity: Identity::Instance,
+            provide: Arc::new(move || {
+                let provided = provide();
+                Box::pin(async move { provided.await.map(Secret::new).map_err(Into::into) })
+            }),
+        })
+    }
+
+    /// Names a provider: providers with the same name are equal, and so share the tokens of one cache.
+    /// Default is that only clones of one provider are equal. A fixed text is always compared as a text.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::Credential;
+    ///
+    /// let provider = || Credential::from_fn(|| async { std::env::var("SECRET") });
+    /// assert_ne!(provider(), provider());
+    /// assert_eq!(provider().named("SECRET"), provider().named("SECRET"));
+    /// ```
+    #[must_use]
+    pub fn named(mut self, name: impl AsRef<str>) -> Self {
+        if let Kind::Provider { identity, .. } = &mut self.0 {
+            *identity = Identity::Name(name.as_ref().into());
+        }
+        self
+    }
+
+    /// The text, if it need not be asked for.
+    pub(crate) fn known(&self) -> Option<&Secret> {
+        match &self.0 {
+            Kind::Fixed(secret) => Some(secret),
+            Kind::Provider { .. } => None,
+        }
+    }
+
+    /// Asks for the text of this very attempt.
+    pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
+        match &self.0 {
+            Kind::Fixed(secret) => Ok(secret.clone()),
+            Kind::Provider { provide, .. } => provide().await,
+        }
+    }
+}
+
+/// Reading may block, so it is done beside the runtime where there is one.
+async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
+    let read = move || {
+        let mut text = std::fs::read_to_string(&path).map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot read {}: {error}", path.display()),
+            )
+        })?;
+        text.truncate(text.trim_end().len());
+        Ok(Secret::new(text))
+    };
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => runtime.spawn_blocking(read).await?,
+        Err(_) => read(),
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Fixed(_) => f.write_str("Credential([redacted])"),
+            Kind::Provider { identity, .. } => match identity {
+                Identity::Instance => f.write_str("Credential(provider)"),
+                Identity::Name(name) => write!(f, "Credential(provider {name:?})"),
+                Identity::File(path) => write!(f, "Credential(file {path:?})"),
+            },
+        }
+    }
+}
+
+impl PartialEq for Credential {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Kind::Fixed(a), Kind::Fixed(b)) => a == b,
+            (
+                Kind::Provider {
+                    identity: a,
+                    provide: provide_a,
+                },
+                Kind::Provider {
+                    identity: b,
+                    provide: provide_b,
+                },
+            ) => match (a, b) {
+                (Identity::Instance, Identity::Instance) => Arc::ptr_eq(provide_a, provide_b),
+                _ => a == b,
+            },
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Credential {}
+
+impl Hash for Credential {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match &self.0 {
+            Kind::Fixed(secret) => secret.hash(state),
+            Kind::Provider {
+                identity: Identity::Instance,
+                provide,
+            } => {
+                Arc::as_ptr(provide).cast::<()>().hash(state);
+            }
+            Kind::Provider { identity, .. } => identity.hash(state),
+        }
+    }
+}
+
+impl From<&str> for Credential {
+    fn from(text: &str) -> Self {
+        Self::fixed(text)
+    }
+}
+
+impl From<String> for Credential {
+    fn from(text: String) -> Self {
+        Self::fixed(text)
+    }
+}
+
+impl From<ClientSecret> for Credential {
+    fn from(secret: ClientSecret) -> Self {
+        Self(Kind::Fixed(secret.into_inner()))
+    }
+}
+
+impl From<RefreshToken> for Credential {
+    fn from(token: RefreshToken) -> Self {
+        Self(Kind::Fixed(token.into_inner()))
+    }
+}
+
+impl From<IdToken> for Credential {
+    fn from(token: IdToken) -> Self {
+        Self(Kind::Fixed(token.into_inner()))
+    }
+}
+
+impl From<&AccessToken> for Credential {
+    fn from(token: &AccessToken) -> Self {
+        Self::fixed(token.expose_secret())
+    }
+}

@@ -1,0 +1,170 @@
+//! `reqwest::Client` as a service of `http` requests.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use pin_project_lite::pin_project;
+use reqwest::{Client, Url};
+use tower_service::Service;
+
+use crate::{
+    access_token::NoAccessToken,
+    error::{BoxError, NotSent},
+};
+
+type Pending = <Client as Service<reqwest::Request>>::Future;
+
+/// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
+///
+/// It serves below a [`TokenEndpoint`](crate::TokenEndpoint) as well as below a layer that authenticates outgoing requests.
+///
+/// # Redirects
+///
+/// reqwest follows redirects by default, and repeats the body of the request when the answer is 307 or 308. For a token
+/// request, whose body or header holds the client's secret, this adapter closes that: the body cannot be repeated, and an
+/// answer that came from another URL than the one asked is an error. Other requests follow the redirect policy of the
+/// client.
+///
+/// # Security
+///
+/// reqwest itself removes `Authorization` on the way to another host, but not headers that were set with
+/// [`TokenRequest::header`](crate::TokenRequest::header). Where those are secret, build the client with
+/// `redirect::Policy::none()`.
+///
+/// # Errors
+///
+/// Those of reqwest. One that says that no connection could be made is wrapped in [`NotSent`], one that says that time ran
+/// out in an `io::Error` of the kind `TimedOut`.
+///
+/// # Examples
+///
+/// ```
+/// use http::Uri;
+/// use tower_oauth2_client::{ClientAuthentication, ReqwestService, TokenEndpoint};
+///
+/// let endpoint: TokenEndpoint<ReqwestService> = TokenEndpoint::new(
+///     ReqwestService::new(reqwest::Client::new()),
+///     Uri::from_static("https://as.example/token"),
+///     ClientAuthentication::client_secret_basic("client", "secret"),
+/// );
+/// ```
+#[derive(Clone)]
+pub struct ReqwestService {
+    client: Client,
+}
+
+impl ReqwestService {
+    /// Sends requests through `client`, with its pool, its timeouts and its TLS.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl From<Client> for ReqwestService {
+    fn from(client: Client) -> Self {
+        Self::new(client)
+    }
+}
+
+impl<B> Service<Request<B>> for ReqwestService
+where
+    B: Body + Send + Sync + 'static,
+    B::Data: Into<Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<reqwest::Body>;
+    type Error = BoxError;
+    type Future = ReqwestFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<reqwest::Request>::poll_ready(&mut self.client, cx).map_err(boxed)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
+        // A wrapped body is a stream to reqwest, which cannot send it twice.
+        let state = match reqwest::Request::try_from(request.map(reqwest::Body::wrap)) {
+            Ok(request) => State::Pending {
+                asked: is_token_request.then(|| request.url().clone()),
+                pending: self.client.call(request),
+            },
+            Err(error) => State::Failed {
+                error: Some(NotSent::new(error).into()),
+            },
+        };
+        ReqwestFuture { state }
+    }
+}
+
+impl fmt::Debug for ReqwestService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestService").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`ReqwestService`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ReqwestFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        Pending { #[pin] pending: Pending, asked: Option<Url> },
+        Failed { error: Option<BoxError> },
+    }
+}
+
+impl Future for ReqwestFuture {
+    type Output = Result<Response<reqwest::Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project().state.project() {
+            StateProj::Pending { pending, asked } => match ready!(pending.poll(cx)) {
+                Ok(response) => match asked {
+                    Some(asked) if asked != response.url() => Err(
+                        "the HTTP client followed a redirect of the token endpoint; check its URI"
+                            .into(),
+                    ),
+                    _ => Ok(response.into()),
+                },
+                Err(error) => Err(boxed(error)),
+            },
+            StateProj::Failed { error } => Err(error
+                .take()
+                .unwrap_or_else(|| "polled after completion".into())),
+        })
+    }
+}
+
+impl fmt::Debug for ReqwestFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestFuture").finish_non_exhaustive()
+    }
+}
+
+/// Says in the terms of [`crate::error`] what only reqwest knows of its error.
+fn boxed(error: reqwest::Error) -> BoxError {
+    let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
+    let error: BoxError = match is_timeout {
+        true => io::Error::new(io::ErrorKind::TimedOut, error).into(),
+        false => error.into(),
+    };
+    match is_connect {
+        true => NotSent::new(error).into(),
+        false => error,
+    }
+}

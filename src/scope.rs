@@ -1,0 +1,189 @@
+//! The scope of a token: a set of words (RFC 6749 §3.3).
+
+use std::{
+    collections::BTreeSet,
+    error::Error,
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+/// What a token is for: a set of scope tokens
+/// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+///
+/// The text is kept as it came. Two scopes are equal when they hold the same words, whatever their order.
+///
+/// Making one never fails. One that breaks the grammar of
+/// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4) is refused by [`check`](Self::check), and
+/// by the token endpoint before anything is sent.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::Scope;
+///
+/// let scope = Scope::from("api:read api:write");
+/// assert_eq!(scope, Scope::from_iter(["api:write", "api:read"]));
+/// assert!(scope.contains("api:read"));
+/// assert!(Scope::from("caf\u{e9}").check().is_err());
+/// ```
+#[derive(Clone)]
+pub struct Scope(Box<str>);
+
+impl Scope {
+    /// The words, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.0.split(' ').filter(|word| !word.is_empty())
+    }
+
+    /// Whether the word is one of the set.
+    #[must_use]
+    pub fn contains(&self, word: &str) -> bool {
+        self.iter().any(|other| other == word)
+    }
+
+    /// The text as it came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Checks the text against the grammar of RFC 6749 Appendix A.4.
+    ///
+    /// # Errors
+    ///
+    /// If a character is neither a space nor printable ASCII other than `"` and `\`.
+    pub fn check(&self) -> Result<(), InvalidScope> {
+        match self.0.chars().find(|c| !is_scope_char(*c)) {
+            Some(found) => Err(InvalidScope { found }),
+            None => Ok(()),
+        }
+    }
+
+    fn words(&self) -> BTreeSet<&str> {
+        self.iter().collect()
+    }
+}
+
+fn is_scope_char(c: char) -> bool {
+    matches!(c, ' '..='~') && c != '"' && c != '\\'
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({:?})", self.0)
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Scope {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Scope {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0 || self.words() == other.words()
+    }
+}
+
+impl Eq for Scope {}
+
+impl Hash for Scope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.words().hash(state);
+    }
+}
+
+impl From<&str> for Scope {
+    fn from(scope: &str) -> Self {
+        Self(scope.into())
+    }
+}
+
+impl From<String> for Scope {
+    fn from(scope: String) -> Self {
+        Self(scope.into())
+    }
+}
+
+impl<A: AsRef<str>> FromIterator<A> for Scope {
+    fn from_iter<I: IntoIterator<Item = A>>(words: I) -> Self {
+        let mut scope = String::new();
+        for word in words {
+            if !scope.is_empty() {
+                scope.push(' ');
+            }
+            scope.push_str(word.as_ref());
+        }
+        Self(scope.into())
+    }
+}
+
+/// A scope that holds a character which no scope may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidScope {
+    found: char,
+}
+
+impl fmt::Display for InvalidScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a scope cannot hold the character {:?}; use printable ASCII without quotes and backslashes, \
+             words parted by spaces (RFC 6749 A.4)",
+            self.found
+        )
+    }
+}
+
+impl Error for InvalidScope {}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn order_and_spacing_do_not_matter_for_equality() {
+        let hash = |scope: &Scope| {
+            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
+                .hash_one(scope)
+        };
+        let scope = Scope::from("a b");
+        for (text, equal) in [
+            ("b a", true),
+            (" a  b ", true),
+            ("a b a", true),
+            ("a", false),
+            ("A b", false),
+        ] {
+            let other = Scope::from(text);
+            assert_eq!(scope == other, equal, "{text}");
+            assert_eq!(hash(&scope) == hash(&other), equal, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_grammar_of_rfc_6749_a_4() {
+        for (text, valid) in [
+            ("", true),
+            ("openid", true),
+            ("https://api.example/.default !#[]~", true),
+            ("a\"b", false),
+            ("a\\b", false),
+            ("a\tb", false),
+            ("a\nb", false),
+            ("é", false),
+            ("\u{7f}", false),
+        ] {
+            assert_eq!(Scope::from(text).check().is_ok(), valid, "{text:?}");
+        }
+    }
+}

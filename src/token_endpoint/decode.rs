@@ -1,0 +1,248 @@
+//! From an HTTP response to a token or an error. Pure: the time of day is an argument.
+
+mod fields;
+
+use std::{borrow::Cow, time::Duration, time::SystemTime};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, StatusCode,
+    header::{DATE, LOCATION, RETRY_AFTER},
+    response::Parts,
+};
+
+use self::fields::{Member, Members};
+use super::{TokenError, TokenErrorKind};
+use crate::{
+    access_token::{AccessToken, TokenType},
+    token_response::{Answer, ErrorCode, ErrorResponse, Fields, TokenResponse},
+};
+
+/// Reads the answer of a token endpoint. `now` is what a `Retry-After` date is measured against.
+pub(super) fn decode(
+    parts: Parts,
+    body: Bytes,
+    now: SystemTime,
+) -> Result<TokenResponse, TokenError> {
+    let answer = Answer::new(parts.status, parts.headers, body);
+    let read = if answer.status.is_success() {
+        success(answer.text())
+    } else {
+        Err(refusal(answer.status, &answer.headers, answer.text()))
+    };
+    match read {
+        Ok(fields) => Ok(TokenResponse::new(fields, answer)),
+        Err(failure) => {
+            let retry_after = retry_after(&answer.headers, now);
+            Err(TokenError::answer(
+                failure.kind,
+                failure.message,
+                answer,
+                failure.error_response,
+                retry_after,
+            ))
+        }
+    }
+}
+
+/// Why an answer is not a token.
+struct Failure {
+    kind: TokenErrorKind,
+    message: Cow<'static, str>,
+    error_response: Option<ErrorResponse>,
+}
+
+impl Failure {
+    fn unusable(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            kind: TokenErrorKind::InvalidResponse,
+            message: message.into(),
+            error_response: None,
+        }
+    }
+}
+
+fn success(body: &[u8]) -> Result<Fields, Failure> {
+    let members = match Members::parse(body) {
+        Ok(members) => members,
+        Err(error) => return Err(Failure::unusable(describe_unparsed(body, &error))),
+    };
+    if let Some(error) = error_response(&members) {
+        return Err(refused(error));
+    }
+    if members.error.is_present() {
+        return Err(Failure::unusable(
+            "the token endpoint answered with an `error` that is not a text",
+        ));
+    }
+    if let Some(name) = members.repeated {
+        return Err(Failure::unusable(format!(
+            "the token endpoint answered with two members `{name}` (RFC 6749 section 3.2 allows one)"
+        )));
+    }
+    let token_type = match &members.token_type {
+        Member::Text(token_type) => TokenType::from(&**token_type),
+        Member::Absent => TokenType::BEARER,
+        Member::List(_) | Member::Other => {
+            return Err(Failure::unusable(
+                "the token endpoint answered with a `token_type` that is not a text",
+            ));
+        }
+    };
+    let access_token = match members.access_token {
+        Member::Text(access_token) => {
+            AccessToken::new(access_token, token_type).map_err(|error| {
+                Failure::unusable(format!("the token endpoint answered with what is {error}"))
+            })?
+        }
+        Member::Absent => {
+            return Err(Failure::unusable(
+                "the token endpoint answered without an `access_token`",
+            ));
+        }
+        Member::List(_) | Member::Other => {
+            return Err(Failure::unusable(
+                "the token endpoint answered with an `access_token` that is not a text",
+            ));
+        }
+    };
+    Ok(Fields {
+        access_token,
+        expires_in: members.expires_in,
+        refresh_token: members.refresh_token.text().map(Into::into),
+        scope: members.scope.text_or_list().map(Into::into),
+        id_token: members.id_token.text().map(Into::into),
+        issued_token_type: members.issued_token_type.text().map(Into::into),
+    })
+}
+
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
+    if let Some(error) = Members::parse(body).ok().as_ref().and_then(error_response) {
+        return refused(error);
+    }
+    let message = if status.is_redirection() && headers.contains_key(LOCATION) {
+        "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
+         check the URI of the token endpoint"
+    } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
+        "there is no token endpoint at this URI"
+    } else if status.is_server_error() {
+        "the token endpoint failed without saying why"
+    } else {
+        "the token endpoint refused the request without saying why"
+    };
+    Failure {
+        kind: TokenErrorKind::UnexpectedStatus,
+        message: message.into(),
+        error_response: None,
+    }
+}
+
+fn refused(error: ErrorResponse) -> Failure {
+    let message = match error.code() {
+        ErrorCode::InvalidClient => {
+            "the token endpoint does not accept the client; check its id, its secret and the method of client authentication"
+        }
+        ErrorCode::InvalidGrant => {
+            "the token endpoint does not accept the grant; it is wrong, expired or used up, so obtain a new one"
+        }
+        ErrorCode::InvalidScope => "the token endpoint does not accept the scope; check it",
+        ErrorCode::InvalidTarget => {
+            "the token endpoint does not accept the resource or audience; check it"
+        }
+        ErrorCode::UnauthorizedClient => {
+            "the client may not use this grant; change its registration, or the grant"
+        }
+        ErrorCode::UnsupportedGrantType => "the token endpoint does not know this grant type",
+        ErrorCode::AuthorizationPending => "the user has not decided yet; ask again later",
+        ErrorCode::SlowDown => "the token endpoint was asked too often; ask five seconds later",
+        ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError => {
+            "the token endpoint has a problem of its own; ask again later"
+        }
+        _ => "the token endpoint refused the request",
+    };
+    Failure {
+        kind: TokenErrorKind::ErrorResponse,
+        message: message.into(),
+        error_response: Some(error),
+    }
+}
+
+fn error_response(members: &Members<'_>) -> Option<ErrorResponse> {
+    let code = members.error.as_text().filter(|code| !code.is_empty())?;
+    Some(ErrorResponse {
+        code: code.into(),
+        description: members.error_description.as_text().map(Into::into),
+        uri: members.error_uri.as_text().map(Into::into),
+    })
+}
+
+/// What the body is instead of a JSON object, without showing any of it: serde's own words could quote a token.
+fn describe_unparsed(body: &[u8], error: &serde_json::Error) -> Cow<'static, str> {
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => "the token endpoint answered with an empty body".into(),
+        Some(b'<') => {
+            "the token endpoint answered with a page instead of JSON; check the URI of the token endpoint".into()
+        }
+        Some(b'{') => format!(
+            "the token endpoint answered with JSON that {} at line {} column {}",
+            if error.is_eof() { "ends too early" } else { "is broken" },
+            error.line(),
+            error.column()
+        )
+        .into(),
+        Some(_) => "the token endpoint answered with something else than a JSON object".into(),
+    }
+}
+
+/// `Retry-After` in seconds or as a date, which counts from the server's own `Date` where it sent one.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    let sent = headers
+        .get(DATE)
+        .and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+    Some(
+        date.duration_since(sent.unwrap_or(now))
+            .unwrap_or(Duration::ZERO),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_in_seconds_as_a_date_huge_or_broken() {
+        let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
+        for (value, date, expected) in [
+            ("120", None, Some(120)),
+            (" 0 ", None, Some(0)),
+            ("99999999999999999999999", None, Some(u64::MAX)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", None, Some(59)),
+            (
+                "Fri, 31 Dec 1999 23:59:59 GMT",
+                Some("Fri, 31 Dec 1999 23:59:50 GMT"),
+                Some(9),
+            ),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", Some("nonsense"), Some(59)),
+            ("Thu, 31 Dec 1998 23:59:59 GMT", None, Some(0)),
+            ("-1", None, None),
+            ("1.5", None, None),
+            ("soon", None, None),
+            ("", None, None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            if let Some(date) = date {
+                headers.insert(DATE, HeaderValue::from_static(date));
+            }
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers, now), expected, "{value:?} {date:?}");
+        }
+    }
+}

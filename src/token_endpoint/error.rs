@@ -1,0 +1,382 @@
+//! What can go wrong between a token request and its answer.
+
+use std::{borrow::Cow, error::Error, fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use crate::{
+    error::{self, BoxError},
+    token_response::{Answer, ErrorCode, ErrorResponse},
+};
+
+/// Why there is no token.
+///
+/// Cloning is cheap: those who waited for one fetch share its error.
+///
+/// # Security
+///
+/// `Display` and `Debug` never show a secret, a token or the body. Of what the server said they show the status and the
+/// error with its description, escaped and cut. [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
+/// out of logs.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::{ErrorCode, TokenError};
+///
+/// fn must_sign_in_again(error: &TokenError) -> bool {
+///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::InvalidGrant)
+/// }
+/// ```
+#[derive(Clone)]
+pub struct TokenError(Arc<Inner>);
+
+struct Inner {
+    kind: TokenErrorKind,
+    message: Cow<'static, str>,
+    source: Option<BoxError>,
+    answer: Option<Answer>,
+    error_response: Option<ErrorResponse>,
+    retry_after: Option<Duration>,
+}
+
+/// Whose fault it is that there is no token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TokenErrorKind {
+    /// The caller's: the request is wrong in itself. Nothing was sent; the message says what to change.
+    Request,
+    /// The caller's: a secret, assertion or token could not be obtained from its provider. Nothing was sent.
+    Credential,
+    /// The network's: the HTTP service below failed before an answer began.
+    Service,
+    /// The network's: time ran out.
+    Timeout,
+    /// The network's: the answer began and broke off.
+    Body,
+    /// The server's: the answer is larger than the limit.
+    BodyTooLarge,
+    /// The server said no, and why: see [`TokenError::error_response`].
+    ErrorResponse,
+    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer.
+    UnexpectedStatus,
+    /// The server said yes, but no token could be read from it.
+    InvalidResponse,
+    /// The server issued a token of a type that cannot be sent.
+    UnsupportedTokenType,
+}
+
+/// What every error says: its kind, whether to try again, and what the server said.
+impl TokenError {
+    /// Whose fault it is.
+    #[must_use]
+    pub fn kind(&self) -> TokenErrorKind {
+        self.0.kind
+    }
+
+    /// Whether the same request may succeed later: the network or the server had a bad moment. It does not say that a
+    /// second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self.kind() {
+            TokenErrorKind::Credential
+            | TokenErrorKind::Service
+            | TokenErrorKind::Timeout
+            | TokenErrorKind::Body => true,
+            TokenErrorKind::ErrorResponse | TokenErrorKind::UnexpectedStatus => {
+                let code = self.error_response().map(ErrorResponse::code);
+                self.status()
+                    .is_some_and(|status| is_transient(status, code))
+            }
+            TokenErrorKind::Request
+            | TokenErrorKind::BodyTooLarge
+            | TokenErrorKind::InvalidResponse
+            | TokenErrorKind::UnsupportedTokenType => false,
+        }
+    }
+
+    /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
+    /// token, a device code) may be used up.
+    ///
+    /// `false` only with proof: nothing was sent, no connection could be made, or the server turned the request away with
+    /// 429 or 503. A service below can give the proof by [`NotSent`](crate::NotSent).
+    #[must_use]
+    pub fn may_have_been_processed(&self) -> bool {
+        match self.kind() {
+            TokenErrorKind::Request | TokenErrorKind::Credential => false,
+            TokenErrorKind::Service | TokenErrorKind::Timeout => {
+                !self.source().is_some_and(error::is_not_sent)
+            }
+            _ => !matches!(
+                self.status(),
+                Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
+            ),
+        }
+    }
+
+    /// The status of the HTTP response, if one came.
+    #[must_use]
+    pub fn status(&self) -> Option<StatusCode> {
+        self.0.answer.as_ref().map(|answer| answer.status)
+    }
+
+    /// The error that the server named, with whatever status.
+    #[must_use]
+    pub fn error_response(&self) -> Option<&ErrorResponse> {
+        self.0.error_response.as_ref()
+    }
+
+    /// How long the server asked to wait (`Retry-After`, in seconds or as a date:
+    /// [RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). It is not clamped; a value that cannot be
+    /// read is `None`.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// Any member of the JSON object that the server answered with.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.json()?.get(name)
+    }
+
+    /// The JSON that the server answered with, parsed by the first call. `None` if there is none.
+    #[must_use]
+    pub fn json(&self) -> Option<&Value> {
+        self.0.answer.as_ref()?.json()
+    }
+
+    /// The body of the answer, if one came whole.
+    #[must_use]
+    pub fn raw(&self) -> Option<&Bytes> {
+        match self.kind() {
+            TokenErrorKind::Body | TokenErrorKind::BodyTooLarge => None,
+            _ => self.0.answer.as_ref().map(|answer| &answer.raw),
+        }
+    }
+
+    /// The headers of the answer, if one came.
+    #[must_use]
+    pub fn headers(&self) -> Option<&HeaderMap> {
+        self.0.answer.as_ref().map(|answer| &answer.headers)
+    }
+
+    /// Finds the token error in the chain of another error, for example of a stack with a timeout in it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, TokenError, TokenErrorKind};
+    ///
+    /// fn secret_is_wrong(error: &BoxError) -> bool {
+    ///     TokenError::find_in_chain(&**error)
+    ///         .is_some_and(|error| error.kind() == TokenErrorKind::ErrorResponse)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn find_in_chain<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
+        error::chain(error).find_map(|error| error.downcast_ref())
+    }
+}
+
+/// Constructors, one per way to fail.
+impl TokenError {
+    fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
+        Inner {
+            kind,
+            message: message.into(),
+            source: None,
+            answer: None,
+            error_response: None,
+            retry_after: None,
+        }
+    }
+
+    pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Self::new(TokenErrorKind::Request, message)))
+    }
+
+    pub(crate) fn credential(source: BoxError) -> Self {
+        Self(Arc::new(Inner {
+            source: Some(source),
+            ..Self::new(
+                TokenErrorKind::Credential,
+                "a secret, assertion or token could not be obtained from its provider",
+            )
+        }))
+    }
+
+    pub(crate) fn service(source: BoxError) -> Self {
+        let (kind, message) = if error::is_timeout(&*source) {
+            (
+                TokenErrorKind::Timeout,
+                "the token endpoint did not answer in time",
+            )
+        } else {
+            (
+                TokenErrorKind::Service,
+                "the token endpoint could not be reached",
+            )
+        };
+        Self(Arc::new(Inner {
+            source: Some(source),
+            ..Self::new(kind, message)
+        }))
+    }
+
+    pub(crate) fn body(source: BoxError, answer: Answer) -> Self {
+        let (kind, message) = if error::is_timeout(&*source) {
+            (
+                TokenErrorKind::Timeout,
+                "the answer of the token endpoint did not end in time",
+            )
+        } else {
+            (
+                TokenErrorKind::Body,
+                "the answer of the token endpoint broke off",
+            )
+        };
+        Self(Arc::new(Inner {
+            source: Some(source),
+            answer: Some(answer),
+            ..Self::new(kind, message)
+        }))
+    }
+
+    pub(crate) fn body_too_large(limit: usize, answer: Answer) -> Self {
+        let message = format!(
+            "the answer of the token endpoint is larger than {limit} bytes; \
+             raise the limit with `TokenEndpoint::max_response_body`, or check the URI"
+        );
+        Self(Arc::new(Inner {
+            answer: Some(answer),
+            ..Self::new(TokenErrorKind::BodyTooLarge, message)
+        }))
+    }
+
+    /// The server's answer is not a token. `kind` follows from what was found in it.
+    pub(crate) fn answer(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        answer: Answer,
+        error_response: Option<ErrorResponse>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            answer: Some(answer),
+            error_response,
+            retry_after,
+            ..Self::new(kind, message)
+        }))
+    }
+}
+
+/// Whether an answer with this status and this error is a bad moment of the server.
+///
+/// A code that the RFCs define as final is believed, except beside the statuses by which a gateway sheds load.
+fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
+    let sheds_load = matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+    );
+    match code {
+        Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
+        Some(ErrorCode::Other(_)) | None => {
+            sheds_load
+                || matches!(
+                    status,
+                    StatusCode::REQUEST_TIMEOUT
+                        | StatusCode::TOO_EARLY
+                        | StatusCode::INTERNAL_SERVER_ERROR
+                        | StatusCode::BAD_GATEWAY
+                        | StatusCode::GATEWAY_TIMEOUT
+                )
+        }
+        Some(_) => sheds_load,
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        if let Some(error) = self.error_response() {
+            write!(f, ": {error}")?;
+        }
+        match self.status() {
+            Some(status) => write!(f, " [status {}]", status.as_u16()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenError")
+            .field("kind", &self.kind())
+            .field("message", &self.0.message)
+            .field("status", &self.status())
+            .field("error_response", &self.error_response())
+            .field("source", &self.0.source)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Error for TokenError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// So that code which is generic over [`BoxError`] and this error can look into both.
+impl AsRef<dyn Error + Send + Sync> for TokenError {
+    fn as_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn which_answers_are_transient() {
+        for (status, code, expected) in [
+            (500, None, true),
+            (501, None, false),
+            (502, None, true),
+            (503, None, true),
+            (504, None, true),
+            (429, None, true),
+            (408, None, true),
+            (400, None, false),
+            (404, None, false),
+            (302, None, false),
+            (400, Some("temporarily_unavailable"), true),
+            (400, Some("server_error"), true),
+            (400, Some("invalid_client"), false),
+            (500, Some("invalid_grant"), false),
+            (503, Some("invalid_request"), true),
+            (429, Some("access_denied"), true),
+            (400, Some("slow_down"), false),
+            (400, Some("scope_invalid"), false),
+            (500, Some("oops"), true),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let code = code.map(ErrorCode::from);
+            assert_eq!(
+                is_transient(status, code.as_ref()),
+                expected,
+                "{status} {code:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_is_one_word_wide_and_can_cross_threads() {
+        fn is_sendable<T: Send + Sync + 'static>() {}
+        is_sendable::<TokenError>();
+        assert_eq!(size_of::<TokenError>(), size_of::<usize>());
+    }
+}

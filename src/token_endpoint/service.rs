@@ -1,0 +1,239 @@
+//! `TokenEndpoint`: encode, send, decode.
+
+use std::{
+    fmt,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body::Body;
+use http_body_util::Full;
+use tower_service::Service;
+
+use super::{
+    TokenError,
+    encode::{self, Target},
+    future::ResponseFuture,
+};
+use crate::{
+    client_authentication::ClientAuthentication, error::BoxError, token_request::TokenRequest,
+    token_response::TokenResponse,
+};
+
+const MAX_RESPONSE_BODY: usize = 1024 * 1024;
+
+/// A [`Service`] that turns a [`TokenRequest`] into an HTTP request to a token endpoint
+/// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)), sends it through the service `S`, and turns the
+/// answer into a [`TokenResponse`] or a [`TokenError`].
+///
+/// `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with tower layers around it, an axum
+/// router, a function. It must be `Clone`, for two reasons: a request that is refused before it is sent gives the place that
+/// `S` had reserved for it back, and so does one that must first obtain a credential.
+///
+/// # What is sent and what is not
+///
+/// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
+///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
+///    plain `http` beyond this machine.
+/// 2. Credentials that come from a provider are obtained, anew for every request.
+/// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
+///    retried here; see `RetryTransient` (feature `retry`).
+/// 4. Redirects are not followed, and a body above the limit is an error. There is no time limit here: put tower's
+///    `Timeout` around.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the HTTP request. Whether the server has acted on it is not known then, which matters for
+/// codes and refresh tokens.
+///
+/// # Examples
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, Response};
+/// use http_body_util::Full;
+/// use tower::{ServiceExt, service_fn};
+/// use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint, TokenRequest};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let http = service_fn(|_: Request<Full<Bytes>>| async {
+///     let body = r#"{"access_token":"2YotnFZFEjr1zCsicMWpAA","token_type":"Bearer","expires_in":3600}"#;
+///     Ok::<_, BoxError>(Response::new(Full::new(Bytes::from(body))))
+/// });
+/// let endpoint = TokenEndpoint::new(
+///     http,
+///     "https://as.example/token".parse()?,
+///     ClientAuthentication::client_secret_basic("client", "secret"),
+/// );
+///
+/// let response = endpoint
+///     .oneshot(TokenRequest::client_credentials().scope("api1"))
+///     .await?;
+/// assert_eq!(response.access_token().expose_secret(), "2YotnFZFEjr1zCsicMWpAA");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct TokenEndpoint<S, B = Full<Bytes>> {
+    inner: S,
+    uri: Uri,
+    client: ClientAuthentication,
+    request_body: fn(Bytes) -> B,
+    max_response_body: usize,
+    allow_http: bool,
+}
+
+impl<S> TokenEndpoint<S> {
+    /// Speaks to the token endpoint at `uri` through `inner`, as `client`.
+    ///
+    /// It never fails: a bad URI is said by the first request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// TokenEndpoint::new(
+    ///     http,
+    ///     Uri::from_static("https://as.example/token"),
+    ///     ClientAuthentication::client_secret_basic("client", "secret"),
+    /// )
+    /// # }
+    /// ```
+    pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
+        Self {
+            inner,
+            uri,
+            client,
+            request_body: Full::new,
+            max_response_body: MAX_RESPONSE_BODY,
+            allow_http: false,
+        }
+    }
+}
+
+impl<S, B> TokenEndpoint<S, B> {
+    /// How to make the request body that `S` takes. Default is `Full::new`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Router, body::Body};
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
+    ///
+    /// let endpoint: TokenEndpoint<Router, Body> = TokenEndpoint::new(
+    ///     Router::new(),
+    ///     Uri::from_static("https://as.example/token"),
+    ///     ClientAuthentication::none("client"),
+    /// )
+    /// .request_body(Body::from);
+    /// ```
+    pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
+        TokenEndpoint {
+            inner: self.inner,
+            uri: self.uri,
+            client: self.client,
+            request_body,
+            max_response_body: self.max_response_body,
+            allow_http: self.allow_http,
+        }
+    }
+
+    /// How many bytes the body of an answer may have; more is an error. Default is 1 MiB.
+    #[must_use]
+    pub fn max_response_body(mut self, bytes: usize) -> Self {
+        self.max_response_body = bytes;
+        self
+    }
+
+    /// Allows a plain `http` token endpoint that is not on this machine. Default is that it is refused.
+    ///
+    /// # Security
+    ///
+    /// Secrets and tokens cross the network in the clear, unless something below `S` protects the connection, for example
+    /// the sidecar of a mesh.
+    #[must_use]
+    pub fn danger_allow_http(mut self) -> Self {
+        self.allow_http = true;
+        self
+    }
+
+    /// Where requests go that name no other token endpoint.
+    #[must_use]
+    pub fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// On whose behalf requests are made that name no other client.
+    #[must_use]
+    pub fn client(&self) -> &ClientAuthentication {
+        &self.client
+    }
+}
+
+impl<S, B, ResBody> Service<TokenRequest> for TokenEndpoint<S, B>
+where
+    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+    S::Error: Into<BoxError>,
+    ResBody: Body,
+    ResBody::Error: Into<BoxError>,
+{
+    type Response = TokenResponse;
+    type Error = TokenError;
+    type Future = ResponseFuture<S, B, S::Future, ResBody>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner
+            .poll_ready(cx)
+            .map_err(|error| TokenError::service(error.into()))
+    }
+
+    fn call(&mut self, request: TokenRequest) -> Self::Future {
+        let target = Target {
+            uri: request.token_endpoint_override().unwrap_or(&self.uri),
+            client: request.client_override().unwrap_or(&self.client),
+            allow_http: self.allow_http,
+        };
+        let limit = self.max_response_body;
+        if encode::credentials(&request, target.client).any(|c| c.known().is_none()) {
+            let target = target.to_owned();
+            let request_body = self.request_body;
+            let prepare = async move { target.obtain_and_encode(&request).await };
+            let service = self.give_reservation_back();
+            return ResponseFuture::prepare(Box::pin(prepare), request_body, service, limit);
+        }
+        match encode::encode(&request, &target, None) {
+            Ok(http) => {
+                let sending = self.inner.call(http.map(self.request_body));
+                ResponseFuture::sending(sending, limit)
+            }
+            Err(error) => {
+                self.give_reservation_back();
+                ResponseFuture::failed(error)
+            }
+        }
+    }
+}
+
+impl<S: Clone, B> TokenEndpoint<S, B> {
+    /// Drops the readied inner service, whose reservation (a permit, a slot in a buffer) would else be held until the next
+    /// call, and returns a clone that has to be readied first.
+    fn give_reservation_back(&mut self) -> S {
+        self.inner = self.inner.clone();
+        self.inner.clone()
+    }
+}
+
+impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenEndpoint")
+            .field("uri", &self.uri)
+            .field("client", &self.client)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,561 @@
+//! What to ask a token endpoint for: a grant, its parameters, and what one request does differently.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+
+use crate::{client_authentication::ClientAuthentication, credential::Credential, scope::Scope};
+
+/// A request to a token endpoint
+/// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)): a constructor per grant, then what it asks for.
+///
+/// It can be sent any number of times, and cloning is cheap. Nothing fails while it is built: what is wrong with it (a
+/// parameter set twice, an empty code) is said by the token endpoint, with
+/// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request), before anything is sent.
+///
+/// Two requests are equal when they would ask for the same thing: the same grant, parameters in the same order, headers and
+/// overrides, where the order of the words in `scope` does not matter. [Extensions](Self::extensions) are not compared.
+///
+/// # Security
+///
+/// `Debug` shows the grant type and the names of the parameters, no values.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::TokenRequest;
+///
+/// let request = TokenRequest::client_credentials()
+///     .scope("api:read api:write")
+///     .resource("https://api.example/")
+///     .parameter("tenant", "blue");
+/// ```
+#[derive(Clone)]
+pub struct TokenRequest(Arc<Inner>);
+
+#[derive(Clone)]
+struct Inner {
+    parameters: Vec<Parameter>,
+    headers: HeaderMap,
+    token_endpoint: Option<Uri>,
+    client_authentication: Option<ClientAuthentication>,
+    extensions: Extensions,
+    invalid: Option<String>,
+}
+
+/// A name and a value of the form body.
+#[derive(Clone)]
+pub(crate) struct Parameter {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) value: Credential,
+    pub(crate) repeatable: bool,
+}
+
+/// # One constructor per grant
+impl TokenRequest {
+    /// The client asks in its own name
+    /// ([RFC 6749 §4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials().scope("api1");
+    /// ```
+    #[must_use]
+    pub fn client_credentials() -> Self {
+        Self::extension("client_credentials")
+    }
+
+    /// The name and the password of a user
+    /// ([RFC 6749 §4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3)). The password may be empty.
+    ///
+    /// OAuth 2.1 has dropped this grant; use it for old servers only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::password("johndoe", "A3ddj3w");
+    /// ```
+    pub fn password(username: impl Into<String>, password: impl Into<Credential>) -> Self {
+        Self::extension("password")
+            .with("username", username.into())
+            .with("password", password)
+    }
+
+    /// A code that came back from the authorization endpoint, with the redirect URI that it came to
+    /// ([RFC 6749 §4.1.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3)).
+    ///
+    /// For a server that wants no `redirect_uri` here (OAuth 2.1), use
+    /// `TokenRequest::extension("authorization_code").parameter("code", code)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::authorization_code("SplxlOBeZQQYbYS6WxSbIA", "https://app.example/cb")
+    ///     .code_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    /// ```
+    pub fn authorization_code(
+        code: impl Into<Credential>,
+        redirect_uri: impl Into<String>,
+    ) -> Self {
+        Self::extension("authorization_code")
+            .with("code", code)
+            .with("redirect_uri", redirect_uri.into())
+    }
+
+    /// A refresh token ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
+    ///
+    /// A server that rotates answers with a new one; where
+    /// [`TokenResponse::refresh_token`](crate::TokenResponse::refresh_token) is `None`, keep the old one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::refresh_token("tGzv3JOkF0XG5Qx2TlKWIA");
+    /// ```
+    pub fn refresh_token(refresh_token: impl Into<Credential>) -> Self {
+        Self::extension("refresh_token").with("refresh_token", refresh_token)
+    }
+
+    /// A device code, to poll with
+    /// ([RFC 8628 §3.4](https://www.rfc-editor.org/rfc/rfc8628#section-3.4)).
+    ///
+    /// The server answers [`AuthorizationPending`](crate::ErrorCode::AuthorizationPending) until the user has decided, and
+    /// [`SlowDown`](crate::ErrorCode::SlowDown) when it is asked too often.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::device_code("GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS");
+    /// ```
+    pub fn device_code(device_code: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:device_code")
+            .with("device_code", device_code)
+    }
+
+    /// A token for another token
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)): impersonation, or delegation with an
+    /// [actor token](Self::actor_token).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::token_exchange(
+    ///     "accVkjcJyb4BWCxGsndESCJQbdFMogUC5PbRDqceLTC",
+    ///     "urn:ietf:params:oauth:token-type:access_token",
+    /// )
+    /// .audience("backend");
+    /// ```
+    pub fn token_exchange(
+        subject_token: impl Into<Credential>,
+        subject_token_type: impl Into<String>,
+    ) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:token-exchange")
+            .with("subject_token", subject_token)
+            .with("subject_token_type", subject_token_type.into())
+    }
+
+    /// A JWT as the grant ([RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{Credential, TokenRequest};
+    ///
+    /// let request = TokenRequest::jwt_bearer(Credential::file("/var/run/secrets/tokens/oauth"));
+    /// ```
+    pub fn jwt_bearer(assertion: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:jwt-bearer").with("assertion", assertion)
+    }
+
+    /// A SAML 2.0 assertion, base64url-encoded, as the grant
+    /// ([RFC 7522 §2.1](https://www.rfc-editor.org/rfc/rfc7522#section-2.1)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::saml2_bearer("PHNhbWxwOl...");
+    /// ```
+    pub fn saml2_bearer(assertion: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:saml2-bearer")
+            .with("assertion", assertion)
+    }
+
+    /// The id of a backchannel authentication request, to poll with
+    /// ([OpenID Connect CIBA §10.1](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#token_request)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::ciba("1c266114-a1be-4252-8ad1-04986c5b9ac1");
+    /// ```
+    pub fn ciba(auth_req_id: impl Into<Credential>) -> Self {
+        Self::extension("urn:openid:params:grant-type:ciba").with("auth_req_id", auth_req_id)
+    }
+
+    /// Any other grant, by its type
+    /// ([RFC 6749 §4.5](https://www.rfc-editor.org/rfc/rfc6749#section-4.5)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
+    /// ```
+    pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
+        let grant_type = grant_type.into();
+        Self(Arc::new(Inner {
+            parameters: vec![Parameter {
+                name: "grant_type".into(),
+                value: Credential::fixed(grant_type),
+                repeatable: false,
+            }],
+            headers: HeaderMap::new(),
+            token_endpoint: None,
+            client_authentication: None,
+            extensions: Extensions::new(),
+            invalid: None,
+        }))
+    }
+}
+
+/// # What the request asks for
+impl TokenRequest {
+    /// What the token is to be good for
+    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)). Default is that the server decides; an empty
+    /// scope is the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials().scope("api:read api:write");
+    /// assert_eq!(request, TokenRequest::client_credentials().scope("api:write api:read"));
+    /// ```
+    #[must_use]
+    pub fn scope(self, scope: impl Into<Scope>) -> Self {
+        let scope = scope.into();
+        if scope.iter().next().is_none() {
+            return self;
+        }
+        self.with("scope", scope.as_str())
+    }
+
+    /// A resource that the token is for, an absolute URI; may be set several times
+    /// ([RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)). Default is none.
+    #[must_use]
+    pub fn resource(self, resource: impl Into<String>) -> Self {
+        self.with_repeatable("resource", resource.into())
+    }
+
+    /// A service that the token is for, by its name; may be set several times
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is none.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        self.with_repeatable("audience", audience.into())
+    }
+
+    /// The verifier of PKCE ([RFC 7636 §4.5](https://www.rfc-editor.org/rfc/rfc7636#section-4.5)): 43 to 128 characters
+    /// out of letters, digits and `-._~`. Default is none.
+    #[must_use]
+    pub fn code_verifier(self, code_verifier: impl Into<Credential>) -> Self {
+        self.with("code_verifier", code_verifier)
+    }
+
+    /// Who acts on behalf of the subject, in a token exchange
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is nobody.
+    #[must_use]
+    pub fn actor_token(
+        self,
+        actor_token: impl Into<Credential>,
+        actor_token_type: impl Into<String>,
+    ) -> Self {
+        self.with("actor_token", actor_token)
+            .with("actor_token_type", actor_token_type.into())
+    }
+
+    /// Which type of token to issue, in a token exchange
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is that the server decides.
+    #[must_use]
+    pub fn requested_token_type(self, requested_token_type: impl Into<String>) -> Self {
+        self.with("requested_token_type", requested_token_type.into())
+    }
+
+    /// Any other parameter. One that is set twice is refused before anything is sent
+    /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials().parameter("tenant", "blue");
+    /// ```
+    #[must_use]
+    pub fn parameter(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.with(name, value)
+    }
+
+    /// Any other parameter, which may be set several times. A parameter that the RFCs allow once is still refused when
+    /// it stands twice.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials()
+    ///     .repeated_parameter("role", "reader")
+    ///     .repeated_parameter("role", "writer");
+    /// ```
+    #[must_use]
+    pub fn repeated_parameter(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.with_repeatable(name, value)
+    }
+
+    /// A header of the HTTP request, beside those that the token endpoint sets itself; may be set several times. Default is
+    /// none.
+    ///
+    /// An invalid name or value, and a header that this crate sets itself, are refused before anything is sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials().header("x-request-id", "42");
+    /// ```
+    #[must_use]
+    pub fn header<K, V>(mut self, name: K, value: V) -> Self
+    where
+        K: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let inner = Arc::make_mut(&mut self.0);
+        match name.try_into() {
+            Ok(name) => match value.try_into() {
+                Ok(value) => {
+                    inner.headers.append(name, value);
+                }
+                Err(_) => {
+                    inner.invalid = Some(format!("the value of the header `{name}` is invalid"))
+                }
+            },
+            Err(_) => inner.invalid = Some("the name of a header is invalid".into()),
+        }
+        self
+    }
+
+    fn with(self, name: impl Into<Cow<'static, str>>, value: impl Into<Credential>) -> Self {
+        self.push(name.into(), value.into(), false)
+    }
+
+    fn with_repeatable(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.push(name.into(), value.into(), true)
+    }
+
+    fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
+        Arc::make_mut(&mut self.0).parameters.push(Parameter {
+            name,
+            value,
+            repeatable,
+        });
+        self
+    }
+}
+
+/// # What this one request does differently
+impl TokenRequest {
+    /// Sends this request to another token endpoint. Default is that of the service.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenRequest};
+    ///
+    /// let request = TokenRequest::client_credentials()
+    ///     .token_endpoint(Uri::from_static("https://blue.example/token"))
+    ///     .client_authentication(ClientAuthentication::client_secret_basic("blue", "secret"));
+    /// ```
+    #[must_use]
+    pub fn token_endpoint(mut self, uri: Uri) -> Self {
+        Arc::make_mut(&mut self.0).token_endpoint = Some(uri);
+        self
+    }
+
+    /// Sends this request as another client. Default is that of the service.
+    #[must_use]
+    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
+        Arc::make_mut(&mut self.0).client_authentication = Some(client);
+        self
+    }
+
+    /// What travels down to the HTTP service in the extensions of the HTTP request.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        &self.0.extensions
+    }
+
+    /// Changes what travels down to the HTTP service in the extensions of the HTTP request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// #[derive(Clone)]
+    /// struct Deadline(u64);
+    ///
+    /// let mut request = TokenRequest::client_credentials();
+    /// request.extensions_mut().insert(Deadline(30));
+    /// ```
+    #[must_use]
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut Arc::make_mut(&mut self.0).extensions
+    }
+
+    /// The type of the grant.
+    #[must_use]
+    pub fn grant_type(&self) -> &str {
+        self.known("grant_type").unwrap_or_default()
+    }
+
+    fn known(&self, name: &str) -> Option<&str> {
+        let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
+        parameter.value.known().map(|secret| secret.expose())
+    }
+
+    /// Whether it carries a credential that the server takes once, and that must not be sent again after a failure which
+    /// leaves open whether it was taken.
+    #[cfg(feature = "retry")]
+    pub(crate) fn carries_one_time_credential(&self) -> bool {
+        const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+        self.0
+            .parameters
+            .iter()
+            .any(|p| ONE_TIME.contains(&&*p.name))
+    }
+
+    pub(crate) fn parameters(&self) -> &[Parameter] {
+        &self.0.parameters
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    pub(crate) fn token_endpoint_override(&self) -> Option<&Uri> {
+        self.0.token_endpoint.as_ref()
+    }
+
+    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
+        self.0.client_authentication.as_ref()
+    }
+
+    /// What a setter could not take.
+    pub(crate) fn invalid(&self) -> Option<&str> {
+        self.0.invalid.as_deref()
+    }
+}
+
+impl fmt::Debug for TokenRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.0.parameters.iter().skip(1).map(|p| &*p.name).collect();
+        f.debug_struct("TokenRequest")
+            .field("grant_type", &self.grant_type())
+            .field("parameters", &names)
+            .field("token_endpoint", &self.0.token_endpoint)
+            .field("client_authentication", &self.0.client_authentication)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for TokenRequest {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (&*self.0, &*other.0);
+        Arc::ptr_eq(&self.0, &other.0)
+            || (a.parameters == b.parameters
+                && a.headers == b.headers
+                && a.token_endpoint == b.token_endpoint
+                && a.client_authentication == b.client_authentication
+                && a.invalid == b.invalid)
+    }
+}
+
+impl Eq for TokenRequest {}
+
+impl Hash for TokenRequest {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.parameters.hash(state);
+        self.0.token_endpoint.hash(state);
+        self.0.client_authentication.hash(state);
+    }
+}
+
+impl Parameter {
+    /// The value as a set of words, if it is a scope that is known.
+    fn scope(&self) -> Option<Scope> {
+        match &*self.name {
+            "scope" => self.value.known().map(|scope| Scope::from(scope.expose())),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && match (self.scope(), other.scope()) {
+                (Some(a), Some(b)) => a == b,
+                _ => self.value == other.value,
+            }
+    }
+}
+
+impl Eq for Parameter {}
+
+impl Hash for Parameter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+        match self.scope() {
+            Some(scope) => scope.hash(state),
+            None => self.value.hash(state),
+        }
+    }
+}
