@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
-use http::{Method, Request, Response, StatusCode, Uri};
+use http::{
+    Method, Request, Response, StatusCode, Uri,
+    header::{CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE},
+};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 
 /// Redirects and forms in one visit: a login and a consent take about ten.
 const MAX_STEPS: usize = 20;

@@ -4,28 +4,43 @@ use std::collections::BTreeSet;
 #[cfg(feature = "rustls")]
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{Request, StatusCode, Uri};
+use http::{
+    Request, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 #[cfg(feature = "rustls")]
-use rustls::pki_types::{CertificateDer, pem::PemObject as _};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+#[cfg(feature = "rustls")]
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use serde_json::Value;
 use tower::ServiceExt as _;
+#[cfg(feature = "rustls")]
+use tower_oauth2_client::HttpsClient;
 use tower_oauth2_client::{
-    ClientAuthentication, ErrorCode, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
-    TokenResponse, TokenType,
+    ClientAuthentication, ErrorCode, Scope, TokenEndpoint, TokenError, TokenErrorKind,
+    TokenRequest, TokenResponse, TokenType,
 };
 
-use crate::browser::{Browser, End};
-use crate::setting;
+use crate::{
+    browser::{Browser, End},
+    setting,
+};
 
 const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
+const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
 const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
 const API: &str = "https://api.example/";
 
@@ -40,7 +55,7 @@ async fn client_credentials_with_client_secret_basic() {
         .unwrap();
 
     assert_eq!(response.status(), StatusCode::OK);
-    assert_eq!(*response.token_type(), TokenType::Bearer);
+    assert_eq!(*response.token_type(), TokenType::BEARER);
     assert_eq!(response.expires_in().unwrap().as_secs(), 60);
     assert!(response.refresh_token().is_none());
     assert_eq!(
@@ -51,10 +66,7 @@ async fn client_credentials_with_client_secret_basic() {
 
 #[tokio::test]
 async fn client_secret_basic_form_encodes_id_and_secret() {
-    let odd = ClientAuthentication::client_secret_basic(
-        "basic:odd id%+",
-        "p@ss:w%rd+with space&=/?~!*'()",
-    );
+    let odd = ClientAuthentication::client_secret_basic("basic:odd id%+", ODD_SECRET);
     let response = send(odd, TokenRequest::client_credentials()).await.unwrap();
 
     assert_eq!(
@@ -65,12 +77,14 @@ async fn client_secret_basic_form_encodes_id_and_secret() {
 
 #[tokio::test]
 async fn client_secret_basic_raw_is_what_this_server_refuses() {
-    let odd = ClientAuthentication::client_secret_basic_raw(
-        "basic:odd id%+",
-        "p@ss:w%rd+with space&=/?~!*'()",
-    );
+    let encoded = ClientAuthentication::client_secret_basic("odd", ODD_SECRET);
+    send(encoded, TokenRequest::client_credentials())
+        .await
+        .unwrap();
 
-    refused(send(odd, TokenRequest::client_credentials()).await);
+    let raw = ClientAuthentication::client_secret_basic_raw("odd", ODD_SECRET);
+    let result = send(raw, TokenRequest::client_credentials()).await;
+    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
 }
 
 #[tokio::test]
@@ -101,9 +115,11 @@ async fn wrong_secret_is_invalid_client_with_401() {
 
 #[tokio::test]
 async fn two_authentication_methods_are_refused() {
-    let request =
-        TokenRequest::client_credentials().header(AUTHORIZATION, basic_credentials("basic"));
-    let (code, _) = refused(send(post_client(), request).await);
+    // Only a client that is said to have no authentication gets them past the crate.
+    let request = TokenRequest::client_credentials()
+        .header(AUTHORIZATION, basic_credentials("post"))
+        .parameter("client_secret", SECRET);
+    let (code, _) = refused(send(ClientAuthentication::none("post"), request).await);
 
     assert_eq!(code, ErrorCode::InvalidRequest);
 }
@@ -120,7 +136,7 @@ async fn authorization_code_with_pkce() {
     assert!(response.refresh_token().is_some());
     assert_eq!(
         *response.scope().unwrap(),
-        "openid offline_access".parse().unwrap()
+        Scope::from("openid offline_access")
     );
     assert_eq!(
         client_of(response.access_token().expose_secret()).await,
@@ -270,7 +286,7 @@ async fn resource_gives_a_jwt_for_that_resource() {
     assert_eq!(token["aud"], API);
     assert_eq!(token["client_id"], "basic");
     assert_eq!(token["scope"], "api:read");
-    assert_eq!(*response.scope().unwrap(), "api:read".parse().unwrap());
+    assert_eq!(*response.scope().unwrap(), Scope::from("api:read"));
     assert_eq!(response.expires_in().unwrap().as_secs(), 120);
 }
 
@@ -311,11 +327,8 @@ async fn one_client_serves_many_requests() {
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn token_endpoint_over_tls() {
-    let mut roots = rustls::RootCertStore::empty();
-    roots
-        .add(CertificateDer::from_pem_file(setting("OIDC_PROVIDER_CA")).unwrap())
-        .unwrap();
-    let response = tls_endpoint(roots)
+    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector());
+    let response = TokenEndpoint::new(client, tls_uri(), basic())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap();
@@ -325,8 +338,10 @@ async fn token_endpoint_over_tls() {
 
 #[cfg(feature = "rustls")]
 #[tokio::test]
-async fn certificate_of_an_unknown_ca_is_an_error_of_the_service() {
-    let error = tls_endpoint(rustls::RootCertStore::empty())
+async fn nothing_is_sent_to_a_server_with_an_unknown_certificate() {
+    // The certificate authority of this run is not among the roots of the system.
+    let http = HttpsClient::new().unwrap();
+    let error = TokenEndpoint::new(http, tls_uri(), basic())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap_err();
@@ -358,26 +373,29 @@ fn endpoint(authentication: ClientAuthentication) -> TokenEndpoint<Http> {
 }
 
 #[cfg(feature = "rustls")]
-fn tls_endpoint(
-    roots: rustls::RootCertStore,
-) -> TokenEndpoint<Client<hyper_rustls::HttpsConnector<HttpConnector>, Full<Bytes>>> {
-    let provider = rustls::crypto::aws_lc_rs::default_provider();
-    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+fn tls_uri() -> Uri {
+    let issuer = setting("OIDC_PROVIDER_TLS");
+    format!("{issuer}/token").parse().unwrap()
+}
+
+/// Trusts the certificate authority of this run alone.
+#[cfg(feature = "rustls")]
+fn tls_connector() -> HttpsConnector<HttpConnector> {
+    let authority = CertificateDer::from_pem_file(setting("OIDC_PROVIDER_CA")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let connector = hyper_rustls::HttpsConnectorBuilder::new()
+    HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only()
         .enable_http1()
-        .build();
-    let uri = format!("{}/token", setting("OIDC_PROVIDER_TLS"));
-    TokenEndpoint::new(
-        Client::builder(TokioExecutor::new()).build(connector),
-        uri.parse().unwrap(),
-        basic(),
-    )
+        .build()
 }
 
 fn uri(path: &str) -> String {

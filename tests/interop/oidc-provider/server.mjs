@@ -17,6 +17,8 @@ const CLIENT_CREDENTIALS = 'client_credentials';
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 const REFRESH_TOKEN = 'refresh_token';
 const SECRET = 'interop-secret-0123456789abcdef0123456789abcdef';
+// Every class of byte that the form encoding inside Basic (RFC 6749 §2.3.1) must get right.
+const ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()";
 
 const machine = (client_id, token_endpoint_auth_method, client_secret) => ({
   client_id,
@@ -29,8 +31,8 @@ const machine = (client_id, token_endpoint_auth_method, client_secret) => ({
 
 const clients = [
   machine('basic', 'client_secret_basic', SECRET),
-  // Every class of byte that the form encoding inside Basic (RFC 6749 §2.3.1) must get right.
-  machine('basic:odd id%+', 'client_secret_basic', "p@ss:w%rd+with space&=/?~!*'()"),
+  machine('basic:odd id%+', 'client_secret_basic', ODD_SECRET),
+  machine('odd', 'client_secret_basic', ODD_SECRET),
   { ...machine('post', 'client_secret_post', SECRET), scope: 'api:read' },
   {
     client_id: 'web',
