@@ -25,8 +25,7 @@ cached() {
 # apt PACKAGE...: installs Debian packages, where we may.
 apt() {
     command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 1
-    {
-        apt-get install -qy --no-install-recommends "$@" ||
-            { apt-get update -q && apt-get install -qy --no-install-recommends "$@"; }
-    } >&2
+    local install=(apt-get -o DPkg::Lock::Timeout=120 install -qy --no-install-recommends "$@")
+    export DEBIAN_FRONTEND=noninteractive
+    { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } >&2
 }
