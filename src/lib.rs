@@ -30,6 +30,9 @@ mod https_client;
 mod reqwest_service;
 mod scope;
 mod secret;
+#[cfg(feature = "test-util")]
+#[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
+pub mod test_util;
 pub mod token_endpoint;
 mod token_request;
 mod token_response;
@@ -51,3 +54,7 @@ pub use self::{
     token_request::TokenRequest,
     token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
 };
+
+#[cfg(all(doctest, feature = "retry", feature = "rustls"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,0 +1,148 @@
+//! Authorization codes: issued as by an authorization endpoint, and redeemed with PKCE.
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+
+use super::{
+    answer::Refusal,
+    form,
+    grants::{Asked, Granted, Refresh},
+    state::{Grant, State, is_over},
+};
+
+/// What an authorization code stands for, to be issued by
+/// [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
+///
+/// The server has no authorization endpoint, since no user sits before it: a test issues the code that a
+/// browser would have brought.
+///
+/// ```
+/// use tower_oauth2_client::test_util::{AuthorizationCode, AuthorizationServer};
+///
+/// let server = AuthorizationServer::new();
+/// let code = server.issue_code(
+///     AuthorizationCode::new("client", "https://app.test/callback")
+///         .s256_challenge("E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM")
+///         .scope("openid profile"),
+/// );
+/// assert!(code.starts_with("code-1-"));
+/// ```
+#[derive(Clone)]
+#[must_use = "a code must be issued by a server"]
+pub struct AuthorizationCode {
+    pub(super) client: String,
+    pub(super) redirect_uri: String,
+    pub(super) challenge: Option<String>,
+    pub(super) scope: Option<String>,
+    pub(super) subject: Option<String>,
+    pub(super) lifetime: Duration,
+}
+
+impl AuthorizationCode {
+    /// A code for that client, which must send that very `redirect_uri` with it (RFC 6749 §4.1.3).
+    pub fn new(client_id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
+        Self {
+            client: client_id.into(),
+            redirect_uri: redirect_uri.into(),
+            challenge: None,
+            scope: None,
+            subject: None,
+            lifetime: Duration::from_secs(600),
+        }
+    }
+
+    /// The `code_challenge` by the method `S256` (RFC 7636 §4.2). The request must then show its
+    /// `code_verifier`; a request that shows one for a code without a challenge is refused. Default is none.
+    pub fn s256_challenge(mut self, challenge: impl Into<String>) -> Self {
+        self.challenge = Some(challenge.into());
+        self
+    }
+
+    /// The scope that the user granted. Default is none.
+    pub fn scope(mut self, scope: impl Into<String>) -> Self {
+        self.scope = Some(scope.into());
+        self
+    }
+
+    /// The user, who is the `sub` of introspection. Default is none.
+    pub fn subject(mut self, subject: impl Into<String>) -> Self {
+        self.subject = Some(subject.into());
+        self
+    }
+
+    /// How long the code can be redeemed. Default is 10 minutes.
+    pub fn lifetime(mut self, lifetime: Duration) -> Self {
+        self.lifetime = lifetime;
+        self
+    }
+}
+
+impl fmt::Debug for AuthorizationCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuthorizationCode")
+            .field("client", &self.client)
+            .field("redirect_uri", &self.redirect_uri)
+            .field("scope", &self.scope)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Asked<'_> {
+    pub(super) fn authorization_code(&self, state: &mut State) -> Result<Granted, Refusal> {
+        let name = form::require(self.request, "code", "code is missing")?;
+        let redirect_uri = form::require(self.request, "redirect_uri", "redirect_uri is missing")?;
+        let verifier = self.request.get("code_verifier");
+        let refused = |why| Err(Refusal::invalid_grant(why));
+
+        let Some(issued) = state.codes.get_mut(name) else {
+            return refused("no such code");
+        };
+        if self.client.as_ref() != Some(&issued.code.client) {
+            return refused("the code was issued to another client");
+        }
+        // "If an authorization code is used more than once, the authorization server MUST deny the request
+        // and SHOULD revoke … all tokens previously issued based on that authorization code." (§4.1.2)
+        if issued.redeemed {
+            let family = issued.family;
+            state.revoke_family(family);
+            return refused("the code was redeemed before");
+        }
+        if is_over(issued.expires_at) {
+            return refused("the code has expired");
+        }
+        if issued.code.redirect_uri != redirect_uri {
+            return refused("redirect_uri is not that of the code");
+        }
+        match (&issued.code.challenge, verifier) {
+            (None, None) => {}
+            (None, Some(_)) => return refused("a code_verifier for a code without a challenge"),
+            (Some(_), None) => return refused("code_verifier is missing"),
+            (Some(challenge), Some(verifier)) if proves(verifier, challenge) => {}
+            (Some(_), Some(_)) => return refused("code_verifier does not match the challenge"),
+        }
+        issued.redeemed = true;
+        let grant = Grant {
+            client: self.client.clone(),
+            subject: issued.code.subject.clone(),
+            scope: issued.code.scope.clone(),
+        };
+        let family = issued.family;
+        Ok(Granted {
+            grant,
+            family,
+            refresh: Refresh::IfIssued,
+            members: Vec::new(),
+        })
+    }
+}
+
+/// RFC 7636 §4.6, after the syntax of §4.1.
+fn proves(verifier: &str, challenge: &str) -> bool {
+    (43..=128).contains(&verifier.len())
+        && verifier
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        && URL_SAFE_NO_PAD.encode(Sha256::digest(verifier)) == challenge
+}

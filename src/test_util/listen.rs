@@ -1,0 +1,235 @@
+//! The server behind a real port.
+
+use std::{
+    any::Any,
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    net::{Ipv4Addr, SocketAddr},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use http::{Request, Response, Uri};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::{JoinHandle, JoinSet},
+};
+use tower_service::Service;
+
+use super::{AuthorizationServer, body::ResponseBody, endpoints};
+
+/// An [`AuthorizationServer`] that listens on a port, made by [`AuthorizationServer::listen`].
+///
+/// It speaks HTTP/1.1 without TLS. Dropping it stops it: the port is closed, and every connection too, as
+/// soon as the runtime gets round to it; [`stop`](Self::stop) waits for that. The `AuthorizationServer`
+/// itself, its tokens and its counts live on, and can listen again.
+///
+/// # Panics
+///
+/// A panic while a request is served (in a check of
+/// [`assertion_client_with`](super::AuthorizationServerBuilder::assertion_client_with) or a rule of
+/// [`fail_when`](AuthorizationServer::fail_when)) closes the connection and goes on in whoever stops or drops
+/// the `Listening`, so that the test fails.
+#[must_use = "the server stops when this is dropped"]
+pub struct Listening {
+    addr: SocketAddr,
+    base: Uri,
+    stop: Option<oneshot::Sender<()>>,
+    task: Option<JoinHandle<()>>,
+    panic: Caught,
+}
+
+type Caught = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
+
+impl AuthorizationServer {
+    /// Listens on a free port of 127.0.0.1.
+    ///
+    /// On paused tokio time the clock leaps forward whenever nothing but the network is waited for; keep
+    /// paused time for the server in process.
+    ///
+    /// # Errors
+    ///
+    /// If there is no free port.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_oauth2_client::test_util::AuthorizationServer;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::new();
+    /// let listening = server.listen().await?;
+    /// assert_eq!(listening.token_endpoint().path(), "/token");
+    /// assert_eq!(listening.token_endpoint().host(), Some("127.0.0.1"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn listen(&self) -> io::Result<Listening> {
+        self.listen_on(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
+            .await
+    }
+
+    /// Listens on this address: for a server that goes away and comes back.
+    ///
+    /// # Errors
+    ///
+    /// If the address cannot be bound.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use tower_oauth2_client::test_util::AuthorizationServer;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::new();
+    /// let listening = server.listen().await?;
+    /// let addr = listening.addr();
+    ///
+    /// listening.stop().await; // connections are refused from here
+    /// let listening = server.listen_on(addr).await?;
+    /// # let _ = listening;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn listen_on(&self, addr: SocketAddr) -> io::Result<Listening> {
+        let listener = TcpListener::bind(addr).await?;
+        let addr = listener.local_addr()?;
+        let base = Uri::builder()
+            .scheme("http")
+            .authority(addr.to_string())
+            .path_and_query("/");
+        let base = base.build().map_err(io::Error::other)?;
+        let (stop, stopped) = oneshot::channel();
+        let panic = Caught::default();
+        let task = tokio::spawn(accept(self.clone(), listener, stopped, Arc::clone(&panic)));
+        Ok(Listening {
+            addr,
+            base,
+            stop: Some(stop),
+            task: Some(task),
+            panic,
+        })
+    }
+}
+
+impl Listening {
+    /// The address it listens on.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The URI of the token endpoint, such as `http://127.0.0.1:40811/token`.
+    pub fn token_endpoint(&self) -> Uri {
+        self.uri(endpoints::TOKEN)
+    }
+
+    /// The URI of a path, which begins with a slash and may have a query. Something that is no path gives
+    /// the root.
+    pub fn uri(&self, path: &str) -> Uri {
+        super::with_path(&self.base, path)
+    }
+
+    /// Stops, and returns once the port and all connections are closed.
+    ///
+    /// # Panics
+    ///
+    /// With the panic of a request that was served, if there was one.
+    pub async fn stop(mut self) {
+        self.stop.take();
+        if let Some(task) = self.task.take() {
+            // It is an error only if the runtime went down, and then all is closed.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.stop.take();
+        let payload = self
+            .panic
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        match payload {
+            Some(payload) if !std::thread::panicking() => resume_unwind(payload),
+            _ => {}
+        }
+    }
+}
+
+impl fmt::Debug for Listening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listening")
+            .field("addr", &self.addr)
+            .finish_non_exhaustive()
+    }
+}
+
+async fn accept(
+    server: AuthorizationServer,
+    listener: TcpListener,
+    mut stopped: oneshot::Receiver<()>,
+    panic: Caught,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = &mut stopped => break,
+            accepted = listener.accept() => accepted,
+        };
+        while connections.try_join_next().is_some() {}
+        match accepted {
+            Ok((stream, _)) => {
+                connections.spawn(serve(server.clone(), stream, Arc::clone(&panic)));
+            }
+            // Out of file descriptors: it stays so until a connection closes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
+    drop(listener);
+    connections.shutdown().await;
+}
+
+async fn serve(server: AuthorizationServer, stream: TcpStream, panic: Caught) {
+    // Small answers must not wait for the acknowledgement of smaller ones; if it cannot be set, they do.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(|request| answer(server.clone(), request, Arc::clone(&panic)));
+    // An error is a client that went away or a connection that was to be dropped. Either way it ends here.
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn answer(
+    mut server: AuthorizationServer,
+    request: Request<Incoming>,
+    panic: Caught,
+) -> io::Result<Response<ResponseBody>> {
+    let mut future = pin!(server.call(request));
+    // Kept before the connection closes: whoever sees it closed finds the panic.
+    poll_fn(
+        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(poll) => poll,
+            Err(payload) => {
+                *panic.lock().unwrap_or_else(PoisonError::into_inner) = Some(payload);
+                std::task::Poll::Ready(Err(io::Error::other("the request panicked")))
+            }
+        },
+    )
+    .await
+}

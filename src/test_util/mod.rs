@@ -1,0 +1,164 @@
+//! An authorization server for tests.
+//!
+//! [`AuthorizationServer`] is an OAuth 2.0 authorization server that keeps to the RFCs, checks what it is
+//! sent, and fails on command. It is a [`tower_service::Service`] for tests in process, on paused time if you
+//! like, and it can listen on loopback for tests with a real HTTP client.
+//!
+//! It is for tests only: nothing in it is hardened, and it remembers every request it got.
+//!
+//! # In process
+//!
+//! ```
+//! use http::{Request, StatusCode, header::CONTENT_TYPE};
+//! use tower::ServiceExt;
+//! use tower_oauth2_client::test_util::AuthorizationServer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = AuthorizationServer::new(); // knows one client: `client` with the secret `secret`
+//!
+//! let request = Request::post(server.token_endpoint())
+//!     .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+//!     .header("authorization", "Basic Y2xpZW50OnNlY3JldA==")
+//!     .body("grant_type=client_credentials&scope=api1".to_owned())?;
+//! let response = server.clone().oneshot(request).await?;
+//!
+//! assert_eq!(response.status(), StatusCode::OK);
+//! assert_eq!(server.token_requests(), 1);
+//! assert_eq!(server.requests()[0].get("scope"), Some("api1"));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # On loopback
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::Request;
+//! use http_body_util::{BodyExt, Full};
+//! use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+//! use tower_oauth2_client::test_util::AuthorizationServer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = AuthorizationServer::new();
+//! let listening = server.listen().await?; // stops when dropped
+//!
+//! let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+//! let metadata = listening.uri("/.well-known/oauth-authorization-server");
+//! let response = http.get(metadata).await?.into_body().collect().await?.to_bytes();
+//! let metadata: serde_json::Value = serde_json::from_slice(&response)?;
+//! assert_eq!(metadata["token_endpoint"], listening.token_endpoint().to_string());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Bad days
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tower_oauth2_client::test_util::{AuthorizationServer, Failure};
+//!
+//! let server = AuthorizationServer::new();
+//! server.fail_next(Failure::status(503).retry_after(Duration::from_secs(1)));
+//! server.fail_next_n(2, Failure::drop_connection());
+//! server.fail_when(|request| {
+//!     (request.get("scope") == Some("reports")).then(|| Failure::oauth("invalid_scope"))
+//! });
+//! server.fail_until_told(Failure::delay(Duration::from_secs(20)));
+//! server.recover(); // all of it is forgotten
+//! ```
+//!
+//! # The API behind it
+//!
+//! [`check_bearer`](AuthorizationServer::check_bearer) lets the API of a test accept exactly the tokens that
+//! are good at that moment, and [`revoke_all`](AuthorizationServer::revoke_all) takes them away:
+//!
+//! ```
+//! use bytes::Bytes;
+//! use http::{Request, Response, StatusCode, header::AUTHORIZATION};
+//! use http_body_util::Full;
+//! use tower::{ServiceExt, service_fn};
+//! use tower_oauth2_client::test_util::AuthorizationServer;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let server = AuthorizationServer::new();
+//! let checked = server.clone();
+//! let api = service_fn(move |request: Request<Full<Bytes>>| {
+//!     let response = match checked.check_bearer(request.headers()) {
+//!         Ok(()) => Response::new(Full::from("hello")),
+//!         Err(refusal) => refusal,
+//!     };
+//!     async move { Ok::<_, std::convert::Infallible>(response) }
+//! });
+//!
+//! let token = server.issue_access_token("client", "api1");
+//! let request = || Request::get("/").header(AUTHORIZATION, format!("Bearer {token}"));
+//! let response = api.clone().oneshot(request().body(Full::default())?).await?;
+//! assert_eq!(response.status(), StatusCode::OK);
+//!
+//! server.revoke_all();
+//! let response = api.oneshot(request().body(Full::default())?).await?;
+//! assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Time
+//!
+//! Lifetimes, intervals and delays are counted by tokio's clock. On paused time a test moves it with
+//! `tokio::time::advance`, and tokens expire.
+
+mod answer;
+mod api;
+mod authorization_code;
+mod body;
+mod builder;
+mod client;
+mod endpoints;
+mod failure;
+mod form;
+mod grants;
+mod listen;
+mod polling;
+mod recorded;
+mod script;
+mod server;
+mod service;
+mod state;
+mod token_exchange;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use http::{Uri, uri::PathAndQuery};
+
+pub use self::{
+    authorization_code::AuthorizationCode, body::ResponseBody, builder::AuthorizationServerBuilder,
+    failure::Failure, listen::Listening, recorded::RecordedRequest, server::AuthorizationServer,
+    service::ResponseFuture,
+};
+use self::{builder::Config, state::State};
+
+/// The base of the URIs of a server that does not listen; `.test` never resolves (RFC 6761 §6.2).
+const IN_PROCESS: &str = "https://as.test";
+
+/// The lock is never held across an await, nor while code of the user runs.
+struct Shared {
+    config: Config,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn with_path(base: &Uri, path: &str) -> Uri {
+    let mut parts = base.clone().into_parts();
+    parts.path_and_query =
+        Some(PathAndQuery::try_from(path).unwrap_or(PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_else(|_| base.clone())
+}

@@ -1,0 +1,153 @@
+//! Device codes (RFC 8628) and CIBA requests: the client polls while the user decides.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde_json::json;
+
+use super::{
+    Shared,
+    answer::{Refusal, json_response, seconds_up},
+    builder::Config,
+    client::authenticate,
+    form,
+    recorded::RecordedRequest,
+    state::{Decision, Poll, PollKind, State, after, is_over},
+};
+use crate::clock;
+
+/// "the interval MUST be increased by 5 seconds for this and all subsequent requests" (RFC 8628 §3.5)
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+/// Without vowels, so that no words come out, and without what looks alike (RFC 8628 §6.1).
+const USER_CODE_LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXZ";
+
+pub(super) fn device_authorization(
+    shared: &Shared,
+    base: &str,
+    request: &RecordedRequest,
+) -> Result<Response<Bytes>, Refusal> {
+    let config = &shared.config;
+    form::check(request)?;
+    let client = authenticate(shared, request)?.ok_or(Refusal::invalid_client(
+        false,
+        "the request names no client",
+    ))?;
+    let scope = form::scope(config, request)?;
+    let mut state = shared.lock();
+    let user_code = user_code();
+    let device_code = begin(
+        config,
+        &mut state,
+        PollKind::Device,
+        client.id,
+        scope,
+        Some(user_code.clone()),
+    );
+    let body = json!({
+        "device_code": device_code,
+        "user_code": user_code,
+        "verification_uri": format!("{base}/device"),
+        "verification_uri_complete": format!("{base}/device?user_code={user_code}"),
+        "expires_in": config.device_code_lifetime.as_secs(),
+        "interval": seconds_up(config.polling_interval),
+    });
+    Ok(json_response(StatusCode::OK, &body))
+}
+
+pub(super) fn begin(
+    config: &Config,
+    state: &mut State,
+    kind: PollKind,
+    client: String,
+    scope: Option<String>,
+    user_code: Option<String>,
+) -> String {
+    let id = state.name(match kind {
+        PollKind::Device => "dc",
+        PollKind::Ciba => "ciba",
+    });
+    let poll = Poll {
+        kind,
+        client,
+        user_code,
+        scope,
+        decision: Decision::Pending,
+        interval: config.polling_interval,
+        last: None,
+        expires_at: after(config.device_code_lifetime),
+    };
+    state.polls.insert(id.clone(), poll);
+    id
+}
+
+/// The scope, once the user has approved.
+pub(super) fn poll(
+    state: &mut State,
+    kind: PollKind,
+    id: &str,
+    client: Option<&str>,
+) -> Result<Option<String>, Refusal> {
+    let Some(poll) = state.polls.get_mut(id).filter(|poll| poll.kind == kind) else {
+        return Err(Refusal::invalid_grant("nobody was asked under this code"));
+    };
+    if client != Some(&poll.client) {
+        return Err(Refusal::invalid_grant(
+            "the code was issued to another client",
+        ));
+    }
+    if poll.decision == Decision::Redeemed {
+        return Err(Refusal::invalid_grant("the code was redeemed before"));
+    }
+    if is_over(poll.expires_at) {
+        return Err(Refusal::new("expired_token", "the code has expired"));
+    }
+    let now = clock::tokio_now();
+    let last = poll.last.replace(now);
+    match poll.decision {
+        Decision::Approved => {
+            poll.decision = Decision::Redeemed;
+            Ok(poll.scope.clone())
+        }
+        Decision::Denied => Err(Refusal::new("access_denied", "the user said no")),
+        _ if last.is_some_and(|last| now.duration_since(last) < poll.interval) => {
+            poll.interval = poll.interval.saturating_add(SLOW_DOWN);
+            Err(Refusal::new(
+                "slow_down",
+                "the poll came before the interval was over",
+            ))
+        }
+        _ => Err(Refusal::new(
+            "authorization_pending",
+            "the user has not decided yet",
+        )),
+    }
+}
+
+pub(super) fn decide(
+    state: &mut State,
+    decision: Decision,
+    is_it: impl Fn(&str, &Poll) -> bool,
+) -> bool {
+    let found = state.polls.iter_mut().find(|(id, poll)| {
+        is_it(id, poll) && poll.decision == Decision::Pending && !is_over(poll.expires_at)
+    });
+    match found {
+        Some((_, poll)) => {
+            poll.decision = decision;
+            true
+        }
+        None => false,
+    }
+}
+
+fn user_code() -> String {
+    let mut letters = (0..8).map(|_| {
+        let at = fastrand::usize(..USER_CODE_LETTERS.len());
+        USER_CODE_LETTERS.get(at).copied().map_or('X', char::from)
+    });
+    let first: String = letters.by_ref().take(4).collect();
+    let second: String = letters.collect();
+    format!("{first}-{second}")
+}

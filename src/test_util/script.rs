@@ -1,0 +1,57 @@
+//! The failures to come, and which of them a request meets.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use super::{failure::Failure, recorded::RecordedRequest};
+
+pub(super) type Rule = Arc<dyn Fn(&RecordedRequest) -> Option<Failure> + Send + Sync>;
+
+/// The failures to come: those counted first, then the rule, then those that stand until told.
+#[derive(Default)]
+pub(super) struct Script {
+    counted: VecDeque<(usize, Failure)>,
+    rule: Option<Rule>,
+    standing: Vec<Failure>,
+}
+
+impl Script {
+    pub(super) fn push(&mut self, n: usize, failure: Failure) {
+        if n > 0 {
+            self.counted.push_back((n, failure));
+        }
+    }
+
+    pub(super) fn stand(&mut self, failure: Failure) {
+        self.standing.retain(|other| !failure.is_same_place(other));
+        self.standing.push(failure);
+    }
+
+    pub(super) fn set_rule(&mut self, rule: Rule) {
+        self.rule = Some(rule);
+    }
+
+    pub(super) fn next(&mut self, path: &str) -> Option<Failure> {
+        let at = self
+            .counted
+            .iter()
+            .position(|(_, failure)| failure.is_at(path))?;
+        let (left, failure) = self.counted.get_mut(at)?;
+        *left -= 1;
+        let failure = failure.clone();
+        if *left == 0 {
+            self.counted.remove(at);
+        }
+        Some(failure)
+    }
+
+    pub(super) fn rule(&self) -> Option<Rule> {
+        self.rule.clone()
+    }
+
+    pub(super) fn standing(&self, path: &str) -> Option<Failure> {
+        self.standing
+            .iter()
+            .find(|failure| failure.is_at(path))
+            .cloned()
+    }
+}
