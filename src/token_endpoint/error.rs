@@ -189,7 +189,7 @@ impl TokenError {
 
 /// Constructors, one per way to fail.
 impl TokenError {
-    fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
+    fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
         Inner {
             kind,
             message: message.into(),
@@ -201,13 +201,13 @@ impl TokenError {
     }
 
     pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Self::new(TokenErrorKind::Request, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::Request, message)))
     }
 
     pub(crate) fn credential(source: BoxError) -> Self {
         Self(Arc::new(Inner {
             source: Some(source),
-            ..Self::new(
+            ..Self::inner(
                 TokenErrorKind::Credential,
                 "a secret, assertion or token could not be obtained from its provider",
             )
@@ -228,7 +228,7 @@ impl TokenError {
         };
         Self(Arc::new(Inner {
             source: Some(source),
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 
@@ -247,7 +247,7 @@ impl TokenError {
         Self(Arc::new(Inner {
             source: Some(source),
             answer: Some(answer),
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 
@@ -258,7 +258,7 @@ impl TokenError {
         );
         Self(Arc::new(Inner {
             answer: Some(answer),
-            ..Self::new(TokenErrorKind::BodyTooLarge, message)
+            ..Self::inner(TokenErrorKind::BodyTooLarge, message)
         }))
     }
 
@@ -308,7 +308,7 @@ impl TokenError {
             answer: Some(answer),
             error_response,
             retry_after,
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 }
