@@ -20,11 +20,11 @@ use super::{
     registry,
     settings::Settings,
     single_flight::{Flight, Landing, Outcome, Waiter},
-    state::{self, Condition, Failure, Held, Refusals},
+    state::{self, Condition, Failure, Held, Reason, Refusals},
 };
 use crate::{
-    access_token::AccessToken, clock::Moment, token_endpoint::TokenError,
-    token_request::TokenRequest,
+    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    token_response::TokenResponse,
 };
 
 /// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
@@ -51,6 +51,7 @@ struct OwnLine<T>(T);
 struct State {
     generations: u64,
     has_renewed: bool,
+    was_refused: bool,
     failure: Option<Failure>,
     refusals: Refusals,
     flight: Option<Flight>,
@@ -100,16 +101,16 @@ impl Entry {
     pub(crate) fn usable(self: &Arc<Self>) -> Option<Arc<Held>> {
         let now = self.now();
         let held = self.current.load();
-        match state::classify(held.as_deref(), None, now) {
-            Condition::Fresh => held.clone(),
-            Condition::Stale => {
-                // Whoever holds the lock is starting the renewal, or has just done so.
+        match state::classify(held.as_ref(), None, now) {
+            Condition::Fresh(held) => Some(held.clone()),
+            Condition::Stale(held) => {
+                // Whoever has the lock is starting the renewal, or has just done so.
                 if let Ok(mut state) = self.state.try_lock() {
                     self.renew_if_due(&mut state, now);
                 }
-                held.clone()
+                Some(held.clone())
             }
-            Condition::Expired | Condition::Failed | Condition::Empty => None,
+            Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
         }
     }
 
@@ -148,7 +149,7 @@ impl Entry {
     /// A new token, even if the one that is held is good.
     pub(crate) async fn renew(self: Arc<Self>) -> Outcome {
         for _ in 0..MAX_LOST {
-            let waiter = self.join_or_start(&mut self.lock(), self.now())?;
+            let waiter = self.join_or_start(&mut self.lock(), self.now(), Reason::Asked)?;
             if let Some(outcome) = waiter.outcome().await {
                 return outcome;
             }
@@ -160,34 +161,38 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let held = self.current.load_full();
-        match (
-            state::classify(held.as_deref(), state.failure.as_ref(), now),
-            held,
-        ) {
-            (Condition::Fresh, Some(held)) => Lookup::Token(held),
-            (Condition::Stale, Some(held)) => {
+        let reason = match state::classify(held.as_ref(), state.failure.as_ref(), now) {
+            Condition::Fresh(held) => return Lookup::Token(held.clone()),
+            Condition::Stale(held) => {
+                let held = held.clone();
                 self.renew_if_due(&mut state, now);
-                Lookup::Token(held)
+                return Lookup::Token(held);
             }
-            (Condition::Failed, _) => match &state.failure {
-                Some(failure) => Lookup::Failed(failure.error.clone()),
-                None => Lookup::Failed(TokenError::request("no token")),
-            },
-            _ => match self.join_or_start(&mut state, now) {
-                Ok(waiter) => Lookup::Wait(waiter),
-                Err(error) => Lookup::Failed(error),
-            },
+            Condition::Failed(failure) => return Lookup::Failed(failure.error.clone()),
+            Condition::Expired => Reason::Expired,
+            Condition::Empty if state.was_refused => Reason::Refused,
+            Condition::Empty => Reason::First,
+        };
+        match self.join_or_start(&mut state, now, reason) {
+            Ok(waiter) => Lookup::Wait(waiter),
+            Err(error) => Lookup::Failed(error),
         }
     }
 
-    /// Starts the renewal of a stale token. That there is no runtime to run it on is no harm while the token is good.
+    /// Starts the renewal of a token that is stale, as seen under the lock: a renewal may have landed since the caller looked.
+    /// That there is no runtime to run it on is no harm while the token is good.
     fn renew_if_due(self: &Arc<Self>, state: &mut State, now: Moment) {
+        let held = self.current.load();
+        let is_stale = matches!(
+            state::classify(held.as_ref(), None, now),
+            Condition::Stale(_)
+        );
         let is_pausing = state
             .failure
             .as_ref()
             .is_some_and(|failure| failure.is_pausing(now));
-        if !is_pausing {
-            let _ = self.join_or_start(state, now);
+        if is_stale && !is_pausing {
+            let _ = self.join_or_start(state, now, Reason::Stale);
         }
     }
 
@@ -195,6 +200,7 @@ impl Entry {
         self: &Arc<Self>,
         state: &mut State,
         now: Moment,
+        reason: Reason,
     ) -> Result<Waiter, TokenError> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
             return Ok(flight.join());
@@ -206,44 +212,42 @@ impl Entry {
             .next_fetch_at
             .map_or(Duration::ZERO, |at| now.until(at));
         let may_retry = state.failure.is_none()
-            && self
-                .current
-                .load()
-                .as_ref()
-                .is_none_or(|held| now.has_reached(held.expires_at));
+            && matches!(reason, Reason::First | Reason::Expired | Reason::Refused);
         let (landing, waiter) = Landing::new(self);
         let task = runtime.spawn(fetch::run(
             self.settings.clone(),
             self.request.clone(),
-            fetch::Plan { delay, may_retry },
+            fetch::Plan {
+                reason,
+                delay,
+                may_retry,
+            },
             landing,
         ));
-        state.flight = Some(Flight::new(waiter, task.abort_handle()));
-        let flight = state.flight.as_ref();
-        flight
-            .map(Flight::join)
-            .ok_or_else(|| TokenError::no_runtime("the fetch could not be started"))
+        let flight = state
+            .flight
+            .insert(Flight::new(waiter, task.abort_handle()));
+        Ok(flight.join())
     }
 
     /// Takes in what a fetch came to.
-    pub(super) fn land(&self, fetched: Fetched) -> Outcome {
-        match fetched.result {
-            Ok(response) => {
-                let outcome =
-                    self.hold(fetched.sent, response.access_token(), response.expires_in());
-                outcome.map_err(|error| self.note_failure(error))
-            }
-            Err(error) => Err(self.note_failure(error)),
-        }
+    pub(super) fn land(&self, fetched: Fetched, reason: Reason) -> Outcome {
+        let outcome = fetched
+            .result
+            .and_then(|response| self.hold(fetched.sent, reason, &response));
+        outcome.map_err(|error| self.note_failure(error))
     }
 
-    fn hold(&self, sent: Moment, token: &AccessToken, expires_in: Option<Duration>) -> Outcome {
+    fn hold(&self, sent: Moment, reason: Reason, response: &TokenResponse) -> Outcome {
+        let token = response.access_token();
         let authorization = token
             .authorization()
             .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
             .clone();
         let mut state = self.lock();
-        let lifetime = expires_in.unwrap_or(self.settings.default_lifetime);
+        let lifetime = response
+            .expires_in()
+            .unwrap_or(self.settings.default_lifetime);
         let windows =
             self.settings
                 .refresh_window
@@ -251,6 +255,7 @@ impl Entry {
         let (stale_at, expires_at) =
             state::deadlines(sent, windows, self.current.load().as_deref(), token);
         state.has_renewed = true;
+        state.was_refused = false;
         state.failure = None;
         state.flight = None;
         state.next_fetch_at = Some(sent.after(SPACING));
@@ -262,6 +267,14 @@ impl Entry {
             expires_at,
         });
         self.publish(Some(held.clone()), held.generation);
+        tracing::debug!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            reason = reason.as_str(),
+            usable = ?windows.usable,
+            fresh = ?windows.fresh,
+            "fetched an access token",
+        );
         Ok(held)
     }
 
@@ -271,6 +284,14 @@ impl Entry {
         let mut state = self.lock();
         state.flight = None;
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
+        tracing::warn!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            %error,
+            failures = failure.streak,
+            pause = ?failure.pause,
+            "no new access token",
+        );
         state.failure = Some(failure);
         error
     }
@@ -283,9 +304,20 @@ impl Entry {
             return Invalidation::Replaced;
         }
         if !state.refusals.note(now) {
+            tracing::warn!(
+                grant_type = self.request.grant_type(),
+                scope = self.request.known_scope(),
+                "an access token was refused, as others were of late; it is kept",
+            );
             return Invalidation::Kept;
         }
+        tracing::debug!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            "an access token was refused; it is dropped",
+        );
         state.next_fetch_at = None;
+        state.was_refused = true;
         let generation = state.next_generation();
         self.publish(None, generation);
         Invalidation::Dropped

@@ -272,25 +272,25 @@ impl TokenError {
 
     pub(crate) fn fetch_timeout(limit: Duration) -> Self {
         let message = format!("no token within {limit:?}");
-        Self(Arc::new(Self::new(TokenErrorKind::Timeout, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::Timeout, message)))
     }
 
     pub(crate) fn panicked() -> Self {
-        Self(Arc::new(Self::new(
+        Self(Arc::new(Self::inner(
             TokenErrorKind::Service,
             "the token client panicked",
         )))
     }
 
     pub(crate) fn no_runtime(message: &'static str) -> Self {
-        Self(Arc::new(Self::new(TokenErrorKind::NoRuntime, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::NoRuntime, message)))
     }
 
     pub(crate) fn unsupported_token_type(token_type: &TokenType) -> Self {
         let message = format!(
             "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
         );
-        Self(Arc::new(Self::new(
+        Self(Arc::new(Self::inner(
             TokenErrorKind::UnsupportedTokenType,
             message,
         )))
