@@ -1,6 +1,7 @@
 //! An entry of the cache: one token request and the token that it brings.
 //!
-//! 1. `state` is locked for a few instructions at a time, never across an await, and never while user code runs.
+//! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which the
+//!    subscribers of `tracing` belong.
 //! 2. `current` is what callers read without the lock; it is written under the lock.
 //! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
 
@@ -267,6 +268,7 @@ impl Entry {
             expires_at,
         });
         self.publish(Some(held.clone()), held.generation);
+        drop(state);
         tracing::debug!(
             grant_type = self.request.grant_type(),
             scope = self.request.known_scope(),
@@ -284,38 +286,41 @@ impl Entry {
         let mut state = self.lock();
         state.flight = None;
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
+        let (failures, pause) = (failure.streak, failure.pause);
+        state.failure = Some(failure);
+        drop(state);
         tracing::warn!(
             grant_type = self.request.grant_type(),
             scope = self.request.known_scope(),
             %error,
-            failures = failure.streak,
-            pause = ?failure.pause,
+            failures,
+            ?pause,
             "no new access token",
         );
-        state.failure = Some(failure);
         error
     }
 
     /// Drops the token if it is the one with this generation. See [`Refusals`] for when it is kept all the same.
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+        let invalidation = self.drop_if(is_refused);
+        tracing::debug!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            became = invalidation.as_str(),
+            "an access token was refused",
+        );
+        invalidation
+    }
+
+    fn drop_if(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
         if !self.current.load().as_deref().is_some_and(is_refused) {
             return Invalidation::Replaced;
         }
         if !state.refusals.note(now) {
-            tracing::warn!(
-                grant_type = self.request.grant_type(),
-                scope = self.request.known_scope(),
-                "an access token was refused, as others were of late; it is kept",
-            );
             return Invalidation::Kept;
         }
-        tracing::debug!(
-            grant_type = self.request.grant_type(),
-            scope = self.request.known_scope(),
-            "an access token was refused; it is dropped",
-        );
         state.next_fetch_at = None;
         state.was_refused = true;
         let generation = state.next_generation();
@@ -355,6 +360,16 @@ pub(crate) enum Invalidation {
     Replaced,
     /// It stays, since tokens were refused too often of late.
     Kept,
+}
+
+impl Invalidation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Dropped => "dropped",
+            Self::Replaced => "replaced before",
+            Self::Kept => "kept, as others were refused of late",
+        }
+    }
 }
 
 impl Drop for Entry {

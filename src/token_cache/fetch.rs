@@ -38,10 +38,11 @@ pub(super) async fn run(
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
-    tracing::debug!(
-        ?request,
+    tracing::trace!(
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
         reason = plan.reason.as_str(),
-        "fetching an access token"
+        "fetching an access token",
     );
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
