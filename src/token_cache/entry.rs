@@ -303,12 +303,14 @@ impl Entry {
     /// Drops the token if it is the one with this generation. See [`Refusals`] for when it is kept all the same.
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let invalidation = self.drop_if(is_refused);
-        tracing::debug!(
-            grant_type = self.request.grant_type(),
-            scope = self.request.known_scope(),
-            became = invalidation.as_str(),
-            "an access token was refused",
-        );
+        if invalidation != Invalidation::Replaced {
+            tracing::debug!(
+                grant_type = self.request.grant_type(),
+                scope = self.request.known_scope(),
+                is_dropped = invalidation == Invalidation::Dropped,
+                "an access token was refused",
+            );
+        }
         invalidation
     }
 
@@ -360,16 +362,6 @@ pub(crate) enum Invalidation {
     Replaced,
     /// It stays, since tokens were refused too often of late.
     Kept,
-}
-
-impl Invalidation {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Dropped => "dropped",
-            Self::Replaced => "replaced before",
-            Self::Kept => "kept, as others were refused of late",
-        }
-    }
 }
 
 impl Drop for Entry {
