@@ -117,7 +117,10 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
 }
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    if let Some(error) = Members::parse(body).ok().as_ref().and_then(error_response) {
+    // A description in Latin-1, as some servers send it, must not cost the error code.
+    let text = String::from_utf8_lossy(body);
+    let members = Members::parse(text.as_bytes()).ok();
+    if let Some(error) = members.as_ref().and_then(error_response) {
         return refused(error);
     }
     let message = if status.is_redirection() && headers.contains_key(LOCATION) {
