@@ -109,7 +109,12 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     Ok(Fields {
         access_token,
         expires_in: members.expires_in,
-        refresh_token: members.refresh_token.text().map(Into::into),
+        // An empty one is none: it must not take the place of the one in use.
+        refresh_token: members
+            .refresh_token
+            .text()
+            .filter(|token| !token.is_empty())
+            .map(Into::into),
         scope: members.scope.text_or_list().map(Into::into),
         id_token: members.id_token.text().map(Into::into),
         issued_token_type: members.issued_token_type.text().map(Into::into),
