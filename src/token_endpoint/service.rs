@@ -17,8 +17,8 @@ use super::{
     future::ResponseFuture,
 };
 use crate::{
-    client_authentication::ClientAuthentication, error::BoxError, token_request::TokenRequest,
-    token_response::TokenResponse,
+    client_authentication::ClientAuthentication, error::BoxError, guard::Printable,
+    token_request::TokenRequest, token_response::TokenResponse,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -232,7 +232,7 @@ impl<S: Clone, B> TokenEndpoint<S, B> {
 impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")
-            .field("uri", &self.uri)
+            .field("uri", &Printable(&self.uri))
             .field("client", &self.client)
             .finish_non_exhaustive()
     }
