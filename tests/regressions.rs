@@ -292,6 +292,16 @@ async fn row_19_a_uri_does_not_print_the_secret_in_it() {
             check_error(&error);
         }
     }
+    let uri: Uri = format!("{}?key={SENTINEL}", deserted().await)
+        .parse()
+        .unwrap();
+    let reqwest = ReqwestService::new(reqwest::Client::new());
+    let error = TokenEndpoint::new(reqwest, uri, client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert!(!error.may_have_been_processed());
+    check_error(&error);
 }
 
 /// Row 19: in the request that goes out, the header is marked, so that not even a layer below prints it.
