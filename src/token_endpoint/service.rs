@@ -75,7 +75,6 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     inner: S,
     uri: Uri,
@@ -173,6 +172,20 @@ impl<S, B> TokenEndpoint<S, B> {
     #[must_use]
     pub fn client(&self) -> &ClientAuthentication {
         &self.client
+    }
+}
+
+/// By hand, since a body type (axum's, hyper's) need not be `Clone`.
+impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            uri: self.uri.clone(),
+            client: self.client.clone(),
+            request_body: self.request_body,
+            max_response_body: self.max_response_body,
+            allow_http: self.allow_http,
+        }
     }
 }
 
