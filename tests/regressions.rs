@@ -33,6 +33,7 @@ use tower_oauth2_client::{
 
 use self::support::{
     Answer, GOOD, Loopback, Recorder, Script, Then, answer, deserted, form, hyper_client,
+    reqwest_client,
 };
 
 const SENTINEL: &str = "S3NT1NEL";
@@ -295,7 +296,7 @@ async fn row_19_a_uri_does_not_print_the_secret_in_it() {
     let uri: Uri = format!("{}?key={SENTINEL}", deserted().await)
         .parse()
         .unwrap();
-    let reqwest = ReqwestService::new(reqwest::Client::new());
+    let reqwest = ReqwestService::new(reqwest_client());
     let error = TokenEndpoint::new(reqwest, uri, client())
         .oneshot(TokenRequest::client_credentials())
         .await
@@ -408,7 +409,7 @@ async fn row_19_no_error_prints_a_secret() {
                 false => ClientAuthentication::client_secret_basic("c", SENTINEL),
             };
             let request = TokenRequest::refresh_token(SENTINEL);
-            let reqwest = ReqwestService::new(reqwest::Client::new());
+            let reqwest = ReqwestService::new(reqwest_client());
             let reqwest = TokenEndpoint::new(reqwest, server.uri(), client.clone());
             let error = reqwest.oneshot(request.clone()).await.unwrap_err();
             check_error(&error);
@@ -613,7 +614,7 @@ async fn row_26_a_redirect_is_an_error_over_the_default_redirects_of_reqwest() {
     for status in REDIRECTS {
         for (client, request) in redirected() {
             let (first, other) = redirecting(status).await;
-            let http = ReqwestService::new(reqwest::Client::new());
+            let http = ReqwestService::new(reqwest_client());
             let error = TokenEndpoint::new(http, first.uri(), client)
                 .oneshot(request)
                 .await
@@ -638,7 +639,9 @@ async fn row_26_a_redirect_is_an_error_over_reqwest_without_redirects() {
     for status in REDIRECTS {
         for (client, request) in redirected() {
             let (first, other) = redirecting(status).await;
-            let http = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+            let http = reqwest::Client::builder()
+                .no_proxy()
+                .redirect(reqwest::redirect::Policy::none());
             let http = ReqwestService::new(http.build().unwrap());
             let error = TokenEndpoint::new(http, first.uri(), client)
                 .oneshot(request)
@@ -681,7 +684,7 @@ async fn row_26_a_redirect_carries_no_secret_through_follow_redirect() {
 async fn row_28_a_connection_refused_after_a_redirect_is_no_proof() {
     let location = format!("location: {}\r\n", deserted().await);
     let server = Loopback::start(move |_| Script::answer(302, &location, "")).await;
-    let http = ReqwestService::new(reqwest::Client::new());
+    let http = ReqwestService::new(reqwest_client());
     let error = TokenEndpoint::new(http, server.uri(), client())
         .oneshot(TokenRequest::refresh_token("r"))
         .await

@@ -5,16 +5,13 @@ mod support;
 use std::{
     convert::Infallible,
     future::Future,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
 use axum::{Form, Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response, Uri, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
     client::legacy::Client,
@@ -34,7 +31,9 @@ use tower_oauth2_client::{
     TokenError, TokenErrorKind, TokenRequest, TokenResponse, token_endpoint::RetryTransient,
 };
 
-use self::support::{GOOD, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client};
+use self::support::{
+    GOOD, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client, reqwest_client,
+};
 
 const ATTEMPT: Duration = Duration::from_secs(5);
 
@@ -60,7 +59,12 @@ where
     let provided =
         request().client_authentication(ClientAuthentication::client_secret_basic("c", provided));
     for request in [request(), provided, request()] {
-        let response = stack.clone().oneshot(request).await.unwrap();
+        // Far beyond what any of them takes: only a deadlock lets it run out.
+        let response =
+            tokio::time::timeout(Duration::from_secs(60), stack.clone().oneshot(request))
+                .await
+                .expect("no deadlock")
+                .unwrap();
         assert_eq!(response.access_token().expose_secret(), "T");
         assert_eq!(response.expires_in(), Some(Duration::from_secs(3600)));
     }
@@ -97,7 +101,7 @@ async fn over_hyper_on_loopback() {
 #[tokio::test]
 async fn over_reqwest() {
     let server = Loopback::start(|_| Script::good()).await;
-    let http = ReqwestService::new(reqwest::Client::new());
+    let http = ReqwestService::new(reqwest_client());
     works(TokenEndpoint::new(http, server.uri(), client())).await;
     check_sent(&server, 3);
 }
@@ -110,8 +114,11 @@ async fn over_the_https_client_by_plain_http_on_loopback() {
     check_sent(&server, 3);
 }
 
+/// Of each request that was served.
+type Versions = Arc<Mutex<Vec<Version>>>;
+
 /// A server with a certificate of its own, for `localhost`, and the store that trusts it.
-async fn https_server() -> (Uri, RootCertStore, Arc<AtomicUsize>) {
+async fn https_server() -> (Uri, RootCertStore, Versions) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = made.cert.der().clone();
     let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
@@ -129,12 +136,12 @@ async fn https_server() -> (Uri, RootCertStore, Arc<AtomicUsize>) {
     roots.add(certificate).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let served = Arc::new(AtomicUsize::new(0));
-    let counted = served.clone();
+    let served = Versions::default();
+    let noted = served.clone();
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, counted) = (acceptor.clone(), counted.clone());
+            let (acceptor, noted) = (acceptor.clone(), noted.clone());
             tokio::spawn(async move {
                 // A client that does not trust the certificate breaks off here.
                 let Ok(stream) = acceptor.accept(stream).await else {
@@ -142,7 +149,7 @@ async fn https_server() -> (Uri, RootCertStore, Arc<AtomicUsize>) {
                 };
                 let service =
                     hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                        counted.fetch_add(1, Ordering::SeqCst);
+                        noted.lock().unwrap().push(request.version());
                         async move {
                             let body = request.into_body().collect().await?.to_bytes();
                             assert_eq!(body, "grant_type=client_credentials&scope=api1");
@@ -179,7 +186,8 @@ async fn over_hyper_and_rustls_with_a_private_ca() {
         let http: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
         works(TokenEndpoint::new(http, uri.clone(), client())).await;
     }
-    assert_eq!(served.load(Ordering::SeqCst), 6);
+    let (one, two) = (Version::HTTP_11, Version::HTTP_2);
+    assert_eq!(*served.lock().unwrap(), [one, one, one, two, two, two]);
 }
 
 #[tokio::test]
@@ -192,7 +200,7 @@ async fn a_certificate_that_is_not_trusted_keeps_the_request_from_being_sent() {
         .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(!error.may_have_been_processed());
-    assert_eq!(served.load(Ordering::SeqCst), 0);
+    assert!(served.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -226,7 +234,7 @@ async fn over_a_router_of_axum() {
     assert_eq!(*seen.lock().unwrap(), vec![expected; 3]);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn over_a_buffer_of_one_and_a_concurrency_limit_of_one() {
     works(endpoint(Buffer::new(Recorder::good(), 1))).await;
     works(endpoint(ConcurrencyLimit::new(Recorder::good(), 1))).await;
@@ -239,7 +247,7 @@ async fn over_a_buffer_of_one_and_a_concurrency_limit_of_one() {
     works(endpoint(all)).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn under_a_buffer_a_limit_a_timeout_and_a_box() {
     let recorder = Recorder::good();
     works(Buffer::new(endpoint(recorder.clone()), 1)).await;

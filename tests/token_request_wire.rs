@@ -356,6 +356,13 @@ async fn a_public_client_may_bring_its_own_authorization() {
 }
 
 #[tokio::test]
+async fn a_public_client_may_bring_its_own_proof() {
+    let request = TokenRequest::client_credentials().parameter("client_secret", "s");
+    let sent = pairs(request).await;
+    assert_eq!(sent[1..], owned(&[("client_secret", "s")]));
+}
+
+#[tokio::test]
 async fn a_request_may_name_another_endpoint_and_another_client() {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic("c", "s"));

@@ -319,6 +319,11 @@ pub fn hyper_client() -> HyperClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
+/// With the redirects that are reqwest's default, whatever proxy the environment names.
+pub fn reqwest_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// A loopback address where nobody listens.
 pub async fn deserted() -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
