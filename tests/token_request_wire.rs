@@ -840,12 +840,12 @@ async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
 async fn an_endpoint_that_is_not_ready_after_the_provider_is_waited_for() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
     let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
-    let mut holder = endpoint.clone();
+    let mut holder = task::spawn(endpoint.clone());
     let mut waiter = endpoint.clone();
     waiter.ready().await.unwrap();
     let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("a") });
     let mut waiting = task::spawn(waiter.call(TokenRequest::jwt_bearer(provided)));
-    holder.ready().await.unwrap();
+    assert_ready!(holder.enter(|cx, mut holder| holder.poll_ready(cx))).unwrap();
     assert_pending!(waiting.poll());
     drop(holder);
     assert!(waiting.is_woken());
