@@ -238,7 +238,7 @@ mod tests {
                 Some(9),
             ),
             ("Fri, 31 Dec 1999 23:59:59 GMT", Some("nonsense"), Some(59)),
-            ("Fri, 31 Dec 1998 23:59:59 GMT", None, Some(0)),
+            ("Thu, 31 Dec 1998 23:59:59 GMT", None, Some(0)),
             ("-1", None, None),
             ("1.5", None, None),
             ("soon", None, None),
