@@ -456,6 +456,11 @@ impl TokenRequest {
         self.known("grant_type").unwrap_or_default()
     }
 
+    /// The scope, if it is a fixed text, for those who read a log.
+    pub(crate) fn known_scope(&self) -> Option<&str> {
+        self.known("scope")
+    }
+
     fn known(&self, name: &str) -> Option<&str> {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(|secret| secret.expose())

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{settings::Settings, single_flight::Landing};
+use super::{settings::Settings, single_flight::Landing, state::Reason};
 use crate::{
     clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
@@ -19,6 +19,7 @@ pub(super) struct Fetched {
 
 /// How a fetch goes about it.
 pub(super) struct Plan {
+    pub(super) reason: Reason,
     /// How long to wait before it starts.
     pub(super) delay: Duration,
     /// Whether callers wait and nothing has failed before, so that one bad moment is worth a second attempt.
@@ -37,6 +38,12 @@ pub(super) async fn run(
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
+    tracing::trace!(
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
+        reason = plan.reason.as_str(),
+        "fetching an access token",
+    );
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
     let fetched = time::timeout(limit, attempts(&settings, &request, plan.may_retry)).await;
@@ -44,13 +51,19 @@ pub(super) async fn run(
         sent: begun,
         result: Err(TokenError::fetch_timeout(limit)),
     });
-    landing.land(|entry| entry.land(fetched));
+    landing.land(|entry| entry.land(fetched, plan.reason));
 }
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
     let first = attempt(settings, request).await;
     match &first.result {
         Err(error) if may_retry && is_worth_a_retry(error, request) => {
+            tracing::debug!(
+                grant_type = request.grant_type(),
+                scope = request.known_scope(),
+                %error,
+                "the fetch failed; it is tried once more",
+            );
             time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             attempt(settings, request).await
         }
