@@ -294,6 +294,7 @@ impl Entry {
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(failure);
+        state.next_fetch_at = Some(now.after(SPACING));
         drop(state);
         tracing::warn!(
             grant_type = self.request.grant_type(),
