@@ -255,7 +255,9 @@ mod failures {
     async fn a_success_ends_the_streak_of_failures() {
         let fixture = Fixture::living(secs(10));
         let source = fixture.source();
-        fixture.server.fail_next_n(5, Failure::oauth("invalid_client"));
+        fixture
+            .server
+            .fail_next_n(5, Failure::oauth("invalid_client"));
         for _ in 0..5 {
             source.token().await.unwrap_err();
             advance(secs(60)).await;
@@ -341,7 +343,9 @@ mod failures {
     async fn the_second_attempt_is_inside_the_overall_limit() {
         let server = AuthorizationServer::new();
         let fixture = Fixture::with(server, |cache| cache.fetch_timeout(secs(10)));
-        fixture.server.fail_next(Failure::status(502).delayed(secs(9)));
+        fixture
+            .server
+            .fail_next(Failure::status(502).delayed(secs(9)));
         fixture.server.fail_next(Failure::stall());
         let begun = now();
         let error = fixture.source().token().await.unwrap_err();
@@ -687,7 +691,13 @@ mod lifetimes {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_without_life_goes_to_those_who_waited_and_no_faster_than_one_a_second() {
-        for expires_in in [json!(0), json!(-5), json!("0"), json!(0.000_001), json!(0.01)] {
+        for expires_in in [
+            json!(0),
+            json!(-5),
+            json!("0"),
+            json!(0.000_001),
+            json!(0.01),
+        ] {
             let fixture = reporting(expires_in.clone());
             let results = call_all(&fixture.source(), 100).await;
             assert_eq!(token_texts(results).len(), 1, "{expires_in}");
