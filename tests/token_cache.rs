@@ -434,6 +434,19 @@ mod failures {
         assert!(source.peek().is_none());
         assert_eq!(fixture.requests(), 0);
         fixture.source().token().await.unwrap();
+        source.token().await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_extensions_does_not_get_the_token_of_one_without() {
+        let fixture = Fixture::new();
+        fixture.source().token().await.unwrap();
+        let mut with_extensions = request();
+        let _ = with_extensions.extensions_mut().insert(7_u8);
+        let source = fixture.cache.source(with_extensions);
+        assert!(source.peek().is_none());
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
     }
 }
 

@@ -13,8 +13,11 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
     AccessToken, BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint,
     TokenRequest, TokenResponse, TokenSource, TokenType,
@@ -233,4 +236,140 @@ pub fn token_texts(
         .into_iter()
         .map(|result| result.unwrap().expose_secret().to_owned());
     texts.collect()
+}
+
+pub type Body = Full<Bytes>;
+/// An HTTP client that can be anything.
+pub type Http = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+pub const API: &str = "https://api.test/orders";
+
+/// A request to the API, with a body.
+pub fn call() -> Request<Body> {
+    call_to(API)
+}
+
+pub fn call_to(uri: &str) -> Request<Body> {
+    let request = Request::post(uri).header("x-request", "1");
+    request.body(Full::from("the body")).unwrap()
+}
+
+/// What an API got.
+#[derive(Clone)]
+pub struct Seen {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub extensions: Extensions,
+    pub body: Bytes,
+}
+
+impl Seen {
+    /// The one `Authorization` header, or `None`.
+    #[track_caller]
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        let mut values = self.headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next();
+        assert!(values.next().is_none(), "two Authorization headers");
+        value
+    }
+}
+
+/// An API in process that remembers what it got and answers by a function.
+#[derive(Clone)]
+pub struct Api {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    answer: Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>,
+}
+
+impl Api {
+    pub fn new(answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {
+        Self {
+            seen: Arc::default(),
+            answer: Arc::new(answer),
+        }
+    }
+
+    /// Answers 200 to everything.
+    pub fn content() -> Self {
+        Self::new(|_| Response::new(Full::from("hello")))
+    }
+
+    /// Lets those in who have a good token of the server.
+    pub fn checking(server: &AuthorizationServer) -> Self {
+        let server = server.clone();
+        Self::new(move |seen| match server.check_bearer(&seen.headers) {
+            Ok(()) => Response::new(Full::from("hello")),
+            Err(refusal) => refusal,
+        })
+    }
+
+    /// Refuses every token.
+    pub fn refusing() -> Self {
+        Self::new(|_| refusal())
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    #[track_caller]
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("a request")
+    }
+}
+
+/// 401, and why.
+pub fn refusal() -> Response<Body> {
+    Response::builder()
+        .status(401)
+        .header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+        .body(Full::from("refused"))
+        .unwrap()
+}
+
+impl Service<Request<Body>> for Api {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let seen = Seen {
+                method: parts.method,
+                uri: parts.uri,
+                headers: parts.headers,
+                extensions: parts.extensions,
+                body: body.collect().await?.to_bytes(),
+            };
+            api.seen.lock().unwrap().push(seen.clone());
+            Ok((api.answer)(&seen))
+        })
+    }
+}
+
+/// One HTTP client for both, as in a process there is: `as.test` is the server, all else the API.
+pub fn network(server: &AuthorizationServer, api: &Api) -> Http {
+    let (server, api) = (server.clone(), api.clone());
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let (server, api) = (server.clone(), api.clone());
+        async move {
+            if request.uri().host() != Some("as.test") {
+                return api.oneshot(request).await;
+            }
+            let (parts, body) = server.oneshot(request).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok(Response::from_parts(parts, Full::new(body)))
+        }
+    }))
 }
