@@ -203,6 +203,12 @@ impl Entry {
         now: Moment,
         reason: Reason,
     ) -> Result<Waiter, TokenError> {
+        if !self.request.extensions().is_empty() {
+            return Err(TokenError::request(
+                "a token request with extensions cannot be cached, since they cannot be compared; send it to the token \
+                 endpoint itself",
+            ));
+        }
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
             return Ok(flight.join());
         }
@@ -288,6 +294,7 @@ impl Entry {
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(failure);
+        state.next_fetch_at = Some(now.after(SPACING));
         drop(state);
         tracing::warn!(
             grant_type = self.request.grant_type(),

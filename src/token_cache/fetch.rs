@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{settings::Settings, single_flight::Landing, state::Reason};
+use super::{
+    settings::Settings,
+    single_flight::{Landing, catch_panic},
+    state::Reason,
+};
 use crate::{
     clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
@@ -35,6 +39,14 @@ pub(super) async fn run(
     plan: Plan,
     landing: Landing,
 ) {
+    let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
+    landing.land(|entry| match fetched {
+        Some(fetched) => entry.land(fetched, plan.reason),
+        None => Err(entry.note_failure(TokenError::panicked())),
+    });
+}
+
+async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetched {
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
@@ -46,12 +58,11 @@ pub(super) async fn run(
     );
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
-    let fetched = time::timeout(limit, attempts(&settings, &request, plan.may_retry)).await;
-    let fetched = fetched.unwrap_or_else(|_| Fetched {
+    let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
+    fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
         result: Err(TokenError::fetch_timeout(limit)),
-    });
-    landing.land(|entry| entry.land(fetched, plan.reason));
+    })
 }
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
