@@ -11,7 +11,7 @@ use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
     client_authentication::ClientAuthentication, credential::Credential, guard::Printable,
-    scope::Scope,
+    scope::Scope, secret::RefreshToken,
 };
 
 /// A request to a token endpoint
@@ -457,6 +457,31 @@ impl TokenRequest {
     #[must_use]
     pub fn grant_type(&self) -> &str {
         self.known("grant_type").unwrap_or_default()
+    }
+
+    /// The same request by a refresh token that came of it: everything but what can be used once.
+    pub(crate) fn continued_by(&self, refresh_token: RefreshToken) -> Self {
+        const FIRST_ONLY: [&str; 7] = [
+            "grant_type",
+            "code",
+            "redirect_uri",
+            "code_verifier",
+            "device_code",
+            "auth_req_id",
+            "refresh_token",
+        ];
+        let mut request = Self::refresh_token(refresh_token);
+        let inner = Arc::make_mut(&mut request.0);
+        let kept = self
+            .0
+            .parameters
+            .iter()
+            .filter(|p| !FIRST_ONLY.contains(&&*p.name));
+        inner.parameters.extend(kept.cloned());
+        inner.headers = self.0.headers.clone();
+        inner.token_endpoint = self.0.token_endpoint.clone();
+        inner.client_authentication = self.0.client_authentication.clone();
+        request
     }
 
     /// The scope, if it is a fixed text, for those who read a log.

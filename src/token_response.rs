@@ -51,6 +51,7 @@ struct Inner {
 pub(crate) struct Fields {
     pub(crate) access_token: AccessToken,
     pub(crate) expires_in: Option<Duration>,
+    pub(crate) refresh_in: Option<Duration>,
     pub(crate) refresh_token: Option<RefreshToken>,
     pub(crate) scope: Option<Scope>,
     pub(crate) id_token: Option<IdToken>,
@@ -64,6 +65,7 @@ impl TokenResponse {
             fields: Fields {
                 access_token,
                 expires_in: None,
+                refresh_in: None,
                 refresh_token: None,
                 scope: None,
                 id_token: None,
@@ -98,6 +100,13 @@ impl TokenResponse {
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.0.fields.expires_in
+    }
+
+    /// When the server wants the token to be renewed, from the moment at which the answer was made: no standard, but Microsoft's
+    /// servers send it. Read as [`expires_in`](Self::expires_in) is.
+    #[must_use]
+    pub fn refresh_in(&self) -> Option<Duration> {
+        self.0.fields.refresh_in
     }
 
     /// The refresh token. `None` in the answer to a refresh means that the old one goes on
@@ -187,6 +196,12 @@ impl TokenResponseBuilder {
         self
     }
 
+    /// When the token is to be renewed. Default is that the answer does not say.
+    pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
+        self.fields.refresh_in = Some(refresh_in);
+        self
+    }
+
     /// The refresh token. Default is none.
     pub fn refresh_token(mut self, refresh_token: impl Into<RefreshToken>) -> Self {
         self.fields.refresh_token = Some(refresh_token.into());
@@ -260,12 +275,17 @@ impl TokenResponseBuilder {
             fields.id_token.as_ref().map(IdToken::expose_secret),
         );
         set("issued_token_type", fields.issued_token_type.as_deref());
-        if let Some(expires_in) = fields.expires_in {
-            let seconds = match expires_in.subsec_nanos() {
-                0 => expires_in.as_secs().into(),
-                _ => expires_in.as_secs_f64().into(),
-            };
-            parameters.insert("expires_in".to_owned(), seconds);
+        for (name, time) in [
+            ("expires_in", fields.expires_in),
+            ("refresh_in", fields.refresh_in),
+        ] {
+            if let Some(time) = time {
+                let seconds = match time.subsec_nanos() {
+                    0 => time.as_secs().into(),
+                    _ => time.as_secs_f64().into(),
+                };
+                parameters.insert(name.to_owned(), seconds);
+            }
         }
         let raw = Bytes::from(Value::Object(parameters).to_string());
         TokenResponse::new(fields, Answer::new(status, headers, raw))

@@ -7,7 +7,7 @@ use super::{
     refresh_window::RefreshWindow,
     settings::{Endpoint, Settings},
 };
-use crate::clock::Clock;
+use crate::{clock::Clock, secret::RefreshToken, token_request::TokenRequest};
 
 /// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
 #[must_use = "nothing is built before `build`"]
@@ -21,6 +21,7 @@ impl TokenCacheBuilder {
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
             fetch_timeout: Duration::from_secs(30),
+            on_refresh_token: None,
         })
     }
 
@@ -40,6 +41,34 @@ impl TokenCacheBuilder {
     /// How long a fetch may take in all, a second attempt included. Default is 30 seconds.
     pub fn fetch_timeout(mut self, fetch_timeout: Duration) -> Self {
         self.0.fetch_timeout = fetch_timeout;
+        self
+    }
+
+    /// Is told of each new refresh token, together with the request that its source was made for, before the token is relied on:
+    /// so that it can be stored. Default is nobody.
+    ///
+    /// It is awaited before any caller gets the access token that came along, for as long as a fetch may take; after that the token
+    /// is used all the same, since the server takes the old one no more.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{RefreshToken, TokenRequest, token_cache::TokenCacheBuilder};
+    ///
+    /// async fn store(token: RefreshToken) { /* ... */ }
+    ///
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.on_refresh_token(|_: TokenRequest, token| store(token))
+    /// }
+    /// ```
+    pub fn on_refresh_token<F, Fut>(mut self, tell: F) -> Self
+    where
+        F: Fn(TokenRequest, RefreshToken) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.0.on_refresh_token = Some(Box::new(move |request, token| {
+            Box::pin(tell(request, token))
+        }));
         self
     }
 

@@ -17,11 +17,16 @@ use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    fetch::{self, Fetched},
+    events,
+    failure::Failure,
+    fetch::{self, Fetched, Plan},
+    grant::Grant,
+    keep_warm::KeepWarm,
+    refusals::Refusals,
     registry,
     settings::Settings,
     single_flight::{Flight, Landing, Outcome, Waiter},
-    state::{self, Condition, Failure, Held, Reason, Refusals},
+    state::{self, Condition, Held, Reason},
 };
 use crate::{
     clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
@@ -42,17 +47,18 @@ pub(crate) struct Entry {
     current: ArcSwapOption<Held>,
     state: Mutex<State>,
     changes: OnceLock<watch::Sender<u64>>,
+    keep_warm: OnceLock<KeepWarm>,
 }
 
 /// Keeps what every thread reads apart from what one of them writes.
 #[repr(align(128))]
 struct OwnLine<T>(T);
 
-#[derive(Default)]
 struct State {
     generations: u64,
     has_renewed: bool,
     was_refused: bool,
+    grant: Grant,
     failure: Option<Failure>,
     refusals: Refusals,
     flight: Option<Flight>,
@@ -60,22 +66,35 @@ struct State {
 }
 
 /// What a caller gets at once.
-enum Lookup {
+pub(super) enum Lookup {
     Token(Arc<Held>),
     Wait(Waiter),
     Failed(TokenError),
 }
 
+/// What became of a token that was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invalidation {
+    /// It is gone; the next caller fetches another.
+    Dropped,
+    /// It had been replaced already.
+    Replaced,
+    /// It stays, since tokens were refused too often of late.
+    Kept,
+}
+
+/// To read what there is.
 impl Entry {
     pub(super) fn new(request: TokenRequest, settings: Arc<Settings>) -> Arc<Self> {
         registry::register(|id| Self {
             id,
-            request,
             settings,
             generation: OwnLine(AtomicU64::new(0)),
             current: ArcSwapOption::empty(),
-            state: Mutex::default(),
+            state: Mutex::new(State::new(request.clone())),
+            request,
             changes: OnceLock::new(),
+            keep_warm: OnceLock::new(),
         })
     }
 
@@ -118,9 +137,15 @@ impl Entry {
     /// The token, if there is one that can be used now. It starts nothing.
     pub(super) fn peek(&self) -> Option<Arc<Held>> {
         let now = self.now();
-        self.current
-            .load_full()
-            .filter(|held| !now.has_reached(held.expires_at))
+        let held = self.current.load_full();
+        held.filter(|held| !now.has_reached(held.expires_at))
+    }
+
+    /// The token that is held, whether it can be used or not, and the last error.
+    pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<TokenError>) {
+        let state = self.lock();
+        let error = state.failure.as_ref().map(|failure| failure.error.clone());
+        (self.current.load_full(), error)
     }
 
     /// Tells the generation of each new token.
@@ -131,6 +156,32 @@ impl Entry {
         changes.subscribe()
     }
 
+    /// Keeps the token warm for as long as this entry lives.
+    pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
+        if self.keep_warm.get().is_none() {
+            let _ = self.keep_warm.set(KeepWarm::start(self)?);
+        }
+        Ok(())
+    }
+
+    /// How long until there is something to do: a token to renew, or a pause after a failure that is over.
+    pub(super) fn until_due(&self) -> Duration {
+        let now = self.now();
+        let state = self.lock();
+        let held = self.current.load();
+        match state::classify(held.as_ref(), state.failure.as_ref(), now) {
+            Condition::Fresh(held) => now.until(held.stale_at),
+            Condition::Failed(failure) => failure.remaining(now),
+            _ => match &state.failure {
+                Some(failure) => failure.remaining(now),
+                None => Duration::ZERO,
+            },
+        }
+    }
+}
+
+/// To get what there is not.
+impl Entry {
     /// The token, waiting for it if need be.
     pub(crate) async fn token(self: Arc<Self>) -> Outcome {
         for _ in 0..MAX_LOST {
@@ -158,7 +209,7 @@ impl Entry {
         Err(TokenError::no_runtime("the runtime is shutting down"))
     }
 
-    fn look_up(self: &Arc<Self>) -> Lookup {
+    pub(super) fn look_up(self: &Arc<Self>) -> Lookup {
         let now = self.now();
         let mut state = self.lock();
         let held = self.current.load_full();
@@ -203,62 +254,58 @@ impl Entry {
         now: Moment,
         reason: Reason,
     ) -> Result<Waiter, TokenError> {
-        if !self.request.extensions().is_empty() {
-            return Err(TokenError::request(
-                "a token request with extensions cannot be cached, since they cannot be compared; send it to the token \
-                 endpoint itself",
-            ));
-        }
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
             return Ok(flight.join());
         }
+        let request = state.grant.next()?;
         let runtime = Handle::try_current().map_err(|_| {
             TokenError::no_runtime("there is no tokio runtime here to fetch a token on")
         })?;
-        let delay = state
-            .next_fetch_at
-            .map_or(Duration::ZERO, |at| now.until(at));
-        let may_retry = state.failure.is_none()
-            && matches!(reason, Reason::First | Reason::Expired | Reason::Refused);
+        let plan = Plan {
+            reason,
+            delay: state
+                .next_fetch_at
+                .map_or(Duration::ZERO, |at| now.until(at)),
+            may_retry: state.failure.is_none()
+                && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
+            owner: state.grant.is_one_time().then(|| self.request.clone()),
+        };
+        let is_precious = state.grant.is_one_time();
         let (landing, waiter) = Landing::new(self);
-        let task = runtime.spawn(fetch::run(
-            self.settings.clone(),
-            self.request.clone(),
-            fetch::Plan {
-                reason,
-                delay,
-                may_retry,
-            },
-            landing,
-        ));
-        let flight = state
-            .flight
-            .insert(Flight::new(waiter, task.abort_handle()));
-        Ok(flight.join())
+        let task = runtime.spawn(fetch::run(self.settings.clone(), request, plan, landing));
+        // The answer to a one-time credential is the only one: such a fetch is not cancelled with the last handle.
+        let abort = (!is_precious).then(|| task.abort_handle());
+        Ok(state.flight.insert(Flight::new(waiter, abort)).join())
     }
+}
 
+/// To take in what came.
+impl Entry {
     /// Takes in what a fetch came to.
     pub(super) fn land(&self, fetched: Fetched, reason: Reason) -> Outcome {
-        let outcome = fetched
-            .result
-            .and_then(|response| self.hold(fetched.sent, reason, &response));
-        outcome.map_err(|error| self.note_failure(error))
+        let outcome = match fetched.result {
+            Ok(response) => self.hold(fetched.sent, reason, &response),
+            Err(error) => Err(error),
+        };
+        outcome.map_err(|error| self.note_failure(reason, error))
     }
 
     fn hold(&self, sent: Moment, reason: Reason, response: &TokenResponse) -> Outcome {
         let token = response.access_token();
+        let mut state = self.lock();
+        state.grant.succeeded(response);
         let authorization = token
             .authorization()
             .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
             .clone();
-        let mut state = self.lock();
         let lifetime = response
             .expires_in()
             .unwrap_or(self.settings.default_lifetime);
-        let windows =
-            self.settings
-                .refresh_window
-                .of(lifetime, !state.has_renewed, fastrand::f64());
+        let windows = self
+            .settings
+            .refresh_window
+            .of(lifetime, !state.has_renewed, fastrand::f64())
+            .renewed_in(response.refresh_in());
         let (stale_at, expires_at) =
             state::deadlines(sent, windows, self.current.load().as_deref(), token);
         state.has_renewed = true;
@@ -275,66 +322,52 @@ impl Entry {
         });
         self.publish(Some(held.clone()), held.generation);
         drop(state);
-        tracing::debug!(
-            grant_type = self.request.grant_type(),
-            scope = self.request.known_scope(),
-            reason = reason.as_str(),
-            usable = ?windows.usable,
-            fresh = ?windows.fresh,
-            "fetched an access token",
-        );
+        events::fetched(&self.request, reason, windows);
         Ok(held)
     }
 
     /// Remembers a failed fetch. A token that is held stays what it is.
-    pub(super) fn note_failure(&self, error: TokenError) -> TokenError {
+    pub(super) fn note_failure(&self, reason: Reason, error: TokenError) -> TokenError {
         let now = self.now();
         let mut state = self.lock();
-        state.flight = None;
+        let error = state.grant.failed(error);
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
         let (failures, pause) = (failure.streak, failure.pause);
+        state.flight = None;
         state.failure = Some(failure);
         state.next_fetch_at = Some(now.after(SPACING));
         drop(state);
-        tracing::warn!(
-            grant_type = self.request.grant_type(),
-            scope = self.request.known_scope(),
-            %error,
-            failures,
-            ?pause,
-            "no new access token",
-        );
+        events::failed(&self.request, reason, &error, failures, pause);
         error
     }
 
-    /// Drops the token if it is the one with this generation. See [`Refusals`] for when it is kept all the same.
+    /// Drops the token if it is the one that was refused. See [`Refusals`] for when it is kept all the same.
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
-        let invalidation = self.drop_if(is_refused);
-        if invalidation != Invalidation::Replaced {
-            tracing::debug!(
-                grant_type = self.request.grant_type(),
-                scope = self.request.known_scope(),
-                is_dropped = invalidation == Invalidation::Dropped,
-                "an access token was refused",
-            );
-        }
+        let now = self.now();
+        let mut state = self.lock();
+        let invalidation = if !self.current.load().as_deref().is_some_and(is_refused) {
+            Invalidation::Replaced
+        } else if !state.refusals.note(now) {
+            Invalidation::Kept
+        } else {
+            self.forget(&mut state);
+            Invalidation::Dropped
+        };
+        drop(state);
+        events::refused(&self.request, invalidation);
         invalidation
     }
 
-    fn drop_if(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
-        let now = self.now();
-        let mut state = self.lock();
-        if !self.current.load().as_deref().is_some_and(is_refused) {
-            return Invalidation::Replaced;
-        }
-        if !state.refusals.note(now) {
-            return Invalidation::Kept;
-        }
+    /// Drops the token, whatever it is.
+    pub(super) fn clear(&self) {
+        self.forget(&mut self.lock());
+    }
+
+    fn forget(&self, state: &mut State) {
         state.next_fetch_at = None;
         state.was_refused = true;
         let generation = state.next_generation();
         self.publish(None, generation);
-        Invalidation::Dropped
     }
 
     /// The order matters: who sees the new generation must see the new token.
@@ -354,21 +387,23 @@ impl Entry {
 }
 
 impl State {
+    fn new(request: TokenRequest) -> Self {
+        Self {
+            generations: 0,
+            has_renewed: false,
+            was_refused: false,
+            grant: Grant::new(request),
+            failure: None,
+            refusals: Refusals::default(),
+            flight: None,
+            next_fetch_at: None,
+        }
+    }
+
     fn next_generation(&mut self) -> u64 {
         self.generations += 1;
         self.generations
     }
-}
-
-/// What became of a token that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalidation {
-    /// It is gone; the next caller fetches another.
-    Dropped,
-    /// It had been replaced already.
-    Replaced,
-    /// It stays, since tokens were refused too often of late.
-    Kept,
 }
 
 impl Drop for Entry {

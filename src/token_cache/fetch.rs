@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 
 use super::{
+    events,
     settings::Settings,
     single_flight::{Landing, catch_panic},
     state::Reason,
@@ -28,6 +29,8 @@ pub(super) struct Plan {
     pub(super) delay: Duration,
     /// Whether callers wait and nothing has failed before, so that one bad moment is worth a second attempt.
     pub(super) may_retry: bool,
+    /// The request of a source that lives on refresh tokens, whose owner is told of each new one.
+    pub(super) owner: Option<TokenRequest>,
 }
 
 const RETRY_PAUSE: Duration = Duration::from_millis(400);
@@ -42,7 +45,7 @@ pub(super) async fn run(
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     landing.land(|entry| match fetched {
         Some(fetched) => entry.land(fetched, plan.reason),
-        None => Err(entry.note_failure(TokenError::panicked())),
+        None => Err(entry.note_failure(plan.reason, TokenError::panicked())),
     });
 }
 
@@ -50,31 +53,35 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetc
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
-    tracing::trace!(
-        grant_type = request.grant_type(),
-        scope = request.known_scope(),
-        reason = plan.reason.as_str(),
-        "fetching an access token",
-    );
+    events::fetching(request, plan.reason);
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
     let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
-    fetched.unwrap_or_else(|_| Fetched {
+    let fetched = fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
         result: Err(TokenError::fetch_timeout(limit)),
-    })
+    });
+    if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
+        tell_owner(settings, owner, response).await;
+    }
+    fetched
+}
+
+/// Hands a new refresh token to its owner before anything relies on it. The old one is gone, whatever the owner does.
+async fn tell_owner(settings: &Settings, owner: &TokenRequest, response: &TokenResponse) {
+    if let (Some(tell), Some(token)) = (&settings.on_refresh_token, response.refresh_token()) {
+        let told = tell(owner.clone(), token.clone());
+        if time::timeout(settings.fetch_timeout, told).await.is_err() {
+            events::owner_was_not_told(owner);
+        }
+    }
 }
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
     let first = attempt(settings, request).await;
     match &first.result {
         Err(error) if may_retry && is_worth_a_retry(error, request) => {
-            tracing::debug!(
-                grant_type = request.grant_type(),
-                scope = request.known_scope(),
-                %error,
-                "the fetch failed; it is tried once more",
-            );
+            events::retrying(request, error);
             time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             attempt(settings, request).await
         }

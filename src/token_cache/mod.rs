@@ -23,9 +23,14 @@
 
 mod builder;
 mod entry;
+mod events;
+mod failure;
 mod fetch;
+mod grant;
+mod keep_warm;
 mod local_copy;
 mod refresh_window;
+mod refusals;
 mod registry;
 mod settings;
 mod single_flight;

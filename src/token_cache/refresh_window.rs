@@ -94,6 +94,19 @@ pub(crate) struct Windows {
     pub(crate) usable: Duration,
 }
 
+impl Windows {
+    /// The same, but fresh for as long as the server wants, if it said so. Zero would be a renewal without end.
+    pub(crate) fn renewed_in(self, refresh_in: Option<Duration>) -> Self {
+        match refresh_in {
+            Some(fresh) if !fresh.is_zero() => Self {
+                fresh: fresh.min(self.usable),
+                ..self
+            },
+            _ => self,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

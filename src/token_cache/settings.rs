@@ -11,8 +11,8 @@ use tower_service::Service;
 
 use super::refresh_window::RefreshWindow;
 use crate::{
-    clock::Clock, error::BoxError, token_endpoint::TokenError, token_request::TokenRequest,
-    token_response::TokenResponse,
+    clock::Clock, error::BoxError, secret::RefreshToken, token_endpoint::TokenError,
+    token_request::TokenRequest, token_response::TokenResponse,
 };
 
 pub(crate) struct Settings {
@@ -21,7 +21,13 @@ pub(crate) struct Settings {
     pub(super) refresh_window: RefreshWindow,
     pub(super) default_lifetime: Duration,
     pub(super) fetch_timeout: Duration,
+    pub(super) on_refresh_token: Option<OnRefreshToken>,
 }
+
+/// Tells the owner of a refresh token of its successor.
+pub(super) type OnRefreshToken = Box<
+    dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
+>;
 
 pub(super) type Fetching = Pin<Box<dyn Future<Output = Result<TokenResponse, TokenError>> + Send>>;
 

@@ -24,11 +24,12 @@ pub(super) type Outcome = Result<Arc<Held>, TokenError>;
 /// A fetch that is under way.
 pub(super) struct Flight {
     outcome: watch::Receiver<Option<Outcome>>,
-    task: AbortHandle,
+    /// The task, if it is to end when nobody wants its outcome.
+    task: Option<AbortHandle>,
 }
 
 impl Flight {
-    pub(super) fn new(waiter: Waiter, task: AbortHandle) -> Self {
+    pub(super) fn new(waiter: Waiter, task: Option<AbortHandle>) -> Self {
         Self {
             outcome: waiter.0,
             task,
@@ -48,7 +49,9 @@ impl Flight {
 impl Drop for Flight {
     /// A flight is dropped when it has landed, or with its entry: nobody wants its outcome then.
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 

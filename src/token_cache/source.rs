@@ -81,6 +81,19 @@ impl TokenSource {
         self.token().await.map(drop)
     }
 
+    /// Fetches the token in the background, now and whenever it is time, even while nobody asks for it: no caller ever waits,
+    /// not the first one after an idle hour either. It ends with the last handle to the token.
+    ///
+    /// # Errors
+    ///
+    /// If there is no tokio runtime here to do so.
+    pub fn keep_warm(&self) -> Result<(), TokenError> {
+        match &self.0 {
+            Source::Cached { entry, .. } => entry.keep_warm(),
+            Source::Fixed(_) => Ok(()),
+        }
+    }
+
     /// Fetches a new token even though the one that is held is good, or waits for the fetch that is under way. The old token
     /// is served until the new one is there. At most one fetch a second goes out.
     ///

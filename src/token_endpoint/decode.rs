@@ -109,6 +109,7 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     Ok(Fields {
         access_token,
         expires_in: members.expires_in,
+        refresh_in: members.refresh_in,
         // An empty one is none: it must not take the place of the one in use.
         refresh_token: members
             .refresh_token

@@ -69,6 +69,8 @@ pub enum TokenErrorKind {
     UnsupportedTokenType,
     /// The caller's: there is no tokio runtime to fetch a token on.
     NoRuntime,
+    /// The user's: the code, device code or refresh token that a source lives on has ended, and only a new sign-in brings another.
+    SignInRequired,
 }
 
 /// What every error says: its kind, whether to try again, and what the server said.
@@ -97,6 +99,7 @@ impl TokenError {
             TokenErrorKind::Request
             | TokenErrorKind::BodyTooLarge
             | TokenErrorKind::InvalidResponse
+            | TokenErrorKind::SignInRequired
             | TokenErrorKind::UnsupportedTokenType => false,
         }
     }
@@ -125,13 +128,14 @@ impl TokenError {
     /// The status of the HTTP response, if one came.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
-        self.0.answer.as_ref().map(|answer| answer.status)
+        self.said().map(|answer| answer.status)
     }
 
     /// The error that the server named, with whatever status.
     #[must_use]
     pub fn error_response(&self) -> Option<&ErrorResponse> {
-        self.0.error_response.as_ref()
+        let own = self.0.error_response.as_ref();
+        own.or_else(|| self.cause()?.error_response())
     }
 
     /// How long the server asked to wait (`Retry-After`, in seconds or as a date:
@@ -151,7 +155,7 @@ impl TokenError {
     /// The JSON that the server answered with, parsed by the first call. `None` if there is none.
     #[must_use]
     pub fn json(&self) -> Option<&Value> {
-        self.0.answer.as_ref()?.json()
+        self.said()?.json()
     }
 
     /// The body of the answer, if one came whole.
@@ -159,14 +163,23 @@ impl TokenError {
     pub fn raw(&self) -> Option<&Bytes> {
         match self.kind() {
             TokenErrorKind::Body | TokenErrorKind::BodyTooLarge => None,
-            _ => self.0.answer.as_ref().map(|answer| &answer.raw),
+            _ => self.said().map(|answer| &answer.raw),
         }
     }
 
     /// The headers of the answer, if one came.
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
-        self.0.answer.as_ref().map(|answer| &answer.headers)
+        self.said().map(|answer| &answer.headers)
+    }
+
+    /// What the server said: to the request of this error, or to that of the error which caused it.
+    fn said(&self) -> Option<&Answer> {
+        self.0.answer.as_ref().or_else(|| self.cause()?.said())
+    }
+
+    fn cause(&self) -> Option<&Self> {
+        self.source()?.downcast_ref()
     }
 
     /// Finds the token error in the chain of another error, for example of a stack with a timeout in it.
@@ -268,6 +281,26 @@ impl TokenError {
             Some(error) => error.clone(),
             None => Self::service(source),
         }
+    }
+
+    /// What a source lives on has ended, as the server said with `error`.
+    pub(crate) fn sign_in_required(error: Self) -> Self {
+        Self(Arc::new(Inner {
+            source: Some(error.into()),
+            ..Self::inner(
+                TokenErrorKind::SignInRequired,
+                "the user has to sign in again: the server takes the code or the refresh token no more",
+            )
+        }))
+    }
+
+    /// What a source lives on has ended, since it was used and nothing came to go on with.
+    pub(crate) fn no_refresh_token() -> Self {
+        Self(Arc::new(Self::inner(
+            TokenErrorKind::SignInRequired,
+            "the user has to sign in again: the token is over, and the server gave no refresh token; \
+             ask for one (often by the scope `offline_access`)",
+        )))
     }
 
     pub(crate) fn fetch_timeout(limit: Duration) -> Self {

@@ -14,6 +14,7 @@ pub(super) struct Members<'a> {
     pub(super) access_token: Member<'a>,
     pub(super) token_type: Member<'a>,
     pub(super) expires_in: Option<Duration>,
+    pub(super) refresh_in: Option<Duration>,
     pub(super) refresh_token: Member<'a>,
     pub(super) scope: Member<'a>,
     pub(super) id_token: Member<'a>,
@@ -113,7 +114,11 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 _ => {
                     // As raw text: a number too large for any type of serde would fail the whole object.
                     let value: &RawValue = map.next_value()?;
-                    members.expires_in = expires_in(value.get());
+                    let time = seconds(value.get());
+                    match name {
+                        "expires_in" => members.expires_in = time,
+                        _ => members.refresh_in = time,
+                    }
                     continue;
                 }
             };
@@ -123,10 +128,11 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "access_token",
     "token_type",
     "expires_in",
+    "refresh_in",
     "refresh_token",
     "scope",
     "id_token",
@@ -223,8 +229,8 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 }
 
-/// The lifetime in the JSON text of its value: a number, or a number as a text.
-fn expires_in(json: &str) -> Option<Duration> {
+/// A time in the JSON text of its value: a number, or a number as a text.
+fn seconds(json: &str) -> Option<Duration> {
     let number = json
         .strip_prefix('"')
         .and_then(|json| json.strip_suffix('"'));
@@ -267,7 +273,7 @@ mod tests {
             ("{}", None),
         ] {
             let expected = expected.map(Duration::from_secs_f64);
-            assert_eq!(expires_in(json), expected, "{json}");
+            assert_eq!(seconds(json), expected, "{json}");
         }
     }
 

@@ -1,0 +1,89 @@
+//! After a failed fetch: what callers get, and when to ask again. Pure.
+
+use std::time::Duration;
+
+use crate::{
+    clock::Moment,
+    token_endpoint::TokenError,
+    token_response::{ErrorCode, ErrorResponse},
+};
+
+/// The last fetch failed.
+pub(crate) struct Failure {
+    pub(crate) error: TokenError,
+    pub(crate) streak: u32,
+    pub(crate) pause: Duration,
+    /// Between two polls while the user has not decided.
+    interval: Duration,
+    retry_at: Moment,
+}
+
+impl Failure {
+    /// The failure after `previous`, with the pause that it brings. `jitter` is from 0 to 1.
+    pub(crate) fn after(
+        previous: Option<&Self>,
+        error: TokenError,
+        now: Moment,
+        jitter: f64,
+    ) -> Self {
+        let (mut streak, mut interval) = previous.map_or((0, POLLING_INTERVAL), |previous| {
+            (previous.streak, previous.interval)
+        });
+        let pause = match error.error_response().map(ErrorResponse::code) {
+            Some(ErrorCode::AuthorizationPending) => interval,
+            Some(ErrorCode::SlowDown) => {
+                interval = interval.saturating_add(SLOW_DOWN);
+                interval
+            }
+            _ => {
+                streak = streak.saturating_add(1);
+                pause(&error, streak, jitter)
+            }
+        };
+        Self {
+            error,
+            streak,
+            pause,
+            interval,
+            retry_at: now.after(pause),
+        }
+    }
+
+    /// How long it is too early to ask again.
+    pub(crate) fn remaining(&self, now: Moment) -> Duration {
+        now.until(self.retry_at)
+    }
+
+    /// Whether it is too early to ask again.
+    pub(crate) fn is_pausing(&self, now: Moment) -> bool {
+        !now.has_reached(self.retry_at)
+    }
+}
+
+/// Where a server asks to be polled and does not say how often (RFC 8628 §3.5).
+const POLLING_INTERVAL: Duration = Duration::from_secs(5);
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE_TERMINAL: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// How long nobody asks after so many failures in a row.
+///
+/// A wrong secret is remembered a little longer than a bad moment of the network: nothing heals it but a person.
+fn pause(error: &TokenError, streak: u32, jitter: f64) -> Duration {
+    let first = if error.is_transient() {
+        FIRST_PAUSE
+    } else {
+        FIRST_PAUSE_TERMINAL
+    };
+    let pause = first
+        .saturating_mul(2_u32.saturating_pow(streak.saturating_sub(1)))
+        .min(MAX_PAUSE)
+        .mul_f64(0.5 + jitter / 2.0);
+    match error.retry_after() {
+        Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
+        None => pause,
+    }
+}

@@ -1,0 +1,73 @@
+//! What the next fetch sends: the request itself, or the refresh token that came of it. Pure.
+//!
+//! A code, a device code, an `auth_req_id` and a refresh token can be sent once. A source over one of them goes on with the refresh
+//! token of the last answer, and ends for good when the server takes it no more.
+
+use crate::{
+    secret::RefreshToken,
+    token_endpoint::TokenError,
+    token_request::TokenRequest,
+    token_response::{ErrorCode, ErrorResponse, TokenResponse},
+};
+
+pub(super) struct Grant {
+    request: TokenRequest,
+    is_one_time: bool,
+    is_spent: bool,
+    refresh_token: Option<RefreshToken>,
+    end: Option<TokenError>,
+}
+
+impl Grant {
+    pub(super) fn new(request: TokenRequest) -> Self {
+        Self {
+            is_one_time: request.carries_one_time_credential(),
+            request,
+            is_spent: false,
+            refresh_token: None,
+            end: None,
+        }
+    }
+
+    /// Whether an answer that nobody takes in is lost for good.
+    pub(super) fn is_one_time(&self) -> bool {
+        self.is_one_time
+    }
+
+    /// What to send next.
+    pub(super) fn next(&self) -> Result<TokenRequest, TokenError> {
+        match (&self.end, &self.refresh_token) {
+            (Some(end), _) => Err(end.clone()),
+            (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
+            (None, None) if self.is_spent => Err(TokenError::no_refresh_token()),
+            (None, None) => Ok(self.request.clone()),
+        }
+    }
+
+    /// Takes in the refresh token of an answer; one without leaves the old one in use (RFC 6749 §6).
+    pub(super) fn succeeded(&mut self, response: &TokenResponse) {
+        if self.is_one_time {
+            let is_refresh = self.request.grant_type() == REFRESH_TOKEN;
+            self.is_spent = !is_refresh;
+            if let Some(refresh_token) = response.refresh_token() {
+                self.refresh_token = Some(refresh_token.clone());
+            }
+        }
+    }
+
+    /// Notes an error that no later attempt can heal, and says so in the error.
+    pub(super) fn failed(&mut self, error: TokenError) -> TokenError {
+        let is_final = matches!(
+            error.error_response().map(ErrorResponse::code),
+            Some(ErrorCode::InvalidGrant | ErrorCode::ExpiredToken | ErrorCode::AccessDenied)
+        );
+        if !self.is_one_time || !is_final || error.is_transient() {
+            return error;
+        }
+        let end = TokenError::sign_in_required(error);
+        self.end = Some(end.clone());
+        end
+    }
+}
+
+const REFRESH_TOKEN: &str = "refresh_token";

@@ -1,0 +1,53 @@
+//! Renews a token that nobody asks for, so that whoever does ask never waits.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{runtime::Handle, task::AbortHandle, time};
+
+use super::entry::{Entry, Lookup};
+use crate::token_endpoint::TokenError;
+
+/// The task that keeps an entry warm; it ends with this.
+pub(super) struct KeepWarm(AbortHandle);
+
+/// The coarse clock lags behind the timer by so much at most.
+const GRAIN: Duration = Duration::from_millis(10);
+
+/// A fetch that is under way is looked after so often; a token is looked at at least so often, since the wall clock may be
+/// stepped while the timer sleeps.
+const FEWEST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(60);
+
+impl KeepWarm {
+    pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
+        let runtime = Handle::try_current().map_err(|_| {
+            TokenError::no_runtime("there is no tokio runtime here to keep a token warm on")
+        })?;
+        let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
+        Ok(Self(task.abort_handle()))
+    }
+}
+
+impl Drop for KeepWarm {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Holds the entry only for moments: while this sleeps or waits, the last handle may go.
+async fn keep_warm(entry: Weak<Entry>) {
+    while let Some(held) = entry.upgrade() {
+        let lookup = held.look_up();
+        let pause = held.until_due();
+        drop(held);
+        match lookup {
+            Lookup::Wait(waiter) => drop(waiter.outcome().await),
+            Lookup::Token(_) if pause.is_zero() => time::sleep(FEWEST).await,
+            Lookup::Token(_) => time::sleep((pause + GRAIN).min(MOST)).await,
+            Lookup::Failed(_) => time::sleep((pause + GRAIN).clamp(FEWEST, MOST)).await,
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! How often refused tokens are replaced. Pure.
+
+use std::time::Duration;
+
+use crate::clock::Moment;
+
+/// How often the tokens of an entry were refused of late.
+///
+/// An API that refuses every token (a wrong audience) must not make everybody else's token new with each of its calls. So
+/// two refusals in a row renew at once; after that one in a pause does, and the pause doubles.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    streak: u32,
+    last: Option<Moment>,
+    pause_until: Option<Moment>,
+}
+
+const FREE_REFUSALS: u32 = 2;
+const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
+const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
+/// After so long without a refusal, the next one is the first again.
+const QUIET: Duration = Duration::from_secs(60);
+
+impl Refusals {
+    /// Notes that the token that is held was refused; says whether it is to be dropped.
+    pub(crate) fn note(&mut self, now: Moment) -> bool {
+        let pause = self.pause();
+        let quiet = QUIET.max(pause.saturating_mul(2));
+        if self
+            .last
+            .is_none_or(|last| now.has_reached(last.after(quiet)))
+        {
+            *self = Self::default();
+        }
+        self.last = Some(now);
+        if self
+            .pause_until
+            .is_some_and(|until| !now.has_reached(until))
+        {
+            return false;
+        }
+        self.streak = self.streak.saturating_add(1);
+        if self.streak >= FREE_REFUSALS {
+            self.pause_until = Some(now.after(self.pause()));
+        }
+        true
+    }
+
+    /// The pause after the last of the refusals that were counted.
+    fn pause(&self) -> Duration {
+        match self.streak.checked_sub(FREE_REFUSALS) {
+            Some(doublings) => FIRST_REFUSAL_PAUSE
+                .saturating_mul(2_u32.saturating_pow(doublings))
+                .min(MAX_REFUSAL_PAUSE),
+            None => Duration::ZERO,
+        }
+    }
+}
