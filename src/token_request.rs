@@ -9,7 +9,10 @@ use std::{
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
-use crate::{client_authentication::ClientAuthentication, credential::Credential, scope::Scope};
+use crate::{
+    client_authentication::ClientAuthentication, credential::Credential, guard::Printable,
+    scope::Scope,
+};
 
 /// A request to a token endpoint
 /// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)): a constructor per grant, then what it asks for.
@@ -504,7 +507,10 @@ impl fmt::Debug for TokenRequest {
         f.debug_struct("TokenRequest")
             .field("grant_type", &self.grant_type())
             .field("parameters", &names)
-            .field("token_endpoint", &self.0.token_endpoint)
+            .field(
+                "token_endpoint",
+                &self.0.token_endpoint.as_ref().map(Printable),
+            )
             .field("client_authentication", &self.0.client_authentication)
             .finish_non_exhaustive()
     }

@@ -1,5 +1,7 @@
 //! oidc-provider, the certified OpenID Connect server for Node.js.
 
+mod add_access_token;
+
 use std::collections::BTreeSet;
 #[cfg(feature = "rustls")]
 use std::sync::Arc;

@@ -64,7 +64,12 @@ const jwks = {
 };
 
 async function getResourceServerInfo(ctx, resource) {
-  if (new URL(resource).hostname !== 'api.example') throw new errors.InvalidTarget();
+  const { hostname } = new URL(resource);
+  // Opaque tokens can be introspected and revoked; those of this resource also expire while a test watches.
+  if (hostname === 'short.example') {
+    return { scope: 'api:read', audience: resource, accessTokenFormat: 'opaque', accessTokenTTL: 2 };
+  }
+  if (hostname !== 'api.example') throw new errors.InvalidTarget();
   return {
     scope: 'api:read api:write',
     audience: resource,
