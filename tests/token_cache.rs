@@ -595,7 +595,7 @@ mod flights {
             called.notified().await;
         });
         let second = current_thread();
-        let mut waiting = second.block_on(async { task::spawn(source.token()) });
+        let mut waiting = task::spawn(source.token());
         second.block_on(async { assert_pending!(waiting.poll()) });
         ends(first);
         assert!(waiting.is_woken());

@@ -146,6 +146,10 @@ impl TokenCache {
     }
 
     fn entry(&self, request: &TokenRequest) -> Arc<Entry> {
+        if !request.extensions().is_empty() {
+            // It equals the request without them, whose token may be another.
+            return Entry::new(request.clone(), self.0.settings.clone());
+        }
         let mut entries = self
             .0
             .entries
@@ -155,9 +159,7 @@ impl TokenCache {
             return entry.clone();
         }
         let entry = Entry::new(request.clone(), self.0.settings.clone());
-        if request.extensions().is_empty() {
-            entries.insert(request.clone(), entry.clone());
-        }
+        entries.insert(request.clone(), entry.clone());
         entry
     }
 }
