@@ -20,12 +20,13 @@ pub(super) struct Grant {
 
 impl Grant {
     pub(super) fn new(request: TokenRequest) -> Self {
+        let is_comparable = request.extensions().is_empty();
         Self {
             is_one_time: request.carries_one_time_credential(),
             request,
             is_spent: false,
             refresh_token: None,
-            end: None,
+            end: (!is_comparable).then(|| TokenError::request(EXTENSIONS)),
         }
     }
 
@@ -71,3 +72,6 @@ impl Grant {
 }
 
 const REFRESH_TOKEN: &str = "refresh_token";
+
+const EXTENSIONS: &str = "a token request with extensions cannot be cached, since they cannot be compared; send it to the token \
+                          endpoint itself";
