@@ -1,9 +1,10 @@
 //! The settings of a cache.
 
-use std::{collections::HashMap, fmt, sync::Arc, sync::Mutex, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     Inner, TokenCache,
+    entries::Entries,
     refresh_window::RefreshWindow,
     settings::{Endpoint, Settings},
 };
@@ -11,36 +12,50 @@ use crate::{clock::Clock, secret::RefreshToken, token_request::TokenRequest};
 
 /// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
 #[must_use = "nothing is built before `build`"]
-pub struct TokenCacheBuilder(Settings);
+pub struct TokenCacheBuilder {
+    settings: Settings,
+    max_entries: usize,
+}
 
 impl TokenCacheBuilder {
     pub(super) fn new(endpoint: Endpoint) -> Self {
-        Self(Settings {
+        let settings = Settings {
             endpoint,
             clock: Clock::system(),
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
-        })
+        };
+        Self {
+            settings,
+            max_entries: 100_000,
+        }
     }
 
     /// When a token is renewed before it expires. Default is [`RefreshWindow::new`].
     pub fn refresh_window(mut self, refresh_window: RefreshWindow) -> Self {
-        self.0.refresh_window = refresh_window;
+        self.settings.refresh_window = refresh_window;
         self
     }
 
     /// How long a token lives whose server does not say (no `expires_in`, or one that makes no sense). Default is five
     /// minutes: RFC 6749 §5.1 leaves it to the documentation of the server.
     pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
-        self.0.default_lifetime = default_lifetime;
+        self.settings.default_lifetime = default_lifetime;
         self
     }
 
     /// How long a fetch may take in all, a second attempt included. Default is 30 seconds.
     pub fn fetch_timeout(mut self, fetch_timeout: Duration) -> Self {
-        self.0.fetch_timeout = fetch_timeout;
+        self.settings.fetch_timeout = fetch_timeout;
+        self
+    }
+
+    /// For how many distinct requests tokens are held; beyond that, a new one takes the place of one that is idle. A request whose
+    /// [`TokenSource`](super::TokenSource) is held somewhere keeps its place. Default is 100,000.
+    pub fn max_entries(mut self, max_entries: usize) -> Self {
+        self.max_entries = max_entries;
         self
     }
 
@@ -66,7 +81,7 @@ impl TokenCacheBuilder {
         F: Fn(TokenRequest, RefreshToken) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        self.0.on_refresh_token = Some(Box::new(move |request, token| {
+        self.settings.on_refresh_token = Some(Box::new(move |request, token| {
             Box::pin(tell(request, token))
         }));
         self
@@ -74,15 +89,15 @@ impl TokenCacheBuilder {
 
     /// What to tell the time by. Default is [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
-        self.0.clock = clock;
+        self.settings.clock = clock;
         self
     }
 
     /// Builds the cache. It is empty.
     pub fn build(self) -> TokenCache {
         TokenCache(Arc::new(Inner {
-            settings: Arc::new(self.0),
-            entries: Mutex::new(HashMap::new()),
+            settings: Arc::new(self.settings),
+            entries: Entries::new(self.max_entries),
         }))
     }
 }
@@ -90,10 +105,10 @@ impl TokenCacheBuilder {
 impl fmt::Debug for TokenCacheBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenCacheBuilder")
-            .field("refresh_window", &self.0.refresh_window)
-            .field("default_lifetime", &self.0.default_lifetime)
-            .field("fetch_timeout", &self.0.fetch_timeout)
-            .field("clock", &self.0.clock)
+            .field("refresh_window", &self.settings.refresh_window)
+            .field("default_lifetime", &self.settings.default_lifetime)
+            .field("fetch_timeout", &self.settings.fetch_timeout)
+            .field("clock", &self.settings.clock)
             .finish_non_exhaustive()
     }
 }

@@ -8,7 +8,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -48,6 +48,7 @@ pub(crate) struct Entry {
     state: Mutex<State>,
     changes: OnceLock<watch::Sender<u64>>,
     keep_warm: OnceLock<KeepWarm>,
+    is_used: AtomicBool,
 }
 
 /// Keeps what every thread reads apart from what one of them writes.
@@ -95,6 +96,7 @@ impl Entry {
             request,
             changes: OnceLock::new(),
             keep_warm: OnceLock::new(),
+            is_used: AtomicBool::new(false),
         })
     }
 
@@ -141,11 +143,23 @@ impl Entry {
         held.filter(|held| !now.has_reached(held.expires_at))
     }
 
-    /// The token that is held, whether it can be used or not, and the last error.
-    pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<TokenError>) {
+    /// The token that is held, whether it can be used or not, and the last failure.
+    pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<Failure>) {
         let state = self.lock();
-        let error = state.failure.as_ref().map(|failure| failure.error.clone());
-        (self.current.load_full(), error)
+        (self.current.load_full(), state.failure.clone())
+    }
+
+    /// Notes that somebody looked this entry up.
+    pub(super) fn mark_used(&self) {
+        // Read first: all who use the same entry would else write to it.
+        if !self.is_used.load(Ordering::Relaxed) {
+            self.is_used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether somebody looked this entry up since the last call.
+    pub(super) fn take_used(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
     }
 
     /// Tells the generation of each new token.

@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// The last fetch failed.
+#[derive(Clone)]
 pub(crate) struct Failure {
     pub(crate) error: TokenError,
     pub(crate) streak: u32,

@@ -22,12 +22,14 @@
 //! | the clock is stepped, or the host was suspended | a token is over when the monotonic or the wall clock says so |
 
 mod builder;
+mod entries;
 mod entry;
 mod events;
 mod failure;
 mod fetch;
 mod grant;
 mod keep_warm;
+mod key;
 mod local_copy;
 mod refresh_window;
 mod refusals;
@@ -36,12 +38,9 @@ mod settings;
 mod single_flight;
 mod source;
 mod state;
+mod status;
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, sync::Arc};
 
 use tower_service::Service;
 
@@ -49,8 +48,9 @@ pub use self::{
     builder::TokenCacheBuilder,
     refresh_window::RefreshWindow,
     source::{TokenChanges, TokenSource},
+    status::{TokenState, TokenStatus},
 };
-use self::{entry::Entry, settings::Settings};
+use self::{entries::Entries, settings::Settings};
 pub(crate) use self::{
     entry::Invalidation,
     local_copy::{Authorization, LocalCopy, TokenName},
@@ -94,7 +94,7 @@ pub struct TokenCache(Arc<Inner>);
 
 struct Inner {
     settings: Arc<Settings>,
-    entries: Mutex<HashMap<TokenRequest, Arc<Entry>>>,
+    entries: Entries,
 }
 
 impl TokenCache {
@@ -142,25 +142,32 @@ impl TokenCache {
     /// an error.
     #[must_use]
     pub fn source(&self, request: TokenRequest) -> TokenSource {
-        TokenSource::cached(self.clone(), self.entry(&request))
+        let entry = self.0.entries.get(request, &self.0.settings);
+        TokenSource::cached(self.clone(), entry)
     }
 
-    fn entry(&self, request: &TokenRequest) -> Arc<Entry> {
-        if !request.extensions().is_empty() {
-            // It equals the request without them, whose token may be another.
-            return Entry::new(request.clone(), self.0.settings.clone());
-        }
-        let mut entries = self
-            .0
-            .entries
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.get(request) {
-            return entry.clone();
-        }
-        let entry = Entry::new(request.clone(), self.0.settings.clone());
-        entries.insert(request.clone(), entry.clone());
-        entry
+    /// Drops every token, so that the next callers fetch others: for a signal from outside that tokens have been revoked.
+    pub fn invalidate_all(&self) {
+        self.0.entries.all().iter().for_each(|entry| entry.clear());
+    }
+
+    /// How the token of each request stands, in no order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenCache;
+    ///
+    /// fn report(tokens: &TokenCache) {
+    ///     for token in tokens.status() {
+    ///         println!("{:?}: {:?}, {:?}", token.request(), token.state(), token.last_error());
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn status(&self) -> Vec<TokenStatus> {
+        let entries = self.0.entries.all();
+        entries.iter().map(|entry| TokenStatus::of(entry)).collect()
     }
 }
 

@@ -1,0 +1,100 @@
+//! The entries of a cache, of which there is a greatest number.
+//!
+//! They lie in shards, so that a lookup rarely waits for another and no call moves all of them when a table grows. When a shard is
+//! full, a new entry takes the place of an idle one: entries stand in a queue, and one that was used since it was last at the
+//! front goes to the back once more. One that a [`TokenSource`](super::TokenSource) holds is never given up.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    entry::Entry,
+    key::{HashAsIs, Key, Keyed},
+    settings::Settings,
+};
+use crate::token_request::TokenRequest;
+
+const MAX_SHARDS: usize = 64;
+const FEWEST_IN_A_SHARD: usize = 16;
+
+/// So many entries are looked at to find an idle one; if there is none, the shard grows beyond its share.
+const LOOK_AT: usize = 8;
+
+pub(super) struct Entries {
+    keyed: Keyed,
+    shards: Box<[Mutex<Shard>]>,
+    share: usize,
+}
+
+#[derive(Default)]
+struct Shard {
+    entries: HashMap<Key, Arc<Entry>, HashAsIs>,
+    queue: VecDeque<Key>,
+}
+
+impl Entries {
+    pub(super) fn new(max: usize) -> Self {
+        let shards = (max / FEWEST_IN_A_SHARD).clamp(1, MAX_SHARDS);
+        Self {
+            keyed: Keyed::new(),
+            shards: (0..shards).map(|_| Mutex::default()).collect(),
+            share: max.div_ceil(shards).max(1),
+        }
+    }
+
+    /// The entry of a request, made if there is none.
+    pub(super) fn get(&self, request: TokenRequest, settings: &Arc<Settings>) -> Arc<Entry> {
+        if !request.extensions().is_empty() {
+            // They are not compared, so this entry, which only says so, must not be found by others.
+            return Entry::new(request, settings.clone());
+        }
+        let key = Key::new(&self.keyed, request);
+        // The table in the shard goes by the low bits.
+        let index = (key.hash() >> 32) as usize % self.shards.len();
+        // Dropped after the lock.
+        let _idle;
+        let mut shard = lock(&self.shards[index]);
+        if let Some(entry) = shard.entries.get(&key) {
+            entry.mark_used();
+            return entry.clone();
+        }
+        if shard.entries.len() >= self.share {
+            _idle = shard.take_an_idle_one();
+        }
+        let entry = Entry::new(key.clone().into_request(), settings.clone());
+        shard.entries.insert(key.clone(), entry.clone());
+        shard.queue.push_back(key);
+        entry
+    }
+
+    /// All of them, as they are now.
+    pub(super) fn all(&self) -> Vec<Arc<Entry>> {
+        let shards = self.shards.iter().map(lock);
+        shards
+            .flat_map(|shard| shard.entries.values().cloned().collect::<Vec<_>>())
+            .collect()
+    }
+}
+
+impl Shard {
+    fn take_an_idle_one(&mut self) -> Option<Arc<Entry>> {
+        for _ in 0..LOOK_AT.min(self.queue.len()) {
+            let key = self.queue.pop_front()?;
+            if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
+                let is_idle = Arc::strong_count(entry.get()) == 1 && !entry.get().take_used();
+                if is_idle {
+                    return Some(entry.remove());
+                }
+            }
+            self.queue.push_back(key);
+        }
+        None
+    }
+}
+
+/// Nothing panics while a shard is locked, so a poisoned one is sound.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
