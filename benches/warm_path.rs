@@ -1,0 +1,303 @@
+//! What a request pays for its token while that token is fresh: every rule of the layer on, beside tower-http's fixed header.
+//!
+//! `README.md` beside this file says how to run it and how to read what it prints.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a benchmark reads the clock by itself"
+)]
+
+use std::{
+    convert::Infallible,
+    env,
+    error::Error,
+    future::{Future, Ready, ready},
+    hint::black_box,
+    pin::pin,
+    sync::Barrier,
+    task::{Context, Poll, Waker},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, header};
+use http_body_util::Full;
+use tower::{Layer, Service, service_fn};
+use tower_http::auth::AddAuthorizationLayer;
+use tower_oauth2_client::{
+    AccessToken, AddAccessTokenLayer, BoxError, TokenCache, TokenRequest, TokenResponse,
+    TokenSource, TokenType, add_access_token::CloneBody,
+};
+
+const TOKEN_LENGTH: usize = 800;
+const ROUNDS: usize = 301;
+const CALLS_PER_ROUND: u32 = 4_000;
+const WARM_UP_CALLS: u32 = 100;
+const COUNTED_CALLS: u32 = 1_000;
+
+const BARE: &str = "bare";
+const FLOOR: &str = "fixed token";
+
+type Body = Full<Bytes>;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let token = "x".repeat(TOKEN_LENGTH);
+    let source = source(&token)?;
+    runtime.block_on(source.warm_up())?;
+    let cases = cases(&token, source);
+
+    // cargo passes `--bench` to every benchmark.
+    let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
+    match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => measure_all(&cases),
+        ["--list"] => cases.iter().for_each(|case| println!("{}", case.name())),
+        ["--once", name, calls] => {
+            let case = cases.iter().find(|case| case.name() == *name);
+            let case = case.ok_or("no such case; `--list` names them")?;
+            (case.run)(calls.parse()?);
+        }
+        _ => return Err("usage: [--list | --once CASE CALLS]".into()),
+    }
+    Ok(())
+}
+
+/// One service, called in one way.
+struct Case {
+    service: &'static str,
+    usage: Usage,
+    /// Calls so often on each thread, and says how long it took a thread.
+    run: Box<dyn Fn(u32) -> Duration>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Usage {
+    /// One service instance.
+    OneThread,
+    /// An instance for each of two threads, both of one layer.
+    TwoThreads,
+    /// An instance cloned for each request.
+    ClonePerRequest,
+    /// An instance cloned for each request, on two threads.
+    ClonePerRequestTwoThreads,
+}
+
+impl Usage {
+    const ALL: [Self; 4] = [
+        Self::OneThread,
+        Self::TwoThreads,
+        Self::ClonePerRequest,
+        Self::ClonePerRequestTwoThreads,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::OneThread => "one thread",
+            Self::TwoThreads => "two threads",
+            Self::ClonePerRequest => "clone per request",
+            Self::ClonePerRequestTwoThreads => "clone per request, two threads",
+        }
+    }
+
+    fn threads(self) -> u32 {
+        match self {
+            Self::OneThread | Self::ClonePerRequest => 1,
+            Self::TwoThreads | Self::ClonePerRequestTwoThreads => 2,
+        }
+    }
+
+    fn clones(self) -> bool {
+        matches!(
+            self,
+            Self::ClonePerRequest | Self::ClonePerRequestTwoThreads
+        )
+    }
+}
+
+impl Case {
+    fn name(&self) -> String {
+        format!("{}, {}", self.service, self.usage.name())
+    }
+}
+
+fn cases(token: &str, source: TokenSource) -> Vec<Case> {
+    let inner = service_fn(answer);
+    let mut cases = Vec::new();
+    add_cases(&mut cases, BARE, inner);
+    let fixed = AddAuthorizationLayer::bearer(token).as_sensitive(true);
+    add_cases(&mut cases, FLOOR, fixed.layer(inner));
+    let ours = AddAccessTokenLayer::new(source.clone());
+    add_cases(&mut cases, "access token", ours.layer(inner));
+    let resending = AddAccessTokenLayer::new(source).resend(CloneBody);
+    add_cases(&mut cases, "access token, resend", resending.layer(inner));
+    cases
+}
+
+fn add_cases<S>(cases: &mut Vec<Case>, name: &'static str, service: S)
+where
+    S: Service<Request<Body>> + Clone + Send + 'static,
+{
+    cases.extend(Usage::ALL.map(|usage| {
+        let service = service.clone();
+        Case {
+            service: name,
+            usage,
+            run: Box::new(move |calls| run(&service, usage, calls)),
+        }
+    }));
+}
+
+/// Time for each thread, from the moment when all are there.
+fn run<S>(service: &S, usage: Usage, calls: u32) -> Duration
+where
+    S: Service<Request<Body>> + Clone + Send,
+{
+    if usage.threads() == 1 {
+        return run_here(service.clone(), usage, calls, || {});
+    }
+    let barrier = Barrier::new(usage.threads() as usize);
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..usage.threads())
+            .map(|_| {
+                let (service, barrier) = (service.clone(), &barrier);
+                scope.spawn(move || run_here(service, usage, calls, || drop(barrier.wait())))
+            })
+            .collect();
+        let times = threads.into_iter().map(|thread| match thread.join() {
+            Ok(time) => time,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        times.sum::<Duration>() / usage.threads()
+    })
+}
+
+fn run_here<S>(mut service: S, usage: Usage, calls: u32, wait_for_all: impl FnOnce()) -> Duration
+where
+    S: Service<Request<Body>> + Clone,
+{
+    call_often(&mut service, usage, WARM_UP_CALLS);
+    wait_for_all();
+    let start = Instant::now();
+    call_often(&mut service, usage, calls);
+    start.elapsed()
+}
+
+#[inline(never)]
+fn call_often<S>(service: &mut S, usage: Usage, calls: u32)
+where
+    S: Service<Request<Body>> + Clone,
+{
+    for _ in 0..calls {
+        if usage.clones() {
+            call_once(&mut service.clone());
+        } else {
+            call_once(service);
+        }
+    }
+}
+
+/// Makes ready, calls, and polls to the end, with nothing in between that costs.
+fn call_once<S: Service<Request<Body>>>(service: &mut S) {
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
+    let future = pin!(service.call(black_box(request())));
+    match future.poll(&mut cx) {
+        Poll::Ready(Ok(response)) => drop(black_box(response)),
+        Poll::Ready(Err(_)) | Poll::Pending => panic!("the service answers at once"),
+    }
+}
+
+fn request() -> Request<Body> {
+    let mut request = Request::new(Body::new(Bytes::from_static(b"{}")));
+    *request.uri_mut() = Uri::from_static("https://api.example/v1/items?limit=10");
+    let headers = request.headers_mut();
+    for (name, value) in [
+        (header::HOST, "api.example"),
+        (header::ACCEPT, "application/json"),
+        (header::CONTENT_TYPE, "application/json"),
+        (header::USER_AGENT, "warm_path/1"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    request
+}
+
+fn answer(request: Request<Body>) -> Ready<Result<Response<Body>, Infallible>> {
+    let (parts, body) = black_box(request).into_parts();
+    drop(parts);
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::SERVER, "api"),
+    ] {
+        headers.insert(name, header::HeaderValue::from_static(value));
+    }
+    ready(Ok(response))
+}
+
+fn source(token: &str) -> Result<TokenSource, Box<dyn Error>> {
+    let token = AccessToken::new(token, TokenType::BEARER)?;
+    let response = TokenResponse::builder(token)
+        .expires_in(Duration::from_secs(3600))
+        .build();
+    let endpoint = service_fn(move |_: TokenRequest| ready(Ok::<_, BoxError>(response.clone())));
+    Ok(TokenCache::new(endpoint).source(TokenRequest::client_credentials().scope("api1")))
+}
+
+/// Prints a line for each case.
+fn measure_all(cases: &[Case]) {
+    println!(
+        "{:<52} {:>9} {:>10} {:>9} {:>12} {:>8}",
+        "case", "ns/call", "over bare", "x floor", "allocations", "of ours"
+    );
+    // Interleaved, so that what disturbs the machine disturbs all cases alike.
+    let rounds: Vec<Vec<f64>> = (0..ROUNDS)
+        .map(|_| {
+            let round = cases.iter().map(|case| {
+                (case.run)(CALLS_PER_ROUND).as_nanos() as f64 / f64::from(CALLS_PER_ROUND)
+            });
+            round.collect()
+        })
+        .collect();
+    let beside = |case: &Case, service: &str| {
+        cases
+            .iter()
+            .position(|other| other.service == service && other.usage == case.usage)
+            .unwrap_or_default()
+    };
+    let over = |index: usize| {
+        let bare = beside(&cases[index], BARE);
+        median(rounds.iter().map(|round| round[index] - round[bare]))
+    };
+    for (index, case) in cases.iter().enumerate() {
+        let allocations = allocations(case);
+        println!(
+            "{:<52} {:>9.1} {:>10.1} {:>9.2} {:>12.2} {:>8.2}",
+            case.name(),
+            median(rounds.iter().map(|round| round[index])),
+            over(index),
+            over(index) / over(beside(case, FLOOR)),
+            allocations,
+            allocations - self::allocations(&cases[beside(case, BARE)]),
+        );
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// How often a call allocates. Counted on this thread; on two threads the calls are the same.
+fn allocations(case: &Case) -> f64 {
+    let count = |calls| {
+        let counted = allocation_counter::measure(|| _ = (case.run)(calls));
+        counted.count_total as f64
+    };
+    (count(2 * COUNTED_CALLS) - count(COUNTED_CALLS)) / f64::from(COUNTED_CALLS)
+}
