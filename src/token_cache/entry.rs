@@ -119,18 +119,20 @@ impl Entry {
         self.generation.0.load(Ordering::Acquire)
     }
 
-    /// The token, if there is one that can be used now; a renewal is started if it is time for one.
-    pub(crate) fn usable(self: &Arc<Self>) -> Option<Arc<Held>> {
+    /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
+    ///
+    /// The pointer to it is not cloned, since all threads would count on one cache line.
+    pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
         let now = self.now();
         let held = self.current.load();
         match state::classify(held.as_ref(), None, now) {
-            Condition::Fresh(held) => Some(held.clone()),
+            Condition::Fresh(held) => Some(look(held)),
             Condition::Stale(held) => {
                 // Whoever has the lock is starting the renewal, or has just done so.
                 if let Ok(mut state) = self.state.try_lock() {
                     self.renew_if_due(&mut state, now);
                 }
-                Some(held.clone())
+                Some(look(held))
             }
             Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
         }
