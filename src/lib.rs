@@ -24,6 +24,8 @@ mod client_authentication;
 mod clock;
 mod credential;
 mod error;
+#[cfg(feature = "tonic")]
+mod grpc_status;
 mod guard;
 #[cfg(feature = "rustls")]
 mod https_client;
@@ -39,6 +41,9 @@ pub mod token_endpoint;
 mod token_request;
 mod token_response;
 
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub use self::grpc_status::grpc_status;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub use self::https_client::{HttpsClient, HttpsFuture};

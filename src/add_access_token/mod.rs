@@ -19,7 +19,9 @@
 //! # Per request
 //!
 //! A request may bear a [`TokenRequest`](crate::TokenRequest) or a [`TokenSource`](crate::TokenSource) in its extensions, which
-//! takes the place of the layer's own: for another scope, another tenant, or on behalf of a user.
+//! takes the place of the layer's own: for another scope, another tenant, or on behalf of a user. Or the layer is given a function
+//! that makes the token request out of each request: see
+//! [`token_request_for`](AddAccessTokenLayer::token_request_for).
 
 mod challenge;
 mod future;
@@ -28,11 +30,13 @@ mod headers;
 mod layer;
 mod resend;
 mod service;
+mod watch_trailers;
 
 pub use self::{
     future::ResponseFuture,
     guard::{InsecureTransport, InvalidOrigin},
     layer::AddAccessTokenLayer,
-    resend::{CloneBody, NoResend, Resend},
+    resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
     service::{AccessTokenRefused, AddAccessToken},
+    watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response, header::AUTHORIZATION, request};
 use tower_service::Service;
 
 use super::{
@@ -42,10 +42,23 @@ pub struct AccessTokenRefused;
 #[derive(Clone)]
 pub struct AddAccessToken<S, R = NoResend> {
     inner: S,
-    shared: Arc<(TokenSource, Guard)>,
+    shared: Arc<Shared>,
     resend: R,
     copy: LocalCopy,
 }
+
+/// What all services of a layer share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) source: TokenSource,
+    pub(super) guard: Guard,
+    pub(super) token_request_for: Option<TokenRequestFor>,
+}
+
+/// Makes a token request out of a request.
+pub(super) type TokenRequestFor = Arc<dyn Fn(&request::Parts) -> TokenRequest + Send + Sync>;
+
+const FIXED: &str = "a request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`";
 
 /// Which token a request is to bear.
 enum Choice {
@@ -58,7 +71,7 @@ enum Choice {
 }
 
 impl<S, R> AddAccessToken<S, R> {
-    pub(super) fn new(inner: S, shared: Arc<(TokenSource, Guard)>, resend: R) -> Self {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, resend: R) -> Self {
         Self {
             inner,
             shared,
@@ -69,7 +82,7 @@ impl<S, R> AddAccessToken<S, R> {
 
     #[inline]
     fn choose<B>(&self, request: &Request<B>) -> Result<Choice, BoxError> {
-        let (source, guard) = &*self.shared;
+        let Shared { guard, .. } = &*self.shared;
         if headers::contains(request.headers(), &AUTHORIZATION) {
             return Ok(Choice::Nothing);
         }
@@ -86,21 +99,36 @@ impl<S, R> AddAccessToken<S, R> {
             return Ok(Choice::Own(source.clone()));
         }
         match extensions.get::<TokenRequest>() {
+            Some(request) => self.own(request.clone()),
             None => Ok(Choice::Layer),
-            Some(request) => match source.sibling(request.clone()) {
-                Some(source) => Ok(Choice::Own(source)),
-                None => Err(TokenError::request(
-                    "the request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`",
-                )
-                .into()),
-            },
+        }
+    }
+
+    /// The token that a request names for itself.
+    fn own(&self, request: TokenRequest) -> Result<Choice, BoxError> {
+        match self.shared.source.sibling(request) {
+            Some(source) => Ok(Choice::Own(source)),
+            None => Err(TokenError::request(FIXED).into()),
+        }
+    }
+
+    /// As [`choose`](Self::choose), but the function of the layer, if there is one, has a say too.
+    fn choose_by_parts<B>(&self, request: Request<B>) -> (Request<B>, Result<Choice, BoxError>) {
+        let choice = self.choose(&request);
+        match (&self.shared.token_request_for, choice) {
+            (Some(token_request_for), Ok(Choice::Layer)) => {
+                let (parts, body) = request.into_parts();
+                let choice = self.own(token_request_for(&parts));
+                (Request::from_parts(parts, body), choice)
+            }
+            (_, choice) => (request, choice),
         }
     }
 
     fn source(&self, choice: Choice) -> TokenSource {
         match choice {
             Choice::Own(source) => source,
-            Choice::Layer | Choice::Nothing => self.shared.0.clone(),
+            Choice::Layer | Choice::Nothing => self.shared.source.clone(),
         }
     }
 }
@@ -128,8 +156,15 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let choice = match self.choose(&request) {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut request, choice) = match self.shared.token_request_for {
+            None => {
+                let choice = self.choose(&request);
+                (request, choice)
+            }
+            Some(_) => self.choose_by_parts(request),
+        };
+        let choice = match choice {
             Ok(choice) => choice,
             Err(error) => {
                 self.give_reservation_back();
@@ -139,7 +174,7 @@ where
         let headers = request.headers_mut();
         let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
-            Choice::Layer => self.copy.authorize(headers, &self.shared.0),
+            Choice::Layer => self.copy.authorize(headers, &self.shared.source),
             Choice::Own(source) => source.authorize(headers),
         };
         match token {
@@ -162,7 +197,7 @@ where
 impl<S, R> fmt::Debug for AddAccessToken<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessToken")
-            .field("source", &self.shared.0)
+            .field("source", &self.shared.source)
             .finish_non_exhaustive()
     }
 }

@@ -166,6 +166,8 @@ impl Entry {
 
     /// Tells the generation of each new token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        // So that no generation is published between the look at it and the first receiver.
+        let _state = self.lock();
         let changes = self
             .changes
             .get_or_init(|| watch::Sender::new(self.generation()));

@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{TokenCache, entry::Entry, state::Held};
@@ -119,6 +120,13 @@ impl TokenSource {
     pub fn invalidate(&self, token: &AccessToken) {
         if let Source::Cached { entry, .. } = &self.0 {
             entry.invalidate(|held| held.token == *token);
+        }
+    }
+
+    /// As [`invalidate`](Self::invalidate), by the value of the header that bore the token.
+    pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
+        if let Source::Cached { entry, .. } = &self.0 {
+            entry.invalidate(|held| held.authorization == sent);
         }
     }
 
