@@ -24,6 +24,7 @@
 mod challenge;
 mod future;
 mod guard;
+mod headers;
 mod layer;
 mod resend;
 mod service;

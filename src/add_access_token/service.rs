@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::{
     future::{Cold, ResponseFuture, Saved},
     guard::{Guard, InsecureTransport, Verdict},
+    headers,
     resend::{NoResend, Resend},
 };
 use crate::{
@@ -69,7 +70,7 @@ impl<S, R> AddAccessToken<S, R> {
     #[inline]
     fn choose<B>(&self, request: &Request<B>) -> Result<Choice, BoxError> {
         let (source, guard) = &*self.shared;
-        if request.headers().contains_key(AUTHORIZATION) {
+        if headers::contains(request.headers(), &AUTHORIZATION) {
             return Ok(Choice::Nothing);
         }
         let extensions = request.extensions();
