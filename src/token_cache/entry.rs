@@ -96,21 +96,23 @@ impl Entry {
         self.generation.0.load(Ordering::Acquire)
     }
 
-    /// The token, if there is one that can be used now; a renewal is started if it is time for one.
-    pub(crate) fn usable(self: &Arc<Self>) -> Option<Arc<Held>> {
+    /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
+    ///
+    /// The pointer to it is not cloned, since all threads would count on one cache line.
+    pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
         let now = self.now();
         let held = self.current.load();
         match state::classify(held.as_deref(), None, now) {
-            Condition::Fresh => held.clone(),
+            Condition::Fresh => {}
             Condition::Stale => {
                 // Whoever holds the lock is starting the renewal, or has just done so.
                 if let Ok(mut state) = self.state.try_lock() {
                     self.renew_if_due(&mut state, now);
                 }
-                held.clone()
             }
-            Condition::Expired | Condition::Failed | Condition::Empty => None,
+            Condition::Expired | Condition::Failed | Condition::Empty => return None,
         }
+        held.as_ref().map(look)
     }
 
     /// The token, if there is one that can be used now. It starts nothing.

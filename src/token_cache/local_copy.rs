@@ -50,7 +50,7 @@ impl TokenSource {
     /// What to put on a request now, if that is known without waiting.
     pub(crate) fn authorization(&self) -> Option<Authorization> {
         match self.entry() {
-            Some(entry) => entry.usable().map(|held| authorization(entry, &held)),
+            Some(entry) => entry.usable(|held| authorization(entry, held)),
             None => self.fixed_token().and_then(fixed),
         }
     }
@@ -137,17 +137,20 @@ impl LocalCopy {
         let Some(entry) = source.entry() else {
             return source.authorization();
         };
-        let held = entry.usable()?;
-        let shared = authorization(entry, &held);
-        self.0 = match &self.0 {
-            Copied::Unused => Copied::Used,
-            Copied::Used | Copied::Copy { .. } => Copied::Copy {
-                value: copy(&shared.value)?,
-                token: shared.token,
-                stale_at: held.stale_at,
-            },
+        if let Copied::Unused = self.0 {
+            self.0 = Copied::Used;
+            return source.authorization();
+        }
+        let (value, token, stale_at) = entry.usable(|held| {
+            let Authorization { value, token } = authorization(entry, held);
+            (value, token, held.stale_at)
+        })?;
+        self.0 = Copied::Copy {
+            value: copy(&value)?,
+            token,
+            stale_at,
         };
-        Some(shared)
+        Some(Authorization { value, token })
     }
 }
 

@@ -154,7 +154,7 @@ impl TokenSource {
 }
 
 async fn held(entry: &Arc<Entry>) -> Result<Arc<Held>, TokenError> {
-    match entry.usable() {
+    match entry.usable(Arc::clone) {
         Some(held) => Ok(held),
         None => entry.clone().token().await,
     }
