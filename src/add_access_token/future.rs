@@ -43,37 +43,31 @@ pin_project! {
     }
 }
 
-/// What it takes to send a request once more.
+/// What it takes to send a request once more. The parts bear the header with the token that was sent.
 pub(super) struct Saved<S, B, R: Resend<B>> {
     parts: request::Parts,
     body: R::Saved,
-    sent: HeaderValue,
     source: TokenSource,
     service: S,
 }
 
 impl<S, B, R: Resend<B>> Saved<S, B, R> {
-    /// Keeps what a request is made of; `authorization` is what will be put on it. `service` need not be ready.
+    /// Keeps what a request is made of. `service` need not be ready.
     pub(super) fn save(
         request: Request<B>,
         resend: &R,
-        authorization: &HeaderValue,
         source: TokenSource,
         service: S,
-    ) -> (Request<B>, Option<Box<Self>>) {
-        if !R::IS_ON {
-            return (request, None);
-        }
+    ) -> (Request<B>, Box<Self>) {
         let (parts, body) = request.into_parts();
         let (body, saved) = resend.save(body);
         let saved = Self {
             parts: parts.clone(),
             body: saved,
-            sent: authorization.clone(),
             source,
             service,
         };
-        (Request::from_parts(parts, body), Some(Box::new(saved)))
+        (Request::from_parts(parts, body), Box::new(saved))
     }
 }
 
@@ -105,11 +99,15 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
     }
 
     /// A request that is sent once more, if there is another token than the one that was refused.
-    fn again(saved: Saved<S, B, R>, refusal: Response<ResBody>) -> Result<Self, Response<ResBody>>
+    fn again(
+        mut saved: Saved<S, B, R>,
+        refusal: Response<ResBody>,
+    ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
-        let Some(body) = R::restore(saved.body) else {
+        let sent = saved.parts.headers.remove(AUTHORIZATION);
+        let (Some(sent), Some(body)) = (sent, R::restore(saved.body)) else {
             return Err(refusal);
         };
         Ok(Self {
@@ -119,7 +117,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             source: saved.source,
             service: saved.service,
             resend: None,
-            refusal: Some((saved.sent, refusal)),
+            refusal: Some((sent, refusal)),
         })
     }
 
@@ -154,22 +152,21 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         if let Err(error) = ready!(self.service.poll_ready(cx)) {
             return Poll::Ready(Err(self.give_up(error.into())));
         }
-        let (Some(request), Some(Authorization { value, token })) =
+        let (Some(mut request), Some(Authorization { value, token })) =
             (self.request.take(), self.authorization.take())
         else {
             return Poll::Ready(Err(Err(polled_after_completion())));
         };
-        let (mut request, saved) = match &self.resend {
-            Some(resend) if R::IS_ON => Saved::save(
-                request,
-                resend,
-                &value,
-                self.source.clone(),
-                self.service.clone(),
-            ),
+        request.headers_mut().insert(AUTHORIZATION, value);
+        let saved;
+        (request, saved) = match &self.resend {
+            Some(resend) if R::IS_ON => {
+                let (source, service) = (self.source.clone(), self.service.clone());
+                let (request, saved) = Saved::save(request, resend, source, service);
+                (request, Some(saved))
+            }
             _ => (request, None),
         };
-        request.headers_mut().insert(AUTHORIZATION, value);
         Poll::Ready(Ok(State::Sending {
             sending: self.service.call(request),
             token: Some(token),

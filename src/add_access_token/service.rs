@@ -18,7 +18,7 @@ use super::{
 use crate::{
     access_token::NoAccessToken,
     error::BoxError,
-    token_cache::{Authorization, LocalCopy, TokenSource},
+    token_cache::{LocalCopy, TokenSource},
     token_endpoint::TokenError,
     token_request::TokenRequest,
 };
@@ -96,6 +96,13 @@ impl<S, R> AddAccessToken<S, R> {
             },
         }
     }
+
+    fn source(&self, choice: Choice) -> TokenSource {
+        match choice {
+            Choice::Own(source) => source,
+            Choice::Layer | Choice::Nothing => self.shared.0.clone(),
+        }
+    }
 }
 
 impl<S: Clone, R> AddAccessToken<S, R> {
@@ -129,29 +136,22 @@ where
                 return ResponseFuture::failed(error);
             }
         };
-        let known = match &choice {
+        let headers = request.headers_mut();
+        let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
-            Choice::Layer => self.copy.authorization(&self.shared.0),
-            Choice::Own(source) => source.authorization(),
+            Choice::Layer => self.copy.authorize(headers, &self.shared.0),
+            Choice::Own(source) => source.authorize(headers),
         };
-        let source = || match choice {
-            Choice::Own(source) => source,
-            _ => self.shared.0.clone(),
-        };
-        match known {
-            Some(Authorization { value, token }) => {
-                let saved;
-                (request, saved) = match R::IS_ON {
-                    true => {
-                        Saved::save(request, &self.resend, &value, source(), self.inner.clone())
-                    }
-                    false => (request, None),
-                };
-                request.headers_mut().insert(AUTHORIZATION, value);
-                ResponseFuture::sending(self.inner.call(request), token, saved)
+        match token {
+            Some(token) if R::IS_ON => {
+                let source = self.source(choice);
+                let (request, saved) =
+                    Saved::save(request, &self.resend, source, self.inner.clone());
+                ResponseFuture::sending(self.inner.call(request), token, Some(saved))
             }
+            Some(token) => ResponseFuture::sending(self.inner.call(request), token, None),
             None => {
-                let source = source();
+                let source = self.source(choice);
                 let service = self.give_reservation_back();
                 ResponseFuture::cold(Cold::new(source, request, service, self.resend.clone()))
             }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{
     entry::{Entry, Invalidation},
@@ -47,12 +47,14 @@ pub(crate) struct Authorization {
 }
 
 impl TokenSource {
-    /// What to put on a request now, if that is known without waiting.
-    pub(crate) fn authorization(&self) -> Option<Authorization> {
-        match self.entry() {
+    /// Puts the header on a request, if there is a token that can be used now.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+        let Authorization { value, token } = match self.entry() {
             Some(entry) => entry.usable(|held| authorization(entry, held)),
             None => self.fixed_token().and_then(fixed),
-        }
+        }?;
+        headers.insert(AUTHORIZATION, value);
+        Some(token)
     }
 
     /// What to put on a request, waiting for it if need be.
@@ -110,47 +112,51 @@ impl LocalCopy {
         Self(Copied::Unused)
     }
 
-    /// What to put on a request now, if that is known without waiting.
+    /// Puts the header on a request, if there is a token that can be used now.
     #[inline]
-    pub(crate) fn authorization(&mut self, source: &TokenSource) -> Option<Authorization> {
-        if let (
-            Copied::Copy {
-                value,
-                token,
-                stale_at,
-            },
-            Some(entry),
-        ) = (&self.0, source.entry())
-        {
-            if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) {
-                return Some(Authorization {
-                    value: value.clone(),
-                    token: *token,
-                });
+    pub(crate) fn authorize(
+        &mut self,
+        headers: &mut HeaderMap,
+        source: &TokenSource,
+    ) -> Option<TokenName> {
+        match (&self.0, source.entry()) {
+            (
+                Copied::Copy {
+                    value,
+                    token,
+                    stale_at,
+                },
+                Some(entry),
+            ) if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) => {
+                headers.insert(AUTHORIZATION, value.clone());
+                Some(*token)
+            }
+            (Copied::Used | Copied::Copy { .. }, Some(entry)) => {
+                self.authorize_and_copy(headers, entry)
+            }
+            (_, _) => {
+                self.0 = Copied::Used;
+                source.authorize(headers)
             }
         }
-        self.authorization_by_source(source)
     }
 
     #[cold]
-    fn authorization_by_source(&mut self, source: &TokenSource) -> Option<Authorization> {
-        let Some(entry) = source.entry() else {
-            return source.authorization();
-        };
-        if let Copied::Unused = self.0 {
-            self.0 = Copied::Used;
-            return source.authorization();
-        }
-        let (value, token, stale_at) = entry.usable(|held| {
-            let Authorization { value, token } = authorization(entry, held);
-            (value, token, held.stale_at)
-        })?;
+    fn authorize_and_copy(
+        &mut self,
+        headers: &mut HeaderMap,
+        entry: &Arc<Entry>,
+    ) -> Option<TokenName> {
+        let (shared, stale_at) =
+            entry.usable(|held| (authorization(entry, held), held.stale_at))?;
+        let Authorization { value, token } = shared;
         self.0 = Copied::Copy {
             value: copy(&value)?,
             token,
             stale_at,
         };
-        Some(Authorization { value, token })
+        headers.insert(AUTHORIZATION, value);
+        Some(token)
     }
 }
 
