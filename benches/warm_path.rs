@@ -12,6 +12,7 @@ use std::{
     future::{Future, Ready, ready},
     hint::black_box,
     pin::{Pin, pin},
+    process::Command,
     sync::{Barrier, LazyLock},
     task::{Context, Poll, Waker},
     thread,
@@ -29,7 +30,8 @@ use tower_oauth2_client::{
 };
 
 const TOKEN_LENGTH: usize = 800;
-const ROUNDS: usize = 301;
+const LAUNCHES: usize = 11;
+const ROUNDS: usize = 51;
 const CALLS_PER_ROUND: u32 = 4_000;
 const WARM_UP_CALLS: u32 = 100;
 const COUNTED_CALLS: u32 = 1_000;
@@ -55,14 +57,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     // cargo passes `--bench` to every benchmark.
     let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
     match &arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
-        [] => measure_all(&cases),
+        [] => measure(&cases)?,
+        ["--launch"] => launch(&cases),
         ["--list"] => cases.iter().for_each(|case| println!("{}", case.name())),
         ["--once", name, calls] => {
             let case = cases.iter().find(|case| case.name() == *name);
             let case = case.ok_or("no such case; `--list` names them")?;
             (case.run)(calls.parse()?);
         }
-        _ => return Err("usage: [--list | --once CASE CALLS]".into()),
+        _ => return Err("usage: [--list | --launch | --once CASE CALLS]".into()),
     }
     Ok(())
 }
@@ -241,43 +244,68 @@ fn source(token: &str) -> Result<TokenSource, Box<dyn Error>> {
     Ok(TokenCache::new(endpoint).source(TokenRequest::client_credentials().scope("api1")))
 }
 
-/// Prints a line for each case.
-fn measure_all(cases: &[Case]) {
+/// Measures in launches of this very program, since where code and stack lie in memory is drawn at each, and moves the times
+/// of all calls; then prints a line for each case.
+fn measure(cases: &[Case]) -> Result<(), Box<dyn Error>> {
+    let mut launches = Vec::new();
+    for _ in 0..LAUNCHES {
+        launches.push(launch_once(cases.len())?);
+    }
     println!(
         "{:<52} {:>9} {:>10} {:>9} {:>12} {:>8}",
         "case", "ns/call", "over bare", "x floor", "allocations", "of ours"
     );
-    // Interleaved, so that what disturbs the machine disturbs all cases alike.
-    let rounds: Vec<Vec<f64>> = (0..ROUNDS)
-        .map(|_| {
-            let round = cases.iter().map(|case| {
-                (case.run)(CALLS_PER_ROUND).as_nanos() as f64 / f64::from(CALLS_PER_ROUND)
-            });
-            round.collect()
-        })
-        .collect();
-    let beside = |case: &Case, service: &str| {
-        cases
-            .iter()
-            .position(|other| other.service == service && other.usage == case.usage)
-            .unwrap_or_default()
-    };
-    let over = |index: usize| {
-        let bare = beside(&cases[index], BARE);
-        median(rounds.iter().map(|round| round[index] - round[bare]))
-    };
     for (index, case) in cases.iter().enumerate() {
+        let bare = beside(cases, case, BARE);
+        let floor = beside(cases, case, FLOOR);
+        let over = |launch: &[f64], index: usize| launch[index] - launch[bare];
         let allocations = allocations(case);
         println!(
             "{:<52} {:>9.1} {:>10.1} {:>9.2} {:>12.2} {:>8.2}",
             case.name(),
-            median(rounds.iter().map(|round| round[index])),
-            over(index),
-            over(index) / over(beside(case, FLOOR)),
+            median(launches.iter().map(|launch| launch[index])),
+            median(launches.iter().map(|launch| over(launch, index))),
+            median(
+                launches
+                    .iter()
+                    .map(|launch| over(launch, index) / over(launch, floor))
+            ),
             allocations,
-            allocations - self::allocations(&cases[beside(case, BARE)]),
+            allocations - self::allocations(&cases[bare]),
         );
     }
+    Ok(())
+}
+
+/// What another process of this program prints: nanoseconds for each case.
+fn launch_once(cases: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+    let output = Command::new(env::current_exe()?).arg("--launch").output()?;
+    let lines = String::from_utf8(output.stdout)?;
+    let times: Vec<f64> = lines.lines().map(str::parse).collect::<Result<_, _>>()?;
+    match times.len() == cases {
+        true => Ok(times),
+        false => Err(format!("a launch ended with {}", output.status).into()),
+    }
+}
+
+fn launch(cases: &[Case]) {
+    let mut times = vec![Vec::new(); cases.len()];
+    // Interleaved, so that what disturbs the machine disturbs all cases alike.
+    for _ in 0..ROUNDS {
+        for (case, times) in cases.iter().zip(&mut times) {
+            let time = (case.run)(CALLS_PER_ROUND).as_nanos() as f64;
+            times.push(time / f64::from(CALLS_PER_ROUND));
+        }
+    }
+    for times in times {
+        println!("{}", median(times.into_iter()));
+    }
+}
+
+/// The same usage of another service.
+fn beside(cases: &[Case], case: &Case, service: &str) -> usize {
+    let is_it = |other: &Case| other.service == service && other.usage == case.usage;
+    cases.iter().position(is_it).unwrap_or_default()
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
