@@ -49,12 +49,17 @@ pub(crate) struct Authorization {
 impl TokenSource {
     /// Puts the header on a request, if there is a token that can be used now.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
-        let Authorization { value, token } = match self.entry() {
-            Some(entry) => entry.usable(|held| authorization(entry, held)),
-            None => self.fixed_token().and_then(fixed),
-        }?;
-        headers.insert(AUTHORIZATION, value);
-        Some(token)
+        let mut put = |value: &HeaderValue, token| {
+            headers.insert(AUTHORIZATION, value.clone());
+            token
+        };
+        match self.entry() {
+            Some(entry) => entry.usable(|held| put(&held.authorization, name(entry, held))),
+            None => {
+                let value = self.fixed_token()?.authorization()?;
+                Some(put(value, TokenName::NONE))
+            }
+        }
     }
 
     /// What to put on a request, waiting for it if need be.
@@ -75,13 +80,17 @@ impl TokenSource {
     }
 }
 
-fn authorization(entry: &Arc<Entry>, held: &Held) -> Authorization {
+fn authorization(entry: &Entry, held: &Held) -> Authorization {
     Authorization {
         value: held.authorization.clone(),
-        token: TokenName {
-            entry: entry.id(),
-            generation: held.generation,
-        },
+        token: name(entry, held),
+    }
+}
+
+fn name(entry: &Entry, held: &Held) -> TokenName {
+    TokenName {
+        entry: entry.id(),
+        generation: held.generation,
     }
 }
 
