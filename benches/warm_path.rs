@@ -34,7 +34,6 @@ const LAUNCHES: usize = 11;
 const ROUNDS: usize = 51;
 const CALLS_PER_ROUND: u32 = 4_000;
 const WARM_UP_CALLS: u32 = 100;
-const COUNTED_CALLS: u32 = 1_000;
 
 const BARE: &str = "bare";
 const FLOOR: &str = "fixed token";
@@ -74,8 +73,15 @@ fn main() -> Result<(), Box<dyn Error>> {
 struct Case {
     service: &'static str,
     usage: Usage,
-    /// Calls so often on each thread, and says how long it took a thread.
-    run: Box<dyn Fn(u32) -> Duration>,
+    /// Calls so often on each thread.
+    run: Box<dyn Fn(u32) -> Cost>,
+}
+
+/// Of one call, as seen by its thread.
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    nanos: f64,
+    allocations: f64,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,7 +113,7 @@ impl Usage {
         }
     }
 
-    fn threads(self) -> u32 {
+    fn threads(self) -> usize {
         match self {
             Self::OneThread | Self::ClonePerRequest => 1,
             Self::TwoThreads | Self::ClonePerRequestTwoThreads => 2,
@@ -155,39 +161,49 @@ where
     }));
 }
 
-/// Time for each thread, from the moment when all are there.
-fn run<S>(service: &S, usage: Usage, calls: u32) -> Duration
+/// Calls on threads of their own, even if it is one: malloc treats the main thread otherwise.
+fn run<S>(service: &S, usage: Usage, calls: u32) -> Cost
 where
     S: Service<Request<Body>> + Clone + Send,
 {
-    if usage.threads() == 1 {
-        return run_here(service.clone(), usage, calls, || {});
-    }
-    let barrier = Barrier::new(usage.threads() as usize);
+    let barrier = Barrier::new(usage.threads());
     thread::scope(|scope| {
         let threads: Vec<_> = (0..usage.threads())
             .map(|_| {
                 let (service, barrier) = (service.clone(), &barrier);
-                scope.spawn(move || run_here(service, usage, calls, || drop(barrier.wait())))
+                scope.spawn(move || run_thread(service, usage, calls, barrier))
             })
             .collect();
-        let times = threads.into_iter().map(|thread| match thread.join() {
-            Ok(time) => time,
-            Err(panic) => std::panic::resume_unwind(panic),
-        });
-        times.sum::<Duration>() / usage.threads()
+        let mut sum = Cost::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(cost) => {
+                    sum.nanos += cost.nanos / usage.threads() as f64;
+                    sum.allocations += cost.allocations / usage.threads() as f64;
+                }
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        sum
     })
 }
 
-fn run_here<S>(mut service: S, usage: Usage, calls: u32, wait_for_all: impl FnOnce()) -> Duration
+fn run_thread<S>(mut service: S, usage: Usage, calls: u32, barrier: &Barrier) -> Cost
 where
     S: Service<Request<Body>> + Clone,
 {
     call_often(&mut service, usage, WARM_UP_CALLS);
-    wait_for_all();
-    let start = Instant::now();
-    call_often(&mut service, usage, calls);
-    start.elapsed()
+    barrier.wait();
+    let mut time = Duration::ZERO;
+    let counted = allocation_counter::measure(|| {
+        let start = Instant::now();
+        call_often(&mut service, usage, calls);
+        time = start.elapsed();
+    });
+    Cost {
+        nanos: time.as_nanos() as f64 / f64::from(calls),
+        allocations: counted.count_total as f64 / f64::from(calls),
+    }
 }
 
 #[inline(never)]
@@ -255,50 +271,54 @@ fn measure(cases: &[Case]) -> Result<(), Box<dyn Error>> {
         "{:<52} {:>9} {:>10} {:>9} {:>12} {:>8}",
         "case", "ns/call", "over bare", "x floor", "allocations", "of ours"
     );
+    let median_of = |of: &dyn Fn(&[Cost]) -> f64| median(launches.iter().map(|launch| of(launch)));
     for (index, case) in cases.iter().enumerate() {
         let bare = beside(cases, case, BARE);
         let floor = beside(cases, case, FLOOR);
-        let over = |launch: &[f64], index: usize| launch[index] - launch[bare];
-        let allocations = allocations(case);
+        let over = |index: usize| median_of(&|it| it[index].nanos - it[bare].nanos);
         println!(
             "{:<52} {:>9.1} {:>10.1} {:>9.2} {:>12.2} {:>8.2}",
             case.name(),
-            median(launches.iter().map(|launch| launch[index])),
-            median(launches.iter().map(|launch| over(launch, index))),
-            median(
-                launches
-                    .iter()
-                    .map(|launch| over(launch, index) / over(launch, floor))
-            ),
-            allocations,
-            allocations - self::allocations(&cases[bare]),
+            median_of(&|it| it[index].nanos),
+            over(index),
+            over(index) / over(floor),
+            median_of(&|it| it[index].allocations),
+            median_of(&|it| it[index].allocations - it[bare].allocations),
         );
     }
     Ok(())
 }
 
-/// What another process of this program prints: nanoseconds for each case.
-fn launch_once(cases: usize) -> Result<Vec<f64>, Box<dyn Error>> {
+/// What another process of this program prints: a line for each case.
+fn launch_once(cases: usize) -> Result<Vec<Cost>, Box<dyn Error>> {
     let output = Command::new(env::current_exe()?).arg("--launch").output()?;
     let lines = String::from_utf8(output.stdout)?;
-    let times: Vec<f64> = lines.lines().map(str::parse).collect::<Result<_, _>>()?;
-    match times.len() == cases {
-        true => Ok(times),
+    let costs = lines.lines().map(|line| {
+        let (nanos, allocations) = line.split_once(' ').ok_or("not a line of a launch")?;
+        Ok(Cost {
+            nanos: nanos.parse()?,
+            allocations: allocations.parse()?,
+        })
+    });
+    let costs = costs.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
+    match costs.len() == cases {
+        true => Ok(costs),
         false => Err(format!("a launch ended with {}", output.status).into()),
     }
 }
 
 fn launch(cases: &[Case]) {
-    let mut times = vec![Vec::new(); cases.len()];
+    let mut costs = vec![Vec::new(); cases.len()];
     // Interleaved, so that what disturbs the machine disturbs all cases alike.
     for _ in 0..ROUNDS {
-        for (case, times) in cases.iter().zip(&mut times) {
-            let time = (case.run)(CALLS_PER_ROUND).as_nanos() as f64;
-            times.push(time / f64::from(CALLS_PER_ROUND));
+        for (case, costs) in cases.iter().zip(&mut costs) {
+            costs.push((case.run)(CALLS_PER_ROUND));
         }
     }
-    for times in times {
-        println!("{}", median(times.into_iter()));
+    for costs in costs {
+        let nanos = median(costs.iter().map(|cost| cost.nanos));
+        let allocations = median(costs.iter().map(|cost| cost.allocations));
+        println!("{nanos} {allocations}");
     }
 }
 
@@ -312,13 +332,4 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
-}
-
-/// How often a call allocates. Counted on this thread; on two threads the calls are the same.
-fn allocations(case: &Case) -> f64 {
-    let count = |calls| {
-        let counted = allocation_counter::measure(|| _ = (case.run)(calls));
-        counted.count_total as f64
-    };
-    (count(2 * COUNTED_CALLS) - count(COUNTED_CALLS)) / f64::from(COUNTED_CALLS)
 }
