@@ -1,74 +1,149 @@
-//! Starts an authorization server and asks it for a token by each grant that needs no human.
+//! API calls that authenticate themselves, while their tokens expire and are revoked under them.
+//!
+//! It starts an authorization server, whose tokens live two seconds, and an API that accepts only tokens which are good at that
+//! very moment. Then 50 tasks make 2,000 calls over about six seconds; halfway the server revokes the token in use.
 
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tower::ServiceExt;
-use tower_oauth2_client::{
-    BoxError, ClientAuthentication, Credential, TokenEndpoint, TokenRequest,
-    test_util::{AuthorizationCode, AuthorizationServer},
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-/// The pair of RFC 7636 appendix B.
-const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::{
+    client::legacy::Client,
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{self, MissedTickBehavior},
+};
+use tower::{Service, ServiceBuilder, ServiceExt};
+use tower_oauth2_client::{
+    AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest,
+    add_access_token::CloneBody, test_util::AuthorizationServer,
+};
+use tracing::Level;
+use tracing_subscriber::{
+    Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt,
+};
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<(), BoxError> {
+const TASKS: usize = 50;
+const CALLS: usize = 2_000;
+const PACE: Duration = Duration::from_millis(150);
+const MAX_TOKEN_REQUESTS: usize = 12;
+
+#[tokio::main]
+async fn main() -> Result<ExitCode, BoxError> {
+    tell_what_happens();
     let server = AuthorizationServer::builder()
         .client("client", "secret")
-        .user("johndoe", "A3ddj3w")
-        .jwt_bearer_assertion("header.claims.signature")
-        .custom_grant("urn:example:grant-type:badge")
+        .access_token_lifetime(Duration::from_secs(2))
         .build();
     let listening = server.listen().await?;
+    let api_address = start_api(server.clone()).await?;
 
+    // The stack: this is all that an application writes.
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let endpoint = TokenEndpoint::new(
-        http,
+        http.clone(),
         listening.token_endpoint(),
         ClientAuthentication::client_secret_basic("client", "secret"),
     );
+    let tokens = TokenCache::new(endpoint);
+    let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
+    let api = ServiceBuilder::new()
+        .layer(AddAccessTokenLayer::new(source).resend(CloneBody))
+        .service(http);
 
-    let code = server.issue_code(
-        AuthorizationCode::new("client", "https://app.example/callback")
-            .s256_challenge(CODE_CHALLENGE)
-            .scope("profile"),
+    let uri: Uri = format!("http://{api_address}/hello").parse()?;
+    let failed = Arc::new(AtomicUsize::new(0));
+    let mut tasks = JoinSet::new();
+    for _ in 0..TASKS {
+        let (mut api, uri, failed) = (api.clone(), uri.clone(), failed.clone());
+        tasks.spawn(async move {
+            let mut tick = time::interval(PACE);
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            for _ in 0..CALLS / TASKS {
+                tick.tick().await;
+                if let Err(error) = call(&mut api, &uri).await {
+                    failed.fetch_add(1, Ordering::Relaxed);
+                    eprintln!("a call failed: {error}");
+                }
+            }
+        });
+    }
+    time::sleep(PACE * (CALLS / TASKS / 2) as u32).await;
+    println!("the server revokes the token in use");
+    server.revoke_all();
+    while let Some(task) = tasks.join_next().await {
+        task?;
+    }
+
+    let failed = failed.load(Ordering::Relaxed);
+    let token_requests = server.token_requests();
+    println!(
+        "quickstart: {} API calls ok, {failed} failed, {token_requests} token requests",
+        CALLS - failed
     );
-    let subject = server.issue_access_token("client", "api1");
-    for request in [
-        TokenRequest::client_credentials().scope("api1"),
-        TokenRequest::password("johndoe", "A3ddj3w"),
-        TokenRequest::authorization_code(code, "https://app.example/callback")
-            .code_verifier(CODE_VERIFIER),
-        TokenRequest::refresh_token(server.issue_refresh_token("client", "profile")),
-        TokenRequest::token_exchange(subject, "urn:ietf:params:oauth:token-type:access_token"),
-        // A provider is asked anew for every attempt.
-        TokenRequest::jwt_bearer(Credential::from_fn(|| async {
-            Ok::<_, BoxError>("header.claims.signature")
-        })),
-        TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7"),
-    ] {
-        let grant_type = request.grant_type().to_owned();
-        let response = endpoint.clone().oneshot(request).await?;
-        println!(
-            "{grant_type}: a {} token for {:?}, scope {:?}, refresh token: {}",
-            response.token_type(),
-            response.expires_in(),
-            response.scope(),
-            if response.refresh_token().is_some() {
-                "yes"
-            } else {
-                "no"
-            },
-        );
-    }
+    Ok(if failed == 0 && token_requests <= MAX_TOKEN_REQUESTS {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
 
-    let wrong = TokenRequest::client_credentials()
-        .client_authentication(ClientAuthentication::client_secret_basic("client", "wrong"));
-    if let Err(error) = endpoint.oneshot(wrong).await {
-        println!("with a wrong secret: {error}");
+/// The cache says by `tracing` what it does and why: the first token, a renewal before the old one is over, a refused token.
+fn tell_what_happens() {
+    let events = Targets::new().with_target("tower_oauth2_client::token_cache", Level::DEBUG);
+    let printer = fmt::layer()
+        .without_time()
+        .with_level(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(printer.with_filter(events))
+        .init();
+}
+
+/// One call as an application makes it: it knows nothing of tokens.
+async fn call<S, B>(api: &mut S, uri: &Uri) -> Result<(), BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+{
+    let request = Request::get(uri).body(Full::default())?;
+    let response = api.ready().await.map_err(Into::into)?.call(request);
+    match response.await.map_err(Into::into)?.status() {
+        status if status.is_success() => Ok(()),
+        status => Err(format!("the API answered {status}").into()),
     }
-    println!("quickstart: {} token requests", server.token_requests());
-    Ok(())
+}
+
+/// An API on loopback that checks each token against the authorization server.
+async fn start_api(server: AuthorizationServer) -> Result<SocketAddr, BoxError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let server = server.clone();
+            let hello = service_fn(move |request: Request<Incoming>| {
+                let response = match server.check_bearer(request.headers()) {
+                    Ok(()) => Response::new(Full::from("hello")),
+                    Err(refusal) => refusal,
+                };
+                async move { Ok::<_, Infallible>(response) }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), hello));
+        }
+    });
+    Ok(address)
 }

@@ -178,6 +178,10 @@ async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
             )
         })?;
         text.truncate(text.trim_end().len());
+        if text.is_empty() {
+            let message = format!("{} is empty", path.display());
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
+        }
         Ok(Secret::new(text))
     };
     match tokio::runtime::Handle::try_current() {

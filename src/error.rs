@@ -65,6 +65,8 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether something in the chain proves that the request never left this process.
+///
+/// An unreachable host or network is no such proof: Linux reports it on connections that were in use, too.
 pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
         error.is::<NotSent>()
@@ -72,8 +74,6 @@ pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
                 error,
                 &[
                     io::ErrorKind::ConnectionRefused,
-                    io::ErrorKind::HostUnreachable,
-                    io::ErrorKind::NetworkUnreachable,
                     io::ErrorKind::AddrNotAvailable,
                 ],
             )

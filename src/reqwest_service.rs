@@ -5,12 +5,16 @@ use std::{
     future::Future,
     io,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Body;
+use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use reqwest::{Client, Url};
 use tower_service::Service;
@@ -19,6 +23,8 @@ use crate::{
     access_token::NoAccessToken,
     error::{BoxError, NotSent},
 };
+
+const FOLLOWED: &str = "the HTTP client followed a redirect of the token endpoint; check its URI";
 
 type Pending = <Client as Service<reqwest::Request>>::Future;
 
@@ -86,15 +92,24 @@ where
     type Future = ReqwestFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Service::<reqwest::Request>::poll_ready(&mut self.client, cx).map_err(boxed)
+        Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
+            .map_err(|error| boxed(error, false))
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
+        let body_taken = Arc::new(AtomicBool::new(false));
         // A wrapped body is a stream to reqwest, which cannot send it twice.
-        let state = match reqwest::Request::try_from(request.map(reqwest::Body::wrap)) {
+        let request = request.map(|body| {
+            reqwest::Body::wrap(Watched {
+                body,
+                taken: body_taken.clone(),
+            })
+        });
+        let state = match reqwest::Request::try_from(request) {
             Ok(request) => State::Pending {
                 asked: is_token_request.then(|| request.url().clone()),
+                body_taken,
                 pending: self.client.call(request),
             },
             Err(error) => State::Failed {
@@ -123,7 +138,8 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State {
-        Pending { #[pin] pending: Pending, asked: Option<Url> },
+        // The body is taken once there is a connection to send it on.
+        Pending { #[pin] pending: Pending, asked: Option<Url>, body_taken: Arc<AtomicBool> },
         Failed { error: Option<BoxError> },
     }
 }
@@ -133,20 +149,60 @@ impl Future for ReqwestFuture {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Poll::Ready(match self.project().state.project() {
-            StateProj::Pending { pending, asked } => match ready!(pending.poll(cx)) {
+            StateProj::Pending {
+                pending,
+                asked,
+                body_taken,
+            } => match ready!(pending.poll(cx)) {
                 Ok(response) => match asked {
-                    Some(asked) if asked != response.url() => Err(
-                        "the HTTP client followed a redirect of the token endpoint; check its URI"
-                            .into(),
-                    ),
+                    Some(asked) if asked != response.url() => Err(FOLLOWED.into()),
                     _ => Ok(response.into()),
                 },
-                Err(error) => Err(boxed(error)),
+                Err(error) => {
+                    let body_taken = body_taken.load(Ordering::Relaxed);
+                    Err(match asked {
+                        // To where the redirect led. The chain of this error would prove that nothing was sent.
+                        Some(_) if body_taken && error.is_connect() => FOLLOWED.into(),
+                        Some(_) => boxed(error.without_url(), body_taken),
+                        None => boxed(error, body_taken),
+                    })
+                }
             },
             StateProj::Failed { error } => Err(error
                 .take()
                 .unwrap_or_else(|| "polled after completion".into())),
         })
+    }
+}
+
+pin_project! {
+    /// A body that tells when it was taken. `map_frame` of http-body-util would lose its length.
+    struct Watched<B> {
+        #[pin]
+        body: B,
+        taken: Arc<AtomicBool>,
+    }
+}
+
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        this.taken.store(true, Ordering::Relaxed);
+        this.body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -157,13 +213,13 @@ impl fmt::Debug for ReqwestFuture {
 }
 
 /// Says in the terms of [`crate::error`] what only reqwest knows of its error.
-fn boxed(error: reqwest::Error) -> BoxError {
+fn boxed(error: reqwest::Error, body_taken: bool) -> BoxError {
     let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
     let error: BoxError = match is_timeout {
         true => io::Error::new(io::ErrorKind::TimedOut, error).into(),
         false => error.into(),
     };
-    match is_connect {
+    match is_connect && !body_taken {
         true => NotSent::new(error).into(),
         false => error,
     }

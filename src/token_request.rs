@@ -9,7 +9,10 @@ use std::{
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
-use crate::{client_authentication::ClientAuthentication, credential::Credential, scope::Scope};
+use crate::{
+    client_authentication::ClientAuthentication, credential::Credential, guard::Printable,
+    scope::Scope,
+};
 
 /// A request to a token endpoint
 /// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)): a constructor per grant, then what it asks for.
@@ -456,6 +459,11 @@ impl TokenRequest {
         self.known("grant_type").unwrap_or_default()
     }
 
+    /// The scope, if it is a fixed text, for those who read a log.
+    pub(crate) fn known_scope(&self) -> Option<&str> {
+        self.known("scope")
+    }
+
     fn known(&self, name: &str) -> Option<&str> {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(|secret| secret.expose())
@@ -499,7 +507,10 @@ impl fmt::Debug for TokenRequest {
         f.debug_struct("TokenRequest")
             .field("grant_type", &self.grant_type())
             .field("parameters", &names)
-            .field("token_endpoint", &self.0.token_endpoint)
+            .field(
+                "token_endpoint",
+                &self.0.token_endpoint.as_ref().map(Printable),
+            )
             .field("client_authentication", &self.0.client_authentication)
             .finish_non_exhaustive()
     }

@@ -59,7 +59,6 @@ pub(crate) struct Fields {
 
 impl TokenResponse {
     /// Builds a response without a server, as a service of one's own or a test does.
-    #[must_use]
     pub fn builder(access_token: AccessToken) -> TokenResponseBuilder {
         TokenResponseBuilder {
             fields: Fields {

@@ -1,6 +1,7 @@
 //! An entry of the cache: one token request and the token that it brings.
 //!
-//! 1. `state` is locked for a few instructions at a time, never across an await, and never while user code runs.
+//! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which the
+//!    subscribers of `tracing` belong.
 //! 2. `current` is what callers read without the lock; it is written under the lock.
 //! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
 
@@ -20,11 +21,11 @@ use super::{
     registry,
     settings::Settings,
     single_flight::{Flight, Landing, Outcome, Waiter},
-    state::{self, Condition, Failure, Held, Refusals},
+    state::{self, Condition, Failure, Held, Reason, Refusals},
 };
 use crate::{
-    access_token::AccessToken, clock::Moment, token_endpoint::TokenError,
-    token_request::TokenRequest,
+    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    token_response::TokenResponse,
 };
 
 /// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
@@ -51,6 +52,7 @@ struct OwnLine<T>(T);
 struct State {
     generations: u64,
     has_renewed: bool,
+    was_refused: bool,
     failure: Option<Failure>,
     refusals: Refusals,
     flight: Option<Flight>,
@@ -102,17 +104,17 @@ impl Entry {
     pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
         let now = self.now();
         let held = self.current.load();
-        match state::classify(held.as_deref(), None, now) {
-            Condition::Fresh => {}
-            Condition::Stale => {
-                // Whoever holds the lock is starting the renewal, or has just done so.
+        match state::classify(held.as_ref(), None, now) {
+            Condition::Fresh(held) => Some(look(held)),
+            Condition::Stale(held) => {
+                // Whoever has the lock is starting the renewal, or has just done so.
                 if let Ok(mut state) = self.state.try_lock() {
                     self.renew_if_due(&mut state, now);
                 }
+                Some(look(held))
             }
-            Condition::Expired | Condition::Failed | Condition::Empty => return None,
+            Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
         }
-        held.as_ref().map(look)
     }
 
     /// The token, if there is one that can be used now. It starts nothing.
@@ -150,7 +152,7 @@ impl Entry {
     /// A new token, even if the one that is held is good.
     pub(crate) async fn renew(self: Arc<Self>) -> Outcome {
         for _ in 0..MAX_LOST {
-            let waiter = self.join_or_start(&mut self.lock(), self.now())?;
+            let waiter = self.join_or_start(&mut self.lock(), self.now(), Reason::Asked)?;
             if let Some(outcome) = waiter.outcome().await {
                 return outcome;
             }
@@ -162,34 +164,38 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let held = self.current.load_full();
-        match (
-            state::classify(held.as_deref(), state.failure.as_ref(), now),
-            held,
-        ) {
-            (Condition::Fresh, Some(held)) => Lookup::Token(held),
-            (Condition::Stale, Some(held)) => {
+        let reason = match state::classify(held.as_ref(), state.failure.as_ref(), now) {
+            Condition::Fresh(held) => return Lookup::Token(held.clone()),
+            Condition::Stale(held) => {
+                let held = held.clone();
                 self.renew_if_due(&mut state, now);
-                Lookup::Token(held)
+                return Lookup::Token(held);
             }
-            (Condition::Failed, _) => match &state.failure {
-                Some(failure) => Lookup::Failed(failure.error.clone()),
-                None => Lookup::Failed(TokenError::request("no token")),
-            },
-            _ => match self.join_or_start(&mut state, now) {
-                Ok(waiter) => Lookup::Wait(waiter),
-                Err(error) => Lookup::Failed(error),
-            },
+            Condition::Failed(failure) => return Lookup::Failed(failure.error.clone()),
+            Condition::Expired => Reason::Expired,
+            Condition::Empty if state.was_refused => Reason::Refused,
+            Condition::Empty => Reason::First,
+        };
+        match self.join_or_start(&mut state, now, reason) {
+            Ok(waiter) => Lookup::Wait(waiter),
+            Err(error) => Lookup::Failed(error),
         }
     }
 
-    /// Starts the renewal of a stale token. That there is no runtime to run it on is no harm while the token is good.
+    /// Starts the renewal of a token that is stale, as seen under the lock: a renewal may have landed since the caller looked.
+    /// That there is no runtime to run it on is no harm while the token is good.
     fn renew_if_due(self: &Arc<Self>, state: &mut State, now: Moment) {
+        let held = self.current.load();
+        let is_stale = matches!(
+            state::classify(held.as_ref(), None, now),
+            Condition::Stale(_)
+        );
         let is_pausing = state
             .failure
             .as_ref()
             .is_some_and(|failure| failure.is_pausing(now));
-        if !is_pausing {
-            let _ = self.join_or_start(state, now);
+        if is_stale && !is_pausing {
+            let _ = self.join_or_start(state, now, Reason::Stale);
         }
     }
 
@@ -197,7 +203,14 @@ impl Entry {
         self: &Arc<Self>,
         state: &mut State,
         now: Moment,
+        reason: Reason,
     ) -> Result<Waiter, TokenError> {
+        if !self.request.extensions().is_empty() {
+            return Err(TokenError::request(
+                "a token request with extensions cannot be cached, since they cannot be compared; send it to the token \
+                 endpoint itself",
+            ));
+        }
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost()) {
             return Ok(flight.join());
         }
@@ -208,44 +221,42 @@ impl Entry {
             .next_fetch_at
             .map_or(Duration::ZERO, |at| now.until(at));
         let may_retry = state.failure.is_none()
-            && self
-                .current
-                .load()
-                .as_ref()
-                .is_none_or(|held| now.has_reached(held.expires_at));
+            && matches!(reason, Reason::First | Reason::Expired | Reason::Refused);
         let (landing, waiter) = Landing::new(self);
         let task = runtime.spawn(fetch::run(
             self.settings.clone(),
             self.request.clone(),
-            fetch::Plan { delay, may_retry },
+            fetch::Plan {
+                reason,
+                delay,
+                may_retry,
+            },
             landing,
         ));
-        state.flight = Some(Flight::new(waiter, task.abort_handle()));
-        let flight = state.flight.as_ref();
-        flight
-            .map(Flight::join)
-            .ok_or_else(|| TokenError::no_runtime("the fetch could not be started"))
+        let flight = state
+            .flight
+            .insert(Flight::new(waiter, task.abort_handle()));
+        Ok(flight.join())
     }
 
     /// Takes in what a fetch came to.
-    pub(super) fn land(&self, fetched: Fetched) -> Outcome {
-        match fetched.result {
-            Ok(response) => {
-                let outcome =
-                    self.hold(fetched.sent, response.access_token(), response.expires_in());
-                outcome.map_err(|error| self.note_failure(error))
-            }
-            Err(error) => Err(self.note_failure(error)),
-        }
+    pub(super) fn land(&self, fetched: Fetched, reason: Reason) -> Outcome {
+        let outcome = fetched
+            .result
+            .and_then(|response| self.hold(fetched.sent, reason, &response));
+        outcome.map_err(|error| self.note_failure(error))
     }
 
-    fn hold(&self, sent: Moment, token: &AccessToken, expires_in: Option<Duration>) -> Outcome {
+    fn hold(&self, sent: Moment, reason: Reason, response: &TokenResponse) -> Outcome {
+        let token = response.access_token();
         let authorization = token
             .authorization()
             .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
             .clone();
         let mut state = self.lock();
-        let lifetime = expires_in.unwrap_or(self.settings.default_lifetime);
+        let lifetime = response
+            .expires_in()
+            .unwrap_or(self.settings.default_lifetime);
         let windows =
             self.settings
                 .refresh_window
@@ -253,6 +264,7 @@ impl Entry {
         let (stale_at, expires_at) =
             state::deadlines(sent, windows, self.current.load().as_deref(), token);
         state.has_renewed = true;
+        state.was_refused = false;
         state.failure = None;
         state.flight = None;
         state.next_fetch_at = Some(sent.after(SPACING));
@@ -264,6 +276,15 @@ impl Entry {
             expires_at,
         });
         self.publish(Some(held.clone()), held.generation);
+        drop(state);
+        tracing::debug!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            reason = reason.as_str(),
+            usable = ?windows.usable,
+            fresh = ?windows.fresh,
+            "fetched an access token",
+        );
         Ok(held)
     }
 
@@ -273,12 +294,36 @@ impl Entry {
         let mut state = self.lock();
         state.flight = None;
         let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
+        let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(failure);
+        state.next_fetch_at = Some(now.after(SPACING));
+        drop(state);
+        tracing::warn!(
+            grant_type = self.request.grant_type(),
+            scope = self.request.known_scope(),
+            %error,
+            failures,
+            ?pause,
+            "no new access token",
+        );
         error
     }
 
     /// Drops the token if it is the one with this generation. See [`Refusals`] for when it is kept all the same.
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+        let invalidation = self.drop_if(is_refused);
+        if invalidation != Invalidation::Replaced {
+            tracing::debug!(
+                grant_type = self.request.grant_type(),
+                scope = self.request.known_scope(),
+                is_dropped = invalidation == Invalidation::Dropped,
+                "an access token was refused",
+            );
+        }
+        invalidation
+    }
+
+    fn drop_if(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
         if !self.current.load().as_deref().is_some_and(is_refused) {
@@ -288,6 +333,7 @@ impl Entry {
             return Invalidation::Kept;
         }
         state.next_fetch_at = None;
+        state.was_refused = true;
         let generation = state.next_generation();
         self.publish(None, generation);
         Invalidation::Dropped

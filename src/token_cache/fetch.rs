@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{settings::Settings, single_flight::Landing};
+use super::{
+    settings::Settings,
+    single_flight::{Landing, catch_panic},
+    state::Reason,
+};
 use crate::{
     clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
@@ -19,6 +23,7 @@ pub(super) struct Fetched {
 
 /// How a fetch goes about it.
 pub(super) struct Plan {
+    pub(super) reason: Reason,
     /// How long to wait before it starts.
     pub(super) delay: Duration,
     /// Whether callers wait and nothing has failed before, so that one bad moment is worth a second attempt.
@@ -34,23 +39,42 @@ pub(super) async fn run(
     plan: Plan,
     landing: Landing,
 ) {
+    let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
+    landing.land(|entry| match fetched {
+        Some(fetched) => entry.land(fetched, plan.reason),
+        None => Err(entry.note_failure(TokenError::panicked())),
+    });
+}
+
+async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetched {
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
+    tracing::trace!(
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
+        reason = plan.reason.as_str(),
+        "fetching an access token",
+    );
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
-    let fetched = time::timeout(limit, attempts(&settings, &request, plan.may_retry)).await;
-    let fetched = fetched.unwrap_or_else(|_| Fetched {
+    let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
+    fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
         result: Err(TokenError::fetch_timeout(limit)),
-    });
-    landing.land(|entry| entry.land(fetched));
+    })
 }
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
     let first = attempt(settings, request).await;
     match &first.result {
         Err(error) if may_retry && is_worth_a_retry(error, request) => {
+            tracing::debug!(
+                grant_type = request.grant_type(),
+                scope = request.known_scope(),
+                %error,
+                "the fetch failed; it is tried once more",
+            );
             time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
             attempt(settings, request).await
         }

@@ -1,6 +1,6 @@
 //! What an entry of the cache knows, and what follows from it. Pure: the time is an argument.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
@@ -17,29 +17,55 @@ pub(crate) struct Held {
     pub(crate) expires_at: Moment,
 }
 
-/// The state of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Condition {
+/// The state of an entry, and what its callers get.
+pub(crate) enum Condition<'a> {
     /// There is a token, and nothing is to be done.
-    Fresh,
+    Fresh(&'a Arc<Held>),
     /// There is a token, and it is time to renew it.
-    Stale,
+    Stale(&'a Arc<Held>),
     /// There is a token, but it is over.
     Expired,
     /// There is no usable token, and it is too early to ask again.
-    Failed,
+    Failed(&'a Failure),
     /// There is no token.
     Empty,
 }
 
 /// In which state an entry is.
-pub(crate) fn classify(held: Option<&Held>, failure: Option<&Failure>, now: Moment) -> Condition {
-    match held {
-        Some(held) if !now.has_reached(held.stale_at) => Condition::Fresh,
-        Some(held) if !now.has_reached(held.expires_at) => Condition::Stale,
-        _ if failure.is_some_and(|failure| failure.is_pausing(now)) => Condition::Failed,
-        Some(_) => Condition::Expired,
-        None => Condition::Empty,
+pub(crate) fn classify<'a>(
+    held: Option<&'a Arc<Held>>,
+    failure: Option<&'a Failure>,
+    now: Moment,
+) -> Condition<'a> {
+    match (held, failure) {
+        (Some(held), _) if !now.has_reached(held.stale_at) => Condition::Fresh(held),
+        (Some(held), _) if !now.has_reached(held.expires_at) => Condition::Stale(held),
+        (_, Some(failure)) if failure.is_pausing(now) => Condition::Failed(failure),
+        (Some(_), _) => Condition::Expired,
+        (None, _) => Condition::Empty,
+    }
+}
+
+/// Why a token is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    First,
+    Stale,
+    Expired,
+    Refused,
+    Asked,
+}
+
+impl Reason {
+    /// As it stands in the events of `tracing`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Asked => "asked for",
+        }
     }
 }
 
@@ -69,6 +95,7 @@ const EXTENSION: Duration = Duration::from_secs(2);
 pub(crate) struct Failure {
     pub(crate) error: TokenError,
     pub(crate) streak: u32,
+    pub(crate) pause: Duration,
     retry_at: Moment,
 }
 
@@ -85,6 +112,7 @@ impl Failure {
         Self {
             error,
             streak,
+            pause,
             retry_at: now.after(pause),
         }
     }

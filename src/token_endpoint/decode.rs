@@ -109,7 +109,12 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     Ok(Fields {
         access_token,
         expires_in: members.expires_in,
-        refresh_token: members.refresh_token.text().map(Into::into),
+        // An empty one is none: it must not take the place of the one in use.
+        refresh_token: members
+            .refresh_token
+            .text()
+            .filter(|token| !token.is_empty())
+            .map(Into::into),
         scope: members.scope.text_or_list().map(Into::into),
         id_token: members.id_token.text().map(Into::into),
         issued_token_type: members.issued_token_type.text().map(Into::into),
@@ -117,7 +122,10 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
 }
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
-    if let Some(error) = Members::parse(body).ok().as_ref().and_then(error_response) {
+    // A description in Latin-1, as some servers send it, must not cost the error code.
+    let text = String::from_utf8_lossy(body);
+    let members = Members::parse(text.as_bytes()).ok();
+    if let Some(error) = members.as_ref().and_then(error_response) {
         return refused(error);
     }
     let message = if status.is_redirection() && headers.contains_key(LOCATION) {

@@ -241,7 +241,9 @@ fn headers(
         headers.remove(ACCEPT);
     }
     for (name, value) in asked {
-        headers.append(name, value.clone());
+        let mut value = value.clone();
+        value.set_sensitive(value.is_sensitive() || name == AUTHORIZATION);
+        headers.append(name, value);
     }
     Ok(headers)
 }

@@ -189,7 +189,7 @@ impl TokenError {
 
 /// Constructors, one per way to fail.
 impl TokenError {
-    fn new(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
+    fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
         Inner {
             kind,
             message: message.into(),
@@ -201,13 +201,13 @@ impl TokenError {
     }
 
     pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Self::new(TokenErrorKind::Request, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::Request, message)))
     }
 
     pub(crate) fn credential(source: BoxError) -> Self {
         Self(Arc::new(Inner {
             source: Some(source),
-            ..Self::new(
+            ..Self::inner(
                 TokenErrorKind::Credential,
                 "a secret, assertion or token could not be obtained from its provider",
             )
@@ -228,7 +228,7 @@ impl TokenError {
         };
         Self(Arc::new(Inner {
             source: Some(source),
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 
@@ -247,7 +247,7 @@ impl TokenError {
         Self(Arc::new(Inner {
             source: Some(source),
             answer: Some(answer),
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 
@@ -258,7 +258,7 @@ impl TokenError {
         );
         Self(Arc::new(Inner {
             answer: Some(answer),
-            ..Self::new(TokenErrorKind::BodyTooLarge, message)
+            ..Self::inner(TokenErrorKind::BodyTooLarge, message)
         }))
     }
 
@@ -272,25 +272,25 @@ impl TokenError {
 
     pub(crate) fn fetch_timeout(limit: Duration) -> Self {
         let message = format!("no token within {limit:?}");
-        Self(Arc::new(Self::new(TokenErrorKind::Timeout, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::Timeout, message)))
     }
 
     pub(crate) fn panicked() -> Self {
-        Self(Arc::new(Self::new(
+        Self(Arc::new(Self::inner(
             TokenErrorKind::Service,
             "the token client panicked",
         )))
     }
 
     pub(crate) fn no_runtime(message: &'static str) -> Self {
-        Self(Arc::new(Self::new(TokenErrorKind::NoRuntime, message)))
+        Self(Arc::new(Self::inner(TokenErrorKind::NoRuntime, message)))
     }
 
     pub(crate) fn unsupported_token_type(token_type: &TokenType) -> Self {
         let message = format!(
             "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
         );
-        Self(Arc::new(Self::new(
+        Self(Arc::new(Self::inner(
             TokenErrorKind::UnsupportedTokenType,
             message,
         )))
@@ -308,7 +308,7 @@ impl TokenError {
             answer: Some(answer),
             error_response,
             retry_after,
-            ..Self::new(kind, message)
+            ..Self::inner(kind, message)
         }))
     }
 }

@@ -17,8 +17,8 @@ use super::{
     future::ResponseFuture,
 };
 use crate::{
-    client_authentication::ClientAuthentication, error::BoxError, token_request::TokenRequest,
-    token_response::TokenResponse,
+    client_authentication::ClientAuthentication, error::BoxError, guard::Printable,
+    token_request::TokenRequest, token_response::TokenResponse,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -39,7 +39,9 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 2. Credentials that come from a provider are obtained, anew for every request.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
 ///    retried here; see `RetryTransient` (feature `retry`).
-/// 4. Redirects are not followed, and a body above the limit is an error. There is no time limit here: put tower's
+/// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
+///    `FollowRedirect`) takes the request elsewhere before its answer is seen: use it without, or `ReqwestService` (feature
+///    `reqwest`), which stops it for token requests. A body above the limit is an error. There is no time limit here: put tower's
 ///    `Timeout` around.
 ///
 /// # Cancel safety
@@ -75,7 +77,6 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     inner: S,
     uri: Uri,
@@ -176,6 +177,20 @@ impl<S, B> TokenEndpoint<S, B> {
     }
 }
 
+/// By hand, since a body type (axum's, hyper's) need not be `Clone`.
+impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            uri: self.uri.clone(),
+            client: self.client.clone(),
+            request_body: self.request_body,
+            max_response_body: self.max_response_body,
+            allow_http: self.allow_http,
+        }
+    }
+}
+
 impl<S, B, ResBody> Service<TokenRequest> for TokenEndpoint<S, B>
 where
     S: Service<Request<B>, Response = Response<ResBody>> + Clone,
@@ -232,7 +247,7 @@ impl<S: Clone, B> TokenEndpoint<S, B> {
 impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TokenEndpoint")
-            .field("uri", &self.uri)
+            .field("uri", &Printable(&self.uri))
             .field("client", &self.client)
             .finish_non_exhaustive()
     }

@@ -1,0 +1,1036 @@
+//! The layer, rule by rule: in process on paused time, and unboxed over the clients that people use.
+#![cfg(all(feature = "reqwest", feature = "test-util"))]
+
+mod cache_support;
+
+use std::{
+    error::Error,
+    future::{Ready, ready},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+};
+use http_body_util::{BodyExt, Full};
+use tokio::time::{advance, timeout};
+use tokio_test::{assert_pending, assert_ready, assert_ready_err, assert_ready_ok, task};
+use tower::{
+    Layer, Service, ServiceBuilder, ServiceExt,
+    load_shed::error::Overloaded,
+    retry::{Policy, RetryLayer},
+    timeout::error::Elapsed,
+};
+use tower_oauth2_client::{
+    AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenError, TokenErrorKind,
+    TokenSource, TokenType,
+    add_access_token::{AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin},
+    test_util::Failure,
+};
+use tower_test::mock;
+
+use self::cache_support::{
+    Api, Body, Fixture, at_once, bearer, call, call_to, refusal, request, secs, settle,
+};
+
+fn fixed() -> TokenSource {
+    TokenSource::fixed(bearer("fixed"))
+}
+
+fn is_refused<B>(response: &Response<B>) -> bool {
+    response.extensions().get::<AccessTokenRefused>().is_some()
+}
+
+mod header {
+    use super::*;
+
+    /// Cold, warm, and warm from the copy that an instance makes for itself.
+    #[tokio::test(start_paused = true)]
+    async fn the_token_is_put_on_each_request_and_is_sensitive() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        for _ in 0..5 {
+            let response = service.ready().await.unwrap().call(call()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert!(!is_refused(&response));
+            let seen = api.last();
+            let token = fixture.source().peek().unwrap();
+            let value = seen.authorization().unwrap();
+            assert_eq!(Some(value), token.authorization());
+            assert!(value.is_sensitive());
+            assert_eq!(seen.headers["x-request"], "1");
+            assert_eq!(seen.uri, cache_support::API);
+            assert_eq!(seen.body, "the body");
+        }
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_after_a_renewal_is_the_new_one() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        for n in 0..20 {
+            let response = service.ready().await.unwrap().call(call()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK, "{n}");
+            settle().await;
+            advance(secs(30)).await;
+        }
+        // Stale at 50 of 100 seconds, so every other call renews.
+        assert_eq!(fixture.requests(), 10);
+    }
+
+    /// The copy that an instance has made is dropped with the token, on either clock.
+    #[tokio::test(start_paused = true)]
+    async fn the_token_is_a_new_one_after_the_host_was_suspended() {
+        let fixture = Fixture::new();
+        let api = Api::content();
+        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        for _ in 0..3 {
+            service.ready().await.unwrap().call(call()).await.unwrap();
+        }
+        fixture.clock.suspend(secs(7200));
+        service.ready().await.unwrap().call(call()).await.unwrap();
+        let seen = api.seen();
+        assert_eq!(seen[0].authorization(), seen[2].authorization());
+        assert_ne!(seen[2].authorization(), seen[3].authorization());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_is_a_new_one_for_every_instance_after_a_refusal() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let mut one = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut two = one.clone();
+        for _ in 0..3 {
+            one.ready().await.unwrap().call(call()).await.unwrap();
+            two.ready().await.unwrap().call(call()).await.unwrap();
+        }
+        fixture.server.revoke_all();
+        let refused = one.ready().await.unwrap().call(call()).await.unwrap();
+        assert!(is_refused(&refused));
+        let response = two.ready().await.unwrap().call(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_dpop_token_goes_by_its_own_scheme() {
+        let token = AccessToken::new("bound", TokenType::DPOP).unwrap();
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
+        service.oneshot(call()).await.unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "DPoP bound");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_marked_goes_bare_and_at_once() {
+        let fixture = Fixture::new();
+        fixture.server.fail_until_told(Failure::stall());
+        let api = Api::refusing();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut marked = call();
+        marked.extensions_mut().insert(NoAccessToken);
+        let response = at_once(service.oneshot(marked)).unwrap();
+        assert_eq!(api.last().authorization(), None);
+        assert!(!is_refused(&response), "there was no token to refuse");
+        assert_eq!(fixture.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_name_another_token_request() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        for _ in 0..3 {
+            let mut other = call();
+            let reports = request().parameter("tenant", "blue");
+            other.extensions_mut().insert(reports);
+            let response = service.clone().oneshot(other).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            service.clone().oneshot(call()).await.unwrap();
+        }
+        let seen = api.seen();
+        assert_ne!(seen[0].authorization(), seen[1].authorization());
+        assert_eq!(seen[0].authorization(), seen[2].authorization());
+        assert_eq!(fixture.requests(), 2);
+        assert_eq!(fixture.server.requests()[0].get("tenant"), Some("blue"));
+        assert_eq!(fixture.server.requests()[1].get("tenant"), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_may_name_another_token_source() {
+        let fixture = Fixture::new();
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut other = call();
+        other.extensions_mut().insert(fixed());
+        service.oneshot(other).await.unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+        assert_eq!(fixture.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_another_token_leaves_that_of_the_layer() {
+        let fixture = Fixture::new();
+        let token = fixture.source().token().await.unwrap();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
+        let other = fixture.cache.source(request().parameter("tenant", "blue"));
+        let mut named = call();
+        named.extensions_mut().insert(other.clone());
+        assert!(is_refused(&service.oneshot(named).await.unwrap()));
+        assert_eq!(other.peek(), None);
+        assert_eq!(fixture.source().peek(), Some(token));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_request_beside_a_fixed_token_is_an_error() {
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
+        let mut other = call();
+        other.extensions_mut().insert(request());
+        let error = service.oneshot(other).await.unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        assert_eq!(api.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_request_with_extensions_is_an_error() {
+        let fixture = Fixture::new();
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut named = request();
+        let _ = named.extensions_mut().insert(7_u8);
+        let mut other = call();
+        other.extensions_mut().insert(named);
+        let error = service.oneshot(other).await.unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        assert_eq!(api.requests() + fixture.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fixed_token_that_cannot_be_sent_is_an_error() {
+        let token = AccessToken::new("t", TokenType::N_A).unwrap();
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
+        let error = service.oneshot(call()).await.unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
+        assert_eq!(api.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_token_error_is_found_through_layers_above() {
+        let fixture = Fixture::new();
+        fixture
+            .server
+            .fail_until_told(Failure::oauth("invalid_client"));
+        let service = ServiceBuilder::new()
+            .boxed_clone()
+            .buffer(8)
+            .timeout(secs(5))
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .service(Api::content());
+        let error = service.oneshot(call()).await.unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
+    }
+}
+
+mod guard {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn plain_http_to_this_machine_is_no_matter() {
+        for uri in [
+            "http://127.0.0.1:8080/",
+            "http://[::1]/",
+            "http://localhost/",
+        ] {
+            let api = Api::content();
+            let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
+            service.oneshot(call_to(uri)).await.unwrap();
+            assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn plain_http_can_be_allowed() {
+        let api = Api::content();
+        let layer = AddAccessTokenLayer::new(fixed()).danger_allow_http();
+        let service = layer.layer(api.clone());
+        service.oneshot(call_to("http://mesh.test/")).await.unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+    }
+
+    /// As tonic's clients send them.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_without_an_authority_gets_the_token() {
+        let api = Api::content();
+        let origin = Uri::from_static("https://api.test");
+        let layer = AddAccessTokenLayer::new(fixed()).origin(&origin).unwrap();
+        let service = layer.layer(api.clone());
+        service
+            .oneshot(call_to("/package.Service/Method"))
+            .await
+            .unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+    }
+
+    #[test]
+    fn an_origin_without_a_scheme_or_a_host_is_an_error() {
+        let origin = Uri::from_static("/orders");
+        let error = AddAccessTokenLayer::new(fixed())
+            .origin(&origin)
+            .unwrap_err();
+        assert_eq!(error, InvalidOrigin);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_not_sent_gives_its_reservation_back() {
+        let limited = ServiceBuilder::new()
+            .concurrency_limit(1)
+            .service(Api::content());
+        let mut service = AddAccessTokenLayer::new(fixed()).layer(limited.clone());
+        let service = service.ready().await.unwrap();
+        let error = at_once(service.call(call_to("http://mesh.test/"))).unwrap_err();
+        assert!(error.is::<InsecureTransport>());
+        at_once(limited.clone().ready()).unwrap();
+    }
+}
+
+/// A service by hand: it panics when an instance is called that was not made ready.
+mod readiness {
+    use super::*;
+
+    type Mocked = mock::Handle<Request<Body>, Response<Body>>;
+
+    /// Answers the next request, and says what was on it.
+    #[track_caller]
+    fn answer(handle: &mut Mocked) -> Option<HeaderValue> {
+        let next = assert_ready!(task::spawn(handle.next_request()).poll());
+        let (request, send) = next.expect("a request");
+        send.send_response(Response::new(Full::from("hello")));
+        request.headers().get(AUTHORIZATION).cloned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_the_warm_path_the_readied_instance_is_called() {
+        let layer = AddAccessTokenLayer::new(fixed());
+        let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
+        for _ in 0..4 {
+            assert_ready_ok!(service.poll_ready());
+            let mut sending = task::spawn(service.call(call()));
+            assert_pending!(sending.poll());
+            assert_eq!(answer(&mut handle).unwrap(), "Bearer fixed");
+            assert_ready_ok!(sending.poll());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_the_warm_path_with_resending_the_readied_instance_is_called() {
+        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
+        assert_ready_ok!(service.poll_ready());
+        let mut sending = task::spawn(service.call(call()));
+        assert_pending!(sending.poll());
+        assert_eq!(answer(&mut handle).unwrap(), "Bearer fixed");
+        assert_ready_ok!(sending.poll());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn on_the_cold_path_a_readied_clone_is_called() {
+        let fixture = Fixture::new();
+        fixture.server.fail_next(Failure::delay(secs(3)));
+        let layer = AddAccessTokenLayer::new(fixture.source());
+        let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
+        assert_ready_ok!(service.poll_ready());
+        handle.allow(0);
+        let mut sending = task::spawn(service.call(call()));
+        assert_pending!(sending.poll());
+        settle().await;
+        advance(secs(3)).await;
+        settle().await;
+
+        // The token is there, but the service is busy.
+        assert!(fixture.source().peek().is_some());
+        assert!(sending.is_woken());
+        assert_pending!(sending.poll());
+        assert_pending!(task::spawn(handle.next_request()).poll());
+        handle.allow(1);
+        assert!(sending.is_woken());
+        assert_pending!(sending.poll());
+        assert!(answer(&mut handle).is_some());
+        assert_ready_ok!(sending.poll());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ready_is_what_the_inner_service_says_and_never_waits_for_a_token() {
+        let fixture = Fixture::new();
+        fixture.server.fail_until_told(Failure::stall());
+        let layer = AddAccessTokenLayer::new(fixture.source());
+        let (mut service, mut handle) =
+            mock::spawn_with::<Request<Body>, Response<Body>, _, _>(|inner| layer.layer(inner));
+        handle.allow(0);
+        assert_pending!(service.poll_ready::<Request<Body>>());
+        handle.allow(1);
+        assert!(service.is_woken());
+        assert_ready_ok!(service.poll_ready::<Request<Body>>());
+        settle().await;
+        assert_eq!(fixture.requests(), 0);
+        handle.send_error("broken");
+        let error = assert_ready_err!(service.poll_ready::<Request<Body>>());
+        assert_eq!(error.to_string(), "broken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_breaks_while_the_token_is_awaited_is_an_error() {
+        let fixture = Fixture::new();
+        let layer = AddAccessTokenLayer::new(fixture.source());
+        let (mut service, mut handle) =
+            mock::spawn_with::<Request<Body>, Response<Body>, _, _>(|inner| layer.layer(inner));
+        assert_ready_ok!(service.poll_ready::<Request<Body>>());
+        let mut sending = task::spawn(service.call(call()));
+        assert_pending!(sending.poll());
+        handle.send_error("broken");
+        settle().await;
+        let error = assert_ready_err!(sending.poll());
+        assert_eq!(error.to_string(), "broken");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_waits_holds_no_reservation() {
+        let fixture = Fixture::new();
+        fixture.server.fail_until_told(Failure::stall());
+        let limited = ServiceBuilder::new()
+            .concurrency_limit(1)
+            .service(Api::content());
+        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(limited.clone());
+        let mut waiting = task::spawn(at_once(service.ready()).unwrap().call(call()));
+        assert_pending!(waiting.poll());
+        at_once(limited.clone().ready()).unwrap();
+        // Nor has the instance itself kept one.
+        at_once(service.ready()).unwrap();
+        assert_pending!(waiting.poll());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_future_may_be_dropped_after_any_poll() {
+        for polls in 0..6 {
+            let fixture = Fixture::new();
+            fixture.server.fail_next(Failure::delay(secs(2)));
+            let api = Api::content();
+            let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+            {
+                let mut sending = task::spawn(service.clone().oneshot(call()));
+                for _ in 0..polls {
+                    assert_pending!(sending.poll());
+                    settle().await;
+                    advance(Duration::from_millis(300)).await;
+                }
+            }
+            assert_eq!(api.requests(), 0);
+            service.oneshot(call()).await.unwrap();
+            assert_eq!(fixture.requests(), 1, "dropped after {polls} polls");
+            assert_eq!(api.requests(), 1);
+        }
+    }
+}
+
+mod refusals {
+    use super::*;
+
+    fn answer(status: u16, headers: &'static [(&'static str, &'static str)]) -> Api {
+        Api::new(move |_| {
+            let mut response = Response::builder().status(status);
+            for (name, value) in headers {
+                response = response.header(*name, *value);
+            }
+            response.body(Full::from("no")).unwrap()
+        })
+    }
+
+    /// The token is dropped exactly when the response is marked.
+    #[tokio::test(start_paused = true)]
+    async fn what_refuses_the_token_and_what_does_not() {
+        const CHALLENGE: &str = "www-authenticate";
+        for (status, headers, expected) in [
+            (401, &[][..], true),
+            (401, &[(CHALLENGE, "Bearer")], true),
+            (401, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], true),
+            (401, &[(CHALLENGE, "DPoP error=\"invalid_token\"")], true),
+            (
+                401,
+                &[
+                    (CHALLENGE, "Basic realm=\"x\""),
+                    (CHALLENGE, "Bearer error=\"invalid_token\""),
+                ],
+                true,
+            ),
+            (
+                401,
+                &[(CHALLENGE, "Bearer error=\"insufficient_scope\"")],
+                false,
+            ),
+            (401, &[(CHALLENGE, "DPoP error=\"use_dpop_nonce\"")], false),
+            (401, &[(CHALLENGE, "Basic realm=\"x\"")], false),
+            (403, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], false),
+            (407, &[], false),
+            (500, &[], false),
+            (
+                200,
+                &[("content-type", "application/grpc"), ("grpc-status", "16")],
+                true,
+            ),
+            (
+                200,
+                &[("content-type", "application/grpc"), ("grpc-status", "7")],
+                false,
+            ),
+            (
+                200,
+                &[("content-type", "text/plain"), ("grpc-status", "16")],
+                false,
+            ),
+        ] {
+            let fixture = Fixture::new();
+            let service = AddAccessTokenLayer::new(fixture.source()).layer(answer(status, headers));
+            let response = service.oneshot(call()).await.unwrap();
+            assert_eq!(response.status(), status);
+            assert_eq!(is_refused(&response), expected, "{status} {headers:?}");
+            let is_dropped = fixture.source().peek().is_none();
+            assert_eq!(is_dropped, expected, "{status} {headers:?}");
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "no");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_the_callers_own_token_is_its_own_business() {
+        let fixture = Fixture::new();
+        let token = fixture.source().token().await.unwrap();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
+        let mut own = call();
+        let value = token.authorization().unwrap().clone();
+        own.headers_mut().insert(AUTHORIZATION, value);
+        let response = service.oneshot(own).await.unwrap();
+        assert!(!is_refused(&response));
+        assert_eq!(fixture.source().peek(), Some(token));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_a_fixed_token_is_told_and_changes_nothing() {
+        let api = Api::refusing();
+        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let service = layer.layer(api.clone());
+        for n in 1..=3 {
+            let response = service.clone().oneshot(call()).await.unwrap();
+            assert!(is_refused(&response));
+            assert_eq!(api.requests(), n);
+        }
+    }
+
+    /// The cache may be gone when a late answer comes.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_outlives_the_cache_is_told() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        source.token().await.unwrap();
+        let mut inner = AddAccessTokenLayer::new(source).layer(Api::refusing());
+        let sending = inner.ready().await.unwrap().call(call());
+        drop((inner, fixture));
+        assert!(is_refused(&sending.await.unwrap()));
+    }
+}
+
+mod resend {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_off_by_default() {
+        let fixture = Fixture::new();
+        let api = Api::refusing();
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert!(is_refused(&response));
+        assert_eq!(api.requests(), 1);
+        settle().await;
+        assert_eq!(fixture.requests(), 1, "the next caller fetches");
+    }
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Traced(u64);
+
+    /// From the warm path, and from the cold one.
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_request_is_sent_once_more_whole_with_another_token() {
+        for is_warm in [true, false] {
+            let fixture = Fixture::new();
+            let refused_once = AtomicUsize::new(0);
+            let api = Api::new(move |_| match refused_once.fetch_add(1, Ordering::SeqCst) {
+                0 => refusal(),
+                _ => Response::new(Full::from("hello")),
+            });
+            let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+            let service = layer.layer(api.clone());
+            if is_warm {
+                fixture.source().warm_up().await.unwrap();
+            }
+            let mut traced = call();
+            traced.extensions_mut().insert(Traced(7));
+            let response = service.oneshot(traced).await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            assert!(!is_refused(&response));
+
+            let [first, second] = &api.seen()[..] else {
+                panic!("two requests");
+            };
+            assert_ne!(first.authorization(), second.authorization());
+            assert!(second.authorization().unwrap().is_sensitive());
+            assert_eq!(first.method, second.method);
+            assert_eq!(first.uri, second.uri);
+            assert_eq!(second.body, "the body");
+            assert_eq!(second.headers["x-request"], "1");
+            assert_eq!(second.extensions.get(), Some(&Traced(7)));
+            assert_eq!(fixture.requests(), 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_happens_at_once() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let service = layer.layer(api.clone());
+        service.clone().oneshot(call()).await.unwrap();
+        fixture.server.revoke_all();
+        let mut sending = task::spawn(service.oneshot(call()));
+        assert_pending!(sending.poll());
+        settle().await;
+        assert_ready_ok!(sending.poll());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_refused_twice_is_not_sent_a_third_time() {
+        let fixture = Fixture::new();
+        let number = AtomicUsize::new(0);
+        let api = Api::new(move |_| {
+            let mut response = refusal();
+            let number = number.fetch_add(1, Ordering::SeqCst) + 1;
+            *response.body_mut() = Full::from(number.to_string());
+            response
+        });
+        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let response = layer.layer(api.clone()).oneshot(call()).await.unwrap();
+        assert!(is_refused(&response));
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "2");
+        assert_eq!(api.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_refusal_comes_back_when_there_is_no_other_token() {
+        for failure in [
+            Failure::oauth("invalid_client"),
+            Failure::status(503),
+            Failure::stall(),
+        ] {
+            let fixture = Fixture::new();
+            let api = Api::refusing();
+            let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+            fixture.source().warm_up().await.unwrap();
+            fixture.server.fail_until_told(failure);
+            let response = layer.layer(api.clone()).oneshot(call()).await.unwrap();
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert!(is_refused(&response));
+            assert!(response.headers().contains_key(WWW_AUTHENTICATE));
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.to_bytes(), "refused");
+            assert_eq!(api.requests(), 1);
+        }
+    }
+
+    /// Another request has had the token replaced already.
+    #[tokio::test(start_paused = true)]
+    async fn a_late_refusal_is_answered_with_the_token_that_is_there() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let mut service = layer.layer(api.clone());
+        let old = fixture.source().token().await.unwrap();
+        let sending = service.ready().await.unwrap().call(call());
+        fixture.server.revoke(old.expose_secret());
+        fixture.source().invalidate(&old);
+        let new = fixture.source().token().await.unwrap();
+
+        let response = sending.await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(fixture.source().peek(), Some(new));
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_token_of_the_request_itself_is_replaced_by_its_own() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let blue = fixture.cache.source(request().parameter("tenant", "blue"));
+        blue.warm_up().await.unwrap();
+        fixture.server.revoke_all();
+        let mut named = call();
+        named.extensions_mut().insert(blue.clone());
+        let response = layer.layer(api.clone()).oneshot(named).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let token = blue.peek().unwrap();
+        assert_eq!(api.last().authorization(), token.authorization());
+        let tenants = fixture.server.requests();
+        assert!(
+            tenants
+                .iter()
+                .all(|request| request.get("tenant") == Some("blue"))
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_of_the_second_attempt_is_told() {
+        let fixture = Fixture::new();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let flaky = tower::service_fn(move |_: Request<Body>| {
+            let attempt = sent.fetch_add(1, Ordering::SeqCst);
+            ready(match attempt {
+                0 => Ok(refusal()),
+                _ => Err(BoxError::from("broken")),
+            })
+        });
+        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let error = layer.layer(flaky).oneshot(call()).await.unwrap_err();
+        assert_eq!(error.to_string(), "broken");
+    }
+}
+
+mod stacks {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn under_a_timeout_the_token_counts_and_its_fetch_goes_on() {
+        let fixture = Fixture::new();
+        fixture.server.fail_next(Failure::delay(secs(5)));
+        let api = Api::checking(&fixture.server);
+        let service = ServiceBuilder::new()
+            .timeout(secs(3))
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .service(api.clone());
+        let error = service.clone().oneshot(call()).await.unwrap_err();
+        assert!(error.is::<Elapsed>());
+        assert_eq!(api.requests(), 0);
+        service.oneshot(call()).await.unwrap();
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_timeout_the_token_does_not_count() {
+        let fixture = Fixture::new();
+        fixture.server.fail_next(Failure::delay(secs(5)));
+        let service = ServiceBuilder::new()
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .timeout(secs(3))
+            .service(Api::checking(&fixture.server));
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    /// Sends a request once more after any answer but 200.
+    #[derive(Clone)]
+    struct Once(bool);
+
+    impl<E> Policy<Request<Body>, Response<Body>, E> for Once {
+        type Future = Ready<()>;
+
+        fn retry(
+            &mut self,
+            _: &mut Request<Body>,
+            result: &mut Result<Response<Body>, E>,
+        ) -> Option<Ready<()>> {
+            let is_ok = matches!(result, Ok(response) if response.status() == StatusCode::OK);
+            (!is_ok && std::mem::take(&mut self.0)).then(|| ready(()))
+        }
+
+        fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+            Some(request.clone())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_a_retry_the_second_attempt_has_another_token() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let service = ServiceBuilder::new()
+            .layer(RetryLayer::new(Once(true)))
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .service(api.clone());
+        service.clone().oneshot(call()).await.unwrap();
+        fixture.server.revoke_all();
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(api.requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_a_retry_both_attempts_have_the_token() {
+        let fixture = Fixture::new();
+        let answers = AtomicUsize::new(0);
+        let api = Api::new(move |_| {
+            let mut response = Response::new(Full::default());
+            if answers.fetch_add(1, Ordering::SeqCst) == 0 {
+                *response.status_mut() = StatusCode::BAD_GATEWAY;
+            }
+            response
+        });
+        let service = ServiceBuilder::new()
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(RetryLayer::new(Once(true)))
+            .service(api.clone());
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        let seen = api.seen();
+        assert_eq!(seen.len(), 2);
+        assert!(seen[0].authorization().is_some());
+        assert_eq!(seen[0].authorization(), seen[1].authorization());
+    }
+
+    /// As the docs of the layer say: let in once, and shed all the same when its token is there.
+    #[tokio::test(start_paused = true)]
+    async fn over_load_shed_a_cold_request_may_be_shed_when_its_token_is_there() {
+        let fixture = Fixture::new();
+        let limited = ServiceBuilder::new()
+            .concurrency_limit(1)
+            .service(Api::content());
+        let shedding = ServiceBuilder::new().load_shed().service(limited.clone());
+        let service = AddAccessTokenLayer::new(fixture.source()).layer(shedding);
+
+        let mut sending = task::spawn(service.clone().oneshot(call()));
+        assert_pending!(sending.poll());
+        let mut other = limited;
+        at_once(other.ready()).unwrap();
+        settle().await;
+        let error = assert_ready_err!(sending.poll());
+        assert!(error.is::<Overloaded>());
+        drop(other);
+        at_once(service.oneshot(call())).unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn under_load_shed_a_request_that_waits_for_its_token_is_not_counted() {
+        let fixture = Fixture::new();
+        let service = ServiceBuilder::new()
+            .load_shed()
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .concurrency_limit(1)
+            .service(Api::content());
+        let mut first = task::spawn(service.clone().oneshot(call()));
+        let mut second = task::spawn(service.clone().oneshot(call()));
+        assert_pending!(first.poll());
+        assert_pending!(second.poll());
+        settle().await;
+        assert_ready_ok!(first.poll());
+        settle().await;
+        assert_ready_ok!(second.poll());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_layer_may_stand_twice() {
+        let fixture = Fixture::new();
+        let api = Api::content();
+        let service = ServiceBuilder::new()
+            .layer(AddAccessTokenLayer::new(fixed()))
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .service(api.clone());
+        service.oneshot(call()).await.unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+        assert_eq!(fixture.requests(), 0);
+    }
+}
+
+/// Unboxed, over loopback.
+mod clients {
+    use std::{future::IntoFuture, net::Ipv4Addr};
+
+    use axum::{Router, extract::State, http::HeaderMap};
+    use bytes::Bytes;
+    use hyper_util::{
+        client::legacy::{Client, connect::HttpConnector},
+        rt::TokioExecutor,
+    };
+    use tokio::net::TcpListener;
+    use tonic::transport::{Channel, Endpoint, Server, server::TcpIncoming};
+    use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+    use tower_oauth2_client::{
+        AddAccessToken, ReqwestService, TokenCache, TokenEndpoint,
+        test_util::{AuthorizationServer, Listening},
+    };
+
+    use super::*;
+
+    async fn answer(
+        State(server): State<AuthorizationServer>,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Response<Full<Bytes>> {
+        match server.check_bearer(&headers) {
+            Ok(()) => Response::new(Full::new(body)),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// An API on a port of its own, and the server that it asks.
+    async fn listen() -> (AuthorizationServer, Listening, String) {
+        let server = AuthorizationServer::new();
+        let listening = server.listen().await.unwrap();
+        let api = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let uri = format!("http://{}/echo", api.local_addr().unwrap());
+        let router = Router::new().fallback(answer).with_state(server.clone());
+        tokio::spawn(axum::serve(api, router).into_future());
+        (server, listening, uri)
+    }
+
+    async fn echo<S, ResBody>(service: S, uri: &str) -> (StatusCode, Bytes)
+    where
+        S: Service<Request<Body>, Response = Response<ResBody>, Error = BoxError>,
+        ResBody: http_body::Body<Data = Bytes>,
+        ResBody::Error: std::fmt::Debug,
+    {
+        let response = service.oneshot(call_to(uri)).await.unwrap();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap();
+        (status, body.to_bytes())
+    }
+
+    #[tokio::test]
+    async fn over_the_client_of_hyper_util() {
+        let (server, listening, uri) = listen().await;
+        let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
+        let endpoint = TokenEndpoint::new(
+            http.clone(),
+            listening.token_endpoint(),
+            cache_support::client(),
+        );
+        let source = TokenCache::new(endpoint).source(request());
+        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let service: AddAccessToken<Client<HttpConnector, Body>, CloneBody> = layer.layer(http);
+        for _ in 0..3 {
+            let (status, body) = echo(service.clone(), &uri).await;
+            assert_eq!((status, &body[..]), (StatusCode::OK, &b"the body"[..]));
+        }
+        assert_eq!(server.token_requests(), 1);
+
+        server.revoke_all();
+        let (status, body) = echo(service.clone(), &uri).await;
+        assert_eq!((status, &body[..]), (StatusCode::OK, &b"the body"[..]));
+        assert_eq!(server.token_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn over_reqwest() {
+        let (server, listening, uri) = listen().await;
+        let http = ReqwestService::new(reqwest::Client::new());
+        let endpoint = TokenEndpoint::new(
+            http.clone(),
+            listening.token_endpoint(),
+            cache_support::client(),
+        );
+        let source = TokenCache::new(endpoint).source(request());
+        let layer = AddAccessTokenLayer::new(source);
+        let service: AddAccessToken<ReqwestService> = layer.layer(http);
+        for _ in 0..3 {
+            let (status, body) = echo(service.clone(), &uri).await;
+            assert_eq!((status, &body[..]), (StatusCode::OK, &b"the body"[..]));
+        }
+        assert_eq!(server.token_requests(), 1);
+        server.revoke_all();
+        assert_eq!(
+            echo(service.clone(), &uri).await.0,
+            StatusCode::UNAUTHORIZED
+        );
+        assert_eq!(echo(service.clone(), &uri).await.0, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn over_the_channel_of_a_client_that_tonic_generated() {
+        let server = AuthorizationServer::new();
+        let endpoint = cache_support::endpoint(&server);
+        let source = TokenCache::new(endpoint).source(request());
+
+        let (_reporter, health) = tonic_health::server::health_reporter();
+        let checked = server.clone();
+        let health = tonic::service::interceptor::InterceptedService::new(
+            health,
+            move |request: tonic::Request<()>| {
+                let headers = request.metadata().clone().into_headers();
+                match checked.check_bearer(&headers) {
+                    Ok(()) => Ok(request),
+                    Err(_) => Err(tonic::Status::unauthenticated("the token is not good")),
+                }
+            },
+        );
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let uri = format!("http://{}", listener.local_addr().unwrap());
+        let router = Server::builder().add_service(health);
+        tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
+
+        let channel = Endpoint::from_shared(uri).unwrap().connect_lazy();
+        let service: AddAccessToken<Channel> =
+            AddAccessTokenLayer::new(source.clone()).layer(channel);
+        let mut client = HealthClient::new(service);
+        let check = || HealthCheckRequest {
+            service: String::new(),
+        };
+        for _ in 0..3 {
+            let response = client.check(check()).await.unwrap();
+            assert_eq!(response.into_inner().status, 1);
+        }
+        assert_eq!(server.token_requests(), 1);
+
+        server.revoke_all();
+        let status = client.check(check()).await.unwrap_err();
+        assert_eq!(status.code(), tonic::Code::Unauthenticated);
+        assert!(source.peek().is_none());
+        client.check(check()).await.unwrap();
+        assert_eq!(server.token_requests(), 2);
+
+        // No token, and the error is found below the status.
+        server.revoke_all();
+        client.check(check()).await.unwrap_err();
+        server.fail_until_told(Failure::oauth("invalid_client"));
+        let status = client.check(check()).await.unwrap_err();
+        let error = TokenError::find_in_chain(status.source().unwrap()).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+    }
+
+    #[tokio::test]
+    async fn a_token_that_cannot_be_had_in_time_sends_nothing() {
+        let (server, listening, uri) = listen().await;
+        server.fail_until_told(Failure::drop_connection());
+        let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
+        let endpoint = TokenEndpoint::new(
+            http.clone(),
+            listening.token_endpoint(),
+            cache_support::client(),
+        );
+        let source = TokenCache::new(endpoint).source(request());
+        let service = AddAccessTokenLayer::new(source).layer(http);
+        let error = timeout(secs(20), service.oneshot(call_to(&uri)))
+            .await
+            .unwrap()
+            .unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::Service);
+    }
+}

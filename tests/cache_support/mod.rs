@@ -1,0 +1,375 @@
+//! What the tests of the cache and of the layer share.
+#![allow(dead_code, unreachable_pub)]
+
+use std::{
+    collections::HashSet,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body_util::{BodyExt, Full};
+use tokio::time::Instant;
+use tower::{Service, ServiceExt, util::BoxCloneSyncService};
+use tower_oauth2_client::{
+    AccessToken, BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint,
+    TokenRequest, TokenResponse, TokenSource, TokenType,
+    test_util::{AuthorizationServer, Failure, ManualClock},
+    token_cache::TokenCacheBuilder,
+};
+
+pub const fn secs(secs: u64) -> Duration {
+    Duration::from_secs(secs)
+}
+
+pub const fn millis(millis: u64) -> Duration {
+    Duration::from_millis(millis)
+}
+
+/// A cache over an authorization server in process, on clocks that the test moves.
+///
+/// A token is stale from the half of its lifetime on, so that nothing is left to chance.
+pub struct Fixture {
+    pub server: AuthorizationServer,
+    pub clock: ManualClock,
+    pub cache: TokenCache,
+    times: Arc<Mutex<Vec<Instant>>>,
+}
+
+impl Fixture {
+    pub fn new() -> Self {
+        Self::living(secs(100))
+    }
+
+    /// Tokens live so long.
+    pub fn living(lifetime: Duration) -> Self {
+        let server = AuthorizationServer::builder().access_token_lifetime(lifetime);
+        Self::over(server.build())
+    }
+
+    pub fn over(server: AuthorizationServer) -> Self {
+        Self::with(server, |builder| builder)
+    }
+
+    pub fn with(
+        server: AuthorizationServer,
+        configure: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
+    ) -> Self {
+        let clock = ManualClock::new();
+        let times = Arc::<Mutex<Vec<_>>>::default();
+        let recorded = times.clone();
+        let endpoint = endpoint(&server).map_request(move |request: TokenRequest| {
+            recorded.lock().unwrap().push(now());
+            request
+        });
+        let window = RefreshWindow::new().first(0.5..=0.5).later(0.5..=0.5);
+        let builder = TokenCache::builder(endpoint)
+            .clock(clock.clock())
+            .refresh_window(window);
+        Self {
+            server,
+            clock,
+            cache: configure(builder).build(),
+            times,
+        }
+    }
+
+    pub fn source(&self) -> TokenSource {
+        self.cache.source(request())
+    }
+
+    pub fn requests(&self) -> usize {
+        self.server.token_requests()
+    }
+
+    /// When each token request was sent.
+    pub fn times(&self) -> Vec<Instant> {
+        self.times.lock().unwrap().clone()
+    }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the ban is for `src/`; here tokio's clock is what is measured"
+)]
+pub fn now() -> Instant {
+    Instant::now()
+}
+
+pub fn request() -> TokenRequest {
+    TokenRequest::client_credentials().scope("api1")
+}
+
+pub fn endpoint(server: &AuthorizationServer) -> TokenEndpoint<AuthorizationServer> {
+    TokenEndpoint::new(server.clone(), server.token_endpoint(), client())
+}
+
+pub fn client() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("client", "secret")
+}
+
+pub fn bearer(text: impl Into<String>) -> AccessToken {
+    AccessToken::new(text, TokenType::BEARER).unwrap()
+}
+
+/// A token response that lives an hour.
+pub fn token_response(text: impl Into<String>) -> TokenResponse {
+    let response = TokenResponse::builder(bearer(text));
+    response.expires_in(secs(3600)).build()
+}
+
+/// 503 with a number in its text, so that errors of different attempts can be told apart.
+pub fn numbered_failures(server: &AuthorizationServer, status: u16, code: &'static str) {
+    let number = AtomicUsize::new(0);
+    server.fail_when(move |_| {
+        let number = number.fetch_add(1, Ordering::Relaxed) + 1;
+        let body = format!(r#"{{"error":"{code}","error_description":"attempt {number}"}}"#);
+        Some(
+            Failure::status(status)
+                .content_type("application/json")
+                .body(body),
+        )
+    });
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<TokenResponse, BoxError>> + Send>>;
+
+/// An endpoint that is a function of how many requests came before.
+#[derive(Clone)]
+pub struct Endpoint {
+    calls: Arc<AtomicUsize>,
+    answer: Arc<dyn Fn(usize) -> Answer + Send + Sync>,
+}
+
+impl Endpoint {
+    pub fn new<F>(answer: impl Fn(usize) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<TokenResponse, BoxError>> + Send + 'static,
+    {
+        Self {
+            calls: Arc::default(),
+            answer: Arc::new(move |call| Box::pin(answer(call))),
+        }
+    }
+
+    /// Gives out `token-1`, `token-2` and so on.
+    pub fn counting() -> Self {
+        Self::new(|call| async move { Ok(token_response(format!("token-{call}"))) })
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl Service<TokenRequest> for Endpoint {
+    type Response = TokenResponse;
+    type Error = BoxError;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: TokenRequest) -> Answer {
+        (self.answer)(self.calls.fetch_add(1, Ordering::SeqCst) + 1)
+    }
+}
+
+/// The output of a future that must not wait.
+#[track_caller]
+pub fn at_once<F: Future>(future: F) -> F::Output {
+    let mut future = tokio_test::task::spawn(future);
+    match future.poll() {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+/// Lets every task run that can, without letting time pass.
+pub async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What `n` concurrent callers got, each on a task of its own.
+pub async fn call_all(
+    source: &TokenSource,
+    n: usize,
+) -> Vec<Result<AccessToken, tower_oauth2_client::TokenError>> {
+    let callers: Vec<_> = (0..n)
+        .map(|_| {
+            let source = source.clone();
+            tokio::spawn(async move { source.token().await })
+        })
+        .collect();
+    let mut results = Vec::with_capacity(n);
+    for caller in callers {
+        results.push(caller.await.unwrap());
+    }
+    results
+}
+
+/// The distinct texts of the errors; every result must be one.
+pub fn error_texts(
+    results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
+) -> HashSet<String> {
+    let texts = results
+        .into_iter()
+        .map(|result| result.unwrap_err().to_string());
+    texts.collect()
+}
+
+/// The distinct tokens; every result must be one.
+pub fn token_texts(
+    results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
+) -> HashSet<String> {
+    let texts = results
+        .into_iter()
+        .map(|result| result.unwrap().expose_secret().to_owned());
+    texts.collect()
+}
+
+pub type Body = Full<Bytes>;
+/// An HTTP client that can be anything.
+pub type Http = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
+
+pub const API: &str = "https://api.test/orders";
+
+/// A request to the API, with a body.
+pub fn call() -> Request<Body> {
+    call_to(API)
+}
+
+pub fn call_to(uri: &str) -> Request<Body> {
+    let request = Request::post(uri).header("x-request", "1");
+    request.body(Full::from("the body")).unwrap()
+}
+
+/// What an API got.
+#[derive(Clone)]
+pub struct Seen {
+    pub method: Method,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub extensions: Extensions,
+    pub body: Bytes,
+}
+
+impl Seen {
+    /// The one `Authorization` header, or `None`.
+    #[track_caller]
+    pub fn authorization(&self) -> Option<&HeaderValue> {
+        let mut values = self.headers.get_all(header::AUTHORIZATION).iter();
+        let value = values.next();
+        assert!(values.next().is_none(), "two Authorization headers");
+        value
+    }
+}
+
+/// An API in process that remembers what it got and answers by a function.
+#[derive(Clone)]
+pub struct Api {
+    seen: Arc<Mutex<Vec<Seen>>>,
+    answer: Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>,
+}
+
+impl Api {
+    pub fn new(answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {
+        Self {
+            seen: Arc::default(),
+            answer: Arc::new(answer),
+        }
+    }
+
+    /// Answers 200 to everything.
+    pub fn content() -> Self {
+        Self::new(|_| Response::new(Full::from("hello")))
+    }
+
+    /// Lets those in who have a good token of the server.
+    pub fn checking(server: &AuthorizationServer) -> Self {
+        let server = server.clone();
+        Self::new(move |seen| match server.check_bearer(&seen.headers) {
+            Ok(()) => Response::new(Full::from("hello")),
+            Err(refusal) => refusal,
+        })
+    }
+
+    /// Refuses every token.
+    pub fn refusing() -> Self {
+        Self::new(|_| refusal())
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub fn requests(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    #[track_caller]
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("a request")
+    }
+}
+
+/// 401, and why.
+pub fn refusal() -> Response<Body> {
+    Response::builder()
+        .status(401)
+        .header(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")
+        .body(Full::from("refused"))
+        .unwrap()
+}
+
+impl Service<Request<Body>> for Api {
+    type Response = Response<Body>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let api = self.clone();
+        Box::pin(async move {
+            let (parts, body) = request.into_parts();
+            let seen = Seen {
+                method: parts.method,
+                uri: parts.uri,
+                headers: parts.headers,
+                extensions: parts.extensions,
+                body: body.collect().await?.to_bytes(),
+            };
+            api.seen.lock().unwrap().push(seen.clone());
+            Ok((api.answer)(&seen))
+        })
+    }
+}
+
+/// One HTTP client for both, as in a process there is: `as.test` is the server, all else the API.
+pub fn network(server: &AuthorizationServer, api: &Api) -> Http {
+    let (server, api) = (server.clone(), api.clone());
+    BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
+        let (server, api) = (server.clone(), api.clone());
+        async move {
+            if request.uri().host() != Some("as.test") {
+                return api.oneshot(request).await;
+            }
+            let (parts, body) = server.oneshot(request).await?.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok(Response::from_parts(parts, Full::new(body)))
+        }
+    }))
+}

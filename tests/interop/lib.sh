@@ -1,0 +1,31 @@
+# What the start scripts share.
+
+# skip REASON: this machine cannot run the server.
+skip() {
+    echo "$1" >&2
+    exit 77
+}
+
+# cached NAME COMMAND...: a folder filled by COMMAND, kept as $INTEROP_CACHE/NAME. It appears there whole or not at all,
+# whoever else fills it at the same time.
+cached() {
+    local place=$INTEROP_CACHE/$1 new
+    shift
+    [ ! -e "$place/" ] || return 0
+    mkdir -p "$INTEROP_CACHE"
+    new=$(mktemp -d "$place.XXXXXX")
+    if ! (cd "$new" && "$@") >&2; then
+        rm -rf "$new"
+        return 1
+    fi
+    ln -sn "$(basename "$new")" "$place" 2>/dev/null || rm -rf "$new"
+    [ -e "$place/" ]
+}
+
+# apt PACKAGE...: installs Debian packages, where we may.
+apt() {
+    command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 1
+    local install=(apt-get -o DPkg::Lock::Timeout=120 install -qy --no-install-recommends "$@")
+    export DEBIAN_FRONTEND=noninteractive
+    { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } >&2
+}

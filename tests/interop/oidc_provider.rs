@@ -1,0 +1,495 @@
+//! oidc-provider, the certified OpenID Connect server for Node.js.
+
+mod add_access_token;
+
+use std::collections::BTreeSet;
+#[cfg(feature = "rustls")]
+use std::sync::Arc;
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use http::{
+    Request, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use http_body_util::{BodyExt, Full};
+#[cfg(feature = "rustls")]
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+#[cfg(feature = "rustls")]
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+use serde_json::Value;
+use tower::ServiceExt as _;
+#[cfg(feature = "rustls")]
+use tower_oauth2_client::HttpsClient;
+use tower_oauth2_client::{
+    ClientAuthentication, ErrorCode, Scope, TokenEndpoint, TokenError, TokenErrorKind,
+    TokenRequest, TokenResponse, TokenType,
+};
+
+use crate::{
+    browser::{Browser, End},
+    setting,
+};
+
+const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
+const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
+const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
+const API: &str = "https://api.example/";
+
+// RFC 7636 appendix B.
+const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+#[tokio::test]
+async fn client_credentials_with_client_secret_basic() {
+    let response = send(basic(), TokenRequest::client_credentials())
+        .await
+        .unwrap();
+
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(*response.token_type(), TokenType::BEARER);
+    assert_eq!(response.expires_in().unwrap().as_secs(), 60);
+    assert!(response.refresh_token().is_none());
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "basic"
+    );
+}
+
+#[tokio::test]
+async fn client_secret_basic_form_encodes_id_and_secret() {
+    let odd = ClientAuthentication::client_secret_basic("basic:odd id%+", ODD_SECRET);
+    let response = send(odd, TokenRequest::client_credentials()).await.unwrap();
+
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "basic:odd id%+"
+    );
+}
+
+#[tokio::test]
+async fn client_secret_basic_raw_is_what_this_server_refuses() {
+    let encoded = ClientAuthentication::client_secret_basic("odd", ODD_SECRET);
+    send(encoded, TokenRequest::client_credentials())
+        .await
+        .unwrap();
+
+    let raw = ClientAuthentication::client_secret_basic_raw("odd", ODD_SECRET);
+    let result = send(raw, TokenRequest::client_credentials()).await;
+    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn client_credentials_with_client_secret_post() {
+    let response = send(post_client(), TokenRequest::client_credentials())
+        .await
+        .unwrap();
+
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "post"
+    );
+}
+
+#[tokio::test]
+async fn wrong_secret_is_invalid_client_with_401() {
+    for authentication in [
+        ClientAuthentication::client_secret_basic("basic", "wrong"),
+        ClientAuthentication::client_secret_post("post", "wrong"),
+    ] {
+        let (code, status) =
+            refused(send(authentication, TokenRequest::client_credentials()).await);
+
+        assert_eq!(code, ErrorCode::InvalidClient);
+        assert_eq!(status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn two_authentication_methods_are_refused() {
+    // Only a client that is said to have no authentication gets them past the crate.
+    let request = TokenRequest::client_credentials()
+        .header(AUTHORIZATION, basic_credentials("post"))
+        .parameter("client_secret", SECRET);
+    let (code, _) = refused(send(ClientAuthentication::none("post"), request).await);
+
+    assert_eq!(code, ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn authorization_code_with_pkce() {
+    let response = send(web(), code_request(&sign_in("web").await))
+        .await
+        .unwrap();
+
+    let id_token = claims(response.id_token().unwrap().expose_secret());
+    assert_eq!(id_token["sub"], "alice");
+    assert_eq!(id_token["aud"], "web");
+    assert!(response.refresh_token().is_some());
+    assert_eq!(
+        *response.scope().unwrap(),
+        Scope::from("openid offline_access")
+    );
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "web"
+    );
+}
+
+#[tokio::test]
+async fn authorization_code_of_a_public_client() {
+    let response = send(
+        ClientAuthentication::none("public"),
+        code_request(&sign_in("public").await),
+    )
+    .await
+    .unwrap();
+
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "public"
+    );
+}
+
+#[tokio::test]
+async fn authorization_code_twice_is_invalid_grant() {
+    let code = sign_in("web").await;
+    send(web(), code_request(&code)).await.unwrap();
+
+    assert_eq!(
+        invalid(send(web(), code_request(&code)).await),
+        ErrorCode::InvalidGrant
+    );
+}
+
+#[tokio::test]
+async fn wrong_code_verifier_is_invalid_grant() {
+    let request = TokenRequest::authorization_code(sign_in("web").await, REDIRECT_URI)
+        .code_verifier("0123456789012345678901234567890123456789012");
+
+    assert_eq!(invalid(send(web(), request).await), ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn refresh_token_rotates() {
+    let first = send(web(), code_request(&sign_in("web").await))
+        .await
+        .unwrap();
+    let first = first.refresh_token().unwrap().expose_secret();
+
+    let second = send(web(), TokenRequest::refresh_token(first))
+        .await
+        .unwrap();
+    let second = second.refresh_token().unwrap().expose_secret();
+    assert_ne!(first, second);
+
+    // The old one kills the whole family.
+    for token in [first, second] {
+        let result = send(web(), TokenRequest::refresh_token(token)).await;
+        assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+    }
+}
+
+#[tokio::test]
+async fn device_code_is_pending_until_the_user_agrees() {
+    let started = post("/device/auth", "web", &[("scope", "openid")]).await;
+    let device_code = started["device_code"].as_str().unwrap();
+    let poll = || send(web(), TokenRequest::device_code(device_code));
+
+    assert_eq!(invalid(poll().await), ErrorCode::AuthorizationPending);
+
+    let page = started["verification_uri_complete"].as_str().unwrap();
+    let end = Browser::new("alice").visit(page, REDIRECT_URI).await;
+    assert!(matches!(end, End::Page(page) if page.contains("Sign-in Success")));
+
+    let response = poll().await.unwrap();
+    assert_eq!(
+        claims(response.id_token().unwrap().expose_secret())["sub"],
+        "alice"
+    );
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "web"
+    );
+}
+
+#[tokio::test]
+async fn unknown_device_code_is_invalid_grant() {
+    let result = send(web(), TokenRequest::device_code("unknown")).await;
+
+    assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn password_grant_is_unsupported() {
+    let result = send(basic(), TokenRequest::password("alice", "password")).await;
+
+    assert_eq!(invalid(result), ErrorCode::UnsupportedGrantType);
+}
+
+#[tokio::test]
+async fn scope_beyond_the_client_is_invalid_scope() {
+    let request = TokenRequest::client_credentials().scope("api:write");
+    let result = send(post_client(), request).await;
+
+    assert_eq!(invalid(result), ErrorCode::InvalidScope);
+}
+
+#[tokio::test]
+async fn unknown_resource_is_invalid_target() {
+    let request = TokenRequest::client_credentials().resource("https://unknown.example/");
+
+    assert_eq!(
+        invalid(send(basic(), request).await),
+        ErrorCode::InvalidTarget
+    );
+}
+
+#[tokio::test]
+async fn two_resources_are_both_sent() {
+    // Either alone is granted; that this server refuses them shows that it saw both.
+    let request = TokenRequest::client_credentials()
+        .resource(API)
+        .resource("https://api.example/other");
+
+    assert_eq!(
+        invalid(send(basic(), request).await),
+        ErrorCode::InvalidTarget
+    );
+}
+
+#[tokio::test]
+async fn grant_that_the_client_may_not_use_is_invalid_request() {
+    // Another server would say `unauthorized_client` (RFC 6749 §5.2).
+    let public = ClientAuthentication::none("public");
+    let result = send(public, TokenRequest::client_credentials()).await;
+
+    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
+}
+
+#[tokio::test]
+async fn resource_gives_a_jwt_for_that_resource() {
+    let request = TokenRequest::client_credentials()
+        .resource(API)
+        .scope("api:read");
+    let response = send(basic(), request).await.unwrap();
+
+    let token = claims(response.access_token().expose_secret());
+    assert_eq!(token["aud"], API);
+    assert_eq!(token["client_id"], "basic");
+    assert_eq!(token["scope"], "api:read");
+    assert_eq!(*response.scope().unwrap(), Scope::from("api:read"));
+    assert_eq!(response.expires_in().unwrap().as_secs(), 120);
+}
+
+#[tokio::test]
+async fn introspection_and_revocation_know_the_token() {
+    let response = send(basic(), TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    let token = response.access_token().expose_secret();
+
+    let state = post("/token/introspection", "basic", &[("token", token)]).await;
+    assert_eq!(state["active"], true);
+    assert_eq!(state["client_id"], "basic");
+    let lifetime = state["exp"].as_u64().unwrap() - state["iat"].as_u64().unwrap();
+    assert_eq!(lifetime, response.expires_in().unwrap().as_secs());
+
+    post("/token/revocation", "basic", &[("token", token)]).await;
+    let state = post("/token/introspection", "basic", &[("token", token)]).await;
+    assert_eq!(state["active"], false);
+}
+
+#[tokio::test]
+async fn one_client_serves_many_requests() {
+    let endpoint = endpoint(basic());
+    let requests = (0..50).map(|_| {
+        let endpoint = endpoint.clone();
+        tokio::spawn(endpoint.oneshot(TokenRequest::client_credentials()))
+    });
+
+    let mut tokens = BTreeSet::new();
+    for request in requests.collect::<Vec<_>>() {
+        let response = request.await.unwrap().unwrap();
+        tokens.insert(response.access_token().expose_secret().to_owned());
+    }
+    assert_eq!(tokens.len(), 50);
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn token_endpoint_over_tls() {
+    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector());
+    let response = TokenEndpoint::new(client, tls_uri(), basic())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+
+    assert_eq!(response.expires_in().unwrap().as_secs(), 60);
+}
+
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn nothing_is_sent_to_a_server_with_an_unknown_certificate() {
+    // The certificate authority of this run is not among the roots of the system.
+    let http = HttpsClient::new().unwrap();
+    let error = TokenEndpoint::new(http, tls_uri(), basic())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert!(!error.may_have_been_processed());
+}
+
+fn basic() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("basic", SECRET)
+}
+
+fn post_client() -> ClientAuthentication {
+    ClientAuthentication::client_secret_post("post", SECRET)
+}
+
+fn web() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("web", SECRET)
+}
+
+type Http = Client<HttpConnector, Full<Bytes>>;
+
+fn http() -> Http {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+fn endpoint(authentication: ClientAuthentication) -> TokenEndpoint<Http> {
+    TokenEndpoint::new(http(), uri("/token").parse().unwrap(), authentication)
+}
+
+#[cfg(feature = "rustls")]
+fn tls_uri() -> Uri {
+    let issuer = setting("OIDC_PROVIDER_TLS");
+    format!("{issuer}/token").parse().unwrap()
+}
+
+/// Trusts the certificate authority of this run alone.
+#[cfg(feature = "rustls")]
+fn tls_connector() -> HttpsConnector<HttpConnector> {
+    let authority = CertificateDer::from_pem_file(setting("OIDC_PROVIDER_CA")).unwrap();
+    let mut roots = RootCertStore::empty();
+    roots.add(authority).unwrap();
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    HttpsConnectorBuilder::new()
+        .with_tls_config(config)
+        .https_only()
+        .enable_http1()
+        .build()
+}
+
+fn uri(path: &str) -> String {
+    format!("{}{path}", setting("OIDC_PROVIDER"))
+}
+
+async fn send(
+    authentication: ClientAuthentication,
+    request: TokenRequest,
+) -> Result<TokenResponse, TokenError> {
+    endpoint(authentication).oneshot(request).await
+}
+
+fn refused(result: Result<TokenResponse, TokenError>) -> (ErrorCode, StatusCode) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ErrorResponse, "{error}");
+    assert!(!error.is_transient());
+    let code = error.error_response().unwrap().code().clone();
+    (code, error.status().unwrap())
+}
+
+fn invalid(result: Result<TokenResponse, TokenError>) -> ErrorCode {
+    let (code, status) = refused(result);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    code
+}
+
+/// Signs alice in at the authorization endpoint; the authorization code.
+async fn sign_in(client_id: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", client_id)
+        .append_pair("code_challenge", CODE_CHALLENGE)
+        .append_pair("code_challenge_method", "S256")
+        .append_pair("prompt", "consent")
+        .append_pair("redirect_uri", REDIRECT_URI)
+        .append_pair("response_type", "code")
+        .append_pair("scope", "openid offline_access")
+        .append_pair("state", "state of this visit")
+        .finish();
+    let start = uri(&format!("/auth?{query}"));
+
+    let End::Left(back) = Browser::new("alice").visit(&start, REDIRECT_URI).await else {
+        panic!("the server never came back to {REDIRECT_URI}");
+    };
+    assert_eq!(parameter(&back, "state").unwrap(), "state of this visit");
+    parameter(&back, "code").unwrap_or_else(|| panic!("no code in {back}"))
+}
+
+fn parameter(uri: &Uri, name: &str) -> Option<String> {
+    form_urlencoded::parse(uri.query()?.as_bytes())
+        .find(|(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+fn code_request(code: &str) -> TokenRequest {
+    TokenRequest::authorization_code(code, REDIRECT_URI).code_verifier(CODE_VERIFIER)
+}
+
+/// The client that the server gave a token to, by introspection.
+async fn client_of(token: &str) -> String {
+    let state = post("/token/introspection", "web", &[("token", token)]).await;
+    assert_eq!(state["active"], true);
+    state["client_id"].as_str().unwrap().to_owned()
+}
+
+/// Posts a form to an endpoint that is not the token endpoint.
+async fn post(path: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let request = Request::post(uri(path))
+        .header(AUTHORIZATION, basic_credentials(client_id))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::from(form))
+        .unwrap();
+
+    let response = http().request(request).await.unwrap();
+    let status = response.status();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(status, StatusCode::OK, "{path} answers {body:?}");
+    if body.is_empty() {
+        return Value::Null;
+    }
+    serde_json::from_slice(&body).unwrap()
+}
+
+fn basic_credentials(client_id: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{client_id}:{SECRET}")))
+}
+
+/// The claims of a JWT, unverified.
+fn claims(jwt: &str) -> Value {
+    let payload = jwt.split('.').nth(1).expect("not a JWT");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}

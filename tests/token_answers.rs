@@ -1,0 +1,836 @@
+//! What becomes of each answer of a token endpoint: good, bad, broken off, and of no answer at all.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Uri};
+use http_body::{Body, Frame};
+use http_body_util::{BodyExt, Empty, Full, combinators::BoxBody};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::sync::Notify;
+use tower::{ServiceBuilder, ServiceExt, retry::RetryLayer, service_fn, timeout::error::Elapsed};
+use tower_oauth2_client::{
+    AccessToken, ClientAuthentication, ErrorCode, NotSent, Scope, TokenEndpoint, TokenError,
+    TokenErrorKind, TokenRequest, TokenResponse, TokenType, token_endpoint::RetryTransient,
+};
+
+use self::support::{GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client};
+
+/// Stands in bodies where a server might put a secret; no error may show it.
+const SENTINEL: &str = "S3NT1NEL";
+
+fn client() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("c", "s")
+}
+
+async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<TokenResponse, TokenError> {
+    let body = body.into();
+    Recorder::new(move |_| answer(status, body.clone()))
+        .endpoint(client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+}
+
+/// What a body is, beside whatever status.
+#[derive(Clone, Copy, Debug)]
+enum Is {
+    /// A token, if the status is 2xx.
+    Token,
+    /// An OAuth error, by every status.
+    Error(&'static str),
+    /// An error that is no OAuth error: no token, and no code either.
+    Neither,
+}
+
+fn bodies() -> Vec<(&'static str, Vec<u8>, Is)> {
+    let token = |json: &str| {
+        json.replace("TOKEN", &format!(r#""access_token":"{SENTINEL}""#))
+            .into_bytes()
+    };
+    let rows: Vec<(&str, Vec<u8>, Is)> = vec![
+        ("good", token("{TOKEN,\"expires_in\":3600}"), Is::Token),
+        ("white space", token(" \r\n\t{ TOKEN }\n "), Is::Token),
+        ("BOM", token("\u{feff}{TOKEN}"), Is::Token),
+        (
+            "unknown members, one twice",
+            token(r#"{"x":1,TOKEN,"x":[{}]}"#),
+            Is::Token,
+        ),
+        (
+            "error null beside a token",
+            token(r#"{TOKEN,"error":null}"#),
+            Is::Token,
+        ),
+        (
+            "escaped name",
+            b"{\"\\u0061ccess_token\":\"T\"}".to_vec(),
+            Is::Token,
+        ),
+        (
+            "huge unknown number",
+            token(r#"{TOKEN,"x":1e999}"#),
+            Is::Token,
+        ),
+        (
+            "error",
+            br#"{"error":"invalid_client"}"#.to_vec(),
+            Is::Error("invalid_client"),
+        ),
+        (
+            "BOM and error",
+            "\u{feff}{\"error\":\"invalid_grant\"}".into(),
+            Is::Error("invalid_grant"),
+        ),
+        (
+            "error and token",
+            token(r#"{"error":"invalid_grant",TOKEN}"#),
+            Is::Error("invalid_grant"),
+        ),
+        (
+            "token and error",
+            token(r#"{TOKEN,"error":"invalid_grant"}"#),
+            Is::Error("invalid_grant"),
+        ),
+        (
+            "error and a description that is none",
+            br#"{"error":"invalid_grant","error_description":{"a":1},"error_uri":7}"#.to_vec(),
+            Is::Error("invalid_grant"),
+        ),
+        (
+            "unknown error",
+            br#"{"error":"x_code"}"#.to_vec(),
+            Is::Error("x_code"),
+        ),
+        (
+            "error twice",
+            br#"{"error":"invalid_scope","error":"invalid_grant"}"#.to_vec(),
+            Is::Error("invalid_grant"),
+        ),
+        ("empty", Vec::new(), Is::Neither),
+        ("white space only", b" \r\n".to_vec(), Is::Neither),
+        ("BOM only", "\u{feff}".into(), Is::Neither),
+        (
+            "HTML",
+            format!("<!DOCTYPE html><title>{SENTINEL}</title>").into(),
+            Is::Neither,
+        ),
+        ("truncated", token("{TOKEN,\"expires_in\":36"), Is::Neither),
+        (
+            "truncated in the token",
+            token("{TOKEN")[..20].to_vec(),
+            Is::Neither,
+        ),
+        ("two objects", token("{TOKEN}{TOKEN}"), Is::Neither),
+        (
+            "single quotes",
+            format!("{{'access_token':'{SENTINEL}'}}").into(),
+            Is::Neither,
+        ),
+        (
+            "form",
+            format!("access_token={SENTINEL}&expires_in=1").into(),
+            Is::Neither,
+        ),
+        ("list", b"[]".to_vec(), Is::Neither),
+        ("list of a token", token("[{TOKEN}]"), Is::Neither),
+        ("null", b"null".to_vec(), Is::Neither),
+        ("true", b"true".to_vec(), Is::Neither),
+        ("number", b"17".to_vec(), Is::Neither),
+        ("text", format!("\"{SENTINEL}\"").into(), Is::Neither),
+        ("empty object", b"{}".to_vec(), Is::Neither),
+        ("two tokens", token("{TOKEN,TOKEN}"), Is::Neither),
+        (
+            "two token types",
+            token(r#"{TOKEN,"token_type":"a","token_type":"b"}"#),
+            Is::Neither,
+        ),
+        (
+            "invalid UTF-8",
+            b"{\"access_token\":\"S3NT1NEL\xff\"}".to_vec(),
+            Is::Neither,
+        ),
+        ("UTF-16", b"\xff\xfe{\0\"\0".to_vec(), Is::Neither),
+        (
+            "lone surrogate",
+            br#"{"access_token":"\ud800"}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "error object",
+            token(r#"{"error":{"code":1},TOKEN}"#),
+            Is::Neither,
+        ),
+        ("error number", token(r#"{"error":400,TOKEN}"#), Is::Neither),
+        ("error true", token(r#"{"error":true,TOKEN}"#), Is::Neither),
+        ("error list", token(r#"{"error":["a"],TOKEN}"#), Is::Neither),
+        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Neither),
+        ("error null", br#"{"error":null}"#.to_vec(), Is::Neither),
+        (
+            "no token",
+            br#"{"token_type":"Bearer"}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token null",
+            br#"{"access_token":null}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token number",
+            br#"{"access_token":17}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token object",
+            br#"{"access_token":{}}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token list",
+            br#"{"access_token":["a"]}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token empty",
+            br#"{"access_token":""}"#.to_vec(),
+            Is::Neither,
+        ),
+        (
+            "token with a newline",
+            format!("{{\"access_token\":\"{SENTINEL}\\nx\"}}").into(),
+            Is::Neither,
+        ),
+        (
+            "token beyond ASCII",
+            format!("{{\"access_token\":\"{SENTINEL}é\"}}").into(),
+            Is::Neither,
+        ),
+        (
+            "token type number",
+            token(r#"{TOKEN,"token_type":1}"#),
+            Is::Neither,
+        ),
+        (
+            "token type list",
+            token(r#"{TOKEN,"token_type":["Bearer"]}"#),
+            Is::Neither,
+        ),
+    ];
+    rows
+}
+
+/// A status, and whether an answer with it is transient: without an OAuth error, and with one that is final.
+const STATUSES: [(u16, bool, bool); 26] = [
+    (200, false, false),
+    (201, false, false),
+    (204, false, false),
+    (206, false, false),
+    (299, false, false),
+    (300, false, false),
+    (301, false, false),
+    (302, false, false),
+    (303, false, false),
+    (304, false, false),
+    (307, false, false),
+    (308, false, false),
+    (400, false, false),
+    (401, false, false),
+    (403, false, false),
+    (404, false, false),
+    (405, false, false),
+    (408, true, false),
+    (425, true, false),
+    (429, true, true),
+    (500, true, false),
+    (501, false, false),
+    (502, true, false),
+    (503, true, true),
+    (504, true, false),
+    (599, false, false),
+];
+
+#[tokio::test]
+async fn every_body_with_every_status() {
+    for (name, body, is) in bodies() {
+        for (status, transient, transient_though_final) in STATUSES {
+            let case = format!("{name} with {status}");
+            let result = fetch(status, body.clone()).await;
+            let yes = (200..300).contains(&status);
+
+            if let (Is::Token, true) = (is, yes) {
+                let response = result.unwrap_or_else(|error| panic!("{case}: {error}"));
+                assert_eq!(response.status(), status, "{case}");
+                assert_eq!(*response.raw(), body, "{case}");
+                let shown = format!("{response:?} {response:#?}");
+                assert!(!shown.contains(SENTINEL), "{case}: {shown}");
+                continue;
+            }
+            let error = result.expect_err(&case);
+            let (kind, code) = match is {
+                Is::Error(code) => (TokenErrorKind::ErrorResponse, Some(code)),
+                _ if yes => (TokenErrorKind::InvalidResponse, None),
+                _ => (TokenErrorKind::UnexpectedStatus, None),
+            };
+            assert_eq!(error.kind(), kind, "{case}");
+            let found = error.error_response().map(|error| error.code().as_str());
+            assert_eq!(found, code, "{case}");
+            assert_eq!(error.status().unwrap(), status, "{case}");
+            let expected = match code {
+                Some("x_code") | None => transient,
+                Some(_) => transient_though_final,
+            };
+            assert_eq!(error.is_transient(), expected, "{case}");
+            let processed = status != 429 && status != 503;
+            assert_eq!(error.may_have_been_processed(), processed, "{case}");
+            assert_eq!(*error.raw().unwrap(), body, "{case}");
+            check_shown(&error, &case);
+        }
+    }
+}
+
+fn check_shown(error: &TokenError, case: &str) {
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(!shown.contains(SENTINEL), "{case}: {shown}");
+    let display = error.to_string();
+    if let Some(status) = error.status() {
+        assert!(
+            display.ends_with(&format!("[status {}]", status.as_u16())),
+            "{case}: {display}"
+        );
+    }
+    assert!(display.starts_with(char::is_lowercase), "{case}: {display}");
+    assert!(
+        !display.contains(['\n', '\r', '\u{fffd}']),
+        "{case}: {display}"
+    );
+}
+
+#[tokio::test]
+async fn codes_that_mean_a_bad_moment_are_transient_by_every_status() {
+    for code in ["temporarily_unavailable", "server_error"] {
+        for status in [200, 400, 401, 403, 500, 503] {
+            let error = fetch(status, format!(r#"{{"error":"{code}"}}"#))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+            assert!(error.is_transient(), "{code} with {status}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_code_of_the_rfcs_has_a_name() {
+    for (code, expected) in [
+        ("invalid_request", ErrorCode::InvalidRequest),
+        ("invalid_client", ErrorCode::InvalidClient),
+        ("invalid_grant", ErrorCode::InvalidGrant),
+        ("unauthorized_client", ErrorCode::UnauthorizedClient),
+        ("unsupported_grant_type", ErrorCode::UnsupportedGrantType),
+        ("invalid_scope", ErrorCode::InvalidScope),
+        ("invalid_target", ErrorCode::InvalidTarget),
+        ("access_denied", ErrorCode::AccessDenied),
+        ("authorization_pending", ErrorCode::AuthorizationPending),
+        ("slow_down", ErrorCode::SlowDown),
+        ("expired_token", ErrorCode::ExpiredToken),
+        ("invalid_dpop_proof", ErrorCode::InvalidDpopProof),
+        ("use_dpop_nonce", ErrorCode::UseDpopNonce),
+        ("Invalid_Grant", ErrorCode::Other("Invalid_Grant".into())),
+    ] {
+        let error = fetch(400, format!(r#"{{"error":"{code}"}}"#))
+            .await
+            .unwrap_err();
+        assert_eq!(*error.error_response().unwrap().code(), expected);
+        assert!(error.to_string().contains(code), "{error}");
+        assert!(!error.is_transient(), "{code}");
+    }
+}
+
+#[tokio::test]
+async fn an_error_code_is_not_lost_to_a_description_in_another_encoding() {
+    for description in [b"Ung\xfcltig" as &[u8], b"\xed\xa0\x80"] {
+        let body = [
+            br#"{"error":"invalid_grant","error_description":""# as &[u8],
+            description,
+            b"\"}",
+        ]
+        .concat();
+        for status in [400, 401, 500] {
+            let error = fetch(status, body.clone()).await.unwrap_err();
+            let code = error.error_response().map(|error| error.code().as_str());
+            assert_eq!(code, Some("invalid_grant"), "{status} {description:?}");
+            assert_eq!(*error.raw().unwrap(), body);
+        }
+    }
+}
+
+#[tokio::test]
+async fn description_and_uri_are_kept_and_shown_escaped_and_cut() {
+    let long = "d\u{1b}[31m\r\n\u{202e}".repeat(100);
+    let body = json!({
+        "error": "invalid_scope", "error_description": long, "error_uri": "https://as.example/e", "x": 1,
+    });
+    let error = fetch(400, body.to_string()).await.unwrap_err();
+    let response = error.error_response().unwrap();
+    assert_eq!(response.description(), Some(&*long));
+    assert_eq!(response.uri(), Some("https://as.example/e"));
+    assert_eq!(error.get("x"), Some(&json!(1)));
+    assert_eq!(error.json(), Some(&body));
+    for shown in [
+        error.to_string(),
+        format!("{error:?}"),
+        response.to_string(),
+        format!("{response:?}"),
+    ] {
+        assert!(
+            !shown.contains(|c: char| c.is_control() || c == '\u{202e}'),
+            "{shown}"
+        );
+        assert!(shown.len() < 1500, "{}", shown.len());
+    }
+}
+
+#[tokio::test]
+async fn the_content_type_is_not_trusted() {
+    for content_type in ["text/plain", "text/html; charset=utf-16", "nonsense", ""] {
+        for (status, body) in [(200, GOOD), (400, r#"{"error":"invalid_grant"}"#)] {
+            let recorder = Recorder::new(move |_| {
+                let mut response = answer(status, body)?;
+                let value = content_type.parse().unwrap();
+                response.headers_mut().insert("content-type", value);
+                Ok(response)
+            });
+            let result = recorder
+                .endpoint(client())
+                .oneshot(TokenRequest::client_credentials())
+                .await;
+            match result {
+                Ok(response) => {
+                    assert_eq!(status, 200);
+                    assert_eq!(response.headers()["content-type"], content_type);
+                }
+                Err(error) => {
+                    assert_eq!(status, 400);
+                    assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+                    assert_eq!(error.headers().unwrap()["content-type"], content_type);
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn expires_in_is_read_from_what_servers_send_and_never_panics() {
+    for (json, expected) in [
+        ("3599", Some(3599.0)),
+        ("3599.0", Some(3599.0)),
+        ("3599.5", Some(3599.5)),
+        ("\"3599\"", Some(3599.0)),
+        ("\" 3599 \"", Some(3599.0)),
+        ("3.6e3", Some(3600.0)),
+        ("0", Some(0.0)),
+        ("-0", Some(0.0)),
+        ("-1", Some(0.0)),
+        ("-9223372036854775809", Some(0.0)),
+        ("1e20", None),
+        ("1e400", None),
+        ("18446744073709551616", None),
+        ("\"1e20\"", None),
+        ("\"NaN\"", None),
+        ("\"infinity\"", None),
+        ("null", None),
+        ("true", None),
+        ("\"\"", None),
+        ("\"soon\"", None),
+        ("\"\\u0033599\"", None),
+        ("[3599]", None),
+        ("{\"seconds\":3599}", None),
+    ] {
+        let body = format!(r#"{{"access_token":"T","expires_in":{json}}}"#);
+        let response = fetch(200, body).await.unwrap();
+        let expected = expected.map(Duration::from_secs_f64);
+        assert_eq!(response.expires_in(), expected, "{json}");
+    }
+    let response = fetch(200, r#"{"access_token":"T"}"#).await.unwrap();
+    assert_eq!(response.expires_in(), None, "absent");
+}
+
+#[tokio::test]
+async fn the_token_type_is_kept_as_it_came() {
+    for (json, as_str, header) in [
+        (r#""Bearer""#, "Bearer", Some("Bearer T")),
+        (r#""bearer""#, "bearer", Some("Bearer T")),
+        (r#""BEARER""#, "BEARER", Some("Bearer T")),
+        (r#""bEaReR""#, "bEaReR", Some("Bearer T")),
+        (r#""dpop""#, "dpop", Some("DPoP T")),
+        (r#""N_A""#, "N_A", None),
+        (r#""mac""#, "mac", None),
+        (r#""""#, "", None),
+        ("null", "Bearer", Some("Bearer T")),
+    ] {
+        let body = format!(r#"{{"access_token":"T","token_type":{json}}}"#);
+        let response = fetch(200, body).await.unwrap();
+        assert_eq!(response.token_type().as_str(), as_str);
+        let value = response.access_token().authorization();
+        assert_eq!(value.map(|value| value.to_str().unwrap()), header, "{json}");
+    }
+    let response = fetch(200, r#"{"access_token":"T"}"#).await.unwrap();
+    assert_eq!(*response.token_type(), TokenType::BEARER);
+}
+
+#[tokio::test]
+async fn scope_is_a_text_or_a_list_or_nothing() {
+    for (json, expected) in [
+        (r#""a b""#, Some("a b")),
+        (r#"["b","a"]"#, Some("a b")),
+        ("[]", Some("")),
+        (r#""""#, Some("")),
+        (r#"["a",1]"#, None),
+        ("null", None),
+        ("7", None),
+    ] {
+        let body = format!(r#"{{"access_token":"T","scope":{json}}}"#);
+        let response = fetch(200, body).await.unwrap();
+        assert_eq!(
+            response.scope(),
+            expected.map(Scope::from).as_ref(),
+            "{json}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_other_members_are_read_or_left_out() {
+    let body = json!({
+        "access_token": "T", "token_type": "N_A", "refresh_token": "R", "id_token": "I",
+        "issued_token_type": "urn:x", "nested": {"a": [1]},
+    });
+    let response = fetch(200, body.to_string()).await.unwrap();
+    assert_eq!(response.refresh_token().unwrap().expose_secret(), "R");
+    assert_eq!(response.id_token().unwrap().expose_secret(), "I");
+    assert_eq!(response.issued_token_type(), Some("urn:x"));
+    assert_eq!(response.get("nested"), Some(&json!({"a": [1]})));
+    assert_eq!(*response.json(), body);
+    let expected = AccessToken::new("T", TokenType::N_A).unwrap();
+    assert_eq!(*response.access_token(), expected);
+
+    let odd = r#"{"access_token":"T","refresh_token":1,"id_token":null,"issued_token_type":[]}"#;
+    let response = fetch(200, odd).await.unwrap();
+    assert!(response.refresh_token().is_none());
+    assert!(response.id_token().is_none());
+    assert!(response.issued_token_type().is_none());
+}
+
+fn ten_megabytes() -> Bytes {
+    let mut body = GOOD.as_bytes().to_vec();
+    body.resize(10 * 1024 * 1024, b' ');
+    body.into()
+}
+
+#[tokio::test]
+async fn ten_megabytes_are_too_large_by_every_status() {
+    for (status, transient) in [(200, false), (400, false), (500, false), (503, false)] {
+        let error = fetch(status, ten_megabytes()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::BodyTooLarge, "{status}");
+        assert_eq!(error.status().unwrap(), status);
+        assert_eq!(error.is_transient(), transient, "{status}");
+        assert_eq!(error.may_have_been_processed(), status != 503);
+        assert_eq!(error.raw(), None, "a part of a body is not the body");
+        assert!(error.json().is_none());
+        assert!(error.to_string().contains("1048576 bytes"), "{error}");
+        check_shown(&error, "too large");
+    }
+}
+
+#[tokio::test]
+async fn the_limit_is_the_largest_body_that_is_read() {
+    let recorder = Recorder::new(|_| answer(200, ten_megabytes()));
+    let request = TokenRequest::client_credentials;
+    for (limit, fits) in [
+        (0, false),
+        (10 * 1024 * 1024 - 1, false),
+        (10 * 1024 * 1024, true),
+        (usize::MAX, true),
+    ] {
+        let endpoint = recorder.endpoint(client()).max_response_body(limit);
+        let result = endpoint.oneshot(request()).await;
+        assert_eq!(result.is_ok(), fits, "{limit}");
+        if let Ok(response) = result {
+            assert_eq!(*response.raw(), ten_megabytes());
+        }
+    }
+}
+
+#[tokio::test]
+async fn deep_nesting_does_not_overflow_the_stack() {
+    let deep = "[".repeat(100_000);
+    let closed = format!("{deep}{}", "]".repeat(100_000));
+    let objects = "{\"a\":".repeat(100_000);
+    for body in [
+        deep.clone(),
+        closed.clone(),
+        objects.clone(),
+        format!(r#"{{"access_token":{deep}"#),
+        format!(r#"{{"access_token":{closed}}}"#),
+        format!(r#"{{"access_token":"T","scope":{closed}}}"#),
+        format!(r#"{{"error":{closed}}}"#),
+        format!(r#"{{"error":{objects}"#),
+    ] {
+        for status in [200, 400] {
+            let error = fetch(status, body.clone()).await.unwrap_err();
+            assert!(error.json().is_none());
+            assert_eq!(error.raw().unwrap().len(), body.len());
+        }
+    }
+    for member in ["x", "expires_in"] {
+        let body = format!(r#"{{"access_token":"T","{member}":{closed}}}"#);
+        let response = fetch(200, body.clone()).await.unwrap();
+        assert_eq!(response.expires_in(), None);
+        assert!(response.json().is_null(), "deeper than 128 levels");
+        let body = format!(r#"{{"error":"invalid_grant","{member}":{closed}}}"#);
+        let error = fetch(400, body).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_another_type_and_an_error_of_another_type_will_do() {
+    let http = service_fn(|_: Request<Empty<Bytes>>| async {
+        let body: BoxBody<Bytes, Infallible> = Full::from(GOOD).boxed();
+        Ok::<_, Infallible>(Response::new(body))
+    });
+    let response = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+        .request_body(|_| Empty::new())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    assert_eq!(response.access_token().expose_secret(), "T");
+}
+
+// Over a real client and a real connection.
+
+async fn fetch_from(uri: Uri) -> Result<TokenResponse, TokenError> {
+    TokenEndpoint::new(hyper_client(), uri, client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+}
+
+#[tokio::test]
+async fn a_real_answer_is_read() {
+    let server = Loopback::start(|_| Script::good()).await;
+    let response = fetch_from(server.uri()).await.unwrap();
+    assert_eq!(response.access_token().expose_secret(), "T");
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /token HTTP/1.1\r\n"), "{head}");
+    assert_eq!(body, "grant_type=client_credentials");
+}
+
+#[tokio::test]
+async fn a_refused_connection_is_proof_that_nothing_was_processed() {
+    let error = fetch_from(deserted().await).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert!(error.is_transient());
+    assert!(!error.may_have_been_processed());
+    assert_eq!(error.status(), None);
+    assert_eq!(error.raw(), None);
+    assert!(std::error::Error::source(&error).is_some());
+}
+
+#[tokio::test]
+async fn an_http_service_can_prove_that_nothing_was_sent() {
+    for (proves, error) in [
+        (true, NotSent::new("no route").into()),
+        (false, tower_oauth2_client::BoxError::from("no route")),
+    ] {
+        let error = Arc::new(std::sync::Mutex::new(Some(error)));
+        let recorder = Recorder::new(move |_| Err(error.lock().unwrap().take().unwrap()));
+        let error = recorder
+            .endpoint(client())
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Service);
+        assert_eq!(error.may_have_been_processed(), !proves);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_closed_without_an_answer_may_have_been_processed() {
+    for start in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\ncontent-le"] {
+        let server = Loopback::start(move |_| Script::new(start, Then::Close)).await;
+        let error = fetch_from(server.uri()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Service, "{start:?}");
+        assert!(error.is_transient());
+        assert!(error.may_have_been_processed());
+        assert_eq!(error.status(), None);
+        assert_eq!(server.requests().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_an_error_of_the_body() {
+    for (case, head) in [
+        ("length", "content-length: 1000\r\n"),
+        ("chunked", "transfer-encoding: chunked\r\n"),
+    ] {
+        for status in [200_u16, 503] {
+            let answer =
+                format!("HTTP/1.1 {status} X\r\nx-a: 1\r\n{head}\r\n20\r\n{{\"access_token\":");
+            let server = Loopback::start(move |_| Script::new(answer.clone(), Then::Close)).await;
+            let error = fetch_from(server.uri()).await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::Body, "{case}: {error:?}");
+            assert_eq!(error.status().unwrap(), status);
+            assert_eq!(error.headers().unwrap()["x-a"], "1");
+            assert_eq!(error.raw(), None);
+            assert!(error.is_transient());
+            assert_eq!(error.may_have_been_processed(), status != 503);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reset_half_way_through_the_body_is_an_error_of_the_body() {
+    let head_came = Arc::new(Notify::new());
+    let told = head_came.clone();
+    let start = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"access_token\":";
+    let server = Loopback::start(move |_| Script::new(start, Then::ResetOn(told.clone()))).await;
+    let http = hyper_client().map_response(move |response| {
+        head_came.notify_one();
+        response
+    });
+    let error = TokenEndpoint::new(http, server.uri(), client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Body);
+    assert!(error.is_transient());
+    assert!(error.may_have_been_processed());
+    assert_eq!(error.status(), Some(StatusCode::OK));
+    let mut source = std::error::Error::source(&error);
+    let mut kinds = Vec::new();
+    while let Some(error) = source {
+        kinds.extend(
+            error
+                .downcast_ref::<std::io::Error>()
+                .map(std::io::Error::kind),
+        );
+        source = error.source();
+    }
+    assert_eq!(kinds, [std::io::ErrorKind::ConnectionReset]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_is_a_timeout_when_the_limit_stands_inside() {
+    let server = Loopback::start(|_| Script::new("", Then::Stall)).await;
+    let http = ServiceBuilder::new()
+        .timeout(Duration::from_secs(5))
+        .service(hyper_client());
+    let error = TokenEndpoint::new(http, server.uri(), client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(error.is_transient());
+    assert!(error.may_have_been_processed());
+    assert_eq!(error.status(), None);
+}
+
+/// A body that never goes on.
+struct Stalled;
+
+impl Body for Stalled {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Poll::Pending
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stall_in_the_body_is_cut_by_a_limit_outside_and_sent_again() {
+    for (request, attempts) in [
+        (TokenRequest::client_credentials(), 3),
+        (TokenRequest::refresh_token("r"), 1),
+    ] {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let counted = calls.clone();
+        let http = service_fn(move |_: Request<Full<Bytes>>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async { Ok::<_, Infallible>(Response::new(Stalled)) }
+        });
+        let endpoint = ServiceBuilder::new()
+            .layer(RetryLayer::new(RetryTransient::new().max_retries(2)))
+            .timeout(Duration::from_secs(5))
+            .service(TokenEndpoint::new(
+                http,
+                Uri::from_static(support::URI),
+                client(),
+            ));
+        let error = endpoint.oneshot(request).await.unwrap_err();
+        assert!(error.is::<Elapsed>(), "{error:?}");
+        assert!(TokenError::find_in_chain(&*error).is_none());
+        assert_eq!(calls.load(Ordering::SeqCst), attempts);
+    }
+}
+
+#[tokio::test]
+async fn ten_megabytes_streamed_in_chunks_are_cut_or_read() {
+    let chunk = Bytes::from(vec![b' '; 64 * 1024]);
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri: Uri = format!("http://{}/token", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let serving = tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let chunk = chunk.clone();
+            let service = hyper::service::service_fn(move |_| {
+                let chunk = chunk.clone();
+                async move {
+                    let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
+                    tokio::spawn(async move {
+                        for _ in 0..160 {
+                            // The client hangs up once it has read enough.
+                            if sender.send_data(chunk.clone()).await.is_err() {
+                                return;
+                            }
+                        }
+                        let _ = sender.send_data(Bytes::from(GOOD)).await;
+                    });
+                    Ok::<_, Infallible>(Response::new(body))
+                }
+            });
+            tokio::spawn(
+                hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), service)
+                    .into_owned(),
+            );
+        }
+    });
+    let endpoint = TokenEndpoint::new(hyper_client(), uri, client());
+    let request = TokenRequest::client_credentials;
+
+    let error = endpoint.clone().oneshot(request()).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::BodyTooLarge);
+    let raised = endpoint.max_response_body(11 * 1024 * 1024);
+    let response = raised.oneshot(request()).await.unwrap();
+    assert_eq!(response.raw().len(), 160 * 64 * 1024 + GOOD.len());
+    serving.abort();
+}

@@ -1,0 +1,1182 @@
+//! The token cache, rule by rule, on paused time.
+#![cfg(all(feature = "retry", feature = "test-util"))]
+
+mod cache_support;
+
+use std::{
+    collections::HashSet,
+    future::pending,
+    panic,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use http::StatusCode;
+use serde_json::{Value, json};
+use tokio::{
+    runtime::{self, Runtime},
+    sync::Notify,
+    time::{advance, timeout},
+};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{ServiceBuilder, retry::RetryLayer};
+use tower_oauth2_client::{
+    AccessToken, BoxError, ErrorCode, RefreshWindow, TokenCache, TokenErrorKind, TokenRequest,
+    TokenSource, TokenType,
+    test_util::{AuthorizationServer, Failure},
+    token_endpoint::RetryTransient,
+};
+
+use self::cache_support::{
+    Endpoint, Fixture, at_once, bearer, call_all, endpoint, error_texts, millis, now,
+    numbered_failures, request, secs, settle, token_response, token_texts,
+};
+
+mod states {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_fetched_before_somebody_asks() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let _changes = source.subscribe();
+        assert!(source.peek().is_none());
+        settle().await;
+        assert_eq!(fixture.requests(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_token_is_served_without_a_request() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        advance(millis(49_999)).await;
+        for _ in 0..100 {
+            assert_eq!(at_once(source.token()).unwrap(), token);
+        }
+        settle().await;
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stale_token_is_served_at_once_while_one_renewal_runs() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let old = source.token().await.unwrap();
+
+        advance(secs(50)).await;
+        fixture.server.fail_next(Failure::delay(secs(3)));
+        for _ in 0..100 {
+            assert_eq!(at_once(source.token()).unwrap(), old);
+            settle().await;
+        }
+        assert_eq!(fixture.requests(), 2);
+        advance(millis(2_999)).await;
+        settle().await;
+        assert_eq!(at_once(source.token()).unwrap(), old);
+
+        advance(millis(1)).await;
+        settle().await;
+        let new = at_once(source.token()).unwrap();
+        assert_ne!(new, old);
+        assert!(fixture.server.is_active(new.expose_secret()));
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_nobody_asks_for_is_not_renewed() {
+        let fixture = Fixture::new();
+        fixture.source().token().await.unwrap();
+        advance(secs(1000)).await;
+        settle().await;
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_token_is_not_served_and_callers_wait_for_one_fetch() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let old = source.token().await.unwrap();
+        // Five seconds of leeway: a twentieth of the lifetime.
+        advance(millis(94_999)).await;
+        assert_eq!(source.peek(), Some(old.clone()));
+        advance(millis(1)).await;
+        assert_eq!(source.peek(), None);
+        assert_pending!(task::spawn(source.token()).poll());
+
+        let tokens = token_texts(call_all(&source, 100).await);
+        assert_eq!(tokens.len(), 1);
+        assert!(!tokens.contains(old.expose_secret()));
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_expired_token_is_not_served_when_its_renewal_fails() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        source.token().await.unwrap();
+        fixture.server.fail_until_told(Failure::status(503));
+        advance(secs(95)).await;
+        assert!(source.token().await.is_err());
+        assert!(source.peek().is_none());
+        assert!(at_once(source.token()).is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lifetime_counts_from_before_the_request_was_sent() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        fixture.server.fail_next(Failure::delay(secs(20)));
+        source.token().await.unwrap();
+        advance(millis(74_999)).await;
+        assert!(source.peek().is_some());
+        advance(millis(1)).await;
+        assert!(source.peek().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ten_thousand_callers_on_a_cold_cache_make_one_request() {
+        let fixture = Fixture::new();
+        let results = call_all(&fixture.source(), 10_000).await;
+        assert_eq!(results.len(), 10_000);
+        assert_eq!(token_texts(results).len(), 1);
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn ten_thousand_callers_on_many_threads_make_one_request() {
+        let server = AuthorizationServer::new();
+        let cache = TokenCache::new(endpoint(&server));
+        let start = Arc::new(tokio::sync::Semaphore::new(0));
+        let callers: Vec<_> = (0..10_000)
+            .map(|_| {
+                // A source of its own for each: it is the cache that finds the one entry.
+                let (cache, start) = (cache.clone(), start.clone());
+                tokio::spawn(async move {
+                    drop(start.acquire().await);
+                    cache.source(request()).token().await
+                })
+            })
+            .collect();
+        start.add_permits(10_000);
+        let mut results = Vec::new();
+        for caller in callers {
+            results.push(caller.await.unwrap());
+        }
+        assert_eq!(token_texts(results).len(), 1);
+        assert_eq!(server.token_requests(), 1);
+    }
+}
+
+mod failures {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_transient_failure_on_a_cold_cache_is_tried_twice_and_shared() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        numbered_failures(&fixture.server, 503, "temporarily_unavailable");
+
+        let texts = error_texts(call_all(&source, 10_000).await);
+        assert_eq!(texts.len(), 1);
+        assert!(texts.iter().all(|text| text.contains("attempt 2")));
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_first_bad_moment_is_not_noticed() {
+        let fixture = Fixture::new();
+        let begun = now();
+        fixture.server.fail_next(Failure::drop_connection());
+        let results = call_all(&fixture.source(), 100).await;
+        assert_eq!(token_texts(results).len(), 1);
+        assert_eq!(fixture.requests(), 2);
+        assert!(now() - begun <= millis(400));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_terminal_failure_is_tried_once_and_shared() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        numbered_failures(&fixture.server, 401, "invalid_client");
+
+        let texts = error_texts(call_all(&source, 10_000).await);
+        assert_eq!(texts.len(), 1);
+        assert_eq!(fixture.requests(), 1);
+
+        let error = at_once(source.token()).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+        assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
+        assert_eq!(
+            error.error_response().map(|error| error.code()),
+            Some(&ErrorCode::InvalidClient)
+        );
+    }
+
+    /// The jitter is between a half and the whole, so nobody asks before the half, and somebody may after the whole.
+    #[tokio::test(start_paused = true)]
+    async fn during_the_pause_the_error_comes_at_once_and_nothing_is_sent() {
+        for (failure, first_requests, pauses) in [
+            (Failure::status(503), 2, [1, 2, 4, 8, 16, 32, 60, 60]),
+            (
+                Failure::oauth("invalid_client"),
+                1,
+                [5, 10, 20, 40, 60, 60, 60, 60],
+            ),
+        ] {
+            let fixture = Fixture::new();
+            let source = fixture.source();
+            fixture.server.fail_until_told(failure);
+            source.token().await.unwrap_err();
+            for (n, pause) in pauses.into_iter().enumerate() {
+                let sent = first_requests + n;
+                assert_eq!(fixture.requests(), sent);
+                let texts = error_texts(call_all(&source, 10).await);
+                assert_eq!(texts.len(), 1);
+                advance(secs(pause) / 2 - millis(1)).await;
+                at_once(source.token()).unwrap_err();
+                settle().await;
+                assert_eq!(fixture.requests(), sent, "before a pause of {pause} s");
+                advance(secs(pause) / 2 + millis(1)).await;
+                source.token().await.unwrap_err();
+                assert_eq!(fixture.requests(), sent + 1, "after a pause of {pause} s");
+            }
+            fixture.server.recover();
+            advance(secs(60)).await;
+            source.token().await.unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_success_ends_the_streak_of_failures() {
+        let fixture = Fixture::living(secs(10));
+        let source = fixture.source();
+        fixture
+            .server
+            .fail_next_n(5, Failure::oauth("invalid_client"));
+        for _ in 0..5 {
+            source.token().await.unwrap_err();
+            advance(secs(60)).await;
+        }
+        source.token().await.unwrap();
+        advance(secs(10)).await;
+        fixture.server.fail_next(Failure::oauth("invalid_client"));
+        source.token().await.unwrap_err();
+        advance(secs(5)).await;
+        source.token().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_recovers_by_itself_after_any_sequence_of_failures() {
+        let failures = [
+            Failure::status(503),
+            Failure::status(429).retry_after(secs(20)),
+            Failure::oauth("invalid_client"),
+            Failure::drop_connection(),
+            Failure::garbage(),
+            Failure::stall(),
+            Failure::truncate_body(10),
+        ];
+        for a in &failures {
+            for b in &failures {
+                for c in &failures {
+                    let fixture = Fixture::new();
+                    let source = fixture.source();
+                    for failure in [a, b, c] {
+                        fixture.server.fail_next(failure.clone());
+                    }
+                    let mut calls = 0;
+                    while source.token().await.is_err() {
+                        calls += 1;
+                        assert!(calls <= 3, "after {a:?}, {b:?}, {c:?}");
+                        advance(secs(60)).await;
+                    }
+                    assert_eq!(fixture.requests(), 4);
+                }
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_says_when_to_come_back_is_obeyed_within_five_minutes() {
+        for (asked, pause) in [(0, 1), (7, 7), (300, 300), (301, 300), (1_000_000, 300)] {
+            let fixture = Fixture::new();
+            let source = fixture.source();
+            let failure = Failure::status(429).retry_after(secs(asked));
+            fixture.server.fail_next(failure);
+            let error = source.token().await.unwrap_err();
+            assert_eq!(error.retry_after(), Some(secs(asked)));
+            assert_eq!(fixture.requests(), 1, "no retry against the server's word");
+
+            if asked > 0 {
+                advance(secs(pause) - millis(1)).await;
+                at_once(source.token()).unwrap_err();
+                settle().await;
+                assert_eq!(fixture.requests(), 1, "{asked}");
+                advance(millis(1)).await;
+            } else {
+                advance(secs(pause)).await;
+            }
+            source.token().await.unwrap();
+            assert_eq!(fixture.requests(), 2, "{asked}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_ends_at_its_overall_limit() {
+        let server = AuthorizationServer::new();
+        let fixture = Fixture::with(server, |cache| cache.fetch_timeout(secs(10)));
+        fixture.server.fail_until_told(Failure::stall());
+        let begun = now();
+        let error = fixture.source().token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert!(error.may_have_been_processed());
+        assert_eq!(now() - begun, secs(10));
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_second_attempt_is_inside_the_overall_limit() {
+        let server = AuthorizationServer::new();
+        let fixture = Fixture::with(server, |cache| cache.fetch_timeout(secs(10)));
+        fixture
+            .server
+            .fail_next(Failure::status(502).delayed(secs(9)));
+        fixture.server.fail_next(Failure::stall());
+        let begun = now();
+        let error = fixture.source().token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert_eq!(now() - begun, secs(10));
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    /// A code that was perhaps taken must not be sent twice.
+    #[tokio::test(start_paused = true)]
+    async fn a_one_time_credential_is_not_tried_again_after_an_ambiguous_failure() {
+        for (failure, requests) in [(Failure::drop_connection(), 1), (Failure::status(503), 2)] {
+            let fixture = Fixture::new();
+            fixture.server.fail_until_told(failure);
+            let request = TokenRequest::refresh_token("once");
+            let source = fixture.cache.source(request);
+            source.token().await.unwrap_err();
+            assert_eq!(fixture.requests(), requests);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failing_renewals_pause_too() {
+        let fixture = Fixture::living(secs(1000));
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        fixture.server.fail_until_told(Failure::status(503));
+        advance(secs(500)).await;
+        for _ in 0..1200 {
+            assert_eq!(at_once(source.token()).unwrap(), token);
+            settle().await;
+            advance(millis(100)).await;
+        }
+        // Pauses of 1, 2, 4, 8, 16, 32 and 60 seconds fit into two minutes; halved by the jitter, three or four of them more.
+        let renewals = fixture.requests() - 1;
+        assert!((6..=10).contains(&renewals), "{renewals}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_type_that_cannot_be_sent_is_an_error() {
+        for token_type in ["N_A", "mac"] {
+            let server = AuthorizationServer::builder().response_field("token_type", token_type);
+            let fixture = Fixture::over(server.build());
+            let source = fixture.source();
+            let error = source.token().await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
+            assert!(error.to_string().contains(token_type), "{error}");
+            assert!(source.peek().is_none());
+            at_once(source.token()).unwrap_err();
+            assert_eq!(fixture.requests(), 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_type_that_cannot_be_sent_does_not_displace_a_token() {
+        let server = AuthorizationServer::builder();
+        let fixture = Fixture::over(server.access_token_lifetime(secs(100)).build());
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        let answer = br#"{"access_token":"x","token_type":"N_A","expires_in":100}"#;
+        fixture
+            .server
+            .respond_next(http::Response::new(bytes::Bytes::from_static(answer)));
+        assert_eq!(
+            source.renew().await.unwrap_err().kind(),
+            TokenErrorKind::UnsupportedTokenType
+        );
+        assert_eq!(at_once(source.token()).unwrap(), token);
+    }
+
+    /// They cannot be compared, so they cannot be part of a key.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_extensions_is_refused() {
+        let fixture = Fixture::new();
+        let mut with_extensions = request();
+        let _ = with_extensions.extensions_mut().insert(7_u8);
+        let source = fixture.cache.source(with_extensions);
+        for error in [
+            source.token().await.unwrap_err(),
+            source.renew().await.unwrap_err(),
+            source.warm_up().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), TokenErrorKind::Request);
+            assert!(error.to_string().contains("extensions"), "{error}");
+        }
+        assert!(source.peek().is_none());
+        assert_eq!(fixture.requests(), 0);
+        fixture.source().token().await.unwrap();
+        source.token().await.unwrap_err();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_with_extensions_does_not_get_the_token_of_one_without() {
+        let fixture = Fixture::new();
+        fixture.source().token().await.unwrap();
+        let mut with_extensions = request();
+        let _ = with_extensions.extensions_mut().insert(7_u8);
+        let source = fixture.cache.source(with_extensions);
+        assert!(source.peek().is_none());
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+    }
+}
+
+mod flights {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_may_be_dropped_after_any_poll() {
+        for polls in 0..8 {
+            let fixture = Fixture::new();
+            let source = fixture.source();
+            fixture.server.fail_next(Failure::delay(secs(2)));
+            {
+                let mut caller = task::spawn(source.token());
+                for _ in 0..polls {
+                    assert_pending!(caller.poll());
+                    settle().await;
+                    advance(millis(200)).await;
+                }
+            }
+            source.token().await.unwrap();
+            assert_eq!(fixture.requests(), 1, "dropped after {polls} polls");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_goes_on_when_every_caller_has_gone() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        fixture.server.fail_next(Failure::delay(secs(5)));
+        timeout(secs(1), source.token()).await.unwrap_err();
+        advance(secs(4)).await;
+        settle().await;
+        at_once(source.token()).unwrap();
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    struct Flag(Arc<AtomicBool>);
+
+    impl Drop for Flag {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_ends_with_the_last_handle() {
+        let dropped = Arc::new(AtomicBool::new(false));
+        let flag = dropped.clone();
+        let hanging = Endpoint::new(move |_| {
+            let flag = Flag(flag.clone());
+            async move {
+                pending::<()>().await;
+                drop(flag);
+                Ok(token_response("never"))
+            }
+        });
+        let cache = TokenCache::new(hanging.clone());
+        let source = cache.source(request());
+        assert_pending!(task::spawn(source.token()).poll());
+        settle().await;
+        assert_eq!(hanging.calls(), 1);
+
+        drop(cache);
+        settle().await;
+        assert!(!dropped.load(Ordering::SeqCst));
+        drop(source);
+        settle().await;
+        assert!(dropped.load(Ordering::SeqCst));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_cache_alone_keeps_a_fetch_alive() {
+        let fixture = Fixture::new();
+        fixture.server.fail_next(Failure::delay(secs(5)));
+        {
+            let source = fixture.source();
+            assert_pending!(task::spawn(source.token()).poll());
+        }
+        settle().await;
+        advance(secs(5)).await;
+        settle().await;
+        at_once(fixture.source().token()).unwrap();
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[test]
+    fn no_runtime_is_an_error_and_no_panic() {
+        let server = AuthorizationServer::new();
+        let cache = TokenCache::new(endpoint(&server));
+        let source = cache.source(request());
+        for error in [
+            at_once(source.token()).unwrap_err(),
+            at_once(source.renew()).unwrap_err(),
+            at_once(source.warm_up()).unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
+        }
+        // It is not remembered.
+        let token = Runtime::new().unwrap().block_on(source.token()).unwrap();
+        assert_eq!(server.token_requests(), 1);
+        // And what is there needs no runtime.
+        assert_eq!(at_once(source.token()).unwrap(), token);
+    }
+
+    #[test]
+    fn a_stale_token_is_served_without_a_runtime() {
+        let runtime = || runtime::Builder::new_current_thread().enable_all().build();
+        let fixture = Fixture::living(secs(3600));
+        let source = fixture.source();
+        let token = runtime().unwrap().block_on(source.token()).unwrap();
+        fixture.clock.advance(secs(2000));
+        assert_eq!(at_once(source.token()).unwrap(), token);
+    }
+
+    /// Answers from the second request on, and tells of the first.
+    fn hangs_once() -> (Endpoint, Arc<Notify>) {
+        let called = Arc::new(Notify::new());
+        let calls = called.clone();
+        let endpoint = Endpoint::new(move |call| {
+            calls.notify_one();
+            async move {
+                if call == 1 {
+                    pending::<()>().await;
+                }
+                Ok(token_response(format!("token-{call}")))
+            }
+        });
+        (endpoint, called)
+    }
+
+    fn current_thread() -> Runtime {
+        let mut builder = runtime::Builder::new_current_thread();
+        builder.enable_all().build().unwrap()
+    }
+
+    fn a_waiter_takes_up_the_fetch_of_a_runtime_that(ends: impl FnOnce(Runtime)) {
+        let (endpoint, called) = hangs_once();
+        let cache = TokenCache::new(endpoint.clone());
+        let source = cache.source(request());
+
+        let first = current_thread();
+        let fetching = source.clone();
+        first.block_on(async {
+            tokio::spawn(async move { fetching.token().await });
+            called.notified().await;
+        });
+        let second = current_thread();
+        let mut waiting = second.block_on(async { task::spawn(source.token()) });
+        second.block_on(async { assert_pending!(waiting.poll()) });
+        ends(first);
+        assert!(waiting.is_woken());
+        let token = second.block_on(waiting).unwrap();
+        assert_eq!(token, bearer("token-2"));
+        assert_eq!(endpoint.calls(), 2);
+    }
+
+    #[test]
+    fn a_waiter_takes_up_the_fetch_of_a_runtime_that_died() {
+        a_waiter_takes_up_the_fetch_of_a_runtime_that(drop);
+    }
+
+    /// The task of the fetch is dropped while its thread panics, which is no panic of the endpoint.
+    #[test]
+    fn a_waiter_takes_up_the_fetch_of_a_runtime_that_a_panic_has_torn_down() {
+        a_waiter_takes_up_the_fetch_of_a_runtime_that(|runtime| {
+            let torn_down = thread::spawn(move || {
+                let _runtime = runtime;
+                panic!("as the test wants it");
+            });
+            torn_down.join().unwrap_err();
+        });
+    }
+
+    #[test]
+    fn a_later_caller_takes_up_the_fetch_of_a_runtime_that_died() {
+        let (endpoint, called) = hangs_once();
+        let cache = TokenCache::new(endpoint);
+        let source = cache.source(request());
+        let first = current_thread();
+        let fetching = source.clone();
+        first.block_on(async {
+            tokio::spawn(async move { fetching.token().await });
+            called.notified().await;
+        });
+        drop(first);
+        let token = current_thread().block_on(source.token()).unwrap();
+        assert_eq!(token, bearer("token-2"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_panics_is_an_error_for_all_and_recovers() {
+        let panics = Endpoint::new(|call| async move {
+            assert!(call > 1, "as the test wants it");
+            Ok(token_response("token"))
+        });
+        let cache = TokenCache::new(panics.clone());
+        let source = cache.source(request());
+        let texts = error_texts(call_all(&source, 100).await);
+        assert_eq!(texts.len(), 1);
+        assert!(texts.iter().all(|text| text.contains("panicked")));
+        assert_eq!(panics.calls(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_recovers_from_a_panic_of_the_endpoint() {
+        let server = AuthorizationServer::new();
+        let fixture = Fixture::over(server);
+        let source = fixture.source();
+        fixture.server.fail_when(|_| panic!("as the test wants it"));
+        source.token().await.unwrap_err();
+        at_once(source.token()).unwrap_err();
+        assert_eq!(fixture.requests(), 1);
+        fixture.server.recover();
+        advance(secs(1)).await;
+        source.token().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_endpoint_that_panics_does_not_displace_a_token() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        fixture.server.fail_when(|_| panic!("as the test wants it"));
+        source.renew().await.unwrap_err();
+        assert_eq!(at_once(source.token()).unwrap(), token);
+    }
+}
+
+mod lifetimes {
+    use super::*;
+
+    fn reporting(expires_in: impl Into<Value>) -> Fixture {
+        let server = AuthorizationServer::builder().expires_in(expires_in);
+        Fixture::over(server.build())
+    }
+
+    /// Ten callers a second for twenty seconds.
+    async fn ask_eagerly(fixture: &Fixture) {
+        let source = fixture.source();
+        let end = now() + secs(20);
+        while now() < end {
+            let token = source.token().await.unwrap();
+            assert!(fixture.server.is_active(token.expose_secret()));
+            advance(millis(100)).await;
+        }
+    }
+
+    #[track_caller]
+    fn assert_spaced(fixture: &Fixture, spacing: Duration) {
+        for pair in fixture.times().windows(2) {
+            assert!(pair[1] - pair[0] >= spacing, "{:?}", pair[1] - pair[0]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_without_life_goes_to_those_who_waited_and_no_faster_than_one_a_second() {
+        for expires_in in [
+            json!(0),
+            json!(-5),
+            json!("0"),
+            json!(0.000_001),
+            json!(0.01),
+        ] {
+            let fixture = reporting(expires_in.clone());
+            let results = call_all(&fixture.source(), 100).await;
+            assert_eq!(token_texts(results).len(), 1, "{expires_in}");
+            assert_eq!(fixture.source().peek(), None);
+            ask_eagerly(&fixture).await;
+            assert_spaced(&fixture, secs(1));
+            assert!(fixture.requests() >= 10, "{expires_in}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_of_a_second_is_served_and_no_faster_than_one_a_second() {
+        let fixture = reporting(1);
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        advance(millis(949)).await;
+        assert_eq!(at_once(source.token()).unwrap(), token);
+        ask_eagerly(&fixture).await;
+        assert_spaced(&fixture, secs(1));
+        assert!(fixture.requests() <= 22);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lifetime_that_is_not_said_or_makes_no_sense_is_the_default_one() {
+        let silent = AuthorizationServer::builder().omit_expires_in(true).build();
+        let fixtures = [
+            Fixture::over(silent.clone()),
+            reporting(json!(null)),
+            reporting(json!("soon")),
+            reporting(json!({})),
+        ];
+        for fixture in fixtures {
+            let source = fixture.source();
+            source.token().await.unwrap();
+            advance(millis(289_999)).await;
+            assert!(source.peek().is_some(), "five minutes but ten seconds");
+            advance(millis(1)).await;
+            assert!(source.peek().is_none());
+        }
+        let fixture = Fixture::with(silent, |cache| cache.default_lifetime(secs(20)));
+        let source = fixture.source();
+        source.token().await.unwrap();
+        advance(millis(18_999)).await;
+        assert!(source.peek().is_some());
+        advance(millis(1)).await;
+        assert!(source.peek().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_absurd_lifetime_does_not_panic() {
+        for expires_in in [json!(1e20), json!(u64::MAX), json!(i64::MAX), json!(1e300)] {
+            let fixture = reporting(expires_in);
+            let source = fixture.source();
+            source.token().await.unwrap();
+            advance(secs(60)).await;
+            at_once(source.token()).unwrap();
+        }
+        let silent = AuthorizationServer::builder().omit_expires_in(true).build();
+        let fixture = Fixture::with(silent, |cache| cache.default_lifetime(Duration::MAX));
+        fixture.source().token().await.unwrap();
+        at_once(fixture.source().token()).unwrap();
+    }
+
+    /// With the default windows, whatever the jitter.
+    #[tokio::test(start_paused = true)]
+    async fn at_most_two_fetches_fall_into_one_lifetime() {
+        for lifetime in [1, 2, 3, 5, 60, 3600].map(secs) {
+            for _ in 0..20 {
+                let server = AuthorizationServer::builder().access_token_lifetime(lifetime);
+                let fixture = Fixture::with(server.build(), |cache| {
+                    cache.refresh_window(RefreshWindow::new())
+                });
+                let source = fixture.source();
+                for _ in 0..500 {
+                    let token = source.token().await.unwrap();
+                    assert!(fixture.server.is_active(token.expose_secret()));
+                    settle_shortly().await;
+                    advance(lifetime / 100).await;
+                }
+                let times = fixture.times();
+                for three in times.windows(3) {
+                    assert!(three[2] - three[0] >= lifetime, "{lifetime:?} {times:?}");
+                }
+                assert!(times.len() >= 5, "{lifetime:?}");
+            }
+        }
+    }
+
+    async fn settle_shortly() {
+        for _ in 0..5 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_hands_out_the_same_token_is_not_asked_without_end() {
+        for lifetime in [10, 60, 3600].map(secs) {
+            let fixture = Fixture::living(lifetime);
+            fixture.server.same_token(true);
+            let source = fixture.source();
+            let begun = now();
+            while now() - begun < lifetime {
+                source.token().await.unwrap();
+                settle_shortly().await;
+                advance(millis(50)).await;
+            }
+            let fetches = fixture.requests();
+            assert!((2..=8).contains(&fetches), "{lifetime:?}: {fetches}");
+            for pair in fixture.times().windows(2) {
+                assert!(pair[1] - pair[0] >= secs(1));
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_suspended_host_renews() {
+        let fixture = Fixture::living(secs(3600));
+        let source = fixture.source();
+        let old = source.token().await.unwrap();
+        fixture.clock.suspend(secs(7200));
+        assert!(source.peek().is_none());
+        assert_ne!(source.token().await.unwrap(), old);
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_token_lives_longer_when_the_wall_clock_is_set_back() {
+        let fixture = Fixture::living(secs(3600));
+        let source = fixture.source();
+        source.token().await.unwrap();
+        fixture.clock.set_wall_back(secs(7200));
+        advance(secs(1799)).await;
+        at_once(source.token()).unwrap();
+        settle().await;
+        assert_eq!(fixture.requests(), 1);
+        advance(millis(1_790_999)).await;
+        assert!(source.peek().is_some());
+        advance(millis(1)).await;
+        assert!(source.peek().is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_does_not_last_longer_when_the_wall_clock_is_set_back() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        fixture.server.fail_next(Failure::oauth("invalid_client"));
+        source.token().await.unwrap_err();
+        fixture.clock.set_wall_back(secs(7200));
+        advance(secs(5)).await;
+        source.token().await.unwrap();
+    }
+}
+
+mod refusals {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_is_replaced() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let refused = source.token().await.unwrap();
+        source.invalidate(&refused);
+        assert!(source.peek().is_none());
+        assert_ne!(source.token().await.unwrap(), refused);
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_some_other_token_changes_nothing() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let token = source.token().await.unwrap();
+        source.invalidate(&bearer("never seen"));
+        let dpop = AccessToken::new(token.expose_secret(), TokenType::DPOP).unwrap();
+        source.invalidate(&dpop);
+        assert_eq!(at_once(source.token()).unwrap(), token);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_is_under_way_replaces_the_refused_token() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let refused = source.token().await.unwrap();
+        advance(secs(50)).await;
+        fixture.server.fail_next(Failure::delay(secs(3)));
+        assert_eq!(at_once(source.token()).unwrap(), refused);
+        settle().await;
+        source.invalidate(&refused);
+        assert_ne!(source.token().await.unwrap(), refused);
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    /// The times, in seconds, at which a refused token was replaced; every token is refused, every second.
+    async fn replacements(fixture: &Fixture, seconds: u64) -> Vec<u64> {
+        let source = fixture.source();
+        let mut token = source.token().await.unwrap();
+        let mut replaced = Vec::new();
+        for second in 0..seconds {
+            // Twice: the token that replaces it is refused at once.
+            for _ in 0..2 {
+                source.invalidate(&token);
+                let next = source.token().await.unwrap();
+                if next != token {
+                    replaced.push(second);
+                    token = next;
+                }
+            }
+            advance(secs(1)).await;
+        }
+        replaced
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn two_refused_tokens_are_replaced_at_once_and_then_one_in_pauses_that_double() {
+        let fixture = Fixture::living(secs(1_000_000));
+        let replaced = replacements(&fixture, 1300).await;
+        let pauses = [0, 5, 10, 20, 40, 80, 160, 300, 300, 300];
+        let mut second = 0;
+        let mut expected = vec![0];
+        for pause in pauses {
+            second += pause;
+            expected.push(second);
+        }
+        expected.retain(|second| *second < 1300);
+        assert_eq!(replaced, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_a_quiet_minute_two_are_replaced_at_once_again() {
+        for (quiet, expected) in [(millis(59_999), 1), (secs(60), 2)] {
+            let fixture = Fixture::living(secs(1_000_000));
+            assert_eq!(replacements(&fixture, 1).await, [0, 0]);
+            // A second of it has passed.
+            advance(quiet - secs(1)).await;
+            let replaced = replacements(&fixture, 1).await;
+            assert_eq!(replaced.len(), expected, "{quiet:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_revocation_now_and_then_is_always_answered_at_once() {
+        let fixture = Fixture::living(secs(1_000_000));
+        let source = fixture.source();
+        for n in 0..50 {
+            let token = source.token().await.unwrap();
+            source.invalidate(&token);
+            assert_ne!(source.token().await.unwrap(), token, "{n}");
+            advance(secs(60)).await;
+        }
+    }
+}
+
+mod handles {
+    use super::*;
+
+    /// No type parameters, and what a handle can do.
+    #[test]
+    fn handles_are_plain() {
+        fn is_handle<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
+        is_handle::<TokenCache>();
+        is_handle::<TokenSource>();
+        is_handle::<tower_oauth2_client::AddAccessTokenLayer>();
+        fn is_send<T: Send>(_: &T) {}
+        let source = TokenSource::fixed(bearer("t"));
+        is_send(&source.token());
+        is_send(&source.renew());
+        is_send(&source.warm_up());
+        is_send(&source.subscribe().changed());
+    }
+
+    /// An endpoint stack need be neither `Sync` nor `Debug`.
+    #[tokio::test(start_paused = true)]
+    async fn a_stack_need_not_be_sync() {
+        let not_sync = std::cell::Cell::new(0);
+        let stack = tower::util::service_fn(move |_: TokenRequest| {
+            not_sync.set(not_sync.get() + 1);
+            async { Ok::<_, BoxError>(token_response("token")) }
+        });
+        let cache = TokenCache::new(stack);
+        cache.source(request()).token().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clones_share_the_token() {
+        let fixture = Fixture::new();
+        let token = fixture.source().token().await.unwrap();
+        let clone = fixture.cache.clone().source(request()).clone();
+        assert_eq!(at_once(clone.token()).unwrap(), token);
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renew_fetches_while_the_old_token_is_served() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let old = source.token().await.unwrap();
+        advance(secs(1)).await;
+        fixture.server.fail_next(Failure::delay(secs(3)));
+        let mut renewing = task::spawn(source.renew());
+        let mut too = task::spawn(source.renew());
+        assert_pending!(renewing.poll());
+        assert_pending!(too.poll());
+        settle().await;
+        assert_eq!(at_once(source.token()).unwrap(), old);
+        advance(secs(3)).await;
+        settle().await;
+        let new = assert_ready!(renewing.poll()).unwrap();
+        assert_ne!(new, old);
+        assert_eq!(assert_ready!(too.poll()).unwrap(), new);
+        assert_eq!(at_once(source.token()).unwrap(), new);
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renew_sends_at_most_one_request_a_second() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        for _ in 0..10 {
+            source.renew().await.unwrap();
+        }
+        for pair in fixture.times().windows(2) {
+            assert!(pair[1] - pair[0] >= secs(1));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn renew_sends_at_most_one_request_a_second_to_a_server_that_fails() {
+        for failure in [Failure::status(503), Failure::oauth("invalid_client")] {
+            let fixture = Fixture::new();
+            let source = fixture.source();
+            source.token().await.unwrap();
+            fixture.server.fail_until_told(failure);
+            let begun = now();
+            for _ in 0..10_000 {
+                source.renew().await.unwrap_err();
+                advance(millis(1)).await;
+            }
+            let elapsed = (now() - begun).as_secs() as usize;
+            assert!(fixture.requests() <= elapsed + 2, "{}", fixture.requests());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn warm_up_fetches_once() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        source.warm_up().await.unwrap();
+        source.warm_up().await.unwrap();
+        at_once(source.token()).unwrap();
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn peek_starts_nothing() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        assert_eq!(source.peek(), None);
+        let token = source.token().await.unwrap();
+        advance(secs(60)).await;
+        assert_eq!(source.peek(), Some(token));
+        advance(secs(60)).await;
+        assert_eq!(source.peek(), None);
+        settle().await;
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_subscriber_sees_each_new_token_and_the_last_of_several() {
+        let fixture = Fixture::new();
+        let source = fixture.source();
+        let mut changes = source.subscribe();
+        assert_pending!(task::spawn(changes.changed()).poll());
+        let first = source.token().await.unwrap();
+        assert_eq!(changes.changed().await, Some(first.clone()));
+
+        // A token that is dropped is no change; the one in its place is.
+        source.invalidate(&first);
+        assert_pending!(task::spawn(changes.changed()).poll());
+        let mut second = task::spawn(async { changes.changed().await });
+        assert_pending!(second.poll());
+        let token = source.token().await.unwrap();
+        assert!(second.is_woken());
+        assert_eq!(assert_ready!(second.poll()), Some(token));
+        drop(second);
+
+        source.renew().await.unwrap();
+        let last = source.renew().await.unwrap();
+        assert_eq!(changes.changed().await, Some(last));
+        assert_pending!(task::spawn(changes.changed()).poll());
+
+        let mut late = source.subscribe();
+        assert_pending!(task::spawn(late.changed()).poll());
+    }
+
+    #[test]
+    fn a_fixed_token_never_changes_and_needs_no_runtime() {
+        let source = TokenSource::fixed(bearer("fixed"));
+        source.invalidate(&bearer("fixed"));
+        at_once(source.warm_up()).unwrap();
+        assert_eq!(at_once(source.token()).unwrap(), bearer("fixed"));
+        assert_eq!(at_once(source.renew()).unwrap(), bearer("fixed"));
+        assert_eq!(source.peek(), Some(bearer("fixed")));
+        assert_eq!(at_once(source.subscribe().changed()), None);
+    }
+}
+
+mod stacks {
+    use super::*;
+
+    fn stack(fixture: &AuthorizationServer) -> TokenCache {
+        let policy = RetryTransient::new().max_retries(3);
+        let stack = ServiceBuilder::new()
+            .layer(RetryLayer::new(policy))
+            .concurrency_limit(1)
+            .timeout(secs(5))
+            .service(endpoint(fixture));
+        TokenCache::new(stack)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn layers_of_tower_stand_between_endpoint_and_cache() {
+        let server = AuthorizationServer::new();
+        server.fail_next(Failure::stall());
+        server.fail_next(Failure::status(503));
+        server.fail_next(Failure::drop_connection());
+        let source = stack(&server).source(request());
+        let results = call_all(&source, 100).await;
+        assert_eq!(token_texts(results).len(), 1);
+        assert_eq!(server.token_requests(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_in_the_stack_holds_over_all_tokens() {
+        let server = AuthorizationServer::new();
+        server.fail_until_told(Failure::delay(secs(1)));
+        let cache = stack(&server);
+        let callers: Vec<_> = (0..10)
+            .map(|n| {
+                let source = cache.source(request().parameter("n", n.to_string()));
+                tokio::spawn(async move { source.token().await })
+            })
+            .collect();
+        let mut tokens = HashSet::new();
+        for caller in callers {
+            let token = caller.await.unwrap().unwrap();
+            tokens.insert(token.expose_secret().to_owned());
+        }
+        assert_eq!(tokens.len(), 10);
+        assert_eq!(server.in_flight_peak(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_stack_fails_with_is_told_by_its_kind() {
+        let server = AuthorizationServer::new();
+        server.fail_until_told(Failure::stall());
+        let timeout = ServiceBuilder::new().timeout(secs(2));
+        let cache = TokenCache::new(timeout.service(endpoint(&server)));
+        let error = cache.source(request()).token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+
+        server.fail_until_told(Failure::oauth("invalid_scope"));
+        let cache = stack(&server);
+        let error = cache.source(request()).token().await.unwrap_err();
+        assert_eq!(
+            error.error_response().map(|error| error.code()),
+            Some(&ErrorCode::InvalidScope)
+        );
+    }
+}

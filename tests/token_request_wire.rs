@@ -1,0 +1,853 @@
+//! What goes over the wire for each token request, and what is refused before anything does.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Service, ServiceExt, limit::ConcurrencyLimit};
+use tower_oauth2_client::{
+    AccessToken, BoxError, ClientAuthentication, ClientSecret, Credential, IdToken, NoAccessToken,
+    RefreshToken, Scope, TokenEndpoint, TokenErrorKind, TokenRequest, TokenType,
+};
+
+use self::support::{Recorder, basic, form, form_decode, owned};
+
+const ODD: &str = " +&=%:~*é";
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
+fn public() -> ClientAuthentication {
+    ClientAuthentication::none("c")
+}
+
+async fn send(client: ClientAuthentication, request: TokenRequest) -> Request<Bytes> {
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(client);
+    endpoint.oneshot(request).await.expect("a good request");
+    recorder.take_one()
+}
+
+/// The pairs of the body, without the `client_id` of the public client at its end.
+async fn pairs(request: TokenRequest) -> Vec<(String, String)> {
+    let sent = send(public(), request).await;
+    let mut pairs = form(sent.body());
+    assert_eq!(pairs.pop(), owned(&[("client_id", "c")]).pop());
+    pairs
+}
+
+type Pairs = &'static [(&'static str, &'static str)];
+
+fn grants() -> Vec<(TokenRequest, Pairs)> {
+    vec![
+        (
+            TokenRequest::client_credentials(),
+            &[("grant_type", "client_credentials")],
+        ),
+        (
+            TokenRequest::password("joe doe", "p+w"),
+            &[
+                ("grant_type", "password"),
+                ("username", "joe doe"),
+                ("password", "p+w"),
+            ],
+        ),
+        (
+            TokenRequest::authorization_code("abc", "https://app.example/cb?x=1&y=2"),
+            &[
+                ("grant_type", "authorization_code"),
+                ("code", "abc"),
+                ("redirect_uri", "https://app.example/cb?x=1&y=2"),
+            ],
+        ),
+        (
+            TokenRequest::refresh_token("r/1"),
+            &[("grant_type", "refresh_token"), ("refresh_token", "r/1")],
+        ),
+        (
+            TokenRequest::device_code("d"),
+            &[
+                ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+                ("device_code", "d"),
+            ],
+        ),
+        (
+            TokenRequest::token_exchange("s", "urn:ietf:params:oauth:token-type:access_token"),
+            &[
+                (
+                    "grant_type",
+                    "urn:ietf:params:oauth:grant-type:token-exchange",
+                ),
+                ("subject_token", "s"),
+                (
+                    "subject_token_type",
+                    "urn:ietf:params:oauth:token-type:access_token",
+                ),
+            ],
+        ),
+        (
+            TokenRequest::jwt_bearer("e30.e30."),
+            &[
+                ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
+                ("assertion", "e30.e30."),
+            ],
+        ),
+        (
+            TokenRequest::saml2_bearer("PHM-"),
+            &[
+                (
+                    "grant_type",
+                    "urn:ietf:params:oauth:grant-type:saml2-bearer",
+                ),
+                ("assertion", "PHM-"),
+            ],
+        ),
+        (
+            TokenRequest::ciba("1c26"),
+            &[
+                ("grant_type", "urn:openid:params:grant-type:ciba"),
+                ("auth_req_id", "1c26"),
+            ],
+        ),
+        (
+            TokenRequest::extension("urn:example:badge"),
+            &[("grant_type", "urn:example:badge")],
+        ),
+    ]
+}
+
+fn clients() -> Vec<(ClientAuthentication, Option<&'static str>, Pairs)> {
+    const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+    const SAML2: &str = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
+    vec![
+        (public(), None, &[("client_id", "c")]),
+        (
+            ClientAuthentication::client_secret_basic("c", "s"),
+            Some("Basic Yzpz"),
+            &[],
+        ),
+        (
+            ClientAuthentication::client_secret_basic_raw("c", "s"),
+            Some("Basic Yzpz"),
+            &[],
+        ),
+        (
+            ClientAuthentication::client_secret_post("c", "s"),
+            None,
+            &[("client_id", "c"), ("client_secret", "s")],
+        ),
+        (
+            ClientAuthentication::tls_client_auth("c"),
+            None,
+            &[("client_id", "c")],
+        ),
+        (
+            ClientAuthentication::client_assertion("c", "a.b.c"),
+            None,
+            &[
+                ("client_id", "c"),
+                ("client_assertion_type", JWT),
+                ("client_assertion", "a.b.c"),
+            ],
+        ),
+        (
+            ClientAuthentication::saml2_client_assertion("c", "PHM-"),
+            None,
+            &[
+                ("client_id", "c"),
+                ("client_assertion_type", SAML2),
+                ("client_assertion", "PHM-"),
+            ],
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_grant_with_every_client_authentication_is_sent_exactly_so() {
+    for (request, grant) in grants() {
+        for (client, authorization, proof) in clients() {
+            let sent = send(client.clone(), request.clone()).await;
+            let case = format!("{request:?} {client:?}");
+
+            assert_eq!(form(sent.body()), owned(&[grant, proof].concat()), "{case}");
+            assert_eq!(sent.method(), Method::POST, "{case}");
+            assert_eq!(*sent.uri(), support::URI, "{case}");
+            let headers = sent.headers();
+            assert_eq!(headers[ACCEPT], "application/json", "{case}");
+            assert_eq!(
+                headers[CONTENT_TYPE], "application/x-www-form-urlencoded",
+                "{case}"
+            );
+            let found = headers.get(AUTHORIZATION);
+            assert_eq!(
+                found.map(HeaderValue::as_bytes),
+                authorization.map(str::as_bytes),
+                "{case}"
+            );
+            assert!(found.is_none_or(HeaderValue::is_sensitive), "{case}");
+            assert_eq!(
+                headers.len(),
+                2 + usize::from(authorization.is_some()),
+                "nothing else: {case}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
+    let basis = TokenRequest::client_credentials;
+    for (request, expected) in [
+        (basis().scope("a b"), &[("scope", "a b")] as Pairs),
+        (
+            basis().scope(Scope::from_iter(["b", "a"])),
+            &[("scope", "b a")],
+        ),
+        (basis().scope(""), &[]),
+        (basis().scope("  "), &[]),
+        (
+            basis()
+                .resource("https://a.example/")
+                .audience("x")
+                .resource("https://b.example/?q=1")
+                .audience("y"),
+            &[
+                ("resource", "https://a.example/"),
+                ("audience", "x"),
+                ("resource", "https://b.example/?q=1"),
+                ("audience", "y"),
+            ],
+        ),
+        (
+            basis().code_verifier(VERIFIER),
+            &[("code_verifier", VERIFIER)],
+        ),
+        (
+            basis().actor_token("act", "urn:t"),
+            &[("actor_token", "act"), ("actor_token_type", "urn:t")],
+        ),
+        (
+            basis().requested_token_type("urn:t"),
+            &[("requested_token_type", "urn:t")],
+        ),
+        (
+            basis().parameter("z", "1").parameter("a", ""),
+            &[("z", "1"), ("a", "")],
+        ),
+        (
+            basis()
+                .repeated_parameter("role", "r")
+                .repeated_parameter("role", "r")
+                .repeated_parameter("role", "w"),
+            &[("role", "r"), ("role", "r"), ("role", "w")],
+        ),
+        (
+            basis().parameter(ODD, ODD).parameter("é\n\0&", "\r\n"),
+            &[(ODD, ODD), ("é\n\0&", "\r\n")],
+        ),
+    ] {
+        let sent = pairs(request).await;
+        assert_eq!(sent[1..], owned(expected), "{expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn typed_secrets_go_into_the_body_as_their_text() {
+    let token = AccessToken::new("at", TokenType::BEARER).unwrap();
+    for (request, expected) in [
+        (
+            TokenRequest::refresh_token(RefreshToken::new("rt")),
+            ("refresh_token", "rt"),
+        ),
+        (
+            TokenRequest::token_exchange(IdToken::new("it"), "t"),
+            ("subject_token", "it"),
+        ),
+        (
+            TokenRequest::token_exchange(&token, "t"),
+            ("subject_token", "at"),
+        ),
+        (
+            TokenRequest::password("u", ClientSecret::new("pw")),
+            ("password", "pw"),
+        ),
+    ] {
+        let sent = pairs(request).await;
+        assert!(sent.contains(&owned(&[expected])[0]), "{sent:?}");
+    }
+}
+
+#[tokio::test]
+async fn odd_characters_survive_every_client_authentication() {
+    let encoded = "+%2B%26%3D%25%3A%7E*%C3%A9";
+
+    let sent = send(
+        ClientAuthentication::client_secret_basic(ODD, ODD),
+        TokenRequest::client_credentials(),
+    )
+    .await;
+    let pair = basic(sent.headers());
+    assert_eq!(pair, format!("{encoded}:{encoded}"));
+    let (id, secret) = pair.split_once(':').unwrap();
+    assert_eq!((&*form_decode(id), &*form_decode(secret)), (ODD, ODD));
+
+    let raw_id = ODD.replace(':', "");
+    let sent = send(
+        ClientAuthentication::client_secret_basic_raw(raw_id.clone(), ODD),
+        TokenRequest::client_credentials(),
+    )
+    .await;
+    assert_eq!(basic(sent.headers()), format!("{raw_id}:{ODD}"));
+
+    for (client, names) in [
+        (
+            ClientAuthentication::client_secret_post(ODD, ODD),
+            &["client_id", "client_secret"] as &[_],
+        ),
+        (
+            ClientAuthentication::client_assertion(ODD, ODD),
+            &["client_id", "client_assertion"],
+        ),
+        (ClientAuthentication::none(ODD), &["client_id"]),
+        (ClientAuthentication::tls_client_auth(ODD), &["client_id"]),
+    ] {
+        let sent = send(client, TokenRequest::client_credentials()).await;
+        let body = form(sent.body());
+        for name in names {
+            assert!(body.contains(&owned(&[(name, ODD)])[0]), "{name}: {body:?}");
+        }
+        assert!(!sent.headers().contains_key(AUTHORIZATION));
+        let text = std::str::from_utf8(sent.body()).unwrap();
+        assert!(text.contains(&format!("client_id={encoded}")), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_request_are_added_in_order_and_accept_gives_way() {
+    let request = TokenRequest::client_credentials()
+        .header("x-request-id", "1")
+        .header("x-request-id", "2")
+        .header("accept", "application/jwt");
+    let sent = send(public(), request).await;
+    let ids: Vec<_> = sent.headers().get_all("x-request-id").iter().collect();
+    assert_eq!(ids, ["1", "2"]);
+    let accept: Vec<_> = sent.headers().get_all(ACCEPT).iter().collect();
+    assert_eq!(accept, ["application/jwt"]);
+    assert_eq!(sent.headers().len(), 4);
+}
+
+#[tokio::test]
+async fn a_public_client_may_bring_its_own_authorization() {
+    let request = TokenRequest::client_credentials().header("authorization", "Negotiate x");
+    let sent = send(public(), request).await;
+    assert_eq!(sent.headers()[AUTHORIZATION], "Negotiate x");
+}
+
+#[tokio::test]
+async fn a_public_client_may_bring_its_own_proof() {
+    let request = TokenRequest::client_credentials().parameter("client_secret", "s");
+    let sent = pairs(request).await;
+    assert_eq!(sent[1..], owned(&[("client_secret", "s")]));
+}
+
+#[tokio::test]
+async fn a_request_may_name_another_endpoint_and_another_client() {
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic("c", "s"));
+    let request = TokenRequest::client_credentials()
+        .token_endpoint(Uri::from_static("https://blue.example/t?p=1"))
+        .client_authentication(ClientAuthentication::client_secret_post("blue", "b"));
+    endpoint.clone().oneshot(request).await.unwrap();
+    let sent = recorder.take_one();
+    assert_eq!(*sent.uri(), "https://blue.example/t?p=1");
+    assert!(!sent.headers().contains_key(AUTHORIZATION));
+    let client = [("client_id", "blue"), ("client_secret", "b")];
+    assert_eq!(form(sent.body())[1..], owned(&client));
+
+    let request = TokenRequest::client_credentials();
+    endpoint.oneshot(request).await.unwrap();
+    let sent = recorder.take_one();
+    assert_eq!(
+        *sent.uri(),
+        support::URI,
+        "one request changes nothing for the next"
+    );
+    assert_eq!(basic(sent.headers()), "c:s");
+}
+
+#[tokio::test]
+async fn the_same_request_gives_the_same_bytes_again_and_again() {
+    for (request, _) in grants() {
+        for (client, ..) in clients() {
+            let request = request.clone().scope("a").resource("https://r.example/");
+            let first = send(client.clone(), request.clone()).await;
+            let again = send(client, request).await;
+            assert_eq!(first.body(), again.body());
+            assert_eq!(first.headers(), again.headers());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clone_that_is_changed_leaves_the_first_alone() {
+    let first = TokenRequest::client_credentials().scope("a");
+    let mut second = first.clone().parameter("x", "1").header("x-a", "1");
+    second.extensions_mut().insert(7_u8);
+    assert!(first.extensions().get::<u8>().is_none());
+    let sent = send(public(), first).await;
+    assert_eq!(
+        form(sent.body()),
+        owned(&[
+            ("grant_type", "client_credentials"),
+            ("scope", "a"),
+            ("client_id", "c")
+        ])
+    );
+    assert_eq!(sent.headers().len(), 2);
+}
+
+#[tokio::test]
+async fn a_provider_is_asked_anew_for_every_attempt() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let assertion = Credential::from_fn(move || {
+        let number = counted.fetch_add(1, Ordering::SeqCst);
+        async move { Ok::<_, Infallible>(format!("a{number}")) }
+    });
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(ClientAuthentication::client_assertion("c", "fixed"));
+    let request = TokenRequest::jwt_bearer(assertion);
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody has called yet");
+    for expected in ["a0", "a1", "a2"] {
+        endpoint.clone().oneshot(request.clone()).await.unwrap();
+        let body = form(recorder.take_one().body());
+        assert_eq!(body[1], owned(&[("assertion", expected)])[0]);
+        assert_eq!(body[4], owned(&[("client_assertion", "fixed")])[0]);
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test]
+async fn a_file_is_read_anew_without_the_white_space_at_its_end() {
+    let path = std::env::temp_dir().join(format!("tower-oauth2-client-{}", std::process::id()));
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic(
+        "c",
+        Credential::file(&path),
+    ));
+    let request = TokenRequest::client_credentials();
+    for (content, secret) in [
+        ("one\n", "one"),
+        (" two \r\n\r\n", " two"),
+        ("three", "three"),
+    ] {
+        std::fs::write(&path, content).unwrap();
+        endpoint.clone().oneshot(request.clone()).await.unwrap();
+        let pair = basic(recorder.take_one().headers());
+        assert_eq!(form_decode(pair.split_once(':').unwrap().1), secret);
+    }
+
+    for content in [Some(b"" as &[u8]), Some(b" \n"), Some(b"\xff"), None] {
+        match content {
+            Some(content) => std::fs::write(&path, content).unwrap(),
+            None => std::fs::remove_file(&path).unwrap(),
+        }
+        let error = endpoint.clone().oneshot(request.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Credential, "{content:?}");
+        assert!(!error.may_have_been_processed());
+    }
+    assert_eq!(recorder.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_provider_that_fails_is_named_as_the_fault_and_nothing_is_sent() {
+    let recorder = Recorder::good();
+    let secret =
+        Credential::from_fn(|| async { Err::<String, BoxError>("vault is sealed".into()) });
+    let error = recorder
+        .endpoint(ClientAuthentication::client_secret_post("c", secret))
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Credential);
+    assert!(error.is_transient());
+    assert!(!error.may_have_been_processed());
+    let source = std::error::Error::source(&error).unwrap();
+    assert_eq!(source.to_string(), "vault is sealed");
+    assert_eq!(recorder.calls(), 0);
+}
+
+#[tokio::test]
+async fn extensions_travel_down_beside_the_mark() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct Deadline(u64);
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("a") });
+    for mut request in [
+        TokenRequest::client_credentials(),
+        TokenRequest::jwt_bearer(provided),
+    ] {
+        request.extensions_mut().insert(Deadline(30));
+        let sent = send(public(), request).await;
+        assert_eq!(sent.extensions().get(), Some(&Deadline(30)));
+        assert_eq!(sent.extensions().get(), Some(&NoAccessToken));
+    }
+}
+
+#[tokio::test]
+async fn an_empty_password_is_a_password() {
+    let sent = pairs(TokenRequest::password("u", "")).await;
+    assert_eq!(sent[1..], owned(&[("username", "u"), ("password", "")]));
+}
+
+/// Sends what must be refused: nothing may be sent, and the message must name the fault.
+async fn refused(client: ClientAuthentication, request: TokenRequest, name: &str) {
+    let recorder = Recorder::good();
+    let case = format!("{name}: {request:?} {client:?}");
+    let error = recorder
+        .endpoint(client)
+        .oneshot(request)
+        .await
+        .expect_err(&case);
+    assert_eq!(recorder.calls(), 0, "{case}");
+    assert_eq!(error.kind(), TokenErrorKind::Request, "{case}");
+    assert!(!error.is_transient(), "{case}");
+    assert!(!error.may_have_been_processed(), "{case}");
+    assert_eq!(error.status(), None, "{case}");
+    let shown = error.to_string();
+    assert!(shown.contains(name), "{shown:?} does not name {name:?}");
+}
+
+#[tokio::test]
+async fn an_empty_required_value_is_refused_by_its_name() {
+    let basis = TokenRequest::client_credentials;
+    for (request, name) in [
+        (TokenRequest::extension(""), "`grant_type`"),
+        (TokenRequest::password("", "p"), "`username`"),
+        (
+            TokenRequest::authorization_code("", "https://a.example/"),
+            "`code`",
+        ),
+        (TokenRequest::authorization_code("c", ""), "`redirect_uri`"),
+        (TokenRequest::refresh_token(""), "`refresh_token`"),
+        (TokenRequest::device_code(""), "`device_code`"),
+        (TokenRequest::token_exchange("", "t"), "`subject_token`"),
+        (
+            TokenRequest::token_exchange("s", ""),
+            "`subject_token_type`",
+        ),
+        (TokenRequest::jwt_bearer(""), "`assertion`"),
+        (TokenRequest::saml2_bearer(""), "`assertion`"),
+        (TokenRequest::ciba(""), "`auth_req_id`"),
+        (basis().resource(""), "`resource`"),
+        (basis().audience(""), "`audience`"),
+        (basis().code_verifier(""), "`code_verifier`"),
+        (basis().actor_token("", "t"), "`actor_token`"),
+        (basis().actor_token("a", ""), "`actor_token_type`"),
+        (basis().requested_token_type(""), "`requested_token_type`"),
+        (basis().parameter("", "x"), "the name of a parameter"),
+        (basis().parameter("code", ""), "`code`"),
+    ] {
+        refused(public(), request.clone(), name).await;
+    }
+    let empty = || Credential::from_fn(|| async { Ok::<_, Infallible>("") });
+    for (client, name) in [
+        (ClientAuthentication::none(""), "`client_id`"),
+        (ClientAuthentication::tls_client_auth(""), "`client_id`"),
+        (
+            ClientAuthentication::client_secret_basic("", "s"),
+            "`client_id`",
+        ),
+        (
+            ClientAuthentication::client_secret_basic("c", ""),
+            "`client_secret`",
+        ),
+        (
+            ClientAuthentication::client_secret_basic_raw("", "s"),
+            "`client_id`",
+        ),
+        (
+            ClientAuthentication::client_secret_basic_raw("c", ""),
+            "`client_secret`",
+        ),
+        (
+            ClientAuthentication::client_secret_post("", "s"),
+            "`client_id`",
+        ),
+        (
+            ClientAuthentication::client_secret_post("c", ""),
+            "`client_secret`",
+        ),
+        (
+            ClientAuthentication::client_assertion("", "a"),
+            "`client_id`",
+        ),
+        (
+            ClientAuthentication::client_assertion("c", ""),
+            "`client_assertion`",
+        ),
+        (
+            ClientAuthentication::saml2_client_assertion("c", ""),
+            "`client_assertion`",
+        ),
+    ] {
+        refused(client, basis(), name).await;
+    }
+    refused(
+        ClientAuthentication::client_secret_basic("c", empty()),
+        basis(),
+        "`client_secret`",
+    )
+    .await;
+    refused(
+        public(),
+        TokenRequest::refresh_token(empty()),
+        "`refresh_token`",
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_parameter_set_twice_is_refused_by_its_name() {
+    let basis = TokenRequest::client_credentials;
+    for (request, name) in [
+        (basis().parameter("grant_type", "x"), "`grant_type`"),
+        (
+            basis().repeated_parameter("grant_type", "x"),
+            "`grant_type`",
+        ),
+        (basis().scope("a").scope("b"), "`scope`"),
+        (basis().scope("a").parameter("scope", "a"), "`scope`"),
+        (
+            basis()
+                .repeated_parameter("scope", "a")
+                .repeated_parameter("scope", "b"),
+            "`scope`",
+        ),
+        (basis().parameter("x", "1").parameter("x", "1"), "`x`"),
+        (
+            basis().parameter("x", "1").repeated_parameter("x", "2"),
+            "`x`",
+        ),
+        (
+            basis().repeated_parameter("x", "1").parameter("x", "2"),
+            "`x`",
+        ),
+        (
+            basis()
+                .resource("https://a.example/")
+                .parameter("resource", "https://b.example/"),
+            "`resource`",
+        ),
+        (
+            TokenRequest::refresh_token("r").parameter("refresh_token", "r"),
+            "`refresh_token`",
+        ),
+        (
+            TokenRequest::authorization_code("c", "https://a.example/")
+                .code_verifier(VERIFIER)
+                .code_verifier(VERIFIER),
+            "`code_verifier`",
+        ),
+        (basis().parameter("client_id", "c"), "`client_id`"),
+        (basis().parameter("client_id", "other"), "`client_id`"),
+    ] {
+        refused(public(), request, name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_second_proof_beside_the_client_authentication_is_refused() {
+    let basis = TokenRequest::client_credentials;
+    for (client, ..) in clients().into_iter().skip(1) {
+        for name in ["client_secret", "client_assertion"] {
+            let named = format!("`{name}`");
+            refused(client.clone(), basis().parameter(name, "x"), &named).await;
+            refused(
+                client.clone(),
+                basis().repeated_parameter(name, "x"),
+                &named,
+            )
+            .await;
+        }
+        let request = basis().header("Authorization", "Basic Yzpz");
+        refused(client, request, "`authorization`").await;
+    }
+}
+
+#[tokio::test]
+async fn a_header_that_the_crate_sets_itself_is_refused() {
+    for name in [
+        "content-type",
+        "content-length",
+        "transfer-encoding",
+        "host",
+    ] {
+        let request = TokenRequest::client_credentials().header(name, "x");
+        refused(public(), request, &format!("`{name}`")).await;
+    }
+    let request = TokenRequest::client_credentials().header("bad name", "x");
+    refused(public(), request, "name of a header").await;
+    let request = TokenRequest::client_credentials().header("x-a", "a\r\nx-b: c");
+    refused(public(), request, "`x-a`").await;
+}
+
+#[tokio::test]
+async fn a_value_that_breaks_its_grammar_is_refused() {
+    let basis = TokenRequest::client_credentials;
+    for scope in ["caf\u{e9}", "a\"b", "a\\b", "a\tb", "a\nb"] {
+        refused(public(), basis().scope(scope), "scope").await;
+        refused(public(), basis().parameter("scope", scope), "scope").await;
+    }
+    let (short, long) = ("a".repeat(42), "a".repeat(129));
+    let spaced = format!("{} {}", "a".repeat(30), "a".repeat(30));
+    for verifier in [&*short, &*long, &*spaced] {
+        let request = basis().code_verifier(verifier);
+        refused(public(), request, "`code_verifier`").await;
+    }
+    for length in [43, 128] {
+        let verifier = "~".repeat(length);
+        let sent = pairs(basis().code_verifier(verifier.clone())).await;
+        assert_eq!(sent[1].1, verifier);
+    }
+    let client = ClientAuthentication::client_secret_basic_raw("a:b", "s");
+    refused(client, basis(), "colon").await;
+}
+
+#[tokio::test]
+async fn a_uri_that_would_show_the_secret_is_refused() {
+    for (uri, fault) in [
+        ("/token", "not absolute"),
+        ("as.example:443", "not absolute"),
+        ("*", "not absolute"),
+        ("ftp://as.example/token", "neither https nor http"),
+        ("https://u:p@as.example/token", "user name"),
+        ("https://u@as.example/token", "user name"),
+        ("http://u@localhost/token", "user name"),
+        ("http://as.example/token", "plain http"),
+        ("http://localhost.example/token", "plain http"),
+        ("http://10.0.0.1/token", "plain http"),
+    ] {
+        let request = TokenRequest::client_credentials().token_endpoint(Uri::from_static(uri));
+        refused(public(), request, fault).await;
+    }
+    for (uri, allow_http) in [
+        ("http://localhost:8080/token", false),
+        ("http://127.0.0.1:8080/token", false),
+        ("http://[::1]:8080/token", false),
+        ("HTTPS://as.example/token", false),
+        ("http://as.example/token", true),
+    ] {
+        let recorder = Recorder::good();
+        let mut endpoint = TokenEndpoint::new(recorder.clone(), Uri::from_static(uri), public());
+        if allow_http {
+            endpoint = endpoint.danger_allow_http();
+        }
+        let request = TokenRequest::client_credentials();
+        endpoint.oneshot(request).await.expect(uri);
+        assert_eq!(*recorder.take_one().uri(), Uri::from_static(uri));
+    }
+}
+
+#[tokio::test]
+async fn what_comes_from_a_provider_is_judged_as_strictly() {
+    let provided =
+        |text: &'static str| Credential::from_fn(move || async move { Ok::<_, Infallible>(text) });
+    let basis = TokenRequest::client_credentials;
+    let request = basis().parameter("scope", provided("é"));
+    refused(public(), request, "scope").await;
+    let request = basis().code_verifier(provided("short"));
+    refused(public(), request, "`code_verifier`").await;
+    let request = TokenRequest::refresh_token(provided("r")).parameter("refresh_token", "r");
+    refused(public(), request, "`refresh_token`").await;
+}
+
+#[tokio::test]
+async fn a_refused_request_gives_its_reservation_back() {
+    let recorder = Recorder::good();
+    let limited = ConcurrencyLimit::new(recorder.clone(), 1);
+    let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let mut second = task::spawn(first.clone());
+
+    first.ready().await.unwrap();
+    assert_pending!(second.enter(|cx, mut second| second.poll_ready(cx)));
+    let refused = first.call(TokenRequest::extension(""));
+    assert!(second.is_woken());
+    assert_ready!(second.enter(|cx, mut second| second.poll_ready(cx))).unwrap();
+    refused.await.unwrap_err();
+    assert_eq!(recorder.calls(), 0);
+}
+
+#[tokio::test]
+async fn no_reservation_is_held_while_a_provider_is_awaited() {
+    let limited = ConcurrencyLimit::new(Recorder::good(), 1);
+    let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let mut second = task::spawn(first.clone());
+
+    first.ready().await.unwrap();
+    assert_pending!(second.enter(|cx, mut second| second.poll_ready(cx)));
+    let never = Credential::from_fn(pending::<Result<String, Infallible>>);
+    let mut waiting = task::spawn(first.call(TokenRequest::jwt_bearer(never)));
+    assert_pending!(waiting.poll());
+    assert_ready!(second.enter(|cx, mut second| second.poll_ready(cx))).unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
+    let recorder = Recorder::good();
+    let limited = ConcurrencyLimit::new(recorder.clone(), 1);
+    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let provider = endpoint.clone();
+    let subject = Credential::from_fn(move || {
+        let provider = provider.clone();
+        async move {
+            let response = provider.oneshot(TokenRequest::client_credentials()).await?;
+            Ok::<_, BoxError>(response.access_token().expose_secret().to_owned())
+        }
+    });
+    let exchange = endpoint.oneshot(TokenRequest::token_exchange(subject, "t"));
+    // The clock stands still until nothing can go on: only a deadlock lets it run out.
+    tokio::time::timeout(Duration::from_secs(60), exchange)
+        .await
+        .expect("no deadlock")
+        .unwrap();
+    let grants: Vec<_> = recorder
+        .take()
+        .iter()
+        .map(|sent| form(sent.body())[0].1.clone())
+        .collect();
+    assert_eq!(
+        grants,
+        [
+            "client_credentials",
+            "urn:ietf:params:oauth:grant-type:token-exchange"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_not_ready_after_the_provider_is_waited_for() {
+    let limited = ConcurrencyLimit::new(Recorder::good(), 1);
+    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let mut holder = task::spawn(endpoint.clone());
+    let mut waiter = endpoint.clone();
+    waiter.ready().await.unwrap();
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("a") });
+    let mut waiting = task::spawn(waiter.call(TokenRequest::jwt_bearer(provided)));
+    assert_ready!(holder.enter(|cx, mut holder| holder.poll_ready(cx))).unwrap();
+    assert_pending!(waiting.poll());
+    drop(holder);
+    assert!(waiting.is_woken());
+    waiting.await.unwrap();
+}
