@@ -26,7 +26,9 @@ use tower_oauth2_client::{
     TokenErrorKind, TokenRequest, TokenResponse, TokenType, token_endpoint::RetryTransient,
 };
 
-use self::support::{GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client};
+use self::support::{
+    GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client, hyper_client_with_proof,
+};
 
 /// Stands in bodies where a server might put a secret; no error may show it.
 const SENTINEL: &str = "S3NT1NEL";
@@ -639,8 +641,16 @@ async fn a_real_answer_is_read() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_proof_that_nothing_was_processed() {
+async fn a_refused_connection_is_proof_that_nothing_was_processed_where_the_client_says_so() {
     let error = fetch_from(deserted().await).await.unwrap_err();
+    assert!(
+        error.may_have_been_processed(),
+        "the kind alone is no proof"
+    );
+    let error = TokenEndpoint::new(hyper_client_with_proof(), deserted().await, client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(error.is_transient());
     assert!(!error.may_have_been_processed());

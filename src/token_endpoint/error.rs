@@ -100,8 +100,8 @@ impl TokenError {
     /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
     /// token, a device code) may be used up.
     ///
-    /// `false` only with proof: nothing was sent, no connection could be made, or the server turned the request away with
-    /// 429 or 503. A service below can give the proof by [`NotSent`](crate::NotSent).
+    /// `false` only with proof: nothing was sent, or the server turned the request away with 429 or 503. That no
+    /// connection could be made is said by the service below, by [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use tokio::{
@@ -32,7 +32,8 @@ use tokio::{
     sync::Notify,
     task::JoinHandle,
 };
-use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
+use tower::{ServiceExt, util::MapErr};
+use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
 use tower_service::Service;
 
 pub const URI: &str = "https://as.example/token";
@@ -317,6 +318,14 @@ pub type HyperClient = Client<HttpConnector, Full<Bytes>>;
 
 pub fn hyper_client() -> HyperClient {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// As above, with its knowledge of whether a connection was made.
+pub fn hyper_client_with_proof() -> MapErr<HyperClient, fn(legacy::Error) -> BoxError> {
+    hyper_client().map_err(|error| match error.is_connect() {
+        true => NotSent::new(error).into(),
+        false => error.into(),
+    })
 }
 
 /// With the redirects that are reqwest's default, whatever proxy the environment names.
