@@ -50,6 +50,22 @@ impl Error for NotSent {
     }
 }
 
+/// The HTTP client below has followed a redirect, so that the answer is not that of the token endpoint.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "reqwest"),
+    allow(dead_code, reason = "only `ReqwestService` can tell")
+)]
+pub(crate) struct FollowedRedirect;
+
+impl fmt::Display for FollowedRedirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the HTTP client followed the redirect")
+    }
+}
+
+impl Error for FollowedRedirect {}
+
 /// The error itself and everything below it.
 ///
 /// `io::Error` hides the error it was made from (its `source` is that error's source), so it is opened here.
@@ -80,6 +96,11 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 /// connections that were in use, too. Only who made the connection knows.
 pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<NotSent>())
+}
+
+/// Whether something in the chain says that a redirect was followed.
+pub(crate) fn is_followed_redirect(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| error.is::<FollowedRedirect>())
 }
 
 #[cfg(test)]

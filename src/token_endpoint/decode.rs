@@ -18,6 +18,9 @@ use crate::{
     token_response::{Answer, ErrorCode, ErrorResponse, Fields, TokenResponse},
 };
 
+pub(super) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
+     check the URI of the token endpoint";
+
 /// Reads the answer of a token endpoint. `now` is what a `Retry-After` date is measured against.
 pub(super) fn decode(
     parts: Parts,
@@ -129,8 +132,7 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
         return refused(error);
     }
     let message = if status.is_redirection() && headers.contains_key(LOCATION) {
-        "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
-         check the URI of the token endpoint"
+        REDIRECTS
     } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
         "there is no token endpoint at this URI"
     } else if status.is_server_error() {

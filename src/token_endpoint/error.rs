@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use super::decode::REDIRECTS;
 use crate::{
     error::{self, BoxError},
     token_response::{Answer, ErrorCode, ErrorResponse},
@@ -209,7 +210,9 @@ impl TokenError {
     }
 
     pub(crate) fn service(source: BoxError) -> Self {
-        let (kind, message) = if error::is_timeout(&*source) {
+        let (kind, message) = if error::is_followed_redirect(&*source) {
+            (TokenErrorKind::UnexpectedStatus, REDIRECTS)
+        } else if error::is_timeout(&*source) {
             (
                 TokenErrorKind::Timeout,
                 "the token endpoint did not answer in time",
