@@ -442,6 +442,8 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) raw: Bytes,
+    /// Whether the body came whole. Otherwise `raw` is empty.
+    pub(crate) is_whole: bool,
     json: OnceLock<Option<Value>>,
 }
 
@@ -451,7 +453,16 @@ impl Answer {
             status,
             headers,
             raw,
+            is_whole: true,
             json: OnceLock::new(),
+        }
+    }
+
+    /// One whose body broke off or was too large.
+    pub(crate) fn without_body(status: StatusCode, headers: HeaderMap) -> Self {
+        Self {
+            is_whole: false,
+            ..Self::new(status, headers, Bytes::new())
         }
     }
 

@@ -542,9 +542,15 @@ fn ten_megabytes() -> Bytes {
 
 #[tokio::test]
 async fn ten_megabytes_are_too_large_by_every_status() {
-    for (status, transient) in [(200, false), (400, false), (500, false), (503, false)] {
+    use TokenErrorKind::{BodyTooLarge, UnexpectedStatus};
+    for (status, kind, transient) in [
+        (200, BodyTooLarge, false),
+        (400, UnexpectedStatus, false),
+        (500, UnexpectedStatus, true),
+        (503, UnexpectedStatus, true),
+    ] {
         let error = fetch(status, ten_megabytes()).await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::BodyTooLarge, "{status}");
+        assert_eq!(error.kind(), kind, "{status}");
         assert_eq!(error.status().unwrap(), status);
         assert_eq!(error.is_transient(), transient, "{status}");
         assert_eq!(error.may_have_been_processed(), status != 503);
@@ -690,23 +696,45 @@ async fn a_connection_closed_without_an_answer_may_have_been_processed() {
     }
 }
 
+/// What the server said by the status and the headers of a 4xx or 5xx is not lost with its body.
 #[tokio::test]
-async fn a_body_that_breaks_off_is_an_error_of_the_body() {
-    for (case, head) in [
-        ("length", "content-length: 1000\r\n"),
-        ("chunked", "transfer-encoding: chunked\r\n"),
+async fn an_answer_without_its_body_says_what_its_status_says() {
+    let long = format!("content-length: 1000\r\n\r\n{}", "<".repeat(1000));
+    for (case, rest) in [
+        ("length", "content-length: 1000\r\n\r\n{\"access_token\":"),
+        (
+            "chunked",
+            "transfer-encoding: chunked\r\n\r\n20\r\n{\"access_token\":",
+        ),
+        ("large", &long),
     ] {
-        for status in [200_u16, 503] {
-            let answer =
-                format!("HTTP/1.1 {status} X\r\nx-a: 1\r\n{head}\r\n20\r\n{{\"access_token\":");
+        for (status, transient) in STATUSES.map(|(status, transient, _)| (status, transient)) {
+            let answer = format!("HTTP/1.1 {status} X\r\nx-a: 1\r\nretry-after: 60\r\n{rest}");
+            if matches!(status, 204 | 205 | 304) {
+                continue;
+            }
             let server = Loopback::start(move |_| Script::new(answer.clone(), Then::Close)).await;
-            let error = fetch_from(server.uri()).await.unwrap_err();
-            assert_eq!(error.kind(), TokenErrorKind::Body, "{case}: {error:?}");
-            assert_eq!(error.status().unwrap(), status);
-            assert_eq!(error.headers().unwrap()["x-a"], "1");
-            assert_eq!(error.raw(), None);
-            assert!(error.is_transient());
-            assert_eq!(error.may_have_been_processed(), status != 503);
+            let error = TokenEndpoint::new(hyper_client(), server.uri(), client())
+                .max_response_body(999)
+                .oneshot(TokenRequest::client_credentials())
+                .await
+                .unwrap_err();
+            let case = format!("{case} with {status}: {error:?}");
+            let yes = (200..300).contains(&status);
+            let (kind, transient) = match (yes, case.starts_with("large")) {
+                (true, true) => (TokenErrorKind::BodyTooLarge, false),
+                (true, false) => (TokenErrorKind::Body, true),
+                (false, _) => (TokenErrorKind::UnexpectedStatus, transient),
+            };
+            assert_eq!(error.kind(), kind, "{case}");
+            assert_eq!(error.is_transient(), transient, "{case}");
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(60)), "{case}");
+            assert_eq!(error.status().unwrap(), status, "{case}");
+            assert_eq!(error.headers().unwrap()["x-a"], "1", "{case}");
+            assert_eq!((error.raw(), error.json()), (None, None), "{case}");
+            let processed = status != 429 && status != 503;
+            assert_eq!(error.may_have_been_processed(), processed, "{case}");
+            assert!(std::error::Error::source(&error).is_some(), "{case}");
         }
     }
 }

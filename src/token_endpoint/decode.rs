@@ -10,11 +10,13 @@ use http::{
     header::{DATE, LOCATION, RETRY_AFTER},
     response::Parts,
 };
+use http_body_util::LengthLimitError;
 
 use self::fields::{Member, Members};
 use super::{TokenError, TokenErrorKind};
 use crate::{
     access_token::{AccessToken, TokenType},
+    error::{self, BoxError},
     token_response::{Answer, ErrorCode, ErrorResponse, Fields, TokenResponse},
 };
 
@@ -46,6 +48,39 @@ pub(super) fn decode(
             ))
         }
     }
+}
+
+/// Reads an answer whose body failed with `source`. What the server said by its status and headers counts still.
+pub(super) fn decode_without_body(
+    parts: Parts,
+    source: BoxError,
+    limit: usize,
+    now: SystemTime,
+) -> TokenError {
+    let retry_after = retry_after(&parts.headers, now);
+    let (kind, what) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
+        let what = format!("is larger than {limit} bytes");
+        (TokenErrorKind::BodyTooLarge, Cow::Owned(what))
+    } else if error::is_timeout(&*source) {
+        (TokenErrorKind::Timeout, "did not end in time".into())
+    } else {
+        (TokenErrorKind::Body, "broke off".into())
+    };
+    let (kind, message) = if !parts.status.is_success() {
+        let refusal = refusal(parts.status, &parts.headers, b"");
+        let message = format!("{}; its answer {what}", refusal.message);
+        (refusal.kind, message)
+    } else if kind == TokenErrorKind::BodyTooLarge {
+        let message = format!(
+            "the answer of the token endpoint {what}; \
+             raise the limit with `TokenEndpoint::max_response_body`, or check the URI"
+        );
+        (kind, message)
+    } else {
+        (kind, format!("the answer of the token endpoint {what}"))
+    };
+    let answer = Answer::without_body(parts.status, parts.headers);
+    TokenError::body(kind, message, source, answer, retry_after)
 }
 
 /// Why an answer is not a token.

@@ -55,13 +55,13 @@ pub enum TokenErrorKind {
     Service,
     /// The network's: time ran out.
     Timeout,
-    /// The network's: the answer began and broke off.
+    /// The network's: the server said yes, and its answer broke off.
     Body,
-    /// The server's: the answer is larger than the limit.
+    /// The server's: it said yes, with an answer larger than the limit.
     BodyTooLarge,
     /// The server said no, and why: see [`TokenError::error_response`].
     ErrorResponse,
-    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer.
+    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer, one that broke off.
     UnexpectedStatus,
     /// The server said yes, but no token could be read from it.
     InvalidResponse,
@@ -152,10 +152,8 @@ impl TokenError {
     /// The body of the answer, if one came whole.
     #[must_use]
     pub fn raw(&self) -> Option<&Bytes> {
-        match self.kind() {
-            TokenErrorKind::Body | TokenErrorKind::BodyTooLarge => None,
-            _ => self.0.answer.as_ref().map(|answer| &answer.raw),
-        }
+        let whole = self.0.answer.as_ref().filter(|answer| answer.is_whole);
+        whole.map(|answer| &answer.raw)
     }
 
     /// The headers of the answer, if one came.
@@ -229,33 +227,19 @@ impl TokenError {
         }))
     }
 
-    pub(crate) fn body(source: BoxError, answer: Answer) -> Self {
-        let (kind, message) = if error::is_timeout(&*source) {
-            (
-                TokenErrorKind::Timeout,
-                "the answer of the token endpoint did not end in time",
-            )
-        } else {
-            (
-                TokenErrorKind::Body,
-                "the answer of the token endpoint broke off",
-            )
-        };
+    /// The answer came without its body, which failed with `source`.
+    pub(crate) fn body(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: BoxError,
+        answer: Answer,
+        retry_after: Option<Duration>,
+    ) -> Self {
         Self(Arc::new(Inner {
             source: Some(source),
             answer: Some(answer),
+            retry_after,
             ..Self::inner(kind, message)
-        }))
-    }
-
-    pub(crate) fn body_too_large(limit: usize, answer: Answer) -> Self {
-        let message = format!(
-            "the answer of the token endpoint is larger than {limit} bytes; \
-             raise the limit with `TokenEndpoint::max_response_body`, or check the URI"
-        );
-        Self(Arc::new(Inner {
-            answer: Some(answer),
-            ..Self::inner(TokenErrorKind::BodyTooLarge, message)
         }))
     }
 
