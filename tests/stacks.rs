@@ -12,15 +12,10 @@ use std::{
 use axum::{Form, Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{
     Service, ServiceBuilder, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, retry::Retry,
@@ -32,7 +27,8 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    GOOD, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client, reqwest_client,
+    GOOD, HttpsServer, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client,
+    reqwest_client,
 };
 
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -114,66 +110,14 @@ async fn over_the_https_client_by_plain_http_on_loopback() {
     check_sent(&server, 3);
 }
 
-/// Of each request that was served.
-type Versions = Arc<Mutex<Vec<Version>>>;
-
-/// A server with a certificate of its own, for `localhost`, and the store that trusts it.
-async fn https_server() -> (Uri, RootCertStore, Versions) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.der().clone();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let served = Versions::default();
-    let noted = served.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, noted) = (acceptor.clone(), noted.clone());
-            tokio::spawn(async move {
-                // A client that does not trust the certificate breaks off here.
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let service =
-                    hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                        noted.lock().unwrap().push(request.version());
-                        async move {
-                            let body = request.into_body().collect().await?.to_bytes();
-                            assert_eq!(body, "grant_type=client_credentials&scope=api1");
-                            Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(GOOD))))
-                        }
-                    });
-                let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    });
-    let uri = format!("https://localhost:{port}/token").parse().unwrap();
-    (uri, roots, served)
-}
-
 #[tokio::test]
 async fn over_hyper_and_rustls_with_a_private_ca() {
-    let (uri, roots, served) = https_server().await;
+    let server = HttpsServer::start().await;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(server.roots())
         .with_no_client_auth();
     for only_http1 in [true, false] {
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -184,23 +128,23 @@ async fn over_hyper_and_rustls_with_a_private_ca() {
             false => connector.enable_all_versions().build(),
         };
         let http: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-        works(TokenEndpoint::new(http, uri.clone(), client())).await;
+        works(TokenEndpoint::new(http, server.uri(), client())).await;
     }
     let (one, two) = (Version::HTTP_11, Version::HTTP_2);
-    assert_eq!(*served.lock().unwrap(), [one, one, one, two, two, two]);
+    assert_eq!(server.versions(), [one, one, one, two, two, two]);
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_keeps_the_request_from_being_sent() {
-    let (uri, _, served) = https_server().await;
+    let server = HttpsServer::start().await;
     let http = HttpsClient::new().unwrap();
-    let error = TokenEndpoint::new(http, uri, client())
+    let error = TokenEndpoint::new(http, server.uri(), client())
         .oneshot(TokenRequest::refresh_token("r"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(!error.may_have_been_processed());
-    assert!(served.lock().unwrap().is_empty());
+    assert!(server.versions().is_empty());
 }
 
 #[tokio::test]

@@ -3,8 +3,11 @@
     dead_code,
     missing_docs,
     unreachable_pub,
+    unused_imports,
     reason = "each suite takes what it needs"
 )]
+
+mod https;
 
 use std::{
     future::Future,
@@ -35,6 +38,8 @@ use tokio::{
 use tower::{ServiceExt, util::MapErr};
 use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
 use tower_service::Service;
+
+pub use self::https::HttpsServer;
 
 pub const URI: &str = "https://as.example/token";
 pub const GOOD: &str = r#"{"access_token":"T","token_type":"Bearer","expires_in":3600}"#;
