@@ -175,7 +175,9 @@ fn check_hidden(case: &str, shown: &str) {
     for hidden in [
         SENTINEL.to_owned(),
         BASE64_STANDARD.encode(format!("c:{SENTINEL}")),
-        format!("{:?}", SENTINEL.as_bytes()),
+        format!("{:?}", SENTINEL.as_bytes())
+            .trim_matches(['[', ']'])
+            .to_owned(),
     ] {
         assert!(!shown.contains(&hidden), "{case}: {shown}");
     }
@@ -433,6 +435,29 @@ async fn row_19_no_error_prints_a_secret() {
         Kind::InvalidResponse,
     ] {
         assert!(kinds.contains(&kind), "{kind:?} was not tried");
+    }
+}
+
+/// Row 19: the errors of the standard library that hold the text which they could not read.
+#[cfg(unix)]
+#[tokio::test]
+async fn row_19_the_error_of_a_provider_is_not_in_that_of_the_endpoint() {
+    let bytes = || [SENTINEL.as_bytes(), b"\xff"].concat();
+    let text = move || async move { String::from_utf8(bytes()) };
+    let variable = move || async move {
+        let value = std::os::unix::ffi::OsStringExt::from_vec(bytes());
+        Err::<String, _>(std::env::VarError::NotUnicode(value))
+    };
+    for provider in [Credential::from_fn(text), Credential::from_fn(variable)] {
+        let error = Recorder::good()
+            .endpoint(ClientAuthentication::client_secret_basic("c", provider))
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Credential);
+        check_display(&error);
+        check_debug(&error);
+        assert!(error.source().is_some());
     }
 }
 

@@ -471,6 +471,56 @@ async fn a_file_is_read_anew_without_the_white_space_at_its_end() {
     assert_eq!(recorder.calls(), 3);
 }
 
+/// The environment of a process cannot be changed safely, so each case is a process of its own: this very test.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_variable_of_the_environment_is_read_or_named_without_its_value() {
+    const NAME: &str = "a_variable_of_the_environment_is_read_or_named_without_its_value";
+    let Ok(expected) = std::env::var("EXPECTED") else {
+        for (value, expected) in [
+            (Some(b"hunter2" as &[u8]), "hunter2"),
+            (Some(b" hunter2\n"), " hunter2\n"),
+            (Some(b"hunter2\xff"), "is not UTF-8"),
+            (Some(b""), "is empty"),
+            (None, "is not set"),
+        ] {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", NAME]).env("EXPECTED", expected);
+            match value.map(std::os::unix::ffi::OsStrExt::from_bytes) {
+                Some::<&std::ffi::OsStr>(value) => command.env("SECRET", value),
+                None => command.env_remove("SECRET"),
+            };
+            let output = command.output().unwrap();
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{value:?}: {shown}");
+            assert!(shown.contains("1 passed"), "{shown}");
+        }
+        return;
+    };
+
+    let recorder = Recorder::good();
+    let result = recorder
+        .endpoint(ClientAuthentication::client_secret_post(
+            "c",
+            Credential::env("SECRET"),
+        ))
+        .oneshot(TokenRequest::client_credentials())
+        .await;
+    match result {
+        Ok(_) => {
+            let sent = form(recorder.take_one().body());
+            assert_eq!(sent.last().unwrap().1, expected);
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), TokenErrorKind::Credential);
+            let source = std::error::Error::source(&error).unwrap();
+            let said = format!("the environment variable SECRET {expected}");
+            assert_eq!(source.to_string(), said);
+            assert!(!format!("{error:?} {source:?}").contains("hunter2"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_provider_that_fails_is_named_as_the_fault_and_nothing_is_sent() {
     let recorder = Recorder::good();

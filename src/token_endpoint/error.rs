@@ -19,7 +19,8 @@ use crate::{
 /// # Security
 ///
 /// `Display` and `Debug` never show a secret, a token or the body. Of what the server said they show the status and the
-/// error with its description, escaped and cut. [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
+/// error with its description, escaped and cut. `Debug` shows the source, too, but not that of the kind
+/// [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
 /// out of logs.
 ///
 /// # Examples
@@ -305,7 +306,15 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
-            .field("source", &self.0.source)
+            // What a provider failed with is of others' making, and can hold the secret.
+            .field(
+                "source",
+                &self
+                    .0
+                    .source
+                    .as_ref()
+                    .filter(|_| self.kind() != TokenErrorKind::Credential),
+            )
             .finish_non_exhaustive()
     }
 }
