@@ -289,6 +289,38 @@ async fn typed_secrets_go_into_the_body_as_their_text() {
     }
 }
 
+/// RFC 7523 section 2.1 and RFC 8693 section 2.1 make the client's identification optional.
+#[tokio::test]
+async fn an_anonymous_client_adds_nothing() {
+    let anonymous = ClientAuthentication::anonymous;
+    let sent = send(anonymous(), TokenRequest::jwt_bearer("a.b.c")).await;
+    let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let expected = owned(&[("grant_type", grant_type), ("assertion", "a.b.c")]);
+    assert_eq!(form(sent.body()), expected);
+    assert!(!sent.headers().contains_key(AUTHORIZATION));
+    assert_eq!(format!("{:?}", anonymous()), "anonymous");
+    assert_ne!(anonymous(), ClientAuthentication::none(""));
+
+    let request = TokenRequest::jwt_bearer("a.b.c").parameter("client_id", "c");
+    let sent = send(anonymous(), request).await;
+    let last = form(sent.body()).pop();
+    assert_eq!(last, owned(&[("client_id", "c")]).pop());
+}
+
+/// RFC 6749 appendix A.4: one space between two words, and none around.
+#[tokio::test]
+async fn a_scope_is_sent_as_its_words_with_one_space_between() {
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>(" b   a ") });
+    let basis = TokenRequest::client_credentials;
+    for request in [
+        basis().scope(" b  a "),
+        basis().parameter("scope", " b  a"),
+        basis().parameter("scope", provided),
+    ] {
+        assert_eq!(pairs(request).await[1].1, "b a");
+    }
+}
+
 #[tokio::test]
 async fn odd_characters_survive_every_client_authentication() {
     let encoded = "+%2B%26%3D%25%3A%7E*%C3%A9";
@@ -562,7 +594,21 @@ async fn an_empty_password_is_a_password() {
 }
 
 /// Sends what must be refused: nothing may be sent, and the message must name the fault.
+/// Refused for what stands in the request itself: no provider is asked.
 async fn refused(client: ClientAuthentication, request: TokenRequest, name: &str) {
+    refused_once_obtained(client.clone(), request.clone(), name).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let provider = Credential::from_fn(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Err::<String, BoxError>("vault is sealed".into()) }
+    });
+    let request = request.parameter("from_provider", provider);
+    refused_once_obtained(client, request, name).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "{name}");
+}
+
+async fn refused_once_obtained(client: ClientAuthentication, request: TokenRequest, name: &str) {
     let recorder = Recorder::good();
     let case = format!("{name}: {request:?} {client:?}");
     let error = recorder
@@ -654,13 +700,19 @@ async fn an_empty_required_value_is_refused_by_its_name() {
     ] {
         refused(client, basis(), name).await;
     }
-    refused(
-        ClientAuthentication::client_secret_basic("c", empty()),
-        basis(),
-        "`client_secret`",
-    )
-    .await;
-    refused(
+    for (client, name) in [
+        (
+            ClientAuthentication::client_secret_basic("c", empty()),
+            "`client_secret`",
+        ),
+        (
+            ClientAuthentication::client_assertion("c", empty()),
+            "`client_assertion`",
+        ),
+    ] {
+        refused_once_obtained(client, basis(), name).await;
+    }
+    refused_once_obtained(
         public(),
         TokenRequest::refresh_token(empty()),
         "`refresh_token`",
@@ -816,9 +868,9 @@ async fn what_comes_from_a_provider_is_judged_as_strictly() {
         |text: &'static str| Credential::from_fn(move || async move { Ok::<_, Infallible>(text) });
     let basis = TokenRequest::client_credentials;
     let request = basis().parameter("scope", provided("é"));
-    refused(public(), request, "scope").await;
+    refused_once_obtained(public(), request, "scope").await;
     let request = basis().code_verifier(provided("short"));
-    refused(public(), request, "`code_verifier`").await;
+    refused_once_obtained(public(), request, "`code_verifier`").await;
     let request = TokenRequest::refresh_token(provided("r")).parameter("refresh_token", "r");
     refused(public(), request, "`refresh_token`").await;
 }

@@ -1,5 +1,6 @@
 //! A service that turns token requests into tokens.
 
+mod check;
 mod decode;
 mod encode;
 mod error;

@@ -12,7 +12,7 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    TokenError,
+    TokenError, check,
     encode::{self, Target},
     future::ResponseFuture,
 };
@@ -36,7 +36,7 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
 ///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
 ///    plain `http` beyond this machine.
-/// 2. Credentials that come from a provider are obtained, anew for every request.
+/// 2. Only then are credentials that come from a provider obtained, anew for every request; what comes is judged as above.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
 ///    retried here; see `RetryTransient` (feature `retry`).
 /// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
@@ -214,6 +214,10 @@ where
             client: request.client_override().unwrap_or(&self.client),
             allow_http: self.allow_http,
         };
+        if let Err(error) = check::check(&request, &target) {
+            self.give_reservation_back();
+            return ResponseFuture::failed(error);
+        }
         let limit = self.max_response_body;
         if encode::credentials(&request, target.client).any(|c| c.known().is_none()) {
             let target = target.to_owned();
