@@ -50,7 +50,10 @@ pub use self::{
     error::{BoxError, NotSent},
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
-    token_endpoint::{TokenEndpoint, TokenError, TokenErrorKind},
+    token_endpoint::{
+        error::{TokenError, TokenErrorKind},
+        service::TokenEndpoint,
+    },
     token_request::TokenRequest,
     token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
 };
