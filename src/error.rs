@@ -84,6 +84,7 @@ pub(crate) fn chain<'a>(
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
         error.is::<tower::timeout::error::Elapsed>()
+            || error.is::<tokio::time::error::Elapsed>()
             || error
                 .downcast_ref::<io::Error>()
                 .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)

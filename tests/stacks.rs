@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     future::Future,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
@@ -249,8 +250,42 @@ async fn an_error_of_readiness_is_an_error_of_the_service() {
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.send_error("the pool is closed");
     let error = endpoint(http).ready().await.err().unwrap();
+    check_not_ready(&error);
+}
+
+/// It never saw the request.
+fn check_not_ready(error: &TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert_eq!(error.status(), None);
+    assert!(!error.may_have_been_processed(), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_error_of_readiness_after_the_provider_is_an_error_of_the_service() {
+    let (http, mut server) =
+        tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
+    server.allow(1);
+    let secret = Credential::from_fn(|| async { Ok::<_, Infallible>("s") });
+    let mut endpoint = endpoint(http);
+    let request =
+        request().client_authentication(ClientAuthentication::client_secret_post("c", secret));
+    let sending = endpoint.ready().await.unwrap().call(request);
+    drop(endpoint);
+    server.send_error("the pool is closed");
+    check_not_ready(&sending.await.unwrap_err());
+}
+
+/// Where there is no runtime there is no timer to pause by.
+#[test]
+fn without_a_runtime_a_failure_is_not_sent_again() {
+    let recorder = Recorder::new(|_| answer(503, ""));
+    let endpoint = recorder.endpoint(client());
+    let mut sending = task::spawn(Retry::new(RetryTransient::new(), endpoint).oneshot(request()));
+    let Poll::Ready(Err(error)) = sending.poll() else {
+        panic!("the failure is given back at once");
+    };
+    assert_eq!(error.status().unwrap(), 503);
+    assert_eq!(recorder.calls(), 1);
 }
 
 /// When each attempt began, in milliseconds since the first.

@@ -786,6 +786,35 @@ async fn a_stall_is_a_timeout_when_the_limit_stands_inside() {
     assert_eq!(error.status(), None);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_tokio_is_a_timeout_too() {
+    let http = service_fn(|_: Request<Full<Bytes>>| async {
+        let wait = std::future::pending::<()>();
+        tokio::time::timeout(Duration::from_secs(5), wait).await?;
+        Ok::<_, tower_oauth2_client::BoxError>(Response::new(Full::<Bytes>::default()))
+    });
+    let error = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(error.may_have_been_processed());
+}
+
+/// The caller polls at the pace that the server asks for, so no retry may come between (RFC 8628 section 3.5).
+#[tokio::test]
+async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
+    for code in ["authorization_pending", "slow_down"] {
+        for (status, _, _) in STATUSES {
+            let error = fetch(status, format!(r#"{{"error":"{code}"}}"#))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+            assert!(!error.is_transient(), "{code} with {status}");
+        }
+    }
+}
+
 /// A body that never goes on.
 struct Stalled;
 

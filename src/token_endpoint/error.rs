@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::decode::REDIRECTS;
 use crate::{
-    error::{self, BoxError},
+    error::{self, BoxError, NotSent},
     token_response::{Answer, ErrorCode, ErrorResponse},
 };
 
@@ -18,8 +18,8 @@ use crate::{
 ///
 /// # Security
 ///
-/// `Display` and `Debug` never show a secret, a token or the body. Of what the server said they show the status and the
-/// error with its description, escaped and cut. `Debug` shows the source, too, but not that of the kind
+/// `Display` and `Debug` never show a secret of ours, a token or the body. Of what the server said they show the status and
+/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too, but not that of the kind
 /// [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
 /// out of logs.
 ///
@@ -208,6 +208,11 @@ impl TokenError {
         }))
     }
 
+    /// The service below failed to become ready, so it never saw the request.
+    pub(crate) fn not_ready(source: BoxError) -> Self {
+        Self::service(NotSent::new(source).into())
+    }
+
     pub(crate) fn service(source: BoxError) -> Self {
         let (kind, message) = if error::is_followed_redirect(&*source) {
             (TokenErrorKind::UnexpectedStatus, REDIRECTS)
@@ -271,6 +276,8 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     );
     match code {
         Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
+        // The polling of a device code or an auth_req_id, whose pace the caller keeps (RFC 8628 section 3.5).
+        Some(ErrorCode::AuthorizationPending | ErrorCode::SlowDown) => false,
         Some(ErrorCode::Other(_)) | None => {
             sheds_load
                 || matches!(
@@ -356,6 +363,8 @@ mod tests {
             (503, Some("invalid_request"), true),
             (429, Some("access_denied"), true),
             (400, Some("slow_down"), false),
+            (429, Some("slow_down"), false),
+            (503, Some("authorization_pending"), false),
             (400, Some("scope_invalid"), false),
             (500, Some("oops"), true),
         ] {

@@ -121,7 +121,7 @@ where
                         },
                         (Ok(()), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed {
-                            error: Some(TokenError::service(error.into())),
+                            error: Some(TokenError::not_ready(error.into())),
                         },
                     }
                 }

@@ -205,7 +205,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner
             .poll_ready(cx)
-            .map_err(|error| TokenError::service(error.into()))
+            .map_err(|error| TokenError::not_ready(error.into()))
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
