@@ -19,13 +19,16 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod access_token;
+mod answer;
 mod client_authentication;
 mod clock;
 mod credential;
 mod error;
+mod error_response;
 mod guard;
 #[cfg(feature = "rustls")]
 mod https_client;
+mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 mod scope;
@@ -48,6 +51,7 @@ pub use self::{
     client_authentication::ClientAuthentication,
     credential::Credential,
     error::{BoxError, NotSent},
+    error_response::{ErrorCode, ErrorResponse},
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
     token_endpoint::{
@@ -55,7 +59,7 @@ pub use self::{
         service::TokenEndpoint,
     },
     token_request::TokenRequest,
-    token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
+    token_response::{TokenResponse, TokenResponseBuilder},
 };
 
 #[cfg(all(doctest, feature = "retry", feature = "rustls"))]

@@ -10,7 +10,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    client_authentication::ClientAuthentication, credential::Credential, guard::Printable,
+    client_authentication::ClientAuthentication, credential::Credential, printable::Printable,
     scope::Scope,
 };
 

@@ -16,8 +16,10 @@ use self::fields::{Member, Members};
 use super::{TokenError, TokenErrorKind};
 use crate::{
     access_token::{AccessToken, TokenType},
+    answer::Answer,
     error::{self, BoxError},
-    token_response::{Answer, ErrorCode, ErrorResponse, Fields, TokenResponse},
+    error_response::{ErrorCode, ErrorResponse},
+    token_response::{Fields, TokenResponse},
 };
 
 pub(super) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \

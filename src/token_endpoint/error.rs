@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::decode::REDIRECTS;
 use crate::{
+    answer::Answer,
     error::{self, BoxError, NotSent},
-    token_response::{Answer, ErrorCode, ErrorResponse},
+    error_response::{ErrorCode, ErrorResponse},
 };
 
 /// Why there is no token.

@@ -17,7 +17,7 @@ use super::{
     future::ResponseFuture,
 };
 use crate::{
-    client_authentication::ClientAuthentication, error::BoxError, guard::Printable,
+    client_authentication::ClientAuthentication, error::BoxError, printable::Printable,
     token_request::TokenRequest, token_response::TokenResponse,
 };
 
