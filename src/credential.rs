@@ -126,7 +126,8 @@ impl Credential {
         })
     }
 
-    /// Whatever an async function returns, called anew for every attempt.
+    /// Whatever an async function returns, called anew for every attempt: a text, a [`ClientSecret`], an
+    /// [`AccessToken`], or anything else that is a credential.
     ///
     /// # Security
     ///
@@ -149,14 +150,17 @@ impl Credential {
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<String>,
+        T: Into<Credential>,
         E: Into<BoxError>,
     {
         Self(Kind::Provider {
             identity: Identity::Instance,
             provide: Arc::new(move || {
                 let provided = provide();
-                Box::pin(async move { provided.await.map(Secret::new).map_err(Into::into) })
+                Box::pin(async move {
+                    let credential = provided.await.map_err(Into::into)?.into();
+                    credential.obtain().await
+                })
             }),
         })
     }
@@ -302,15 +306,39 @@ impl From<ClientSecret> for Credential {
     }
 }
 
+impl From<&ClientSecret> for Credential {
+    fn from(secret: &ClientSecret) -> Self {
+        secret.clone().into()
+    }
+}
+
 impl From<RefreshToken> for Credential {
     fn from(token: RefreshToken) -> Self {
         Self(Kind::Fixed(token.into_inner()))
     }
 }
 
+impl From<&RefreshToken> for Credential {
+    fn from(token: &RefreshToken) -> Self {
+        token.clone().into()
+    }
+}
+
 impl From<IdToken> for Credential {
     fn from(token: IdToken) -> Self {
         Self(Kind::Fixed(token.into_inner()))
+    }
+}
+
+impl From<&IdToken> for Credential {
+    fn from(token: &IdToken) -> Self {
+        token.clone().into()
+    }
+}
+
+impl From<AccessToken> for Credential {
+    fn from(token: AccessToken) -> Self {
+        Self::from(&token)
     }
 }
 

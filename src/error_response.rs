@@ -1,13 +1,17 @@
 //! What a token endpoint answers that gives no token: an error (RFC 6749 §5.2).
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 /// An error that the server named
 /// ([RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)).
 ///
 /// # Security
 ///
-/// The texts are the server's: they may hold anything. `Display` and `Debug` escape and cut them.
+/// The texts are the server's: they may hold anything, even a secret that the server was sent and repeats. `Display` and
+/// `Debug` escape and cut them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     pub(crate) code: ErrorCode,
@@ -52,15 +56,13 @@ impl fmt::Debug for ErrorResponse {
 }
 
 /// Text of a server, made fit to be printed: escaped, and cut after 200 characters.
-struct Quoted<'a>(&'a str);
+pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MAX: usize = 200;
         for c in self.0.chars().take(MAX) {
-            if c.is_control()
-                || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-            {
+            if c.is_control() || is_invisible(c) {
                 write!(f, "{}", c.escape_default())?;
             } else {
                 write!(f, "{c}")?;
@@ -73,9 +75,19 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
+/// What turns the direction of a text, breaks its line or cannot be seen.
+fn is_invisible(c: char) -> bool {
+    matches!(
+        c,
+        '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    )
+}
+
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
         /// The `error` of an [`ErrorResponse`].
+        ///
+        /// Two codes are equal when their texts are, so that `Other("invalid_grant")` is `InvalidGrant`.
         ///
         /// # Examples
         ///
@@ -85,7 +97,7 @@ macro_rules! error_codes {
         /// assert_eq!(ErrorCode::from("invalid_grant"), ErrorCode::InvalidGrant);
         /// assert_eq!(ErrorCode::InvalidGrant.as_str(), "invalid_grant");
         /// ```
-        #[derive(Clone, PartialEq, Eq, Hash)]
+        #[derive(Clone)]
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
@@ -148,6 +160,20 @@ error_codes! {
     ServerError = "server_error",
 }
 
+impl PartialEq for ErrorCode {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_str() == other.as_str()
+    }
+}
+
+impl Eq for ErrorCode {}
+
+impl Hash for ErrorCode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
+    }
+}
+
 impl fmt::Display for ErrorCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", Quoted(self.as_str()))
@@ -162,7 +188,36 @@ impl fmt::Debug for ErrorCode {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::BuildHasher;
+
     use super::*;
+
+    #[test]
+    fn codes_are_equal_by_their_text() {
+        let hash = |code: &ErrorCode| {
+            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
+                .hash_one(code)
+        };
+        let other = ErrorCode::Other("invalid_grant".into());
+        assert_eq!(other, ErrorCode::InvalidGrant);
+        assert_eq!(hash(&other), hash(&ErrorCode::InvalidGrant));
+        assert_ne!(other, ErrorCode::InvalidClient);
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_escaped() {
+        for c in [
+            '\u{7}', '\u{9b}', '\u{61c}', '\u{200b}', '\u{200d}', '\u{200f}', '\u{2028}',
+            '\u{202e}', '\u{2069}', '\u{feff}',
+        ] {
+            let shown = Quoted(&format!("a{c}b")).to_string();
+            assert!(
+                shown.starts_with("a\\u{") && shown.ends_with("}b"),
+                "{shown}"
+            );
+        }
+        assert_eq!(Quoted("né \"b\"").to_string(), "né \"b\"");
+    }
 
     #[test]
     fn server_text_is_escaped_and_cut() {

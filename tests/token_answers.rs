@@ -177,7 +177,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Is)> {
         ("error number", token(r#"{"error":400,TOKEN}"#), Is::Neither),
         ("error true", token(r#"{"error":true,TOKEN}"#), Is::Neither),
         ("error list", token(r#"{"error":["a"],TOKEN}"#), Is::Neither),
-        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Neither),
+        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Token),
         ("error null", br#"{"error":null}"#.to_vec(), Is::Neither),
         (
             "no token",
@@ -812,6 +812,31 @@ async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
             assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
             assert!(!error.is_transient(), "{code} with {status}");
         }
+    }
+}
+
+/// An empty `error` is none.
+#[tokio::test]
+async fn an_empty_error_counts_as_absent() {
+    let response = fetch(200, r#"{"access_token":"T","error":""}"#).await;
+    assert_eq!(response.unwrap().access_token().expose_secret(), "T");
+    let error = fetch(200, r#"{"error":""}"#).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+    assert!(
+        error.to_string().contains("without an `access_token`"),
+        "{error}"
+    );
+}
+
+/// A header would lose the space.
+#[tokio::test]
+async fn a_token_with_a_space_at_its_start_or_end_is_refused() {
+    for token in [" T", "T ", " "] {
+        let error = fetch(200, format!(r#"{{"access_token":"{token}"}}"#))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(error.to_string().contains("a space"), "{error}");
     }
 }
 

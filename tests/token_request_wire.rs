@@ -266,19 +266,36 @@ async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
 #[tokio::test]
 async fn typed_secrets_go_into_the_body_as_their_text() {
     let token = AccessToken::new("at", TokenType::BEARER).unwrap();
+    let by_reference = TokenRequest::token_exchange(&token, "t");
     for (request, expected) in [
         (
             TokenRequest::refresh_token(RefreshToken::new("rt")),
             ("refresh_token", "rt"),
         ),
         (
-            TokenRequest::token_exchange(IdToken::new("it"), "t"),
+            TokenRequest::refresh_token(&RefreshToken::new("rt")),
+            ("refresh_token", "rt"),
+        ),
+        (
+            TokenRequest::token_exchange(&IdToken::new("it"), "t"),
             ("subject_token", "it"),
         ),
         (
-            TokenRequest::token_exchange(&token, "t"),
+            TokenRequest::password("u", &ClientSecret::new("pw")),
+            ("password", "pw"),
+        ),
+        (
+            TokenRequest::token_exchange(
+                Credential::from_fn(move || std::future::ready(Ok::<_, Infallible>(token.clone()))),
+                "t",
+            ),
             ("subject_token", "at"),
         ),
+        (
+            TokenRequest::token_exchange(IdToken::new("it"), "t"),
+            ("subject_token", "it"),
+        ),
+        (by_reference, ("subject_token", "at")),
         (
             TokenRequest::password("u", ClientSecret::new("pw")),
             ("password", "pw"),

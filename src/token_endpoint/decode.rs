@@ -110,7 +110,7 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     if let Some(error) = error_response(&members) {
         return Err(refused(error));
     }
-    if members.error.is_present() {
+    if members.error.is_present() && members.error.as_text().is_none() {
         return Err(Failure::unusable(
             "the token endpoint answered with an `error` that is not a text",
         ));
