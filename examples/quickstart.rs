@@ -66,8 +66,9 @@ async fn main() -> Result<(), BoxError> {
 
     let wrong = TokenRequest::client_credentials()
         .client_authentication(ClientAuthentication::client_secret_basic("client", "wrong"));
-    if let Err(error) = endpoint.oneshot(wrong).await {
-        println!("with a wrong secret: {error}");
+    match endpoint.oneshot(wrong).await {
+        Ok(_) => return Err("a wrong secret was accepted".into()),
+        Err(error) => println!("with a wrong secret: {error}"),
     }
     println!("quickstart: {} token requests", server.token_requests());
     Ok(())

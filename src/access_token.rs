@@ -201,7 +201,11 @@ pub struct InvalidAccessToken(&'static str);
 
 impl fmt::Display for InvalidAccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a usable access token: {} (RFC 6749 A.12)", self.0)
+        write!(
+            f,
+            "not a usable access token: {} (RFC 6749 appendix A.12)",
+            self.0
+        )
     }
 }
 

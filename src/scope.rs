@@ -138,7 +138,7 @@ impl fmt::Display for InvalidScope {
         write!(
             f,
             "a scope cannot hold the character {:?}; use printable ASCII without quotes and backslashes, \
-             words parted by spaces (RFC 6749 A.4)",
+             words parted by spaces (RFC 6749 appendix A.4)",
             self.found
         )
     }

@@ -136,7 +136,8 @@ impl TokenResponse {
 
     /// The whole JSON object, parsed by the first call. It holds the tokens: keep it out of logs.
     ///
-    /// `Null` in the odd case of a body with a number that is too large for [`Value`], or nested deeper than 128 levels.
+    /// `Null` in the odd case of a body that is not UTF-8, has a number that is too large for [`Value`], or is nested deeper
+    /// than 128 levels: the members that this crate knows have been read all the same.
     #[must_use]
     pub fn json(&self) -> &Value {
         self.0.answer.json().unwrap_or(&Value::Null)

@@ -591,7 +591,6 @@ async fn deep_nesting_does_not_overflow_the_stack() {
         objects.clone(),
         format!(r#"{{"access_token":{deep}"#),
         format!(r#"{{"access_token":{closed}}}"#),
-        format!(r#"{{"access_token":"T","scope":{closed}}}"#),
         format!(r#"{{"error":{closed}}}"#),
         format!(r#"{{"error":{objects}"#),
     ] {
@@ -601,7 +600,7 @@ async fn deep_nesting_does_not_overflow_the_stack() {
             assert_eq!(error.raw().unwrap().len(), body.len());
         }
     }
-    for member in ["x", "expires_in"] {
+    for member in ["x", "expires_in", "scope"] {
         let body = format!(r#"{{"access_token":"T","{member}":{closed}}}"#);
         let response = fetch(200, body.clone()).await.unwrap();
         assert_eq!(response.expires_in(), None);
@@ -812,6 +811,20 @@ async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
             assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
             assert!(!error.is_transient(), "{code} with {status}");
         }
+    }
+}
+
+/// The message says what to do, where the status alone tells it.
+#[tokio::test]
+async fn a_status_without_an_error_says_what_to_check() {
+    for (status, said) in [
+        (401, "check the id and the secret of the client"),
+        (404, "check the URI"),
+        (405, "check the URI"),
+    ] {
+        let error = fetch(status, "").await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+        assert!(error.to_string().contains(said), "{error}");
     }
 }
 

@@ -398,6 +398,44 @@ async fn headers_of_the_request_are_added_in_order_and_accept_gives_way() {
 }
 
 #[tokio::test]
+async fn headers_that_carry_secrets_are_marked_sensitive() {
+    let mut request = TokenRequest::client_credentials().header("x-plain", "p");
+    let secret = ["authorization", "cookie", "proxy-authorization"];
+    for name in secret {
+        request = request.header(name, "s");
+    }
+    let sent = send(public(), request).await;
+    for name in secret {
+        assert!(sent.headers()[name].is_sensitive(), "{name}");
+    }
+    assert!(!sent.headers()["x-plain"].is_sensitive());
+}
+
+#[tokio::test]
+async fn of_two_invalid_headers_the_first_is_named() {
+    let request = TokenRequest::client_credentials()
+        .header("x-first", "\n")
+        .header("x-second", "\n");
+    refused(public(), request, "`x-first`").await;
+}
+
+#[tokio::test]
+async fn the_http_service_can_be_had_back() {
+    let recorder = Recorder::good();
+    let mut endpoint = recorder.endpoint(public());
+    let request = TokenRequest::client_credentials();
+    endpoint
+        .get_mut()
+        .clone()
+        .oneshot(Request::default())
+        .await
+        .unwrap();
+    assert_eq!(endpoint.get_ref().calls(), 1);
+    endpoint.clone().oneshot(request).await.unwrap();
+    assert_eq!(endpoint.into_inner().calls(), 2);
+}
+
+#[tokio::test]
 async fn a_public_client_may_bring_its_own_authorization() {
     let request = TokenRequest::client_credentials().header("authorization", "Negotiate x");
     let sent = send(public(), request).await;

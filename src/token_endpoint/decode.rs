@@ -171,7 +171,9 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     let message = if status.is_redirection() && headers.contains_key(LOCATION) {
         REDIRECTS
     } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
-        "there is no token endpoint at this URI"
+        "there is no token endpoint at this URI; check the URI"
+    } else if status == StatusCode::UNAUTHORIZED {
+        "the token endpoint refused the request without saying why; check the id and the secret of the client"
     } else if status.is_server_error() {
         "the token endpoint failed without saying why"
     } else {

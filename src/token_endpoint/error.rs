@@ -225,7 +225,7 @@ impl TokenError {
         } else {
             (
                 TokenErrorKind::Service,
-                "the token endpoint could not be reached",
+                "the request to the token endpoint failed",
             )
         };
         Self(Arc::new(Inner {

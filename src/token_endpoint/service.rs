@@ -175,6 +175,24 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn client(&self) -> &ClientAuthentication {
         &self.client
     }
+
+    /// The HTTP service that it speaks through.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The HTTP service that it speaks through, to change it.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Gives the HTTP service back.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 /// By hand, since a body type (axum's, hyper's) need not be `Clone`.
