@@ -266,6 +266,8 @@ async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
 #[tokio::test]
 async fn typed_secrets_go_into_the_body_as_their_text() {
     let token = AccessToken::new("at", TokenType::BEARER).unwrap();
+    let (refresh_token, id_token) = (RefreshToken::new("rt"), IdToken::new("it"));
+    let secret = ClientSecret::new("pw");
     let by_reference = TokenRequest::token_exchange(&token, "t");
     for (request, expected) in [
         (
@@ -273,17 +275,14 @@ async fn typed_secrets_go_into_the_body_as_their_text() {
             ("refresh_token", "rt"),
         ),
         (
-            TokenRequest::refresh_token(&RefreshToken::new("rt")),
+            TokenRequest::refresh_token(&refresh_token),
             ("refresh_token", "rt"),
         ),
         (
-            TokenRequest::token_exchange(&IdToken::new("it"), "t"),
+            TokenRequest::token_exchange(&id_token, "t"),
             ("subject_token", "it"),
         ),
-        (
-            TokenRequest::password("u", &ClientSecret::new("pw")),
-            ("password", "pw"),
-        ),
+        (TokenRequest::password("u", &secret), ("password", "pw")),
         (
             TokenRequest::token_exchange(
                 Credential::from_fn(move || std::future::ready(Ok::<_, Infallible>(token.clone()))),
