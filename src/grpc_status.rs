@@ -5,7 +5,7 @@ use tonic::{Code, Status, body::Body};
 use crate::{
     add_access_token::BufferBody,
     error::BoxError,
-    token_endpoint::{TokenError, TokenErrorKind},
+    token_endpoint::error::{TokenError, TokenErrorKind},
 };
 
 /// The status of an error of [`AddAccessToken`](crate::AddAccessToken) below a tonic client, which would else see `Unknown`.

@@ -20,15 +20,18 @@
 
 mod access_token;
 pub mod add_access_token;
+mod answer;
 mod client_authentication;
 mod clock;
 mod credential;
 mod error;
+mod error_response;
 #[cfg(feature = "tonic")]
 mod grpc_status;
 mod guard;
 #[cfg(feature = "rustls")]
 mod https_client;
+mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 mod scope;
@@ -52,17 +55,21 @@ pub use self::https_client::{HttpsClient, HttpsFuture};
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
-    add_access_token::{AddAccessToken, AddAccessTokenLayer},
+    add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     client_authentication::ClientAuthentication,
     clock::Clock,
     credential::Credential,
     error::{BoxError, NotSent},
+    error_response::{ErrorCode, ErrorResponse},
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
-    token_cache::{RefreshWindow, TokenCache, TokenSource},
-    token_endpoint::{TokenEndpoint, TokenError, TokenErrorKind},
+    token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
+    token_endpoint::{
+        error::{TokenError, TokenErrorKind},
+        service::TokenEndpoint,
+    },
     token_request::TokenRequest,
-    token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
+    token_response::{TokenResponse, TokenResponseBuilder},
 };
 
 #[cfg(all(doctest, feature = "retry", feature = "rustls"))]

@@ -15,7 +15,7 @@ use super::{challenge, resend::Resend, service::AccessTokenRefused};
 use crate::{
     error::BoxError,
     token_cache::{Authorization, Invalidation, TokenName, TokenSource},
-    token_endpoint::TokenError,
+    token_endpoint::error::TokenError,
 };
 
 pin_project! {
@@ -71,6 +71,9 @@ impl<S, B, R: Resend<B>> Saved<S, B, R> {
     }
 }
 
+/// What the caller gets.
+type End<ResBody> = Result<Response<ResBody>, BoxError>;
+
 type Waiting = Pin<Box<dyn Future<Output = Result<Authorization, TokenError>> + Send>>;
 
 /// A request that waits for its token, and then for its service.
@@ -122,7 +125,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
     }
 
     /// The end of a request that cannot be sent once more is the refusal that came.
-    fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {
+    fn give_up(&mut self, error: BoxError) -> End<ResBody> {
         match self.refusal.take() {
             Some((_, refusal)) => Ok(refusal),
             None => Err(error),
@@ -132,7 +135,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
     fn poll_sending<F>(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<State<S, B, F, R, ResBody>, Result<Response<ResBody>, BoxError>>>
+    ) -> Poll<Result<State<S, B, F, R, ResBody>, End<ResBody>>>
     where
         S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
         S::Error: Into<BoxError>,

@@ -27,16 +27,15 @@ mod challenge;
 mod future;
 mod guard;
 mod headers;
-mod layer;
+pub(crate) mod layer;
 mod resend;
-mod service;
+pub(crate) mod service;
 mod watch_trailers;
 
 pub use self::{
     future::ResponseFuture,
     guard::{InsecureTransport, InvalidOrigin},
-    layer::AddAccessTokenLayer,
     resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
-    service::{AccessTokenRefused, AddAccessToken},
+    service::AccessTokenRefused,
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };

@@ -19,7 +19,7 @@ use crate::{
     access_token::NoAccessToken,
     error::BoxError,
     token_cache::{LocalCopy, TokenSource},
-    token_endpoint::TokenError,
+    token_endpoint::error::TokenError,
     token_request::TokenRequest,
 };
 

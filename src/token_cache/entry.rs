@@ -17,7 +17,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    events,
+    error, events,
     failure::Failure,
     fetch::{self, Fetched, Plan},
     grant::Grant,
@@ -29,7 +29,7 @@ use super::{
     state::{self, Condition, Held, Reason},
 };
 use crate::{
-    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
 };
 
@@ -213,7 +213,7 @@ impl Entry {
                 }
             }
         }
-        Err(TokenError::no_runtime("the runtime is shutting down"))
+        Err(error::no_runtime())
     }
 
     /// A new token, even if the one that is held is good.
@@ -224,7 +224,7 @@ impl Entry {
                 return outcome;
             }
         }
-        Err(TokenError::no_runtime("the runtime is shutting down"))
+        Err(error::no_runtime())
     }
 
     pub(super) fn look_up(self: &Arc<Self>) -> Lookup {
@@ -276,9 +276,7 @@ impl Entry {
             return Ok(flight.join());
         }
         let request = state.grant.next()?;
-        let runtime = Handle::try_current().map_err(|_| {
-            TokenError::no_runtime("there is no tokio runtime here to fetch a token on")
-        })?;
+        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
         let plan = Plan {
             reason,
             delay: state
@@ -314,7 +312,7 @@ impl Entry {
         state.grant.succeeded(response);
         let authorization = token
             .authorization()
-            .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
+            .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
             .clone();
         let lifetime = response
             .expires_in()

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 
 use super::{
-    events,
+    error, events,
     settings::Settings,
     single_flight::{Landing, catch_panic},
     state::Reason,
 };
 use crate::{
-    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
 };
 
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     landing.land(|entry| match fetched {
         Some(fetched) => entry.land(fetched, plan.reason),
-        None => Err(entry.note_failure(plan.reason, TokenError::panicked())),
+        None => Err(entry.note_failure(plan.reason, error::panicked())),
     });
 }
 
@@ -59,7 +59,7 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetc
     let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
     let fetched = fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
-        result: Err(TokenError::fetch_timeout(limit)),
+        result: Err(error::timeout(limit)),
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         tell_owner(settings, owner, response).await;

@@ -10,11 +10,11 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{
     entry::{Entry, Invalidation},
-    registry,
+    error, registry,
     source::TokenSource,
     state::Held,
 };
-use crate::{access_token::AccessToken, clock::Moment, token_endpoint::TokenError};
+use crate::{access_token::AccessToken, clock::Moment, token_endpoint::error::TokenError};
 
 /// Which token a request bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +72,7 @@ impl TokenSource {
             None => {
                 let token = self.fixed_token();
                 token.and_then(fixed).ok_or_else(|| match token {
-                    Some(token) => TokenError::unsupported_token_type(token.token_type()),
+                    Some(token) => error::unsupported_token_type(token.token_type()),
                     None => TokenError::request("no token"),
                 })
             }

@@ -24,6 +24,7 @@
 mod builder;
 mod entries;
 mod entry;
+mod error;
 mod events;
 mod failure;
 mod fetch;
@@ -31,12 +32,12 @@ mod grant;
 mod keep_warm;
 mod key;
 mod local_copy;
-mod refresh_window;
+pub(crate) mod refresh_window;
 mod refusals;
 mod registry;
 mod settings;
 mod single_flight;
-mod source;
+pub(crate) mod source;
 mod state;
 mod status;
 
@@ -46,14 +47,14 @@ use tower_service::Service;
 
 pub use self::{
     builder::TokenCacheBuilder,
-    refresh_window::RefreshWindow,
-    source::{TokenChanges, TokenSource},
+    source::TokenChanges,
     status::{TokenState, TokenStatus},
 };
 use self::{entries::Entries, settings::Settings};
 pub(crate) use self::{
     entry::Invalidation,
     local_copy::{Authorization, LocalCopy, TokenName},
+    source::TokenSource,
 };
 use crate::{error::BoxError, token_request::TokenRequest, token_response::TokenResponse};
 

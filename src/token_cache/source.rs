@@ -6,7 +6,9 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{TokenCache, entry::Entry, state::Held};
-use crate::{access_token::AccessToken, token_endpoint::TokenError, token_request::TokenRequest};
+use crate::{
+    access_token::AccessToken, token_endpoint::error::TokenError, token_request::TokenRequest,
+};
 
 /// Hands out the token that one [`TokenRequest`] brings: fresh, shared, renewed in time.
 ///

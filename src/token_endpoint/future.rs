@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,16 +10,12 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, response::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::Collect};
+use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{TokenError, decode};
-use crate::{
-    clock,
-    error::{self, BoxError},
-    token_response::{Answer, TokenResponse},
-};
+use crate::{clock, error::BoxError, token_response::TokenResponse};
 
 /// A request whose credentials are being obtained.
 pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Request<Bytes>, TokenError>> + Send>>;
@@ -126,7 +121,7 @@ where
                         },
                         (Ok(()), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed {
-                            error: Some(TokenError::service(error.into())),
+                            error: Some(TokenError::not_ready(error.into())),
                         },
                     }
                 }
@@ -158,20 +153,14 @@ where
 }
 
 fn decode_collected(
-    mut parts: Parts,
+    parts: Parts,
     body: Result<Bytes, BoxError>,
     limit: usize,
 ) -> Result<TokenResponse, TokenError> {
+    let now = clock::wall_now();
     match body {
-        Ok(body) => decode::decode(parts, body, clock::wall_now()),
-        Err(error) => {
-            let answer = Answer::new(parts.status, mem::take(&mut parts.headers), Bytes::new());
-            if error::chain(&*error).any(|error| error.is::<LengthLimitError>()) {
-                Err(TokenError::body_too_large(limit, answer))
-            } else {
-                Err(TokenError::body(error, answer))
-            }
-        }
+        Ok(body) => decode::decode(parts, body, now),
+        Err(error) => Err(decode::decode_without_body(parts, error, limit, now)),
     }
 }
 
