@@ -71,6 +71,15 @@ impl<S, B, R: Resend<B>> Saved<S, B, R> {
     }
 }
 
+/// A request that is on its way at last.
+struct Sent<S, B, F, R: Resend<B>> {
+    sending: F,
+    token: TokenName,
+    saved: Option<Box<Saved<S, B, R>>>,
+}
+
+type Step<S, B, F, R, ResBody> = Result<Sent<S, B, F, R>, End<ResBody>>;
+
 /// What the caller gets.
 type End<ResBody> = Result<Response<ResBody>, BoxError>;
 
@@ -132,10 +141,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         }
     }
 
-    fn poll_sending<F>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<State<S, B, F, R, ResBody>, End<ResBody>>>
+    fn poll_sending<F>(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, B, F, R, ResBody>>
     where
         S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
         S::Error: Into<BoxError>,
@@ -170,9 +176,9 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             }
             _ => (request, None),
         };
-        Poll::Ready(Ok(State::Sending {
+        Poll::Ready(Ok(Sent {
             sending: self.service.call(request),
-            token: Some(token),
+            token,
             saved,
         }))
     }
@@ -259,7 +265,15 @@ where
                     }
                 }
                 StateProj::Cold { cold } => match ready!(cold.poll_sending(cx)) {
-                    Ok(sending) => sending,
+                    Ok(Sent {
+                        sending,
+                        token,
+                        saved,
+                    }) => State::Sending {
+                        sending,
+                        token: Some(token),
+                        saved,
+                    },
                     Err(end) => return Poll::Ready(end),
                 },
                 StateProj::Failed { error } => {
