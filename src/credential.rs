@@ -235,6 +235,20 @@ async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
     }
 }
 
+/// A secret that a provider gave for one request, and that may have been rotated since.
+pub(crate) struct UsedSecret {
+    pub(crate) credential: Credential,
+    pub(crate) text: Secret,
+}
+
+impl UsedSecret {
+    /// Asks the provider again.
+    pub(crate) async fn has_changed(&self) -> bool {
+        let text = self.credential.obtain().await;
+        text.is_ok_and(|text| text != self.text)
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {

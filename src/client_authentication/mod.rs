@@ -197,6 +197,16 @@ impl ClientAuthentication {
         &self.client_id
     }
 
+    /// The secret that is shared with the server, if it comes from a provider and so may be rotated.
+    pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
+        match &self.method {
+            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => {
+                Some(secret).filter(|secret| secret.known().is_none())
+            }
+            _ => None,
+        }
+    }
+
     /// What the proof is made of, if it takes a secret or an assertion.
     pub(crate) fn credential(&self) -> Option<&Credential> {
         match &self.method {

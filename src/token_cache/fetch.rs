@@ -79,13 +79,18 @@ async fn tell_owner(settings: &Settings, owner: &TokenRequest, response: &TokenR
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
     let first = attempt(settings, request).await;
-    match &first.result {
-        Err(error) if may_retry && is_worth_a_retry(error, request) => {
-            events::retrying(request, error);
-            time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            attempt(settings, request).await
-        }
-        _ => first,
+    let Err(error) = &first.result else {
+        return first;
+    };
+    if error.is_about_a_rotated_secret().await {
+        events::retrying(request, error);
+        attempt(settings, request).await
+    } else if may_retry && is_worth_a_retry(error, request) {
+        events::retrying(request, error);
+        time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        attempt(settings, request).await
+    } else {
+        first
     }
 }
 

@@ -11,8 +11,12 @@ use super::{
     check::{check_value, refuse},
 };
 use crate::{
-    access_token::NoAccessToken, client_authentication::ClientAuthentication,
-    credential::Credential, scope::Scope, secret::Secret, token_request::TokenRequest,
+    access_token::NoAccessToken,
+    client_authentication::ClientAuthentication,
+    credential::{Credential, UsedSecret},
+    scope::Scope,
+    secret::Secret,
+    token_request::TokenRequest,
 };
 
 /// Where the request goes and on whose behalf.
@@ -44,7 +48,7 @@ impl OwnedTarget {
     pub(super) async fn obtain_and_encode(
         &self,
         request: &TokenRequest,
-    ) -> Result<Request<Bytes>, TokenError> {
+    ) -> Result<Prepared, TokenError> {
         let mut obtained = Vec::new();
         for credential in credentials(request, &self.client) {
             let secret = credential.obtain().await.map_err(TokenError::credential)?;
@@ -55,8 +59,22 @@ impl OwnedTarget {
             client: &self.client,
             allow_http: self.allow_http,
         };
-        encode(request, &target, Some(&obtained))
+        let request = encode(request, &target, Some(&obtained))?;
+        let secret = self.client.rotating_secret().zip(obtained.pop());
+        Ok(Prepared {
+            request,
+            secret: secret.map(|(credential, text)| UsedSecret {
+                credential: credential.clone(),
+                text,
+            }),
+        })
     }
+}
+
+/// A request whose credentials have been obtained.
+pub(super) struct Prepared {
+    pub(super) request: Request<Bytes>,
+    pub(super) secret: Option<UsedSecret>,
 }
 
 /// The credentials of a request and of its client, in the order in which they are sent.

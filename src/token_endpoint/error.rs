@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::decode::REDIRECTS;
 use crate::{
     answer::Answer,
+    credential::UsedSecret,
     error::{self, BoxError, NotSent},
     error_response::{ErrorCode, ErrorResponse},
 };
@@ -43,6 +44,7 @@ struct Inner {
     answer: Option<Answer>,
     error_response: Option<ErrorResponse>,
     retry_after: Option<Duration>,
+    secret: Option<UsedSecret>,
 }
 
 /// Whose fault it is that there is no token.
@@ -173,6 +175,23 @@ impl TokenError {
         self.said().map(|answer| &answer.headers)
     }
 
+    /// The same error, which knows with which secret the request was made.
+    pub(super) fn to_request_with(mut self, secret: Option<UsedSecret>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.secret = secret;
+        }
+        self
+    }
+
+    /// Whether the server refused a secret that has been rotated since it was read. It asks the provider of the secret.
+    pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
+        let code = self.error_response().map(ErrorResponse::code);
+        match &self.0.secret {
+            Some(secret) if code == Some(&ErrorCode::InvalidClient) => secret.has_changed().await,
+            _ => false,
+        }
+    }
+
     /// What the server said: to the request of this error, or to that of the error which caused it.
     fn said(&self) -> Option<&Answer> {
         self.0.answer.as_ref().or_else(|| self.cause()?.said())
@@ -210,6 +229,7 @@ impl TokenError {
             answer: None,
             error_response: None,
             retry_after: None,
+            secret: None,
         }
     }
 

@@ -14,11 +14,11 @@ use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{TokenError, decode};
-use crate::{clock, error::BoxError, token_response::TokenResponse};
+use super::{TokenError, decode, encode::Prepared};
+use crate::{clock, credential::UsedSecret, error::BoxError, token_response::TokenResponse};
 
 /// A request whose credentials are being obtained.
-pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Request<Bytes>, TokenError>> + Send>>;
+pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
 
 pin_project! {
     /// The future of [`TokenEndpoint`](super::TokenEndpoint).
@@ -31,6 +31,7 @@ pin_project! {
         #[pin]
         state: State<S, B, F, ResBody>,
         limit: usize,
+        secret: Option<UsedSecret>,
     }
 }
 
@@ -78,7 +79,11 @@ where
     }
 
     fn new(state: State<S, B, F, ResBody>, limit: usize) -> Self {
-        Self { state, limit }
+        Self {
+            state,
+            limit,
+            secret: None,
+        }
     }
 }
 
@@ -104,12 +109,15 @@ where
                     request_body,
                     service,
                 } => {
-                    let request = ready!(prepare.as_mut().poll(cx));
-                    match (request, service.take()) {
-                        (Ok(request), Some(service)) => State::Readying {
-                            service,
-                            request: Some(request.map(*request_body)),
-                        },
+                    let prepared = ready!(prepare.as_mut().poll(cx));
+                    match (prepared, service.take()) {
+                        (Ok(Prepared { request, secret }), Some(service)) => {
+                            *this.secret = secret;
+                            State::Readying {
+                                service,
+                                request: Some(request.map(*request_body)),
+                            }
+                        }
                         (Ok(_), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed { error: Some(error) },
                     }
@@ -142,7 +150,8 @@ where
                     let parts = parts.take();
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(match parts {
-                        Some(parts) => decode_collected(parts, body, *this.limit),
+                        Some(parts) => decode_collected(parts, body, *this.limit)
+                            .map_err(|error| error.to_request_with(this.secret.take())),
                         None => Err(polled_after_completion()),
                     });
                 }
