@@ -19,7 +19,7 @@ use crate::{
 };
 
 pin_project! {
-    /// The future of [`AddAccessToken`](super::AddAccessToken).
+    /// The future of [`AddAccessToken`](crate::AddAccessToken).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B, F, R, ResBody>
     where

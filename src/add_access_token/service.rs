@@ -28,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessTokenRefused;
 
-/// Puts an access token on each request; made by [`AddAccessTokenLayer`](super::AddAccessTokenLayer). See the
+/// Puts an access token on each request; made by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). See the
 /// [module](super) for the rules.
 ///
 /// # Errors

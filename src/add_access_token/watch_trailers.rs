@@ -19,7 +19,7 @@ use crate::token_cache::TokenSource;
 /// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
 /// the caller has the response.
 ///
-/// It stands below [`AddAccessTokenLayer`](super::AddAccessTokenLayer), with the same source. A refusal in the headers, as most servers send
+/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. A refusal in the headers, as most servers send
 /// it, is noticed without it.
 ///
 /// # Examples

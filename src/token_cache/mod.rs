@@ -1,7 +1,7 @@
 //! Obtains tokens once, shares them, and renews them before they expire.
 //!
 //! A [`TokenCache`] stands over a [`TokenEndpoint`](crate::TokenEndpoint), or over any stack of tower layers around one. For each
-//! distinct [`TokenRequest`] it holds one token; a [`TokenSource`](crate::TokenSource) hands that token out.
+//! distinct [`TokenRequest`] it holds one token; a [`TokenSource`] hands that token out.
 //!
 //! # The life of a token
 //!
@@ -52,7 +52,7 @@
 //! | the endpoint panics | an error for those who waited; the next attempt comes after a pause |
 //! | the last handle is dropped | a fetch that is under way is cancelled, unless it spends a refresh token |
 //! | the clock is stepped, or the host was suspended | a token is over when the monotonic or the wall clock says so |
-//! | there are too many distinct requests | the token of an idle one is given up; one whose [`TokenSource`](crate::TokenSource) is held is not |
+//! | there are too many distinct requests | the token of an idle one is given up; one whose [`TokenSource`] is held is not |
 //!
 //! # Refresh tokens
 //!
