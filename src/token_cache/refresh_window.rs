@@ -109,6 +109,8 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -143,5 +145,66 @@ mod tests {
             window.of(lifetime, true, 1.0).fresh,
             Duration::from_secs(95)
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A token whose lifetime is above the least leeway is fresh for a while, and always stale before it is over; one
+        /// below goes to those who waited for it, and is over then.
+        #[test]
+        fn a_token_is_fresh_then_stale_then_over(
+            lifetime in lifetimes(),
+            bounds in [any::<f64>(), any::<f64>(), any::<f64>(), any::<f64>()],
+            is_first: bool,
+            jitter in 0.0..1.0,
+        ) {
+            let window = RefreshWindow::new().first(bounds[0]..=bounds[1]).later(bounds[2]..=bounds[3]);
+            let Windows { fresh, usable } = window.of(lifetime, is_first, jitter);
+            prop_assert!(fresh <= usable, "{fresh:?} {usable:?}");
+            prop_assert_eq!(fresh.is_zero(), lifetime <= MIN_LEEWAY);
+            prop_assert_eq!(usable.is_zero(), lifetime <= MIN_LEEWAY);
+            let leeway = lifetime - usable;
+            prop_assert!(leeway >= MIN_LEEWAY.min(lifetime) && leeway <= MAX_LEEWAY, "{leeway:?}");
+        }
+
+        /// In any order of the bounds, the point lies between them, as far as they make sense.
+        #[test]
+        fn the_stale_point_lies_between_the_bounds(
+            seconds in 1.0..315_360_000.0,
+            [a, b] in [-2.0..3.0, -2.0..3.0],
+            jitter in 0.0..1.0,
+        ) {
+            let lifetime = Duration::from_secs_f64(seconds);
+            let window = RefreshWindow::new().later(a..=b);
+            let Windows { fresh, usable } = window.of(lifetime, false, jitter);
+            let part = |part: f64| lifetime.mul_f64(part.clamp(EARLIEST, LATEST)).min(usable);
+            let grain = Duration::from_micros(1);
+            prop_assert!(fresh + grain >= part(a.min(b)), "{fresh:?}");
+            prop_assert!(fresh <= part(a.max(b)) + grain, "{fresh:?}");
+        }
+
+        #[test]
+        fn a_servers_word_does_not_make_a_token_fresh_beyond_its_end(
+            lifetime in lifetimes(),
+            refresh_in in prop::option::of(lifetimes()),
+            jitter in 0.0..1.0,
+        ) {
+            let planned = RefreshWindow::new().of(lifetime, true, jitter);
+            let windows = planned.renewed_in(refresh_in);
+            prop_assert!(windows.fresh <= windows.usable);
+            prop_assert_eq!(windows.usable, planned.usable);
+            prop_assert_eq!(windows.fresh.is_zero(), lifetime <= MIN_LEEWAY);
+        }
+    }
+
+    /// From none to ten years, as an answer says it, and all that a setter of the cache takes.
+    fn lifetimes() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0..=30_000_000_u64).prop_map(Duration::from_nanos),
+            (0..=60_000_u64).prop_map(Duration::from_millis),
+            (0.0..=315_360_000.0).prop_map(Duration::from_secs_f64),
+            any::<Duration>(),
+        ]
     }
 }
