@@ -49,7 +49,7 @@ impl RefreshWindow {
     }
 
     /// From which part of the lifetime to which the first renewal is drawn. Default is `0.4..=0.9`. Bounds outside of
-    /// `0.05..=0.95` are taken as those.
+    /// `0.05..=0.95` are taken as those, and NaN as the lower one.
     #[must_use]
     pub fn first(mut self, parts: RangeInclusive<f64>) -> Self {
         self.first = parts;
@@ -57,7 +57,7 @@ impl RefreshWindow {
     }
 
     /// From which part of the lifetime to which each later renewal is drawn. Default is `0.75..=0.85`. Bounds outside of
-    /// `0.05..=0.95` are taken as those.
+    /// `0.05..=0.95` are taken as those, and NaN as the lower one.
     #[must_use]
     pub fn later(mut self, parts: RangeInclusive<f64>) -> Self {
         self.later = parts;
@@ -67,7 +67,7 @@ impl RefreshWindow {
     /// The windows of a token with this lifetime. `jitter` is from 0 to 1.
     pub(crate) fn of(&self, lifetime: Duration, is_first: bool, jitter: f64) -> Windows {
         let parts = if is_first { &self.first } else { &self.later };
-        let [start, end] = [*parts.start(), *parts.end()].map(|part| part.clamp(EARLIEST, LATEST));
+        let [start, end] = [*parts.start(), *parts.end()].map(sensible);
         let usable = lifetime.saturating_sub(leeway(lifetime));
         let fresh = lifetime.mul_f64(start + (end - start) * jitter);
         Windows {
@@ -81,6 +81,14 @@ impl Default for RefreshWindow {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The nearest part that makes sense; what is no number is near to none of them.
+fn sensible(part: f64) -> f64 {
+    if part.is_nan() {
+        return EARLIEST;
+    }
+    part.clamp(EARLIEST, LATEST)
 }
 
 fn leeway(lifetime: Duration) -> Duration {
@@ -109,7 +117,7 @@ impl Windows {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use proptest::{num::f64::ANY, prelude::*};
 
     use super::*;
 
@@ -155,7 +163,7 @@ mod tests {
         #[test]
         fn a_token_is_fresh_then_stale_then_over(
             lifetime in lifetimes(),
-            bounds in [any::<f64>(), any::<f64>(), any::<f64>(), any::<f64>()],
+            bounds in [ANY, ANY, ANY, ANY],
             is_first: bool,
             jitter in 0.0..1.0,
         ) {
