@@ -13,7 +13,11 @@ use std::{ops::RangeInclusive, time::Duration};
 ///   renew together for ever.
 /// * Later renewals are drawn from 0.75 to 0.85: what the first has spread stays spread, and few requests are spent.
 /// * A token ends a little before the server says so: a twentieth of its lifetime, at least 10 milliseconds (the grain of
-///   the clock) and at most 10 seconds (a slow call that is on its way).
+///   the clock) and at most 10 seconds (a slow call that is on its way). One that lives no longer than those 10 milliseconds goes
+///   to those who waited for it, and to nobody after them.
+///
+/// With these, at most two fetches succeed in one lifetime, however often callers ask. So it is with any bounds from 0.5 on;
+/// below, it is one fetch for each such part.
 ///
 /// # Examples
 ///
