@@ -396,7 +396,10 @@ impl TokenRequest {
     }
 
     fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
-        Arc::make_mut(&mut self.0).parameters.push(Parameter {
+        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
+        // A request has few, and a cache may hold many requests.
+        parameters.reserve_exact(1);
+        parameters.push(Parameter {
             name,
             value,
             repeatable,
