@@ -60,7 +60,8 @@ struct State {
     has_renewed: bool,
     was_refused: bool,
     grant: Grant,
-    failure: Option<Failure>,
+    /// Boxed, since it is rare, and an entry is to be small.
+    failure: Option<Box<Failure>>,
     refusals: Refusals,
     flight: Option<Flight>,
     next_fetch_at: Option<Moment>,
@@ -148,7 +149,7 @@ impl Entry {
     /// The token that is held, whether it can be used or not, and the last failure.
     pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<Failure>) {
         let state = self.lock();
-        (self.current.load_full(), state.failure.clone())
+        (self.current.load_full(), state.failure.as_deref().cloned())
     }
 
     /// Notes that somebody looked this entry up.
@@ -187,7 +188,7 @@ impl Entry {
         let now = self.now();
         let state = self.lock();
         let held = self.current.load();
-        match state::classify(held.as_ref(), state.failure.as_ref(), now) {
+        match state::classify(held.as_ref(), state.failure.as_deref(), now) {
             Condition::Fresh(held) => now.until(held.stale_at),
             Condition::Failed(failure) => failure.remaining(now),
             _ => match &state.failure {
@@ -231,7 +232,7 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let held = self.current.load_full();
-        let reason = match state::classify(held.as_ref(), state.failure.as_ref(), now) {
+        let reason = match state::classify(held.as_ref(), state.failure.as_deref(), now) {
             Condition::Fresh(held) => return Lookup::Token(held.clone()),
             Condition::Stale(held) => {
                 let held = held.clone();
@@ -347,10 +348,15 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let error = state.grant.failed(error);
-        let failure = Failure::after(state.failure.as_ref(), error.clone(), now, fastrand::f64());
+        let failure = Failure::after(
+            state.failure.as_deref(),
+            error.clone(),
+            now,
+            fastrand::f64(),
+        );
         let (failures, pause) = (failure.streak, failure.pause);
         state.flight = None;
-        state.failure = Some(failure);
+        state.failure = Some(Box::new(failure));
         state.next_fetch_at = Some(now.after(SPACING));
         drop(state);
         events::failed(&self.request, reason, &error, failures, pause);

@@ -88,3 +88,56 @@ fn pause(error: &TokenError, streak: u32, jitter: f64) -> Duration {
         None => pause,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{token_endpoint::TokenErrorKind, token_response::Answer};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Half a second at least, five minutes at most, as long as the server asks; and over when it is over.
+        #[test]
+        fn a_pause_is_bounded_and_obeys_the_server(
+            failures in prop::collection::vec((any::<bool>(), prop::option::of(0..1_000_000_u64), 0.0..1.0), 1..40),
+        ) {
+            let mut now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+            let mut last: Option<Failure> = None;
+            for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
+                let error = error(is_terminal, retry_after);
+                let failure = Failure::after(last.as_ref(), error, now, jitter);
+                let pause = failure.pause;
+                prop_assert_eq!(failure.streak, streak);
+                prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");
+                match retry_after.map(Duration::from_secs) {
+                    Some(asked) => prop_assert!(pause >= asked.min(MAX_RETRY_AFTER), "{pause:?}"),
+                    None => prop_assert!(pause <= MAX_PAUSE, "{pause:?}"),
+                }
+                prop_assert_eq!(failure.remaining(now), pause);
+                prop_assert!(failure.is_pausing(now.after(pause - Duration::from_nanos(1))));
+                now = now.after(pause);
+                prop_assert!(!failure.is_pausing(now));
+                last = Some(failure);
+            }
+        }
+    }
+
+    fn error(is_terminal: bool, retry_after: Option<u64>) -> TokenError {
+        let status = match is_terminal {
+            true => StatusCode::BAD_REQUEST,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        TokenError::answer(
+            TokenErrorKind::UnexpectedStatus,
+            "refused",
+            Answer::new(status, HeaderMap::new(), Bytes::new()),
+            None,
+            retry_after.map(Duration::from_secs),
+        )
+    }
+}

@@ -56,3 +56,37 @@ impl Refusals {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However often tokens are refused, two are dropped at once and the third no sooner than the first pause later; and
+        /// none is kept for longer than the longest pause.
+        #[test]
+        fn tokens_are_dropped_seldom_and_kept_for_a_while_only(
+            steps in prop::collection::vec(prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64], 1..400),
+        ) {
+            let mut refusals = Refusals::default();
+            let mut now = Duration::ZERO;
+            let mut dropped = Vec::new();
+            for step in steps {
+                now += Duration::from_millis(step);
+                if refusals.note(Moment::new(now, now)) {
+                    dropped.push(now);
+                } else {
+                    let last = dropped.last().copied();
+                    prop_assert!(last.is_some_and(|last| now - last < MAX_REFUSAL_PAUSE), "{last:?} {now:?}");
+                }
+            }
+            for three in dropped.windows(3) {
+                prop_assert!(three[2] - three[0] >= FIRST_REFUSAL_PAUSE, "{dropped:?}");
+            }
+        }
+    }
+}
