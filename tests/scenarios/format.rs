@@ -102,7 +102,7 @@ impl Request {
             "password" => TokenRequest::password("user", credential),
             "authorization_code" => {
                 TokenRequest::authorization_code(credential, "https://app.test/callback")
-                    .code_verifier("verifier")
+                    .code_verifier("a-verifier-of-no-less-than-forty-three-characters")
             }
             "refresh_token" => TokenRequest::refresh_token(credential),
             "device_code" => TokenRequest::device_code(credential),
