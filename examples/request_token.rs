@@ -2,7 +2,7 @@
 //!
 //! Each flag can be given in the environment instead: TOKEN_URL, CLIENT_ID, CLIENT_SECRET, SCOPE.
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
 use http::Uri;
 use lexopt::prelude::*;
@@ -22,8 +22,20 @@ Requests a token and prints the answer.
   --scope SCOPE         what the token is for         (or SCOPE)
   --param NAME=VALUE    a further parameter; may be repeated. `grant_type=...` chooses the grant
                         (default: client_credentials)
-  --show                prints the tokens too
+  --show                prints the whole answer, tokens and all
 ";
+
+/// What is no secret by any RFC. Everything else is shown by its length.
+const SHOWN: [&str; 8] = [
+    "token_type",
+    "expires_in",
+    "refresh_in",
+    "scope",
+    "issued_token_type",
+    "error",
+    "error_description",
+    "error_uri",
+];
 
 struct Options {
     token_url: Uri,
@@ -71,15 +83,22 @@ async fn request_token(options: Options) -> Result<TokenResponse, BoxError> {
 fn print_response(response: &TokenResponse, show: bool) {
     println!("status: {}", response.status());
     for (name, value) in response.json().as_object().into_iter().flatten() {
-        let is_secret = name.ends_with("_token") || name.contains("secret");
-        match value {
-            value if !is_secret || show => println!("{name}: {value}"),
-            value => {
-                let length = value.as_str().map_or(0, str::len);
-                println!("{name}: [{length} characters; --show prints them]");
-            }
+        if show || SHOWN.contains(&&**name) {
+            println!("{}: {}", printable(name), printable(&value.to_string()));
+        } else {
+            let length = match value.as_str() {
+                Some(text) => text.chars().count(),
+                None => value.to_string().chars().count(),
+            };
+            let name = printable(name);
+            println!("{name}: [{length} characters; --show prints them]");
         }
     }
+}
+
+/// Text of a server, which must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
 }
 
 /// The error and what is below it; the words of [`TokenError`] already say what to do.
@@ -97,33 +116,47 @@ fn print_error(error: &BoxError) {
 }
 
 fn parse_options() -> Result<Option<Options>, BoxError> {
-    let from_environment = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let mut token_url = from_environment("TOKEN_URL");
-    let mut client_id = from_environment("CLIENT_ID");
-    let mut client_secret = from_environment("CLIENT_SECRET");
-    let mut scope = from_environment("SCOPE");
+    let mut token_url = from_environment("TOKEN_URL")?;
+    let mut client_id = from_environment("CLIENT_ID")?;
+    let mut client_secret = from_environment("CLIENT_SECRET")?;
+    let mut scope = from_environment("SCOPE")?;
     let (mut method, mut parameters, mut show) = (None, Vec::new(), false);
 
     let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("token-url") => token_url = Some(arguments.value()?.string()?),
-            Long("client-id") => client_id = Some(arguments.value()?.string()?),
-            Long("client-secret") => client_secret = Some(arguments.value()?.string()?),
-            Long("scope") => scope = Some(arguments.value()?.string()?),
-            Long("auth") => method = Some(arguments.value()?.string()?),
-            Long("param") => {
-                let pair = arguments.value()?.string()?;
+    while let Some(argument) = arguments.next().map_err(describe)? {
+        let flag = match argument {
+            Long(name) => format!("--{name}"),
+            Short('h') => "--help".to_owned(),
+            other => return Err(describe(other.unexpected()).into()),
+        };
+        if flag == "--help" {
+            return Ok(None);
+        }
+        if flag == "--show" {
+            show = true;
+            continue;
+        }
+        let slot = match &*flag {
+            "--token-url" => &mut token_url,
+            "--client-id" => &mut client_id,
+            "--client-secret" => &mut client_secret,
+            "--scope" => &mut scope,
+            "--auth" => &mut method,
+            "--param" => {
+                let pair = text(arguments.value().map_err(describe)?, &flag)?;
                 let (name, value) = pair.split_once('=').ok_or("--param wants NAME=VALUE")?;
                 parameters.push((name.to_owned(), value.to_owned()));
+                continue;
             }
-            Long("show") => show = true,
-            Short('h') | Long("help") => return Ok(None),
-            other => return Err(other.unexpected().into()),
-        }
+            _ => return Err(format!("there is no {flag}").into()),
+        };
+        *slot = Some(text(arguments.value().map_err(describe)?, &flag)?);
     }
 
-    let token_url = token_url.ok_or("--token-url is missing")?.parse()?;
+    let token_url = token_url
+        .ok_or("--token-url is missing")?
+        .parse()
+        .map_err(|error| format!("--token-url: {error}"))?;
     let client_id = client_id.ok_or("--client-id is missing")?;
     let client = client_authentication(method.as_deref(), client_id, client_secret)?;
 
@@ -143,20 +176,44 @@ fn parse_options() -> Result<Option<Options>, BoxError> {
     }))
 }
 
+fn from_environment(name: &str) -> Result<Option<String>, String> {
+    match env::var_os(name).filter(|value| !value.is_empty()) {
+        Some(value) => text(value, name).map(Some),
+        None => Ok(None),
+    }
+}
+
+fn text(value: OsString, name: &str) -> Result<String, String> {
+    let text = value.into_string();
+    text.map_err(|_| format!("{name}: the value is not UTF-8"))
+}
+
+/// lexopt's own words would quote the value, which may be a secret at a wrong place.
+fn describe(error: lexopt::Error) -> String {
+    match error {
+        lexopt::Error::MissingValue {
+            option: Some(option),
+        } => format!("{option} wants a value"),
+        lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
+        lexopt::Error::UnexpectedOption(option) => format!("there is no {option}"),
+        lexopt::Error::UnexpectedArgument(_) => "a value stands without a flag".to_owned(),
+        _ => "the arguments cannot be read".to_owned(),
+    }
+}
+
 fn client_authentication(
     method: Option<&str>,
     id: String,
     secret: Option<String>,
 ) -> Result<ClientAuthentication, BoxError> {
     let method = method.unwrap_or(if secret.is_some() { "basic" } else { "none" });
-    if method == "none" {
-        return Ok(ClientAuthentication::none(id));
-    }
+    let with_secret = match method {
+        "none" => return Ok(ClientAuthentication::none(id)),
+        "basic" => ClientAuthentication::client_secret_basic,
+        "basic-raw" => ClientAuthentication::client_secret_basic_raw,
+        "post" => ClientAuthentication::client_secret_post,
+        _ => return Err("--auth is none of basic, basic-raw, post, none".into()),
+    };
     let secret = secret.ok_or_else(|| format!("--auth {method} needs --client-secret"))?;
-    match method {
-        "basic" => Ok(ClientAuthentication::client_secret_basic(id, secret)),
-        "basic-raw" => Ok(ClientAuthentication::client_secret_basic_raw(id, secret)),
-        "post" => Ok(ClientAuthentication::client_secret_post(id, secret)),
-        other => Err(format!("--auth {other} is none of basic, basic-raw, post, none").into()),
-    }
+    Ok(with_secret(id, secret))
 }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+use crate::error_response::Quoted;
+
 /// An access token ([RFC 6749 §1.4](https://www.rfc-editor.org/rfc/rfc6749#section-1.4)) with its type and the value of the
 /// `Authorization` header that carries it.
 ///
@@ -40,8 +42,9 @@ impl AccessToken {
     ///
     /// # Errors
     ///
-    /// If the text is empty or holds anything but printable ASCII
-    /// ([RFC 6749 Appendix A.12](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.12)): no header can carry it.
+    /// If the text is empty, holds anything but printable ASCII
+    /// ([RFC 6749 Appendix A.12](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.12)), or has a space at its start or end:
+    /// no header can carry it.
     pub fn new(
         secret: impl Into<String>,
         token_type: TokenType,
@@ -54,6 +57,9 @@ impl AccessToken {
             return Err(InvalidAccessToken(
                 "it holds a character that is not printable ASCII",
             ));
+        }
+        if secret.starts_with(' ') || secret.ends_with(' ') {
+            return Err(InvalidAccessToken("it has a space at its start or end"));
         }
         let authorization = match token_type.scheme() {
             Some(scheme) => Some(authorization(scheme, &secret)?),
@@ -118,7 +124,8 @@ impl Eq for AccessToken {}
 /// How an access token is to be sent
 /// ([RFC 6749 §7.1](https://www.rfc-editor.org/rfc/rfc6749#section-7.1)).
 ///
-/// The text is kept as it came; equality does not look at the case, as the RFC demands.
+/// The text is kept as it came; equality does not look at the case, as the RFC demands. `Display` and `Debug` escape and
+/// cut it, as it may be that of a server.
 ///
 /// # Examples
 ///
@@ -129,7 +136,7 @@ impl Eq for AccessToken {}
 /// assert_eq!(token_type, TokenType::BEARER);
 /// assert_eq!(token_type.as_str(), "bearer");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct TokenType(Cow<'static, str>);
 
 impl TokenType {
@@ -161,7 +168,13 @@ impl TokenType {
 
 impl fmt::Display for TokenType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}", Quoted(&self.0))
+    }
+}
+
+impl fmt::Debug for TokenType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TokenType(\"{self}\")")
     }
 }
 
@@ -188,7 +201,11 @@ pub struct InvalidAccessToken(&'static str);
 
 impl fmt::Display for InvalidAccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "not a usable access token: {} (RFC 6749 A.12)", self.0)
+        write!(
+            f,
+            "not a usable access token: {} (RFC 6749 appendix A.12)",
+            self.0
+        )
     }
 }
 
@@ -231,8 +248,17 @@ mod tests {
     }
 
     #[test]
+    fn a_type_is_printed_escaped_and_cut() {
+        let token_type = TokenType::from(&*format!("\u{1b}{}", "x".repeat(1000)));
+        for shown in [token_type.to_string(), format!("{token_type:?}")] {
+            assert!(shown.contains(r"\u{1b}x") && shown.len() < 300, "{shown}");
+        }
+        assert_eq!(format!("{:?}", TokenType::BEARER), r#"TokenType("Bearer")"#);
+    }
+
+    #[test]
     fn text_that_no_header_can_carry_is_refused() {
-        for text in ["", "a\nb", "a\0", "tokén", "\u{7f}"] {
+        for text in ["", "a\nb", "a\0", "tokén", "\u{7f}", " ", " a", "a "] {
             assert!(
                 AccessToken::new(text, TokenType::BEARER).is_err(),
                 "{text:?}"

@@ -1,8 +1,10 @@
 //! A secret, an assertion or a token that goes into a request: known, or asked for anew for every attempt.
 
 use std::{
+    env,
+    ffi::OsString,
     fmt,
-    future::Future,
+    future::{self, Future},
     hash::{Hash, Hasher},
     io,
     path::{Path, PathBuf},
@@ -23,8 +25,8 @@ type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 /// It is either a fixed text, or comes from a provider that is asked **anew for every attempt**, so that what expires or
 /// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
 ///
-/// Two credentials are equal when they are the same fixed text, the same file, providers with the same
-/// [name](Self::named), or clones of the same provider.
+/// Two credentials are equal when they are the same fixed text, the same file, the same variable of the environment,
+/// providers with the same [name](Self::named), or clones of the same provider.
 ///
 /// # Security
 ///
@@ -42,11 +44,10 @@ type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 ///     "client",
 ///     Credential::file("/var/run/secrets/tokens/oauth"),
 /// );
-/// // Any async function
-/// let client = ClientAuthentication::client_secret_basic(
-///     "client",
-///     Credential::from_fn(|| async { std::env::var("CLIENT_SECRET") }).named("CLIENT_SECRET"),
-/// );
+/// // A variable of the environment
+/// let client =
+///     ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET"));
+/// // Any async function: see `from_fn`
 /// ```
 #[derive(Clone)]
 pub struct Credential(Kind);
@@ -66,6 +67,7 @@ enum Identity {
     Instance,
     Name(Arc<str>),
     File(PathBuf),
+    Env(Arc<str>),
 }
 
 impl Credential {
@@ -102,7 +104,36 @@ impl Credential {
         })
     }
 
-    /// Whatever an async function returns, called anew for every attempt.
+    /// The value of a variable of the environment, read anew for every attempt.
+    ///
+    /// A variable that is not set, is not UTF-8 or is empty fails the request, with
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential); nothing is sent then, and the error names the
+    /// variable without its value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, Credential};
+    ///
+    /// let client =
+    ///     ClientAuthentication::client_secret_post("client", Credential::env("CLIENT_SECRET"));
+    /// ```
+    pub fn env(name: impl AsRef<str>) -> Self {
+        let name: Arc<str> = name.as_ref().into();
+        Self(Kind::Provider {
+            identity: Identity::Env(name.clone()),
+            provide: Arc::new(move || Box::pin(future::ready(read_env(&name)))),
+        })
+    }
+
+    /// Whatever an async function returns, called anew for every attempt: a text, a [`ClientSecret`], an
+    /// [`AccessToken`], or anything else that is a credential.
+    ///
+    /// # Security
+    ///
+    /// Its error is the [source](std::error::Error::source) of the [`TokenError`](crate::TokenError), and is printed where
+    /// a chain of errors is. So it must not hold the secret, as some errors of the standard library do:
+    /// `VarError::NotUnicode` shows the variable, `FromUtf8Error` the bytes.
     ///
     /// # Examples
     ///
@@ -119,14 +150,17 @@ impl Credential {
     where
         F: Fn() -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<T, E>> + Send + 'static,
-        T: Into<String>,
+        T: Into<Credential>,
         E: Into<BoxError>,
     {
         Self(Kind::Provider {
             identity: Identity::Instance,
             provide: Arc::new(move || {
                 let provided = provide();
-                Box::pin(async move { provided.await.map(Secret::new).map_err(Into::into) })
+                Box::pin(async move {
+                    let credential = provided.await.map_err(Into::into)?.into();
+                    credential.obtain().await
+                })
             }),
         })
     }
@@ -139,9 +173,9 @@ impl Credential {
     /// ```
     /// use tower_oauth2_client::Credential;
     ///
-    /// let provider = || Credential::from_fn(|| async { std::env::var("SECRET") });
+    /// let provider = || Credential::from_fn(|| async { Ok::<_, std::io::Error>("secret") });
     /// assert_ne!(provider(), provider());
-    /// assert_eq!(provider().named("SECRET"), provider().named("SECRET"));
+    /// assert_eq!(provider().named("vault"), provider().named("vault"));
     /// ```
     #[must_use]
     pub fn named(mut self, name: impl AsRef<str>) -> Self {
@@ -168,6 +202,17 @@ impl Credential {
     }
 }
 
+/// Nothing of the value may be in the error, so not that of `std::env::var`.
+fn read_env(name: &str) -> Result<Secret, BoxError> {
+    let why = match env::var_os(name).map(OsString::into_string) {
+        Some(Ok(text)) if !text.is_empty() => return Ok(Secret::new(text)),
+        Some(Ok(_)) => "is empty",
+        Some(Err(_)) => "is not UTF-8",
+        None => "is not set",
+    };
+    Err(format!("the environment variable {name} {why}").into())
+}
+
 /// Reading may block, so it is done beside the runtime where there is one.
 async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
     let read = move || {
@@ -190,6 +235,20 @@ async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
     }
 }
 
+/// A secret that a provider gave for one request, and that may have been rotated since.
+pub(crate) struct UsedSecret {
+    pub(crate) credential: Credential,
+    pub(crate) text: Secret,
+}
+
+impl UsedSecret {
+    /// Asks the provider again.
+    pub(crate) async fn has_changed(&self) -> bool {
+        let text = self.credential.obtain().await;
+        text.is_ok_and(|text| text != self.text)
+    }
+}
+
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -197,6 +256,7 @@ impl fmt::Debug for Credential {
             Kind::Provider { identity, .. } => match identity {
                 Identity::Instance => f.write_str("Credential(provider)"),
                 Identity::Name(name) => write!(f, "Credential(provider {name:?})"),
+                Identity::Env(name) => write!(f, "Credential(environment variable {name:?})"),
                 Identity::File(path) => write!(f, "Credential(file {path:?})"),
             },
         }
@@ -260,15 +320,39 @@ impl From<ClientSecret> for Credential {
     }
 }
 
+impl From<&ClientSecret> for Credential {
+    fn from(secret: &ClientSecret) -> Self {
+        secret.clone().into()
+    }
+}
+
 impl From<RefreshToken> for Credential {
     fn from(token: RefreshToken) -> Self {
         Self(Kind::Fixed(token.into_inner()))
     }
 }
 
+impl From<&RefreshToken> for Credential {
+    fn from(token: &RefreshToken) -> Self {
+        token.clone().into()
+    }
+}
+
 impl From<IdToken> for Credential {
     fn from(token: IdToken) -> Self {
         Self(Kind::Fixed(token.into_inner()))
+    }
+}
+
+impl From<&IdToken> for Credential {
+    fn from(token: &IdToken) -> Self {
+        token.clone().into()
+    }
+}
+
+impl From<AccessToken> for Credential {
+    fn from(token: AccessToken) -> Self {
+        Self::from(&token)
     }
 }
 

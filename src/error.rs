@@ -7,11 +7,19 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Proof that a request never left this process.
 ///
-/// An HTTP service may wrap its own error in it when it knows that no byte of the request was sent, for example because
-/// no connection could be made. [`TokenError::may_have_been_processed`](crate::TokenError::may_have_been_processed) is
-/// `false` then, and even a one-time credential (an authorization code, a refresh token) may be sent again.
+/// An HTTP service may wrap its own error in it when it knows that no byte of the request was sent, because no connection
+/// could be made. [`TokenError::may_have_been_processed`](crate::TokenError::may_have_been_processed) is
+/// `false` then, and even a one-time credential (an authorization code, a refresh token) may be sent again. Nothing else is
+/// taken for proof: a refused connection or an unreachable host can also be reported of a connection that was in use.
+///
+/// It speaks of the last attempt only: a layer below the endpoint that sends a request again must not
+/// let the proof through when an earlier attempt did leave.
+///
+/// `HttpsClient` and `ReqwestService` give the proof by themselves.
 ///
 /// # Examples
+///
+/// What to give to `map_err` over a client of hyper-util:
 ///
 /// ```
 /// use tower_oauth2_client::{BoxError, NotSent};
@@ -42,6 +50,22 @@ impl Error for NotSent {
     }
 }
 
+/// The HTTP client below has followed a redirect, so that the answer is not that of the token endpoint.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "reqwest"),
+    allow(dead_code, reason = "only `ReqwestService` can tell")
+)]
+pub(crate) struct FollowedRedirect;
+
+impl fmt::Display for FollowedRedirect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the HTTP client followed the redirect")
+    }
+}
+
+impl Error for FollowedRedirect {}
+
 /// The error itself and everything below it.
 ///
 /// `io::Error` hides the error it was made from (its `source` is that error's source), so it is opened here.
@@ -60,30 +84,24 @@ pub(crate) fn chain<'a>(
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
         error.is::<tower::timeout::error::Elapsed>()
-            || has_io_kind(error, &[io::ErrorKind::TimedOut])
+            || error.is::<tokio::time::error::Elapsed>()
+            || error
+                .downcast_ref::<io::Error>()
+                .is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
     })
 }
 
 /// Whether something in the chain proves that the request never left this process.
 ///
-/// An unreachable host or network is no such proof: Linux reports it on connections that were in use, too.
+/// No kind of `io::Error` is such proof, not even a refused connection or an unreachable host: Linux reports them on
+/// connections that were in use, too. Only who made the connection knows.
 pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|error| {
-        error.is::<NotSent>()
-            || has_io_kind(
-                error,
-                &[
-                    io::ErrorKind::ConnectionRefused,
-                    io::ErrorKind::AddrNotAvailable,
-                ],
-            )
-    })
+    chain(error).any(|error| error.is::<NotSent>())
 }
 
-fn has_io_kind(error: &(dyn Error + 'static), kinds: &[io::ErrorKind]) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| kinds.contains(&error.kind()))
+/// Whether something in the chain says that a redirect was followed.
+pub(crate) fn is_followed_redirect(error: &(dyn Error + 'static)) -> bool {
+    chain(error).any(|error| error.is::<FollowedRedirect>())
 }
 
 #[cfg(test)]
@@ -98,9 +116,15 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_is_no_proof_that_nothing_was_sent() {
-        let error = io::Error::from(io::ErrorKind::ConnectionReset);
-        assert!(!is_not_sent(&error));
-        assert!(!is_timeout(&error));
+    fn no_kind_of_io_error_is_proof_that_nothing_was_sent() {
+        for kind in [
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::ConnectionRefused,
+            io::ErrorKind::HostUnreachable,
+        ] {
+            let error = io::Error::from(kind);
+            assert!(!is_not_sent(&error));
+            assert!(!is_timeout(&error));
+        }
     }
 }

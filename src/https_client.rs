@@ -10,14 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, Client, connect::HttpConnector},
-    rt::TokioExecutor,
+    rt::{TokioExecutor, TokioTimer},
 };
 use pin_project_lite::pin_project;
 use tower_service::Service;
@@ -27,7 +27,8 @@ use crate::error::{BoxError, NotSent};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// hyper-util's pooled client over rustls: HTTP/1.1 and HTTP/2, `https` and `http`, the root certificates of the operating
-/// system, ten seconds to connect.
+/// system, ten seconds to connect (the name, TCP and TLS together). There is no time limit on the answer: put tower's
+/// `Timeout` around.
 ///
 /// Cloning is cheap; clones share the pool. Where something else is wanted (a private CA, client certificates), build a
 /// `hyper_util` client: every part of this crate takes it just as well.
@@ -53,7 +54,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 pub struct HttpsClient<B = Full<Bytes>> {
-    client: Client<HttpsConnector<HttpConnector>, B>,
+    client: Client<Limited<HttpsConnector<HttpConnector>>, B>,
 }
 
 impl<B> HttpsClient<B>
@@ -70,6 +71,7 @@ where
         let mut http = HttpConnector::new();
         http.enforce_http(false);
         http.set_nodelay(true);
+        // Shared out among the addresses of a name, so that one which is silent does not take the time of the next.
         http.set_connect_timeout(Some(CONNECT_TIMEOUT));
         let https = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
@@ -77,7 +79,9 @@ where
             .enable_all_versions()
             .wrap_connector(http);
         Ok(Self {
-            client: Client::builder(TokioExecutor::new()).build(https),
+            client: Client::builder(TokioExecutor::new())
+                .pool_timer(TokioTimer::new())
+                .build(Limited { connector: https }),
         })
     }
 }
@@ -143,5 +147,38 @@ impl Future for HttpsFuture {
 impl fmt::Debug for HttpsFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpsFuture").finish_non_exhaustive()
+    }
+}
+
+/// A connector that gives up after [`CONNECT_TIMEOUT`]. hyper-util has a limit for TCP alone, hyper-rustls none.
+#[derive(Clone)]
+struct Limited<C> {
+    connector: C,
+}
+
+impl<C> Service<Uri> for Limited<C>
+where
+    C: Service<Uri, Error = BoxError>,
+    C::Future: Send + 'static,
+{
+    type Response = C::Response;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.connector.poll_ready(cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let connecting = self.connector.call(uri);
+        Box::pin(async move {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+                Ok(connected) => connected,
+                Err(_) => {
+                    let message = format!("no connection within {CONNECT_TIMEOUT:?}");
+                    Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
+                }
+            }
+        })
     }
 }

@@ -1,8 +1,60 @@
-//! Tower middleware for OAuth 2.0 clients.
+//! Tower middleware with which outbound HTTP and gRPC clients obtain OAuth 2.0 tokens and authenticate themselves.
 //!
-//! [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an
-//! OAuth 2.0 or OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the
-//! answer into a [`TokenResponse`] or a [`TokenError`].
+//! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an OAuth 2.0 or
+//!    OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the answer into a
+//!    [`TokenResponse`] or a [`TokenError`].
+//! 2. [`AddAccessTokenLayer`] wraps an outbound service client and puts the token of a [`TokenSource`] on each request. The source
+//!    belongs to a [`TokenCache`], which obtains a token once, shares it, and renews it before it expires.
+//!
+//! Either stands alone. Both run over whatever client there is: hyper-util's, tonic's `Channel`, reqwest by an adapter, a function.
+//!
+//! # Ask once
+//!
+//! ```
+//! use tower::ServiceExt;
+//! use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint, TokenRequest};
+//! # use tower_oauth2_client::HttpsClient;
+//!
+//! # async fn example() -> Result<(), BoxError> {
+//! # let http = HttpsClient::new()?;
+//! let endpoint = TokenEndpoint::new(
+//!     http,
+//!     "https://as.example/token".parse()?,
+//!     ClientAuthentication::client_secret_basic("client", "secret"),
+//! );
+//! let response = endpoint.oneshot(TokenRequest::client_credentials().scope("api1")).await?;
+//! let token = response.access_token();
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Or never think of tokens again
+//!
+//! ```
+//! use tower::ServiceBuilder;
+//! use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
+//! # use tower_oauth2_client::{HttpsClient, TokenEndpoint};
+//!
+//! # fn example(http: HttpsClient, endpoint: TokenEndpoint<HttpsClient>) {
+//! let tokens = TokenCache::new(endpoint);
+//! let api = ServiceBuilder::new()
+//!     .layer(AddAccessTokenLayer::new(
+//!         tokens.source(TokenRequest::client_credentials().scope("api1")),
+//!     ))
+//!     .service(http);
+//! # }
+//! ```
+//!
+//! # Features
+//!
+//! None is on by default; each only adds.
+//!
+//! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
+//! * `rustls`: [`HttpsClient`], hyper-util's client over rustls in one call
+//! * `reqwest`: [`ReqwestService`], `reqwest::Client` as a service of `http` requests
+//! * `tonic`: [`grpc_status()`], what a tonic client makes of a missing token, and
+//!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
+//! * `test-util`: [`test_util`], an authorization server and clocks for tests
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -20,13 +72,18 @@
 
 mod access_token;
 pub mod add_access_token;
+mod answer;
 mod client_authentication;
 mod clock;
 mod credential;
 mod error;
+mod error_response;
+#[cfg(feature = "tonic")]
+mod grpc_status;
 mod guard;
 #[cfg(feature = "rustls")]
 mod https_client;
+mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 mod scope;
@@ -39,6 +96,9 @@ pub mod token_endpoint;
 mod token_request;
 mod token_response;
 
+#[cfg(feature = "tonic")]
+#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
+pub use self::grpc_status::grpc_status;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub use self::https_client::{HttpsClient, HttpsFuture};
@@ -47,17 +107,21 @@ pub use self::https_client::{HttpsClient, HttpsFuture};
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
-    add_access_token::{AddAccessToken, AddAccessTokenLayer},
+    add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     client_authentication::ClientAuthentication,
     clock::Clock,
     credential::Credential,
     error::{BoxError, NotSent},
+    error_response::{ErrorCode, ErrorResponse},
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
-    token_cache::{RefreshWindow, TokenCache, TokenSource},
-    token_endpoint::{TokenEndpoint, TokenError, TokenErrorKind},
+    token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
+    token_endpoint::{
+        error::{TokenError, TokenErrorKind},
+        service::TokenEndpoint,
+    },
     token_request::TokenRequest,
-    token_response::{ErrorCode, ErrorResponse, TokenResponse, TokenResponseBuilder},
+    token_response::{TokenResponse, TokenResponseBuilder},
 };
 
 #[cfg(all(doctest, feature = "retry", feature = "rustls"))]

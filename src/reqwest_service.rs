@@ -21,10 +21,8 @@ use tower_service::Service;
 
 use crate::{
     access_token::NoAccessToken,
-    error::{BoxError, NotSent},
+    error::{BoxError, FollowedRedirect, NotSent},
 };
-
-const FOLLOWED: &str = "the HTTP client followed a redirect of the token endpoint; check its URI";
 
 type Pending = <Client as Service<reqwest::Request>>::Future;
 
@@ -36,7 +34,8 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 ///
 /// reqwest follows redirects by default, and repeats the body of the request when the answer is 307 or 308. For a token
 /// request, whose body or header holds the client's secret, this adapter closes that: the body cannot be repeated, and an
-/// answer that came from another URL than the one asked is an error. Other requests follow the redirect policy of the
+/// answer that came from another URL than the one asked is an error, which the token endpoint reports as
+/// [`UnexpectedStatus`](crate::TokenErrorKind::UnexpectedStatus), as it does a redirect that was not followed. Other requests follow the redirect policy of the
 /// client.
 ///
 /// # Security
@@ -155,14 +154,16 @@ impl Future for ReqwestFuture {
                 body_taken,
             } => match ready!(pending.poll(cx)) {
                 Ok(response) => match asked {
-                    Some(asked) if asked != response.url() => Err(FOLLOWED.into()),
+                    Some(asked) if asked != response.url() => Err(FollowedRedirect.into()),
                     _ => Ok(response.into()),
                 },
                 Err(error) => {
                     let body_taken = body_taken.load(Ordering::Relaxed);
                     Err(match asked {
-                        // To where the redirect led. The chain of this error would prove that nothing was sent.
-                        Some(_) if body_taken && error.is_connect() => FOLLOWED.into(),
+                        // There is a second connection only for where a redirect led.
+                        Some(_) if error.is_redirect() || (body_taken && error.is_connect()) => {
+                            FollowedRedirect.into()
+                        }
                         Some(_) => boxed(error.without_url(), body_taken),
                         None => boxed(error, body_taken),
                     })

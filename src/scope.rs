@@ -7,10 +7,12 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use crate::error_response::Quoted;
+
 /// What a token is for: a set of scope tokens
 /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
 ///
-/// The text is kept as it came. Two scopes are equal when they hold the same words, whatever their order.
+/// The text is kept as it came; `Debug` escapes and cuts it, as it may be that of a server. Two scopes are equal when they hold the same words, whatever their order.
 ///
 /// Making one never fails. One that breaks the grammar of
 /// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4) is refused by [`check`](Self::check), and
@@ -70,7 +72,7 @@ fn is_scope_char(c: char) -> bool {
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scope({:?})", self.0)
+        write!(f, "Scope(\"{}\")", Quoted(&self.0))
     }
 }
 
@@ -136,7 +138,7 @@ impl fmt::Display for InvalidScope {
         write!(
             f,
             "a scope cannot hold the character {:?}; use printable ASCII without quotes and backslashes, \
-             words parted by spaces (RFC 6749 A.4)",
+             words parted by spaces (RFC 6749 appendix A.4)",
             self.found
         )
     }
@@ -168,6 +170,16 @@ mod tests {
             assert_eq!(scope == other, equal, "{text}");
             assert_eq!(hash(&scope) == hash(&other), equal, "{text}");
         }
+    }
+
+    #[test]
+    fn debug_escapes_and_cuts_and_display_does_neither() {
+        let text = format!("\u{1b}\u{202e}{}", "x".repeat(1000));
+        let scope = Scope::from(&*text);
+        assert_eq!(scope.to_string(), text);
+        let shown = format!("{scope:?}");
+        assert!(shown.starts_with(r#"Scope("\u{1b}\u{202e}x"#), "{shown}");
+        assert!(shown.len() < 300 && shown.ends_with(r#"...")"#), "{shown}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    client_authentication::ClientAuthentication, credential::Credential, guard::Printable,
+    client_authentication::ClientAuthentication, credential::Credential, printable::Printable,
     scope::Scope, secret::RefreshToken,
 };
 
@@ -246,9 +246,9 @@ impl TokenRequest {
 
 /// # What the request asks for
 impl TokenRequest {
-    /// What the token is to be good for
-    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)). Default is that the server decides; an empty
-    /// scope is the same.
+    /// What the token is to be good for, all words in one scope
+    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)); a second one is refused, as any other
+    /// parameter is. Default is that the server decides; an empty scope is the same.
     ///
     /// # Examples
     ///
@@ -351,6 +351,7 @@ impl TokenRequest {
     /// none.
     ///
     /// An invalid name or value, and a header that this crate sets itself, are refused before anything is sent.
+    /// `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
     ///
     /// # Examples
     ///
@@ -366,17 +367,17 @@ impl TokenRequest {
         V: TryInto<HeaderValue>,
     {
         let inner = Arc::make_mut(&mut self.0);
-        match name.try_into() {
+        let invalid = match name.try_into() {
             Ok(name) => match value.try_into() {
                 Ok(value) => {
                     inner.headers.append(name, value);
+                    return self;
                 }
-                Err(_) => {
-                    inner.invalid = Some(format!("the value of the header `{name}` is invalid"))
-                }
+                Err(_) => format!("the value of the header `{name}` is invalid"),
             },
-            Err(_) => inner.invalid = Some("the name of a header is invalid".into()),
-        }
+            Err(_) => "the name of a header is invalid".to_owned(),
+        };
+        inner.invalid.get_or_insert(invalid);
         self
     }
 

@@ -323,6 +323,12 @@ async fn all_that_can_change_the_token_is_in_the_key_and_the_order_of_scopes_is_
         TokenRequest::token_exchange("secret", "urn:a").actor_token("x", "urn:a"),
         TokenRequest::token_exchange("secret", "urn:a").requested_token_type("urn:b"),
     ];
+    // The hash alone must not be what tells them apart.
+    for (n, one) in different.iter().enumerate() {
+        for another in &different[n + 1..] {
+            assert_ne!(one, another);
+        }
+    }
     let endpoint = Endpoint::counting();
     let cache = TokenCache::new(endpoint.clone());
     for (n, request) in different.iter().enumerate() {
@@ -742,7 +748,8 @@ fn no_log_shows_a_secret() {
 }
 
 async fn live_through_everything() {
-    for failure in failures() {
+    let echo = Failure::status(502).body(SECRETS.join(" "));
+    for failure in failures().into_iter().chain([echo]) {
         let (server, cache, request) = with_sentinels();
         let source = cache.source(request);
         server.fail_until_told(failure);

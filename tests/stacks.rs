@@ -6,21 +6,17 @@ use std::{
     convert::Infallible,
     future::Future,
     sync::{Arc, Mutex},
+    task::Poll,
     time::Duration,
 };
 
 use axum::{Form, Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use bytes::Bytes;
 use http::{Request, Response, Uri, Version};
-use http_body_util::{BodyExt, Full};
-use hyper_util::{
-    client::legacy::Client,
-    rt::{TokioExecutor, TokioIo},
-};
-use rustls::{ClientConfig, RootCertStore, ServerConfig, pki_types::PrivateKeyDer};
+use http_body_util::Full;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{
     Service, ServiceBuilder, ServiceExt, buffer::Buffer, limit::ConcurrencyLimit, retry::Retry,
@@ -32,7 +28,8 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    GOOD, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client, reqwest_client,
+    GOOD, HttpsServer, HyperClient, Loopback, Recorder, Script, URI, answer, hyper_client,
+    reqwest_client,
 };
 
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -114,66 +111,14 @@ async fn over_the_https_client_by_plain_http_on_loopback() {
     check_sent(&server, 3);
 }
 
-/// Of each request that was served.
-type Versions = Arc<Mutex<Vec<Version>>>;
-
-/// A server with a certificate of its own, for `localhost`, and the store that trusts it.
-async fn https_server() -> (Uri, RootCertStore, Versions) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = made.cert.der().clone();
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-
-    let mut roots = RootCertStore::empty();
-    roots.add(certificate).unwrap();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let served = Versions::default();
-    let noted = served.clone();
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, noted) = (acceptor.clone(), noted.clone());
-            tokio::spawn(async move {
-                // A client that does not trust the certificate breaks off here.
-                let Ok(stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let service =
-                    hyper::service::service_fn(move |request: Request<hyper::body::Incoming>| {
-                        noted.lock().unwrap().push(request.version());
-                        async move {
-                            let body = request.into_body().collect().await?.to_bytes();
-                            assert_eq!(body, "grant_type=client_credentials&scope=api1");
-                            Ok::<_, hyper::Error>(Response::new(Full::new(Bytes::from(GOOD))))
-                        }
-                    });
-                let _ = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new())
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await;
-            });
-        }
-    });
-    let uri = format!("https://localhost:{port}/token").parse().unwrap();
-    (uri, roots, served)
-}
-
 #[tokio::test]
 async fn over_hyper_and_rustls_with_a_private_ca() {
-    let (uri, roots, served) = https_server().await;
+    let server = HttpsServer::start().await;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(server.roots())
         .with_no_client_auth();
     for only_http1 in [true, false] {
         let connector = hyper_rustls::HttpsConnectorBuilder::new()
@@ -184,23 +129,23 @@ async fn over_hyper_and_rustls_with_a_private_ca() {
             false => connector.enable_all_versions().build(),
         };
         let http: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-        works(TokenEndpoint::new(http, uri.clone(), client())).await;
+        works(TokenEndpoint::new(http, server.uri(), client())).await;
     }
     let (one, two) = (Version::HTTP_11, Version::HTTP_2);
-    assert_eq!(*served.lock().unwrap(), [one, one, one, two, two, two]);
+    assert_eq!(server.versions(), [one, one, one, two, two, two]);
 }
 
 #[tokio::test]
 async fn a_certificate_that_is_not_trusted_keeps_the_request_from_being_sent() {
-    let (uri, _, served) = https_server().await;
+    let server = HttpsServer::start().await;
     let http = HttpsClient::new().unwrap();
-    let error = TokenEndpoint::new(http, uri, client())
+    let error = TokenEndpoint::new(http, server.uri(), client())
         .oneshot(TokenRequest::refresh_token("r"))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(!error.may_have_been_processed());
-    assert!(served.lock().unwrap().is_empty());
+    assert!(server.versions().is_empty());
 }
 
 #[tokio::test]
@@ -305,8 +250,42 @@ async fn an_error_of_readiness_is_an_error_of_the_service() {
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.send_error("the pool is closed");
     let error = endpoint(http).ready().await.err().unwrap();
+    check_not_ready(&error);
+}
+
+/// It never saw the request.
+fn check_not_ready(error: &TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert_eq!(error.status(), None);
+    assert!(!error.may_have_been_processed(), "{error:?}");
+}
+
+#[tokio::test]
+async fn an_error_of_readiness_after_the_provider_is_an_error_of_the_service() {
+    let (http, mut server) =
+        tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
+    server.allow(1);
+    let secret = Credential::from_fn(|| async { Ok::<_, Infallible>("s") });
+    let mut endpoint = endpoint(http);
+    let request =
+        request().client_authentication(ClientAuthentication::client_secret_post("c", secret));
+    let sending = endpoint.ready().await.unwrap().call(request);
+    drop(endpoint);
+    server.send_error("the pool is closed");
+    check_not_ready(&sending.await.unwrap_err());
+}
+
+/// Where there is no runtime there is no timer to pause by.
+#[test]
+fn without_a_runtime_a_failure_is_not_sent_again() {
+    let recorder = Recorder::new(|_| answer(503, ""));
+    let endpoint = recorder.endpoint(client());
+    let mut sending = task::spawn(Retry::new(RetryTransient::new(), endpoint).oneshot(request()));
+    let Poll::Ready(Err(error)) = sending.poll() else {
+        panic!("the failure is given back at once");
+    };
+    assert_eq!(error.status().unwrap(), 503);
+    assert_eq!(recorder.calls(), 1);
 }
 
 /// When each attempt began, in milliseconds since the first.

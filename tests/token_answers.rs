@@ -26,7 +26,9 @@ use tower_oauth2_client::{
     TokenErrorKind, TokenRequest, TokenResponse, TokenType, token_endpoint::RetryTransient,
 };
 
-use self::support::{GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client};
+use self::support::{
+    GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client, hyper_client_with_proof,
+};
 
 /// Stands in bodies where a server might put a secret; no error may show it.
 const SENTINEL: &str = "S3NT1NEL";
@@ -175,7 +177,7 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Is)> {
         ("error number", token(r#"{"error":400,TOKEN}"#), Is::Neither),
         ("error true", token(r#"{"error":true,TOKEN}"#), Is::Neither),
         ("error list", token(r#"{"error":["a"],TOKEN}"#), Is::Neither),
-        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Neither),
+        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Token),
         ("error null", br#"{"error":null}"#.to_vec(), Is::Neither),
         (
             "no token",
@@ -540,9 +542,15 @@ fn ten_megabytes() -> Bytes {
 
 #[tokio::test]
 async fn ten_megabytes_are_too_large_by_every_status() {
-    for (status, transient) in [(200, false), (400, false), (500, false), (503, false)] {
+    use TokenErrorKind::{BodyTooLarge, UnexpectedStatus};
+    for (status, kind, transient) in [
+        (200, BodyTooLarge, false),
+        (400, UnexpectedStatus, false),
+        (500, UnexpectedStatus, true),
+        (503, UnexpectedStatus, true),
+    ] {
         let error = fetch(status, ten_megabytes()).await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::BodyTooLarge, "{status}");
+        assert_eq!(error.kind(), kind, "{status}");
         assert_eq!(error.status().unwrap(), status);
         assert_eq!(error.is_transient(), transient, "{status}");
         assert_eq!(error.may_have_been_processed(), status != 503);
@@ -583,7 +591,6 @@ async fn deep_nesting_does_not_overflow_the_stack() {
         objects.clone(),
         format!(r#"{{"access_token":{deep}"#),
         format!(r#"{{"access_token":{closed}}}"#),
-        format!(r#"{{"access_token":"T","scope":{closed}}}"#),
         format!(r#"{{"error":{closed}}}"#),
         format!(r#"{{"error":{objects}"#),
     ] {
@@ -593,7 +600,7 @@ async fn deep_nesting_does_not_overflow_the_stack() {
             assert_eq!(error.raw().unwrap().len(), body.len());
         }
     }
-    for member in ["x", "expires_in"] {
+    for member in ["x", "expires_in", "scope"] {
         let body = format!(r#"{{"access_token":"T","{member}":{closed}}}"#);
         let response = fetch(200, body.clone()).await.unwrap();
         assert_eq!(response.expires_in(), None);
@@ -639,8 +646,16 @@ async fn a_real_answer_is_read() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_proof_that_nothing_was_processed() {
+async fn a_refused_connection_is_proof_that_nothing_was_processed_where_the_client_says_so() {
     let error = fetch_from(deserted().await).await.unwrap_err();
+    assert!(
+        error.may_have_been_processed(),
+        "the kind alone is no proof"
+    );
+    let error = TokenEndpoint::new(hyper_client_with_proof(), deserted().await, client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(error.is_transient());
     assert!(!error.may_have_been_processed());
@@ -680,23 +695,45 @@ async fn a_connection_closed_without_an_answer_may_have_been_processed() {
     }
 }
 
+/// What the server said by the status and the headers of a 4xx or 5xx is not lost with its body.
 #[tokio::test]
-async fn a_body_that_breaks_off_is_an_error_of_the_body() {
-    for (case, head) in [
-        ("length", "content-length: 1000\r\n"),
-        ("chunked", "transfer-encoding: chunked\r\n"),
+async fn an_answer_without_its_body_says_what_its_status_says() {
+    let long = format!("content-length: 1000\r\n\r\n{}", "<".repeat(1000));
+    for (case, rest) in [
+        ("length", "content-length: 1000\r\n\r\n{\"access_token\":"),
+        (
+            "chunked",
+            "transfer-encoding: chunked\r\n\r\n20\r\n{\"access_token\":",
+        ),
+        ("large", &long),
     ] {
-        for status in [200_u16, 503] {
-            let answer =
-                format!("HTTP/1.1 {status} X\r\nx-a: 1\r\n{head}\r\n20\r\n{{\"access_token\":");
+        for (status, transient) in STATUSES.map(|(status, transient, _)| (status, transient)) {
+            let answer = format!("HTTP/1.1 {status} X\r\nx-a: 1\r\nretry-after: 60\r\n{rest}");
+            if matches!(status, 204 | 205 | 304) {
+                continue;
+            }
             let server = Loopback::start(move |_| Script::new(answer.clone(), Then::Close)).await;
-            let error = fetch_from(server.uri()).await.unwrap_err();
-            assert_eq!(error.kind(), TokenErrorKind::Body, "{case}: {error:?}");
-            assert_eq!(error.status().unwrap(), status);
-            assert_eq!(error.headers().unwrap()["x-a"], "1");
-            assert_eq!(error.raw(), None);
-            assert!(error.is_transient());
-            assert_eq!(error.may_have_been_processed(), status != 503);
+            let error = TokenEndpoint::new(hyper_client(), server.uri(), client())
+                .max_response_body(999)
+                .oneshot(TokenRequest::client_credentials())
+                .await
+                .unwrap_err();
+            let case = format!("{case} with {status}: {error:?}");
+            let yes = (200..300).contains(&status);
+            let (kind, transient) = match (yes, case.starts_with("large")) {
+                (true, true) => (TokenErrorKind::BodyTooLarge, false),
+                (true, false) => (TokenErrorKind::Body, true),
+                (false, _) => (TokenErrorKind::UnexpectedStatus, transient),
+            };
+            assert_eq!(error.kind(), kind, "{case}");
+            assert_eq!(error.is_transient(), transient, "{case}");
+            assert_eq!(error.retry_after(), Some(Duration::from_secs(60)), "{case}");
+            assert_eq!(error.status().unwrap(), status, "{case}");
+            assert_eq!(error.headers().unwrap()["x-a"], "1", "{case}");
+            assert_eq!((error.raw(), error.json()), (None, None), "{case}");
+            let processed = status != 429 && status != 503;
+            assert_eq!(error.may_have_been_processed(), processed, "{case}");
+            assert!(std::error::Error::source(&error).is_some(), "{case}");
         }
     }
 }
@@ -746,6 +783,74 @@ async fn a_stall_is_a_timeout_when_the_limit_stands_inside() {
     assert!(error.is_transient());
     assert!(error.may_have_been_processed());
     assert_eq!(error.status(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_of_tokio_is_a_timeout_too() {
+    let http = service_fn(|_: Request<Full<Bytes>>| async {
+        let wait = std::future::pending::<()>();
+        tokio::time::timeout(Duration::from_secs(5), wait).await?;
+        Ok::<_, tower_oauth2_client::BoxError>(Response::new(Full::<Bytes>::default()))
+    });
+    let error = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(error.may_have_been_processed());
+}
+
+/// The caller polls at the pace that the server asks for, so no retry may come between (RFC 8628 section 3.5).
+#[tokio::test]
+async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
+    for code in ["authorization_pending", "slow_down"] {
+        for (status, _, _) in STATUSES {
+            let error = fetch(status, format!(r#"{{"error":"{code}"}}"#))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+            assert!(!error.is_transient(), "{code} with {status}");
+        }
+    }
+}
+
+/// The message says what to do, where the status alone tells it.
+#[tokio::test]
+async fn a_status_without_an_error_says_what_to_check() {
+    for (status, said) in [
+        (401, "check the id and the secret of the client"),
+        (404, "check the URI"),
+        (405, "check the URI"),
+    ] {
+        let error = fetch(status, "").await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+        assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+/// An empty `error` is none.
+#[tokio::test]
+async fn an_empty_error_counts_as_absent() {
+    let response = fetch(200, r#"{"access_token":"T","error":""}"#).await;
+    assert_eq!(response.unwrap().access_token().expose_secret(), "T");
+    let error = fetch(200, r#"{"error":""}"#).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+    assert!(
+        error.to_string().contains("without an `access_token`"),
+        "{error}"
+    );
+}
+
+/// A header would lose the space.
+#[tokio::test]
+async fn a_token_with_a_space_at_its_start_or_end_is_refused() {
+    for token in [" T", "T ", " "] {
+        let error = fetch(200, format!(r#"{{"access_token":"{token}"}}"#))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+        assert!(error.to_string().contains("a space"), "{error}");
+    }
 }
 
 /// A body that never goes on.

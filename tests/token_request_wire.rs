@@ -266,19 +266,35 @@ async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
 #[tokio::test]
 async fn typed_secrets_go_into_the_body_as_their_text() {
     let token = AccessToken::new("at", TokenType::BEARER).unwrap();
+    let (refresh_token, id_token) = (RefreshToken::new("rt"), IdToken::new("it"));
+    let secret = ClientSecret::new("pw");
+    let by_reference = TokenRequest::token_exchange(&token, "t");
     for (request, expected) in [
         (
             TokenRequest::refresh_token(RefreshToken::new("rt")),
             ("refresh_token", "rt"),
         ),
         (
+            TokenRequest::refresh_token(&refresh_token),
+            ("refresh_token", "rt"),
+        ),
+        (
+            TokenRequest::token_exchange(&id_token, "t"),
+            ("subject_token", "it"),
+        ),
+        (TokenRequest::password("u", &secret), ("password", "pw")),
+        (
+            TokenRequest::token_exchange(
+                Credential::from_fn(move || std::future::ready(Ok::<_, Infallible>(token.clone()))),
+                "t",
+            ),
+            ("subject_token", "at"),
+        ),
+        (
             TokenRequest::token_exchange(IdToken::new("it"), "t"),
             ("subject_token", "it"),
         ),
-        (
-            TokenRequest::token_exchange(&token, "t"),
-            ("subject_token", "at"),
-        ),
+        (by_reference, ("subject_token", "at")),
         (
             TokenRequest::password("u", ClientSecret::new("pw")),
             ("password", "pw"),
@@ -286,6 +302,38 @@ async fn typed_secrets_go_into_the_body_as_their_text() {
     ] {
         let sent = pairs(request).await;
         assert!(sent.contains(&owned(&[expected])[0]), "{sent:?}");
+    }
+}
+
+/// RFC 7523 section 2.1 and RFC 8693 section 2.1 make the client's identification optional.
+#[tokio::test]
+async fn an_anonymous_client_adds_nothing() {
+    let anonymous = ClientAuthentication::anonymous;
+    let sent = send(anonymous(), TokenRequest::jwt_bearer("a.b.c")).await;
+    let grant_type = "urn:ietf:params:oauth:grant-type:jwt-bearer";
+    let expected = owned(&[("grant_type", grant_type), ("assertion", "a.b.c")]);
+    assert_eq!(form(sent.body()), expected);
+    assert!(!sent.headers().contains_key(AUTHORIZATION));
+    assert_eq!(format!("{:?}", anonymous()), "anonymous");
+    assert_ne!(anonymous(), ClientAuthentication::none(""));
+
+    let request = TokenRequest::jwt_bearer("a.b.c").parameter("client_id", "c");
+    let sent = send(anonymous(), request).await;
+    let last = form(sent.body()).pop();
+    assert_eq!(last, owned(&[("client_id", "c")]).pop());
+}
+
+/// RFC 6749 appendix A.4: one space between two words, and none around.
+#[tokio::test]
+async fn a_scope_is_sent_as_its_words_with_one_space_between() {
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>(" b   a ") });
+    let basis = TokenRequest::client_credentials;
+    for request in [
+        basis().scope(" b  a "),
+        basis().parameter("scope", " b  a"),
+        basis().parameter("scope", provided),
+    ] {
+        assert_eq!(pairs(request).await[1].1, "b a");
     }
 }
 
@@ -346,6 +394,44 @@ async fn headers_of_the_request_are_added_in_order_and_accept_gives_way() {
     let accept: Vec<_> = sent.headers().get_all(ACCEPT).iter().collect();
     assert_eq!(accept, ["application/jwt"]);
     assert_eq!(sent.headers().len(), 4);
+}
+
+#[tokio::test]
+async fn headers_that_carry_secrets_are_marked_sensitive() {
+    let mut request = TokenRequest::client_credentials().header("x-plain", "p");
+    let secret = ["authorization", "cookie", "proxy-authorization"];
+    for name in secret {
+        request = request.header(name, "s");
+    }
+    let sent = send(public(), request).await;
+    for name in secret {
+        assert!(sent.headers()[name].is_sensitive(), "{name}");
+    }
+    assert!(!sent.headers()["x-plain"].is_sensitive());
+}
+
+#[tokio::test]
+async fn of_two_invalid_headers_the_first_is_named() {
+    let request = TokenRequest::client_credentials()
+        .header("x-first", "\n")
+        .header("x-second", "\n");
+    refused(public(), request, "`x-first`").await;
+}
+
+#[tokio::test]
+async fn the_http_service_can_be_had_back() {
+    let recorder = Recorder::good();
+    let mut endpoint = recorder.endpoint(public());
+    let request = TokenRequest::client_credentials();
+    endpoint
+        .get_mut()
+        .clone()
+        .oneshot(Request::default())
+        .await
+        .unwrap();
+    assert_eq!(endpoint.get_ref().calls(), 1);
+    endpoint.clone().oneshot(request).await.unwrap();
+    assert_eq!(endpoint.into_inner().calls(), 2);
 }
 
 #[tokio::test]
@@ -471,6 +557,56 @@ async fn a_file_is_read_anew_without_the_white_space_at_its_end() {
     assert_eq!(recorder.calls(), 3);
 }
 
+/// The environment of a process cannot be changed safely, so each case is a process of its own: this very test.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_variable_of_the_environment_is_read_or_named_without_its_value() {
+    const NAME: &str = "a_variable_of_the_environment_is_read_or_named_without_its_value";
+    let Ok(expected) = std::env::var("EXPECTED") else {
+        for (value, expected) in [
+            (Some(b"hunter2" as &[u8]), "hunter2"),
+            (Some(b" hunter2\n"), " hunter2\n"),
+            (Some(b"hunter2\xff"), "is not UTF-8"),
+            (Some(b""), "is empty"),
+            (None, "is not set"),
+        ] {
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args(["--exact", NAME]).env("EXPECTED", expected);
+            match value.map(std::os::unix::ffi::OsStrExt::from_bytes) {
+                Some::<&std::ffi::OsStr>(value) => command.env("SECRET", value),
+                None => command.env_remove("SECRET"),
+            };
+            let output = command.output().unwrap();
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success(), "{value:?}: {shown}");
+            assert!(shown.contains("1 passed"), "{shown}");
+        }
+        return;
+    };
+
+    let recorder = Recorder::good();
+    let result = recorder
+        .endpoint(ClientAuthentication::client_secret_post(
+            "c",
+            Credential::env("SECRET"),
+        ))
+        .oneshot(TokenRequest::client_credentials())
+        .await;
+    match result {
+        Ok(_) => {
+            let sent = form(recorder.take_one().body());
+            assert_eq!(sent.last().unwrap().1, expected);
+        }
+        Err(error) => {
+            assert_eq!(error.kind(), TokenErrorKind::Credential);
+            let source = std::error::Error::source(&error).unwrap();
+            let said = format!("the environment variable SECRET {expected}");
+            assert_eq!(source.to_string(), said);
+            assert!(!format!("{error:?} {source:?}").contains("hunter2"));
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_provider_that_fails_is_named_as_the_fault_and_nothing_is_sent() {
     let recorder = Recorder::good();
@@ -512,7 +648,21 @@ async fn an_empty_password_is_a_password() {
 }
 
 /// Sends what must be refused: nothing may be sent, and the message must name the fault.
+/// Refused for what stands in the request itself: no provider is asked.
 async fn refused(client: ClientAuthentication, request: TokenRequest, name: &str) {
+    refused_once_obtained(client.clone(), request.clone(), name).await;
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let provider = Credential::from_fn(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async { Err::<String, BoxError>("vault is sealed".into()) }
+    });
+    let request = request.parameter("from_provider", provider);
+    refused_once_obtained(client, request, name).await;
+    assert_eq!(asked.load(Ordering::SeqCst), 0, "{name}");
+}
+
+async fn refused_once_obtained(client: ClientAuthentication, request: TokenRequest, name: &str) {
     let recorder = Recorder::good();
     let case = format!("{name}: {request:?} {client:?}");
     let error = recorder
@@ -604,13 +754,19 @@ async fn an_empty_required_value_is_refused_by_its_name() {
     ] {
         refused(client, basis(), name).await;
     }
-    refused(
-        ClientAuthentication::client_secret_basic("c", empty()),
-        basis(),
-        "`client_secret`",
-    )
-    .await;
-    refused(
+    for (client, name) in [
+        (
+            ClientAuthentication::client_secret_basic("c", empty()),
+            "`client_secret`",
+        ),
+        (
+            ClientAuthentication::client_assertion("c", empty()),
+            "`client_assertion`",
+        ),
+    ] {
+        refused_once_obtained(client, basis(), name).await;
+    }
+    refused_once_obtained(
         public(),
         TokenRequest::refresh_token(empty()),
         "`refresh_token`",
@@ -766,9 +922,9 @@ async fn what_comes_from_a_provider_is_judged_as_strictly() {
         |text: &'static str| Credential::from_fn(move || async move { Ok::<_, Infallible>(text) });
     let basis = TokenRequest::client_credentials;
     let request = basis().parameter("scope", provided("é"));
-    refused(public(), request, "scope").await;
+    refused_once_obtained(public(), request, "scope").await;
     let request = basis().code_verifier(provided("short"));
-    refused(public(), request, "`code_verifier`").await;
+    refused_once_obtained(public(), request, "`code_verifier`").await;
     let request = TokenRequest::refresh_token(provided("r")).parameter("refresh_token", "r");
     refused(public(), request, "`refresh_token`").await;
 }

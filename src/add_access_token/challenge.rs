@@ -5,6 +5,8 @@ use http::{
     header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE},
 };
 
+use super::headers;
+
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
 
@@ -22,12 +24,20 @@ pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
 
 /// gRPC says it with status 200 (a response without a body carries its trailers as headers).
 fn is_grpc_unauthenticated(headers: &HeaderMap) -> bool {
+    headers::contains(headers, &GRPC_STATUS) && is_unauthenticated(headers) && is_grpc(headers)
+}
+
+/// Whether headers or trailers say `UNAUTHENTICATED`.
+pub(super) fn is_unauthenticated(headers: &HeaderMap) -> bool {
     headers
         .get(GRPC_STATUS)
         .is_some_and(|status| status == UNAUTHENTICATED)
-        && headers
-            .get(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn challenges_token(headers: &HeaderMap) -> bool {

@@ -15,11 +15,11 @@ use super::{challenge, resend::Resend, service::AccessTokenRefused};
 use crate::{
     error::BoxError,
     token_cache::{Authorization, Invalidation, TokenName, TokenSource},
-    token_endpoint::TokenError,
+    token_endpoint::error::TokenError,
 };
 
 pin_project! {
-    /// The future of [`AddAccessToken`](super::AddAccessToken).
+    /// The future of [`AddAccessToken`](crate::AddAccessToken).
     #[must_use = "futures do nothing unless polled"]
     pub struct ResponseFuture<S, B, F, R, ResBody>
     where
@@ -43,39 +43,45 @@ pin_project! {
     }
 }
 
-/// What it takes to send a request once more.
+/// What it takes to send a request once more. The parts bear the header with the token that was sent.
 pub(super) struct Saved<S, B, R: Resend<B>> {
     parts: request::Parts,
     body: R::Saved,
-    sent: HeaderValue,
     source: TokenSource,
     service: S,
 }
 
 impl<S, B, R: Resend<B>> Saved<S, B, R> {
-    /// Keeps what a request is made of; `authorization` is what will be put on it. `service` need not be ready.
+    /// Keeps what a request is made of. `service` need not be ready.
     pub(super) fn save(
         request: Request<B>,
         resend: &R,
-        authorization: &HeaderValue,
         source: TokenSource,
         service: S,
-    ) -> (Request<B>, Option<Box<Self>>) {
-        if !R::IS_ON {
-            return (request, None);
-        }
+    ) -> (Request<B>, Box<Self>) {
         let (parts, body) = request.into_parts();
         let (body, saved) = resend.save(body);
         let saved = Self {
             parts: parts.clone(),
             body: saved,
-            sent: authorization.clone(),
             source,
             service,
         };
-        (Request::from_parts(parts, body), Some(Box::new(saved)))
+        (Request::from_parts(parts, body), Box::new(saved))
     }
 }
+
+/// A request that is on its way at last.
+struct Sent<S, B, F, R: Resend<B>> {
+    sending: F,
+    token: TokenName,
+    saved: Option<Box<Saved<S, B, R>>>,
+}
+
+type Step<S, B, F, R, ResBody> = Result<Sent<S, B, F, R>, End<ResBody>>;
+
+/// What the caller gets.
+type End<ResBody> = Result<Response<ResBody>, BoxError>;
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Authorization, TokenError>> + Send>>;
 
@@ -105,11 +111,15 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
     }
 
     /// A request that is sent once more, if there is another token than the one that was refused.
-    fn again(saved: Saved<S, B, R>, refusal: Response<ResBody>) -> Result<Self, Response<ResBody>>
+    fn again(
+        mut saved: Saved<S, B, R>,
+        refusal: Response<ResBody>,
+    ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
-        let Some(body) = R::restore(saved.body) else {
+        let sent = saved.parts.headers.remove(AUTHORIZATION);
+        let (Some(sent), Some(body)) = (sent, R::restore(saved.body)) else {
             return Err(refusal);
         };
         Ok(Self {
@@ -119,22 +129,19 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             source: saved.source,
             service: saved.service,
             resend: None,
-            refusal: Some((saved.sent, refusal)),
+            refusal: Some((sent, refusal)),
         })
     }
 
     /// The end of a request that cannot be sent once more is the refusal that came.
-    fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {
+    fn give_up(&mut self, error: BoxError) -> End<ResBody> {
         match self.refusal.take() {
             Some((_, refusal)) => Ok(refusal),
             None => Err(error),
         }
     }
 
-    fn poll_sending<F>(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<State<S, B, F, R, ResBody>, Result<Response<ResBody>, BoxError>>>
+    fn poll_sending<F>(&mut self, cx: &mut Context<'_>) -> Poll<Step<S, B, F, R, ResBody>>
     where
         S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
         S::Error: Into<BoxError>,
@@ -154,25 +161,24 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         if let Err(error) = ready!(self.service.poll_ready(cx)) {
             return Poll::Ready(Err(self.give_up(error.into())));
         }
-        let (Some(request), Some(Authorization { value, token })) =
+        let (Some(mut request), Some(Authorization { value, token })) =
             (self.request.take(), self.authorization.take())
         else {
             return Poll::Ready(Err(Err(polled_after_completion())));
         };
-        let (mut request, saved) = match &self.resend {
-            Some(resend) if R::IS_ON => Saved::save(
-                request,
-                resend,
-                &value,
-                self.source.clone(),
-                self.service.clone(),
-            ),
+        request.headers_mut().insert(AUTHORIZATION, value);
+        let saved;
+        (request, saved) = match &self.resend {
+            Some(resend) if R::IS_ON => {
+                let (source, service) = (self.source.clone(), self.service.clone());
+                let (request, saved) = Saved::save(request, resend, source, service);
+                (request, Some(saved))
+            }
             _ => (request, None),
         };
-        request.headers_mut().insert(AUTHORIZATION, value);
-        Poll::Ready(Ok(State::Sending {
+        Poll::Ready(Ok(Sent {
             sending: self.service.call(request),
-            token: Some(token),
+            token,
             saved,
         }))
     }
@@ -259,7 +265,15 @@ where
                     }
                 }
                 StateProj::Cold { cold } => match ready!(cold.poll_sending(cx)) {
-                    Ok(sending) => sending,
+                    Ok(Sent {
+                        sending,
+                        token,
+                        saved,
+                    }) => State::Sending {
+                        sending,
+                        token: Some(token),
+                        saved,
+                    },
                     Err(end) => return Poll::Ready(end),
                 },
                 StateProj::Failed { error } => {

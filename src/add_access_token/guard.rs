@@ -94,7 +94,7 @@ fn port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
 
 /// A request would have carried its token over plain `http` beyond this machine. It was not sent.
 ///
-/// Use https, or [`danger_allow_http`](super::AddAccessTokenLayer::danger_allow_http) if something else protects the connection.
+/// Use https, or [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) if something else protects the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InsecureTransport;
 

@@ -2,15 +2,15 @@
 
 use std::{fmt, sync::Arc};
 
-use http::Uri;
+use http::{Uri, request};
 use tower_layer::Layer;
 
 use super::{
     guard::{Guard, InvalidOrigin},
     resend::NoResend,
-    service::AddAccessToken,
+    service::{AddAccessToken, Shared},
 };
-use crate::token_cache::TokenSource;
+use crate::{token_cache::TokenSource, token_request::TokenRequest};
 
 /// Puts the token of a [`TokenSource`] on outgoing requests; see the [module](super) for the rules.
 ///
@@ -35,8 +35,7 @@ use crate::token_cache::TokenSource;
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddAccessTokenLayer<R = NoResend> {
-    source: TokenSource,
-    guard: Guard,
+    shared: Shared,
     resend: R,
 }
 
@@ -44,8 +43,11 @@ impl AddAccessTokenLayer {
     /// Puts the token of `source` on every request.
     pub fn new(source: TokenSource) -> Self {
         Self {
-            source,
-            guard: Guard::default(),
+            shared: Shared {
+                source,
+                guard: Guard::default(),
+                token_request_for: None,
+            },
             resend: NoResend,
         }
     }
@@ -65,7 +67,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// # Examples
     ///
     /// ```
-    /// use http::Uri;
+    /// use http::{Uri, request};
     /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
     ///
     /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
@@ -75,8 +77,40 @@ impl<R> AddAccessTokenLayer<R> {
     /// # }
     /// ```
     pub fn origin(mut self, origin: &Uri) -> Result<Self, InvalidOrigin> {
-        self.guard.allow_origin(origin)?;
+        self.shared.guard.allow_origin(origin)?;
         Ok(self)
+    }
+
+    /// Makes the token request out of each request: for tenants by header or by host. Default is the token of the layer's source
+    /// for all. What a request bears in its extensions goes before.
+    ///
+    /// The tokens come from the cache of the layer's source, which should bound their number
+    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)) where callers choose the tenant. A layer over a fixed token gives
+    /// an error for each request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
+    ///
+    /// # fn example(tokens: TokenCache) {
+    /// let base = TokenRequest::client_credentials().scope("api1");
+    /// let layer = AddAccessTokenLayer::new(tokens.source(base.clone()))
+    ///     .token_request_for(move |request: &Parts| {
+    ///         match request.headers.get("x-tenant").and_then(|tenant| tenant.to_str().ok()) {
+    ///             Some(tenant) => base.clone().parameter("tenant", tenant),
+    ///             None => base.clone(),
+    ///         }
+    ///     });
+    /// # }
+    /// ```
+    pub fn token_request_for(
+        mut self,
+        token_request_for: impl Fn(&request::Parts) -> TokenRequest + Send + Sync + 'static,
+    ) -> Self {
+        self.shared.token_request_for = Some(Arc::new(token_request_for));
+        self
     }
 
     /// Allows requests by plain `http` beyond this machine. Default is that they are an error.
@@ -86,7 +120,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// The token crosses the network in the clear, unless something below protects the connection, for example the sidecar of a
     /// mesh.
     pub fn danger_allow_http(mut self) -> Self {
-        self.guard.danger_allow_http();
+        self.shared.guard.danger_allow_http();
         self
     }
 
@@ -107,8 +141,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// ```
     pub fn resend<Q>(self, resend: Q) -> AddAccessTokenLayer<Q> {
         AddAccessTokenLayer {
-            source: self.source,
-            guard: self.guard,
+            shared: self.shared,
             resend,
         }
     }
@@ -118,18 +151,14 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(
-            inner,
-            Arc::new((self.source.clone(), self.guard.clone())),
-            self.resend.clone(),
-        )
+        AddAccessToken::new(inner, Arc::new(self.shared.clone()), self.resend.clone())
     }
 }
 
 impl<R> fmt::Debug for AddAccessTokenLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessTokenLayer")
-            .field("source", &self.source)
+            .field("source", &self.shared.source)
             .finish_non_exhaustive()
     }
 }

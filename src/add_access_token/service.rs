@@ -6,19 +6,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{Request, Response, header::AUTHORIZATION};
+use http::{Request, Response, header::AUTHORIZATION, request};
 use tower_service::Service;
 
 use super::{
     future::{Cold, ResponseFuture, Saved},
     guard::{Guard, InsecureTransport, Verdict},
+    headers,
     resend::{NoResend, Resend},
 };
 use crate::{
     access_token::NoAccessToken,
     error::BoxError,
-    token_cache::{Authorization, LocalCopy, TokenSource},
-    token_endpoint::TokenError,
+    token_cache::{LocalCopy, TokenSource},
+    token_endpoint::error::TokenError,
     token_request::TokenRequest,
 };
 
@@ -27,7 +28,7 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessTokenRefused;
 
-/// Puts an access token on each request; made by [`AddAccessTokenLayer`](super::AddAccessTokenLayer). See the
+/// Puts an access token on each request; made by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). See the
 /// [module](super) for the rules.
 ///
 /// # Errors
@@ -41,10 +42,23 @@ pub struct AccessTokenRefused;
 #[derive(Clone)]
 pub struct AddAccessToken<S, R = NoResend> {
     inner: S,
-    shared: Arc<(TokenSource, Guard)>,
+    shared: Arc<Shared>,
     resend: R,
     copy: LocalCopy,
 }
+
+/// What all services of a layer share.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) source: TokenSource,
+    pub(super) guard: Guard,
+    pub(super) token_request_for: Option<TokenRequestFor>,
+}
+
+/// Makes a token request out of a request.
+pub(super) type TokenRequestFor = Arc<dyn Fn(&request::Parts) -> TokenRequest + Send + Sync>;
+
+const FIXED: &str = "a request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`";
 
 /// Which token a request is to bear.
 enum Choice {
@@ -57,7 +71,7 @@ enum Choice {
 }
 
 impl<S, R> AddAccessToken<S, R> {
-    pub(super) fn new(inner: S, shared: Arc<(TokenSource, Guard)>, resend: R) -> Self {
+    pub(super) fn new(inner: S, shared: Arc<Shared>, resend: R) -> Self {
         Self {
             inner,
             shared,
@@ -68,8 +82,8 @@ impl<S, R> AddAccessToken<S, R> {
 
     #[inline]
     fn choose<B>(&self, request: &Request<B>) -> Result<Choice, BoxError> {
-        let (source, guard) = &*self.shared;
-        if request.headers().contains_key(AUTHORIZATION) {
+        let Shared { guard, .. } = &*self.shared;
+        if headers::contains(request.headers(), &AUTHORIZATION) {
             return Ok(Choice::Nothing);
         }
         let extensions = request.extensions();
@@ -85,14 +99,36 @@ impl<S, R> AddAccessToken<S, R> {
             return Ok(Choice::Own(source.clone()));
         }
         match extensions.get::<TokenRequest>() {
+            Some(request) => self.own(request.clone()),
             None => Ok(Choice::Layer),
-            Some(request) => match source.sibling(request.clone()) {
-                Some(source) => Ok(Choice::Own(source)),
-                None => Err(TokenError::request(
-                    "the request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`",
-                )
-                .into()),
-            },
+        }
+    }
+
+    /// The token that a request names for itself.
+    fn own(&self, request: TokenRequest) -> Result<Choice, BoxError> {
+        match self.shared.source.sibling(request) {
+            Some(source) => Ok(Choice::Own(source)),
+            None => Err(TokenError::request(FIXED).into()),
+        }
+    }
+
+    /// As [`choose`](Self::choose), but the function of the layer, if there is one, has a say too.
+    fn choose_by_parts<B>(&self, request: Request<B>) -> (Request<B>, Result<Choice, BoxError>) {
+        let choice = self.choose(&request);
+        match (&self.shared.token_request_for, choice) {
+            (Some(token_request_for), Ok(Choice::Layer)) => {
+                let (parts, body) = request.into_parts();
+                let choice = self.own(token_request_for(&parts));
+                (Request::from_parts(parts, body), choice)
+            }
+            (_, choice) => (request, choice),
+        }
+    }
+
+    fn source(&self, choice: Choice) -> TokenSource {
+        match choice {
+            Choice::Own(source) => source,
+            Choice::Layer | Choice::Nothing => self.shared.source.clone(),
         }
     }
 }
@@ -120,37 +156,37 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let choice = match self.choose(&request) {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (mut request, choice) = match self.shared.token_request_for {
+            None => {
+                let choice = self.choose(&request);
+                (request, choice)
+            }
+            Some(_) => self.choose_by_parts(request),
+        };
+        let choice = match choice {
             Ok(choice) => choice,
             Err(error) => {
                 self.give_reservation_back();
                 return ResponseFuture::failed(error);
             }
         };
-        let known = match &choice {
+        let headers = request.headers_mut();
+        let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
-            Choice::Layer => self.copy.authorization(&self.shared.0),
-            Choice::Own(source) => source.authorization(),
+            Choice::Layer => self.copy.authorize(headers, &self.shared.source),
+            Choice::Own(source) => source.authorize(headers),
         };
-        let source = || match choice {
-            Choice::Own(source) => source,
-            _ => self.shared.0.clone(),
-        };
-        match known {
-            Some(Authorization { value, token }) => {
-                let saved;
-                (request, saved) = match R::IS_ON {
-                    true => {
-                        Saved::save(request, &self.resend, &value, source(), self.inner.clone())
-                    }
-                    false => (request, None),
-                };
-                request.headers_mut().insert(AUTHORIZATION, value);
-                ResponseFuture::sending(self.inner.call(request), token, saved)
+        match token {
+            Some(token) if R::IS_ON => {
+                let source = self.source(choice);
+                let (request, saved) =
+                    Saved::save(request, &self.resend, source, self.inner.clone());
+                ResponseFuture::sending(self.inner.call(request), token, Some(saved))
             }
+            Some(token) => ResponseFuture::sending(self.inner.call(request), token, None),
             None => {
-                let source = source();
+                let source = self.source(choice);
                 let service = self.give_reservation_back();
                 ResponseFuture::cold(Cold::new(source, request, service, self.resend.clone()))
             }
@@ -161,7 +197,7 @@ where
 impl<S, R> fmt::Debug for AddAccessToken<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessToken")
-            .field("source", &self.shared.0)
+            .field("source", &self.shared.source)
             .finish_non_exhaustive()
     }
 }

@@ -16,14 +16,18 @@ pub(super) fn encoded(id: &str, secret: &str) -> Result<HeaderValue, String> {
 
 /// Both parts as they are, as RFC 7617 §2 has it: the first colon parts them.
 pub(super) fn raw(id: &str, secret: &str) -> Result<HeaderValue, String> {
-    if id.contains(':') {
-        return Err(
+    header(&Zeroizing::new(format!("{id}:{secret}")))
+}
+
+pub(super) fn check_raw_id(id: &str) -> Result<(), String> {
+    match id.contains(':') {
+        true => Err(
             "`client_id` holds a colon, which `client_secret_basic_raw` cannot send; \
              use `client_secret_basic` or `client_secret_post`"
                 .into(),
-        );
+        ),
+        false => Ok(()),
     }
-    header(&Zeroizing::new(format!("{id}:{secret}")))
 }
 
 fn header(pair: &str) -> Result<HeaderValue, String> {
@@ -62,6 +66,6 @@ mod tests {
 
     #[test]
     fn a_colon_in_a_raw_id_is_refused() {
-        assert!(raw("a:b", "secret").unwrap_err().contains("client_id"));
+        assert!(check_raw_id("a:b").unwrap_err().contains("client_id"));
     }
 }

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
 
-use crate::{credential::Credential, secret::Secret};
+use crate::credential::Credential;
 
 /// How the client proves who it is to the token endpoint
 /// ([RFC 6749 §2.3](https://www.rfc-editor.org/rfc/rfc6749#section-2.3)).
@@ -26,6 +26,7 @@ pub struct ClientAuthentication {
 
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Method {
+    Anonymous,
     None,
     Basic(Credential),
     BasicRaw(Credential),
@@ -35,6 +36,27 @@ enum Method {
 }
 
 impl ClientAuthentication {
+    /// Nothing at all: the request says neither who the client is nor proves it.
+    ///
+    /// For the grants where client identification is optional, since the assertion or the subject token stands for itself: a
+    /// JWT or SAML 2.0 bearer ([RFC 7521 §4.1](https://www.rfc-editor.org/rfc/rfc7521#section-4.1),
+    /// [RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)) and a token exchange
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). A public client that has an id uses
+    /// [`none`](Self::none).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::ClientAuthentication;
+    ///
+    /// let client = ClientAuthentication::anonymous();
+    /// assert_eq!(client.client_id(), "");
+    /// ```
+    #[must_use]
+    pub fn anonymous() -> Self {
+        Self::new("", Method::Anonymous)
+    }
+
     /// `none`: a public client, which says who it is (`client_id` in the body) and proves nothing.
     ///
     /// # Examples
@@ -169,16 +191,26 @@ impl ClientAuthentication {
         }
     }
 
-    /// The identifier that the authorization server gave to this client.
+    /// The identifier that the authorization server gave to this client; empty for [`anonymous`](Self::anonymous).
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
+    /// The secret that is shared with the server, if it comes from a provider and so may be rotated.
+    pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
+        match &self.method {
+            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => {
+                Some(secret).filter(|secret| secret.known().is_none())
+            }
+            _ => None,
+        }
+    }
+
     /// What the proof is made of, if it takes a secret or an assertion.
     pub(crate) fn credential(&self) -> Option<&Credential> {
         match &self.method {
-            Method::None | Method::Tls => None,
+            Method::Anonymous | Method::None | Method::Tls => None,
             Method::Basic(credential)
             | Method::BasicRaw(credential)
             | Method::Post(credential)
@@ -189,38 +221,64 @@ impl ClientAuthentication {
     /// Whether anything but the client id proves who the client is, so that a second proof in the request would break
     /// RFC 6749 §2.3.
     pub(crate) fn proves(&self) -> bool {
-        !matches!(self.method, Method::None)
+        !matches!(self.method, Method::Anonymous | Method::None)
     }
 
-    /// What this method adds to a request; `secret` is the text of [`credential`](Self::credential).
-    ///
-    /// # Errors
-    ///
-    /// What is wrong with the id or the secret, in words.
-    pub(crate) fn encode<'a>(&'a self, secret: Option<&'a Secret>) -> Result<Proof<'a>, String> {
-        let secret = secret.map_or("", Secret::expose);
+    /// What is wrong with the id, and with the secret where it is known, in words.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        if matches!(self.method, Method::Anonymous) {
+            return Ok(());
+        }
+        if self.client_id.is_empty() {
+            return Err("`client_id` is empty".into());
+        }
+        if matches!(self.method, Method::BasicRaw(_)) {
+            basic::check_raw_id(&self.client_id)?;
+        }
+        match self.credential().and_then(Credential::known) {
+            Some(secret) => self.check_secret(secret.expose()),
+            None => Ok(()),
+        }
+    }
+
+    /// What is wrong with `secret` as the text of [`credential`](Self::credential), in words.
+    pub(crate) fn check_secret(&self, secret: &str) -> Result<(), String> {
+        match &self.method {
+            Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_) if secret.is_empty() => {
+                Err("`client_secret` is empty".into())
+            }
+            Method::Assertion(..) if secret.is_empty() => Err("`client_assertion` is empty".into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What this method adds to the body; `secret` is the text of [`credential`](Self::credential).
+    pub(crate) fn parameters<'a>(&'a self, secret: &'a str) -> Vec<(&'static str, &'a str)> {
         let id = &*self.client_id;
-        Ok(match &self.method {
-            Method::None | Method::Tls => Proof::body(vec![("client_id", id)]),
-            Method::Basic(_) => {
-                check_present(&[("client_id", id), ("client_secret", secret)])?;
-                Proof::header(basic::encoded(id, secret)?)
-            }
-            Method::BasicRaw(_) => {
-                check_present(&[("client_id", id), ("client_secret", secret)])?;
-                Proof::header(basic::raw(id, secret)?)
-            }
-            Method::Post(_) => Proof::body(vec![("client_id", id), ("client_secret", secret)]),
-            Method::Assertion(assertion_type, _) => Proof::body(vec![
+        match self.method {
+            Method::Anonymous | Method::Basic(_) | Method::BasicRaw(_) => Vec::new(),
+            Method::None | Method::Tls => vec![("client_id", id)],
+            Method::Post(_) => vec![("client_id", id), ("client_secret", secret)],
+            Method::Assertion(assertion_type, _) => vec![
                 ("client_id", id),
                 ("client_assertion_type", assertion_type),
                 ("client_assertion", secret),
-            ]),
-        })
+            ],
+        }
+    }
+
+    /// The header that carries the proof, if this method uses one.
+    pub(crate) fn authorization(&self, secret: &str) -> Result<Option<HeaderValue>, String> {
+        match self.method {
+            Method::Basic(_) => basic::encoded(&self.client_id, secret).map(Some),
+            Method::BasicRaw(_) => basic::raw(&self.client_id, secret).map(Some),
+            _ => Ok(None),
+        }
     }
 
     fn method_name(&self) -> &'static str {
         match self.method {
+            Method::Anonymous => "anonymous",
             Method::None => "none",
             Method::Basic(_) => "client_secret_basic",
             Method::BasicRaw(_) => "client_secret_basic_raw",
@@ -231,37 +289,11 @@ impl ClientAuthentication {
     }
 }
 
-/// What a client authentication method adds to a request.
-pub(crate) struct Proof<'a> {
-    pub(crate) authorization: Option<HeaderValue>,
-    pub(crate) parameters: Vec<(&'static str, &'a str)>,
-}
-
-impl<'a> Proof<'a> {
-    fn header(authorization: HeaderValue) -> Self {
-        Self {
-            authorization: Some(authorization),
-            parameters: Vec::new(),
-        }
-    }
-
-    fn body(parameters: Vec<(&'static str, &'a str)>) -> Self {
-        Self {
-            authorization: None,
-            parameters,
-        }
-    }
-}
-
-fn check_present(values: &[(&str, &str)]) -> Result<(), String> {
-    match values.iter().find(|(_, value)| value.is_empty()) {
-        Some((name, _)) => Err(format!("`{name}` is empty")),
-        None => Ok(()),
-    }
-}
-
 impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({:?})", self.method_name(), self.client_id)
+        match self.method {
+            Method::Anonymous => f.write_str("anonymous"),
+            _ => write!(f, "{}({:?})", self.method_name(), self.client_id),
+        }
     }
 }

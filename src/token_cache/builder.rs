@@ -53,7 +53,7 @@ impl TokenCacheBuilder {
     }
 
     /// For how many distinct requests tokens are held; beyond that, a new one takes the place of one that is idle. A request whose
-    /// [`TokenSource`](super::TokenSource) is held somewhere keeps its place. Default is 100,000.
+    /// [`TokenSource`](crate::TokenSource) is held somewhere keeps its place. Default is 100,000.
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self

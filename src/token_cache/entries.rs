@@ -2,7 +2,7 @@
 //!
 //! They lie in shards, so that a lookup rarely waits for another and no call moves all of them when a table grows. When a shard is
 //! full, a new entry takes the place of an idle one: entries stand in a queue, and one that was used since it was last at the
-//! front goes to the back once more. One that a [`TokenSource`](super::TokenSource) holds is never given up.
+//! front goes to the back once more. One that a [`TokenSource`](crate::TokenSource) holds is never given up.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},

@@ -17,7 +17,7 @@ use arc_swap::ArcSwapOption;
 use tokio::{runtime::Handle, sync::watch};
 
 use super::{
-    events,
+    error, events,
     failure::Failure,
     fetch::{self, Fetched, Plan},
     grant::Grant,
@@ -29,7 +29,7 @@ use super::{
     state::{self, Condition, Held, Reason},
 };
 use crate::{
-    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
 };
 
@@ -119,18 +119,20 @@ impl Entry {
         self.generation.0.load(Ordering::Acquire)
     }
 
-    /// The token, if there is one that can be used now; a renewal is started if it is time for one.
-    pub(crate) fn usable(self: &Arc<Self>) -> Option<Arc<Held>> {
+    /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
+    ///
+    /// The pointer to it is not cloned, since all threads would count on one cache line.
+    pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
         let now = self.now();
         let held = self.current.load();
         match state::classify(held.as_ref(), None, now) {
-            Condition::Fresh(held) => Some(held.clone()),
+            Condition::Fresh(held) => Some(look(held)),
             Condition::Stale(held) => {
                 // Whoever has the lock is starting the renewal, or has just done so.
                 if let Ok(mut state) = self.state.try_lock() {
                     self.renew_if_due(&mut state, now);
                 }
-                Some(held.clone())
+                Some(look(held))
             }
             Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
         }
@@ -164,6 +166,8 @@ impl Entry {
 
     /// Tells the generation of each new token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        // So that no generation is published between the look at it and the first receiver.
+        let _state = self.lock();
         let changes = self
             .changes
             .get_or_init(|| watch::Sender::new(self.generation()));
@@ -209,7 +213,7 @@ impl Entry {
                 }
             }
         }
-        Err(TokenError::no_runtime("the runtime is shutting down"))
+        Err(error::no_runtime())
     }
 
     /// A new token, even if the one that is held is good.
@@ -220,7 +224,7 @@ impl Entry {
                 return outcome;
             }
         }
-        Err(TokenError::no_runtime("the runtime is shutting down"))
+        Err(error::no_runtime())
     }
 
     pub(super) fn look_up(self: &Arc<Self>) -> Lookup {
@@ -272,9 +276,7 @@ impl Entry {
             return Ok(flight.join());
         }
         let request = state.grant.next()?;
-        let runtime = Handle::try_current().map_err(|_| {
-            TokenError::no_runtime("there is no tokio runtime here to fetch a token on")
-        })?;
+        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
         let plan = Plan {
             reason,
             delay: state
@@ -310,7 +312,7 @@ impl Entry {
         state.grant.succeeded(response);
         let authorization = token
             .authorization()
-            .ok_or_else(|| TokenError::unsupported_token_type(token.token_type()))?
+            .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
             .clone();
         let lifetime = response
             .expires_in()

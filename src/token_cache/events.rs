@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use super::{entry::Invalidation, refresh_window::Windows, state::Reason};
-use crate::{token_endpoint::TokenError, token_request::TokenRequest};
+use crate::{token_endpoint::error::TokenError, token_request::TokenRequest};
 
 const TARGET: &str = "tower_oauth2_client::token_cache";
 

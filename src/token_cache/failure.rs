@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::{
     clock::Moment,
-    token_endpoint::TokenError,
-    token_response::{ErrorCode, ErrorResponse},
+    error_response::{ErrorCode, ErrorResponse},
+    token_endpoint::error::TokenError,
 };
 
 /// The last fetch failed.

@@ -5,13 +5,13 @@ use std::{sync::Arc, time::Duration};
 use tokio::time;
 
 use super::{
-    events,
+    error, events,
     settings::Settings,
     single_flight::{Landing, catch_panic},
     state::Reason,
 };
 use crate::{
-    clock::Moment, token_endpoint::TokenError, token_request::TokenRequest,
+    clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest,
     token_response::TokenResponse,
 };
 
@@ -45,7 +45,7 @@ pub(super) async fn run(
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     landing.land(|entry| match fetched {
         Some(fetched) => entry.land(fetched, plan.reason),
-        None => Err(entry.note_failure(plan.reason, TokenError::panicked())),
+        None => Err(entry.note_failure(plan.reason, error::panicked())),
     });
 }
 
@@ -59,7 +59,7 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetc
     let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
     let fetched = fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
-        result: Err(TokenError::fetch_timeout(limit)),
+        result: Err(error::timeout(limit)),
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         tell_owner(settings, owner, response).await;
@@ -79,13 +79,18 @@ async fn tell_owner(settings: &Settings, owner: &TokenRequest, response: &TokenR
 
 async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
     let first = attempt(settings, request).await;
-    match &first.result {
-        Err(error) if may_retry && is_worth_a_retry(error, request) => {
-            events::retrying(request, error);
-            time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
-            attempt(settings, request).await
-        }
-        _ => first,
+    let Err(error) = &first.result else {
+        return first;
+    };
+    if error.is_about_a_rotated_secret().await {
+        events::retrying(request, error);
+        attempt(settings, request).await
+    } else if may_retry && is_worth_a_retry(error, request) {
+        events::retrying(request, error);
+        time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        attempt(settings, request).await
+    } else {
+        first
     }
 }
 

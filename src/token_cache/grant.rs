@@ -3,11 +3,13 @@
 //! A code, a device code, an `auth_req_id` and a refresh token can be sent once. A source over one of them goes on with the refresh
 //! token of the last answer, and ends for good when the server takes it no more.
 
+use super::error;
 use crate::{
+    error_response::{ErrorCode, ErrorResponse},
     secret::RefreshToken,
-    token_endpoint::TokenError,
+    token_endpoint::error::TokenError,
     token_request::TokenRequest,
-    token_response::{ErrorCode, ErrorResponse, TokenResponse},
+    token_response::TokenResponse,
 };
 
 pub(super) struct Grant {
@@ -26,7 +28,7 @@ impl Grant {
             request,
             is_spent: false,
             refresh_token: None,
-            end: (!is_comparable).then(|| TokenError::request(EXTENSIONS)),
+            end: (!is_comparable).then(error::uncacheable),
         }
     }
 
@@ -40,7 +42,7 @@ impl Grant {
         match (&self.end, &self.refresh_token) {
             (Some(end), _) => Err(end.clone()),
             (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
-            (None, None) if self.is_spent => Err(TokenError::no_refresh_token()),
+            (None, None) if self.is_spent => Err(error::no_refresh_token()),
             (None, None) => Ok(self.request.clone()),
         }
     }
@@ -65,13 +67,10 @@ impl Grant {
         if !self.is_one_time || !is_final || error.is_transient() {
             return error;
         }
-        let end = TokenError::sign_in_required(error);
+        let end = error::sign_in_required(error);
         self.end = Some(end.clone());
         end
     }
 }
 
 const REFRESH_TOKEN: &str = "refresh_token";
-
-const EXTENSIONS: &str = "a token request with extensions cannot be cached, since they cannot be compared; send it to the token \
-                          endpoint itself";

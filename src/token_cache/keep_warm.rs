@@ -7,8 +7,11 @@ use std::{
 
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
-use super::entry::{Entry, Lookup};
-use crate::token_endpoint::TokenError;
+use super::{
+    entry::{Entry, Lookup},
+    error,
+};
+use crate::token_endpoint::error::TokenError;
 
 /// The task that keeps an entry warm; it ends with this.
 pub(super) struct KeepWarm(AbortHandle);
@@ -23,9 +26,7 @@ const MOST: Duration = Duration::from_secs(60);
 
 impl KeepWarm {
     pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
-        let runtime = Handle::try_current().map_err(|_| {
-            TokenError::no_runtime("there is no tokio runtime here to keep a token warm on")
-        })?;
+        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
         let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
         Ok(Self(task.abort_handle()))
     }

@@ -6,15 +6,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderValue;
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{
     entry::{Entry, Invalidation},
-    registry,
+    error, registry,
     source::TokenSource,
     state::Held,
 };
-use crate::{access_token::AccessToken, clock::Moment, token_endpoint::TokenError};
+use crate::{access_token::AccessToken, clock::Moment, token_endpoint::error::TokenError};
 
 /// Which token a request bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +47,18 @@ pub(crate) struct Authorization {
 }
 
 impl TokenSource {
-    /// What to put on a request now, if that is known without waiting.
-    pub(crate) fn authorization(&self) -> Option<Authorization> {
+    /// Puts the header on a request, if there is a token that can be used now.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+        let mut put = |value: &HeaderValue, token| {
+            headers.insert(AUTHORIZATION, value.clone());
+            token
+        };
         match self.entry() {
-            Some(entry) => entry.usable().map(|held| authorization(entry, &held)),
-            None => self.fixed_token().and_then(fixed),
+            Some(entry) => entry.usable(|held| put(&held.authorization, name(entry, held))),
+            None => {
+                let value = self.fixed_token()?.authorization()?;
+                Some(put(value, TokenName::NONE))
+            }
         }
     }
 
@@ -65,7 +72,7 @@ impl TokenSource {
             None => {
                 let token = self.fixed_token();
                 token.and_then(fixed).ok_or_else(|| match token {
-                    Some(token) => TokenError::unsupported_token_type(token.token_type()),
+                    Some(token) => error::unsupported_token_type(token.token_type()),
                     None => TokenError::request("no token"),
                 })
             }
@@ -73,13 +80,17 @@ impl TokenSource {
     }
 }
 
-fn authorization(entry: &Arc<Entry>, held: &Held) -> Authorization {
+fn authorization(entry: &Entry, held: &Held) -> Authorization {
     Authorization {
         value: held.authorization.clone(),
-        token: TokenName {
-            entry: entry.id(),
-            generation: held.generation,
-        },
+        token: name(entry, held),
+    }
+}
+
+fn name(entry: &Entry, held: &Held) -> TokenName {
+    TokenName {
+        entry: entry.id(),
+        generation: held.generation,
     }
 }
 
@@ -110,44 +121,51 @@ impl LocalCopy {
         Self(Copied::Unused)
     }
 
-    /// What to put on a request now, if that is known without waiting.
+    /// Puts the header on a request, if there is a token that can be used now.
     #[inline]
-    pub(crate) fn authorization(&mut self, source: &TokenSource) -> Option<Authorization> {
-        if let (
-            Copied::Copy {
-                value,
-                token,
-                stale_at,
-            },
-            Some(entry),
-        ) = (&self.0, source.entry())
-        {
-            if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) {
-                return Some(Authorization {
-                    value: value.clone(),
-                    token: *token,
-                });
+    pub(crate) fn authorize(
+        &mut self,
+        headers: &mut HeaderMap,
+        source: &TokenSource,
+    ) -> Option<TokenName> {
+        match (&self.0, source.entry()) {
+            (
+                Copied::Copy {
+                    value,
+                    token,
+                    stale_at,
+                },
+                Some(entry),
+            ) if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) => {
+                headers.insert(AUTHORIZATION, value.clone());
+                Some(*token)
+            }
+            (Copied::Used | Copied::Copy { .. }, Some(entry)) => {
+                self.authorize_and_copy(headers, entry)
+            }
+            (_, _) => {
+                self.0 = Copied::Used;
+                source.authorize(headers)
             }
         }
-        self.authorization_by_source(source)
     }
 
     #[cold]
-    fn authorization_by_source(&mut self, source: &TokenSource) -> Option<Authorization> {
-        let Some(entry) = source.entry() else {
-            return source.authorization();
+    fn authorize_and_copy(
+        &mut self,
+        headers: &mut HeaderMap,
+        entry: &Arc<Entry>,
+    ) -> Option<TokenName> {
+        let (shared, stale_at) =
+            entry.usable(|held| (authorization(entry, held), held.stale_at))?;
+        let Authorization { value, token } = shared;
+        self.0 = Copied::Copy {
+            value: copy(&value)?,
+            token,
+            stale_at,
         };
-        let held = entry.usable()?;
-        let shared = authorization(entry, &held);
-        self.0 = match &self.0 {
-            Copied::Unused => Copied::Used,
-            Copied::Used | Copied::Copy { .. } => Copied::Copy {
-                value: copy(&shared.value)?,
-                token: shared.token,
-                stale_at: held.stale_at,
-            },
-        };
-        Some(shared)
+        headers.insert(AUTHORIZATION, value);
+        Some(token)
     }
 }
 

@@ -9,9 +9,9 @@ use std::{
 
 use tower_service::Service;
 
-use super::refresh_window::RefreshWindow;
+use super::{error, refresh_window::RefreshWindow};
 use crate::{
-    clock::Clock, error::BoxError, secret::RefreshToken, token_endpoint::TokenError,
+    clock::Clock, error::BoxError, secret::RefreshToken, token_endpoint::error::TokenError,
     token_request::TokenRequest, token_response::TokenResponse,
 };
 
@@ -77,9 +77,9 @@ where
         Box::pin(async move {
             std::future::poll_fn(|cx| service.poll_ready(cx))
                 .await
-                .map_err(|error| TokenError::of_stack(error.into()))?;
+                .map_err(|error| error::of_stack(error.into()))?;
             let response = service.call(request).await;
-            response.map_err(|error| TokenError::of_stack(error.into()))
+            response.map_err(|error| error::of_stack(error.into()))
         })
     }
 }

@@ -16,7 +16,7 @@ use std::{
 use tokio::{sync::watch, task::AbortHandle};
 
 use super::{entry::Entry, state::Held};
-use crate::token_endpoint::TokenError;
+use crate::token_endpoint::error::TokenError;
 
 /// What a fetch came to.
 pub(super) type Outcome = Result<Arc<Held>, TokenError>;

@@ -2,10 +2,13 @@
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::{TokenCache, entry::Entry, state::Held};
-use crate::{access_token::AccessToken, token_endpoint::TokenError, token_request::TokenRequest};
+use crate::{
+    access_token::AccessToken, token_endpoint::error::TokenError, token_request::TokenRequest,
+};
 
 /// Hands out the token that one [`TokenRequest`] brings: fresh, shared, renewed in time.
 ///
@@ -122,6 +125,13 @@ impl TokenSource {
         }
     }
 
+    /// As [`invalidate`](Self::invalidate), by the value of the header that bore the token.
+    pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
+        if let Source::Cached { entry, .. } = &self.0 {
+            entry.invalidate(|held| held.authorization == sent);
+        }
+    }
+
     /// Watches for new tokens.
     ///
     /// # Examples
@@ -167,7 +177,7 @@ impl TokenSource {
 }
 
 async fn held(entry: &Arc<Entry>) -> Result<Arc<Held>, TokenError> {
-    match entry.usable() {
+    match entry.usable(Arc::clone) {
         Some(held) => Ok(held),
         None => entry.clone().token().await,
     }

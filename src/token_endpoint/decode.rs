@@ -10,13 +10,20 @@ use http::{
     header::{DATE, LOCATION, RETRY_AFTER},
     response::Parts,
 };
+use http_body_util::LengthLimitError;
 
 use self::fields::{Member, Members};
 use super::{TokenError, TokenErrorKind};
 use crate::{
     access_token::{AccessToken, TokenType},
-    token_response::{Answer, ErrorCode, ErrorResponse, Fields, TokenResponse},
+    answer::Answer,
+    error::{self, BoxError},
+    error_response::{ErrorCode, ErrorResponse},
+    token_response::{Fields, TokenResponse},
 };
+
+pub(super) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
+     check the URI of the token endpoint";
 
 /// Reads the answer of a token endpoint. `now` is what a `Retry-After` date is measured against.
 pub(super) fn decode(
@@ -45,6 +52,39 @@ pub(super) fn decode(
     }
 }
 
+/// Reads an answer whose body failed with `source`. What the server said by its status and headers counts still.
+pub(super) fn decode_without_body(
+    parts: Parts,
+    source: BoxError,
+    limit: usize,
+    now: SystemTime,
+) -> TokenError {
+    let retry_after = retry_after(&parts.headers, now);
+    let (kind, what) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
+        let what = format!("is larger than {limit} bytes");
+        (TokenErrorKind::BodyTooLarge, Cow::Owned(what))
+    } else if error::is_timeout(&*source) {
+        (TokenErrorKind::Timeout, "did not end in time".into())
+    } else {
+        (TokenErrorKind::Body, "broke off".into())
+    };
+    let (kind, message) = if !parts.status.is_success() {
+        let refusal = refusal(parts.status, &parts.headers, b"");
+        let message = format!("{}; its answer {what}", refusal.message);
+        (refusal.kind, message)
+    } else if kind == TokenErrorKind::BodyTooLarge {
+        let message = format!(
+            "the answer of the token endpoint {what}; \
+             raise the limit with `TokenEndpoint::max_response_body`, or check the URI"
+        );
+        (kind, message)
+    } else {
+        (kind, format!("the answer of the token endpoint {what}"))
+    };
+    let answer = Answer::without_body(parts.status, parts.headers);
+    TokenError::body(kind, message, source, answer, retry_after)
+}
+
 /// Why an answer is not a token.
 struct Failure {
     kind: TokenErrorKind,
@@ -70,7 +110,7 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     if let Some(error) = error_response(&members) {
         return Err(refused(error));
     }
-    if members.error.is_present() {
+    if members.error.is_present() && members.error.as_text().is_none() {
         return Err(Failure::unusable(
             "the token endpoint answered with an `error` that is not a text",
         ));
@@ -130,10 +170,11 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
         return refused(error);
     }
     let message = if status.is_redirection() && headers.contains_key(LOCATION) {
-        "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
-         check the URI of the token endpoint"
+        REDIRECTS
     } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
-        "there is no token endpoint at this URI"
+        "there is no token endpoint at this URI; check the URI"
+    } else if status == StatusCode::UNAUTHORIZED {
+        "the token endpoint refused the request without saying why; check the id and the secret of the client"
     } else if status.is_server_error() {
         "the token endpoint failed without saying why"
     } else {

@@ -6,10 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
+use super::decode::REDIRECTS;
 use crate::{
-    access_token::TokenType,
-    error::{self, BoxError},
-    token_response::{Answer, ErrorCode, ErrorResponse},
+    answer::Answer,
+    credential::UsedSecret,
+    error::{self, BoxError, NotSent},
+    error_response::{ErrorCode, ErrorResponse},
 };
 
 /// Why there is no token.
@@ -18,8 +20,9 @@ use crate::{
 ///
 /// # Security
 ///
-/// `Display` and `Debug` never show a secret, a token or the body. Of what the server said they show the status and the
-/// error with its description, escaped and cut. [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
+/// `Display` and `Debug` never show a secret of ours, a token or the body. Of what the server said they show the status and
+/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too, but not that of the kind
+/// [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
 /// out of logs.
 ///
 /// # Examples
@@ -41,6 +44,7 @@ struct Inner {
     answer: Option<Answer>,
     error_response: Option<ErrorResponse>,
     retry_after: Option<Duration>,
+    secret: Option<UsedSecret>,
 }
 
 /// Whose fault it is that there is no token.
@@ -55,13 +59,13 @@ pub enum TokenErrorKind {
     Service,
     /// The network's: time ran out.
     Timeout,
-    /// The network's: the answer began and broke off.
+    /// The network's: the server said yes, and its answer broke off.
     Body,
-    /// The server's: the answer is larger than the limit.
+    /// The server's: it said yes, with an answer larger than the limit.
     BodyTooLarge,
     /// The server said no, and why: see [`TokenError::error_response`].
     ErrorResponse,
-    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer.
+    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer, one that broke off.
     UnexpectedStatus,
     /// The server said yes, but no token could be read from it.
     InvalidResponse,
@@ -107,8 +111,8 @@ impl TokenError {
     /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
     /// token, a device code) may be used up.
     ///
-    /// `false` only with proof: nothing was sent, no connection could be made, or the server turned the request away with
-    /// 429 or 503. A service below can give the proof by [`NotSent`](crate::NotSent).
+    /// `false` only with proof: nothing was sent, or the server turned the request away with 429 or 503. That no
+    /// connection could be made is said by the service below, by [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
@@ -161,16 +165,31 @@ impl TokenError {
     /// The body of the answer, if one came whole.
     #[must_use]
     pub fn raw(&self) -> Option<&Bytes> {
-        match self.kind() {
-            TokenErrorKind::Body | TokenErrorKind::BodyTooLarge => None,
-            _ => self.said().map(|answer| &answer.raw),
-        }
+        let whole = self.said().filter(|answer| answer.is_whole);
+        whole.map(|answer| &answer.raw)
     }
 
     /// The headers of the answer, if one came.
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
         self.said().map(|answer| &answer.headers)
+    }
+
+    /// The same error, which knows with which secret the request was made.
+    pub(super) fn to_request_with(mut self, secret: Option<UsedSecret>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.secret = secret;
+        }
+        self
+    }
+
+    /// Whether the server refused a secret that has been rotated since it was read. It asks the provider of the secret.
+    pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
+        let code = self.error_response().map(ErrorResponse::code);
+        match &self.0.secret {
+            Some(secret) if code == Some(&ErrorCode::InvalidClient) => secret.has_changed().await,
+            _ => false,
+        }
     }
 
     /// What the server said: to the request of this error, or to that of the error which caused it.
@@ -210,7 +229,20 @@ impl TokenError {
             answer: None,
             error_response: None,
             retry_after: None,
+            secret: None,
         }
+    }
+
+    /// An error that no answer of a server belongs to.
+    pub(crate) fn new(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: Option<BoxError>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            ..Self::inner(kind, message)
+        }))
     }
 
     pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -227,8 +259,15 @@ impl TokenError {
         }))
     }
 
+    /// The service below failed to become ready, so it never saw the request.
+    pub(crate) fn not_ready(source: BoxError) -> Self {
+        Self::service(NotSent::new(source).into())
+    }
+
     pub(crate) fn service(source: BoxError) -> Self {
-        let (kind, message) = if error::is_timeout(&*source) {
+        let (kind, message) = if error::is_followed_redirect(&*source) {
+            (TokenErrorKind::UnexpectedStatus, REDIRECTS)
+        } else if error::is_timeout(&*source) {
             (
                 TokenErrorKind::Timeout,
                 "the token endpoint did not answer in time",
@@ -236,7 +275,7 @@ impl TokenError {
         } else {
             (
                 TokenErrorKind::Service,
-                "the token endpoint could not be reached",
+                "the request to the token endpoint failed",
             )
         };
         Self(Arc::new(Inner {
@@ -245,88 +284,20 @@ impl TokenError {
         }))
     }
 
-    pub(crate) fn body(source: BoxError, answer: Answer) -> Self {
-        let (kind, message) = if error::is_timeout(&*source) {
-            (
-                TokenErrorKind::Timeout,
-                "the answer of the token endpoint did not end in time",
-            )
-        } else {
-            (
-                TokenErrorKind::Body,
-                "the answer of the token endpoint broke off",
-            )
-        };
+    /// The answer came without its body, which failed with `source`.
+    pub(crate) fn body(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: BoxError,
+        answer: Answer,
+        retry_after: Option<Duration>,
+    ) -> Self {
         Self(Arc::new(Inner {
             source: Some(source),
             answer: Some(answer),
+            retry_after,
             ..Self::inner(kind, message)
         }))
-    }
-
-    pub(crate) fn body_too_large(limit: usize, answer: Answer) -> Self {
-        let message = format!(
-            "the answer of the token endpoint is larger than {limit} bytes; \
-             raise the limit with `TokenEndpoint::max_response_body`, or check the URI"
-        );
-        Self(Arc::new(Inner {
-            answer: Some(answer),
-            ..Self::inner(TokenErrorKind::BodyTooLarge, message)
-        }))
-    }
-
-    /// What a stack around the endpoint failed with: our own error somewhere below, or that of one of its layers.
-    pub(crate) fn of_stack(source: BoxError) -> Self {
-        match Self::find_in_chain(&*source) {
-            Some(error) => error.clone(),
-            None => Self::service(source),
-        }
-    }
-
-    /// What a source lives on has ended, as the server said with `error`.
-    pub(crate) fn sign_in_required(error: Self) -> Self {
-        Self(Arc::new(Inner {
-            source: Some(error.into()),
-            ..Self::inner(
-                TokenErrorKind::SignInRequired,
-                "the user has to sign in again: the server takes the code or the refresh token no more",
-            )
-        }))
-    }
-
-    /// What a source lives on has ended, since it was used and nothing came to go on with.
-    pub(crate) fn no_refresh_token() -> Self {
-        Self(Arc::new(Self::inner(
-            TokenErrorKind::SignInRequired,
-            "the user has to sign in again: the token is over, and the server gave no refresh token; \
-             ask for one (often by the scope `offline_access`)",
-        )))
-    }
-
-    pub(crate) fn fetch_timeout(limit: Duration) -> Self {
-        let message = format!("no token within {limit:?}");
-        Self(Arc::new(Self::inner(TokenErrorKind::Timeout, message)))
-    }
-
-    pub(crate) fn panicked() -> Self {
-        Self(Arc::new(Self::inner(
-            TokenErrorKind::Service,
-            "the token client panicked",
-        )))
-    }
-
-    pub(crate) fn no_runtime(message: &'static str) -> Self {
-        Self(Arc::new(Self::inner(TokenErrorKind::NoRuntime, message)))
-    }
-
-    pub(crate) fn unsupported_token_type(token_type: &TokenType) -> Self {
-        let message = format!(
-            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
-        );
-        Self(Arc::new(Self::inner(
-            TokenErrorKind::UnsupportedTokenType,
-            message,
-        )))
     }
 
     /// The server's answer is not a token. `kind` follows from what was found in it.
@@ -356,6 +327,8 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     );
     match code {
         Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
+        // The polling of a device code or an auth_req_id, whose pace the caller keeps (RFC 8628 section 3.5).
+        Some(ErrorCode::AuthorizationPending | ErrorCode::SlowDown) => false,
         Some(ErrorCode::Other(_)) | None => {
             sheds_load
                 || matches!(
@@ -391,7 +364,15 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
-            .field("source", &self.0.source)
+            // What a provider failed with is of others' making, and can hold the secret.
+            .field(
+                "source",
+                &self
+                    .0
+                    .source
+                    .as_ref()
+                    .filter(|_| self.kind() != TokenErrorKind::Credential),
+            )
             .finish_non_exhaustive()
     }
 }
@@ -433,6 +414,8 @@ mod tests {
             (503, Some("invalid_request"), true),
             (429, Some("access_denied"), true),
             (400, Some("slow_down"), false),
+            (429, Some("slow_down"), false),
+            (503, Some("authorization_pending"), false),
             (400, Some("scope_invalid"), false),
             (500, Some("oops"), true),
         ] {

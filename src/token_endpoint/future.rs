@@ -3,7 +3,6 @@
 use std::{
     fmt,
     future::Future,
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,19 +10,15 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, response::Parts};
 use http_body::Body;
-use http_body_util::{BodyExt, LengthLimitError, Limited, combinators::Collect};
+use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{TokenError, decode};
-use crate::{
-    clock,
-    error::{self, BoxError},
-    token_response::{Answer, TokenResponse},
-};
+use super::{TokenError, decode, encode::Prepared};
+use crate::{clock, credential::UsedSecret, error::BoxError, token_response::TokenResponse};
 
 /// A request whose credentials are being obtained.
-pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Request<Bytes>, TokenError>> + Send>>;
+pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
 
 pin_project! {
     /// The future of [`TokenEndpoint`](super::TokenEndpoint).
@@ -36,6 +31,7 @@ pin_project! {
         #[pin]
         state: State<S, B, F, ResBody>,
         limit: usize,
+        secret: Option<UsedSecret>,
     }
 }
 
@@ -83,7 +79,11 @@ where
     }
 
     fn new(state: State<S, B, F, ResBody>, limit: usize) -> Self {
-        Self { state, limit }
+        Self {
+            state,
+            limit,
+            secret: None,
+        }
     }
 }
 
@@ -109,12 +109,15 @@ where
                     request_body,
                     service,
                 } => {
-                    let request = ready!(prepare.as_mut().poll(cx));
-                    match (request, service.take()) {
-                        (Ok(request), Some(service)) => State::Readying {
-                            service,
-                            request: Some(request.map(*request_body)),
-                        },
+                    let prepared = ready!(prepare.as_mut().poll(cx));
+                    match (prepared, service.take()) {
+                        (Ok(Prepared { request, secret }), Some(service)) => {
+                            *this.secret = secret;
+                            State::Readying {
+                                service,
+                                request: Some(request.map(*request_body)),
+                            }
+                        }
                         (Ok(_), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed { error: Some(error) },
                     }
@@ -126,7 +129,7 @@ where
                         },
                         (Ok(()), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed {
-                            error: Some(TokenError::service(error.into())),
+                            error: Some(TokenError::not_ready(error.into())),
                         },
                     }
                 }
@@ -147,7 +150,8 @@ where
                     let parts = parts.take();
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(match parts {
-                        Some(parts) => decode_collected(parts, body, *this.limit),
+                        Some(parts) => decode_collected(parts, body, *this.limit)
+                            .map_err(|error| error.to_request_with(this.secret.take())),
                         None => Err(polled_after_completion()),
                     });
                 }
@@ -158,20 +162,14 @@ where
 }
 
 fn decode_collected(
-    mut parts: Parts,
+    parts: Parts,
     body: Result<Bytes, BoxError>,
     limit: usize,
 ) -> Result<TokenResponse, TokenError> {
+    let now = clock::wall_now();
     match body {
-        Ok(body) => decode::decode(parts, body, clock::wall_now()),
-        Err(error) => {
-            let answer = Answer::new(parts.status, mem::take(&mut parts.headers), Bytes::new());
-            if error::chain(&*error).any(|error| error.is::<LengthLimitError>()) {
-                Err(TokenError::body_too_large(limit, answer))
-            } else {
-                Err(TokenError::body(error, answer))
-            }
-        }
+        Ok(body) => decode::decode(parts, body, now),
+        Err(error) => Err(decode::decode_without_body(parts, error, limit, now)),
     }
 }
 

@@ -1,18 +1,16 @@
-//! A service that turns token requests into tokens.
+//! What goes with [`TokenEndpoint`](crate::TokenEndpoint): its future, and a policy to send a request again.
 
+mod check;
 mod decode;
 mod encode;
-mod error;
+pub(crate) mod error;
 mod future;
 #[cfg(feature = "retry")]
 mod retry_transient;
-mod service;
+pub(crate) mod service;
 
+pub(crate) use self::error::{TokenError, TokenErrorKind};
+pub use self::future::ResponseFuture;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use self::retry_transient::{Pause, RetryTransient};
-pub use self::{
-    error::{TokenError, TokenErrorKind},
-    future::ResponseFuture,
-    service::TokenEndpoint,
-};

@@ -32,9 +32,11 @@ use crate::{error, token_request::TokenRequest};
 ///
 /// Without a `Retry-After`, the pause is drawn from the upper half of a window that doubles with every attempt.
 ///
+/// The pause is a timer of tokio. Where there is no runtime of tokio, nothing is sent again.
+///
 /// # Panics
 ///
-/// The pause is a timer of tokio: outside a tokio runtime, tokio panics.
+/// In a runtime of tokio that was built without its timer.
 ///
 /// # Examples
 ///
@@ -170,6 +172,7 @@ where
         request: &mut TokenRequest,
         result: &mut Result<Res, E>,
     ) -> Option<Self::Future> {
+        tokio::runtime::Handle::try_current().ok()?;
         let failure = Failure::of(result.as_ref().err()?.as_ref());
         let pause = self.decide(
             &failure,

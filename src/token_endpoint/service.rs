@@ -12,12 +12,12 @@ use http_body_util::Full;
 use tower_service::Service;
 
 use super::{
-    TokenError,
+    TokenError, check,
     encode::{self, Target},
     future::ResponseFuture,
 };
 use crate::{
-    client_authentication::ClientAuthentication, error::BoxError, guard::Printable,
+    client_authentication::ClientAuthentication, error::BoxError, printable::Printable,
     token_request::TokenRequest, token_response::TokenResponse,
 };
 
@@ -36,7 +36,7 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
 ///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
 ///    plain `http` beyond this machine.
-/// 2. Credentials that come from a provider are obtained, anew for every request.
+/// 2. Only then are credentials that come from a provider obtained, anew for every request; what comes is judged as above.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
 ///    retried here; see `RetryTransient` (feature `retry`).
 /// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
@@ -175,6 +175,24 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn client(&self) -> &ClientAuthentication {
         &self.client
     }
+
+    /// The HTTP service that it speaks through.
+    #[must_use]
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// The HTTP service that it speaks through, to change it.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Gives the HTTP service back.
+    #[must_use]
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
 }
 
 /// By hand, since a body type (axum's, hyper's) need not be `Clone`.
@@ -205,7 +223,7 @@ where
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner
             .poll_ready(cx)
-            .map_err(|error| TokenError::service(error.into()))
+            .map_err(|error| TokenError::not_ready(error.into()))
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
@@ -214,6 +232,10 @@ where
             client: request.client_override().unwrap_or(&self.client),
             allow_http: self.allow_http,
         };
+        if let Err(error) = check::check(&request, &target) {
+            self.give_reservation_back();
+            return ResponseFuture::failed(error);
+        }
         let limit = self.max_response_body;
         if encode::credentials(&request, target.client).any(|c| c.known().is_none()) {
             let target = target.to_owned();

@@ -279,8 +279,10 @@ impl Seen {
 #[derive(Clone)]
 pub struct Api {
     seen: Arc<Mutex<Vec<Seen>>>,
-    answer: Arc<dyn Fn(&Seen) -> Response<Body> + Send + Sync>,
+    answer: Arc<Answer>,
 }
+
+type Answer = dyn Fn(&Seen) -> Response<Body> + Send + Sync;
 
 impl Api {
     pub fn new(answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {

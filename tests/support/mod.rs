@@ -3,8 +3,11 @@
     dead_code,
     missing_docs,
     unreachable_pub,
+    unused_imports,
     reason = "each suite takes what it needs"
 )]
+
+mod https;
 
 use std::{
     future::Future,
@@ -23,7 +26,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use http_body_util::{BodyExt, Full};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::{self, Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
 use tokio::{
@@ -32,8 +35,11 @@ use tokio::{
     sync::Notify,
     task::JoinHandle,
 };
-use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
+use tower::{ServiceExt, util::MapErr};
+use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
 use tower_service::Service;
+
+pub use self::https::HttpsServer;
 
 pub const URI: &str = "https://as.example/token";
 pub const GOOD: &str = r#"{"access_token":"T","token_type":"Bearer","expires_in":3600}"#;
@@ -317,6 +323,14 @@ pub type HyperClient = Client<HttpConnector, Full<Bytes>>;
 
 pub fn hyper_client() -> HyperClient {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// As above, with its knowledge of whether a connection was made.
+pub fn hyper_client_with_proof() -> MapErr<HyperClient, fn(legacy::Error) -> BoxError> {
+    hyper_client().map_err(|error| match error.is_connect() {
+        true => NotSent::new(error).into(),
+        false => error.into(),
+    })
 }
 
 /// With the redirects that are reqwest's default, whatever proxy the environment names.

@@ -122,7 +122,9 @@ impl<'de> Visitor<'de> for MembersVisitor {
                     continue;
                 }
             };
-            *member = map.next_value()?;
+            // By way of its raw text, too: `1e400` is no text, but no reason to refuse the object.
+            let value: &RawValue = map.next_value()?;
+            *member = serde_json::from_str(value.get()).unwrap_or(Member::Other);
         }
         Ok(members)
     }
@@ -234,8 +236,12 @@ fn seconds(json: &str) -> Option<Duration> {
     let number = json
         .strip_prefix('"')
         .and_then(|json| json.strip_suffix('"'));
+    // To Rust, `inf` and `NaN` are numbers.
+    if json.contains(['n', 'N']) {
+        return None;
+    }
     let seconds: f64 = number.unwrap_or(json).trim().parse().ok()?;
-    if seconds.is_nan() || seconds > MAX_EXPIRES_IN {
+    if seconds > MAX_EXPIRES_IN {
         return None;
     }
     Some(Duration::from_secs_f64(seconds.max(0.0)))
@@ -269,11 +275,23 @@ mod tests {
             ("\"soon\"", None),
             ("\"NaN\"", None),
             ("\"inf\"", None),
+            ("\"-inf\"", None),
+            ("\"-Infinity\"", None),
             ("[]", None),
             ("{}", None),
         ] {
             let expected = expected.map(Duration::from_secs_f64);
             assert_eq!(seconds(json), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_all_types_is_no_reason_to_refuse_the_object() {
+        for value in ["1e400", "[1e400]", "{\"a\":-1e400}"] {
+            let body = format!(r#"{{"scope":{value},"access_token":"a"}}"#);
+            let members = Members::parse(body.as_bytes()).unwrap();
+            assert!(matches!(members.scope, Member::Other), "{value}");
+            assert_eq!(members.access_token.as_text(), Some("a"));
         }
     }
 

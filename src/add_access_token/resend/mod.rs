@@ -1,8 +1,12 @@
 //! Strategies to send a request once more.
 
+mod buffer_body;
+
+pub use self::buffer_body::{BufferBody, Buffered, BufferedBody};
+
 /// How a request whose token was refused can be sent once more: by keeping its body.
 ///
-/// Implemented by [`NoResend`] and [`CloneBody`].
+/// Implemented by [`NoResend`], [`CloneBody`] and [`BufferBody`].
 pub trait Resend<B>: Clone {
     /// What is kept of a body while the request is on its way.
     type Saved;

@@ -1,0 +1,186 @@
+//! Notices a refusal that comes at the end of a gRPC response.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::challenge;
+use crate::token_cache::TokenSource;
+
+/// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
+/// the caller has the response.
+///
+/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. A refusal in the headers, as most servers send
+/// it, is noticed without it.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::WatchTrailersLayer};
+///
+/// # fn example<S>(source: TokenSource, channel: S) {
+/// let channel = ServiceBuilder::new()
+///     .layer(AddAccessTokenLayer::new(source.clone()))
+///     .layer(WatchTrailersLayer::new(source))
+///     .service(channel);
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a layer does nothing until it wraps a service"]
+pub struct WatchTrailersLayer {
+    source: TokenSource,
+}
+
+impl WatchTrailersLayer {
+    /// Drops the token of `source` when it is refused.
+    pub fn new(source: TokenSource) -> Self {
+        Self { source }
+    }
+}
+
+impl<S> Layer<S> for WatchTrailersLayer {
+    type Service = WatchTrailers<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WatchTrailers {
+            inner,
+            source: self.source.clone(),
+        }
+    }
+}
+
+/// Notices refusals in trailers; made by [`WatchTrailersLayer`].
+#[derive(Clone)]
+pub struct WatchTrailers<S> {
+    inner: S,
+    source: TokenSource,
+}
+
+impl<S, B, ResBody> Service<Request<B>> for WatchTrailers<S>
+where
+    S: Service<Request<B>, Response = Response<ResBody>>,
+{
+    type Response = Response<WatchedBody<ResBody>>;
+    type Error = S::Error;
+    type Future = WatchTrailersFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let own = request.extensions().get::<TokenSource>();
+        let source = own.unwrap_or(&self.source);
+        let watch = request.headers().get(AUTHORIZATION).map(|sent| Watch {
+            source: source.clone(),
+            sent: sent.clone(),
+        });
+        WatchTrailersFuture {
+            sending: self.inner.call(request),
+            watch,
+        }
+    }
+}
+
+impl<S> fmt::Debug for WatchTrailers<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchTrailers")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The token that a request bore, and where it came from.
+struct Watch {
+    source: TokenSource,
+    sent: HeaderValue,
+}
+
+pin_project! {
+    /// The future of [`WatchTrailers`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct WatchTrailersFuture<F> {
+        #[pin]
+        sending: F,
+        watch: Option<Watch>,
+    }
+}
+
+impl<F, ResBody, E> Future for WatchTrailersFuture<F>
+where
+    F: Future<Output = Result<Response<ResBody>, E>>,
+{
+    type Output = Result<Response<WatchedBody<ResBody>>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.sending.poll(cx));
+        let watch = this.watch.take();
+        Poll::Ready(response.map(|response| {
+            let watch = watch.filter(|_| challenge::is_grpc(response.headers()));
+            response.map(|body| WatchedBody { body, watch })
+        }))
+    }
+}
+
+impl<F> fmt::Debug for WatchTrailersFuture<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchTrailersFuture")
+            .finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// A response body whose trailers are watched; see [`WatchTrailersLayer`].
+    pub struct WatchedBody<B> {
+        #[pin]
+        body: B,
+        watch: Option<Watch>,
+    }
+}
+
+impl<B: Body> Body for WatchedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        let frame = ready!(this.body.poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            let is_refusal = frame
+                .trailers_ref()
+                .is_some_and(challenge::is_unauthenticated);
+            if let Some(watch) = this.watch.take_if(|_| is_refusal) {
+                watch.source.invalidate_sent(&watch.sent);
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl<B> fmt::Debug for WatchedBody<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchedBody").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,48 @@
+//! The HTTP response that a result, good or bad, was read from.
+
+use std::sync::OnceLock;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+/// The HTTP response that a result, good or bad, was read from.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) raw: Bytes,
+    /// Whether the body came whole. Otherwise `raw` is empty.
+    pub(crate) is_whole: bool,
+    json: OnceLock<Option<Value>>,
+}
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode, headers: HeaderMap, raw: Bytes) -> Self {
+        Self {
+            status,
+            headers,
+            raw,
+            is_whole: true,
+            json: OnceLock::new(),
+        }
+    }
+
+    /// One whose body broke off or was too large.
+    pub(crate) fn without_body(status: StatusCode, headers: HeaderMap) -> Self {
+        Self {
+            is_whole: false,
+            ..Self::new(status, headers, Bytes::new())
+        }
+    }
+
+    /// The body without the byte order mark that some servers put before it.
+    pub(crate) fn text(&self) -> &[u8] {
+        self.raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.raw)
+    }
+
+    pub(crate) fn json(&self) -> Option<&Value> {
+        self.json
+            .get_or_init(|| serde_json::from_slice(self.text()).ok())
+            .as_ref()
+    }
+}

@@ -1,0 +1,75 @@
+//! A client secret that is rotated while the cache uses it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, Credential, ErrorCode, TokenCache, TokenEndpoint, TokenRequest,
+    TokenSource, test_util::AuthorizationServer,
+};
+
+/// A provider that gives one secret after the other, and the last one from then on.
+fn provider(secrets: &'static [&'static str]) -> (Credential, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let credential = Credential::from_fn(move || {
+        let index = count.fetch_add(1, Ordering::Relaxed);
+        let secret = secrets[index.min(secrets.len() - 1)];
+        async move { Ok::<_, BoxError>(secret.to_owned()) }
+    });
+    (credential, asked)
+}
+
+fn source(server: &AuthorizationServer, client: ClientAuthentication) -> TokenSource {
+    let endpoint: TokenEndpoint<_> =
+        TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+    TokenCache::new(endpoint).source(TokenRequest::client_credentials())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_was_rotated_is_read_again_and_the_fetch_succeeds_at_once() {
+    for method in [
+        ClientAuthentication::client_secret_basic,
+        ClientAuthentication::client_secret_basic_raw,
+        ClientAuthentication::client_secret_post,
+    ] {
+        let server = AuthorizationServer::builder()
+            .client("client", "new")
+            .build();
+        // Read for the request, read again on the refusal, read for the second request.
+        let (secret, asked) = provider(&["old", "new"]);
+        let before = tokio::time::Instant::now();
+        source(&server, method("client", secret))
+            .token()
+            .await
+            .unwrap();
+        assert_eq!(server.token_requests(), 2);
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(before.elapsed(), std::time::Duration::ZERO);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_wrong_and_stays_so_is_sent_once() {
+    let server = AuthorizationServer::new();
+    let (secret, asked) = provider(&["wrong"]);
+    let client = ClientAuthentication::client_secret_basic("client", secret);
+    let error = source(&server, client).token().await.unwrap_err();
+    assert_eq!(
+        *error.error_response().unwrap().code(),
+        ErrorCode::InvalidClient
+    );
+    assert_eq!(server.token_requests(), 1);
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_secret_that_is_rotated_to_a_wrong_one_is_tried_once_more_and_no_further() {
+    let server = AuthorizationServer::new();
+    let (secret, _) = provider(&["wrong", "wrong too", "and this", "and this too"]);
+    let client = ClientAuthentication::client_secret_basic("client", secret);
+    source(&server, client).token().await.unwrap_err();
+    assert_eq!(server.token_requests(), 2);
+}
