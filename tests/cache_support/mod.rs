@@ -279,10 +279,10 @@ impl Seen {
 #[derive(Clone)]
 pub struct Api {
     seen: Arc<Mutex<Vec<Seen>>>,
-    answer: Arc<Answer>,
+    answer: Arc<Respond>,
 }
 
-type Answer = dyn Fn(&Seen) -> Response<Body> + Send + Sync;
+type Respond = dyn Fn(&Seen) -> Response<Body> + Send + Sync;
 
 impl Api {
     pub fn new(answer: impl Fn(&Seen) -> Response<Body> + Send + Sync + 'static) -> Self {
