@@ -49,6 +49,7 @@ files! {
     renew
     retry_after
     same_token
+    secrets
     terminal_errors
     windows
 }

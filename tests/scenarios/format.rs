@@ -26,6 +26,7 @@ pub(crate) struct Given {
     pub(crate) endpoint_timeout: Option<Seconds>,
     pub(crate) max_entries: Option<usize>,
     pub(crate) owner_takes: Option<Seconds>,
+    pub(crate) secret: Option<String>,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -137,6 +138,7 @@ pub(crate) struct Step {
     pub(crate) of: Option<String>,
     pub(crate) token: Option<String>,
     pub(crate) seconds: Option<Seconds>,
+    pub(crate) secret: Option<String>,
     pub(crate) callers: Option<usize>,
     #[serde(rename = "as")]
     pub(crate) call: Option<String>,
@@ -160,6 +162,7 @@ pub(crate) enum Action {
     Changed,
     Invalidate,
     InvalidateAll,
+    Rotate,
     Suspend,
     WallBack,
     Advance,

@@ -14,8 +14,8 @@ use tokio::{
 };
 use tower::{Service, timeout::Timeout};
 use tower_oauth2_client::{
-    AccessToken, BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint,
-    TokenError, TokenRequest, TokenResponse, TokenSource, TokenType,
+    AccessToken, BoxError, ClientAuthentication, Credential, RefreshWindow, TokenCache,
+    TokenEndpoint, TokenError, TokenRequest, TokenResponse, TokenSource, TokenType,
     test_util::ManualClock,
     token_cache::{TokenCacheBuilder, TokenChanges},
 };
@@ -42,6 +42,7 @@ pub(crate) struct World {
     calls: HashMap<String, JoinHandle<Called>>,
     changes: Option<TokenChanges>,
     told: Arc<Mutex<Vec<String>>>,
+    secret: Arc<Mutex<Option<String>>>,
 }
 
 /// What a call came to, and when.
@@ -68,7 +69,11 @@ impl World {
         let server = Server::default();
         let clock = ManualClock::new();
         let told = Arc::<Mutex<Vec<_>>>::default();
-        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        let secret = Arc::new(Mutex::new(given.secret.clone()));
+        let client = match given.secret {
+            Some(_) => ClientAuthentication::client_secret_post("client", provider(&secret)),
+            None => ClientAuthentication::client_secret_basic("client", "secret"),
+        };
         let uri = "https://as.test/token".parse().unwrap();
         let endpoint = TokenEndpoint::new(server.http(), uri, client);
         let builder = match given.endpoint_timeout {
@@ -108,6 +113,7 @@ impl World {
             calls: HashMap::new(),
             changes: None,
             told,
+            secret,
         }
     }
 
@@ -220,6 +226,10 @@ impl World {
                 self.cache().invalidate_all();
                 None
             }
+            Action::Rotate => {
+                self.secret.lock().unwrap().clone_from(&step.secret);
+                None
+            }
             Action::Suspend => {
                 self.clock.suspend(step.seconds?.0);
                 None
@@ -295,6 +305,14 @@ impl World {
             );
         }
     }
+}
+
+fn provider(secret: &Arc<Mutex<Option<String>>>) -> Credential {
+    let secret = secret.clone();
+    Credential::from_fn(move || {
+        let secret = secret.lock().unwrap().clone();
+        async { secret.ok_or("the vault is shut") }
+    })
 }
 
 fn builder<S>(endpoint: S, given: &Given) -> TokenCacheBuilder
