@@ -323,8 +323,7 @@ impl Entry {
             .refresh_window
             .of(lifetime, !state.has_renewed, fastrand::f64())
             .renewed_in(response.refresh_in());
-        let (stale_at, expires_at) =
-            state::deadlines(sent, windows, self.current.load().as_deref(), token);
+        let stale_at = state::stale_at(sent, windows, self.current.load().as_deref(), token);
         state.has_renewed = true;
         state.was_refused = false;
         state.failure = None;
@@ -335,7 +334,8 @@ impl Entry {
             token: token.clone(),
             authorization,
             stale_at,
-            expires_at,
+            expires_at: sent.after(windows.usable),
+            ends_at: sent.after(windows.lifetime),
         });
         self.publish(Some(held.clone()), held.generation);
         drop(state);

@@ -14,7 +14,7 @@ pub(crate) struct Failure {
     pub(crate) error: TokenError,
     pub(crate) streak: u32,
     pub(crate) pause: Duration,
-    /// Between two polls while the user has not decided.
+    /// The shortest pause between two polls; zero while the server has not asked to be polled.
     interval: Duration,
     retry_at: Moment,
 }
@@ -27,19 +27,25 @@ impl Failure {
         now: Moment,
         jitter: f64,
     ) -> Self {
-        let (mut streak, mut interval) = previous.map_or((0, POLLING_INTERVAL), |previous| {
+        let (mut streak, mut interval) = previous.map_or_else(Default::default, |previous| {
             (previous.streak, previous.interval)
         });
         let pause = match error.error_response().map(ErrorResponse::code) {
-            Some(ErrorCode::AuthorizationPending) => interval,
-            Some(ErrorCode::SlowDown) => {
-                interval = interval.saturating_add(SLOW_DOWN);
+            Some(code @ (ErrorCode::AuthorizationPending | ErrorCode::SlowDown)) => {
+                interval = interval.max(POLLING_INTERVAL);
+                if *code == ErrorCode::SlowDown {
+                    interval = interval.saturating_add(SLOW_DOWN);
+                }
                 interval
             }
             _ => {
                 streak = streak.saturating_add(1);
-                pause(&error, streak, jitter)
+                backoff(&error, streak, jitter).max(interval)
             }
+        };
+        let pause = match error.retry_after() {
+            Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
+            None => pause,
         };
         Self {
             error,
@@ -73,20 +79,16 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// How long nobody asks after so many failures in a row.
 ///
 /// A wrong secret is remembered a little longer than a bad moment of the network: nothing heals it but a person.
-fn pause(error: &TokenError, streak: u32, jitter: f64) -> Duration {
+fn backoff(error: &TokenError, streak: u32, jitter: f64) -> Duration {
     let first = if error.is_transient() {
         FIRST_PAUSE
     } else {
         FIRST_PAUSE_TERMINAL
     };
-    let pause = first
+    first
         .saturating_mul(2_u32.saturating_pow(streak.saturating_sub(1)))
         .min(MAX_PAUSE)
-        .mul_f64(0.5 + jitter / 2.0);
-    match error.retry_after() {
-        Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
-        None => pause,
-    }
+        .mul_f64(0.5 + jitter / 2.0)
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ impl RefreshWindow {
         Windows {
             fresh: fresh.min(usable),
             usable,
+            lifetime,
         }
     }
 }
@@ -99,11 +100,12 @@ fn leeway(lifetime: Duration) -> Duration {
     lifetime.mul_f64(LEEWAY).clamp(MIN_LEEWAY, MAX_LEEWAY)
 }
 
-/// How long a token is fresh, and how long it can be used, from the moment at which the request for it was sent.
+/// How long a token is fresh, can be used, and lives by the server's word, from the moment at which the request for it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Windows {
     pub(crate) fresh: Duration,
     pub(crate) usable: Duration,
+    pub(crate) lifetime: Duration,
 }
 
 impl Windows {
@@ -139,12 +141,14 @@ mod tests {
             (0.01, false, 0.5, 0.0, 0.0),
             (0.0, true, 0.5, 0.0, 0.0),
         ] {
-            let windows = window.of(Duration::from_secs_f64(lifetime), is_first, jitter);
+            let lifetime = Duration::from_secs_f64(lifetime);
+            let windows = window.of(lifetime, is_first, jitter);
             let expected = Windows {
+                lifetime,
                 fresh: Duration::from_secs_f64(fresh),
                 usable: Duration::from_secs_f64(usable),
             };
-            assert_eq!(windows, expected, "{lifetime} {is_first} {jitter}");
+            assert_eq!(windows, expected, "{lifetime:?} {is_first} {jitter}");
         }
     }
 

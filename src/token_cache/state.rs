@@ -15,6 +15,8 @@ pub(crate) struct Held {
     pub(crate) authorization: HeaderValue,
     pub(crate) stale_at: Moment,
     pub(crate) expires_at: Moment,
+    /// When it is over by the server's word.
+    pub(crate) ends_at: Moment,
 }
 
 /// The state of an entry, and what its callers get.
@@ -69,23 +71,24 @@ impl Reason {
     }
 }
 
-/// When a new token is to be renewed and when it is over.
+/// When a new token is to be renewed.
 ///
 /// A server that hands out the token that is held already, with no more life in it, would be asked again and again: such a
 /// token is not renewed early a second time.
-pub(crate) fn deadlines(
+pub(crate) fn stale_at(
     sent: Moment,
     windows: Windows,
     held: Option<&Held>,
     token: &AccessToken,
-) -> (Moment, Moment) {
-    let expires_at = sent.after(windows.usable);
+) -> Moment {
+    let ends_at = sent.after(windows.lifetime);
     let same = held.filter(|held| held.token == *token);
-    let stale_at = match same {
-        Some(held) if held.expires_at.after(EXTENSION).has_reached(expires_at) => expires_at,
+    match same {
+        Some(held) if held.ends_at.after(EXTENSION).has_reached(ends_at) => {
+            sent.after(windows.usable)
+        }
         _ => sent.after(windows.fresh),
-    };
-    (stale_at, expires_at)
+    }
 }
 
 /// A token that lives on for less than this has not been extended: seconds are what servers count in.
