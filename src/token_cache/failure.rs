@@ -98,7 +98,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{token_endpoint::TokenErrorKind, token_response::Answer};
+    use crate::{answer::Answer, token_endpoint::TokenErrorKind};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -176,7 +176,7 @@ mod tests {
             jitter in 0.0..1.0,
         ) {
             let window = RefreshWindow::new().first(bounds[0]..=bounds[1]).later(bounds[2]..=bounds[3]);
-            let Windows { fresh, usable } = window.of(lifetime, is_first, jitter);
+            let Windows { fresh, usable, .. } = window.of(lifetime, is_first, jitter);
             prop_assert!(fresh <= usable, "{fresh:?} {usable:?}");
             prop_assert_eq!(fresh.is_zero(), lifetime <= MIN_LEEWAY);
             prop_assert_eq!(usable.is_zero(), lifetime <= MIN_LEEWAY);
@@ -193,7 +193,7 @@ mod tests {
         ) {
             let lifetime = Duration::from_secs_f64(seconds);
             let window = RefreshWindow::new().later(a..=b);
-            let Windows { fresh, usable } = window.of(lifetime, false, jitter);
+            let Windows { fresh, usable, .. } = window.of(lifetime, false, jitter);
             let part = |part: f64| lifetime.mul_f64(part.clamp(EARLIEST, LATEST)).min(usable);
             let grain = Duration::from_micros(1);
             prop_assert!(fresh + grain >= part(a.min(b)), "{fresh:?}");
