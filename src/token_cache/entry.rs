@@ -47,7 +47,6 @@ pub(crate) struct Entry {
     current: ArcSwapOption<Held>,
     state: Mutex<State>,
     changes: OnceLock<watch::Sender<u64>>,
-    keep_warm: OnceLock<KeepWarm>,
     is_used: AtomicBool,
 }
 
@@ -65,6 +64,7 @@ struct State {
     refusals: Refusals,
     flight: Option<Flight>,
     next_fetch_at: Option<Moment>,
+    keep_warm: Option<KeepWarm>,
 }
 
 /// What a caller gets at once.
@@ -96,7 +96,6 @@ impl Entry {
             state: Mutex::new(State::new(request.clone())),
             request,
             changes: OnceLock::new(),
-            keep_warm: OnceLock::new(),
             is_used: AtomicBool::new(false),
         })
     }
@@ -175,10 +174,11 @@ impl Entry {
         changes.subscribe()
     }
 
-    /// Keeps the token warm for as long as this entry lives.
+    /// Keeps the token warm for as long as this entry and the runtime live.
     pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
-        if self.keep_warm.get().is_none() {
-            let _ = self.keep_warm.set(KeepWarm::start(self)?);
+        let mut state = self.lock();
+        if !state.keep_warm.as_ref().is_some_and(KeepWarm::is_going) {
+            state.keep_warm = Some(KeepWarm::start(self)?);
         }
         Ok(())
     }
@@ -419,6 +419,7 @@ impl State {
             refusals: Refusals::default(),
             flight: None,
             next_fetch_at: None,
+            keep_warm: None,
         }
     }
 

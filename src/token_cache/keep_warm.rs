@@ -30,6 +30,11 @@ impl KeepWarm {
         let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
         Ok(Self(task.abort_handle()))
     }
+
+    /// Whether the runtime that runs it has not ended.
+    pub(super) fn is_going(&self) -> bool {
+        !self.0.is_finished()
+    }
 }
 
 impl Drop for KeepWarm {

@@ -85,7 +85,8 @@ impl TokenSource {
     }
 
     /// Fetches the token in the background, now and whenever it is time, even while nobody asks for it: no caller ever waits,
-    /// not the first one after an idle hour either. It ends with the last handle to the token.
+    /// not the first one after an idle hour either. It ends with the last handle to the token, or with the runtime it was called
+    /// on; then it can be called again on another.
     ///
     /// # Errors
     ///
