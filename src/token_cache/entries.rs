@@ -125,7 +125,9 @@ impl Shard {
     fn take_first_if_idle(&mut self) -> Option<Arc<Entry>> {
         let key = self.queue.pop_front()?;
         if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
-            let is_idle = Arc::strong_count(entry.get()) == 1 && !entry.get().take_used();
+            let is_idle = Arc::strong_count(entry.get()) == 1
+                && !entry.get().take_used()
+                && !entry.get().is_precious();
             if is_idle {
                 return Some(entry.remove());
             }

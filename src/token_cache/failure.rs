@@ -16,6 +16,8 @@ pub(crate) struct Failure {
     pub(crate) pause: Duration,
     /// The shortest pause between two polls; zero while the server has not asked to be polled.
     interval: Duration,
+    /// Whether the server itself asked for the pause.
+    is_asked_for: bool,
     retry_at: Moment,
 }
 
@@ -47,11 +49,13 @@ impl Failure {
             Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
             None => pause,
         };
+        let is_asked_for = error.retry_after().is_some() || pause == interval;
         Self {
             error,
             streak,
             pause,
             interval,
+            is_asked_for,
             retry_at: now.after(pause),
         }
     }
@@ -59,6 +63,11 @@ impl Failure {
     /// How long it is too early to ask again.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
         now.until(self.retry_at)
+    }
+
+    /// Whether it would go against the server's word to ask now.
+    pub(crate) fn is_forbidden(&self, now: Moment) -> bool {
+        self.is_asked_for && self.is_pausing(now)
     }
 
     /// Whether it is too early to ask again.

@@ -109,14 +109,13 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// The same, but fresh for as long as the server wants, if it said so. Zero would be a renewal without end.
+    /// The same, but fresh for as long as the server wants, if it said so; at least for half of its use, since a token that is
+    /// stale at once would be renewed without end.
     pub(crate) fn renewed_in(self, refresh_in: Option<Duration>) -> Self {
-        match refresh_in {
-            Some(fresh) if !fresh.is_zero() => Self {
-                fresh: fresh.min(self.usable),
-                ..self
-            },
-            _ => self,
+        let fresh = refresh_in.map(|fresh| fresh.clamp(self.usable / 2, self.usable));
+        Self {
+            fresh: fresh.unwrap_or(self.fresh),
+            ..self
         }
     }
 }
