@@ -18,14 +18,14 @@ pub(crate) struct Refusals {
 const FREE_REFUSALS: u32 = 2;
 const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
-/// After so long without a refusal, or half the lifetime of a token if that is longer, the next one is the first again.
+/// After so long without a refusal, the next one is the first again.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Refusals {
     /// Notes that the token that is held was refused; says whether it is to be dropped.
-    pub(crate) fn note(&mut self, now: Moment, lifetime: Duration) -> bool {
+    pub(crate) fn note(&mut self, now: Moment) -> bool {
         let pause = self.pause();
-        let quiet = QUIET.max(pause.saturating_mul(2)).max(lifetime / 2);
+        let quiet = QUIET.max(pause.saturating_mul(2));
         if self
             .last
             .is_none_or(|last| now.has_reached(last.after(quiet)))
@@ -77,7 +77,7 @@ mod tests {
             let mut dropped = Vec::new();
             for step in steps {
                 now += Duration::from_millis(step);
-                if refusals.note(Moment::new(now, now), Duration::ZERO) {
+                if refusals.note(Moment::new(now, now)) {
                     dropped.push(now);
                 } else {
                     let last = dropped.last().copied();

@@ -17,7 +17,6 @@ pub(crate) struct Held {
     pub(crate) expires_at: Moment,
     /// When it is over by the server's word.
     pub(crate) ends_at: Moment,
-    pub(crate) lifetime: Duration,
 }
 
 /// The state of an entry, and what its callers get.
@@ -147,7 +146,6 @@ mod tests {
             stale_at,
             expires_at,
             ends_at: expires_at,
-            lifetime: Duration::ZERO,
         }
     }
 

@@ -78,7 +78,6 @@ impl Entry {
             stale_at,
             expires_at: sent.after(windows.usable),
             ends_at: sent.after(windows.lifetime),
-            lifetime: windows.lifetime,
         });
         self.publish(Some(held.clone()), held.generation);
         drop(state);
@@ -121,14 +120,13 @@ impl Entry {
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
-        let held = self.current.load_full();
-        let invalidation = match held.filter(|held| is_refused(held)) {
-            None => Invalidation::Replaced,
-            Some(held) if !state.refusals.note(now, held.lifetime) => Invalidation::Kept,
-            Some(_) => {
-                self.forget(&mut state);
-                Invalidation::Dropped
-            }
+        let invalidation = if !self.current.load().as_deref().is_some_and(is_refused) {
+            Invalidation::Replaced
+        } else if !state.refusals.note(now) {
+            Invalidation::Kept
+        } else {
+            self.forget(&mut state);
+            Invalidation::Dropped
         };
         drop(state);
         events::refused(&self.request, invalidation);
