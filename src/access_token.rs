@@ -32,9 +32,16 @@ use crate::error_response::Quoted;
 pub struct AccessToken(Arc<Inner>);
 
 struct Inner {
-    secret: Zeroizing<String>,
+    text: Text,
     token_type: TokenType,
-    authorization: Option<HeaderValue>,
+}
+
+/// The token, kept once: a cache holds many, and some are long.
+enum Text {
+    /// In the header that bears it, after the scheme.
+    Header { value: HeaderValue, start: usize },
+    /// Of a type that no header bears.
+    Bare(Zeroizing<String>),
 }
 
 impl AccessToken {
@@ -61,21 +68,28 @@ impl AccessToken {
         if secret.starts_with(' ') || secret.ends_with(' ') {
             return Err(InvalidAccessToken("it has a space at its start or end"));
         }
-        let authorization = match token_type.scheme() {
-            Some(scheme) => Some(authorization(scheme, &secret)?),
-            None => None,
+        let text = match token_type.scheme() {
+            Some(scheme) => Text::Header {
+                value: authorization(scheme, &secret)?,
+                start: scheme.len() + 1,
+            },
+            None => Text::Bare(secret),
         };
-        Ok(Self(Arc::new(Inner {
-            secret,
-            token_type,
-            authorization,
-        })))
+        Ok(Self(Arc::new(Inner { text, token_type })))
     }
 
     /// The text itself. Keep it out of logs and error messages.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
-        &self.0.secret
+        match &self.0.text {
+            Text::Header { value, start } => {
+                let value = value.to_str().ok();
+                value
+                    .and_then(|value| value.get(*start..))
+                    .unwrap_or_default()
+            }
+            Text::Bare(secret) => secret,
+        }
     }
 
     /// How the token is to be sent.
@@ -88,16 +102,20 @@ impl AccessToken {
     /// and the text. `None` for a token of any other type, which this crate does not know how to send.
     #[must_use]
     pub fn authorization(&self) -> Option<&HeaderValue> {
-        self.0.authorization.as_ref()
+        match &self.0.text {
+            Text::Header { value, .. } => Some(value),
+            Text::Bare(_) => None,
+        }
     }
 }
 
 fn authorization(scheme: &str, secret: &str) -> Result<HeaderValue, InvalidAccessToken> {
-    let mut value = Vec::with_capacity(scheme.len() + 1 + secret.len());
+    // With the last copy of the header goes the text.
+    let mut value = Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + secret.len()));
     value.extend_from_slice(scheme.as_bytes());
     value.push(b' ');
     value.extend_from_slice(secret.as_bytes());
-    let mut value = HeaderValue::from_maybe_shared(Bytes::from(value))
+    let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
         .map_err(|_| InvalidAccessToken("no header can carry it"))?;
     value.set_sensitive(true);
     Ok(value)
@@ -115,7 +133,8 @@ impl fmt::Debug for AccessToken {
 impl PartialEq for AccessToken {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.secret == other.0.secret && self.0.token_type == other.0.token_type)
+            || (self.0.token_type == other.0.token_type
+                && self.expose_secret() == other.expose_secret())
     }
 }
 
@@ -244,6 +263,10 @@ mod tests {
             let value = token.authorization().map(|value| value.to_str().unwrap());
             assert_eq!(value, header);
             assert!(token.authorization().is_none_or(HeaderValue::is_sensitive));
+            assert_eq!(token.expose_secret(), "t");
+            assert_eq!(token, AccessToken::new("t", token_type.into()).unwrap());
+            assert_ne!(token, AccessToken::new("u", token_type.into()).unwrap());
+            assert_ne!(token, AccessToken::new("t", "other".into()).unwrap());
         }
     }
 

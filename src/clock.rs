@@ -218,6 +218,8 @@ impl ManualTime {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const fn secs(secs: u64) -> Duration {
@@ -253,5 +255,19 @@ mod tests {
         let clock = Clock::system();
         let before = clock.now();
         assert!(clock.now().has_reached(before));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// What is left of a deadline is nothing exactly when it is reached, and to wait for it is enough.
+        #[test]
+        fn a_deadline_is_reached_when_nothing_is_left_of_it(start: [u64; 2], now: [u64; 2], time: Duration) {
+            let [start, now] = [start, now].map(|[monotonic, wall]| Moment { monotonic, wall });
+            let deadline = start.after(time);
+            let left = now.until(deadline);
+            prop_assert_eq!(now.has_reached(deadline), left.is_zero());
+            prop_assert!(now.after(left).has_reached(deadline));
+        }
     }
 }

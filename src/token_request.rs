@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
@@ -44,6 +44,13 @@ pub struct TokenRequest(Arc<Inner>);
 #[derive(Clone)]
 struct Inner {
     parameters: Vec<Parameter>,
+    /// Boxed, since most requests have none, and a cache holds many requests.
+    rest: Option<Box<Rest>>,
+}
+
+/// What a request has beside its parameters.
+#[derive(Clone, Default)]
+struct Rest {
     headers: HeaderMap,
     token_endpoint: Option<Uri>,
     client_authentication: Option<ClientAuthentication>,
@@ -235,11 +242,7 @@ impl TokenRequest {
                 value: Credential::fixed(grant_type),
                 repeatable: false,
             }],
-            headers: HeaderMap::new(),
-            token_endpoint: None,
-            client_authentication: None,
-            extensions: Extensions::new(),
-            invalid: None,
+            rest: None,
         }))
     }
 }
@@ -366,18 +369,18 @@ impl TokenRequest {
         K: TryInto<HeaderName>,
         V: TryInto<HeaderValue>,
     {
-        let inner = Arc::make_mut(&mut self.0);
+        let rest = self.rest_mut();
         let invalid = match name.try_into() {
             Ok(name) => match value.try_into() {
                 Ok(value) => {
-                    inner.headers.append(name, value);
+                    rest.headers.append(name, value);
                     return self;
                 }
                 Err(_) => format!("the value of the header `{name}` is invalid"),
             },
             Err(_) => "the name of a header is invalid".to_owned(),
         };
-        inner.invalid.get_or_insert(invalid);
+        rest.invalid.get_or_insert(invalid);
         self
     }
 
@@ -394,7 +397,10 @@ impl TokenRequest {
     }
 
     fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
-        Arc::make_mut(&mut self.0).parameters.push(Parameter {
+        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
+        // A request has few, and a cache may hold many requests.
+        parameters.reserve_exact(1);
+        parameters.push(Parameter {
             name,
             value,
             repeatable,
@@ -419,21 +425,21 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn token_endpoint(mut self, uri: Uri) -> Self {
-        Arc::make_mut(&mut self.0).token_endpoint = Some(uri);
+        self.rest_mut().token_endpoint = Some(uri);
         self
     }
 
     /// Sends this request as another client. Default is that of the service.
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        Arc::make_mut(&mut self.0).client_authentication = Some(client);
+        self.rest_mut().client_authentication = Some(client);
         self
     }
 
     /// What travels down to the HTTP service in the extensions of the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.0.extensions
+        &self.rest().extensions
     }
 
     /// Changes what travels down to the HTTP service in the extensions of the HTTP request.
@@ -451,7 +457,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut Arc::make_mut(&mut self.0).extensions
+        &mut self.rest_mut().extensions
     }
 
     /// The type of the grant.
@@ -479,10 +485,24 @@ impl TokenRequest {
             .iter()
             .filter(|p| !FIRST_ONLY.contains(&&*p.name));
         inner.parameters.extend(kept.cloned());
-        inner.headers = self.0.headers.clone();
-        inner.token_endpoint = self.0.token_endpoint.clone();
-        inner.client_authentication = self.0.client_authentication.clone();
+        inner.rest = self.0.rest.as_deref().map(|rest| {
+            Box::new(Rest {
+                headers: rest.headers.clone(),
+                token_endpoint: rest.token_endpoint.clone(),
+                client_authentication: rest.client_authentication.clone(),
+                ..Rest::default()
+            })
+        });
         request
+    }
+
+    fn rest(&self) -> &Rest {
+        static NOTHING: LazyLock<Rest> = LazyLock::new(Rest::default);
+        self.0.rest.as_deref().unwrap_or_else(|| &NOTHING)
+    }
+
+    fn rest_mut(&mut self) -> &mut Rest {
+        Arc::make_mut(&mut self.0).rest.get_or_insert_default()
     }
 
     /// The scope, if it is a fixed text, for those who read a log.
@@ -510,20 +530,20 @@ impl TokenRequest {
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.0.headers
+        &self.rest().headers
     }
 
     pub(crate) fn token_endpoint_override(&self) -> Option<&Uri> {
-        self.0.token_endpoint.as_ref()
+        self.rest().token_endpoint.as_ref()
     }
 
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.0.client_authentication.as_ref()
+        self.rest().client_authentication.as_ref()
     }
 
     /// What a setter could not take.
     pub(crate) fn invalid(&self) -> Option<&str> {
-        self.0.invalid.as_deref()
+        self.rest().invalid.as_deref()
     }
 }
 
@@ -535,18 +555,18 @@ impl fmt::Debug for TokenRequest {
             .field("parameters", &names)
             .field(
                 "token_endpoint",
-                &self.0.token_endpoint.as_ref().map(Printable),
+                &self.rest().token_endpoint.as_ref().map(Printable),
             )
-            .field("client_authentication", &self.0.client_authentication)
+            .field("client_authentication", &self.rest().client_authentication)
             .finish_non_exhaustive()
     }
 }
 
 impl PartialEq for TokenRequest {
     fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (&*self.0, &*other.0);
+        let (a, b) = (self.rest(), other.rest());
         Arc::ptr_eq(&self.0, &other.0)
-            || (a.parameters == b.parameters
+            || (self.0.parameters == other.0.parameters
                 && a.headers == b.headers
                 && a.token_endpoint == b.token_endpoint
                 && a.client_authentication == b.client_authentication
@@ -559,8 +579,8 @@ impl Eq for TokenRequest {}
 impl Hash for TokenRequest {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.0.parameters.hash(state);
-        self.0.token_endpoint.hash(state);
-        self.0.client_authentication.hash(state);
+        self.rest().token_endpoint.hash(state);
+        self.rest().client_authentication.hash(state);
     }
 }
 

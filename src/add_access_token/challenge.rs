@@ -1,7 +1,7 @@
 //! Whether a response refuses the access token. Pure.
 
 use http::{
-    HeaderMap, HeaderValue, Response, StatusCode,
+    HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE},
 };
 
@@ -46,14 +46,10 @@ fn challenges_token(headers: &HeaderMap) -> bool {
         // Many gateways do not say why.
         return true;
     }
-    headers
-        .filter_map(|value: &HeaderValue| std::str::from_utf8(value.as_bytes()).ok())
-        .flat_map(Challenges::of)
-        .filter(Challenge::is_about_tokens)
-        .any(|challenge| match challenge.error {
-            None => true,
-            Some(error) => error == "invalid_token",
-        })
+    headers.any(|value| {
+        let field = String::from_utf8_lossy(value.as_bytes());
+        Challenges::of(&field).any(|challenge| challenge.is_about_tokens() && challenge.refuses())
+    })
 }
 
 /// A challenge of RFC 9110 §11.6.1, as far as it concerns access tokens.
@@ -68,6 +64,12 @@ impl Challenge<'_> {
         ["Bearer", "DPoP"]
             .iter()
             .any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
+    }
+
+    fn refuses(&self) -> bool {
+        self.error
+            .as_ref()
+            .is_none_or(|error| error == "invalid_token")
     }
 }
 
@@ -206,6 +208,7 @@ mod tests {
                 &["Bearer error=\"insufficient_user_authentication\""],
                 false,
             ),
+            (401, &["Bearer realm=\"caf\u{e9}\""], true),
             (401, &["Basic realm=\"x\""], false),
             (401, &["Basic realm=\"Bearer\""], false),
             (401, &["Negotiate"], false),

@@ -94,6 +94,8 @@ pub(super) struct Cold<S, B, R, ResBody> {
     service: S,
     resend: Option<R>,
     refusal: Option<(HeaderValue, Response<ResBody>)>,
+    /// Whether the service was not ready when the token was there.
+    is_late: bool,
 }
 
 impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
@@ -107,6 +109,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             service,
             resend: Some(resend),
             refusal: None,
+            is_late: false,
         }
     }
 
@@ -130,7 +133,14 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             service: saved.service,
             resend: None,
             refusal: Some((sent, refusal)),
+            is_late: false,
         })
+    }
+
+    /// Whether this is what was refused.
+    fn was_refused(&self, value: &HeaderValue) -> bool {
+        let refused = self.refusal.as_ref().map(|(refused, _)| refused);
+        refused == Some(value)
     }
 
     /// The end of a request that cannot be sent once more is the refusal that came.
@@ -147,26 +157,44 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         S::Error: Into<BoxError>,
         R: Resend<B>,
     {
-        if let Some(waiting) = &mut self.waiting {
-            let authorization = ready!(waiting.as_mut().poll(cx));
-            self.waiting = None;
-            match (authorization, &self.refusal) {
-                (Err(error), _) => return Poll::Ready(Err(self.give_up(error.into()))),
-                (Ok(another), Some((refused, _))) if another.value == *refused => {
-                    return Poll::Ready(Err(self.give_up(polled_after_completion())));
+        let (mut request, token) = loop {
+            if let Some(waiting) = &mut self.waiting {
+                let authorization = ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+                match authorization {
+                    Ok(authorization) if self.was_refused(&authorization.value) => {
+                        return Poll::Ready(Err(self.give_up(polled_after_completion())));
+                    }
+                    Ok(authorization) => self.authorization = Some(authorization),
+                    Err(error) => return Poll::Ready(Err(self.give_up(error.into()))),
                 }
-                (Ok(authorization), _) => self.authorization = Some(authorization),
             }
-        }
-        if let Err(error) = ready!(self.service.poll_ready(cx)) {
-            return Poll::Ready(Err(self.give_up(error.into())));
-        }
-        let (Some(mut request), Some(Authorization { value, token })) =
-            (self.request.take(), self.authorization.take())
-        else {
-            return Poll::Ready(Err(Err(polled_after_completion())));
+            match self.service.poll_ready(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error.into()))),
+                Poll::Pending => {
+                    self.is_late = true;
+                    return Poll::Pending;
+                }
+            }
+            let (Some(mut request), Some(Authorization { value, token })) =
+                (self.request.take(), self.authorization.take())
+            else {
+                return Poll::Ready(Err(Err(polled_after_completion())));
+            };
+            if !self.is_late {
+                request.headers_mut().insert(AUTHORIZATION, value);
+                break (request, token);
+            }
+            // The token may have ended while the service was awaited.
+            if let Some(token) = self.source.authorize(request.headers_mut()) {
+                break (request, token);
+            }
+            self.is_late = false;
+            self.request = Some(request);
+            self.service = self.service.clone();
+            self.waiting = Some(Box::pin(self.source.clone().wait_for_authorization()));
         };
-        request.headers_mut().insert(AUTHORIZATION, value);
         let saved;
         (request, saved) = match &self.resend {
             Some(resend) if R::IS_ON => {

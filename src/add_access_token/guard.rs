@@ -58,17 +58,19 @@ impl Guard {
     }
 
     fn judge_closely(&self, uri: &Uri) -> Verdict {
-        let (Some(scheme), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        let Some(authority) = uri.authority() else {
             return Verdict::WithToken;
         };
+        let scheme = uri.scheme();
         let is_named = self.origins.is_empty()
             || self
                 .origins
                 .iter()
                 .any(|origin| origin.is(scheme, authority));
+        let is_secure = scheme.is_some_and(|scheme| SECURE.contains(&scheme.as_str()));
         if !is_named {
             Verdict::WithoutToken
-        } else if *scheme == Scheme::HTTP && !self.allow_http && !is_loopback(uri) {
+        } else if !is_secure && !self.allow_http && !is_loopback(uri) {
             Verdict::Refused
         } else {
             Verdict::WithToken
@@ -76,8 +78,13 @@ impl Guard {
     }
 }
 
+/// Whatever else a URI begins with is taken as in the clear.
+const SECURE: [&str; 2] = ["https", "wss"];
+
 impl Origin {
-    fn is(&self, scheme: &Scheme, authority: &Authority) -> bool {
+    /// A request for a tunnel names no scheme; it goes to this origin if the port does.
+    fn is(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
+        let scheme = scheme.unwrap_or(&self.scheme);
         self.scheme == *scheme
             && self.port == port(scheme, authority)
             && self.host.eq_ignore_ascii_case(authority.host())
@@ -137,6 +144,12 @@ mod tests {
             (none, false, "http://127.0.0.1:80/", WithToken),
             (none, false, "http://localhost/", WithToken),
             (none, false, "/package.Service/Method", WithToken),
+            (none, false, "ws://anywhere.example/", Refused),
+            (none, false, "wss://anywhere.example/", WithToken),
+            (none, false, "h2c://anywhere.example/", Refused),
+            (none, false, "anywhere.example:443", Refused),
+            (named, false, "evil.example:443", WithoutToken),
+            (named, true, "api.example:443", WithToken),
             (named, false, "https://api.example/v1?x", WithToken),
             (named, false, "https://API.example:443/", WithToken),
             (named, false, "https://api.example:8443/", WithoutToken),

@@ -177,6 +177,10 @@ where
             Choice::Layer => self.copy.authorize(headers, &self.shared.source),
             Choice::Own(source) => source.authorize(headers),
         };
+        if let (Choice::Own(_), Some(token)) = (&choice, token) {
+            // For those below who notice refusals: the token is not that of the layer.
+            request.extensions_mut().insert(token);
+        }
         match token {
             Some(token) if R::IS_ON => {
                 let source = self.source(choice);

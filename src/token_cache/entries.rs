@@ -1,12 +1,18 @@
 //! The entries of a cache, of which there is a greatest number.
 //!
-//! They lie in shards, so that a lookup rarely waits for another and no call moves all of them when a table grows. When a shard is
-//! full, a new entry takes the place of an idle one: entries stand in a queue, and one that was used since it was last at the
-//! front goes to the back once more. One that a [`TokenSource`](crate::TokenSource) holds is never given up.
+//! They lie in shards, so that a lookup rarely waits for another and no call moves all of them when a table grows. The bound is
+//! on all shards together: keys are not spread evenly, and a full shard among others that have room would give up entries in use.
+//!
+//! Beyond the bound, a new entry takes the place of idle ones: the entries of a shard stand in a queue, and one that was used
+//! since it was last at the front goes to the back once more. One that a [`TokenSource`](crate::TokenSource) holds is never given
+//! up.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use super::{
@@ -19,13 +25,16 @@ use crate::token_request::TokenRequest;
 const MAX_SHARDS: usize = 64;
 const FEWEST_IN_A_SHARD: usize = 16;
 
-/// So many entries are looked at to find an idle one; if there is none, the shard grows beyond its share.
+/// So many entries are looked at to make room for a new one; if none of them is idle, there is one more than the bound for now.
+///
+/// All idle ones among them go until the bound is kept, so that what was too many is caught up with.
 const LOOK_AT: usize = 8;
 
 pub(super) struct Entries {
     keyed: Keyed,
     shards: Box<[Mutex<Shard>]>,
-    share: usize,
+    max: usize,
+    len: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -40,7 +49,8 @@ impl Entries {
         Self {
             keyed: Keyed::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
-            share: max.div_ceil(shards).max(1),
+            max: max.max(1),
+            len: AtomicUsize::new(0),
         }
     }
 
@@ -53,20 +63,47 @@ impl Entries {
         let key = Key::new(&self.keyed, request);
         // The table in the shard goes by the low bits.
         let index = (key.hash() >> 32) as usize % self.shards.len();
-        // Dropped after the lock.
-        let _idle;
-        let mut shard = lock(&self.shards[index]);
-        if let Some(entry) = shard.entries.get(&key) {
-            entry.mark_used();
-            return entry.clone();
+        if let Some(entry) = lock(&self.shards[index]).find(&key) {
+            return entry;
         }
-        if shard.entries.len() >= self.share {
-            _idle = shard.take_an_idle_one();
+        // Dropped when no lock is held.
+        let _idle = self.make_room(index);
+        let mut shard = lock(&self.shards[index]);
+        if let Some(entry) = shard.find(&key) {
+            return entry;
         }
         let entry = Entry::new(key.clone().into_request(), settings.clone());
         shard.entries.insert(key.clone(), entry.clone());
         shard.queue.push_back(key);
+        self.len.fetch_add(1, Ordering::Relaxed);
         entry
+    }
+
+    /// Takes out idle entries until there is room for one more, from a shard on.
+    fn make_room(&self, first: usize) -> Vec<Arc<Entry>> {
+        let mut idle = Vec::new();
+        let mut looks = LOOK_AT;
+        let (before, after) = self.shards.split_at(first);
+        for shard in after.iter().chain(before) {
+            if looks == 0 || !self.is_full() {
+                break;
+            }
+            let mut shard = lock(shard);
+            let mut unseen = shard.queue.len();
+            while looks > 0 && unseen > 0 && self.is_full() {
+                looks -= 1;
+                unseen -= 1;
+                if let Some(entry) = shard.take_first_if_idle() {
+                    self.len.fetch_sub(1, Ordering::Relaxed);
+                    idle.push(entry);
+                }
+            }
+        }
+        idle
+    }
+
+    fn is_full(&self) -> bool {
+        self.len.load(Ordering::Relaxed) >= self.max
     }
 
     /// All of them, as they are now.
@@ -79,17 +116,23 @@ impl Entries {
 }
 
 impl Shard {
-    fn take_an_idle_one(&mut self) -> Option<Arc<Entry>> {
-        for _ in 0..LOOK_AT.min(self.queue.len()) {
-            let key = self.queue.pop_front()?;
-            if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
-                let is_idle = Arc::strong_count(entry.get()) == 1 && !entry.get().take_used();
-                if is_idle {
-                    return Some(entry.remove());
-                }
+    fn find(&self, key: &Key) -> Option<Arc<Entry>> {
+        let entry = self.entries.get(key)?;
+        entry.mark_used();
+        Some(entry.clone())
+    }
+
+    fn take_first_if_idle(&mut self) -> Option<Arc<Entry>> {
+        let key = self.queue.pop_front()?;
+        if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
+            let is_idle = Arc::strong_count(entry.get()) == 1
+                && !entry.get().take_used()
+                && !entry.get().is_precious();
+            if is_idle {
+                return Some(entry.remove());
             }
-            self.queue.push_back(key);
         }
+        self.queue.push_back(key);
         None
     }
 }

@@ -45,6 +45,12 @@ pub(super) fn timeout(limit: Duration) -> TokenError {
     TokenError::new(Timeout, format!("no token within {limit:?}"), None)
 }
 
+pub(super) fn arrived_over() -> TokenError {
+    let message =
+        "the token was over before it arrived; the token endpoint is too slow for its lifetime";
+    TokenError::new(Timeout, message, None)
+}
+
 pub(super) fn panicked() -> TokenError {
     TokenError::new(Service, "the token client panicked", None)
 }
@@ -55,8 +61,7 @@ pub(super) fn no_runtime() -> TokenError {
 }
 
 pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
-    let message = format!(
-        "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
-    );
+    let message =
+        format!("a token of the type {token_type:?} cannot be sent; this crate sends Bearer");
     TokenError::new(UnsupportedTokenType, message, None)
 }

@@ -16,6 +16,8 @@ pub(crate) struct Failure {
     pub(crate) pause: Duration,
     /// The shortest pause between two polls; zero while the server has not asked to be polled.
     interval: Duration,
+    /// Whether the server itself asked for the pause.
+    is_asked_for: bool,
     retry_at: Moment,
 }
 
@@ -47,11 +49,13 @@ impl Failure {
             Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
             None => pause,
         };
+        let is_asked_for = error.retry_after().is_some() || pause == interval;
         Self {
             error,
             streak,
             pause,
             interval,
+            is_asked_for,
             retry_at: now.after(pause),
         }
     }
@@ -59,6 +63,11 @@ impl Failure {
     /// How long it is too early to ask again.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
         now.until(self.retry_at)
+    }
+
+    /// Whether it would go against the server's word to ask now.
+    pub(crate) fn is_forbidden(&self, now: Moment) -> bool {
+        self.is_asked_for && self.is_pausing(now)
     }
 
     /// Whether it is too early to ask again.
@@ -89,4 +98,57 @@ fn backoff(error: &TokenError, streak: u32, jitter: f64) -> Duration {
         .saturating_mul(2_u32.saturating_pow(streak.saturating_sub(1)))
         .min(MAX_PAUSE)
         .mul_f64(0.5 + jitter / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{answer::Answer, token_endpoint::TokenErrorKind};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Half a second at least, five minutes at most, as long as the server asks; and over when it is over.
+        #[test]
+        fn a_pause_is_bounded_and_obeys_the_server(
+            failures in prop::collection::vec((any::<bool>(), prop::option::of(0..1_000_000_u64), 0.0..1.0), 1..40),
+        ) {
+            let mut now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+            let mut last: Option<Failure> = None;
+            for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
+                let error = error(is_terminal, retry_after);
+                let failure = Failure::after(last.as_ref(), error, now, jitter);
+                let pause = failure.pause;
+                prop_assert_eq!(failure.streak, streak);
+                prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");
+                match retry_after.map(Duration::from_secs) {
+                    Some(asked) => prop_assert!(pause >= asked.min(MAX_RETRY_AFTER), "{pause:?}"),
+                    None => prop_assert!(pause <= MAX_PAUSE, "{pause:?}"),
+                }
+                prop_assert_eq!(failure.remaining(now), pause);
+                prop_assert!(failure.is_pausing(now.after(pause - Duration::from_nanos(1))));
+                now = now.after(pause);
+                prop_assert!(!failure.is_pausing(now));
+                last = Some(failure);
+            }
+        }
+    }
+
+    fn error(is_terminal: bool, retry_after: Option<u64>) -> TokenError {
+        let status = match is_terminal {
+            true => StatusCode::BAD_REQUEST,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        TokenError::answer(
+            TokenErrorKind::UnexpectedStatus,
+            "refused",
+            Answer::new(status, HeaderMap::new(), Bytes::new()),
+            None,
+            retry_after.map(Duration::from_secs),
+        )
+    }
 }

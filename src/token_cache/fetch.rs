@@ -24,6 +24,8 @@ pub(super) struct Fetched {
 
 /// How a fetch goes about it.
 pub(super) struct Plan {
+    /// Names this fetch among all of its entry.
+    pub(super) number: u64,
     pub(super) reason: Reason,
     /// How long to wait before it starts.
     pub(super) delay: Duration,
@@ -43,10 +45,16 @@ pub(super) async fn run(
     landing: Landing,
 ) {
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
-    landing.land(|entry| match fetched {
-        Some(fetched) => entry.land(fetched, plan.reason),
-        None => Err(entry.note_failure(plan.reason, error::panicked())),
+    let fetched = fetched.unwrap_or_else(|| Fetched {
+        sent: settings.clock.now(),
+        result: Err(error::panicked()),
     });
+    if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
+        // The old refresh token is gone, whatever becomes of the rest.
+        landing.tell(|entry| entry.note_refresh_token(response));
+        tell_owner(&settings, owner, response).await;
+    }
+    landing.land(|entry| entry.land(&plan, fetched));
 }
 
 async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetched {
@@ -57,21 +65,20 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetc
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
     let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
-    let fetched = fetched.unwrap_or_else(|_| Fetched {
+    fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
         result: Err(error::timeout(limit)),
-    });
-    if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
-        tell_owner(settings, owner, response).await;
-    }
-    fetched
+    })
 }
 
-/// Hands a new refresh token to its owner before anything relies on it. The old one is gone, whatever the owner does.
+/// Hands a new refresh token to its owner before anything relies on it.
 async fn tell_owner(settings: &Settings, owner: &TokenRequest, response: &TokenResponse) {
     if let (Some(tell), Some(token)) = (&settings.on_refresh_token, response.refresh_token()) {
-        let told = tell(owner.clone(), token.clone());
-        if time::timeout(settings.fetch_timeout, told).await.is_err() {
+        let told = async {
+            let told = tell(owner.clone(), token.clone());
+            time::timeout(settings.fetch_timeout, told).await
+        };
+        if !matches!(catch_panic(told).await, Some(Ok(()))) {
             events::owner_was_not_told(owner);
         }
     }

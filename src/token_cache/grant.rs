@@ -15,6 +15,7 @@ use crate::{
 pub(super) struct Grant {
     request: TokenRequest,
     is_one_time: bool,
+    was_sent: bool,
     is_spent: bool,
     refresh_token: Option<RefreshToken>,
     end: Option<TokenError>,
@@ -26,10 +27,16 @@ impl Grant {
         Self {
             is_one_time: request.carries_one_time_credential(),
             request,
+            was_sent: false,
             is_spent: false,
             refresh_token: None,
             end: (!is_comparable).then(error::uncacheable),
         }
+    }
+
+    /// Whether what this knows must not be forgotten: else a credential would be sent twice that can be sent once.
+    pub(super) fn is_precious(&self) -> bool {
+        self.is_one_time && self.was_sent
     }
 
     /// Whether an answer that nobody takes in is lost for good.
@@ -38,7 +45,8 @@ impl Grant {
     }
 
     /// What to send next.
-    pub(super) fn next(&self) -> Result<TokenRequest, TokenError> {
+    pub(super) fn next(&mut self) -> Result<TokenRequest, TokenError> {
+        self.was_sent = true;
         match (&self.end, &self.refresh_token) {
             (Some(end), _) => Err(end.clone()),
             (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
@@ -60,11 +68,12 @@ impl Grant {
 
     /// Notes an error that no later attempt can heal, and says so in the error.
     pub(super) fn failed(&mut self, error: TokenError) -> TokenError {
-        let is_final = matches!(
-            error.error_response().map(ErrorResponse::code),
-            Some(ErrorCode::InvalidGrant | ErrorCode::ExpiredToken | ErrorCode::AccessDenied)
-        );
-        if !self.is_one_time || !is_final || error.is_transient() {
+        let is_refused = !error.is_transient()
+            && matches!(
+                error.error_response().map(ErrorResponse::code),
+                Some(ErrorCode::InvalidGrant | ErrorCode::ExpiredToken | ErrorCode::AccessDenied)
+            );
+        if !self.is_one_time || !(is_refused || self.may_be_spent(&error)) {
             return error;
         }
         let end = error::sign_in_required(error);
@@ -73,4 +82,16 @@ impl Grant {
     }
 }
 
+impl Grant {
+    /// Whether the code was sent and may have been taken, though no answer says so. A second use would revoke what the first one
+    /// brought (RFC 6749 §4.1.2). A refresh token is all there is, so it is sent again; a device code is made to be.
+    fn may_be_spent(&self, error: &TokenError) -> bool {
+        self.request.grant_type() == AUTHORIZATION_CODE
+            && self.refresh_token.is_none()
+            && error.is_transient()
+            && error.may_have_been_processed()
+    }
+}
+
+const AUTHORIZATION_CODE: &str = "authorization_code";
 const REFRESH_TOKEN: &str = "refresh_token";

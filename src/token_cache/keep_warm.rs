@@ -30,6 +30,11 @@ impl KeepWarm {
         let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
         Ok(Self(task.abort_handle()))
     }
+
+    /// Whether the runtime that runs it has not ended.
+    pub(super) fn is_going(&self) -> bool {
+        !self.0.is_finished()
+    }
 }
 
 impl Drop for KeepWarm {
@@ -45,7 +50,18 @@ async fn keep_warm(entry: Weak<Entry>) {
         let pause = held.until_due();
         drop(held);
         match lookup {
-            Lookup::Wait(waiter) => drop(waiter.outcome().await),
+            Lookup::Wait(waiter) => {
+                let outcome = waiter.outcome().await;
+                // A token without a use would be fetched without end; so would one that no runtime fetches.
+                match (outcome, entry.upgrade()) {
+                    (Some(Ok(held)), Some(entry)) if entry.now().has_reached(held.expires_at) => {
+                        drop(entry);
+                        time::sleep(MOST).await;
+                    }
+                    (None, _) => time::sleep(FEWEST).await,
+                    _ => {}
+                }
+            }
             Lookup::Token(_) if pause.is_zero() => time::sleep(FEWEST).await,
             Lookup::Token(_) => time::sleep((pause + GRAIN).min(MOST)).await,
             Lookup::Failed(_) => time::sleep((pause + GRAIN).clamp(FEWEST, MOST)).await,

@@ -4,7 +4,7 @@
 //! each instance keeps bytes of its own, and what is shared is only read. The copy is made on the second call of an instance:
 //! one that was cloned for a single request should not pay for it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
@@ -112,9 +112,14 @@ enum Copied {
     Copy {
         value: HeaderValue,
         token: TokenName,
-        stale_at: Moment,
+        /// Good without a further look until then.
+        look_at: Moment,
+        expires_at: Moment,
     },
 }
+
+/// A stale token is served all the same; its renewal is seen to now and then, since that takes a lock.
+const NUDGE: Duration = Duration::from_millis(100);
 
 impl LocalCopy {
     pub(crate) const fn new() -> Self {
@@ -133,16 +138,15 @@ impl LocalCopy {
                 Copied::Copy {
                     value,
                     token,
-                    stale_at,
+                    look_at,
+                    ..
                 },
                 Some(entry),
-            ) if entry.generation() == token.generation && !entry.now().has_reached(*stale_at) => {
+            ) if entry.generation() == token.generation && !entry.now().has_reached(*look_at) => {
                 headers.insert(AUTHORIZATION, value.clone());
                 Some(*token)
             }
-            (Copied::Used | Copied::Copy { .. }, Some(entry)) => {
-                self.authorize_and_copy(headers, entry)
-            }
+            (Copied::Used | Copied::Copy { .. }, Some(entry)) => self.look(headers, entry),
             (_, _) => {
                 self.0 = Copied::Used;
                 source.authorize(headers)
@@ -150,22 +154,36 @@ impl LocalCopy {
         }
     }
 
+    /// Goes on with the copy if it is only stale, else makes another.
     #[cold]
-    fn authorize_and_copy(
-        &mut self,
-        headers: &mut HeaderMap,
-        entry: &Arc<Entry>,
-    ) -> Option<TokenName> {
-        let (shared, stale_at) =
-            entry.usable(|held| (authorization(entry, held), held.stale_at))?;
-        let Authorization { value, token } = shared;
-        self.0 = Copied::Copy {
-            value: copy(&value)?,
-            token,
-            stale_at,
-        };
-        headers.insert(AUTHORIZATION, value);
-        Some(token)
+    fn look(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
+        let now = entry.now();
+        match &mut self.0 {
+            Copied::Copy {
+                value,
+                token,
+                look_at,
+                expires_at,
+            } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
+                entry.nudge(now);
+                *look_at = now.after(NUDGE.min(now.until(*expires_at)));
+                headers.insert(AUTHORIZATION, value.clone());
+                Some(*token)
+            }
+            _ => {
+                let (shared, stale_at, expires_at) = entry
+                    .usable(|held| (authorization(entry, held), held.stale_at, held.expires_at))?;
+                let Authorization { value, token } = shared;
+                self.0 = Copied::Copy {
+                    value: copy(&value)?,
+                    token,
+                    look_at: stale_at,
+                    expires_at,
+                };
+                headers.insert(AUTHORIZATION, value);
+                Some(token)
+            }
+        }
     }
 }
 

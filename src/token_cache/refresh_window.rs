@@ -13,7 +13,11 @@ use std::{ops::RangeInclusive, time::Duration};
 ///   renew together for ever.
 /// * Later renewals are drawn from 0.75 to 0.85: what the first has spread stays spread, and few requests are spent.
 /// * A token ends a little before the server says so: a twentieth of its lifetime, at least 10 milliseconds (the grain of
-///   the clock) and at most 10 seconds (a slow call that is on its way).
+///   the clock) and at most 10 seconds (a slow call that is on its way). One that lives no longer than those 10 milliseconds goes
+///   to those who waited for it, and to nobody after them.
+///
+/// With these, at most two fetches succeed in one lifetime, however often callers ask. So it is with any bounds from 0.5 on;
+/// below, it is one fetch for each such part.
 ///
 /// # Examples
 ///
@@ -49,7 +53,7 @@ impl RefreshWindow {
     }
 
     /// From which part of the lifetime to which the first renewal is drawn. Default is `0.4..=0.9`. Bounds outside of
-    /// `0.05..=0.95` are taken as those.
+    /// `0.05..=0.95` are taken as those, and NaN as the lower one.
     #[must_use]
     pub fn first(mut self, parts: RangeInclusive<f64>) -> Self {
         self.first = parts;
@@ -57,7 +61,7 @@ impl RefreshWindow {
     }
 
     /// From which part of the lifetime to which each later renewal is drawn. Default is `0.75..=0.85`. Bounds outside of
-    /// `0.05..=0.95` are taken as those.
+    /// `0.05..=0.95` are taken as those, and NaN as the lower one.
     #[must_use]
     pub fn later(mut self, parts: RangeInclusive<f64>) -> Self {
         self.later = parts;
@@ -67,7 +71,7 @@ impl RefreshWindow {
     /// The windows of a token with this lifetime. `jitter` is from 0 to 1.
     pub(crate) fn of(&self, lifetime: Duration, is_first: bool, jitter: f64) -> Windows {
         let parts = if is_first { &self.first } else { &self.later };
-        let [start, end] = [*parts.start(), *parts.end()].map(|part| part.clamp(EARLIEST, LATEST));
+        let [start, end] = [*parts.start(), *parts.end()].map(sensible);
         let usable = lifetime.saturating_sub(leeway(lifetime));
         let fresh = lifetime.mul_f64(start + (end - start) * jitter);
         Windows {
@@ -84,6 +88,14 @@ impl Default for RefreshWindow {
     }
 }
 
+/// The nearest part that makes sense; what is no number is near to none of them.
+fn sensible(part: f64) -> f64 {
+    if part.is_nan() {
+        return EARLIEST;
+    }
+    part.clamp(EARLIEST, LATEST)
+}
+
 fn leeway(lifetime: Duration) -> Duration {
     lifetime.mul_f64(LEEWAY).clamp(MIN_LEEWAY, MAX_LEEWAY)
 }
@@ -97,20 +109,21 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// The same, but fresh for as long as the server wants, if it said so. Zero would be a renewal without end.
+    /// The same, but fresh for as long as the server wants, if it said so; at least for half of its use, since a token that is
+    /// stale at once would be renewed without end.
     pub(crate) fn renewed_in(self, refresh_in: Option<Duration>) -> Self {
-        match refresh_in {
-            Some(fresh) if !fresh.is_zero() => Self {
-                fresh: fresh.min(self.usable),
-                ..self
-            },
-            _ => self,
+        let fresh = refresh_in.map(|fresh| fresh.clamp(self.usable / 2, self.usable));
+        Self {
+            fresh: fresh.unwrap_or(self.fresh),
+            ..self
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::{num::f64::ANY, prelude::*};
+
     use super::*;
 
     #[test]
@@ -147,5 +160,66 @@ mod tests {
             window.of(lifetime, true, 1.0).fresh,
             Duration::from_secs(95)
         );
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// A token whose lifetime is above the least leeway is fresh for a while, and always stale before it is over; one
+        /// below goes to those who waited for it, and is over then.
+        #[test]
+        fn a_token_is_fresh_then_stale_then_over(
+            lifetime in lifetimes(),
+            bounds in [ANY, ANY, ANY, ANY],
+            is_first: bool,
+            jitter in 0.0..1.0,
+        ) {
+            let window = RefreshWindow::new().first(bounds[0]..=bounds[1]).later(bounds[2]..=bounds[3]);
+            let Windows { fresh, usable, .. } = window.of(lifetime, is_first, jitter);
+            prop_assert!(fresh <= usable, "{fresh:?} {usable:?}");
+            prop_assert_eq!(fresh.is_zero(), lifetime <= MIN_LEEWAY);
+            prop_assert_eq!(usable.is_zero(), lifetime <= MIN_LEEWAY);
+            let leeway = lifetime - usable;
+            prop_assert!(leeway >= MIN_LEEWAY.min(lifetime) && leeway <= MAX_LEEWAY, "{leeway:?}");
+        }
+
+        /// In any order of the bounds, the point lies between them, as far as they make sense.
+        #[test]
+        fn the_stale_point_lies_between_the_bounds(
+            seconds in 1.0..315_360_000.0,
+            [a, b] in [-2.0..3.0, -2.0..3.0],
+            jitter in 0.0..1.0,
+        ) {
+            let lifetime = Duration::from_secs_f64(seconds);
+            let window = RefreshWindow::new().later(a..=b);
+            let Windows { fresh, usable, .. } = window.of(lifetime, false, jitter);
+            let part = |part: f64| lifetime.mul_f64(part.clamp(EARLIEST, LATEST)).min(usable);
+            let grain = Duration::from_micros(1);
+            prop_assert!(fresh + grain >= part(a.min(b)), "{fresh:?}");
+            prop_assert!(fresh <= part(a.max(b)) + grain, "{fresh:?}");
+        }
+
+        #[test]
+        fn a_servers_word_does_not_make_a_token_fresh_beyond_its_end(
+            lifetime in lifetimes(),
+            refresh_in in prop::option::of(lifetimes()),
+            jitter in 0.0..1.0,
+        ) {
+            let planned = RefreshWindow::new().of(lifetime, true, jitter);
+            let windows = planned.renewed_in(refresh_in);
+            prop_assert!(windows.fresh <= windows.usable);
+            prop_assert_eq!(windows.usable, planned.usable);
+            prop_assert_eq!(windows.fresh.is_zero(), lifetime <= MIN_LEEWAY);
+        }
+    }
+
+    /// From none to ten years, as an answer says it, and all that a setter of the cache takes.
+    fn lifetimes() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0..=30_000_000_u64).prop_map(Duration::from_nanos),
+            (0..=60_000_u64).prop_map(Duration::from_millis),
+            (0.0..=315_360_000.0).prop_map(Duration::from_secs_f64),
+            any::<Duration>(),
+        ]
     }
 }

@@ -18,14 +18,14 @@ pub(crate) struct Refusals {
 const FREE_REFUSALS: u32 = 2;
 const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
-/// After so long without a refusal, the next one is the first again.
+/// After so long without a refusal, or half the lifetime of a token if that is longer, the next one is the first again.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Refusals {
     /// Notes that the token that is held was refused; says whether it is to be dropped.
-    pub(crate) fn note(&mut self, now: Moment) -> bool {
+    pub(crate) fn note(&mut self, now: Moment, lifetime: Duration) -> bool {
         let pause = self.pause();
-        let quiet = QUIET.max(pause.saturating_mul(2));
+        let quiet = QUIET.max(pause.saturating_mul(2)).max(lifetime / 2);
         if self
             .last
             .is_none_or(|last| now.has_reached(last.after(quiet)))
@@ -53,6 +53,40 @@ impl Refusals {
                 .saturating_mul(2_u32.saturating_pow(doublings))
                 .min(MAX_REFUSAL_PAUSE),
             None => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// However often tokens are refused, two are dropped at once and the third no sooner than the first pause later; and
+        /// none is kept for longer than the longest pause.
+        #[test]
+        fn tokens_are_dropped_seldom_and_kept_for_a_while_only(
+            steps in prop::collection::vec(prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64], 1..400),
+        ) {
+            let mut refusals = Refusals::default();
+            let mut now = Duration::ZERO;
+            let mut dropped = Vec::new();
+            for step in steps {
+                now += Duration::from_millis(step);
+                if refusals.note(Moment::new(now, now), Duration::ZERO) {
+                    dropped.push(now);
+                } else {
+                    let last = dropped.last().copied();
+                    prop_assert!(last.is_some_and(|last| now - last < MAX_REFUSAL_PAUSE), "{last:?} {now:?}");
+                }
+            }
+            for three in dropped.windows(3) {
+                prop_assert!(three[2] - three[0] >= FIRST_REFUSAL_PAUSE, "{dropped:?}");
+            }
         }
     }
 }

@@ -1,41 +1,43 @@
 //! Finds an entry by a number.
 //!
 //! A response that is on its way names the token it bears by two numbers. A counted pointer would be written by every
-//! request, and all threads would wait for one cache line; this table is read on a refusal alone.
+//! request, and all threads would wait for one cache line; this table is read on a refusal alone. It lies in shards, so that no call
+//! moves all of it when it grows.
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use super::entry::Entry;
 
-static REGISTRY: LazyLock<Mutex<Registry>> = LazyLock::new(Mutex::default);
+const SHARDS: usize = 64;
 
-#[derive(Default)]
-struct Registry {
-    last_id: u64,
-    entries: HashMap<u64, Weak<Entry>>,
-}
+static ENTRIES: LazyLock<[Mutex<HashMap<u64, Weak<Entry>>>; SHARDS]> =
+    LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
+
+/// No entry has the number zero.
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 pub(super) fn register(entry: impl FnOnce(u64) -> Entry) -> Arc<Entry> {
-    let mut registry = lock();
-    registry.last_id += 1;
-    let id = registry.last_id;
+    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     let entry = Arc::new(entry(id));
-    registry.entries.insert(id, Arc::downgrade(&entry));
+    lock(id).insert(id, Arc::downgrade(&entry));
     entry
 }
 
 pub(super) fn unregister(id: u64) {
-    lock().entries.remove(&id);
+    lock(id).remove(&id);
 }
 
 pub(super) fn find(id: u64) -> Option<Arc<Entry>> {
-    let registry = lock();
-    registry.entries.get(&id)?.upgrade()
+    lock(id).get(&id)?.upgrade()
 }
 
-fn lock() -> MutexGuard<'static, Registry> {
-    REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(id: u64) -> MutexGuard<'static, HashMap<u64, Weak<Entry>>> {
+    let shard = &ENTRIES[id as usize % SHARDS];
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,7 +2,8 @@
 //!
 //! 1. The fetch runs on a task of its own: a caller that goes away changes nothing for the others.
 //! 2. Every waiter gets the outcome of the fetch that it joined.
-//! 3. A flight whose task is gone without an outcome (its runtime has ended) is *lost*; a waiter may start another.
+//! 3. A flight whose task is gone without an outcome (its runtime has ended), or which is overdue (its runtime is alive, but nobody
+//!    drives it), is *lost*; a waiter may start another. The token of one that lands late all the same is taken in; its failure is not.
 //! 4. A panic of the endpoint is an outcome, else every waiter would start it again.
 
 use std::{
@@ -11,38 +12,57 @@ use std::{
     pin::pin,
     sync::{Arc, Weak},
     task::Poll,
+    time::Duration,
 };
 
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time};
 
 use super::{entry::Entry, state::Held};
-use crate::token_endpoint::error::TokenError;
+use crate::{clock::Moment, token_endpoint::error::TokenError};
 
 /// What a fetch came to.
 pub(super) type Outcome = Result<Arc<Held>, TokenError>;
 
 /// A fetch that is under way.
 pub(super) struct Flight {
+    number: u64,
+    overdue_at: Moment,
     outcome: watch::Receiver<Option<Outcome>>,
     /// The task, if it is to end when nobody wants its outcome.
     task: Option<AbortHandle>,
 }
 
 impl Flight {
-    pub(super) fn new(waiter: Waiter, task: Option<AbortHandle>) -> Self {
+    pub(super) fn new(
+        number: u64,
+        overdue_at: Moment,
+        outcome: watch::Receiver<Option<Outcome>>,
+        task: Option<AbortHandle>,
+    ) -> Self {
         Self {
-            outcome: waiter.0,
+            number,
+            overdue_at,
+            outcome,
             task,
         }
     }
 
-    /// Whether its task is gone without an outcome.
-    pub(super) fn is_lost(&self) -> bool {
-        self.outcome.has_changed().is_err() && self.outcome.borrow().is_none()
+    /// Names this flight among all of its entry.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
-    pub(super) fn join(&self) -> Waiter {
-        Waiter(self.outcome.clone())
+    /// Whether no outcome is to be expected of it.
+    pub(super) fn is_lost(&self, now: Moment) -> bool {
+        let is_gone = self.outcome.has_changed().is_err();
+        (is_gone || now.has_reached(self.overdue_at)) && self.outcome.borrow().is_none()
+    }
+
+    pub(super) fn join(&self, now: Moment) -> Waiter {
+        Waiter {
+            outcome: self.outcome.clone(),
+            patience: now.until(self.overdue_at) + GRAIN,
+        }
     }
 }
 
@@ -56,12 +76,24 @@ impl Drop for Flight {
 }
 
 /// Waits for the outcome of a flight.
-pub(super) struct Waiter(watch::Receiver<Option<Outcome>>);
+pub(super) struct Waiter {
+    outcome: watch::Receiver<Option<Outcome>>,
+    patience: Duration,
+}
+
+/// The coarse clock lags behind timers by so much at most.
+const GRAIN: Duration = Duration::from_millis(10);
 
 impl Waiter {
     /// The outcome, or `None` if the flight was lost.
     pub(super) async fn outcome(mut self) -> Option<Outcome> {
-        self.0.wait_for(Option::is_some).await.ok()?.clone()
+        let landed = self.outcome.wait_for(Option::is_some);
+        let landed = match Handle::try_current() {
+            Ok(_) => time::timeout(self.patience, landed).await.ok()?,
+            // Nothing here could keep the time; the fetch itself has a limit.
+            Err(_) => landed.await,
+        };
+        landed.ok()?.clone()
     }
 }
 
@@ -72,13 +104,20 @@ pub(super) struct Landing {
 }
 
 impl Landing {
-    pub(super) fn new(entry: &Arc<Entry>) -> (Self, Waiter) {
+    pub(super) fn new(entry: &Arc<Entry>) -> (Self, watch::Receiver<Option<Outcome>>) {
         let (sender, receiver) = watch::channel(None);
         let landing = Self {
             entry: Arc::downgrade(entry),
             outcome: sender,
         };
-        (landing, Waiter(receiver))
+        (landing, receiver)
+    }
+
+    /// Tells the entry something on the way.
+    pub(super) fn tell(&self, tell: impl FnOnce(&Entry)) {
+        if let Some(entry) = self.entry.upgrade() {
+            tell(&entry);
+        }
     }
 
     /// Tells the entry first and the waiters then, so that none of them finds the entry as it was.

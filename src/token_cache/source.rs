@@ -1,6 +1,9 @@
 //! Hands out one token of a cache.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use http::HeaderValue;
 use tokio::sync::watch;
@@ -85,7 +88,8 @@ impl TokenSource {
     }
 
     /// Fetches the token in the background, now and whenever it is time, even while nobody asks for it: no caller ever waits,
-    /// not the first one after an idle hour either. It ends with the last handle to the token.
+    /// not the first one after an idle hour either. It ends with the last handle to the token, or with the runtime it was called
+    /// on; then it can be called again on another.
     ///
     /// # Errors
     ///
@@ -102,7 +106,8 @@ impl TokenSource {
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token). The token that is held stays.
+    /// As [`token`](Self::token), and at once while the server wants to be left alone (`Retry-After`, the polling of a device
+    /// code). The token that is held stays.
     ///
     /// # Cancel safety
     ///
@@ -148,7 +153,7 @@ impl TokenSource {
     #[must_use]
     pub fn subscribe(&self) -> TokenChanges {
         TokenChanges(match &self.0 {
-            Source::Cached { entry, .. } => Some((entry.clone(), entry.subscribe())),
+            Source::Cached { entry, .. } => Some((Arc::downgrade(entry), entry.subscribe())),
             Source::Fixed(_) => None,
         })
     }
@@ -195,11 +200,11 @@ impl fmt::Debug for TokenSource {
 }
 
 /// Watches for new tokens; see [`TokenSource::subscribe`].
-pub struct TokenChanges(Option<(Arc<Entry>, watch::Receiver<u64>)>);
+pub struct TokenChanges(Option<(Weak<Entry>, watch::Receiver<u64>)>);
 
 impl TokenChanges {
     /// The next token that replaces the one that was current when this was called last. `None` when there will be none: the
-    /// token is fixed.
+    /// token is fixed, or the cache and all sources of the token are gone.
     ///
     /// It fetches nothing itself: tokens are renewed while somebody asks for them.
     ///
@@ -210,7 +215,7 @@ impl TokenChanges {
         let (entry, generation) = self.0.as_mut()?;
         loop {
             generation.changed().await.ok()?;
-            if let Some(held) = entry.peek() {
+            if let Some(held) = entry.upgrade()?.peek() {
                 return Some(held.token.clone());
             }
         }

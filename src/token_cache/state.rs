@@ -17,6 +17,7 @@ pub(crate) struct Held {
     pub(crate) expires_at: Moment,
     /// When it is over by the server's word.
     pub(crate) ends_at: Moment,
+    pub(crate) lifetime: Duration,
 }
 
 /// The state of an entry, and what its callers get.
@@ -93,3 +94,72 @@ pub(crate) fn stale_at(
 
 /// A token that lives on for less than this has not been extended: seconds are what servers count in.
 const EXTENSION: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{access_token::TokenType, token_cache::refresh_window::RefreshWindow};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the clocks do after it was fetched, and whatever token was held before.
+        #[test]
+        fn a_token_is_never_served_past_its_end(
+            sent in moments(),
+            now in moments(),
+            lifetime in durations(),
+            refresh_in in prop::option::of(durations()),
+            jitter in 0.0..1.0,
+            before in prop::option::of((moments(), durations(), any::<bool>())),
+        ) {
+            let windows = RefreshWindow::new().of(lifetime, true, jitter).renewed_in(refresh_in);
+            let before = before.map(|(sent, lifetime, same)| {
+                let text = if same { "token" } else { "another" };
+                held(text, sent, sent.after(lifetime))
+            });
+            let new = token("token");
+            let stale_at = stale_at(sent, windows, before.as_ref(), &new);
+            let expires_at = sent.after(windows.usable);
+            prop_assert!(expires_at.has_reached(stale_at));
+
+            let new = Arc::new(held("token", stale_at, expires_at));
+            match classify(Some(&new), None, now) {
+                Condition::Fresh(_) => prop_assert!(!now.has_reached(stale_at) && !now.has_reached(expires_at)),
+                Condition::Stale(_) => prop_assert!(now.has_reached(stale_at) && !now.has_reached(expires_at)),
+                Condition::Expired => prop_assert!(now.has_reached(expires_at)),
+                Condition::Failed(_) | Condition::Empty => prop_assert!(false),
+            }
+        }
+    }
+
+    fn token(text: &str) -> AccessToken {
+        AccessToken::new(text, TokenType::BEARER).unwrap()
+    }
+
+    fn held(text: &str, stale_at: Moment, expires_at: Moment) -> Held {
+        Held {
+            generation: 1,
+            token: token(text),
+            authorization: HeaderValue::from_static("Bearer"),
+            stale_at,
+            expires_at,
+            ends_at: expires_at,
+            lifetime: Duration::ZERO,
+        }
+    }
+
+    fn durations() -> impl Strategy<Value = Duration> {
+        prop_oneof![
+            (0..=20_u64).prop_map(Duration::from_secs),
+            (0..=20_000_000_000_u64).prop_map(Duration::from_nanos),
+            (0.0..=315_360_000.0).prop_map(Duration::from_secs_f64),
+        ]
+    }
+
+    fn moments() -> impl Strategy<Value = Moment> {
+        (durations(), durations()).prop_map(|(monotonic, wall)| Moment::new(monotonic, wall))
+    }
+}

@@ -139,13 +139,13 @@ pub fn numbered_failures(server: &AuthorizationServer, status: u16, code: &'stat
     });
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<TokenResponse, BoxError>> + Send>>;
+type Answering = Pin<Box<dyn Future<Output = Result<TokenResponse, BoxError>> + Send>>;
 
 /// An endpoint that is a function of how many requests came before.
 #[derive(Clone)]
 pub struct Endpoint {
     calls: Arc<AtomicUsize>,
-    answer: Arc<dyn Fn(usize) -> Answer + Send + Sync>,
+    answer: Arc<dyn Fn(usize) -> Answering + Send + Sync>,
 }
 
 impl Endpoint {
@@ -172,13 +172,13 @@ impl Endpoint {
 impl Service<TokenRequest> for Endpoint {
     type Response = TokenResponse;
     type Error = BoxError;
-    type Future = Answer;
+    type Future = Answering;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: TokenRequest) -> Answer {
+    fn call(&mut self, _: TokenRequest) -> Answering {
         (self.answer)(self.calls.fetch_add(1, Ordering::SeqCst) + 1)
     }
 }

@@ -127,7 +127,7 @@ impl Record {
         self.room = self.room.and_then(|room| room.checked_sub(size));
         if self.room.is_none() {
             self.frames = VecDeque::new();
-        } else if let Some(data) = frame.data_ref() {
+        } else if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
             self.frames.push_back(Kept::Data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
             self.frames.push_back(Kept::Trailers(trailers.clone()));
@@ -179,10 +179,14 @@ where
             InnerProj::Sent { mut body, record } => {
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 let mut record = lock(record);
-                if let Some(Ok(frame)) = &frame {
-                    record.note(frame);
+                match &frame {
+                    Some(Ok(frame)) => record.note(frame),
+                    // What was sent of a body that failed is not the body.
+                    Some(Err(_)) => record.room = None,
+                    None => {}
                 }
-                record.is_complete = frame.is_none() || body.is_end_stream();
+                record.is_complete =
+                    frame.is_none() || body.is_end_stream() || body.size_hint().exact() == Some(0);
                 Poll::Ready(frame)
             }
             InnerProj::Again { frames } => {
@@ -263,6 +267,16 @@ mod tests {
     async fn half_a_body_is_not_sent_again() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         sent.frame().await.unwrap().unwrap();
+        assert!(BufferBody::restore(saved).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_body_that_fails_is_not_sent_again_as_if_it_were_whole() {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
+        sender.send_data(Bytes::from("half")).await.unwrap();
+        sender.abort("torn".into());
+        let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
+        sent.collect().await.unwrap_err();
         assert!(BufferBody::restore(saved).is_none());
     }
 

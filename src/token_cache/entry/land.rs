@@ -1,0 +1,165 @@
+//! To take in what came: a token, a failure, a refusal.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use super::{Entry, Invalidation, State};
+use crate::{
+    access_token::TokenType,
+    token_cache::{
+        error, events,
+        failure::Failure,
+        fetch::{Fetched, Plan},
+        refresh_window::Windows,
+        single_flight::Outcome,
+        state::{self, Held},
+    },
+    token_endpoint::error::TokenError,
+    token_response::TokenResponse,
+};
+
+/// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
+const SPACING: Duration = Duration::from_secs(1);
+
+impl Entry {
+    /// Takes in what a fetch came to.
+    pub(in crate::token_cache) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
+        let held = fetched.result.and_then(|response| {
+            let windows = self.windows(&response);
+            let held = self.hold(plan, fetched.sent, windows, &response)?;
+            events::fetched(&self.request, plan.reason, windows);
+            // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
+            let is_over = self.now().has_reached(held.expires_at);
+            if is_over && !windows.usable.is_zero() {
+                return Err(error::arrived_over());
+            }
+            Ok(held)
+        });
+        held.map_err(|error| self.note_failure(plan, error))
+    }
+
+    fn windows(&self, response: &TokenResponse) -> Windows {
+        let settings = &self.settings;
+        let lifetime = response.expires_in().unwrap_or(settings.default_lifetime);
+        let is_first = !self.lock().has_renewed;
+        settings
+            .refresh_window
+            .of(lifetime, is_first, fastrand::f64())
+            .renewed_in(response.refresh_in())
+    }
+
+    fn hold(
+        &self,
+        plan: &Plan,
+        sent: crate::clock::Moment,
+        windows: Windows,
+        response: &TokenResponse,
+    ) -> Outcome {
+        let token = response.access_token();
+        let mut state = self.lock();
+        state.grant.succeeded(response);
+        let authorization = token
+            .authorization()
+            .filter(|_| *token.token_type() == TokenType::BEARER)
+            .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
+            .clone();
+        let stale_at = state::stale_at(sent, windows, self.current.load().as_deref(), token);
+        state.has_renewed = true;
+        state.was_refused = false;
+        state.failure = None;
+        state.end_flight(plan);
+        state.next_fetch_at = Some(sent.after(SPACING));
+        let held = Arc::new(Held {
+            generation: state.next_generation(),
+            token: token.clone(),
+            authorization,
+            stale_at,
+            expires_at: sent.after(windows.usable),
+            ends_at: sent.after(windows.lifetime),
+            lifetime: windows.lifetime,
+        });
+        self.publish(Some(held.clone()), held.generation);
+        drop(state);
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(held.generation);
+        }
+        Ok(held)
+    }
+
+    /// Takes in the refresh token of an answer before anything else is done with it.
+    pub(in crate::token_cache) fn note_refresh_token(&self, response: &TokenResponse) {
+        self.lock().grant.succeeded(response);
+    }
+
+    /// Remembers a failed fetch. A token that is held stays what it is.
+    fn note_failure(&self, plan: &Plan, error: TokenError) -> TokenError {
+        let now = self.now();
+        let mut state = self.lock();
+        if !state.end_flight(plan) {
+            // Another fetch has taken its place, which will say how it stands.
+            return error;
+        }
+        let error = state.grant.failed(error);
+        let failure = Failure::after(
+            state.failure.as_deref(),
+            error.clone(),
+            now,
+            fastrand::f64(),
+        );
+        let (failures, pause) = (failure.streak, failure.pause);
+        state.failure = Some(Box::new(failure));
+        state.next_fetch_at = Some(now.after(SPACING));
+        drop(state);
+        events::failed(&self.request, plan.reason, &error, failures, pause);
+        error
+    }
+
+    /// Drops the token if it is the one that was refused. See [`Refusals`](crate::token_cache::refusals::Refusals) for when it is
+    /// kept all the same.
+    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+        let now = self.now();
+        let mut state = self.lock();
+        let held = self.current.load_full();
+        let invalidation = match held.filter(|held| is_refused(held)) {
+            None => Invalidation::Replaced,
+            Some(held) if !state.refusals.note(now, held.lifetime) => Invalidation::Kept,
+            Some(_) => {
+                self.forget(&mut state);
+                Invalidation::Dropped
+            }
+        };
+        drop(state);
+        events::refused(&self.request, invalidation);
+        invalidation
+    }
+
+    /// Drops the token, whatever it is, and what a fetch under way would bring.
+    pub(in crate::token_cache) fn clear(&self) {
+        let mut state = self.lock();
+        state.flight = None;
+        self.forget(&mut state);
+    }
+
+    fn forget(&self, state: &mut State) {
+        state.next_fetch_at = None;
+        state.was_refused = true;
+        let generation = state.next_generation();
+        self.publish(None, generation);
+    }
+
+    /// The order matters: who sees the new generation must see the new token.
+    fn publish(&self, held: Option<Arc<Held>>, generation: u64) {
+        self.current.store(held);
+        self.generation.0.store(generation, Ordering::Release);
+    }
+}
+
+impl State {
+    /// Notes that a flight has landed; says whether it is the one that was waited for.
+    fn end_flight(&mut self, plan: &Plan) -> bool {
+        let ended = self.flight.take_if(|flight| flight.number() == plan.number);
+        ended.is_some()
+    }
+}

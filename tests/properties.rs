@@ -1,0 +1,303 @@
+//! What holds for a cache whatever the lifetime, the jitter, the network and the rhythm of its callers; on paused time.
+#![cfg(feature = "test-util")]
+
+mod cache_support;
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use proptest::{prelude::*, test_runner::TestCaseError};
+use tokio::{
+    runtime,
+    time::{Instant, sleep},
+};
+use tokio_test::task;
+use tower_oauth2_client::{
+    RefreshWindow, TokenCache, TokenEndpoint, TokenSource, test_util::ManualClock,
+};
+
+use self::cache_support::{client, millis, now, request, secs};
+
+/// A server whose answers say that a token lives so many seconds, and callers who ask again and again.
+#[derive(Clone, Debug)]
+struct World {
+    expires_in: f64,
+    window: [f64; 4],
+    latency: Duration,
+    /// Which token requests succeed, over and over.
+    outcomes: Vec<bool>,
+    /// The pauses between two calls, over and over, as parts of the lifetime.
+    rhythm: Vec<f64>,
+    seed: u64,
+}
+
+/// A token request, from where the server stands. The tokens are named by the numbers of their requests.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    at: Instant,
+    succeeded: bool,
+}
+
+/// Timers fire at whole milliseconds, not before their time.
+const TICK: Duration = millis(1);
+
+type Log = Arc<Mutex<Vec<Sent>>>;
+
+const CALLS: usize = 120;
+
+/// A lifetime that does not come out even in binary, as a cache and a test compute it.
+const GRAIN: Duration = Duration::from_micros(1);
+
+impl World {
+    fn lifetime(&self) -> Duration {
+        Duration::from_secs_f64(self.expires_in.max(0.0))
+    }
+
+    /// How long a token can be used, by the docs of `RefreshWindow`: up to "a twentieth of its lifetime, at least 10
+    /// milliseconds and at most 10 seconds" before its end.
+    fn usable(&self) -> Duration {
+        let lifetime = self.lifetime();
+        lifetime.saturating_sub((lifetime / 20).clamp(millis(10), secs(10)))
+    }
+
+    /// When a token is renewed, at the earliest and at the latest.
+    fn renewal(&self, is_first: bool) -> (Duration, Duration) {
+        let [a, b] = match is_first {
+            true => [self.window[0], self.window[1]],
+            false => [self.window[2], self.window[3]],
+        };
+        let at = |part: f64| (self.lifetime().mul_f64(part.clamp(0.05, 0.95))).min(self.usable());
+        (at(a.min(b)), at(a.max(b)))
+    }
+
+    fn source(&self, log: &Log) -> TokenSource {
+        let [a, b, c, d] = self.window;
+        let (world, log) = (self.clone(), log.clone());
+        let http = tower::service_fn(move |_: Request<Full<Bytes>>| {
+            let mut log = log.lock().unwrap();
+            let number = log.len();
+            let succeeded = world.outcomes[number % world.outcomes.len()];
+            log.push(Sent {
+                at: now(),
+                succeeded,
+            });
+            let (status, body) = match succeeded {
+                true => {
+                    let expires_in = world.expires_in;
+                    (
+                        200,
+                        format!(r#"{{"access_token":"{number}","expires_in":{expires_in}}}"#),
+                    )
+                }
+                false => (503, String::new()),
+            };
+            let answer = Response::builder()
+                .status(status)
+                .body(Full::<Bytes>::from(body));
+            let latency = world.latency;
+            async move {
+                sleep(latency).await;
+                Ok::<_, Infallible>(answer.unwrap())
+            }
+        });
+        let uri = "https://as.test/token".parse().unwrap();
+        let cache = TokenCache::builder(TokenEndpoint::new(http, uri, client()))
+            .clock(ManualClock::new().clock())
+            .refresh_window(RefreshWindow::new().first(a..=b).later(c..=d))
+            .build();
+        cache.source(request())
+    }
+
+    /// Lets callers ask, checks what each of them gets, and returns what was sent.
+    fn run(&self) -> Result<Vec<Sent>, TestCaseError> {
+        fastrand::seed(self.seed);
+        let mut runtime = runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let log = Log::default();
+            let source = self.source(&log);
+            for call in 0..CALLS {
+                self.check_call(&source, &log).await?;
+                let part = self.rhythm[call % self.rhythm.len()];
+                sleep(self.lifetime().mul_f64(part).max(millis(1))).await;
+                self.check_renewal(&log)?;
+            }
+            let sent = log.lock().unwrap().clone();
+            Ok(sent)
+        })
+    }
+
+    async fn check_call(&self, source: &TokenSource, log: &Log) -> Result<(), TestCaseError> {
+        let at = |number: usize| log.lock().unwrap()[number].at;
+        let best = {
+            let log = log.lock().unwrap();
+            // What was answered by now.
+            let mut answered = log.iter().filter(|sent| sent.succeeded);
+            answered
+                .rfind(|sent| now() >= sent.at + self.latency + TICK)
+                .copied()
+        };
+        let mut calling = task::spawn(source.token());
+        let at_once = calling.poll();
+        let waits = at_once.is_pending();
+        if let Some(best) = best {
+            let is_usable = now() - best.at + GRAIN < self.usable();
+            prop_assert!(
+                !(is_usable && waits),
+                "a caller waits beside a token that is good"
+            );
+        }
+        let result = match at_once {
+            Poll::Ready(result) => result,
+            Poll::Pending => calling.await,
+        };
+        match result {
+            Ok(token) if !waits => {
+                let age = now() - at(token.expose_secret().parse().unwrap());
+                prop_assert!(age < self.usable() + GRAIN, "{age:?} old");
+                prop_assert!(age < self.lifetime(), "{age:?} old");
+            }
+            Ok(token) => {
+                // Who waited gets what came, whatever is left of it.
+                let number: usize = token.expose_secret().parse().unwrap();
+                prop_assert_eq!(number, log.lock().unwrap().len() - 1);
+                let age = now() - at(number);
+                prop_assert!(
+                    age >= self.latency && age <= self.latency + TICK,
+                    "{age:?} old"
+                );
+            }
+            Err(error) => {
+                prop_assert!(error.is_transient(), "{error}");
+                if let Some(best) = best {
+                    let age = now() - best.at;
+                    prop_assert!(
+                        age + GRAIN > self.usable(),
+                        "an error beside a token of {age:?}"
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Somebody has just asked, so a token that was stale by then is being renewed, unless a pause is on.
+    fn check_renewal(&self, log: &Log) -> Result<(), TestCaseError> {
+        let log = log.lock().unwrap();
+        let Some(last) = log.last().filter(|last| last.succeeded) else {
+            return Ok(());
+        };
+        let is_first = log.iter().filter(|sent| sent.succeeded).count() == 1;
+        let longest = self.rhythm.iter().fold(0.0_f64, |a, b| a.max(*b));
+        let step = self.lifetime().mul_f64(longest).max(millis(1));
+        let latest = self.renewal(is_first).1.max(secs(1)).max(self.latency) + 2 * step + millis(2);
+        let age = now() - last.at;
+        prop_assert!(age <= latest, "not renewed for {age:?}");
+        Ok(())
+    }
+}
+
+/// At most one fetch a second goes out; a fetch is one attempt, or two if the first fails while callers wait.
+fn check_spacing(world: &World, sent: &[Sent]) -> Result<(), TestCaseError> {
+    let mut last_was_retry = false;
+    for pair in sent.windows(2) {
+        let gap = pair[1].at - pair[0].at;
+        let is_retry = gap < secs(1);
+        if is_retry {
+            let pause = gap - world.latency;
+            prop_assert!(!pair[0].succeeded && !last_was_retry, "{gap:?}");
+            prop_assert!(pause >= millis(200) && pause <= millis(401), "{pause:?}");
+        }
+        last_was_retry = is_retry;
+    }
+    Ok(())
+}
+
+fn lifetimes() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        -10.0..=0.0,
+        0.0..0.2,
+        0.2..20.0,
+        20.0..7200.0,
+        7200.0..=315_360_000.0,
+        (-10..=315_360_000_i64).prop_map(|seconds| seconds as f64),
+    ]
+}
+
+fn worlds(
+    part: impl Strategy<Value = f64> + Clone,
+    outcomes: impl Strategy<Value = Vec<bool>>,
+) -> impl Strategy<Value = World> {
+    let latency = prop_oneof![Just(0_u64), 1..100_u64, 100..5_000_u64].prop_map(millis);
+    let rhythm = prop::collection::vec(0.001..0.15, 1..8);
+    let window = [part.clone(), part.clone(), part.clone(), part];
+    (lifetimes(), window, latency, outcomes, rhythm, any::<u64>()).prop_map(
+        |(expires_in, window, latency, outcomes, rhythm, seed)| World {
+            expires_in,
+            window,
+            latency,
+            outcomes,
+            rhythm,
+            seed,
+        },
+    )
+}
+
+fn config() -> ProptestConfig {
+    ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    }
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// With any bounds, sensible or not, a token is renewed no earlier than they say, and no faster than one a second.
+    #[test]
+    fn tokens_are_renewed_in_their_window(world in worlds(-0.5..1.5, Just(vec![true]))) {
+        let sent = world.run()?;
+        check_spacing(&world, &sent)?;
+        for (number, pair) in sent.windows(2).enumerate() {
+            let gap = pair[1].at - pair[0].at;
+            let earliest = world.renewal(number == 0).0;
+            prop_assert!(gap + GRAIN >= earliest, "renewed after {gap:?}, before {earliest:?}");
+            prop_assert!(gap >= secs(1));
+        }
+    }
+
+    /// With bounds from a half on, as the later ones are by default.
+    #[test]
+    fn at_most_two_fetches_succeed_in_a_lifetime(world in worlds(0.5..1.0, Just(vec![true]))) {
+        let sent = world.run()?;
+        for three in sent.windows(3) {
+            let time = three[2].at - three[0].at;
+            prop_assert!(time + GRAIN >= world.lifetime(), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn at_most_two_fetches_succeed_in_a_lifetime_by_default(world in worlds(Just(0.0), Just(vec![true]))) {
+        let world = World { window: [0.4, 0.9, 0.75, 0.85], ..world };
+        let sent = world.run()?;
+        for three in sent.windows(3) {
+            let time = three[2].at - three[0].at;
+            prop_assert!(time + GRAIN >= world.lifetime(), "{time:?}");
+        }
+    }
+
+    #[test]
+    fn failures_displace_no_token_and_are_paced(
+        world in worlds(0.05..0.95, prop::collection::vec(any::<bool>(), 1..6)),
+    ) {
+        let sent = world.run()?;
+        check_spacing(&world, &sent)?;
+    }
+}
