@@ -135,10 +135,13 @@ impl Entry {
         invalidation
     }
 
-    /// Drops the token, whatever it is, and what a fetch under way would bring.
+    /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
+    /// the next fetch would send it again.
     pub(in crate::token_cache) fn clear(&self) {
         let mut state = self.lock();
-        state.flight = None;
+        if !state.grant.is_one_time() {
+            state.flight = None;
+        }
         self.forget(&mut state);
     }
 
