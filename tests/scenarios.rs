@@ -3,6 +3,8 @@
 mod cache_support;
 #[path = "scenarios/format.rs"]
 mod format;
+#[path = "scenarios/outcome.rs"]
+mod outcome;
 #[path = "scenarios/server.rs"]
 mod server;
 #[path = "scenarios/world.rs"]

@@ -28,13 +28,13 @@ impl Entry {
     pub(in crate::token_cache) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
         let held = fetched.result.and_then(|response| {
             let windows = self.windows(&response);
-            let held = self.hold(plan, fetched.sent, windows, &response)?;
-            events::fetched(&self.request, plan.reason, windows);
             // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
-            let is_over = self.now().has_reached(held.expires_at);
+            let is_over = self.now().has_reached(fetched.sent.after(windows.usable));
             if is_over && !windows.usable.is_zero() {
                 return Err(error::arrived_over());
             }
+            let held = self.hold(plan, fetched.sent, windows, &response)?;
+            events::fetched(&self.request, plan.reason, windows);
             Ok(held)
         });
         held.map_err(|error| self.note_failure(plan, error))
@@ -133,10 +133,13 @@ impl Entry {
         invalidation
     }
 
-    /// Drops the token, whatever it is, and what a fetch under way would bring.
+    /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
+    /// the next fetch would send it again.
     pub(in crate::token_cache) fn clear(&self) {
         let mut state = self.lock();
-        state.flight = None;
+        if !state.grant.is_one_time() {
+            state.flight = None;
+        }
         self.forget(&mut state);
     }
 
