@@ -171,6 +171,11 @@ where
                 return ResponseFuture::failed(error);
             }
         };
+        if let Choice::Own(source) = &choice {
+            // `WatchTrailers` below sees the request, but not how it came to its token.
+            let extensions = request.extensions_mut();
+            extensions.get_or_insert_with(|| source.clone());
+        }
         let headers = request.headers_mut();
         let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
