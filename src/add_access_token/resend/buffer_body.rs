@@ -266,6 +266,28 @@ mod tests {
         assert!(BufferBody::restore(saved).is_none());
     }
 
+    /// As hyper sends it over HTTP/2: nothing comes after trailers.
+    #[tokio::test]
+    async fn a_body_is_complete_with_its_trailers() {
+        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        while !sent.frame().await.unwrap().unwrap().is_trailers() {}
+        let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
+        assert!(again.trailers().is_some());
+        assert_eq!(again.to_bytes(), "onetwo");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_broke_off_is_not_sent_again() {
+        let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+        sender.send_data(Bytes::from("one")).await.unwrap();
+        let (mut sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body.fuse()));
+        sent.frame().await.unwrap().unwrap();
+        sender.abort("broken".into());
+        sent.frame().await.unwrap().unwrap_err();
+        assert!(sent.frame().await.is_none());
+        assert!(BufferBody::restore(saved).is_none());
+    }
+
     #[tokio::test]
     async fn a_body_that_nobody_polls_because_it_is_empty_is_complete() {
         let empty = TestBody::new(Full::<Bytes>::default().map_err(BoxError::from));
