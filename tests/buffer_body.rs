@@ -130,8 +130,10 @@ impl Fixture {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let uri = format!("http://{}/orders", listener.local_addr().unwrap());
         tokio::spawn(serve(listener, version, api.clone()));
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
         let mut http = Client::builder(TokioExecutor::new());
-        let http = http.http2_only(version == Http2).build_http();
+        let http = http.http2_only(version == Http2).build(connector);
         let layer = AddAccessTokenLayer::new(source.clone()).resend(BufferBody::new(limit, wrap));
         Self {
             api,
@@ -172,6 +174,7 @@ async fn in_time<F: Future>(future: F) -> F::Output {
 
 async fn serve(listener: TcpListener, version: Version, api: Api) {
     while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
         let api = api.clone();
         let service = hyper::service::service_fn(move |request| api.clone().answer(request));
         let stream = TokioIo::new(stream);
