@@ -210,7 +210,9 @@ mod end {
             Some(Failure::oauth("invalid_client")),
         ] {
             let fixture = Fixture::new();
-            failure.map(|failure| fixture.server.fail_until_told(failure));
+            if let Some(failure) = failure {
+                fixture.server.fail_until_told(failure);
+            }
             let (one, two) = (fixture.source(), fixture.source());
             one.keep_warm().unwrap();
             settle().await;
@@ -274,7 +276,7 @@ mod end {
     }
 }
 
-mod runtime_ {
+mod runtimes {
     use super::*;
 
     fn current_thread() -> Runtime {

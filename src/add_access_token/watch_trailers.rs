@@ -19,8 +19,8 @@ use crate::token_cache::{TokenName, TokenSource};
 /// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
 /// the caller has the response.
 ///
-/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. A refusal in the headers, as most servers send
-/// it, is noticed without it.
+/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source; a request that bears the token of another
+/// source or another tenant has that one dropped. A refusal in the headers, as most servers send it, is noticed without it.
 ///
 /// # Examples
 ///

@@ -41,3 +41,36 @@ fn lock(id: u64) -> MutexGuard<'static, HashMap<u64, Weak<Entry>>> {
     let shard = &ENTRIES[id as usize % SHARDS];
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{
+        BoxError, TokenCache, TokenRequest, TokenResponse, token_endpoint::error::TokenError,
+    };
+
+    /// Whether there is a place for an entry, dead or alive.
+    fn has_place(id: u64) -> bool {
+        lock(id).contains_key(&id)
+    }
+
+    #[test]
+    fn the_place_of_an_entry_goes_with_it() {
+        let endpoint = service_fn(|_: TokenRequest| async {
+            Err::<TokenResponse, BoxError>(TokenError::request("not asked").into())
+        });
+        let cache = TokenCache::builder(endpoint).max_entries(1).build();
+        let id_of = |tenant| {
+            let request = TokenRequest::client_credentials().parameter("tenant", tenant);
+            cache.source(request).entry().map(|entry| entry.id())
+        };
+        let blue = id_of("blue").unwrap();
+        assert!(has_place(blue) && find(blue).is_some());
+        let red = id_of("red").unwrap();
+        assert!(!has_place(blue) && has_place(red));
+        drop(cache);
+        assert!(!has_place(red));
+    }
+}

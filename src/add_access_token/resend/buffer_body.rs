@@ -111,7 +111,7 @@ impl<B> fmt::Debug for Buffered<B> {
 
 struct Record {
     frames: VecDeque<Kept>,
-    /// How many bytes may still come; `None` once there were too many.
+    /// How many bytes may still come; `None` once nothing is kept.
     room: Option<usize>,
     is_complete: bool,
 }
@@ -126,12 +126,18 @@ impl Record {
         let size = frame.data_ref().map_or(0, Bytes::len);
         self.room = self.room.and_then(|room| room.checked_sub(size));
         if self.room.is_none() {
-            self.frames = VecDeque::new();
+            self.give_up();
         } else if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
             self.frames.push_back(Kept::Data(data.clone()));
         } else if let Some(trailers) = frame.trailers_ref() {
             self.frames.push_back(Kept::Trailers(trailers.clone()));
         }
+    }
+
+    /// Nothing is kept any more: there was too much, or it broke off.
+    fn give_up(&mut self) {
+        self.room = None;
+        self.frames = VecDeque::new();
     }
 }
 
@@ -180,13 +186,17 @@ where
                 let frame = ready!(body.as_mut().poll_frame(cx));
                 let mut record = lock(record);
                 match &frame {
-                    Some(Ok(frame)) => record.note(frame),
+                    Some(Ok(frame)) => {
+                        record.note(frame);
+                        // Nothing comes after trailers, nor after the last byte of a known length, so nobody asks for more.
+                        record.is_complete = frame.is_trailers()
+                            || body.is_end_stream()
+                            || body.size_hint().exact() == Some(0);
+                    }
                     // What was sent of a body that failed is not the body.
-                    Some(Err(_)) => record.room = None,
-                    None => {}
+                    Some(Err(_)) => record.give_up(),
+                    None => record.is_complete = true,
                 }
-                record.is_complete =
-                    frame.is_none() || body.is_end_stream() || body.size_hint().exact() == Some(0);
                 Poll::Ready(frame)
             }
             InnerProj::Again { frames } => {
@@ -270,14 +280,49 @@ mod tests {
         assert!(BufferBody::restore(saved).is_none());
     }
 
+    /// As hyper sends it over HTTP/2: nothing comes after trailers.
     #[tokio::test]
-    async fn a_body_that_fails_is_not_sent_again_as_if_it_were_whole() {
-        let (mut sender, body) = Channel::<Bytes, BoxError>::new(2);
-        sender.send_data(Bytes::from("half")).await.unwrap();
-        sender.abort("torn".into());
-        let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
-        sent.collect().await.unwrap_err();
-        assert!(BufferBody::restore(saved).is_none());
+    async fn a_body_is_complete_with_its_trailers() {
+        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        while !sent.frame().await.unwrap().unwrap().is_trailers() {}
+        let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
+        assert!(again.trailers().is_some());
+        assert_eq!(again.to_bytes(), "onetwo");
+    }
+
+    /// A frame, an error, and then the end.
+    struct Broken(u8);
+
+    impl Body for Broken {
+        type Data = Bytes;
+        type Error = BoxError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+            self.0 += 1;
+            Poll::Ready(match self.0 {
+                1 => Some(Ok(Frame::data(Bytes::from("one")))),
+                2 => Some(Err("broken".into())),
+                _ => None,
+            })
+        }
+
+        fn is_end_stream(&self) -> bool {
+            self.0 >= 2
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_broke_off_is_not_sent_again() {
+        for polls in 2..=3 {
+            let (mut sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(Broken(0)));
+            for _ in 0..polls {
+                let _ = sent.frame().await;
+            }
+            assert!(BufferBody::restore(saved).is_none(), "after {polls} polls");
+        }
     }
 
     #[tokio::test]

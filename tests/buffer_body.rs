@@ -1,0 +1,398 @@
+//! `BufferBody` over hyper's own clients: what is sent a second time is what was sent the first time, whole or not at all.
+#![cfg(feature = "test-util")]
+
+mod cache_support;
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH},
+};
+use http_body_util::{
+    BodyExt, Full,
+    channel::{Channel, Sender},
+    combinators::UnsyncBoxBody,
+};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioIo},
+};
+use tokio::{net::TcpListener, time::timeout};
+use tower::{Layer, ServiceExt};
+use tower_oauth2_client::{
+    AddAccessToken, AddAccessTokenLayer, BoxError, TokenCache, TokenSource,
+    add_access_token::{AccessTokenRefused, BufferBody, BufferedBody},
+    test_util::AuthorizationServer,
+};
+
+use self::cache_support::{endpoint, request, secs};
+
+type Body = UnsyncBoxBody<Bytes, BoxError>;
+type Service = AddAccessToken<Client<HttpConnector, Body>, BufferBody<Body>>;
+
+fn wrap(body: BufferedBody<Body>) -> Body {
+    Body::new(body)
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+use Version::{Http1, Http2};
+
+/// When the API says that a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Refuses {
+    AfterTheBody,
+    BeforeTheBody,
+}
+
+/// A request that the API got.
+#[derive(Debug)]
+struct Arrived {
+    headers: HeaderMap,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+}
+
+impl Arrived {
+    fn token(&self) -> &HeaderValue {
+        &self.headers[AUTHORIZATION]
+    }
+}
+
+#[derive(Clone)]
+struct Api {
+    server: AuthorizationServer,
+    refuses: Refuses,
+    arrived: Arc<Mutex<Vec<Arrived>>>,
+    /// Bodies that nobody reads. If they were dropped, the connection would be closed, and the response lost on some platforms.
+    unread: Arc<Mutex<Vec<Incoming>>>,
+}
+
+impl Api {
+    async fn answer(self, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let (parts, body) = request.into_parts();
+        let mut verdict = self.server.check_bearer(&parts.headers);
+        let mut arrived = Arrived {
+            headers: parts.headers,
+            body: Bytes::new(),
+            trailers: None,
+        };
+        if verdict.is_err() && self.refuses == Refuses::BeforeTheBody {
+            self.unread.lock().unwrap().push(body);
+            if let (Err(refusal), http::Version::HTTP_11) = (&mut verdict, parts.version) {
+                // RFC 9112 §9.6: nothing else can be read from it before that body.
+                let headers = refusal.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+        } else {
+            let body = body.collect().await.expect("a whole body");
+            arrived.trailers = body.trailers().cloned();
+            arrived.body = body.to_bytes();
+        }
+        let body = arrived.body.clone();
+        self.arrived.lock().unwrap().push(arrived);
+        Ok(match verdict {
+            Ok(()) => Response::new(Full::new(body)),
+            Err(refusal) => refusal,
+        })
+    }
+}
+
+struct Fixture {
+    api: Api,
+    source: TokenSource,
+    service: Service,
+    uri: Uri,
+}
+
+impl Fixture {
+    async fn new(version: Version, refuses: Refuses, limit: usize) -> Self {
+        let server = AuthorizationServer::new();
+        let source = TokenCache::new(endpoint(&server)).source(request());
+        let api = Api {
+            server,
+            refuses,
+            arrived: Arc::default(),
+            unread: Arc::default(),
+        };
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let uri = format!("http://{}/orders", listener.local_addr().unwrap());
+        tokio::spawn(serve(listener, version, api.clone()));
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        let mut http = Client::builder(TokioExecutor::new());
+        let http = http.http2_only(version == Http2).build(connector);
+        let layer = AddAccessTokenLayer::new(source.clone()).resend(BufferBody::new(limit, wrap));
+        Self {
+            api,
+            service: layer.layer(http),
+            source,
+            uri: uri.parse().unwrap(),
+        }
+    }
+
+    /// Sends a body when the token that is held is not good any more.
+    async fn send_refused(&self, body: Body) -> (StatusCode, Bytes, bool) {
+        self.source.token().await.unwrap();
+        self.api.server.revoke_all();
+        self.send(body).await
+    }
+
+    /// The status, the body, and whether it was a refusal.
+    async fn send(&self, body: Body) -> (StatusCode, Bytes, bool) {
+        let request = Request::post(self.uri.clone()).body(body).unwrap();
+        let response = in_time(self.service.clone().oneshot(request))
+            .await
+            .unwrap();
+        let is_refused = response.extensions().get::<AccessTokenRefused>().is_some();
+        let status = response.status();
+        let body = in_time(response.into_body().collect()).await.unwrap();
+        (status, body.to_bytes(), is_refused)
+    }
+
+    fn arrived(&self) -> Vec<Arrived> {
+        std::mem::take(&mut self.api.arrived.lock().unwrap())
+    }
+}
+
+/// What hangs would hang for ever.
+async fn in_time<F: Future>(future: F) -> F::Output {
+    timeout(secs(30), future).await.expect("it hangs")
+}
+
+async fn serve(listener: TcpListener, version: Version, api: Api) {
+    while let Ok((stream, _)) = listener.accept().await {
+        stream.set_nodelay(true).unwrap();
+        let api = api.clone();
+        let service = hyper::service::service_fn(move |request| api.clone().answer(request));
+        let stream = TokioIo::new(stream);
+        match version {
+            Http1 => {
+                let http1 = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http1.serve_connection(stream, service));
+            }
+            Http2 => {
+                let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(http2.serve_connection(stream, service));
+            }
+        }
+    }
+}
+
+fn chunks() -> Vec<Bytes> {
+    (0..50_u8)
+        .map(|n| Bytes::from(vec![n; 100 + usize::from(n)]))
+        .collect()
+}
+
+/// A body that comes piece by piece, and says only at its end that it is over.
+fn streamed(chunks: Vec<Bytes>, trailers: Option<HeaderMap>) -> Body {
+    let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+    tokio::spawn(async move {
+        for chunk in chunks {
+            sender.send_data(chunk).await?;
+            tokio::task::yield_now().await;
+        }
+        if let Some(trailers) = trailers {
+            sender.send_trailers(trailers).await?;
+        }
+        Ok::<_, http_body_util::channel::SendError>(())
+    });
+    Body::new(body)
+}
+
+/// A body that has begun and does not end.
+async fn endless() -> (Sender<Bytes, BoxError>, Body) {
+    let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
+    sender
+        .send_data(Bytes::from_static(b"begun"))
+        .await
+        .unwrap();
+    (sender, Body::new(body))
+}
+
+#[tokio::test]
+async fn a_streamed_body_arrives_whole_both_times() {
+    for version in [Http1, Http2] {
+        let whole = Bytes::from(chunks().concat());
+        let fixture = Fixture::new(version, Refuses::AfterTheBody, whole.len()).await;
+        let (status, body, is_refused) = fixture.send_refused(streamed(chunks(), None)).await;
+        assert_eq!((status, is_refused), (StatusCode::OK, false), "{version:?}");
+        assert_eq!(body, whole);
+        let [first, second] = &fixture.arrived()[..] else {
+            panic!("it was not sent twice over {version:?}");
+        };
+        assert_eq!((&first.body, &second.body), (&whole, &whole));
+        assert_ne!(first.token(), second.token());
+        // Its length, which nobody knew the first time, may be told the second time; a wrong one may not.
+        let length = second.headers.get(CONTENT_LENGTH);
+        assert!(length.is_none_or(|length| *length == whole.len().to_string()[..]));
+    }
+}
+
+#[tokio::test]
+async fn a_body_whose_length_is_known_tells_it_both_times() {
+    for version in [Http1, Http2] {
+        let fixture = Fixture::new(version, Refuses::AfterTheBody, 8).await;
+        let body = Full::from("the body").map_err(BoxError::from);
+        let (status, ..) = fixture.send_refused(Body::new(body)).await;
+        assert_eq!(status, StatusCode::OK);
+        let arrived = fixture.arrived();
+        assert_eq!(arrived.len(), 2);
+        for arrived in arrived {
+            assert_eq!(arrived.headers[CONTENT_LENGTH], "8");
+            assert_eq!(arrived.body, "the body");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_empty_body_is_sent_again() {
+    for version in [Http1, Http2] {
+        let fixture = Fixture::new(version, Refuses::AfterTheBody, 0).await;
+        let body = Full::default().map_err(BoxError::from);
+        let (status, ..) = fixture.send_refused(Body::new(body)).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(fixture.arrived().len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn trailers_are_sent_both_times() {
+    let trailers = HeaderMap::from_iter([("x-sum".parse().unwrap(), "7".parse().unwrap())]);
+    let fixture = Fixture::new(Http2, Refuses::AfterTheBody, 1 << 20).await;
+    let body = streamed(chunks(), Some(trailers.clone()));
+    let (status, ..) = fixture.send_refused(body).await;
+    assert_eq!(status, StatusCode::OK);
+    let arrived = fixture.arrived();
+    assert_eq!(arrived.len(), 2);
+    for arrived in arrived {
+        assert_eq!(arrived.trailers, Some(trailers.clone()));
+        assert_eq!(arrived.body, chunks().concat());
+    }
+}
+
+#[tokio::test]
+async fn a_body_larger_than_the_bound_arrives_whole_and_once() {
+    for version in [Http1, Http2] {
+        let whole = Bytes::from(chunks().concat());
+        let fixture = Fixture::new(version, Refuses::AfterTheBody, whole.len() - 1).await;
+        let (status, _, is_refused) = fixture.send_refused(streamed(chunks(), None)).await;
+        assert_eq!((status, is_refused), (StatusCode::UNAUTHORIZED, true));
+        let arrived = fixture.arrived();
+        assert_eq!(arrived.len(), 1);
+        assert_eq!(arrived[0].body, whole);
+        // The next one bears another token.
+        let (status, ..) = fixture.send(streamed(chunks(), None)).await;
+        assert_eq!(status, StatusCode::OK);
+    }
+}
+
+/// Far more than sockets and flow control hold.
+#[tokio::test]
+async fn a_large_body_within_the_bound_arrives_whole_both_times() {
+    for version in [Http1, Http2] {
+        let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; 1 << 17])).collect();
+        let whole = chunks.concat();
+        let fixture = Fixture::new(version, Refuses::AfterTheBody, 1 << 23).await;
+        let (status, ..) = fixture.send_refused(streamed(chunks, None)).await;
+        assert_eq!(status, StatusCode::OK);
+        let arrived = fixture.arrived();
+        assert_eq!(arrived.len(), 2);
+        assert!(arrived.iter().all(|arrived| arrived.body == whole));
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_while_the_body_is_on_its_way_reaches_the_caller_at_once() {
+    for version in [Http1, Http2] {
+        let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
+        let (sender, body) = endless().await;
+        let (status, _, is_refused) = fixture.send_refused(body).await;
+        assert_eq!(
+            (status, is_refused),
+            (StatusCode::UNAUTHORIZED, true),
+            "{version:?}"
+        );
+        assert_eq!(fixture.arrived().len(), 1);
+        assert_eq!(fixture.source.peek(), None);
+        drop(sender);
+        // The next one is served, whatever became of the connection.
+        let (status, body, _) = fixture.send(streamed(chunks(), None)).await;
+        assert_eq!(status, StatusCode::OK, "{version:?}");
+        assert_eq!(body, chunks().concat());
+    }
+}
+
+/// More than sockets and flow control hold, so that the client is stuck in the midst of it.
+#[tokio::test]
+async fn a_refusal_before_a_large_body_reaches_the_caller() {
+    for version in [Http1, Http2] {
+        let fixture = Fixture::new(version, Refuses::BeforeTheBody, usize::MAX).await;
+        let chunks = vec![Bytes::from(vec![7; 1 << 20]); 64];
+        let (status, _, is_refused) = fixture.send_refused(streamed(chunks, None)).await;
+        assert_eq!(
+            (status, is_refused),
+            (StatusCode::UNAUTHORIZED, true),
+            "{version:?}"
+        );
+        assert_eq!(fixture.arrived().len(), 1);
+    }
+}
+
+/// The refusal races with the body: whoever wins, half a body is never taken for a whole one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_again_is_whole_whenever_the_refusal_comes() {
+    for version in [Http1, Http2] {
+        for round in 0..200 {
+            let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
+            let chunks = chunks().split_off(50 - round % 50);
+            let whole = chunks.concat();
+            let (status, body, is_refused) = fixture.send_refused(streamed(chunks, None)).await;
+            let arrived = fixture.arrived();
+            match status {
+                StatusCode::OK => {
+                    assert_eq!((body, is_refused), (whole.clone().into(), false));
+                    assert_eq!(arrived.len(), 2);
+                    assert_eq!(arrived[1].body, whole);
+                }
+                status => {
+                    assert_eq!((status, is_refused), (StatusCode::UNAUTHORIZED, true));
+                    assert_eq!(arrived.len(), 1);
+                }
+            }
+        }
+    }
+}
+
+/// Its error goes to the client below, and what came before is not taken for all.
+#[tokio::test]
+async fn a_body_that_breaks_off_is_not_sent_again() {
+    for version in [Http1, Http2] {
+        let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
+        let (sender, body) = endless().await;
+        let sending = tokio::spawn({
+            let request = Request::post(fixture.uri.clone()).body(body).unwrap();
+            fixture.source.token().await.unwrap();
+            fixture.api.server.revoke_all();
+            fixture.service.clone().oneshot(request)
+        });
+        sender.abort("as the test wants it".into());
+        if let Ok(response) = in_time(sending).await.unwrap() {
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        }
+        assert!(fixture.arrived().len() <= 1);
+    }
+}

@@ -1,0 +1,720 @@
+//! Over tonic: the client that it generates for the health service, against servers on loopback.
+#![cfg(all(feature = "test-util", feature = "tonic"))]
+
+mod cache_support;
+
+use std::{
+    convert::Infallible,
+    error::Error,
+    future::ready,
+    io,
+    net::Ipv4Addr,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Request, Response,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+    request::Parts,
+};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpListener;
+use tonic::{
+    Code, Status,
+    body::Body as GrpcBody,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+use tonic_health::{
+    ServingStatus,
+    pb::{HealthCheckRequest, health_client::HealthClient},
+    server::HealthReporter,
+};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower_oauth2_client::{
+    AddAccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, NoAccessToken, TokenCache,
+    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenSource,
+    add_access_token::{AccessTokenRefused, BufferBody, InsecureTransport, WatchTrailersLayer},
+    grpc_status,
+    test_util::{AuthorizationServer, Failure},
+};
+
+use self::cache_support::{bearer, endpoint, millis, request};
+
+fn ask(service: &str) -> HealthCheckRequest {
+    HealthCheckRequest {
+        service: service.to_owned(),
+    }
+}
+
+const SERVING: i32 = ServingStatus::Serving as i32;
+const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
+
+/// A gRPC server on loopback, the authorization server that it asks, and a cache over that.
+struct Grpc {
+    server: AuthorizationServer,
+    cache: TokenCache,
+    channel: Channel,
+    reporter: HealthReporter,
+    sent: Arc<Mutex<Vec<HeaderMap>>>,
+}
+
+impl Grpc {
+    /// Lets those in who have a good token, and says so to others before it reads their message.
+    async fn checking() -> Self {
+        let server = AuthorizationServer::new();
+        let checked = server.clone();
+        Self::judging(server, move |headers| match checked.check_bearer(headers) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(Status::unauthenticated("the token is not good")),
+        })
+        .await
+    }
+
+    async fn judging(
+        server: AuthorizationServer,
+        judge: impl Fn(&HeaderMap) -> Result<(), Status> + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let sent = Arc::<Mutex<Vec<HeaderMap>>>::default();
+        let noted = sent.clone();
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let health = tonic::service::interceptor::InterceptedService::new(
+            health,
+            move |request: tonic::Request<()>| {
+                let headers = request.metadata().clone().into_headers();
+                let verdict = judge(&headers);
+                noted.lock().unwrap().push(headers);
+                verdict.map(|()| request)
+            },
+        );
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let channel = connect(&listener);
+        let router = Server::builder().add_service(health);
+        tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
+        Self {
+            cache: TokenCache::new(endpoint(&server)),
+            server,
+            channel,
+            reporter,
+            sent,
+        }
+    }
+
+    fn source(&self) -> TokenSource {
+        self.cache.source(request())
+    }
+
+    fn client(&self) -> HealthClient<AddAccessToken<Channel>> {
+        HealthClient::new(AddAccessTokenLayer::new(self.source()).layer(self.channel.clone()))
+    }
+
+    fn resending(
+        &self,
+        limit: usize,
+    ) -> HealthClient<AddAccessToken<Channel, BufferBody<GrpcBody>>> {
+        let layer = AddAccessTokenLayer::new(self.source()).resend(BufferBody::tonic(limit));
+        HealthClient::new(layer.layer(self.channel.clone()))
+    }
+
+    /// The tokens of the calls that arrived.
+    fn tokens(&self) -> Vec<Option<HeaderValue>> {
+        let sent = self.sent.lock().unwrap();
+        let tokens = sent.iter().map(|headers| headers.get(AUTHORIZATION));
+        tokens.map(Option::<&_>::cloned).collect()
+    }
+}
+
+fn connect(listener: &TcpListener) -> Channel {
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    Endpoint::from_shared(uri).unwrap().connect_lazy()
+}
+
+fn of(tenant: &str) -> TokenRequest {
+    request().parameter("tenant", tenant)
+}
+
+mod calls {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_token_serves_unary_calls_and_streams() {
+        let grpc = Grpc::checking().await;
+        let mut client = grpc.client();
+        let response = client.check(ask("")).await.unwrap();
+        assert_eq!(response.into_inner().status, SERVING);
+
+        let mut watched = client.watch(ask("")).await.unwrap().into_inner();
+        let first = watched.message().await.unwrap().unwrap();
+        assert_eq!(first.status, SERVING);
+        let stopped = ServingStatus::NotServing;
+        grpc.reporter.set_service_status("", stopped).await;
+        let second = watched.message().await.unwrap().unwrap();
+        assert_eq!(second.status, NOT_SERVING);
+
+        assert_eq!(grpc.server.token_requests(), 1);
+        let token = grpc.source().peek().unwrap();
+        let expected = token.authorization().cloned();
+        assert_eq!(grpc.tokens(), [expected.clone(), expected]);
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_comes_first_waits_for_its_token() {
+        let grpc = Grpc::checking().await;
+        let mut watched = grpc.client().watch(ask("")).await.unwrap().into_inner();
+        let first = watched.message().await.unwrap().unwrap();
+        assert_eq!(first.status, SERVING);
+        assert_eq!(grpc.server.token_requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_may_say_in_its_extensions_which_token_it_bears() {
+        let grpc = Grpc::judging(AuthorizationServer::new(), |_| Ok(())).await;
+        let mut client = grpc.client();
+        let with = |mark: fn(&mut tonic::Request<HealthCheckRequest>)| {
+            let mut request = tonic::Request::new(ask(""));
+            mark(&mut request);
+            request
+        };
+        let named = with(|request| {
+            request.extensions_mut().insert(of("blue"));
+        });
+        client.check(named).await.unwrap();
+        let fixed = with(|request| {
+            let source = TokenSource::fixed(bearer("fixed"));
+            request.extensions_mut().insert(source);
+        });
+        client.check(fixed).await.unwrap();
+        let bare = with(|request| {
+            request.extensions_mut().insert(NoAccessToken);
+        });
+        client.check(bare).await.unwrap();
+        let own = with(|request| {
+            let value = "Basic YTpi".parse().unwrap();
+            request.metadata_mut().insert("authorization", value);
+        });
+        client.check(own).await.unwrap();
+
+        let blue = grpc.cache.source(of("blue")).peek().unwrap();
+        let of_ours = [
+            blue.authorization().cloned(),
+            Some(HeaderValue::from_static("Bearer fixed")),
+            None,
+            Some(HeaderValue::from_static("Basic YTpi")),
+        ];
+        assert_eq!(grpc.tokens(), of_ours);
+        assert_eq!(grpc.server.token_requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn any_other_status_keeps_the_token_and_is_not_resent() {
+        for code in [
+            Code::PermissionDenied,
+            Code::NotFound,
+            Code::Unavailable,
+            Code::Internal,
+        ] {
+            let server = AuthorizationServer::new();
+            let refuse = move |_: &HeaderMap| Err(Status::new(code, "no"));
+            let grpc = Grpc::judging(server, refuse).await;
+            let status = grpc.resending(1024).check(ask("")).await.unwrap_err();
+            assert_eq!(status.code(), code);
+            assert!(grpc.source().peek().is_some(), "{code}");
+            assert_eq!(grpc.tokens().len(), 1, "{code}");
+        }
+    }
+}
+
+mod headers {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_refusal_drops_the_token_and_the_next_call_bears_another() {
+        for is_stream in [false, true] {
+            let grpc = Grpc::checking().await;
+            let mut client = grpc.client();
+            client.check(ask("")).await.unwrap();
+            grpc.server.revoke_all();
+            let status = match is_stream {
+                false => client.check(ask("")).await.map(drop).unwrap_err(),
+                true => client.watch(ask("")).await.map(drop).unwrap_err(),
+            };
+            assert_eq!(status.code(), Code::Unauthenticated);
+            assert_eq!(status.message(), "the token is not good");
+            assert_eq!(grpc.source().peek(), None);
+            assert_eq!(grpc.tokens().len(), 2, "it was resent");
+            client.check(ask("")).await.unwrap();
+            assert_eq!(grpc.server.token_requests(), 2);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refused_call_is_sent_once_more_with_another_token_and_served() {
+        let grpc = Grpc::checking().await;
+        let stopped = ServingStatus::NotServing;
+        grpc.reporter.set_service_status("orders", stopped).await;
+        let mut client = grpc.resending(1024);
+        client.check(ask("")).await.unwrap();
+
+        // The answer tells that the message came whole the second time.
+        grpc.server.revoke_all();
+        let response = client.check(ask("orders")).await.unwrap();
+        assert_eq!(response.into_inner().status, NOT_SERVING);
+        let tokens = grpc.tokens();
+        assert_eq!(tokens.len(), 3);
+        assert_eq!(tokens[0], tokens[1]);
+        assert_ne!(tokens[1], tokens[2]);
+
+        grpc.server.revoke_all();
+        let response = client.watch(ask("orders")).await.unwrap();
+        let first = response.into_inner().message().await.unwrap().unwrap();
+        assert_eq!(first.status, NOT_SERVING);
+        assert_eq!(grpc.tokens().len(), 5);
+        assert_eq!(grpc.server.token_requests(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_refuses_every_token_gets_a_call_twice() {
+        let server = AuthorizationServer::new();
+        let refuse = |_: &HeaderMap| Err(Status::unauthenticated("never"));
+        let grpc = Grpc::judging(server, refuse).await;
+        let status = grpc.resending(1024).check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(status.message(), "never");
+        let tokens = grpc.tokens();
+        assert_eq!(tokens.len(), 2);
+        assert_ne!(tokens[0], tokens[1]);
+    }
+
+    #[tokio::test]
+    async fn a_message_larger_than_the_bound_is_not_sent_again() {
+        // The message has a head of five bytes, and a tag and a length of three.
+        let bound = 5 + 3 + 1000;
+        for (size, calls) in [(1000, 3), (1001, 2)] {
+            let grpc = Grpc::checking().await;
+            let name = "x".repeat(size);
+            let serving = ServingStatus::Serving;
+            grpc.reporter.set_service_status(&name, serving).await;
+            let mut client = grpc.resending(bound);
+            client.check(ask(&name)).await.unwrap();
+            grpc.server.revoke_all();
+            let result = client.check(ask(&name)).await;
+            assert_eq!(grpc.tokens().len(), calls, "{size}");
+            if calls == 2 {
+                assert_eq!(result.unwrap_err().code(), Code::Unauthenticated);
+                assert_eq!(grpc.source().peek(), None);
+                client.check(ask(&name)).await.unwrap();
+            } else {
+                assert_eq!(result.unwrap().into_inner().status, SERVING);
+            }
+        }
+    }
+}
+
+mod trailers {
+    use super::*;
+
+    /// `HealthCheckResponse { status: Serving }`.
+    const MESSAGE: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
+
+    /// A message, and then what the trailers say.
+    fn answer(content_type: &'static str, status: &'static str) -> Response<GrpcBody> {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static(status));
+        let body =
+            Full::new(Bytes::from_static(MESSAGE))
+                .with_trailers(ready(Some(Ok::<_, Infallible>(trailers))));
+        let response = Response::builder().header(CONTENT_TYPE, content_type);
+        response.body(GrpcBody::new(body)).unwrap()
+    }
+
+    /// A server that serves everybody, and tells of a bad token at the end alone.
+    struct Late {
+        server: AuthorizationServer,
+        cache: TokenCache,
+        channel: Channel,
+        sent: Arc<Mutex<Vec<HeaderMap>>>,
+    }
+
+    impl Late {
+        async fn new() -> Self {
+            let server = AuthorizationServer::new();
+            let checked = server.clone();
+            Self::saying(server, move |headers| match checked.check_bearer(headers) {
+                Ok(()) => "0",
+                Err(_) => "16",
+            })
+            .await
+        }
+
+        /// Ends each call with a status.
+        async fn saying(
+            server: AuthorizationServer,
+            status: impl Fn(&HeaderMap) -> &'static str + Clone + Send + 'static,
+        ) -> Self {
+            let sent = Arc::<Mutex<Vec<HeaderMap>>>::default();
+            let noted = sent.clone();
+            let service = move |request: Request<hyper::body::Incoming>| {
+                let headers = request.headers().clone();
+                let status = status(&headers);
+                noted.lock().unwrap().push(headers);
+                async move {
+                    request.into_body().collect().await?;
+                    Ok::<_, hyper::Error>(answer("application/grpc", status))
+                }
+            };
+            let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+            let channel = connect(&listener);
+            tokio::spawn(async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let service = hyper::service::service_fn(service.clone());
+                    let http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+                    tokio::spawn(http2.serve_connection(TokioIo::new(stream), service));
+                }
+            });
+            Self {
+                cache: TokenCache::new(endpoint(&server)),
+                server,
+                channel,
+                sent,
+            }
+        }
+
+        fn source(&self) -> TokenSource {
+            self.cache.source(request())
+        }
+
+        fn calls(&self) -> usize {
+            self.sent.lock().unwrap().len()
+        }
+    }
+
+    /// What the wrapper makes of a client, which must not resend although it could.
+    macro_rules! watching {
+        ($late:expr, $layer:expr) => {
+            HealthClient::new(
+                ServiceBuilder::new()
+                    .layer($layer.resend(BufferBody::tonic(1024)))
+                    .layer(WatchTrailersLayer::new($late.source()))
+                    .map_response(|response: Response<_>| response.map(GrpcBody::new))
+                    .service($late.channel.clone()),
+            )
+        };
+    }
+
+    #[tokio::test]
+    async fn a_refusal_drops_the_token_and_nothing_is_resent() {
+        let late = Late::new().await;
+        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        client.check(ask("")).await.unwrap();
+        late.server.revoke_all();
+        let status = client.check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(late.calls(), 2);
+        assert_eq!(late.source().peek(), None);
+
+        client.check(ask("")).await.unwrap();
+        assert_eq!(late.calls(), 3);
+        assert_eq!(late.server.token_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn without_the_wrapper_nothing_happens() {
+        let late = Late::new().await;
+        let layer = AddAccessTokenLayer::new(late.source()).resend(BufferBody::tonic(1024));
+        let mut client = HealthClient::new(layer.layer(late.channel.clone()));
+        client.check(ask("")).await.unwrap();
+        let token = late.source().peek();
+        late.server.revoke_all();
+        for _ in 0..3 {
+            let status = client.check(ask("")).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated);
+        }
+        assert_eq!(late.source().peek(), token);
+        assert_eq!(late.calls(), 4);
+        assert_eq!(late.server.token_requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_stream_gives_its_messages_and_the_token_goes_at_its_end() {
+        let late = Late::new().await;
+        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        late.source().token().await.unwrap();
+        late.server.revoke_all();
+        let mut stream = client.watch(ask("")).await.unwrap().into_inner();
+        let message = stream.message().await.unwrap().unwrap();
+        assert_eq!(message.status, SERVING);
+        assert!(late.source().peek().is_some());
+        let status = stream.message().await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(late.source().peek(), None);
+        assert_eq!(late.calls(), 1);
+    }
+
+    #[tokio::test]
+    async fn any_other_status_keeps_the_token() {
+        for status in ["0", "7", "14", "160", ""] {
+            let late = Late::saying(AuthorizationServer::new(), move |_| status).await;
+            let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+            let _ = client.check(ask("")).await;
+            assert_eq!(late.calls(), 1);
+            assert!(late.source().peek().is_some(), "{status}");
+        }
+    }
+
+    /// It is that of the tenant, however the call came to it, and whether it waited for it.
+    #[tokio::test]
+    async fn a_refusal_drops_the_token_that_the_call_bore_and_no_other() {
+        let late = Late::saying(AuthorizationServer::new(), |_| "16").await;
+        let of_the_layer = late.source().token().await.unwrap();
+        let by_header = |parts: &Parts| match parts.headers.get("x-tenant") {
+            Some(tenant) => of(tenant.to_str().unwrap()),
+            None => request(),
+        };
+        let layer = AddAccessTokenLayer::new(late.source()).token_request_for(by_header);
+        let mut client = watching!(late, layer);
+        for way in ["source", "request", "function"] {
+            let source = late.cache.source(of(way));
+            for is_warm in [false, true] {
+                if is_warm {
+                    source.token().await.unwrap();
+                }
+                let mut call = tonic::Request::new(ask(""));
+                match way {
+                    "source" => drop(call.extensions_mut().insert(source.clone())),
+                    "request" => drop(call.extensions_mut().insert(of(way))),
+                    _ => drop(call.metadata_mut().insert("x-tenant", way.parse().unwrap())),
+                }
+                let calls = late.calls();
+                let status = client.check(call).await.unwrap_err();
+                assert_eq!(status.code(), Code::Unauthenticated);
+                assert_eq!(late.calls(), calls + 1);
+                assert_eq!(source.peek(), None, "by {way}, warm: {is_warm}");
+            }
+        }
+        assert_eq!(late.source().peek(), Some(of_the_layer));
+        // Two tokens for each way, and that of the layer.
+        assert_eq!(late.server.token_requests(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_callers_own_authorization_is_none_of_its_business() {
+        let late = Late::saying(AuthorizationServer::new(), |_| "16").await;
+        let token = late.source().token().await.unwrap();
+        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        let mut own = tonic::Request::new(ask(""));
+        let value = "Bearer of-the-caller".parse().unwrap();
+        own.metadata_mut().insert("authorization", value);
+        client.check(own).await.unwrap_err();
+        let mut bare = tonic::Request::new(ask(""));
+        bare.extensions_mut().insert(NoAccessToken);
+        client.check(bare).await.unwrap_err();
+        assert_eq!(late.calls(), 2);
+        assert_eq!(late.source().peek(), Some(token));
+    }
+
+    #[tokio::test]
+    async fn trailers_count_in_answers_of_grpc_alone() {
+        for (content_type, is_dropped) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("application/json", false),
+        ] {
+            let source = TokenCache::new(endpoint(&AuthorizationServer::new())).source(request());
+            let service = ServiceBuilder::new()
+                .layer(AddAccessTokenLayer::new(source.clone()))
+                .layer(WatchTrailersLayer::new(source.clone()))
+                .service(service_fn(move |_: Request<GrpcBody>| {
+                    ready(Ok::<_, BoxError>(answer(content_type, "16")))
+                }));
+            let call = Request::post("/health").body(GrpcBody::empty()).unwrap();
+            let response = service.oneshot(call).await.unwrap();
+            assert!(response.extensions().get::<AccessTokenRefused>().is_none());
+            assert!(source.peek().is_some());
+            let body = response.into_body().collect().await.unwrap();
+            assert_eq!(body.trailers().unwrap()["grpc-status"], "16");
+            assert_eq!(body.to_bytes(), MESSAGE);
+            assert_eq!(source.peek().is_none(), is_dropped, "{content_type}");
+        }
+    }
+}
+
+mod status {
+    use super::*;
+
+    const SECRET: &str = "hush-hush";
+
+    /// A cache that has not got much time, over a client whose secret is told from all other words.
+    fn cache(server: &AuthorizationServer) -> TokenCache {
+        let client = ClientAuthentication::client_secret_post("orders", SECRET);
+        let endpoint: TokenEndpoint<_> =
+            TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+        let builder = TokenCache::builder(endpoint);
+        builder.fetch_timeout(millis(1500)).build()
+    }
+
+    /// What a real client sees when `failure` is all that the authorization server says.
+    async fn of_a_call(failure: Option<Failure>, request: TokenRequest) -> (Status, usize) {
+        let server = AuthorizationServer::builder()
+            .client("orders", SECRET)
+            .build();
+        if let Some(failure) = failure {
+            server.fail_until_told(failure);
+        }
+        let grpc = Grpc::judging(server.clone(), |_| Ok(())).await;
+        let service = ServiceBuilder::new()
+            .map_err(grpc_status)
+            .layer(AddAccessTokenLayer::new(cache(&server).source(request)))
+            .service(grpc.channel.clone());
+        let mut client = HealthClient::new(service);
+        let status = client.check(ask("")).await.unwrap_err();
+        let calls = grpc.tokens().len();
+        let streaming = client.watch(ask("")).await.map(drop).unwrap_err();
+        assert_eq!(streaming.code(), status.code());
+        (status, calls)
+    }
+
+    #[tokio::test]
+    async fn a_missing_token_is_unavailable_if_a_later_call_may_get_one_and_else_unauthenticated() {
+        let good = TokenRequest::client_credentials;
+        for (failure, request, code, kind) in [
+            (
+                Some(Failure::status(503)),
+                good(),
+                Code::Unavailable,
+                TokenErrorKind::UnexpectedStatus,
+            ),
+            (
+                Some(Failure::oauth("temporarily_unavailable")),
+                good(),
+                Code::Unavailable,
+                TokenErrorKind::ErrorResponse,
+            ),
+            (
+                Some(Failure::drop_connection()),
+                good(),
+                Code::Unavailable,
+                TokenErrorKind::Service,
+            ),
+            (
+                Some(Failure::stall()),
+                good(),
+                Code::Unavailable,
+                TokenErrorKind::Timeout,
+            ),
+            (
+                Some(Failure::oauth("invalid_client")),
+                good(),
+                Code::Unauthenticated,
+                TokenErrorKind::ErrorResponse,
+            ),
+            (
+                Some(Failure::status(404)),
+                good(),
+                Code::Unauthenticated,
+                TokenErrorKind::UnexpectedStatus,
+            ),
+            (
+                Some(Failure::garbage()),
+                good(),
+                Code::Unauthenticated,
+                TokenErrorKind::InvalidResponse,
+            ),
+            (
+                None,
+                TokenRequest::refresh_token(SECRET),
+                Code::Unauthenticated,
+                TokenErrorKind::SignInRequired,
+            ),
+            (
+                None,
+                good().parameter("grant_type", SECRET),
+                Code::Unauthenticated,
+                TokenErrorKind::Request,
+            ),
+        ] {
+            let (status, calls) = of_a_call(failure, request).await;
+            let error = TokenError::find_in_chain(status.source().unwrap()).unwrap();
+            assert_eq!(error.kind(), kind);
+            assert_eq!(status.code(), code, "{kind:?}");
+            assert_eq!(status.message(), format!("no access token: {error}"));
+            assert_eq!(calls, 0, "no token, no call");
+            let texts = [
+                status.message().to_owned(),
+                format!("{status} {status:?} {status:#?}"),
+            ];
+            assert!(texts.iter().all(|text| !text.contains(SECRET)), "{texts:?}");
+        }
+    }
+
+    /// The lack of a runtime is not the fault of the credentials.
+    #[test]
+    fn no_runtime_is_unavailable() {
+        let source = cache(&AuthorizationServer::new()).source(request());
+        let error = cache_support::at_once(source.token()).unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
+        assert_eq!(grpc_status(error.into()).code(), Code::Unavailable);
+    }
+
+    #[tokio::test]
+    async fn a_token_error_is_found_below_other_layers() {
+        let server = AuthorizationServer::new();
+        server.fail_until_told(Failure::oauth("invalid_client"));
+        let grpc = Grpc::judging(server, |_| Ok(())).await;
+        let service = ServiceBuilder::new()
+            .map_err(grpc_status)
+            .buffer(8)
+            .layer(AddAccessTokenLayer::new(grpc.source()))
+            .service(grpc.channel.clone());
+        let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+    }
+
+    #[test]
+    fn every_other_error_is_what_tonic_makes_of_it() {
+        let errors: [fn() -> BoxError; 5] = [
+            || Status::already_exists("there is one").into(),
+            || InsecureTransport.into(),
+            || io::Error::from(io::ErrorKind::ConnectionReset).into(),
+            || tower::timeout::error::Elapsed::new().into(),
+            || tower::load_shed::error::Overloaded::new().into(),
+        ];
+        for error in errors {
+            let (ours, tonics) = (grpc_status(error()), Status::from_error(error()));
+            assert_eq!(ours.code(), tonics.code(), "{ours}");
+            assert_eq!(ours.message(), tonics.message());
+        }
+        assert_eq!(grpc_status(errors[0]()).code(), Code::AlreadyExists);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_what_tonic_makes_of_it() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let channel = connect(&listener);
+        drop(listener);
+        let bare = HealthClient::new(channel.clone());
+        let expected = { bare }.check(ask("")).await.unwrap_err();
+        let service = ServiceBuilder::new()
+            .map_err(grpc_status)
+            .layer(AddAccessTokenLayer::new(TokenSource::fixed(bearer(
+                "fixed",
+            ))))
+            .service(channel);
+        let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unavailable);
+        assert_eq!(status.code(), expected.code());
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_is_left_alone() {
+        let refuse = |_: &HeaderMap| Err(Status::failed_precondition("not now"));
+        let grpc = Grpc::judging(AuthorizationServer::new(), refuse).await;
+        let service = ServiceBuilder::new()
+            .map_err(grpc_status)
+            .layer(AddAccessTokenLayer::new(grpc.source()))
+            .service(grpc.channel.clone());
+        let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert_eq!(status.message(), "not now");
+    }
+}
