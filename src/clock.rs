@@ -111,6 +111,11 @@ impl Moment {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
+    /// Whether the monotonic clock has reached the deadline, whatever the wall clock says: for what is under way on this host.
+    pub(crate) fn has_outlasted(self, deadline: Self) -> bool {
+        self.monotonic >= deadline.monotonic
+    }
+
     /// How long until the deadline is reached, by the clock that reaches it first.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         Duration::from_nanos(

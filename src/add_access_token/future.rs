@@ -195,6 +195,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             self.service = self.service.clone();
             self.waiting = Some(Box::pin(self.source.clone().wait_for_authorization()));
         };
+        token.tell(request.extensions_mut());
         let saved;
         (request, saved) = match &self.resend {
             Some(resend) if R::IS_ON => {

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     access_token::NoAccessToken,
     error::BoxError,
-    token_cache::{LocalCopy, TokenSource},
+    token_cache::{LocalCopy, TokenName, TokenSource},
     token_endpoint::error::TokenError,
     token_request::TokenRequest,
 };
@@ -171,15 +171,18 @@ where
                 return ResponseFuture::failed(error);
             }
         };
+        if let Choice::Own(_) = choice {
+            // A place for the name of a token that is not that of the layer, for those below who notice refusals.
+            request.extensions_mut().insert(TokenName::NONE);
+        }
         let headers = request.headers_mut();
         let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
             Choice::Layer => self.copy.authorize(headers, &self.shared.source),
             Choice::Own(source) => source.authorize(headers),
         };
-        if let (Choice::Own(_), Some(token)) = (&choice, token) {
-            // For those below who notice refusals: the token is not that of the layer.
-            request.extensions_mut().insert(token);
+        if let Some(token) = token {
+            token.tell(request.extensions_mut());
         }
         match token {
             Some(token) if R::IS_ON => {

@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use super::{
     entry::{Entry, Invalidation},
@@ -25,10 +25,18 @@ pub(crate) struct TokenName {
 
 impl TokenName {
     /// A token that no cache holds. No entry has this number.
-    const NONE: Self = Self {
+    pub(crate) const NONE: Self = Self {
         entry: 0,
         generation: 0,
     };
+
+    /// Puts the name where there is a place for it.
+    #[inline]
+    pub(crate) fn tell(self, extensions: &mut Extensions) {
+        if let Some(place) = extensions.get_mut() {
+            *place = self;
+        }
+    }
 
     /// Says that the token was refused.
     pub(crate) fn refuse(self) -> Invalidation {

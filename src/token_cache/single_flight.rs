@@ -55,7 +55,7 @@ impl Flight {
     /// Whether no outcome is to be expected of it.
     pub(super) fn is_lost(&self, now: Moment) -> bool {
         let is_gone = self.outcome.has_changed().is_err();
-        (is_gone || now.has_reached(self.overdue_at)) && self.outcome.borrow().is_none()
+        (is_gone || now.has_outlasted(self.overdue_at)) && self.outcome.borrow().is_none()
     }
 
     pub(super) fn join(&self, now: Moment) -> Waiter {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// After so many flights in a row were lost, the runtime is to blame.
-const MAX_LOST: usize = 3;
+const MAX_LOST: usize = 16;
 
 /// A fetch is overdue when it has taken so much longer than it may.
 const GRACE: Duration = Duration::from_secs(5);
