@@ -116,6 +116,11 @@ impl Moment {
         self.monotonic >= deadline.monotonic
     }
 
+    /// How long until [`has_outlasted`](Self::has_outlasted) the deadline.
+    pub(crate) fn until_outlasted(self, deadline: Self) -> Duration {
+        Duration::from_nanos(deadline.monotonic.saturating_sub(self.monotonic))
+    }
+
     /// How long until the deadline is reached, by the clock that reaches it first.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         Duration::from_nanos(

@@ -456,14 +456,14 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscription_pins_its_own() {
+    async fn a_subscription_does_not_pin_its_own_and_ends_with_it() {
         let fixture = bounded(16);
-        let mut changes = fixture.cache.source(of("pinned")).subscribe();
+        let mut changes = fixture.cache.source(of("watched")).subscribe();
         for tenant in 0..1000 {
             drop(fixture.cache.source(of(tenant)));
         }
-        let token = fixture.cache.source(of("pinned")).token().await.unwrap();
-        assert_eq!(at_once(changes.changed()), Some(token));
+        fixture.cache.source(of("watched")).token().await.unwrap();
+        assert_eq!(at_once(changes.changed()), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -541,8 +541,9 @@ mod bound {
         }
     }
 
+    /// Its answer may be the only one that there is, and its callers may come back.
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_under_way_ends_with_the_entry_that_is_given_up() {
+    async fn an_entry_with_a_fetch_under_way_is_not_given_up_and_the_fetch_ends_with_the_cache() {
         let alive = Arc::new(AtomicUsize::new(0));
         let count = alive.clone();
         let hanging = Endpoint::new(move |_| {
@@ -555,16 +556,13 @@ mod bound {
         });
         let cache = TokenCache::builder(hanging.clone()).max_entries(16).build();
         let metrics = tokio::runtime::Handle::current().metrics();
-        for tenant in 0..1000 {
+        for tenant in 0..50 {
             let source = cache.source(of(tenant));
             assert_pending!(task::spawn(source.token()).poll());
-            drop(source);
-            settle().await;
-            assert!(alive.load(Ordering::SeqCst) <= 16, "{tenant}");
         }
-        assert_eq!(hanging.calls(), 1000);
-        assert_eq!(alive.load(Ordering::SeqCst), 16);
-        assert_eq!(metrics.num_alive_tasks(), 16);
+        settle().await;
+        assert_eq!(hanging.calls(), 50);
+        assert_eq!(alive.load(Ordering::SeqCst), 50);
         drop(cache);
         settle().await;
         assert_eq!(alive.load(Ordering::SeqCst), 0);

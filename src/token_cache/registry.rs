@@ -16,7 +16,9 @@ use super::entry::Entry;
 
 const SHARDS: usize = 64;
 
-static ENTRIES: LazyLock<[Mutex<HashMap<u64, Weak<Entry>>>; SHARDS]> =
+type Shard = Mutex<HashMap<u64, Weak<Entry>>>;
+
+static ENTRIES: LazyLock<[Shard; SHARDS]> =
     LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
 
 /// No entry has the number zero.

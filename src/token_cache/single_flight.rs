@@ -3,7 +3,8 @@
 //! 1. The fetch runs on a task of its own: a caller that goes away changes nothing for the others.
 //! 2. Every waiter gets the outcome of the fetch that it joined.
 //! 3. A flight whose task is gone without an outcome (its runtime has ended), or which is overdue (its runtime is alive, but nobody
-//!    drives it), is *lost*; a waiter may start another. The token of one that lands late all the same is taken in; its failure is not.
+//!    drives it), is *lost*; a waiter may start another. What a lost one brings after all is for those who still wait for it, except the
+//!    answer to a one-time credential, which is taken in.
 //! 4. A panic of the endpoint is an outcome, else every waiter would start it again.
 
 use std::{
@@ -61,7 +62,7 @@ impl Flight {
     pub(super) fn join(&self, now: Moment) -> Waiter {
         Waiter {
             outcome: self.outcome.clone(),
-            patience: now.until(self.overdue_at) + GRAIN,
+            patience: now.until_outlasted(self.overdue_at) + GRAIN,
         }
     }
 }

@@ -176,7 +176,7 @@ impl TokenError {
     }
 
     /// The same error, which knows with which secret the request was made.
-    pub(super) fn to_request_with(mut self, secret: Option<UsedSecret>) -> Self {
+    pub(super) fn with_secret(mut self, secret: Option<UsedSecret>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.secret = secret;
         }

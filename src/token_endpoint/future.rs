@@ -151,7 +151,7 @@ where
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(match parts {
                         Some(parts) => decode_collected(parts, body, *this.limit)
-                            .map_err(|error| error.to_request_with(this.secret.take())),
+                            .map_err(|error| error.with_secret(this.secret.take())),
                         None => Err(polled_after_completion()),
                     });
                 }

@@ -284,7 +284,7 @@ fn follow(
                 model.invalidate(now, id);
             }
         }
-        Step::InvalidateAll => model.clear(),
+        Step::InvalidateAll => model.invalidate_all(now, choices),
         Step::Revoke => model.revoke(),
         Step::Server(_) => {}
     }

@@ -91,6 +91,8 @@ struct Failure {
     /// The pause lasts longer than `longer_than` and no longer than `at_most`.
     longer_than: i64,
     at_most: i64,
+    /// Whether the server asked for it.
+    is_asked: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -236,6 +238,14 @@ impl Model {
     fn ask(&mut self, now: i64, caller: usize, choices: &mut Choices) {
         let at = self.at(now);
         if self.callers[caller].0 == Caller::Renew {
+            let is_asked = self
+                .failure
+                .as_ref()
+                .is_some_and(|failure| failure.is_asked);
+            if is_asked && self.is_pausing(at, choices) {
+                let output = self.failure.as_ref().map(|failure| failure.output);
+                return self.give(now, caller, output.unwrap(), choices);
+            }
             return self.join(now, caller, false);
         }
         if let Some(token) = self
@@ -290,7 +300,19 @@ impl Model {
         is_dropped
     }
 
-    pub(crate) fn clear(&mut self) {
+    /// Also what a fetch under way would bring: who waits for it waits for another.
+    pub(crate) fn invalidate_all(&mut self, now: i64, choices: &mut Choices) {
+        self.clear();
+        for waiter in self
+            .flight
+            .take()
+            .map_or_else(Vec::new, |flight| flight.waiters)
+        {
+            self.ask(now, waiter, choices);
+        }
+    }
+
+    fn clear(&mut self) {
         self.token = None;
         self.next_fetch = None;
     }
@@ -346,6 +368,10 @@ impl Refusals {
             streak => (5_000 << (streak - 2).min(10)).min(300_000),
         }
     }
+}
+
+fn usable(lifetime: i64) -> i64 {
+    (lifetime - (lifetime / 20).clamp(10, 10_000)).max(0)
 }
 
 /// Fetches.
@@ -462,8 +488,13 @@ impl Model {
             });
             return;
         }
+        let is_over = self
+            .at(now)
+            .has_reached(sent.after(usable(server.lifetime)));
         let output = match server.mode {
             _ if until > limit => Output::Error(None),
+            // What was over before it arrived is nobody's token.
+            Mode::Token if is_over && usable(server.lifetime) > 0 => Output::Error(None),
             Mode::Token => Output::Token(id),
             _ => Output::Error(Some(id)),
         };
@@ -481,12 +512,11 @@ impl Model {
     fn hold(&mut self, id: usize, sent: At, server: Server) {
         let part = if self.has_renewed { LATER } else { FIRST };
         let lifetime = server.lifetime;
-        let usable = (lifetime - (lifetime / 20).clamp(10, 10_000)).max(0);
+        let usable = usable(lifetime);
         let planned = (lifetime as f64 * part) as i64;
         let fresh = server
             .refresh_in
-            .filter(|time| *time > 0)
-            .unwrap_or(planned);
+            .map_or(planned, |time| time.clamp(usable / 2, usable));
         self.token = Some(Token {
             id,
             stale: sent.after(fresh.min(usable)),
@@ -514,6 +544,7 @@ impl Model {
             streak,
             longer_than: (whole / 2).max(asked) - 1,
             at_most: whole.max(asked),
+            is_asked: matches!(mode, Mode::RetryAfter(_)),
         });
         self.next_fetch = Some(at.after(SPACING));
     }

@@ -7,7 +7,8 @@ use std::{
 
 use super::{Entry, Invalidation, State};
 use crate::{
-    access_token::TokenType,
+    access_token::{AccessToken, TokenType},
+    clock::Moment,
     token_cache::{
         error, events,
         failure::Failure,
@@ -33,7 +34,7 @@ impl Entry {
             if is_over && !windows.usable.is_zero() {
                 return Err(error::arrived_over());
             }
-            let held = self.hold(plan, fetched.sent, windows, &response)?;
+            let held = self.hold(plan, fetched.sent, windows, response.access_token())?;
             events::fetched(&self.request, plan.reason, windows);
             Ok(held)
         });
@@ -50,35 +51,38 @@ impl Entry {
             .renewed_in(response.refresh_in())
     }
 
-    fn hold(
-        &self,
-        plan: &Plan,
-        sent: crate::clock::Moment,
-        windows: Windows,
-        response: &TokenResponse,
-    ) -> Outcome {
-        let token = response.access_token();
-        let mut state = self.lock();
-        state.grant.succeeded(response);
+    fn hold(&self, plan: &Plan, sent: Moment, windows: Windows, token: &AccessToken) -> Outcome {
         let authorization = token
             .authorization()
             .filter(|_| *token.token_type() == TokenType::BEARER)
             .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
             .clone();
-        let stale_at = state::stale_at(sent, windows, self.current.load().as_deref(), token);
-        state.has_renewed = true;
-        state.was_refused = false;
-        state.failure = None;
-        state.end_flight(plan);
-        state.next_fetch_at = Some(sent.after(SPACING));
+        let now = self.now();
+        let mut state = self.lock();
+        let before = self.current.load();
         let held = Arc::new(Held {
             generation: state.next_generation(),
             token: token.clone(),
             authorization,
-            stale_at,
+            stale_at: state::stale_at(sent, windows, before.as_deref(), token),
             expires_at: sent.after(windows.usable),
             ends_at: sent.after(windows.lifetime),
         });
+        if !state.end_flight(plan) && !state.grant.is_one_time() {
+            // It was given up in the meantime, so it is for those who still wait for it.
+            return Ok(held);
+        }
+        state.has_renewed = true;
+        state.was_refused = false;
+        state.failure = None;
+        state.next_fetch_at = Some(sent.after(SPACING));
+        let is_before_good = before
+            .as_ref()
+            .is_some_and(|held| !now.has_reached(held.expires_at));
+        if is_before_good && now.has_reached(held.expires_at) {
+            // A token without a use does not displace one that can be used.
+            return Ok(held);
+        }
         self.publish(Some(held.clone()), held.generation);
         drop(state);
         if let Some(changes) = self.changes.get() {
