@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
-use reqwest::{Client, Url};
+use reqwest::{Client, ResponseBuilderExt, Url};
 use tower_service::Service;
 
 use crate::{
@@ -29,6 +29,9 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 /// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
 ///
 /// It serves below a [`TokenEndpoint`](crate::TokenEndpoint) as well as below a layer that authenticates outgoing requests.
+///
+/// reqwest's own types fit around: `http::Request::try_from` takes a [`reqwest::Request`], and `reqwest::Response::from` gives a
+/// [`reqwest::Response`] back, with its URL.
 ///
 /// # Redirects
 ///
@@ -155,7 +158,7 @@ impl Future for ReqwestFuture {
             } => match ready!(pending.poll(cx)) {
                 Ok(response) => match asked {
                     Some(asked) if asked != response.url() => Err(FollowedRedirect.into()),
-                    _ => Ok(response.into()),
+                    _ => Ok(with_url(response)),
                 },
                 Err(error) => {
                     let body_taken = body_taken.load(Ordering::Relaxed);
@@ -211,6 +214,17 @@ impl fmt::Debug for ReqwestFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReqwestFuture").finish_non_exhaustive()
     }
+}
+
+/// reqwest loses the URL on this way, but takes it from the extensions on the way back.
+fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
+    let bearer = Response::builder().url(response.url().clone()).body(());
+    let mut response = Response::<reqwest::Body>::from(response);
+    if let Ok(bearer) = bearer {
+        let extensions = bearer.into_parts().0.extensions;
+        response.extensions_mut().extend(extensions);
+    }
+    response
 }
 
 /// Says in the terms of [`crate::error`] what only reqwest knows of its error.

@@ -103,6 +103,25 @@ async fn over_reqwest() {
     check_sent(&server, 3);
 }
 
+/// The way of reqwest's own types through the adapter. reqwest puts a made-up URL where it finds none.
+#[tokio::test]
+async fn a_response_turned_back_into_one_of_reqwest_has_its_url() {
+    let server = Loopback::start(|number| match number {
+        0 => Script::answer(302, "location: /moved\r\n", ""),
+        _ => Script::answer(404, "", ""),
+    })
+    .await;
+    let client = reqwest_client();
+    let request = client.get(server.uri().to_string()).build().unwrap();
+    let request = Request::try_from(request).unwrap();
+    let response = ReqwestService::new(client).oneshot(request).await;
+    let response = reqwest::Response::from(response.unwrap());
+    assert_eq!(response.url().path(), "/moved");
+    assert_eq!(response.url().port(), server.uri().port_u16());
+    let error = response.error_for_status().unwrap_err();
+    assert!(error.to_string().contains("/moved"), "{error}");
+}
+
 #[tokio::test]
 async fn over_the_https_client_by_plain_http_on_loopback() {
     let server = Loopback::start(|_| Script::good()).await;

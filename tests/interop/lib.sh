@@ -29,3 +29,9 @@ apt() {
     export DEBIAN_FRONTEND=noninteractive
     { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } >&2
 }
+
+# venv ARGUMENT...: makes the folder a virtual environment of Python with what `pip install ARGUMENT...` puts there.
+venv() {
+    python3 -m venv . || { apt python3 python3-venv && python3 -m venv --clear .; } || return 1
+    bin/pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
+}

@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/run` starts them and names them in the environment.
 
 mod browser;
+mod grpcio;
 mod oidc_provider;
 
 /// What `tests/run` says about a running server.

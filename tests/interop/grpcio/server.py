@@ -1,0 +1,70 @@
+"""A gRPC service that asks the authorization server about each token (RFC 7662).
+
+Each test has an authorization server of its own: a call names where it is asked in the metadata `introspection-endpoint`.
+Prints NAME=value for the address, and then `ready`.
+"""
+
+from concurrent import futures
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, Request, build_opener
+import base64
+import json
+
+import grpc
+
+CREDENTIALS = base64.b64encode(b'client:secret').decode()
+SCOPE = 'echo'
+
+direct = build_opener(ProxyHandler({}))
+
+
+def introspect(endpoint, token):
+    request = Request(endpoint, urlencode({'token': token}).encode(), {'authorization': f'Basic {CREDENTIALS}'})
+    with direct.open(request, timeout=30) as response:
+        return json.load(response)
+
+
+def check(context):
+    """Ends the call unless its token is good at this very moment."""
+    metadata = context.invocation_metadata()
+    sent = [value for name, value in metadata if name == 'authorization']
+    if len(sent) != 1 or not sent[0].startswith('Bearer '):
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, f'{len(sent)} authorizations, or not a bearer token')
+    state = introspect(dict(metadata)['introspection-endpoint'], sent[0].removeprefix('Bearer '))
+    if not state['active']:
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, 'the token is not active')
+    if SCOPE not in state.get('scope', '').split():
+        context.abort(grpc.StatusCode.PERMISSION_DENIED, f'the token is not for {SCOPE}')
+
+
+def unary(request, context):
+    check(context)
+    return request
+
+
+def server_stream(request, context):
+    check(context)
+    for number in range(int(request)):
+        yield b'%d' % number
+
+
+def bidirectional(requests, context):
+    # Nothing is sent before the first answer, so that a token which is refused here is refused in the headers, and one
+    # that was revoked while the stream was open is refused in the trailers.
+    for request in requests:
+        check(context)
+        yield request
+
+
+service = grpc.method_handlers_generic_handler('interop.Echo', {
+    'Unary': grpc.unary_unary_rpc_method_handler(unary),
+    'ServerStream': grpc.unary_stream_rpc_method_handler(server_stream),
+    'Bidirectional': grpc.stream_stream_rpc_method_handler(bidirectional),
+})
+server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), handlers=[service])
+address = f'127.0.0.1:{server.add_insecure_port("127.0.0.1:0")}'
+server.start()
+with grpc.insecure_channel(address, [('grpc.enable_http_proxy', 0)]) as channel:
+    grpc.channel_ready_future(channel).result(timeout=60)
+print(f'GRPCIO=http://{address}\nready', flush=True)
+server.wait_for_termination()
