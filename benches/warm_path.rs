@@ -244,7 +244,9 @@ fn request() -> Request<Body> {
 
 /// The inner service: answers at once, with the headers and the body of the request. Its future is boxed, as that of
 /// hyper-util's client is, so it costs little to move.
-fn answer(request: Request<Body>) -> Pin<Box<Ready<Result<Response<Body>, BoxError>>>> {
+type Answer = Ready<Result<Response<Body>, BoxError>>;
+
+fn answer(request: Request<Body>) -> Pin<Box<Answer>> {
     let (parts, body) = black_box(request).into_parts();
     let mut response = Response::new(body);
     *response.headers_mut() = parts.headers;

@@ -303,12 +303,19 @@ impl Model {
     /// Also what a fetch under way would bring: who waits for it waits for another.
     pub(crate) fn invalidate_all(&mut self, now: i64, choices: &mut Choices) {
         self.clear();
-        for waiter in self
+        let waiters = self
             .flight
             .take()
-            .map_or_else(Vec::new, |flight| flight.waiters)
-        {
-            self.ask(now, waiter, choices);
+            .map_or_else(Vec::new, |flight| flight.waiters);
+        for waiter in &waiters {
+            self.ask(now, *waiter, choices);
+        }
+        // Whoever wakes first says whether the next one may be tried twice.
+        let is_renewal = |waiter: &usize| self.callers[*waiter].0 == Caller::Renew;
+        let is_mixed = waiters.iter().any(is_renewal) && !waiters.iter().all(is_renewal);
+        let may_retry = is_mixed && self.failure.is_none() && choices.next();
+        if let Some(flight) = self.flight.as_mut().filter(|_| is_mixed) {
+            flight.may_retry = may_retry;
         }
     }
 
@@ -499,7 +506,7 @@ impl Model {
             _ => Output::Error(Some(id)),
         };
         match output {
-            Output::Token(_) => self.hold(id, sent, server),
+            Output::Token(_) => self.hold(now, id, sent, server),
             _ => self.fail(now, output, server.mode),
         }
         for waiter in flight.waiters {
@@ -509,7 +516,7 @@ impl Model {
 
     /// "A token ends a little before the server says so: a twentieth of its lifetime, at least 10 milliseconds and at most 10
     /// seconds"; its lifetime counts from before the request was sent.
-    fn hold(&mut self, id: usize, sent: At, server: Server) {
+    fn hold(&mut self, now: i64, id: usize, sent: At, server: Server) {
         let part = if self.has_renewed { LATER } else { FIRST };
         let lifetime = server.lifetime;
         let usable = usable(lifetime);
@@ -517,11 +524,17 @@ impl Model {
         let fresh = server
             .refresh_in
             .map_or(planned, |time| time.clamp(usable / 2, usable));
-        self.token = Some(Token {
-            id,
-            stale: sent.after(fresh.min(usable)),
-            end: sent.after(usable),
-        });
+        let now = self.at(now);
+        let end = sent.after(usable);
+        let is_good = |end: At| !now.has_reached(end);
+        // A token without a use does not displace one that can be used.
+        if is_good(end) || !self.token.as_ref().is_some_and(|token| is_good(token.end)) {
+            self.token = Some(Token {
+                id,
+                stale: sent.after(fresh.min(usable)),
+                end,
+            });
+        }
         self.has_renewed = true;
         self.failure = None;
         self.next_fetch = Some(sent.after(SPACING));
