@@ -204,18 +204,29 @@ impl World {
     }
 }
 
-/// At most one fetch a second goes out; a fetch is one attempt, or two if the first fails while callers wait.
+/// At most one fetch a second goes out; a fetch is one attempt, or two if the first fails while callers wait. After fetches that
+/// failed in a row comes a pause of at least half a second, which doubles up to half a minute.
 fn check_spacing(world: &World, sent: &[Sent]) -> Result<(), TestCaseError> {
     let mut last_was_retry = false;
+    let mut failures = 0;
     for pair in sent.windows(2) {
         let gap = pair[1].at - pair[0].at;
-        let is_retry = gap < secs(1);
-        if is_retry {
-            let pause = gap - world.latency;
-            prop_assert!(!pair[0].succeeded && !last_was_retry, "{gap:?}");
-            prop_assert!(pause >= millis(200) && pause <= millis(401), "{pause:?}");
-        }
+        // No pause after a fetch that failed is as short as the moment before a second attempt.
+        let is_retry = !pair[0].succeeded && !last_was_retry && gap <= world.latency + millis(401);
         last_was_retry = is_retry;
+        if is_retry {
+            prop_assert!(gap >= world.latency + millis(200), "{gap:?}");
+            continue;
+        }
+        prop_assert!(gap >= secs(1), "{gap:?}");
+        failures = if pair[0].succeeded { 0 } else { failures + 1 };
+        if failures > 0 {
+            let pause = millis(500) * 2_u32.saturating_pow(failures - 1).min(60);
+            prop_assert!(
+                gap >= world.latency + pause,
+                "{gap:?} after {failures} failures"
+            );
+        }
     }
     Ok(())
 }

@@ -33,6 +33,8 @@ use self::{
 enum Step {
     /// Time passes on both clocks.
     Sleep(i64),
+    /// So many hundredths of what a token lives now.
+    Live(i64),
     /// The wall clock jumps, as after a suspend or when it is set; forward or back.
     MoveWall(i64),
     Call(Caller),
@@ -117,6 +119,10 @@ impl Real {
     async fn take(&mut self, step: Step) {
         match step {
             Step::Sleep(time) => sleep(millis(time.unsigned_abs())).await,
+            Step::Live(parts) => {
+                let lifetime = self.world.lock().unwrap().server.lifetime;
+                sleep(millis((lifetime * parts / 100).unsigned_abs())).await;
+            }
             Step::MoveWall(by) if by < 0 => self.clock.set_wall_back(millis(by.unsigned_abs())),
             Step::MoveWall(by) => self.clock.suspend(millis(by.unsigned_abs())),
             Step::Call(caller) => self.call(caller).await,
@@ -276,7 +282,7 @@ fn follow(
 ) -> Result<Model, Mismatch> {
     let (now, sent) = (real.now(), real.sent());
     match step {
-        Step::Sleep(_) => {}
+        Step::Sleep(_) | Step::Live(_) => {}
         Step::MoveWall(by) => model.move_wall(by),
         Step::Call(caller) => model.call(now, caller, choices),
         Step::Invalidate(_) => {
@@ -366,6 +372,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let time = || prop_oneof![3 => 1..300_i64, 4 => 300..3_000_i64, 4 => 3_000..60_000_i64, 1 => 60_000..2_000_000_i64];
     prop_oneof![
         10 => time().prop_map(Step::Sleep),
+        5 => (0..120_i64).prop_map(Step::Live),
         1 => time().prop_map(Step::MoveWall),
         1 => time().prop_map(|time| Step::MoveWall(-time)),
         6 => Just(Step::Call(Caller::Token)),
