@@ -167,6 +167,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             return Poll::Ready(Err(Err(polled_after_completion())));
         };
         request.headers_mut().insert(AUTHORIZATION, value);
+        request.extensions_mut().insert(token);
         let saved;
         (request, saved) = match &self.resend {
             Some(resend) if R::IS_ON => {

@@ -171,17 +171,16 @@ where
                 return ResponseFuture::failed(error);
             }
         };
-        if let Choice::Own(source) = &choice {
-            // `WatchTrailers` below sees the request, but not how it came to its token.
-            let extensions = request.extensions_mut();
-            extensions.get_or_insert_with(|| source.clone());
-        }
         let headers = request.headers_mut();
         let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
             Choice::Layer => self.copy.authorize(headers, &self.shared.source),
             Choice::Own(source) => source.authorize(headers),
         };
+        if let (Some(token), Choice::Own(_)) = (token, &choice) {
+            // `WatchTrailers` below knows the source of the layer alone.
+            request.extensions_mut().insert(token);
+        }
         match token {
             Some(token) if R::IS_ON => {
                 let source = self.source(choice);

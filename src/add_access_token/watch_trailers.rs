@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use super::challenge;
-use crate::token_cache::TokenSource;
+use crate::token_cache::{TokenName, TokenSource};
 
 /// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
 /// the caller has the response.
@@ -79,11 +79,13 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let own = request.extensions().get::<TokenSource>();
-        let source = own.unwrap_or(&self.source);
-        let watch = request.headers().get(AUTHORIZATION).map(|sent| Watch {
-            source: source.clone(),
-            sent: sent.clone(),
+        let sent = request.headers().get(AUTHORIZATION);
+        let watch = sent.map(|sent| match request.extensions().get() {
+            Some(name) => Watch::Named(*name),
+            None => Watch::Sent {
+                source: self.source.clone(),
+                sent: sent.clone(),
+            },
         });
         WatchTrailersFuture {
             sending: self.inner.call(request),
@@ -100,10 +102,24 @@ impl<S> fmt::Debug for WatchTrailers<S> {
     }
 }
 
-/// The token that a request bore, and where it came from.
-struct Watch {
-    source: TokenSource,
-    sent: HeaderValue,
+/// The token that a request bore.
+enum Watch {
+    /// The layer above has told: it was not at hand, or is not that of the layer's source.
+    Named(TokenName),
+    /// It should be that of the layer's source.
+    Sent {
+        source: TokenSource,
+        sent: HeaderValue,
+    },
+}
+
+impl Watch {
+    fn refuse(self) {
+        match self {
+            Self::Named(name) => drop(name.refuse()),
+            Self::Sent { source, sent } => source.invalidate_sent(&sent),
+        }
+    }
 }
 
 pin_project! {
@@ -164,7 +180,7 @@ impl<B: Body> Body for WatchedBody<B> {
                 .trailers_ref()
                 .is_some_and(challenge::is_unauthenticated);
             if let Some(watch) = this.watch.take_if(|_| is_refusal) {
-                watch.source.invalidate_sent(&watch.sent);
+                watch.refuse();
             }
         }
         Poll::Ready(frame)
