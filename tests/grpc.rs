@@ -287,6 +287,18 @@ mod headers {
     }
 
     #[tokio::test]
+    async fn a_call_is_not_sent_again_with_the_token_that_was_refused() {
+        let server = AuthorizationServer::new();
+        server.same_token(true);
+        let refuse = |_: &HeaderMap| Err(Status::unauthenticated("never"));
+        let grpc = Grpc::judging(server, refuse).await;
+        let status = grpc.resending(1024).check(ask("")).await.unwrap_err();
+        assert_eq!(status.code(), Code::Unauthenticated);
+        assert_eq!(grpc.tokens().len(), 1);
+        assert_eq!(grpc.server.token_requests(), 2);
+    }
+
+    #[tokio::test]
     async fn a_message_larger_than_the_bound_is_not_sent_again() {
         // The message has a head of five bytes, and a tag and a length of three.
         let bound = 5 + 3 + 1000;

@@ -63,15 +63,14 @@ impl Entries {
         let key = Key::new(&self.keyed, request);
         // The table in the shard goes by the low bits.
         let index = (key.hash() >> 32) as usize % self.shards.len();
-        if let Some(entry) = lock(&self.shards[index]).find(&key) {
-            return entry;
-        }
-        // Dropped when no lock is held.
-        let _idle = self.make_room(index);
+        // Dropped after the lock.
+        let _idle;
         let mut shard = lock(&self.shards[index]);
-        if let Some(entry) = shard.find(&key) {
-            return entry;
+        if let Some(entry) = shard.entries.get(&key) {
+            entry.mark_used();
+            return entry.clone();
         }
+        _idle = self.make_room(&mut shard);
         let entry = Entry::new(key.clone().into_request(), settings.clone());
         shard.entries.insert(key.clone(), entry.clone());
         shard.queue.push_back(key);
@@ -79,24 +78,16 @@ impl Entries {
         entry
     }
 
-    /// Takes out idle entries until there is room for one more, from a shard on.
-    fn make_room(&self, first: usize) -> Vec<Arc<Entry>> {
+    /// Takes out idle entries until there is room for one more. The shard at hand will do: when all are full, hardly one is empty.
+    fn make_room(&self, shard: &mut Shard) -> Vec<Arc<Entry>> {
         let mut idle = Vec::new();
-        let mut looks = LOOK_AT;
-        let (before, after) = self.shards.split_at(first);
-        for shard in after.iter().chain(before) {
-            if looks == 0 || !self.is_full() {
+        for _ in 0..LOOK_AT.min(shard.queue.len()) {
+            if !self.is_full() {
                 break;
             }
-            let mut shard = lock(shard);
-            let mut unseen = shard.queue.len();
-            while looks > 0 && unseen > 0 && self.is_full() {
-                looks -= 1;
-                unseen -= 1;
-                if let Some(entry) = shard.take_first_if_idle() {
-                    self.len.fetch_sub(1, Ordering::Relaxed);
-                    idle.push(entry);
-                }
+            if let Some(entry) = shard.take_first_if_idle() {
+                self.len.fetch_sub(1, Ordering::Relaxed);
+                idle.push(entry);
             }
         }
         idle
@@ -116,12 +107,6 @@ impl Entries {
 }
 
 impl Shard {
-    fn find(&self, key: &Key) -> Option<Arc<Entry>> {
-        let entry = self.entries.get(key)?;
-        entry.mark_used();
-        Some(entry.clone())
-    }
-
     fn take_first_if_idle(&mut self) -> Option<Arc<Entry>> {
         let key = self.queue.pop_front()?;
         if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
