@@ -250,13 +250,21 @@ fn worlds(
     let rhythm = prop::collection::vec(0.001..0.15, 1..8);
     let window = [part.clone(), part.clone(), part.clone(), part];
     (lifetimes(), window, latency, outcomes, rhythm, any::<u64>()).prop_map(
-        |(expires_in, window, latency, outcomes, rhythm, seed)| World {
-            expires_in,
-            window,
-            latency,
-            outcomes,
-            rhythm,
-            seed,
+        |(expires_in, window, latency, outcomes, rhythm, seed)| {
+            let mut world = World {
+                expires_in,
+                window,
+                latency,
+                outcomes,
+                rhythm,
+                seed,
+            };
+            // A token that is over before it arrives is an error; the scenarios say so.
+            if !world.usable().is_zero() {
+                let half = (world.usable() / 2).as_millis() as u64;
+                world.latency = world.latency.min(millis(half));
+            }
+            world
         },
     )
 }
