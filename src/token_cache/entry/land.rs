@@ -149,7 +149,7 @@ impl Entry {
 
     fn forget(&self, state: &mut State) {
         state.next_fetch_at = None;
-        state.was_refused = true;
+        state.was_refused |= self.current.load().is_some();
         let generation = state.next_generation();
         self.publish(None, generation);
     }
