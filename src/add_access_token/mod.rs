@@ -24,6 +24,7 @@
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
 
 mod challenge;
+mod cold;
 mod future;
 mod guard;
 mod headers;
@@ -36,6 +37,10 @@ pub use self::{
     future::ResponseFuture,
     guard::{InsecureTransport, InvalidOrigin},
     resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
-    service::AccessTokenRefused,
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
+
+/// A mark in the extensions of a response: it refused the access token that the request bore. See the
+/// [module](self) for what that means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessTokenRefused;

@@ -10,7 +10,8 @@ use http::{Request, Response, header::AUTHORIZATION, request};
 use tower_service::Service;
 
 use super::{
-    future::{Cold, ResponseFuture, Saved},
+    cold::{Cold, Saved},
+    future::ResponseFuture,
     guard::{Guard, InsecureTransport, Verdict},
     headers,
     resend::{NoResend, Resend},
@@ -22,11 +23,6 @@ use crate::{
     token_endpoint::error::TokenError,
     token_request::TokenRequest,
 };
-
-/// A mark in the extensions of a response: it refused the access token that the request bore. See the
-/// [module](super) for what that means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccessTokenRefused;
 
 /// Puts an access token on each request; made by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). See the
 /// [module](super) for the rules.
