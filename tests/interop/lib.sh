@@ -29,3 +29,13 @@ apt() {
     export DEBIAN_FRONTEND=noninteractive
     { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } >&2
 }
+
+# some_port: a port of loopback where nobody listens, for servers that cannot bind port 0. It lies below the range from which the
+# system gives out ports. Another may take it first: whoever uses it must see that, and try again.
+some_port() {
+    local port
+    while port=$((RANDOM % 16384 + 16384)); do
+        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
