@@ -1,7 +1,10 @@
 //! Tests against real servers. `tests/run` starts them and names them in the environment.
 
 mod browser;
+mod glewlwyd;
+mod nginx;
 mod oidc_provider;
+mod support;
 
 /// What `tests/run` says about a running server.
 fn setting(name: &str) -> String {

@@ -13,8 +13,9 @@ import urllib.request
 
 BASE, PRIVATE_KEY, PUBLIC_KEY = sys.argv[1:]
 SECRET = "interop-secret-0123456789abcdef0123456789abcdef"
-# No colon in an id: Basic without any encoding has no room for it (RFC 7617 section 2).
-ODD_ID = "odd id %+&="
+# Every class of byte that the form encoding of Basic would change. No colon in the id: Basic without any encoding has no room
+# for it (RFC 7617 section 2).
+ODD_ID = "odd id %41&=?"
 ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()%41"
 REDIRECT_URI = "http://127.0.0.1:9999/cb"
 EVERY_GRANT = ["client_credentials", "code", "refresh_token", "device_authorization", "password"]
@@ -107,6 +108,10 @@ for new in (
     client("basic", "client_secret_basic"),
     client("post", "client_secret_post"),
     client(ODD_ID, "client_secret_basic", ODD_SECRET),
+    client("odd post", "client_secret_post", ODD_SECRET),
+    # The second is how the first would be written if this server decoded.
+    client("two words", "client_secret_basic"),
+    client("two+words", "client_secret_basic"),
     client("web", "client_secret_basic", grants=EVERY_GRANT),
 ):
     call("POST", "/client/", new, admin)
