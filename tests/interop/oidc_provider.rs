@@ -434,5 +434,5 @@ async fn client_of(token: &str) -> String {
 }
 
 async fn post(path: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
-    support::post(&uri(path), client_id, fields).await
+    support::post(http(), &uri(path), client_id, fields).await
 }

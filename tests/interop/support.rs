@@ -16,6 +16,7 @@ use http::{
     header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -40,11 +41,22 @@ pub(crate) fn http() -> Http {
 }
 
 /// Posts a form to an endpoint that is not the token endpoint.
-pub(crate) async fn post(uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
-    try_post(uri, client_id, fields).await.unwrap()
+pub(crate) async fn post<S>(http: S, uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Value
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+{
+    try_post(http, uri, client_id, fields).await.unwrap()
 }
 
-async fn try_post(uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Result<Value, BoxError> {
+async fn try_post<S>(
+    http: S,
+    uri: &str,
+    client_id: &str,
+    fields: &[(&str, &str)],
+) -> Result<Value, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+{
     let form = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(fields)
         .finish();
@@ -53,7 +65,7 @@ async fn try_post(uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Result
         .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
         .body(Full::from(form))?;
 
-    let response = http().request(request).await?;
+    let response = http.oneshot(request).await.map_err(Into::into)?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     assert_eq!(status, StatusCode::OK, "{uri} answers {body:?}");
@@ -120,7 +132,8 @@ impl Seen {
 
 /// An API that has each token introspected (RFC 7662) at `endpoint`. While nobody answers there, it takes the tokens that it
 /// found good before.
-pub(crate) fn api(
+pub(crate) fn api<S>(
+    http: S,
     endpoint: String,
     seen: Seen,
 ) -> impl Service<
@@ -130,12 +143,17 @@ pub(crate) fn api(
     Future = impl Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send,
 > + Clone
 + Send
-+ 'static {
++ 'static
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
     service_fn(move |request: Request<Full<Bytes>>| {
-        let (seen, endpoint) = (seen.clone(), endpoint.clone());
+        let (http, endpoint, seen) = (http.clone(), endpoint.clone(), seen.clone());
         let token = bearer(request.headers());
         async move {
-            let is_good = match try_post(&endpoint, "basic", &[("token", &token)]).await {
+            let is_good = match try_post(http, &endpoint, "basic", &[("token", &token)]).await {
                 Ok(state) => state["active"] == true,
                 Err(_) => seen.contains(&token),
             };

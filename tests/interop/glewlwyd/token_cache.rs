@@ -14,8 +14,8 @@ use tower_oauth2_client::{
 };
 
 use super::{
-    Alice, ROTATING, SHORT, STEADY, basic, client_credentials, code_request, endpoint, password,
-    post, refresh, refused_in_silence, start_device, uri, web,
+    Alice, ROTATING, SHORT, STEADY, basic, client_credentials, code_request, endpoint, http,
+    password, post, refresh, refused_in_silence, start_device, uri, web,
 };
 use crate::support::{Seen, all_done, api, keep_calling};
 
@@ -35,7 +35,7 @@ async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
     let source = tokens.source(client_credentials());
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
-        .service(api(uri(SHORT, "/introspect/"), seen.clone()));
+        .service(api(http(), uri(SHORT, "/introspect/"), seen.clone()));
 
     let calling = keep_calling(&api, TASKS, CALLS, PACE);
     time::sleep(PACE * (CALLS / 2)).await;

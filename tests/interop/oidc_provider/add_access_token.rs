@@ -24,7 +24,7 @@ async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
     let source = tokens.source(TokenRequest::client_credentials().resource(SHORT));
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
-        .service(api(uri("/token/introspection"), seen.clone()));
+        .service(api(http(), uri("/token/introspection"), seen.clone()));
 
     let calling = keep_calling(&api, TASKS, CALLS, PACE);
     time::sleep(PACE * (CALLS / 2)).await;
@@ -52,7 +52,11 @@ async fn no_call_is_lost_while_the_server_is_restarted() {
     let elsewhere = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
-        .service(api(server.uri("/token/introspection"), seen.clone()));
+        .service(api(
+            http(),
+            server.uri("/token/introspection"),
+            seen.clone(),
+        ));
     let before = source.token().await.unwrap();
 
     let calling = keep_calling(&api, TASKS, CALLS, PACE);
