@@ -7,10 +7,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{task::JoinSet, time};
+use tokio::{
+    task::JoinSet,
+    time::{self, Instant},
+};
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, ErrorCode, TokenCache, TokenError, TokenErrorKind,
@@ -37,6 +40,7 @@ const FAULTS: [(&str, bool); 9] = [
 ];
 
 #[tokio::test]
+#[allow(clippy::disallowed_methods, reason = "how long the test took")]
 async fn retry_transient_gets_over_what_passes() {
     for (fault, is_transient) in FAULTS {
         let gateway = Gateway::with(fault, "retry");
