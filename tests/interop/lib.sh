@@ -35,3 +35,13 @@ venv() {
     python3 -m venv . || { apt python3 python3-venv && python3 -m venv --clear .; } || return 1
     bin/pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
 }
+
+# some_port: a port of loopback where nobody listens, for servers that cannot bind port 0. It lies below the range from which the
+# system gives out ports. Another may take it first: whoever uses it must see that, and try again.
+some_port() {
+    local port
+    while port=$((RANDOM % 16384 + 16384)); do
+        (: <"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}

@@ -1,23 +1,22 @@
 //! oidc-provider, the certified OpenID Connect server for Node.js.
 
 mod add_access_token;
+mod instance;
 
 use std::collections::BTreeSet;
 #[cfg(feature = "rustls")]
 use std::sync::Arc;
 
-use base64::{
-    Engine as _,
-    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
-};
+#[cfg(feature = "rustls")]
 use bytes::Bytes;
-use http::{
-    Request, StatusCode, Uri,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-};
-use http_body_util::{BodyExt, Full};
+#[cfg(feature = "rustls")]
+use http::Uri;
+use http::{StatusCode, header::AUTHORIZATION};
+#[cfg(feature = "rustls")]
+use http_body_util::Full;
 #[cfg(feature = "rustls")]
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+#[cfg(feature = "rustls")]
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
@@ -39,16 +38,14 @@ use tower_oauth2_client::{
 use crate::{
     browser::{Browser, End},
     setting,
+    support::{
+        self, CODE_CHALLENGE, CODE_VERIFIER, Http, REDIRECT_URI, SECRET, STATE, basic_credentials,
+        claims, code_in, http, invalid, refused,
+    },
 };
 
-const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
 const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
-const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
 const API: &str = "https://api.example/";
-
-// RFC 7636 appendix B.
-const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
-const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 #[tokio::test]
 async fn client_credentials_with_client_secret_basic() {
@@ -364,12 +361,6 @@ fn web() -> ClientAuthentication {
     ClientAuthentication::client_secret_basic("web", SECRET)
 }
 
-type Http = Client<HttpConnector, Full<Bytes>>;
-
-fn http() -> Http {
-    Client::builder(TokioExecutor::new()).build_http()
-}
-
 fn endpoint(authentication: ClientAuthentication) -> TokenEndpoint<Http> {
     TokenEndpoint::new(http(), uri("/token").parse().unwrap(), authentication)
 }
@@ -411,20 +402,6 @@ async fn send(
     endpoint(authentication).oneshot(request).await
 }
 
-fn refused(result: Result<TokenResponse, TokenError>) -> (ErrorCode, StatusCode) {
-    let error = result.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::ErrorResponse, "{error}");
-    assert!(!error.is_transient());
-    let code = error.error_response().unwrap().code().clone();
-    (code, error.status().unwrap())
-}
-
-fn invalid(result: Result<TokenResponse, TokenError>) -> ErrorCode {
-    let (code, status) = refused(result);
-    assert_eq!(status, StatusCode::BAD_REQUEST);
-    code
-}
-
 /// Signs alice in at the authorization endpoint; the authorization code.
 async fn sign_in(client_id: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new())
@@ -435,21 +412,14 @@ async fn sign_in(client_id: &str) -> String {
         .append_pair("redirect_uri", REDIRECT_URI)
         .append_pair("response_type", "code")
         .append_pair("scope", "openid offline_access")
-        .append_pair("state", "state of this visit")
+        .append_pair("state", STATE)
         .finish();
     let start = uri(&format!("/auth?{query}"));
 
     let End::Left(back) = Browser::new("alice").visit(&start, REDIRECT_URI).await else {
         panic!("the server never came back to {REDIRECT_URI}");
     };
-    assert_eq!(parameter(&back, "state").unwrap(), "state of this visit");
-    parameter(&back, "code").unwrap_or_else(|| panic!("no code in {back}"))
-}
-
-fn parameter(uri: &Uri, name: &str) -> Option<String> {
-    form_urlencoded::parse(uri.query()?.as_bytes())
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    code_in(&back)
 }
 
 fn code_request(code: &str) -> TokenRequest {
@@ -463,33 +433,6 @@ async fn client_of(token: &str) -> String {
     state["client_id"].as_str().unwrap().to_owned()
 }
 
-/// Posts a form to an endpoint that is not the token endpoint.
 async fn post(path: &str, client_id: &str, fields: &[(&str, &str)]) -> Value {
-    let form = form_urlencoded::Serializer::new(String::new())
-        .extend_pairs(fields)
-        .finish();
-    let request = Request::post(uri(path))
-        .header(AUTHORIZATION, basic_credentials(client_id))
-        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
-        .body(Full::from(form))
-        .unwrap();
-
-    let response = http().request(request).await.unwrap();
-    let status = response.status();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(status, StatusCode::OK, "{path} answers {body:?}");
-    if body.is_empty() {
-        return Value::Null;
-    }
-    serde_json::from_slice(&body).unwrap()
-}
-
-fn basic_credentials(client_id: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{client_id}:{SECRET}")))
-}
-
-/// The claims of a JWT, unverified.
-fn claims(jwt: &str) -> Value {
-    let payload = jwt.split('.').nth(1).expect("not a JWT");
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+    support::post(http(), &uri(path), client_id, fields).await
 }

@@ -1,4 +1,4 @@
-// oidc-provider with what the interop tests use. Usage: node server.mjs <folder with server.key, server.pem and ca.pem>
+// oidc-provider with what the interop tests use. Usage: node server.mjs <folder with server.key, server.pem and ca.pem> [port]
 //
 // Each port is bound first and then put into the issuer, so that several runs never meet on one port.
 // Prints NAME=value for each instance and then `ready`.
@@ -9,7 +9,7 @@ import http from 'node:http';
 import https from 'node:https';
 import Provider, { errors } from 'oidc-provider';
 
-const certificates = process.argv[2];
+const [certificates, port] = process.argv.slice(2);
 const pem = (name) => readFileSync(`${certificates}/${name}`);
 
 const AUTHORIZATION_CODE = 'authorization_code';
@@ -120,8 +120,8 @@ function provider(issuer) {
   return provider;
 }
 
-async function serve(name, server, scheme, host) {
-  server.listen(0, '127.0.0.1');
+async function serve(name, server, scheme, host, port = 0) {
+  server.listen(port, '127.0.0.1');
   await once(server, 'listening');
   const issuer = `${scheme}://${host}:${server.address().port}`;
   server.on('request', provider(issuer).callback());
@@ -136,12 +136,15 @@ async function answers(uri) {
   if (response.statusCode !== 200) throw new Error(`${uri} answers ${response.statusCode}`);
 }
 
-await serve('OIDC_PROVIDER', http.createServer(), 'http', '127.0.0.1');
+// The port is named by the test that starts a server in the place of another.
+await serve('OIDC_PROVIDER', http.createServer(), 'http', '127.0.0.1', port);
 await serve(
   'OIDC_PROVIDER_TLS',
   https.createServer({ key: pem('server.key'), cert: pem('server.pem') }),
   'https',
   'localhost',
 );
+console.log(`OIDC_PROVIDER_NODE=${process.execPath}`);
+console.log(`OIDC_PROVIDER_SCRIPT=${process.argv[1]}`);
 console.log(`OIDC_PROVIDER_CA=${certificates}/ca.pem`);
 console.log('ready');

@@ -1,53 +1,37 @@
 //! The layer before an API that asks the server about each token.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, Request, Response, StatusCode,
-    header::{AUTHORIZATION, WWW_AUTHENTICATE},
-};
-use http_body_util::Full;
-use tokio::{task::JoinSet, time};
-use tower::{Service, ServiceBuilder, ServiceExt as _, service_fn};
+use tokio::time;
+use tower::ServiceBuilder;
 use tower_oauth2_client::{
-    AddAccessTokenLayer, BoxError, TokenCache, TokenRequest, add_access_token::CloneBody,
+    AddAccessTokenLayer, RefreshWindow, TokenCache, TokenEndpoint, TokenErrorKind, TokenRequest,
+    add_access_token::CloneBody,
 };
 
-use super::{basic, endpoint, post};
+use super::{basic, endpoint, instance::Instance, post, uri};
+use crate::support::{Seen, all_done, api, http, keep_calling};
 
 const SHORT: &str = "https://short.example/";
 const TASKS: usize = 10;
-const CALLS: usize = 40;
+const CALLS: u32 = 40;
 const PACE: Duration = Duration::from_millis(125);
 
 #[tokio::test]
 async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
-    let seen = Arc::new(Mutex::new(HashSet::new()));
-    let tokens = TokenCache::new(endpoint(basic()));
+    let seen = Seen::default();
+    // The server counts in whole seconds: of two, one is certain.
+    let window = RefreshWindow::new().first(0.3..=0.4).later(0.3..=0.4);
+    let tokens = TokenCache::builder(endpoint(basic()))
+        .refresh_window(window)
+        .build();
     let source = tokens.source(TokenRequest::client_credentials().resource(SHORT));
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
-        .service(api(seen.clone()));
+        .service(api(http(), uri("/token/introspection"), seen.clone()));
 
-    let mut tasks = JoinSet::new();
-    for _ in 0..TASKS {
-        let mut api = api.clone();
-        tasks.spawn(async move {
-            let mut tick = time::interval(PACE);
-            for _ in 0..CALLS {
-                tick.tick().await;
-                let request = Request::get("https://short.example/").body(Full::default());
-                let response = api.ready().await.unwrap().call(request.unwrap());
-                assert_eq!(response.await.unwrap().status(), StatusCode::OK);
-            }
-        });
-    }
-    time::sleep(PACE * (CALLS / 2) as u32).await;
+    let calling = keep_calling(&api, TASKS, CALLS, PACE);
+    time::sleep(PACE * (CALLS / 2)).await;
     let live = source.token().await.unwrap();
     post(
         "/token/revocation",
@@ -55,44 +39,43 @@ async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
         &[("token", live.expose_secret())],
     )
     .await;
-    while let Some(task) = tasks.join_next().await {
-        task.unwrap();
-    }
+    all_done(calling).await;
 
-    // Five seconds of tokens of two: at least three, and at most two for each lifetime and one for the revocation.
-    let seen = seen.lock().unwrap();
-    assert!((3..=7).contains(&seen.len()), "{} tokens", seen.len());
+    // Five seconds of tokens that are renewed after 0.6 seconds or a little later, at most one in a second.
+    let number = seen.len();
+    assert!((3..=8).contains(&number), "{number} tokens");
     assert!(seen.contains(live.expose_secret()));
 }
 
-/// An API that has each token introspected (RFC 7662), and notes those that were good.
-fn api(
-    seen: Arc<Mutex<HashSet<String>>>,
-) -> impl Service<
-    Request<Full<Bytes>>,
-    Response = Response<Full<Bytes>>,
-    Error = BoxError,
-    Future = impl Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send,
-> + Clone
-+ Send
-+ 'static {
-    service_fn(move |request: Request<Full<Bytes>>| {
-        let (seen, token) = (seen.clone(), bearer(request.headers()));
-        async move {
-            let state = post("/token/introspection", "basic", &[("token", &token)]).await;
-            if state["active"] == true {
-                seen.lock().unwrap().insert(token);
-                return Ok(Response::new(Full::from("hello")));
-            }
-            let refusal = Response::builder()
-                .status(StatusCode::UNAUTHORIZED)
-                .header(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#);
-            Ok(refusal.body(Full::default())?)
-        }
-    })
-}
+#[tokio::test]
+async fn no_call_is_lost_while_the_server_is_restarted() {
+    let mut server = Instance::start().await;
+    let seen = Seen::default();
+    let endpoint = TokenEndpoint::new(http(), server.uri("/token").parse().unwrap(), basic());
+    let source = TokenCache::new(endpoint.clone()).source(TokenRequest::client_credentials());
+    let elsewhere = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+    let api = ServiceBuilder::new()
+        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .service(api(
+            http(),
+            server.uri("/token/introspection"),
+            seen.clone(),
+        ));
+    let before = source.token().await.unwrap();
 
-fn bearer(headers: &HeaderMap) -> String {
-    let value = headers[AUTHORIZATION].to_str().unwrap();
-    value.strip_prefix("Bearer ").unwrap().to_owned()
+    let calling = keep_calling(&api, TASKS, CALLS, PACE);
+    time::sleep(PACE * 4).await;
+    server.stop().await;
+    let error = elsewhere.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert!(error.is_transient());
+    server.start_again().await;
+    all_done(calling).await;
+    all_done(keep_calling(&api, TASKS, 4, PACE)).await;
+
+    // The server forgot its tokens: the first call that it refused brought another, and only one.
+    assert_ne!(source.token().await.unwrap(), before);
+    assert_eq!(seen.len(), 2);
+    // Who found nobody there is served without doing anything for it.
+    elsewhere.token().await.unwrap();
 }

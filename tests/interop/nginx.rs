@@ -1,0 +1,216 @@
+//! nginx before oidc-provider, with a fault at each location: see `nginx/nginx.conf`.
+
+mod recovery;
+
+use std::{fs, time::Duration};
+
+use http::{Request, Uri, header::CONTENT_TYPE};
+use http_body_util::Full;
+use tokio::time;
+use tower::{ServiceBuilder, ServiceExt as _, timeout::error::Elapsed};
+#[cfg(feature = "reqwest")]
+use tower_oauth2_client::ReqwestService;
+use tower_oauth2_client::{
+    ClientAuthentication, ErrorCode, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    TokenResponse,
+};
+
+use crate::{
+    setting,
+    support::{Http, SECRET, http, post},
+};
+
+#[tokio::test]
+async fn healthy_gateway_changes_nothing() {
+    let response = send("/token").await.unwrap();
+
+    assert_eq!(response.expires_in().unwrap().as_secs(), 60);
+    assert_is_good(response.access_token().expose_secret()).await;
+}
+
+#[tokio::test]
+async fn each_fault_is_told_apart() {
+    use TokenErrorKind::{Body, ErrorResponse, InvalidResponse, Service, UnexpectedStatus};
+
+    for (path, kind, status, retry_after, is_transient, may_have_been_processed) in [
+        (
+            "/unavailable",
+            UnexpectedStatus,
+            Some(503),
+            Some(1),
+            true,
+            false,
+        ),
+        ("/limited", ErrorResponse, Some(429), Some(1), true, false),
+        (
+            "/bad-gateway",
+            UnexpectedStatus,
+            Some(502),
+            None,
+            true,
+            true,
+        ),
+        (
+            "/gateway-timeout",
+            UnexpectedStatus,
+            Some(504),
+            None,
+            true,
+            true,
+        ),
+        ("/dropped", Service, None, None, true, true),
+        ("/broken", Body, Some(200), None, true, true),
+        ("/moved", UnexpectedStatus, Some(307), None, false, true),
+        ("/cut", InvalidResponse, Some(200), None, false, true),
+        ("/page", InvalidResponse, Some(200), None, false, true),
+        ("/nowhere", UnexpectedStatus, Some(404), None, false, true),
+    ] {
+        let error = send(path).await.unwrap_err();
+
+        assert_eq!(error.kind(), kind, "{path}: {error}");
+        let seen = error.status().map(|status| status.as_u16());
+        assert_eq!(seen, status, "{path}: {error}");
+        let seen = error.retry_after().map(|pause| pause.as_secs());
+        assert_eq!(seen, retry_after, "{path}: {error}");
+        assert_eq!(error.is_transient(), is_transient, "{path}: {error}");
+        let seen = error.may_have_been_processed();
+        assert_eq!(seen, may_have_been_processed, "{path}: {error}");
+        assert!(!format!("{error} {error:?}").contains(SECRET));
+    }
+}
+
+#[tokio::test]
+async fn error_beside_429_and_pages_of_the_gateway_can_be_read() {
+    let error = send("/limited").await.unwrap_err();
+    let response = error.error_response().unwrap();
+    assert_eq!(*response.code(), ErrorCode::TemporarilyUnavailable);
+
+    let error = send("/bad-gateway").await.unwrap_err();
+    assert_eq!(error.headers().unwrap()[CONTENT_TYPE], "text/html");
+    assert!(error.raw().unwrap().starts_with(b"<html>"));
+    // It broke off, so there is no whole body.
+    assert!(send("/broken").await.unwrap_err().raw().is_none());
+}
+
+#[tokio::test]
+async fn server_that_never_answers_is_a_timeout() {
+    let around = ServiceBuilder::new()
+        .timeout(Duration::from_millis(300))
+        .service(endpoint("/silent"));
+    let error = around
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert!(error.is::<Elapsed>());
+
+    // Below the endpoint, it is the endpoint that says so.
+    let http = ServiceBuilder::new()
+        .timeout(Duration::from_millis(300))
+        .service(http());
+    let error = TokenEndpoint::new(http, uri("/silent"), basic())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Timeout);
+    assert!(error.is_transient());
+    assert!(error.may_have_been_processed());
+}
+
+#[tokio::test]
+async fn slow_answer_is_read_to_its_end() {
+    let response = send("/slow").await.unwrap();
+
+    assert_is_good(response.access_token().expose_secret()).await;
+}
+
+#[tokio::test]
+async fn lifetime_in_quotes_is_read() {
+    let response = send("/text-lifetime").await.unwrap();
+
+    assert_eq!(response.get("expires_in").unwrap(), "60");
+    assert_eq!(response.expires_in(), Some(Duration::from_secs(60)));
+    assert_is_good(response.access_token().expose_secret()).await;
+}
+
+#[tokio::test]
+async fn answer_without_a_lifetime_is_one() {
+    let response = send("/no-lifetime").await.unwrap();
+
+    assert_eq!(response.expires_in(), None);
+    assert_is_good(response.access_token().expose_secret()).await;
+}
+
+#[tokio::test]
+async fn redirect_does_not_carry_the_secret() {
+    // Basic has it in a header, post in the body; reqwest follows a redirect unless told not to.
+    for client in [
+        basic(),
+        ClientAuthentication::client_secret_post("post", SECRET),
+    ] {
+        let over_hyper = TokenEndpoint::new(http(), uri("/moved"), client.clone());
+        let request = TokenRequest::client_credentials();
+        assert_is_redirect(over_hyper.oneshot(request).await.unwrap_err());
+
+        #[cfg(feature = "reqwest")]
+        {
+            let http = reqwest::Client::builder().no_proxy().build().unwrap();
+            let http = ReqwestService::new(http);
+            let over_reqwest = TokenEndpoint::new(http, uri("/moved"), client);
+            let request = TokenRequest::client_credentials();
+            assert_is_redirect(over_reqwest.oneshot(request).await.unwrap_err());
+        }
+    }
+
+    // That server notes whatever it is sent: nothing came before this.
+    let control = Request::post(format!("{}/token", setting("NGINX_OTHER")))
+        .body(Full::from("control"))
+        .unwrap();
+    http().request(control).await.unwrap();
+    let noted = time::timeout(Duration::from_secs(10), async {
+        loop {
+            let log = fs::read_to_string(setting("NGINX_OTHER_LOG")).unwrap();
+            if log.ends_with('\n') {
+                return log;
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    let noted = noted.await.unwrap();
+    assert!(noted.ends_with("control\n"), "{noted}");
+    assert_eq!(noted.lines().count(), 1, "{noted}");
+}
+
+fn assert_is_redirect(error: TokenError) {
+    assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(!error.is_transient());
+}
+
+fn basic() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("basic", SECRET)
+}
+
+fn uri(path: &str) -> Uri {
+    format!("{}{path}", setting("NGINX")).parse().unwrap()
+}
+
+fn endpoint(path: &str) -> TokenEndpoint<Http> {
+    TokenEndpoint::new(http(), uri(path), basic())
+}
+
+async fn send(path: &str) -> Result<TokenResponse, TokenError> {
+    endpoint(path)
+        .oneshot(TokenRequest::client_credentials())
+        .await
+}
+
+fn introspection() -> String {
+    format!("{}/token/introspection", setting("OIDC_PROVIDER"))
+}
+
+/// The server behind the gateway knows the token.
+async fn assert_is_good(token: &str) {
+    let state = post(http(), &introspection(), "basic", &[("token", token)]).await;
+    assert_eq!(state["active"], true);
+    assert_eq!(state["client_id"], "basic");
+}

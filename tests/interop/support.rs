@@ -1,0 +1,205 @@
+//! What the tests of several servers share.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use base64::{
+    Engine as _,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+use bytes::Bytes;
+use http::{
+    HeaderMap, Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE},
+};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use serde_json::Value;
+use tokio::{task::JoinSet, time};
+use tower::{Service, ServiceExt as _, service_fn};
+use tower_oauth2_client::{BoxError, ErrorCode, TokenError, TokenErrorKind, TokenResponse};
+
+pub(crate) const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
+pub(crate) const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
+pub(crate) const STATE: &str = "state of this visit";
+
+// RFC 7636 appendix B.
+pub(crate) const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(crate) const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
+
+pub(crate) fn http() -> Http {
+    Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// Posts a form to an endpoint that is not the token endpoint.
+pub(crate) async fn post<S>(http: S, uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Value
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+{
+    try_post(http, uri, client_id, fields).await.unwrap()
+}
+
+async fn try_post<S>(
+    http: S,
+    uri: &str,
+    client_id: &str,
+    fields: &[(&str, &str)],
+) -> Result<Value, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+{
+    let form = form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    let request = Request::post(uri)
+        .header(AUTHORIZATION, basic_credentials(client_id))
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body(Full::from(form))?;
+
+    let response = http.oneshot(request).await.map_err(Into::into)?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    assert_eq!(status, StatusCode::OK, "{uri} answers {body:?}");
+    if body.is_empty() {
+        return Ok(Value::Null);
+    }
+    Ok(serde_json::from_slice(&body)?)
+}
+
+pub(crate) fn basic_credentials(client_id: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{client_id}:{SECRET}")))
+}
+
+/// The claims of a JWT, unverified.
+pub(crate) fn claims(jwt: &str) -> Value {
+    let payload = jwt.split('.').nth(1).expect("not a JWT");
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+/// The code in the redirect that ends a visit of the authorization endpoint.
+pub(crate) fn code_in(redirect: &Uri) -> String {
+    let parameter = |name| {
+        form_urlencoded::parse(redirect.query()?.as_bytes())
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.into_owned())
+    };
+    assert_eq!(parameter("state").as_deref(), Some(STATE));
+    parameter("code").unwrap_or_else(|| panic!("no code in {redirect}"))
+}
+
+/// What the server said no with.
+pub(crate) fn refused(result: Result<TokenResponse, TokenError>) -> (ErrorCode, StatusCode) {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ErrorResponse, "{error}");
+    assert!(!error.is_transient());
+    let code = error.error_response().unwrap().code().clone();
+    (code, error.status().unwrap())
+}
+
+/// As [`refused`], with the status that RFC 6749 §5.2 has for most.
+pub(crate) fn invalid(result: Result<TokenResponse, TokenError>) -> ErrorCode {
+    let (code, status) = refused(result);
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+    code
+}
+
+/// The tokens that an API found good.
+#[derive(Clone, Default)]
+pub(crate) struct Seen(Arc<Mutex<HashSet<String>>>);
+
+impl Seen {
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub(crate) fn contains(&self, token: &str) -> bool {
+        self.0.lock().unwrap().contains(token)
+    }
+
+    fn insert(&self, token: String) {
+        self.0.lock().unwrap().insert(token);
+    }
+}
+
+/// An API that has each token introspected (RFC 7662) at `endpoint`. While nobody answers there, it takes the tokens that it
+/// found good before.
+pub(crate) fn api<S>(
+    http: S,
+    endpoint: String,
+    seen: Seen,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future = impl Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send,
+> + Clone
++ Send
++ 'static
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    service_fn(move |request: Request<Full<Bytes>>| {
+        let (http, endpoint, seen) = (http.clone(), endpoint.clone(), seen.clone());
+        let token = bearer(request.headers());
+        async move {
+            let is_good = match try_post(http, &endpoint, "basic", &[("token", &token)]).await {
+                Ok(state) => state["active"] == true,
+                Err(_) => seen.contains(&token),
+            };
+            if is_good {
+                seen.insert(token);
+                return Ok(Response::new(Full::from("hello")));
+            }
+            let refusal = Response::builder()
+                .status(StatusCode::UNAUTHORIZED)
+                .header(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#);
+            Ok(refusal.body(Full::default())?)
+        }
+    })
+}
+
+fn bearer(headers: &HeaderMap) -> String {
+    let value = headers[AUTHORIZATION].to_str().unwrap();
+    value.strip_prefix("Bearer ").unwrap().to_owned()
+}
+
+/// Calls an API from several tasks, so many times each, at a pace. Every call must be served.
+pub(crate) fn keep_calling<S>(api: &S, tasks: usize, calls: u32, pace: Duration) -> JoinSet<()>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError>,
+    S: Clone + Send + 'static,
+    S::Future: Send,
+{
+    let mut calling = JoinSet::new();
+    for _ in 0..tasks {
+        let mut api = api.clone();
+        calling.spawn(async move {
+            let mut tick = time::interval(pace);
+            for _ in 0..calls {
+                tick.tick().await;
+                let request = Request::get("https://api.example/").body(Full::default());
+                let response = api.ready().await.unwrap().call(request.unwrap());
+                assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+            }
+        });
+    }
+    calling
+}
+
+/// Waits for the tasks, and panics with the first that did.
+pub(crate) async fn all_done(mut tasks: JoinSet<()>) {
+    while let Some(task) = tasks.join_next().await {
+        task.unwrap();
+    }
+}
