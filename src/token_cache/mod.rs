@@ -45,7 +45,7 @@
 //! | the server hands out the same token once more | it is not renewed early a second time |
 //! | the same, and that token was refused | it is served, but no request is resent with it |
 //! | a token is refused by an API | that very token is dropped, and the next caller fetches another; a late refusal of an old token does nothing |
-//! | tokens are refused again and again | two are replaced at once, then one after a pause that doubles from 5 seconds to 5 minutes |
+//! | tokens are refused again and again, each in the first half of its life | two are replaced at once, then one after a pause that doubles from 5 seconds to 5 minutes |
 //! | a caller is dropped while it waits | the fetch goes on for the others |
 //! | the runtime that runs a fetch ends | a waiter on another runtime takes the fetch up |
 //! | there is no runtime | an error, [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |

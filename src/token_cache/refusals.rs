@@ -1,10 +1,10 @@
-//! How often refused tokens are replaced. Pure.
+//! How often tokens are replaced that were refused soon after they were issued. Pure.
 
 use std::time::Duration;
 
 use crate::clock::Moment;
 
-/// How often the tokens of an entry were refused of late.
+/// How often the tokens of an entry were refused of late, each in the first half of its life.
 ///
 /// An API that refuses every token (a wrong audience) must not make everybody else's token new with each of its calls. So
 /// two refusals in a row renew at once; after that one in a pause does, and the pause doubles.

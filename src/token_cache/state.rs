@@ -17,6 +17,8 @@ pub(crate) struct Held {
     pub(crate) expires_at: Moment,
     /// When it is over by the server's word.
     pub(crate) ends_at: Moment,
+    /// Refused before then, it was refused soon after it was issued.
+    pub(crate) settled_at: Moment,
 }
 
 /// The state of an entry, and what its callers get.
@@ -146,6 +148,7 @@ mod tests {
             stale_at,
             expires_at,
             ends_at: expires_at,
+            settled_at: expires_at,
         }
     }
 

@@ -81,6 +81,8 @@ struct Token {
     id: usize,
     stale: At,
     end: At,
+    /// The middle of its life.
+    middle: At,
 }
 
 #[derive(Clone, Debug)]
@@ -289,11 +291,12 @@ impl Model {
 
     /// "That very token is dropped"; whether another can be had in its place.
     pub(crate) fn invalidate(&mut self, now: i64, id: usize) -> bool {
-        if self.token.as_ref().is_none_or(|token| token.id != id) {
+        let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
             return true;
-        }
+        };
         let at = self.at(now);
-        let is_dropped = self.refusals.note(at);
+        // "Soon after it was issued" is the first half of its life.
+        let is_dropped = at.has_reached(token.middle) || self.refusals.note(at);
         if is_dropped {
             self.clear();
         }
@@ -533,6 +536,7 @@ impl Model {
                 id,
                 stale: sent.after(fresh.min(usable)),
                 end,
+                middle: sent.after(lifetime / 2),
             });
         }
         self.has_renewed = true;

@@ -67,6 +67,7 @@ impl Entry {
             stale_at: state::stale_at(sent, windows, before.as_deref(), token),
             expires_at: sent.after(windows.usable),
             ends_at: sent.after(windows.lifetime),
+            settled_at: sent.after(windows.lifetime / 2),
         });
         if !state.end_flight(plan) && !state.grant.is_one_time() {
             // It was given up in the meantime, so it is for those who still wait for it.
@@ -124,13 +125,17 @@ impl Entry {
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
-        let invalidation = if !self.current.load().as_deref().is_some_and(is_refused) {
-            Invalidation::Replaced
-        } else if !state.refusals.note(now) {
-            Invalidation::Kept
-        } else {
-            self.forget(&mut state);
-            Invalidation::Dropped
+        let refused = self.current.load_full().filter(|held| is_refused(held));
+        let invalidation = match refused {
+            None => Invalidation::Replaced,
+            // A token that served for a while was good, so this says nothing of the next one.
+            Some(held) if !now.has_reached(held.settled_at) && !state.refusals.note(now) => {
+                Invalidation::Kept
+            }
+            Some(_) => {
+                self.forget(&mut state);
+                Invalidation::Dropped
+            }
         };
         drop(state);
         events::refused(&self.request, invalidation);
