@@ -108,17 +108,16 @@ impl<S, R> AddAccessToken<S, R> {
         }
     }
 
-    /// As [`choose`](Self::choose), but the function of the layer, if there is one, has a say too.
-    fn choose_by_parts<B>(&self, request: Request<B>) -> (Request<B>, Result<Choice, BoxError>) {
-        let choice = self.choose(&request);
-        match (&self.shared.token_request_for, choice) {
-            (Some(token_request_for), Ok(Choice::Layer)) => {
-                let (parts, body) = request.into_parts();
-                let choice = self.own(token_request_for(&parts));
-                (Request::from_parts(parts, body), choice)
-            }
-            (_, choice) => (request, choice),
-        }
+    /// Lets the function of the layer choose for a request that has not chosen for itself.
+    #[cold]
+    fn choose_by_parts<B>(
+        &self,
+        token_request_for: &TokenRequestFor,
+        request: Request<B>,
+    ) -> (Request<B>, Result<Choice, BoxError>) {
+        let (parts, body) = request.into_parts();
+        let choice = self.own(token_request_for(&parts));
+        (Request::from_parts(parts, body), choice)
     }
 
     fn source(&self, choice: Choice) -> TokenSource {
@@ -152,14 +151,13 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut request, choice) = match self.shared.token_request_for {
-            None => {
-                let choice = self.choose(&request);
-                (request, choice)
-            }
-            Some(_) => self.choose_by_parts(request),
-        };
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let mut choice = self.choose(&request);
+        if let (Some(token_request_for), Ok(Choice::Layer)) =
+            (&self.shared.token_request_for, &choice)
+        {
+            (request, choice) = self.choose_by_parts(token_request_for, request);
+        }
         let choice = match choice {
             Ok(choice) => choice,
             Err(error) => {
@@ -167,19 +165,20 @@ where
                 return ResponseFuture::failed(error);
             }
         };
-        if let Choice::Own(_) = choice {
-            // A place for the name of a token that is not that of the layer, for those below who notice refusals.
-            request.extensions_mut().insert(TokenName::NONE);
-        }
-        let headers = request.headers_mut();
         let token = match &choice {
             Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
-            Choice::Layer => self.copy.authorize(headers, &self.shared.source),
-            Choice::Own(source) => source.authorize(headers),
+            Choice::Layer => {
+                let headers = request.headers_mut();
+                self.copy.authorize(headers, &self.shared.source)
+            }
+            Choice::Own(source) => {
+                let token = source.authorize(request.headers_mut());
+                // For those below who notice refusals: this token is not that of the layer.
+                let name = token.unwrap_or(TokenName::NONE);
+                request.extensions_mut().insert(name);
+                token
+            }
         };
-        if let Some(token) = token {
-            token.tell(request.extensions_mut());
-        }
         match token {
             Some(token) if R::IS_ON => {
                 let source = self.source(choice);
