@@ -21,6 +21,7 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::Value;
 use tokio::{task::JoinSet, time};
 use tower::{Service, ServiceExt as _, service_fn};
@@ -167,6 +168,48 @@ where
             Ok(refusal.body(Full::default())?)
         }
     })
+}
+
+/// An API that validates access tokens by itself: JWTs for `audience`, signed by the issuer (RFC 9068).
+pub(crate) fn jwt_api(
+    keys: JwkSet,
+    audience: &'static str,
+    seen: Seen,
+) -> impl Service<
+    Request<Full<Bytes>>,
+    Response = Response<Full<Bytes>>,
+    Error = BoxError,
+    Future = impl Future<Output = Result<Response<Full<Bytes>>, BoxError>> + Send,
+> + Clone
++ Send
++ 'static {
+    let keys = Arc::new(keys);
+    service_fn(move |request: Request<Full<Bytes>>| {
+        let token = bearer(request.headers());
+        let is_good = is_valid(&token, &keys, audience);
+        let response = match is_good {
+            Ok(()) => {
+                seen.insert(token);
+                Response::builder().body(Full::from("hello"))
+            }
+            Err(error) => Response::builder()
+                .status(StatusCode::UNAUTHORIZED)
+                .header(WWW_AUTHENTICATE, r#"Bearer error="invalid_token""#)
+                .body(Full::from(error.to_string())),
+        };
+        async move { Ok(response?) }
+    })
+}
+
+fn is_valid(token: &str, keys: &JwkSet, audience: &str) -> Result<(), BoxError> {
+    let header = jsonwebtoken::decode_header(token)?;
+    let key = header.kid.as_deref().and_then(|kid| keys.find(kid));
+    let key = DecodingKey::from_jwk(key.ok_or("an unknown key")?)?;
+    let mut validation = Validation::new(Algorithm::ES256);
+    validation.set_audience(&[audience]);
+    validation.leeway = 0;
+    jsonwebtoken::decode::<Value>(token, &key, &validation)?;
+    Ok(())
 }
 
 fn bearer(headers: &HeaderMap) -> String {

@@ -69,12 +69,13 @@ async function getResourceServerInfo(ctx, resource) {
   if (hostname === 'short.example') {
     return { scope: 'api:read', audience: resource, accessTokenFormat: 'opaque', accessTokenTTL: 2 };
   }
-  if (hostname !== 'api.example') throw new errors.InvalidTarget();
+  const accessTokenTTL = { 'api.example': 120, 'short-jwt.example': 2 }[hostname];
+  if (accessTokenTTL === undefined) throw new errors.InvalidTarget();
   return {
     scope: 'api:read api:write',
     audience: resource,
     accessTokenFormat: 'jwt',
-    accessTokenTTL: 120,
+    accessTokenTTL,
     jwt: { sign: { alg: 'ES256' } },
   };
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use tokio::time;
 use tower::ServiceBuilder;
 use tower_oauth2_client::{
@@ -10,7 +11,7 @@ use tower_oauth2_client::{
 };
 
 use super::{basic, endpoint, instance::Instance, post, uri};
-use crate::support::{Seen, all_done, api, http, keep_calling};
+use crate::support::{Seen, all_done, api, http, jwt_api, keep_calling};
 
 const SHORT: &str = "https://short.example/";
 const TASKS: usize = 10;
@@ -38,10 +39,34 @@ async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
     .await;
     all_done(calling).await;
 
-    // Five seconds of tokens that are renewed after 0.6 seconds or a little later, at most one in a second.
+    // Five seconds of tokens that live for one or two, and one that was revoked; at most one in a second.
     let number = seen.len();
     assert!((3..=8).contains(&number), "{number} tokens");
     assert!(seen.contains(live.expose_secret()));
+}
+
+/// The API knows nothing of the server but its keys.
+#[tokio::test]
+async fn no_call_is_lost_at_an_api_that_validates_jwts_of_two_seconds() {
+    const API: &str = "https://short-jwt.example/";
+    let keys = http().get(uri("/jwks").parse().unwrap()).await.unwrap();
+    let keys = keys.into_body().collect().await.unwrap().to_bytes();
+    let seen = Seen::default();
+    let tokens = TokenCache::new(endpoint(basic()));
+    let request = TokenRequest::client_credentials()
+        .resource(API)
+        .scope("api:read");
+    let api = ServiceBuilder::new()
+        .layer(AddAccessTokenLayer::new(tokens.source(request)).resend(CloneBody))
+        .service(jwt_api(
+            serde_json::from_slice(&keys).unwrap(),
+            API,
+            seen.clone(),
+        ));
+
+    all_done(keep_calling(&api, TASKS, CALLS, PACE)).await;
+    let number = seen.len();
+    assert!((3..=7).contains(&number), "{number} tokens");
 }
 
 #[tokio::test]
