@@ -15,7 +15,7 @@ use std::{
 
 use http::{
     HeaderValue, Request, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt, Full};
 use tokio::time::{advance, timeout};
@@ -24,8 +24,10 @@ use tower::{
     Layer, Service, ServiceBuilder, ServiceExt,
     load_shed::error::Overloaded,
     retry::{Policy, RetryLayer},
+    service_fn,
     timeout::error::Elapsed,
 };
+use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenError, TokenErrorKind,
     TokenSource, TokenType,
@@ -843,6 +845,62 @@ mod stacks {
         assert_ready_ok!(first.poll());
         settle().await;
         assert_ready_ok!(second.poll());
+    }
+
+    /// An API that redirects to another origin, and what that one sees.
+    fn redirecting() -> (Api, Api) {
+        let elsewhere = Api::content();
+        let redirects = Api::new(|_| {
+            let response = Response::builder().status(StatusCode::SEE_OTHER);
+            let response = response.header(LOCATION, "https://elsewhere.test/");
+            response.body(Body::default()).unwrap()
+        });
+        (redirects, elsewhere)
+    }
+
+    /// Sends each request to where its URI says.
+    fn network_of(
+        api: Api,
+        elsewhere: Api,
+    ) -> impl Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send> + Clone
+    {
+        service_fn(move |request: Request<Body>| {
+            let to = match request.uri().host() {
+                Some("elsewhere.test") => elsewhere.clone(),
+                _ => api.clone(),
+            };
+            async move { to.oneshot(request).await }
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn over_follow_redirect_the_token_does_not_go_to_another_origin() {
+        let fixture = Fixture::new();
+        let (api, elsewhere) = redirecting();
+        let service = ServiceBuilder::new()
+            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(FollowRedirectLayer::new())
+            .service(network_of(api.clone(), elsewhere.clone()));
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(api.last().authorization().is_some());
+        assert_eq!(elsewhere.last().authorization(), None);
+    }
+
+    /// The layer sees each hop as a request of its own, so the origins have to be named.
+    #[tokio::test(start_paused = true)]
+    async fn under_follow_redirect_the_token_goes_to_the_named_origins_alone() {
+        let fixture = Fixture::new();
+        let (api, elsewhere) = redirecting();
+        let layer = AddAccessTokenLayer::new(fixture.source());
+        let service = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(layer.origin(call().uri()).unwrap())
+            .service(network_of(api.clone(), elsewhere.clone()));
+        let response = service.oneshot(call()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK);
+        assert!(api.last().authorization().is_some());
+        assert_eq!(elsewhere.last().authorization(), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -270,6 +270,7 @@ mod failures {
         source.token().await.unwrap();
     }
 
+    /// Row 14: google-cloud-rust #4541, #4593, #5864.
     #[tokio::test(start_paused = true)]
     async fn it_recovers_by_itself_after_any_sequence_of_failures() {
         let failures = [
@@ -301,6 +302,7 @@ mod failures {
         }
     }
 
+    /// Row 21: most peers.
     #[tokio::test(start_paused = true)]
     async fn a_server_that_says_when_to_come_back_is_obeyed_within_five_minutes() {
         for (asked, pause) in [(0, 1), (7, 7), (300, 300), (301, 300), (1_000_000, 300)] {
@@ -355,6 +357,7 @@ mod failures {
     }
 
     /// A code that was perhaps taken must not be sent twice.
+    /// Row 28: any retry layer.
     #[tokio::test(start_paused = true)]
     async fn a_one_time_credential_is_not_tried_again_after_an_ambiguous_failure() {
         for (failure, requests) in [(Failure::drop_connection(), 1), (Failure::status(503), 2)] {
@@ -492,6 +495,7 @@ mod flights {
         }
     }
 
+    /// Row 13: restate #5154, google-cloud-auth.
     #[tokio::test(start_paused = true)]
     async fn a_fetch_ends_with_the_last_handle() {
         let dropped = Arc::new(AtomicBool::new(false));
@@ -533,6 +537,7 @@ mod flights {
         assert_eq!(fixture.requests(), 1);
     }
 
+    /// Row 30: restate #5154 and kin.
     #[test]
     fn no_runtime_is_an_error_and_no_panic() {
         let server = AuthorizationServer::new();
@@ -604,6 +609,7 @@ mod flights {
         assert_eq!(endpoint.calls(), 2);
     }
 
+    /// Row 30, and row 13: the end of a runtime panics nowhere.
     #[test]
     fn a_waiter_takes_up_the_fetch_of_a_runtime_that_died() {
         a_waiter_takes_up_the_fetch_of_a_runtime_that(drop);
@@ -702,6 +708,7 @@ mod lifetimes {
         }
     }
 
+    /// Row 2: google-cloud-rust #6678, openfga #388, aliri.
     #[tokio::test(start_paused = true)]
     async fn a_token_without_life_goes_to_those_who_waited_and_no_faster_than_one_a_second() {
         for expires_in in [
@@ -775,6 +782,7 @@ mod lifetimes {
     }
 
     /// With the default windows, whatever the jitter.
+    /// Row 15: smithy-rs #3402; see `properties.rs`, too.
     #[tokio::test(start_paused = true)]
     async fn at_most_two_fetches_fall_into_one_lifetime() {
         for lifetime in [1, 2, 3, 5, 60, 3600].map(secs) {
@@ -805,6 +813,7 @@ mod lifetimes {
         }
     }
 
+    /// Row 23: WSO2 api-manager #773 makes clients spin.
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hands_out_the_same_token_is_not_asked_without_end() {
         for lifetime in [10, 60, 3600].map(secs) {
@@ -825,6 +834,7 @@ mod lifetimes {
         }
     }
 
+    /// Row 17: tokio #3185, huskarl, google-cloud-auth.
     #[tokio::test(start_paused = true)]
     async fn a_suspended_host_renews() {
         let fixture = Fixture::living(secs(3600));
@@ -836,6 +846,7 @@ mod lifetimes {
         assert_eq!(fixture.requests(), 2);
     }
 
+    /// Row 17.
     #[tokio::test(start_paused = true)]
     async fn no_token_lives_longer_when_the_wall_clock_is_set_back() {
         let fixture = Fixture::living(secs(3600));
