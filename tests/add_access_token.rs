@@ -8,8 +8,9 @@ use std::{
     future::{Ready, ready},
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -29,8 +30,8 @@ use tower::{
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenError, TokenErrorKind,
-    TokenSource, TokenType,
+    AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenCache, TokenError,
+    TokenErrorKind, TokenRequest, TokenSource, TokenType,
     add_access_token::{AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin},
     test_util::Failure,
 };
@@ -38,6 +39,7 @@ use tower_test::mock;
 
 use self::cache_support::{
     Api, Body, Fixture, at_once, bearer, call, call_to, refusal, request, secs, settle,
+    token_response,
 };
 
 fn fixed() -> TokenSource {
@@ -677,6 +679,60 @@ mod resend {
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(fixture.source().peek(), Some(new));
         assert_eq!(fixture.requests(), 2);
+    }
+
+    /// A service that is ready while its gate is open.
+    #[derive(Clone)]
+    struct Gated(Api, Arc<AtomicBool>);
+
+    impl Service<Request<Body>> for Gated {
+        type Response = Response<Body>;
+        type Error = <Api as Service<Request<Body>>>::Error;
+        type Future = <Api as Service<Request<Body>>>::Future;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            if self.1.load(Ordering::SeqCst) {
+                return self.0.poll_ready(cx);
+            }
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            self.0.call(request)
+        }
+    }
+
+    /// The server hands the refused token out again while the request waits for its service.
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_token_that_comes_back_while_the_service_is_busy_is_not_resent() {
+        let tokens = ["refused", "another", "refused"];
+        let number = Arc::new(AtomicUsize::new(0));
+        let endpoint = service_fn(move |_: TokenRequest| {
+            let text = tokens[number.fetch_add(1, Ordering::SeqCst)];
+            async move { Ok::<_, BoxError>(token_response(text)) }
+        });
+        let source = TokenCache::new(endpoint).source(request());
+        let open = Arc::new(AtomicBool::new(true));
+        let gate = open.clone();
+        let api = Api::new(move |_| {
+            gate.store(false, Ordering::SeqCst);
+            refusal()
+        });
+        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let mut service = layer.layer(Gated(api.clone(), open.clone()));
+        source.warm_up().await.unwrap();
+        let mut sending = task::spawn(service.ready().await.unwrap().call(call()));
+        assert_pending!(sending.poll());
+        settle().await;
+        assert_pending!(sending.poll());
+
+        source.invalidate(&bearer("another"));
+        assert_eq!(source.token().await.unwrap(), bearer("refused"));
+        open.store(true, Ordering::SeqCst);
+        let response = sending.await.unwrap();
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(api.requests(), 1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -164,6 +164,10 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             }
             // The token may have ended while the service was awaited.
             if let Some(token) = self.source.authorize(request.headers_mut()) {
+                let value = request.headers().get(AUTHORIZATION);
+                if value.is_some_and(|value| self.was_refused(value)) {
+                    return Poll::Ready(Err(self.give_up(polled_after_completion())));
+                }
                 break (request, token);
             }
             self.is_late = false;
