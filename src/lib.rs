@@ -83,6 +83,9 @@ mod grpc_status;
 mod guard;
 #[cfg(feature = "rustls")]
 mod https_client;
+#[cfg(feature = "jwt")]
+#[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+pub mod jwt;
 mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;

@@ -1,0 +1,120 @@
+//! Who signs a JWT: a key in this process, or one that never leaves its vault.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use super::PublicKey;
+use crate::error::BoxError;
+
+/// The future of [`Signer::sign`].
+pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, BoxError>> + Send + 'a>>;
+
+/// Signs JWTs: client assertions and DPoP proofs.
+///
+/// `SigningKey` is one whose key is in this process. Implement it for a key that is not: in a KMS, an HSM, an agent.
+pub trait Signer: Send + Sync {
+    /// With what it signs; stands in the header as `alg`.
+    fn algorithm(&self) -> SigningAlgorithm;
+
+    /// The name under which the server knows the key; stands in the header as `kid`. Default is none.
+    fn key_id(&self) -> Option<&str> {
+        None
+    }
+
+    /// The SHA-256 digest of the certificate (DER) of the key, base64url without padding; stands in the header of client assertions as
+    /// `x5t#S256`. Default is none.
+    fn certificate_thumbprint(&self) -> Option<&str> {
+        None
+    }
+
+    /// The public half of the key. A DPoP proof holds it; for client assertions it is not needed. Default is none.
+    fn public_key(&self) -> Option<&PublicKey> {
+        None
+    }
+
+    /// Signs the header and the claims of a JWT ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)), and returns the
+    /// signature as [RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3) has it: for ECDSA that is `r` and `s`, not DER.
+    ///
+    /// # Errors
+    ///
+    /// Why there is no signature. It is shown where a chain of errors is, so it must not hold a secret.
+    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a>;
+}
+
+impl<T: Signer + ?Sized> Signer for Arc<T> {
+    fn algorithm(&self) -> SigningAlgorithm {
+        (**self).algorithm()
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        (**self).key_id()
+    }
+
+    fn certificate_thumbprint(&self) -> Option<&str> {
+        (**self).certificate_thumbprint()
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        (**self).public_key()
+    }
+
+    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+        (**self).sign(message)
+    }
+}
+
+/// How a JWT is signed ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SigningAlgorithm {
+    /// HMAC with SHA-256.
+    HS256,
+    /// HMAC with SHA-384.
+    HS384,
+    /// HMAC with SHA-512.
+    HS512,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RS256,
+    /// RSASSA-PKCS1-v1_5 with SHA-384.
+    RS384,
+    /// RSASSA-PKCS1-v1_5 with SHA-512.
+    RS512,
+    /// RSASSA-PSS with SHA-256.
+    PS256,
+    /// RSASSA-PSS with SHA-384.
+    PS384,
+    /// RSASSA-PSS with SHA-512.
+    PS512,
+    /// ECDSA on P-256 with SHA-256.
+    ES256,
+    /// ECDSA on P-384 with SHA-384.
+    ES384,
+    /// Ed25519 ([RFC 8037 §3.1](https://www.rfc-editor.org/rfc/rfc8037#section-3.1)).
+    EdDSA,
+}
+
+impl SigningAlgorithm {
+    /// The value of `alg`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::HS256 => "HS256",
+            Self::HS384 => "HS384",
+            Self::HS512 => "HS512",
+            Self::RS256 => "RS256",
+            Self::RS384 => "RS384",
+            Self::RS512 => "RS512",
+            Self::PS256 => "PS256",
+            Self::PS384 => "PS384",
+            Self::PS512 => "PS512",
+            Self::ES256 => "ES256",
+            Self::ES384 => "ES384",
+            Self::EdDSA => "EdDSA",
+        }
+    }
+}
+
+impl fmt::Display for SigningAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
