@@ -5,20 +5,23 @@ use std::{
     fmt,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use pin_project_lite::pin_project;
 
 use super::Resend;
+use crate::error::BoxError;
 
 /// Keeps what is sent of a body, up to a bound, so that it can be sent once more: for bodies that are streams, such as tonic's.
 ///
-/// A body that is larger is sent all the same, but not a second time; nor is one that had not been sent to its end when the
-/// refusal came. What is kept shares the memory of what is sent.
+/// A refusal may come while the body is still on its way. What was sent of it is then sent again, and the rest after it: a stream
+/// that stays open goes on over the second request. The first request ends with an error of its body, which the caller does not
+/// see.
+///
+/// A body of which more than the bound was sent is not sent a second time. What is kept shares the memory of what is sent.
 ///
 /// # Examples
 ///
@@ -36,7 +39,7 @@ pub struct BufferBody<B> {
 }
 
 impl<B> BufferBody<B> {
-    /// Keeps bodies of up to `limit` bytes. `wrap` makes the body that the inner service takes out of one that is watched.
+    /// Keeps up to `limit` bytes of each body. `wrap` makes the body that the inner service takes out of one that is watched.
     pub fn new(limit: usize, wrap: fn(BufferedBody<B>) -> B) -> Self {
         Self { limit, wrap }
     }
@@ -44,7 +47,8 @@ impl<B> BufferBody<B> {
 
 impl<B> Resend<B> for BufferBody<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
 {
     type Saved = Buffered<B>;
     const IS_ON: bool = true;
@@ -53,30 +57,27 @@ where
         let record = Arc::new(Mutex::new(Record {
             frames: VecDeque::new(),
             room: Some(self.limit),
-            is_complete: body.is_end_stream(),
+            rest: Rest::Here(body),
+            waiting: None,
         }));
         let saved = Buffered {
             record: record.clone(),
             wrap: self.wrap,
         };
-        (
-            (self.wrap)(BufferedBody {
-                inner: Inner::Sent { body, record },
-            }),
-            saved,
-        )
+        ((self.wrap)(BufferedBody(Inner::First(record))), saved)
     }
 
     fn restore(saved: Self::Saved) -> Option<B> {
         let mut record = lock(&saved.record);
-        if !record.is_complete || record.room.is_none() {
-            return None;
-        }
+        record.room?;
         let frames = std::mem::take(&mut record.frames);
+        let rest = record.rest.take();
+        let waiting = record.waiting.take();
         drop(record);
-        Some((saved.wrap)(BufferedBody {
-            inner: Inner::Again { frames },
-        }))
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
+        Some((saved.wrap)(BufferedBody(Inner::Again { frames, rest })))
     }
 }
 
@@ -99,7 +100,7 @@ impl<B> fmt::Debug for BufferBody<B> {
 
 /// What was kept of a body; see [`BufferBody`].
 pub struct Buffered<B> {
-    record: Arc<Mutex<Record>>,
+    record: Arc<Mutex<Record<B>>>,
     wrap: fn(BufferedBody<B>) -> B,
 }
 
@@ -109,11 +110,36 @@ impl<B> fmt::Debug for Buffered<B> {
     }
 }
 
-struct Record {
+struct Record<B> {
     frames: VecDeque<Kept>,
     /// How many bytes may still come; `None` once nothing is kept.
     room: Option<usize>,
-    is_complete: bool,
+    rest: Rest<B>,
+    /// Who waits for more of it, and has to be told when somebody else gets it.
+    waiting: Option<Waker>,
+}
+
+/// What of the body has not been sent yet.
+enum Rest<B> {
+    Here(B),
+    /// All of it has been sent.
+    Over,
+    /// The second request sends it.
+    Taken,
+}
+
+impl<B> Rest<B> {
+    /// Leaves nothing of it to the first request.
+    fn take(&mut self) -> Option<B> {
+        match std::mem::replace(self, Self::Taken) {
+            Self::Here(body) => Some(body),
+            Self::Taken => None,
+            Self::Over => {
+                *self = Self::Over;
+                None
+            }
+        }
+    }
 }
 
 enum Kept {
@@ -121,7 +147,7 @@ enum Kept {
     Trailers(HeaderMap),
 }
 
-impl Record {
+impl<B> Record<B> {
     fn note(&mut self, frame: &Frame<Bytes>) {
         let size = frame.data_ref().map_or(0, Bytes::len);
         self.room = self.room.and_then(|room| room.checked_sub(size));
@@ -141,6 +167,40 @@ impl Record {
     }
 }
 
+impl<B> Record<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let body = match &mut self.rest {
+            Rest::Here(body) => body,
+            Rest::Over => return Poll::Ready(None),
+            // To say that it ended would pass half a body off as a whole one.
+            Rest::Taken => return Poll::Ready(Some(Err(TAKEN.into()))),
+        };
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
+            self.waiting = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        match &frame {
+            Some(Ok(frame)) => {
+                // Nothing comes after trailers, so nobody need ask for more.
+                if frame.is_trailers() {
+                    self.rest = Rest::Over;
+                }
+                self.note(frame);
+            }
+            // What was sent of a body that failed is not the body.
+            Some(Err(_)) => self.give_up(),
+            None => self.rest = Rest::Over,
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+}
+
+const TAKEN: &str = "the request was refused and is sent once more; its body goes on there";
+
 impl Kept {
     fn into_frame(self) -> Frame<Bytes> {
         match self {
@@ -148,82 +208,94 @@ impl Kept {
             Self::Trailers(trailers) => Frame::trailers(trailers),
         }
     }
+
+    fn len(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.len() as u64,
+            Self::Trailers(_) => 0,
+        }
+    }
 }
 
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+fn lock<B>(record: &Mutex<Record<B>>) -> MutexGuard<'_, Record<B>> {
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-pin_project! {
-    /// A body of which a copy is kept while it is sent, or that copy; see [`BufferBody`].
-    pub struct BufferedBody<B> {
-        #[pin]
-        inner: Inner<B>,
-    }
-}
+/// A body of which a copy is kept while it is sent, or that copy and what comes after it; see [`BufferBody`].
+pub struct BufferedBody<B>(Inner<B>);
 
-pin_project! {
-    #[project = InnerProj]
-    enum Inner<B> {
-        Sent { #[pin] body: B, record: Arc<Mutex<Record>> },
-        Again { frames: VecDeque<Kept> },
-    }
+enum Inner<B> {
+    // The lock is held while the body is polled. The only other who takes it is the one that sends the request once more.
+    First(Arc<Mutex<Record<B>>>),
+    Again {
+        frames: VecDeque<Kept>,
+        rest: Option<B>,
+    },
 }
 
 impl<B> Body for BufferedBody<B>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        match self.project().inner.project() {
-            InnerProj::Sent { mut body, record } => {
-                let frame = ready!(body.as_mut().poll_frame(cx));
-                let mut record = lock(record);
-                match &frame {
-                    Some(Ok(frame)) => {
-                        record.note(frame);
-                        // Nothing comes after trailers, nor after the last byte of a known length, so nobody asks for more.
-                        record.is_complete = frame.is_trailers()
-                            || body.is_end_stream()
-                            || body.size_hint().exact() == Some(0);
-                    }
-                    // What was sent of a body that failed is not the body.
-                    Some(Err(_)) => record.give_up(),
-                    None => record.is_complete = true,
-                }
-                Poll::Ready(frame)
-            }
-            InnerProj::Again { frames } => {
-                Poll::Ready(frames.pop_front().map(|kept| Ok(kept.into_frame())))
-            }
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut self.get_mut().0 {
+            Inner::First(record) => lock(record).poll_frame(cx),
+            Inner::Again { frames, rest } => match (frames.pop_front(), rest) {
+                (Some(kept), _) => Poll::Ready(Some(Ok(kept.into_frame()))),
+                (None, Some(rest)) => Pin::new(rest)
+                    .poll_frame(cx)
+                    .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
+                (None, None) => Poll::Ready(None),
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.inner {
-            Inner::Sent { body, .. } => body.is_end_stream(),
-            Inner::Again { frames } => frames.is_empty(),
+        match &self.0 {
+            Inner::First(record) => match &lock(record).rest {
+                Rest::Here(body) => body.is_end_stream(),
+                Rest::Over => true,
+                Rest::Taken => false,
+            },
+            Inner::Again { frames, rest } => {
+                frames.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream)
+            }
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.inner {
-            Inner::Sent { body, .. } => body.size_hint(),
-            Inner::Again { frames } => {
-                let sizes = frames.iter().map(|kept| match kept {
-                    Kept::Data(data) => data.len() as u64,
-                    Kept::Trailers(_) => 0,
-                });
-                SizeHint::with_exact(sizes.sum())
+        match &self.0 {
+            Inner::First(record) => match &lock(record).rest {
+                Rest::Here(body) => body.size_hint(),
+                Rest::Over => SizeHint::with_exact(0),
+                Rest::Taken => SizeHint::new(),
+            },
+            Inner::Again { frames, rest } => {
+                let kept = frames.iter().map(Kept::len).sum();
+                let rest = match rest {
+                    Some(rest) => rest.size_hint(),
+                    None => SizeHint::with_exact(0),
+                };
+                sum(kept, &rest)
             }
         }
     }
+}
+
+fn sum(kept: u64, rest: &SizeHint) -> SizeHint {
+    let mut hint = SizeHint::new();
+    hint.set_lower(kept.saturating_add(rest.lower()));
+    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
+        hint.set_upper(upper);
+    }
+    hint
 }
 
 impl<B> fmt::Debug for BufferedBody<B> {
@@ -274,10 +346,52 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_body_is_not_sent_again() {
+    async fn a_body_that_is_still_on_its_way_is_sent_again_with_its_rest() {
+        for sent_before in 0..=3 {
+            // The bound is for what was sent, not for what comes.
+            let (mut sent, saved) =
+                BufferBody::new(3 * sent_before.min(2), wrap).save(stream().await);
+            for _ in 0..sent_before {
+                sent.frame().await.unwrap().unwrap();
+            }
+            let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
+            assert!(again.trailers().is_some());
+            assert_eq!(again.to_bytes(), "onetwo", "{sent_before} frames before");
+        }
+    }
+
+    /// It has to end with an error: half a body must not look like a whole one.
+    #[tokio::test]
+    async fn what_was_taken_from_the_first_request_does_not_look_whole_there() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         sent.frame().await.unwrap().unwrap();
-        assert!(BufferBody::restore(saved).is_none());
+        let again = BufferBody::restore(saved).unwrap();
+        assert!(!sent.is_end_stream());
+        assert_ne!(sent.size_hint().exact(), Some(0));
+        assert!(sent.frame().await.unwrap().is_err());
+        assert_eq!(again.collect().await.unwrap().to_bytes(), "onetwo");
+    }
+
+    #[tokio::test]
+    async fn a_first_request_that_waits_for_more_is_told_that_it_gets_none() {
+        let (sender, body) = Channel::<Bytes, BoxError>::new(1);
+        let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
+        let mut collecting = tokio_test::task::spawn(sent.collect());
+        tokio_test::assert_pending!(collecting.poll());
+        let _again = BufferBody::restore(saved).unwrap();
+        assert!(collecting.is_woken());
+        assert!(tokio_test::assert_ready!(collecting.poll()).is_err());
+        drop(sender);
+    }
+
+    /// The connection may ask for the end only after the refusal has come.
+    #[tokio::test]
+    async fn a_body_that_was_sent_to_its_end_ends_well_both_times() {
+        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        while sent.frame().await.is_some() {}
+        let again = BufferBody::restore(saved).unwrap();
+        assert!(sent.frame().await.is_none());
+        assert_eq!(again.collect().await.unwrap().to_bytes(), "onetwo");
     }
 
     /// As hyper sends it over HTTP/2: nothing comes after trailers.
