@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-use crate::error_response::Quoted;
+use crate::{dpop::DpopKey, error_response::Quoted};
 
 /// An access token ([RFC 6749 §1.4](https://www.rfc-editor.org/rfc/rfc6749#section-1.4)) with its type and the value of the
 /// `Authorization` header that carries it.
@@ -31,12 +31,23 @@ use crate::error_response::Quoted;
 #[derive(Clone)]
 pub struct AccessToken(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     text: Text,
     token_type: TokenType,
+    binding: Option<Box<Binding>>,
+}
+
+/// The key without which a token is of no use.
+#[derive(Clone)]
+pub(crate) struct Binding {
+    pub(crate) key: DpopKey,
+    /// `ath` of its proofs.
+    pub(crate) token_hash: String,
 }
 
 /// The token, kept once: a cache holds many, and some are long.
+#[derive(Clone)]
 enum Text {
     /// In the header that bears it, after the scheme.
     Header { value: HeaderValue, start: usize },
@@ -75,7 +86,42 @@ impl AccessToken {
             },
             None => Text::Bare(secret),
         };
-        Ok(Self(Arc::new(Inner { text, token_type })))
+        Ok(Self(Arc::new(Inner {
+            text,
+            token_type,
+            binding: None,
+        })))
+    }
+
+    /// The same token, which is bound to `key` and sent with a proof by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer).
+    ///
+    /// Tokens that come from a token endpoint with a [key](crate::TokenEndpoint::dpop) are bound already; this is for one that came
+    /// from elsewhere.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AccessToken, DpopKey, TokenSource, TokenType};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = DpopKey::generate()?;
+    /// let token = AccessToken::new("2YotnFZFEjr1zCsicMWpAA", TokenType::DPOP)?.bound_to(key);
+    /// let source = TokenSource::fixed(token);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn bound_to(self, key: DpopKey) -> Self {
+        self.bind(key)
+    }
+
+    pub(crate) fn bind(self, key: DpopKey) -> Self {
+        let token_hash = key.token_hash(self.expose_secret());
+        let mut inner = Arc::unwrap_or_clone(self.0);
+        inner.binding = Some(Box::new(Binding { key, token_hash }));
+        Self(Arc::new(inner))
     }
 
     /// The text itself. Keep it out of logs and error messages.
@@ -96,6 +142,27 @@ impl AccessToken {
     #[must_use]
     pub fn token_type(&self) -> &TokenType {
         &self.0.token_type
+    }
+
+    /// The key that the token is bound to.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop_key(&self) -> Option<&DpopKey> {
+        self.binding().map(|binding| &binding.key)
+    }
+
+    /// What a proof needs, for a token of the type `DPoP` whose key is known.
+    #[inline]
+    pub(crate) fn binding(&self) -> Option<&Binding> {
+        let binding = self.0.binding.as_deref();
+        binding.filter(|_| *self.token_type() == TokenType::DPOP)
+    }
+
+    /// The header that carries it, if it can be sent: a `DPoP` token is of no use without its key.
+    pub(crate) fn sendable(&self) -> Option<&HeaderValue> {
+        let is_sendable = *self.token_type() == TokenType::BEARER || self.binding().is_some();
+        self.authorization().filter(|_| is_sendable)
     }
 
     /// The value of the `Authorization` header that carries this token, marked sensitive: the scheme `Bearer` or `DPoP`

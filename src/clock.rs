@@ -19,6 +19,14 @@ pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
+/// The time of day in seconds since the Unix epoch, as JWTs count it.
+#[cfg(feature = "jwt")]
+pub(crate) fn unix_now() -> u64 {
+    wall_now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 /// The monotonic clock of the runtime, which stands still while a test has paused it.
 #[cfg(feature = "test-util")]
 pub(crate) fn tokio_now() -> tokio::time::Instant {

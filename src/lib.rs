@@ -76,6 +76,7 @@ mod answer;
 mod client_authentication;
 mod clock;
 mod credential;
+mod dpop;
 mod error;
 mod error_response;
 #[cfg(feature = "tonic")]
@@ -99,6 +100,9 @@ pub mod token_endpoint;
 mod token_request;
 mod token_response;
 
+#[cfg(feature = "dpop")]
+#[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+pub use self::dpop::DpopKey;
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
 pub use self::grpc_status::grpc_status;

@@ -12,8 +12,8 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    client_authentication::ClientAuthentication, credential::Credential, printable::Printable,
-    scope::Scope,
+    client_authentication::ClientAuthentication, credential::Credential, dpop::DpopKey,
+    printable::Printable, scope::Scope,
 };
 
 /// A request to a token endpoint
@@ -56,6 +56,7 @@ struct Rest {
     headers: HeaderMap,
     token_endpoint: Option<Uri>,
     client_authentication: Option<ClientAuthentication>,
+    dpop: Option<DpopKey>,
     extensions: Extensions,
     invalid: Option<String>,
 }
@@ -257,6 +258,16 @@ impl TokenRequest {
         self
     }
 
+    /// Asks for a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)). Default is
+    /// that of the service. In a cache, tokens that are bound to different keys are different tokens.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.rest_mut().dpop = Some(key);
+        self
+    }
+
     /// What travels down to the HTTP service in the extensions of the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
@@ -332,6 +343,10 @@ impl TokenRequest {
         self.rest().client_authentication.as_ref()
     }
 
+    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
+        self.rest().dpop.as_ref()
+    }
+
     /// What a setter could not take.
     pub(crate) fn invalid(&self) -> Option<&str> {
         self.rest().invalid.as_deref()
@@ -361,6 +376,7 @@ impl PartialEq for TokenRequest {
                 && a.headers == b.headers
                 && a.token_endpoint == b.token_endpoint
                 && a.client_authentication == b.client_authentication
+                && a.dpop == b.dpop
                 && a.invalid == b.invalid)
     }
 }
@@ -372,6 +388,7 @@ impl Hash for TokenRequest {
         self.0.parameters.hash(state);
         self.rest().token_endpoint.hash(state);
         self.rest().client_authentication.hash(state);
+        self.rest().dpop.hash(state);
     }
 }
 

@@ -6,6 +6,7 @@ use http::{
 };
 
 use super::headers;
+use crate::dpop::{DPOP_NONCE, USE_DPOP_NONCE};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
@@ -20,6 +21,23 @@ pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
         StatusCode::OK => is_grpc_unauthenticated(response.headers()),
         _ => false,
     }
+}
+
+/// Whether a response demands a proof with the nonce that came along (RFC 9449 §9).
+pub(super) fn demands_nonce<B>(response: &Response<B>) -> bool {
+    response.status() == StatusCode::UNAUTHORIZED
+        && response.headers().contains_key(DPOP_NONCE)
+        && response
+            .headers()
+            .get_all(WWW_AUTHENTICATE)
+            .iter()
+            .any(|value| {
+                let field = String::from_utf8_lossy(value.as_bytes());
+                Challenges::of(&field).any(|challenge| {
+                    challenge.is_about_tokens()
+                        && challenge.error.as_deref() == Some(USE_DPOP_NONCE)
+                })
+            })
 }
 
 /// gRPC says it with status 200 (a response without a body carries its trailers as headers).

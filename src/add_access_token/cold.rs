@@ -1,4 +1,4 @@
-//! A request that cannot be sent at once: it waits for a token, then for its service. And what it takes to send one once more.
+//! A request that cannot be sent at once: it waits for a token, for a proof, then for its service.
 
 use std::{
     future::Future,
@@ -6,49 +6,26 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION, request};
+use http::{HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use tower_service::Service;
 
-use super::resend::Resend;
+use super::{
+    kept::{Kept, Reasons, Saved},
+    proof::{self, Proven, Proving},
+    resend::Resend,
+};
 use crate::{
+    dpop::DPOP,
     error::BoxError,
     token_cache::{Authorization, TokenName, TokenSource},
     token_endpoint::error::TokenError,
 };
 
-/// What it takes to send a request once more. The parts bear the header with the token that was sent.
-pub(super) struct Saved<S, B, R: Resend<B>> {
-    parts: request::Parts,
-    body: R::Saved,
-    source: TokenSource,
-    service: S,
-}
-
-impl<S, B, R: Resend<B>> Saved<S, B, R> {
-    /// Keeps what a request is made of. `service` need not be ready.
-    pub(super) fn save(
-        request: Request<B>,
-        resend: &R,
-        source: TokenSource,
-        service: S,
-    ) -> (Request<B>, Box<Self>) {
-        let (parts, body) = request.into_parts();
-        let (body, saved) = resend.save(body);
-        let saved = Self {
-            parts: parts.clone(),
-            body: saved,
-            source,
-            service,
-        };
-        (Request::from_parts(parts, body), Box::new(saved))
-    }
-}
-
 /// A request that is on its way at last.
 pub(super) struct Sent<S, B, F, R: Resend<B>> {
     pub(super) sending: F,
     pub(super) token: TokenName,
-    pub(super) saved: Option<Box<Saved<S, B, R>>>,
+    pub(super) kept: Option<Box<Kept<S, B, R>>>,
 }
 
 pub(super) type Step<S, B, F, R, ResBody> = Result<Sent<S, B, F, R>, End<ResBody>>;
@@ -58,70 +35,179 @@ pub(super) type End<ResBody> = Result<Response<ResBody>, BoxError>;
 
 type Waiting = Pin<Box<dyn Future<Output = Result<Authorization, TokenError>> + Send>>;
 
-/// A request that waits for its token, and then for its service.
+/// A request that waits for its token, for the proof that goes with it, and then for its service.
 pub(super) struct Cold<S, B, R, ResBody> {
-    waiting: Option<Waiting>,
-    authorization: Option<Authorization>,
+    state: State,
     request: Option<Request<B>>,
+    /// Where the request goes, if its own URI does not say it.
+    target: Option<Uri>,
     source: TokenSource,
     service: S,
-    resend: Option<R>,
-    refusal: Option<(HeaderValue, Response<ResBody>)>,
+    resend: R,
+    reasons: Reasons,
+    refusal: Option<Refusal<ResBody>>,
     /// Whether the service was not ready when the token was there.
     is_late: bool,
 }
 
+enum State {
+    Waiting(Waiting),
+    Proving(Proving, Authorization),
+    Readying(Ticket),
+    Sent,
+}
+
+/// What to put on the request.
+struct Ticket {
+    authorization: Authorization,
+    proof: Option<HeaderValue>,
+}
+
+/// The response on account of which a request is sent once more; what the caller gets if that comes to nothing.
+struct Refusal<ResBody> {
+    response: Response<ResBody>,
+    /// What must not be sent again.
+    authorization: Option<HeaderValue>,
+}
+
 impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
-    /// A request for which there is no token now. `service` is not ready: it holds nothing while the token is awaited.
-    pub(super) fn new(source: TokenSource, request: Request<B>, service: S, resend: R) -> Self {
+    /// A request for which there is no token now, or no proof. `service` is not ready: it holds nothing meanwhile.
+    pub(super) fn new(
+        source: TokenSource,
+        request: Request<B>,
+        target: Option<Uri>,
+        service: S,
+        resend: R,
+    ) -> Self {
         Self {
-            waiting: Some(Box::pin(source.clone().wait_for_authorization())),
-            authorization: None,
+            state: State::wait(&source),
             request: Some(request),
+            target,
             source,
             service,
-            resend: Some(resend),
+            resend,
+            reasons: Reasons::ALL,
             refusal: None,
             is_late: false,
         }
     }
 
-    /// A request that is sent once more, if there is another token than the one that was refused.
-    pub(super) fn again(
-        mut saved: Saved<S, B, R>,
-        refusal: Response<ResBody>,
+    /// A request that is sent once more since its token was refused, if there is another one.
+    pub(super) fn after_refusal(
+        saved: Option<Saved<S, B, R>>,
+        response: Response<ResBody>,
     ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
-        let sent = saved.parts.headers.remove(AUTHORIZATION);
-        let (Some(sent), Some(body)) = (sent, R::restore(saved.body)) else {
-            return Err(refusal);
+        match saved {
+            Some(mut saved) if saved.reasons.refusal => {
+                saved.reasons.refusal = false;
+                let sent = saved.parts.headers.remove(AUTHORIZATION);
+                Self::again(saved, response, sent)
+            }
+            _ => Err(response),
+        }
+    }
+
+    /// A request that is sent once more since the server demanded another nonce in its proof.
+    pub(super) fn with_nonce(
+        saved: Option<Saved<S, B, R>>,
+        response: Response<ResBody>,
+    ) -> Result<Self, Response<ResBody>>
+    where
+        R: Resend<B>,
+    {
+        match saved {
+            Some(mut saved) if saved.reasons.nonce => {
+                saved.reasons.nonce = false;
+                saved.parts.headers.remove(AUTHORIZATION);
+                Self::again(saved, response, None)
+            }
+            _ => Err(response),
+        }
+    }
+
+    fn again(
+        saved: Saved<S, B, R>,
+        response: Response<ResBody>,
+        authorization: Option<HeaderValue>,
+    ) -> Result<Self, Response<ResBody>>
+    where
+        R: Resend<B>,
+    {
+        let Some(body) = R::restore(saved.body) else {
+            return Err(response);
         };
         Ok(Self {
-            waiting: Some(Box::pin(saved.source.clone().wait_for_authorization())),
-            authorization: None,
+            state: State::wait(&saved.source),
             request: Some(Request::from_parts(saved.parts, body)),
+            target: saved.target,
             source: saved.source,
             service: saved.service,
-            resend: None,
-            refusal: Some((sent, refusal)),
+            resend: saved.resend,
+            reasons: saved.reasons,
+            refusal: Some(Refusal {
+                response,
+                authorization,
+            }),
             is_late: false,
         })
     }
 
     /// Whether this is what was refused.
-    fn was_refused(&self, value: &HeaderValue) -> bool {
-        let refused = self.refusal.as_ref().map(|(refused, _)| refused);
-        refused == Some(value)
+    fn was_refused(&self, authorization: &Authorization) -> bool {
+        let refused = self.refusal.as_ref().and_then(|r| r.authorization.as_ref());
+        refused == Some(&authorization.value)
     }
 
     /// The end of a request that cannot be sent once more is the refusal that came.
-    fn give_up(&mut self, error: BoxError) -> End<ResBody> {
+    fn give_up(&mut self, error: impl Into<BoxError>) -> End<ResBody> {
+        self.state = State::Sent;
         match self.refusal.take() {
-            Some((_, refusal)) => Ok(refusal),
-            None => Err(error),
+            Some(refusal) => Ok(refusal.response),
+            None => Err(error.into()),
         }
+    }
+
+    /// What comes once there is a token.
+    fn with(&mut self, authorization: Authorization) -> Result<State, End<ResBody>> {
+        if self.was_refused(&authorization) {
+            return Err(self.give_up(polled_after_completion()));
+        }
+        Ok(match self.prove(&authorization) {
+            Some(proving) => State::Proving(proving, authorization),
+            None => State::Readying(Ticket {
+                authorization,
+                proof: None,
+            }),
+        })
+    }
+
+    fn prove(&self, authorization: &Authorization) -> Option<Proving> {
+        let request = self.request.as_ref()?;
+        let target = self.target.as_ref().unwrap_or(request.uri());
+        proof::prove(authorization.bound.as_ref()?, request.method(), target)
+    }
+
+    /// What to put on a request whose service has become ready only now: the token may have ended meanwhile, and a proof grows old.
+    /// `None` if that has to be waited for.
+    fn renew(&self, ticket: Ticket) -> Option<Result<Ticket, TokenError>> {
+        let authorization = self.source.usable_authorization()?;
+        let proof = match self.prove(&authorization) {
+            None => None,
+            Some(mut proving) => match proof::at_once(&mut proving) {
+                Some(Ok(proof)) => Some(proof),
+                Some(Err(error)) => return Some(Err(error)),
+                // To wait for another one would be to wait for the service again, and so on.
+                None if authorization.token == ticket.authorization.token => ticket.proof,
+                None => return None,
+            },
+        };
+        Some(Ok(Ticket {
+            authorization,
+            proof,
+        }))
     }
 
     pub(super) fn poll_sending<F>(
@@ -133,63 +219,110 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         S::Error: Into<BoxError>,
         R: Resend<B>,
     {
-        let (mut request, token) = loop {
-            if let Some(waiting) = &mut self.waiting {
-                let authorization = ready!(waiting.as_mut().poll(cx));
-                self.waiting = None;
-                match authorization {
-                    Ok(authorization) if self.was_refused(&authorization.value) => {
-                        return Poll::Ready(Err(self.give_up(polled_after_completion())));
+        loop {
+            match &mut self.state {
+                State::Waiting(waiting) => match ready!(waiting.as_mut().poll(cx)) {
+                    Ok(authorization) => match self.with(authorization) {
+                        Ok(state) => self.state = state,
+                        Err(end) => return Poll::Ready(Err(end)),
+                    },
+                    Err(error) => return Poll::Ready(Err(self.give_up(error))),
+                },
+                State::Proving(proving, authorization) => match ready!(proving.as_mut().poll(cx)) {
+                    Ok(proof) => {
+                        let authorization = authorization.clone();
+                        self.state = State::Readying(Ticket {
+                            authorization,
+                            proof: Some(proof),
+                        });
                     }
-                    Ok(authorization) => self.authorization = Some(authorization),
-                    Err(error) => return Poll::Ready(Err(self.give_up(error.into()))),
+                    Err(error) => return Poll::Ready(Err(self.give_up(error))),
+                },
+                State::Readying(_) => {
+                    match self.service.poll_ready(cx) {
+                        Poll::Ready(Ok(())) => {}
+                        Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error))),
+                        Poll::Pending => {
+                            self.is_late = true;
+                            return Poll::Pending;
+                        }
+                    }
+                    let State::Readying(mut ticket) =
+                        std::mem::replace(&mut self.state, State::Sent)
+                    else {
+                        continue;
+                    };
+                    if self.is_late {
+                        ticket = match self.renew(ticket) {
+                            Some(Ok(ticket)) if self.was_refused(&ticket.authorization) => {
+                                let end = self.give_up(polled_after_completion());
+                                return Poll::Ready(Err(end));
+                            }
+                            Some(Ok(ticket)) => ticket,
+                            Some(Err(error)) => return Poll::Ready(Err(self.give_up(error))),
+                            None => {
+                                self.is_late = false;
+                                self.service = self.service.clone();
+                                self.state = State::wait(&self.source);
+                                continue;
+                            }
+                        };
+                    }
+                    return Poll::Ready(self.send(ticket));
                 }
+                State::Sent => return Poll::Ready(Err(self.give_up(polled_after_completion()))),
             }
-            match self.service.poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error.into()))),
-                Poll::Pending => {
-                    self.is_late = true;
-                    return Poll::Pending;
-                }
-            }
-            let (Some(mut request), Some(Authorization { value, token })) =
-                (self.request.take(), self.authorization.take())
-            else {
-                return Poll::Ready(Err(Err(polled_after_completion())));
-            };
-            if !self.is_late {
-                request.headers_mut().insert(AUTHORIZATION, value);
-                break (request, token);
-            }
-            // The token may have ended while the service was awaited.
-            if let Some(token) = self.source.authorize(request.headers_mut()) {
-                let value = request.headers().get(AUTHORIZATION);
-                if value.is_some_and(|value| self.was_refused(value)) {
-                    return Poll::Ready(Err(self.give_up(polled_after_completion())));
-                }
-                break (request, token);
-            }
-            self.is_late = false;
-            self.request = Some(request);
-            self.service = self.service.clone();
-            self.waiting = Some(Box::pin(self.source.clone().wait_for_authorization()));
+        }
+    }
+
+    fn send<F>(&mut self, ticket: Ticket) -> Step<S, B, F, R, ResBody>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
+        R: Resend<B>,
+    {
+        let Some(mut request) = self.request.take() else {
+            return Err(Err(polled_after_completion()));
         };
+        let Authorization {
+            value,
+            token,
+            bound,
+        } = ticket.authorization;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, value);
+        if let Some(proof) = ticket.proof {
+            headers.insert(DPOP, proof);
+        }
         token.tell(request.extensions_mut());
-        let saved;
-        (request, saved) = match &self.resend {
-            Some(resend) if R::IS_ON => {
-                let (source, service) = (self.source.clone(), self.service.clone());
-                let (request, saved) = Saved::save(request, resend, source, service);
-                (request, Some(saved))
-            }
-            _ => (request, None),
-        };
-        Poll::Ready(Ok(Sent {
+        let proven = bound.map(|token| {
+            let target = self.target.as_ref().unwrap_or(request.uri());
+            Proven::new(token, target.clone())
+        });
+        // A demand for a nonce comes only after a proof.
+        let may_come_again = self.reasons.refusal || (self.reasons.nonce && proven.is_some());
+        let mut saved = None;
+        if R::IS_ON && may_come_again {
+            let (source, service) = (self.source.clone(), self.service.clone());
+            let (sent, kept) = Saved::save(request, self.resend.clone(), source, service);
+            request = sent;
+            saved = Some(Saved {
+                target: self.target.take(),
+                reasons: self.reasons,
+                ..kept
+            });
+        }
+        let is_kept = saved.is_some() || proven.is_some();
+        Ok(Sent {
             sending: self.service.call(request),
             token,
-            saved,
-        }))
+            kept: is_kept.then(|| Box::new(Kept { saved, proven })),
+        })
+    }
+}
+
+impl State {
+    fn wait(source: &TokenSource) -> Self {
+        Self::Waiting(Box::pin(source.clone().wait_for_authorization()))
     }
 }
 

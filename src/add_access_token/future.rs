@@ -13,7 +13,8 @@ use tower_service::Service;
 
 use super::{
     AccessTokenRefused, challenge,
-    cold::{Cold, Saved, Sent, polled_after_completion},
+    cold::{Cold, Sent, polled_after_completion},
+    kept::Kept,
     resend::Resend,
 };
 use crate::{
@@ -41,7 +42,7 @@ pin_project! {
     {
         Failed { error: Option<BoxError> },
         // Boxed is only what the warm path does not have, so that it moves few bytes and allocates none.
-        Sending { #[pin] sending: F, token: Option<TokenName>, saved: Option<Box<Saved<S, B, R>>> },
+        Sending { #[pin] sending: F, token: Option<TokenName>, kept: Option<Box<Kept<S, B, R>>> },
         Cold { cold: Box<Cold<S, B, R, ResBody>> },
     }
 }
@@ -59,22 +60,18 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
             state: State::Sending {
                 sending,
                 token: None,
-                saved: None,
+                kept: None,
             },
         }
     }
 
     #[inline]
-    pub(super) fn sending(
-        sending: F,
-        token: TokenName,
-        saved: Option<Box<Saved<S, B, R>>>,
-    ) -> Self {
+    pub(super) fn sending(sending: F, token: TokenName, kept: Option<Box<Kept<S, B, R>>>) -> Self {
         Self {
             state: State::Sending {
                 sending,
                 token: Some(token),
-                saved,
+                kept,
             },
         }
     }
@@ -104,20 +101,30 @@ where
                 StateProj::Sending {
                     sending,
                     token,
-                    saved,
+                    kept,
                 } => {
                     let mut response = match ready!(sending.poll(cx)) {
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    let Some(token) = token.filter(|_| challenge::refuses_token(&response)) else {
-                        return Poll::Ready(Ok(response));
-                    };
-                    response.extensions_mut().insert(AccessTokenRefused);
-                    let is_replaceable = token.refuse() != Invalidation::Kept;
-                    let again = match saved.take().filter(|_| is_replaceable) {
-                        Some(saved) => Cold::again(*saved, response),
-                        None => Err(response),
+                    if let Some(Kept {
+                        proven: Some(proven),
+                        ..
+                    }) = kept.as_deref()
+                    {
+                        proven.note_nonce(response.headers());
+                    }
+                    let again = if token.is_some_and(|_| challenge::refuses_token(&response)) {
+                        response.extensions_mut().insert(AccessTokenRefused);
+                        let is_replaceable =
+                            token.is_some_and(|token| token.refuse() != Invalidation::Kept);
+                        let kept = kept.take().filter(|_| is_replaceable);
+                        Cold::after_refusal(kept.and_then(|kept| kept.saved), response)
+                    } else if kept.is_some() && challenge::demands_nonce(&response) {
+                        let kept = kept.take().filter(|kept| kept.proven.is_some());
+                        Cold::with_nonce(kept.and_then(|kept| kept.saved), response)
+                    } else {
+                        Err(response)
                     };
                     match again {
                         Ok(cold) => State::Cold {
@@ -130,11 +137,11 @@ where
                     Ok(Sent {
                         sending,
                         token,
-                        saved,
+                        kept,
                     }) => State::Sending {
                         sending,
                         token: Some(token),
-                        saved,
+                        kept,
                     },
                     Err(end) => return Poll::Ready(end),
                 },

@@ -27,8 +27,7 @@ pub(super) enum Verdict {
 #[derive(Clone, Debug)]
 struct Origin {
     scheme: Scheme,
-    host: String,
-    port: Option<u16>,
+    authority: Authority,
 }
 
 impl Guard {
@@ -38,14 +37,26 @@ impl Guard {
         };
         self.origins.push(Origin {
             scheme: scheme.clone(),
-            host: authority.host().to_owned(),
-            port: port(scheme, authority),
+            authority: authority.clone(),
         });
         Ok(())
     }
 
     pub(super) fn danger_allow_http(&mut self) {
         self.allow_http = true;
+    }
+
+    /// Where a request goes whose own URI names no origin, if there is one that it can be.
+    pub(super) fn target(&self, uri: &Uri) -> Option<Uri> {
+        match &self.origins[..] {
+            [origin] if uri.authority().is_none() => {
+                let mut parts = uri.clone().into_parts();
+                parts.scheme = Some(origin.scheme.clone());
+                parts.authority = Some(origin.authority.clone());
+                Uri::from_parts(parts).ok()
+            }
+            _ => None,
+        }
     }
 
     /// Judges a request by where it goes.
@@ -86,8 +97,8 @@ impl Origin {
     fn is(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
         let scheme = scheme.unwrap_or(&self.scheme);
         self.scheme == *scheme
-            && self.port == port(scheme, authority)
-            && self.host.eq_ignore_ascii_case(authority.host())
+            && port(&self.scheme, &self.authority) == port(scheme, authority)
+            && self.authority.host().eq_ignore_ascii_case(authority.host())
     }
 }
 

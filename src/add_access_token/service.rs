@@ -10,16 +10,19 @@ use http::{Request, Response, header::AUTHORIZATION, request};
 use tower_service::Service;
 
 use super::{
-    cold::{Cold, Saved},
+    cold::Cold,
     future::ResponseFuture,
     guard::{Guard, InsecureTransport, Verdict},
     headers,
+    kept::{Kept, Saved},
+    proof::{self, Proven},
     resend::{NoResend, Resend},
 };
 use crate::{
     access_token::NoAccessToken,
+    dpop::DPOP,
     error::BoxError,
-    token_cache::{LocalCopy, TokenName, TokenSource},
+    token_cache::{Authorization, LocalCopy, TokenName, TokenSource},
     token_endpoint::error::TokenError,
     token_request::TokenRequest,
 };
@@ -182,17 +185,68 @@ where
         match token {
             Some(token) if R::IS_ON => {
                 let source = self.source(choice);
-                let (request, saved) =
-                    Saved::save(request, &self.resend, source, self.inner.clone());
-                ResponseFuture::sending(self.inner.call(request), token, Some(saved))
+                let (resend, service) = (self.resend.clone(), self.inner.clone());
+                let (request, saved) = Saved::save(request, resend, source, service);
+                let kept = Kept {
+                    saved: Some(saved),
+                    proven: None,
+                };
+                ResponseFuture::sending(self.inner.call(request), token, Some(Box::new(kept)))
             }
             Some(token) => ResponseFuture::sending(self.inner.call(request), token, None),
-            None => {
-                let source = self.source(choice);
-                let service = self.give_reservation_back();
-                ResponseFuture::cold(Cold::new(source, request, service, self.resend.clone()))
+            None => self.call_cold(request, self.source(choice)),
+        }
+    }
+}
+
+impl<S, R> AddAccessToken<S, R> {
+    /// Sends a request for which there is no token now, or only one that takes a proof.
+    #[cold]
+    fn call_cold<B, ResBody>(
+        &mut self,
+        mut request: Request<B>,
+        source: TokenSource,
+    ) -> ResponseFuture<S, B, S::Future, R, ResBody>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+        R: Resend<B>,
+    {
+        let target = self.shared.guard.target(request.uri());
+        if let Some(Authorization {
+            value,
+            token,
+            bound: Some(bound),
+        }) = source.usable_authorization()
+        {
+            let uri = target.as_ref().unwrap_or(request.uri()).clone();
+            let proving = proof::prove(&bound, request.method(), &uri);
+            match proving.and_then(|mut proving| proof::at_once(&mut proving)) {
+                Some(Ok(proof)) => {
+                    let headers = request.headers_mut();
+                    headers.insert(AUTHORIZATION, value);
+                    headers.insert(DPOP, proof);
+                    token.tell(request.extensions_mut());
+                    let mut kept = Box::new(Kept {
+                        saved: None,
+                        proven: Some(Proven::new(bound, uri)),
+                    });
+                    if R::IS_ON {
+                        let (resend, service) = (self.resend.clone(), self.inner.clone());
+                        let (sent, saved) = Saved::save(request, resend, source, service);
+                        request = sent;
+                        kept.saved = Some(Saved { target, ..saved });
+                    }
+                    return ResponseFuture::sending(self.inner.call(request), token, Some(kept));
+                }
+                Some(Err(error)) => {
+                    self.give_reservation_back();
+                    return ResponseFuture::failed(error.into());
+                }
+                None => {}
             }
         }
+        let (service, resend) = (self.give_reservation_back(), self.resend.clone());
+        ResponseFuture::cold(Cold::new(source, request, target, service, resend))
     }
 }
 

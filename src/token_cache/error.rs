@@ -61,7 +61,12 @@ pub(super) fn no_runtime() -> TokenError {
 }
 
 pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
-    let message =
-        format!("a token of the type {token_type:?} cannot be sent; this crate sends Bearer");
+    let message = if *token_type == TokenType::DPOP {
+        "a DPoP token cannot be sent without its key; set it by `TokenEndpoint::dpop` (feature `dpop`)".into()
+    } else {
+        format!(
+            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
+        )
+    };
     TokenError::new(UnsupportedTokenType, message, None)
 }

@@ -52,21 +52,36 @@ impl TokenName {
 pub(crate) struct Authorization {
     pub(crate) value: HeaderValue,
     pub(crate) token: TokenName,
+    /// The token itself, if it takes a proof to use it.
+    pub(crate) bound: Option<AccessToken>,
 }
 
 impl TokenSource {
-    /// Puts the header on a request, if there is a token that can be used now.
+    /// Puts the header on a request, if there is a token that can be used now and takes no proof.
     pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
-        let mut put = |value: &HeaderValue, token| {
+        let mut put = |token: &AccessToken, value: &HeaderValue, name| {
+            if token.binding().is_some() {
+                return None;
+            }
             headers.insert(AUTHORIZATION, value.clone());
-            token
+            Some(name)
         };
         match self.entry() {
-            Some(entry) => entry.usable(|held| put(&held.authorization, name(entry, held))),
+            Some(entry) => entry
+                .usable(|held| put(&held.token, &held.authorization, name(entry, held)))
+                .flatten(),
             None => {
-                let value = self.fixed_token()?.authorization()?;
-                Some(put(value, TokenName::NONE))
+                let token = self.fixed_token()?;
+                put(token, token.sendable()?, TokenName::NONE)
             }
+        }
+    }
+
+    /// What to put on a request, if there is a token that can be used now.
+    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
+        match self.entry() {
+            Some(entry) => entry.usable(|held| authorization(entry, held)),
+            None => fixed(self.fixed_token()?),
         }
     }
 
@@ -92,6 +107,7 @@ fn authorization(entry: &Entry, held: &Held) -> Authorization {
     Authorization {
         value: held.authorization.clone(),
         token: name(entry, held),
+        bound: bound(&held.token),
     }
 }
 
@@ -104,9 +120,14 @@ fn name(entry: &Entry, held: &Held) -> TokenName {
 
 fn fixed(token: &AccessToken) -> Option<Authorization> {
     Some(Authorization {
-        value: token.authorization()?.clone(),
+        value: token.sendable()?.clone(),
         token: TokenName::NONE,
+        bound: bound(token),
     })
+}
+
+fn bound(token: &AccessToken) -> Option<AccessToken> {
+    token.binding().map(|_| token.clone())
 }
 
 /// The copy of one instance. A clone of it starts anew.
@@ -181,7 +202,14 @@ impl LocalCopy {
             _ => {
                 let (shared, stale_at, expires_at) = entry
                     .usable(|held| (authorization(entry, held), held.stale_at, held.expires_at))?;
-                let Authorization { value, token } = shared;
+                let Authorization {
+                    value,
+                    token,
+                    bound: None,
+                } = shared
+                else {
+                    return None;
+                };
                 self.0 = Copied::Copy {
                     value: copy(&value)?,
                     token,

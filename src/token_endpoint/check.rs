@@ -6,9 +6,7 @@ use http::{
 };
 
 use super::{TokenError, encode::Target};
-use crate::{
-    client_authentication::ClientAuthentication, guard, scope::Scope, token_request::TokenRequest,
-};
+use crate::{dpop::DPOP, guard, scope::Scope, token_request::TokenRequest};
 
 /// Parameters that the RFCs allow once, so that a second one is a mistake even where repeating was asked for.
 const ONCE: [&str; 20] = [
@@ -74,7 +72,7 @@ pub(super) fn check(request: &TokenRequest, target: &Target<'_>) -> Result<(), T
             check_value(name, value.expose())?;
         }
     }
-    check_headers(request.headers(), client)
+    check_headers(request.headers(), target)
 }
 
 fn check_uri(target: &Target<'_>) -> Result<(), TokenError> {
@@ -125,7 +123,7 @@ pub(super) fn check_value(name: &str, value: &str) -> Result<(), TokenError> {
     Ok(())
 }
 
-fn check_headers(asked: &HeaderMap, client: &ClientAuthentication) -> Result<(), TokenError> {
+fn check_headers(asked: &HeaderMap, target: &Target<'_>) -> Result<(), TokenError> {
     for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, HOST] {
         if asked.contains_key(&name) {
             return Err(refuse(format!(
@@ -133,7 +131,12 @@ fn check_headers(asked: &HeaderMap, client: &ClientAuthentication) -> Result<(),
             )));
         }
     }
-    if client.proves() && asked.contains_key(AUTHORIZATION) {
+    if target.dpop.is_some() && asked.contains_key(DPOP) {
+        return Err(refuse(
+            "the header `dpop` is set, but the DPoP key makes it; leave one of them out",
+        ));
+    }
+    if target.client.proves() && asked.contains_key(AUTHORIZATION) {
         return Err(refuse(
             "the header `authorization` stands beside another client authentication (RFC 6749 section 2.3); \
              use `ClientAuthentication::none` with it",

@@ -17,6 +17,7 @@ use super::{TokenError, TokenErrorKind};
 use crate::{
     access_token::{AccessToken, TokenType},
     answer::Answer,
+    dpop::DpopKey,
     error::{self, BoxError},
     error_response::{ErrorCode, ErrorResponse},
     token_response::{Fields, TokenResponse},
@@ -25,15 +26,24 @@ use crate::{
 pub(super) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
      check the URI of the token endpoint";
 
+/// To what the token is to be bound.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Binding<'a> {
+    pub(super) key: Option<&'a DpopKey>,
+    /// Whether a token without a binding is taken all the same.
+    pub(super) allow_bearer: bool,
+}
+
 /// Reads the answer of a token endpoint. `now` is what a `Retry-After` date is measured against.
 pub(super) fn decode(
     parts: Parts,
     body: Bytes,
     now: SystemTime,
+    binding: Binding<'_>,
 ) -> Result<TokenResponse, TokenError> {
     let answer = Answer::new(parts.status, parts.headers, body);
     let read = if answer.status.is_success() {
-        success(answer.text())
+        success(answer.text(), binding)
     } else {
         Err(refusal(answer.status, &answer.headers, answer.text()))
     };
@@ -102,7 +112,7 @@ impl Failure {
     }
 }
 
-fn success(body: &[u8]) -> Result<Fields, Failure> {
+fn success(body: &[u8], binding: Binding<'_>) -> Result<Fields, Failure> {
     let members = match Members::parse(body) {
         Ok(members) => members,
         Err(error) => return Err(Failure::unusable(describe_unparsed(body, &error))),
@@ -122,6 +132,7 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
     }
     let token_type = match &members.token_type {
         Member::Text(token_type) => TokenType::from(&**token_type),
+        Member::Absent if binding.key.is_some() => TokenType::DPOP,
         Member::Absent => TokenType::BEARER,
         Member::List(_) | Member::Other => {
             return Err(Failure::unusable(
@@ -129,9 +140,15 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
             ));
         }
     };
+    if binding.key.is_some() && token_type == TokenType::BEARER && !binding.allow_bearer {
+        return Err(Failure {
+            kind: TokenErrorKind::UnsupportedTokenType,
+            ..Failure::unusable(DOWNGRADED)
+        });
+    }
     let access_token = match members.access_token {
         Member::Text(access_token) => {
-            AccessToken::new(access_token, token_type).map_err(|error| {
+            AccessToken::new(access_token, token_type.clone()).map_err(|error| {
                 Failure::unusable(format!("the token endpoint answered with what is {error}"))
             })?
         }
@@ -145,6 +162,10 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
                 "the token endpoint answered with an `access_token` that is not a text",
             ));
         }
+    };
+    let access_token = match binding.key {
+        Some(key) if token_type == TokenType::DPOP => access_token.bind(key.clone()),
+        _ => access_token,
     };
     Ok(Fields {
         access_token,
@@ -161,6 +182,9 @@ fn success(body: &[u8]) -> Result<Fields, Failure> {
         issued_token_type: members.issued_token_type.text().map(Into::into),
     })
 }
+
+const DOWNGRADED: &str = "the token endpoint answered with a Bearer token, though one that is bound to the DPoP key was asked for; \
+                          let the server issue DPoP tokens to this client (RFC 9449 section 5), or leave the key out";
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Failure {
     // A description in Latin-1, as some servers send it, must not cost the error code.

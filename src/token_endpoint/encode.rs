@@ -14,6 +14,7 @@ use crate::{
     access_token::NoAccessToken,
     client_authentication::ClientAuthentication,
     credential::{Credential, UsedSecret},
+    dpop::{DPOP, DpopKey, Role},
     scope::Scope,
     secret::Secret,
     token_request::TokenRequest,
@@ -24,13 +25,15 @@ pub(super) struct Target<'a> {
     pub(super) uri: &'a Uri,
     pub(super) client: &'a ClientAuthentication,
     pub(super) allow_http: bool,
+    pub(super) dpop: Option<&'a DpopKey>,
 }
 
-/// A [`Target`] of its own, for a request that must first obtain a credential.
+/// A [`Target`] of its own, for a request that must first obtain a credential or a proof.
 pub(super) struct OwnedTarget {
-    uri: Uri,
+    pub(super) uri: Uri,
     client: ClientAuthentication,
     allow_http: bool,
+    pub(super) dpop: Option<DpopKey>,
 }
 
 impl Target<'_> {
@@ -39,6 +42,7 @@ impl Target<'_> {
             uri: self.uri.clone(),
             client: self.client.clone(),
             allow_http: self.allow_http,
+            dpop: self.dpop.cloned(),
         }
     }
 }
@@ -58,8 +62,14 @@ impl OwnedTarget {
             uri: &self.uri,
             client: &self.client,
             allow_http: self.allow_http,
+            dpop: self.dpop.as_ref(),
         };
-        let request = encode(request, &target, Some(&obtained))?;
+        let mut request = encode(request, &target, Some(&obtained))?;
+        if let Some(key) = target.dpop {
+            let role = Role::AuthorizationServer;
+            let proof = key.prove(role, request.method(), target.uri, None).await?;
+            request.headers_mut().insert(DPOP, proof);
+        }
         let secret = self.client.rotating_secret().zip(obtained.pop());
         Ok(Prepared {
             request,

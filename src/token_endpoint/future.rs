@@ -4,21 +4,31 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response::Parts};
+use http::{Request, Response, StatusCode, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
-use super::{TokenError, decode, encode::Prepared};
-use crate::{clock, credential::UsedSecret, error::BoxError, token_response::TokenResponse};
-
-/// A request whose credentials are being obtained.
-pub(super) type Prepare = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
+use super::{
+    TokenError,
+    decode::{self, Binding},
+    encode::{OwnedTarget, Prepared},
+};
+use crate::{
+    clock,
+    credential::UsedSecret,
+    dpop::{DPOP_NONCE, Role, USE_DPOP_NONCE},
+    error::BoxError,
+    error_response::ErrorResponse,
+    token_request::TokenRequest,
+    token_response::TokenResponse,
+};
 
 pin_project! {
     /// The future of [`TokenEndpoint`](super::TokenEndpoint).
@@ -29,25 +39,57 @@ pin_project! {
         ResBody::Error: Into<BoxError>,
     {
         #[pin]
-        state: State<S, B, F, ResBody>,
+        state: State<B, F, ResBody>,
         limit: usize,
-        secret: Option<UsedSecret>,
+        preparation: Option<Preparation<S, B>>,
     }
 }
 
 pin_project! {
     #[project = StateProj]
-    enum State<S, B, F, ResBody>
+    enum State<B, F, ResBody>
     where
         ResBody: Body,
         ResBody::Error: Into<BoxError>,
     {
         Failed { error: Option<TokenError> },
-        // The service is a clone that holds no reservation: to obtain a credential may take a call through the same stack.
-        Preparing { prepare: Prepare, request_body: fn(Bytes) -> B, service: Option<S> },
-        Readying { service: S, request: Option<Request<B>> },
+        Preparing { preparing: Preparing },
+        Readying { request: Option<Request<B>> },
         Sending { #[pin] sending: F },
         Collecting { #[pin] body: Collect<Limited<ResBody>>, parts: Option<Parts> },
+    }
+}
+
+/// A request whose credentials are being obtained.
+type Preparing = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
+
+/// What it takes to make a request that must first obtain something, once or twice.
+struct Preparation<S, B> {
+    plan: Arc<Plan>,
+    request_body: fn(Bytes) -> B,
+    /// A clone that holds no reservation: to obtain a credential may take a call through the same stack.
+    service: S,
+    secret: Option<UsedSecret>,
+    is_second: bool,
+}
+
+/// A request that must first obtain something, and where it goes.
+pub(super) struct Plan {
+    pub(super) request: TokenRequest,
+    pub(super) target: OwnedTarget,
+    pub(super) allow_bearer: bool,
+}
+
+impl Plan {
+    fn prepare(self: Arc<Self>) -> Preparing {
+        Box::pin(async move { self.target.obtain_and_encode(&self.request).await })
+    }
+
+    fn binding(&self) -> Binding<'_> {
+        Binding {
+            key: self.target.dpop.as_ref(),
+            allow_bearer: self.allow_bearer,
+        }
     }
 }
 
@@ -57,32 +99,40 @@ where
     ResBody::Error: Into<BoxError>,
 {
     pub(super) fn failed(error: TokenError) -> Self {
-        Self::new(State::Failed { error: Some(error) }, 0)
+        Self {
+            state: State::Failed { error: Some(error) },
+            limit: 0,
+            preparation: None,
+        }
     }
 
     pub(super) fn prepare(
-        prepare: Prepare,
+        plan: Plan,
         request_body: fn(Bytes) -> B,
         service: S,
         limit: usize,
     ) -> Self {
-        let state = State::Preparing {
-            prepare,
-            request_body,
-            service: Some(service),
-        };
-        Self::new(state, limit)
+        let plan = Arc::new(plan);
+        Self {
+            state: State::Preparing {
+                preparing: plan.clone().prepare(),
+            },
+            limit,
+            preparation: Some(Preparation {
+                plan,
+                request_body,
+                service,
+                secret: None,
+                is_second: false,
+            }),
+        }
     }
 
     pub(super) fn sending(sending: F, limit: usize) -> Self {
-        Self::new(State::Sending { sending }, limit)
-    }
-
-    fn new(state: State<S, B, F, ResBody>, limit: usize) -> Self {
         Self {
-            state,
+            state: State::Sending { sending },
             limit,
-            secret: None,
+            preparation: None,
         }
     }
 }
@@ -99,30 +149,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         loop {
-            let next = match this.state.as_mut().project() {
-                StateProj::Failed { error } => {
+            let next = match (this.state.as_mut().project(), &mut *this.preparation) {
+                (StateProj::Failed { error }, _) => {
                     let error = error.take();
                     return Poll::Ready(Err(error.unwrap_or_else(polled_after_completion)));
                 }
-                StateProj::Preparing {
-                    prepare,
-                    request_body,
-                    service,
-                } => {
-                    let prepared = ready!(prepare.as_mut().poll(cx));
-                    match (prepared, service.take()) {
-                        (Ok(Prepared { request, secret }), Some(service)) => {
-                            *this.secret = secret;
+                (StateProj::Preparing { preparing }, Some(preparation)) => {
+                    match ready!(preparing.as_mut().poll(cx)) {
+                        Ok(Prepared { request, secret }) => {
+                            preparation.secret = secret;
                             State::Readying {
-                                service,
-                                request: Some(request.map(*request_body)),
+                                request: Some(request.map(preparation.request_body)),
                             }
                         }
-                        (Ok(_), None) => State::Failed { error: None },
-                        (Err(error), _) => State::Failed { error: Some(error) },
+                        Err(error) => State::Failed { error: Some(error) },
                     }
                 }
-                StateProj::Readying { service, request } => {
+                (StateProj::Readying { request }, Some(Preparation { service, .. })) => {
                     match (ready!(service.poll_ready(cx)), request.take()) {
                         (Ok(()), Some(request)) => State::Sending {
                             sending: service.call(request),
@@ -133,7 +176,7 @@ where
                         },
                     }
                 }
-                StateProj::Sending { sending } => match ready!(sending.poll(cx)) {
+                (StateProj::Sending { sending }, _) => match ready!(sending.poll(cx)) {
                     Ok(response) => {
                         let (parts, body) = response.into_parts();
                         State::Collecting {
@@ -145,15 +188,34 @@ where
                         error: Some(TokenError::service(error.into())),
                     },
                 },
-                StateProj::Collecting { body, parts } => {
+                (StateProj::Collecting { body, parts }, preparation) => {
                     let body = ready!(body.poll(cx)).map(|collected| collected.to_bytes());
-                    let parts = parts.take();
+                    let Some(parts) = parts.take() else {
+                        return Poll::Ready(Err(polled_after_completion()));
+                    };
+                    let limit = *this.limit;
+                    let result = match preparation {
+                        None => decode_collected(parts, body, limit, Binding::default()),
+                        Some(preparation) => {
+                            preparation.plan.note_nonce(&parts);
+                            let binding = preparation.plan.binding();
+                            let result = decode_collected(parts, body, limit, binding);
+                            match preparation.again(&result) {
+                                Some(preparing) => {
+                                    this.state.set(State::Preparing { preparing });
+                                    continue;
+                                }
+                                None => result
+                                    .map_err(|error| error.with_secret(preparation.secret.take())),
+                            }
+                        }
+                    };
                     this.state.set(State::Failed { error: None });
-                    return Poll::Ready(match parts {
-                        Some(parts) => decode_collected(parts, body, *this.limit)
-                            .map_err(|error| error.with_secret(this.secret.take())),
-                        None => Err(polled_after_completion()),
-                    });
+                    return Poll::Ready(result);
+                }
+                // There is a preparation wherever one is needed.
+                (StateProj::Preparing { .. } | StateProj::Readying { .. }, None) => {
+                    State::Failed { error: None }
                 }
             };
             this.state.set(next);
@@ -161,14 +223,55 @@ where
     }
 }
 
+impl<S, B> Preparation<S, B> {
+    /// Prepares the request once more, if the server demands a proof with its nonce. That may have used up a client assertion, too,
+    /// so all that can be new is new.
+    fn again(&mut self, result: &Result<TokenResponse, TokenError>) -> Option<Preparing> {
+        let is_demanded = self.plan.target.dpop.is_some()
+            && !self.is_second
+            && result.as_ref().is_err_and(demands_nonce);
+        if !is_demanded {
+            return None;
+        }
+        self.is_second = true;
+        Some(self.plan.clone().prepare())
+    }
+}
+
+impl Plan {
+    /// A success can hand out the next nonce as well (RFC 9449 §8.2).
+    fn note_nonce(&self, parts: &Parts) {
+        if let Some(key) = &self.target.dpop {
+            let role = Role::AuthorizationServer;
+            key.note_nonce(role, &self.target.uri, &parts.headers);
+        }
+    }
+}
+
+/// Whether the server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
+///
+/// Any answer may carry a nonce: it decides only where the server does not say what is wrong.
+fn demands_nonce(error: &TokenError) -> bool {
+    let is_refusal = error
+        .status()
+        .is_some_and(|status| matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED));
+    let code = error.error_response().map(ErrorResponse::code);
+    is_refusal
+        && error
+            .headers()
+            .is_some_and(|headers| headers.contains_key(DPOP_NONCE))
+        && code.is_none_or(|code| code.as_str() == USE_DPOP_NONCE)
+}
+
 fn decode_collected(
     parts: Parts,
     body: Result<Bytes, BoxError>,
     limit: usize,
+    binding: Binding<'_>,
 ) -> Result<TokenResponse, TokenError> {
     let now = clock::wall_now();
     match body {
-        Ok(body) => decode::decode(parts, body, now),
+        Ok(body) => decode::decode(parts, body, now, binding),
         Err(error) => Err(decode::decode_without_body(parts, error, limit, now)),
     }
 }

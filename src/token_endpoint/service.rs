@@ -14,11 +14,11 @@ use tower_service::Service;
 use super::{
     TokenError, check,
     encode::{self, Target},
-    future::ResponseFuture,
+    future::{Plan, ResponseFuture},
 };
 use crate::{
-    client_authentication::ClientAuthentication, error::BoxError, printable::Printable,
-    token_request::TokenRequest, token_response::TokenResponse,
+    client_authentication::ClientAuthentication, dpop::DpopKey, error::BoxError,
+    printable::Printable, token_request::TokenRequest, token_response::TokenResponse,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -84,6 +84,8 @@ pub struct TokenEndpoint<S, B = Full<Bytes>> {
     request_body: fn(Bytes) -> B,
     max_response_body: usize,
     allow_http: bool,
+    dpop: Option<DpopKey>,
+    allow_bearer: bool,
 }
 
 impl<S> TokenEndpoint<S> {
@@ -113,6 +115,8 @@ impl<S> TokenEndpoint<S> {
             request_body: Full::new,
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
+            dpop: None,
+            allow_bearer: false,
         }
     }
 }
@@ -142,6 +146,8 @@ impl<S, B> TokenEndpoint<S, B> {
             request_body,
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
+            dpop: self.dpop,
+            allow_bearer: self.allow_bearer,
         }
     }
 
@@ -161,6 +167,39 @@ impl<S, B> TokenEndpoint<S, B> {
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
         self.allow_http = true;
+        self
+    }
+
+    /// Asks for tokens that are bound to this key (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)). Default is none.
+    ///
+    /// 1. Each request bears a proof, new for every attempt, with the last nonce that the server handed out.
+    /// 2. A server that demands another nonce gets a second request at once: with a new proof, and with credentials that are obtained
+    ///    anew. It did not process the first.
+    /// 3. The tokens that come are [bound](crate::AccessToken::dpop_key) to the key. A `Bearer` token in their place is an error,
+    ///    [`UnsupportedTokenType`](crate::TokenErrorKind::UnsupportedTokenType); see [`danger_allow_bearer`](Self::danger_allow_bearer).
+    ///
+    /// # Examples
+    ///
+    /// See [`DpopKey`].
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn dpop(mut self, key: DpopKey) -> Self {
+        self.dpop = Some(key);
+        self
+    }
+
+    /// Takes a `Bearer` token where one that is bound to the DPoP key was asked for: for a server that does not know DPoP yet. Default
+    /// is that it is an error.
+    ///
+    /// # Security
+    ///
+    /// Whoever steals such a token can use it, and nobody notices that the binding is gone.
+    #[cfg(feature = "dpop")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+    #[must_use]
+    pub fn danger_allow_bearer(mut self) -> Self {
+        self.allow_bearer = true;
         self
     }
 
@@ -205,6 +244,8 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
             request_body: self.request_body,
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
+            dpop: self.dpop.clone(),
+            allow_bearer: self.allow_bearer,
         }
     }
 }
@@ -231,18 +272,23 @@ where
             uri: request.token_endpoint_override().unwrap_or(&self.uri),
             client: request.client_override().unwrap_or(&self.client),
             allow_http: self.allow_http,
+            dpop: request.dpop_override().or(self.dpop.as_ref()),
         };
         if let Err(error) = check::check(&request, &target) {
             self.give_reservation_back();
             return ResponseFuture::failed(error);
         }
         let limit = self.max_response_body;
-        if encode::credentials(&request, target.client).any(|c| c.known().is_none()) {
-            let target = target.to_owned();
+        let must_obtain = encode::credentials(&request, target.client).any(|c| c.known().is_none());
+        if must_obtain || target.dpop.is_some() {
+            let plan = Plan {
+                target: target.to_owned(),
+                request,
+                allow_bearer: self.allow_bearer,
+            };
             let request_body = self.request_body;
-            let prepare = async move { target.obtain_and_encode(&request).await };
             let service = self.give_reservation_back();
-            return ResponseFuture::prepare(Box::pin(prepare), request_body, service, limit);
+            return ResponseFuture::prepare(plan, request_body, service, limit);
         }
         match encode::encode(&request, &target, None) {
             Ok(http) => {

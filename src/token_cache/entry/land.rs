@@ -7,7 +7,7 @@ use std::{
 
 use super::{Entry, Invalidation, State};
 use crate::{
-    access_token::{AccessToken, TokenType},
+    access_token::AccessToken,
     clock::Moment,
     token_cache::{
         error, events,
@@ -53,8 +53,7 @@ impl Entry {
 
     fn hold(&self, plan: &Plan, sent: Moment, windows: Windows, token: &AccessToken) -> Outcome {
         let authorization = token
-            .authorization()
-            .filter(|_| *token.token_type() == TokenType::BEARER)
+            .sendable()
             .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
             .clone();
         let now = self.now();

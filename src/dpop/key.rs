@@ -1,0 +1,274 @@
+//! `DpopKey`: the key that tokens are bound to, and the proofs that it makes.
+
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use aws_lc_rs::{
+    digest::{SHA256, digest},
+    rand,
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::{Role, nonces::Nonces, origin::Origin, proof::Claims};
+use crate::{
+    access_token::AccessToken,
+    clock,
+    error::BoxError,
+    jwt::{InvalidKey, Signer, SigningAlgorithm, SigningKey, jws},
+    token_endpoint::error::{TokenError, TokenErrorKind},
+};
+
+/// The key that access tokens are bound to (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)): who steals such a token cannot
+/// use it without the key.
+///
+/// Given to [`TokenEndpoint::dpop`](crate::TokenEndpoint::dpop), it is all that has to be said: token requests bear a proof, the
+/// tokens that come are bound to the key, and [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) makes a proof for each request that bears
+/// one of them.
+///
+/// It also remembers the nonces that servers hand out, per origin, for up to 1,024 servers. Clones share key and nonces; two keys are
+/// equal when their thumbprints are.
+///
+/// # Security
+///
+/// `Debug` shows the thumbprint.
+///
+/// # Examples
+///
+/// ```
+/// use tower::ServiceBuilder;
+/// use tower_oauth2_client::{
+///     AddAccessTokenLayer, BoxError, ClientAuthentication, DpopKey, TokenCache, TokenEndpoint,
+///     TokenRequest,
+/// };
+/// # use tower_oauth2_client::HttpsClient;
+///
+/// # fn example(http: HttpsClient) -> Result<(), BoxError> {
+/// let endpoint = TokenEndpoint::new(
+///     http.clone(),
+///     "https://as.example/token".parse()?,
+///     ClientAuthentication::client_secret_basic("client", "secret"),
+/// )
+/// .dpop(DpopKey::generate()?);
+///
+/// let tokens = TokenCache::new(endpoint);
+/// let api = ServiceBuilder::new()
+///     .layer(AddAccessTokenLayer::new(
+///         tokens.source(TokenRequest::client_credentials().scope("api1")),
+///     ))
+///     .service(http);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct DpopKey(Arc<Inner>);
+
+struct Inner {
+    signer: Box<dyn Signer>,
+    thumbprint: String,
+    /// The header of every proof, base64url.
+    header: String,
+    nonces: Nonces,
+}
+
+impl DpopKey {
+    /// A new key on P-256, which signs with ES256 and lives as long as this process. Tokens that are bound to it die with it.
+    ///
+    /// # Errors
+    ///
+    /// If the random number generator of the system fails.
+    pub fn generate() -> Result<Self, InvalidKey> {
+        Self::new(SigningKey::generate(SigningAlgorithm::ES256)?)
+    }
+
+    /// A key that is there already: of this process, or in a KMS or HSM.
+    ///
+    /// # Errors
+    ///
+    /// If the signer does not tell its [public key](Signer::public_key), or signs with a shared secret.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{
+    ///     DpopKey,
+    ///     jwt::{SigningAlgorithm, SigningKey},
+    /// };
+    ///
+    /// let key = DpopKey::new(SigningKey::generate(SigningAlgorithm::EdDSA)?)?;
+    /// # Ok::<_, tower_oauth2_client::jwt::InvalidKey>(())
+    /// ```
+    pub fn new(signer: impl Signer + 'static) -> Result<Self, InvalidKey> {
+        let algorithm = signer.algorithm();
+        if algorithm.is_symmetric() {
+            return Err(InvalidKey::new(format!(
+                "a DPoP proof cannot be signed with {algorithm}, which needs a shared secret (RFC 9449 section 4.2)"
+            )));
+        }
+        let Some(public_key) = signer.public_key() else {
+            return Err(InvalidKey::new(
+                "the signer does not tell its public key, which stands in every DPoP proof; implement `Signer::public_key`",
+            ));
+        };
+        let header = format!(
+            r#"{{"typ":"dpop+jwt","alg":"{algorithm}","jwk":{}}}"#,
+            public_key.as_json()
+        );
+        let thumbprint = public_key.thumbprint().to_owned();
+        Ok(Self(Arc::new(Inner {
+            thumbprint,
+            header: BASE64_URL_SAFE_NO_PAD.encode(header),
+            signer: Box::new(signer),
+            nonces: Nonces::default(),
+        })))
+    }
+
+    /// The SHA-256 thumbprint of the public key, base64url: `dpop_jkt` of an authorization request
+    /// ([RFC 9449 §10](https://www.rfc-editor.org/rfc/rfc9449#section-10)), and `jkt` of a bound token (§6).
+    #[must_use]
+    pub fn thumbprint(&self) -> &str {
+        &self.0.thumbprint
+    }
+
+    /// With what it signs.
+    #[must_use]
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.0.signer.algorithm()
+    }
+
+    /// A proof for one request, to be sent in the header `DPoP`: for requests that no layer of this crate sends. With a token it is
+    /// for a request to an API that bears this token; without, for one to the authorization server.
+    ///
+    /// The query of `uri` is left out. The nonce is the last one that [`note_response`](Self::note_response) took in for this origin.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenErrorKind::Request`] if `uri` is not absolute, and [`TokenErrorKind::Credential`] if the signer fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Method, Uri};
+    /// use tower_oauth2_client::DpopKey;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let key = DpopKey::generate()?;
+    /// let proof = key.proof(&Method::POST, &Uri::from_static("https://as.example/par"), None).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn proof(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        token: Option<&AccessToken>,
+    ) -> Result<HeaderValue, TokenError> {
+        match token {
+            Some(token) => {
+                let hash = self.token_hash(token.expose_secret());
+                self.prove(Role::ResourceServer, method, uri, Some(&hash))
+                    .await
+            }
+            None => {
+                self.prove(Role::AuthorizationServer, method, uri, None)
+                    .await
+            }
+        }
+    }
+
+    /// Takes in the nonce of a response, if it holds one: of an API for a `token`, of the authorization server without.
+    pub fn note_response(&self, uri: &Uri, token: Option<&AccessToken>, headers: &HeaderMap) {
+        let role = match token {
+            Some(_) => Role::ResourceServer,
+            None => Role::AuthorizationServer,
+        };
+        self.note_nonce(role, uri, headers);
+    }
+
+    /// `ath` for a token: its SHA-256 digest.
+    pub(crate) fn token_hash(&self, token: &str) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()))
+    }
+
+    pub(crate) async fn prove(
+        &self,
+        role: Role,
+        method: &Method,
+        uri: &Uri,
+        token_hash: Option<&str>,
+    ) -> Result<HeaderValue, TokenError> {
+        let origin = Origin::of(uri).ok_or_else(|| TokenError::request(NOT_ABSOLUTE))?;
+        let nonce = self.0.nonces.get(role, &origin);
+        let htu = origin.target(uri);
+        let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
+        proof.map_err(|source| {
+            let message = "the DPoP proof could not be made; the request was not sent";
+            TokenError::new(TokenErrorKind::Credential, message, Some(source))
+        })
+    }
+
+    async fn sign(
+        &self,
+        method: &Method,
+        htu: &str,
+        ath: Option<&str>,
+        nonce: Option<&str>,
+    ) -> Result<HeaderValue, BoxError> {
+        let jti = random()?;
+        let claims = Claims {
+            jti: &jti,
+            htm: method.as_str(),
+            htu,
+            iat: clock::unix_now(),
+            ath,
+            nonce,
+        };
+        let Inner { signer, header, .. } = &*self.0;
+        let proof = jws::sign(&**signer, header, &claims.to_json()?).await?;
+        Ok(HeaderValue::try_from(proof)?)
+    }
+
+    /// Takes in the nonce of a response, if it holds one.
+    pub(crate) fn note_nonce(&self, role: Role, uri: &Uri, headers: &HeaderMap) {
+        if let Some(origin) = Origin::of(uri) {
+            self.0.nonces.note(role, origin, headers);
+        }
+    }
+}
+
+const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof names; \
+                            use an absolute URI, or name the one origin of the API by `AddAccessTokenLayer::origin`";
+
+/// 128 bits that nobody guesses.
+fn random() -> Result<String, BoxError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| "the random number generator of the system failed")?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
+
+impl PartialEq for DpopKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.thumbprint() == other.thumbprint()
+    }
+}
+
+impl Eq for DpopKey {}
+
+impl Hash for DpopKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.thumbprint().hash(state);
+    }
+}
+
+impl fmt::Debug for DpopKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DpopKey")
+            .field("algorithm", &self.algorithm())
+            .field("thumbprint", &self.thumbprint())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,137 @@
+//! The nonces that servers handed out.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use http::{HeaderMap, HeaderValue};
+
+use super::{DPOP_NONCE, Role, origin::Origin};
+
+/// So many servers at most. Then the one whose nonce is the oldest is forgotten, which costs it one more demand.
+const MAX: usize = 1024;
+
+/// A server that hands out more has something else in mind.
+const MAX_LENGTH: usize = 1024;
+
+/// The last nonce of each server (RFC 9449 §8 and §9).
+#[derive(Default)]
+pub(super) struct Nonces(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    nonces: HashMap<(Role, Origin), Nonce>,
+    noted: u64,
+}
+
+struct Nonce {
+    text: Arc<str>,
+    noted: u64,
+}
+
+impl Nonces {
+    /// The nonce for the next proof.
+    pub(super) fn get(&self, role: Role, origin: &Origin) -> Option<Arc<str>> {
+        let known = self.lock();
+        let nonce = known.nonces.get(&(role, origin.clone()))?;
+        Some(nonce.text.clone())
+    }
+
+    /// Takes in the nonce of a response, whatever else the response says.
+    pub(super) fn note(&self, role: Role, origin: Origin, headers: &HeaderMap) {
+        let Some(text) = headers.get(DPOP_NONCE).and_then(usable) else {
+            return;
+        };
+        let mut known = self.lock();
+        let key = (role, origin);
+        if known
+            .nonces
+            .get(&key)
+            .is_some_and(|nonce| *nonce.text == *text)
+        {
+            return;
+        }
+        known.noted += 1;
+        let nonce = Nonce {
+            text: text.into(),
+            noted: known.noted,
+        };
+        known.nonces.insert(key, nonce);
+        if known.nonces.len() > MAX {
+            let oldest = known.nonces.iter().min_by_key(|(_, nonce)| nonce.noted);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                known.nonces.remove(&oldest);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The characters that RFC 9449 §8.1 allows.
+fn usable(nonce: &HeaderValue) -> Option<&str> {
+    let text = nonce.to_str().ok()?;
+    let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    let is_usable = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed);
+    is_usable.then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(n: usize) -> Origin {
+        Origin::of(&format!("https://api{n}.example").parse().unwrap()).unwrap()
+    }
+
+    fn headers(nonce: &str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            DPOP_NONCE,
+            HeaderValue::from_bytes(nonce.as_bytes()).unwrap(),
+        )])
+    }
+
+    #[test]
+    fn nonces_are_kept_per_origin_and_role() {
+        let nonces = Nonces::default();
+        nonces.note(Role::ResourceServer, origin(1), &headers("one"));
+        nonces.note(Role::ResourceServer, origin(2), &headers("two"));
+        nonces.note(Role::AuthorizationServer, origin(1), &headers("three"));
+        nonces.note(Role::ResourceServer, origin(1), &headers("four"));
+        nonces.note(Role::ResourceServer, origin(1), &HeaderMap::new());
+        let get = |role, n| nonces.get(role, &origin(n));
+        assert_eq!(get(Role::ResourceServer, 1).as_deref(), Some("four"));
+        assert_eq!(get(Role::ResourceServer, 2).as_deref(), Some("two"));
+        assert_eq!(get(Role::AuthorizationServer, 1).as_deref(), Some("three"));
+        assert_eq!(get(Role::AuthorizationServer, 2), None);
+    }
+
+    #[test]
+    fn they_are_bounded_and_the_oldest_goes_first() {
+        let nonces = Nonces::default();
+        for n in 0..=MAX {
+            nonces.note(Role::ResourceServer, origin(n), &headers("x"));
+        }
+        assert_eq!(nonces.lock().nonces.len(), MAX);
+        assert_eq!(nonces.get(Role::ResourceServer, &origin(0)), None);
+        assert!(nonces.get(Role::ResourceServer, &origin(1)).is_some());
+        assert!(nonces.get(Role::ResourceServer, &origin(MAX)).is_some());
+    }
+
+    #[test]
+    fn what_is_no_nonce_is_not_kept() {
+        let long = "x".repeat(MAX_LENGTH + 1);
+        for nonce in ["", "a b", "a\"b", "a\\b", "caf\u{e9}", &long] {
+            let nonces = Nonces::default();
+            nonces.note(Role::ResourceServer, origin(1), &headers(nonce));
+            assert_eq!(
+                nonces.get(Role::ResourceServer, &origin(1)),
+                None,
+                "{nonce:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,32 @@
+//! What stands for a key where the feature `dpop` is off.
+
+use std::convert::Infallible;
+
+use http::{HeaderMap, HeaderValue, Method, Uri};
+
+use super::Role;
+use crate::token_endpoint::error::TokenError;
+
+/// A type without values.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(crate) struct DpopKey(Infallible);
+
+impl DpopKey {
+    pub(crate) fn token_hash(&self, _: &str) -> String {
+        match self.0 {}
+    }
+
+    pub(crate) async fn prove(
+        &self,
+        _: Role,
+        _: &Method,
+        _: &Uri,
+        _: Option<&str>,
+    ) -> Result<HeaderValue, TokenError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn note_nonce(&self, _: Role, _: &Uri, _: &HeaderMap) {
+        match self.0 {}
+    }
+}

@@ -1,0 +1,67 @@
+//! The claims of a proof (RFC 9449 §4.2). Pure.
+
+use serde_json::Error;
+
+/// What a proof says, beside the key and the algorithm in its header.
+pub(super) struct Claims<'a> {
+    pub(super) jti: &'a str,
+    pub(super) htm: &'a str,
+    pub(super) htu: &'a str,
+    /// In seconds since the Unix epoch.
+    pub(super) iat: u64,
+    pub(super) ath: Option<&'a str>,
+    pub(super) nonce: Option<&'a str>,
+}
+
+impl Claims<'_> {
+    /// By hand, since a map of values would cost more than all the rest beside the signature.
+    pub(super) fn to_json(&self) -> Result<Vec<u8>, Error> {
+        let mut json = Vec::with_capacity(256);
+        json.extend_from_slice(b"{\"iat\":");
+        serde_json::to_writer(&mut json, &self.iat)?;
+        let texts = [
+            ("jti", Some(self.jti)),
+            ("htm", Some(self.htm)),
+            ("htu", Some(self.htu)),
+            ("ath", self.ath),
+            ("nonce", self.nonce),
+        ];
+        for (name, text) in texts {
+            if let Some(text) = text {
+                json.push(b',');
+                serde_json::to_writer(&mut json, name)?;
+                json.push(b':');
+                serde_json::to_writer(&mut json, text)?;
+            }
+        }
+        json.push(b'}');
+        Ok(json)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_those_that_there_are_and_escaped() {
+        let mut claims = Claims {
+            jti: "1",
+            htm: "GET",
+            htu: "https://a.example/\"{}",
+            iat: 1_700_000_000,
+            ath: None,
+            nonce: None,
+        };
+        assert_eq!(
+            claims.to_json().unwrap(),
+            br#"{"iat":1700000000,"jti":"1","htm":"GET","htu":"https://a.example/\"{}"}"#
+        );
+        (claims.ath, claims.nonce) = (Some("hash"), Some("nonce"));
+        let json: serde_json::Value = serde_json::from_slice(&claims.to_json().unwrap()).unwrap();
+        assert_eq!(
+            (&json["ath"], &json["nonce"]),
+            (&"hash".into(), &"nonce".into())
+        );
+    }
+}
