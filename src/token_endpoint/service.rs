@@ -36,7 +36,8 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
 ///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
 ///    plain `http` beyond this machine.
-/// 2. Only then are credentials that come from a provider obtained, anew for every request; what comes is judged as above.
+/// 2. Only then are credentials that come from a provider obtained, and is a client assertion signed, anew for every request;
+///    what comes is judged as above.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
 ///    retried here; see `RetryTransient` (feature `retry`).
 /// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
@@ -230,6 +231,7 @@ where
         let target = Target {
             uri: request.token_endpoint_override().unwrap_or(&self.uri),
             client: request.client_override().unwrap_or(&self.client),
+            issuer: None,
             allow_http: self.allow_http,
         };
         if let Err(error) = check::check(&request, &target) {
@@ -237,7 +239,7 @@ where
             return ResponseFuture::failed(error);
         }
         let limit = self.max_response_body;
-        if encode::credentials(&request, target.client).any(|c| c.known().is_none()) {
+        if encode::must_prepare(&request, target.client) {
             let target = target.to_owned();
             let request_body = self.request_body;
             let prepare = async move { target.obtain_and_encode(&request).await };
