@@ -42,7 +42,7 @@ impl KeyPair {
                 .map(|pair| Self::Ec(pair, curve)),
             KeyType::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Ed25519),
         };
-        pair.map_err(|rejected| why_not(der, algorithm, rejected))
+        pair.map_err(|_| why_not(der, algorithm))
     }
 
     pub(super) fn from_jwk(jwk: &Jwk, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
@@ -59,7 +59,9 @@ impl KeyPair {
             InvalidKey::new("the members of the JWK do not belong together, or are no valid key")
         };
         match found {
-            KeyType::Rsa => Self::from_der(&jwk.rsa_der()?, algorithm),
+            KeyType::Rsa => RsaKeyPair::from_der(&jwk.rsa_der()?)
+                .map(|pair| Self::Rsa(pair, rsa_encoding(algorithm)))
+                .map_err(|rejected| wrong_size(rejected).unwrap_or_else(|| inconsistent(rejected))),
             KeyType::Ec(curve) => {
                 let member = |name| jwk.bytes_of_length(name, curve.bytes());
                 let (d, x, y) = (member("d")?, member("x")?, member("y")?);
@@ -158,16 +160,22 @@ fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
 
 fn rsa_from_der(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
     RsaKeyPair::from_pkcs8(der).or_else(|pkcs8| {
-        RsaKeyPair::from_der(der).map_err(|pkcs1| match is_size(pkcs8) {
-            true => pkcs8,
-            false => pkcs1,
+        RsaKeyPair::from_der(der).map_err(|pkcs1| match wrong_size(pkcs8) {
+            Some(_) => pkcs8,
+            None => pkcs1,
         })
     })
 }
 
-/// Whether it is an RSA key of a length that is not taken.
-fn is_size(rejected: KeyRejected) -> bool {
-    matches!(rejected.description_(), "TooSmall" | "TooLarge")
+/// What is wrong with the length of an RSA key, if that is why it was rejected.
+fn wrong_size(rejected: KeyRejected) -> Option<InvalidKey> {
+    match rejected.description_() {
+        "TooSmall" => Some(InvalidKey::new(TOO_SMALL)),
+        "TooLarge" => Some(InvalidKey::new(
+            "the RSA key has more than 8192 bits; use a shorter one",
+        )),
+        _ => None,
+    }
 }
 
 fn name(key_type: KeyType) -> &'static str {
@@ -188,17 +196,11 @@ fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
 }
 
 /// Why `der` is no private key for the algorithm: it may be another key, or none.
-fn why_not(der: &[u8], algorithm: SigningAlgorithm, rejected: KeyRejected) -> InvalidKey {
-    let rsa = rsa_from_der(der).err();
-    let is_rsa = rsa.is_none_or(is_size);
-    match rejected.description_() {
-        "TooSmall" if is_rsa && key_type(algorithm).is_ok_and(|t| t == KeyType::Rsa) => {
-            return InvalidKey::new(TOO_SMALL);
-        }
-        "TooLarge" if is_rsa => {
-            return InvalidKey::new("the RSA key has more than 8192 bits; use a shorter one");
-        }
-        _ => {}
+fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
+    let wrong_size_of_rsa = rsa_from_der(der).err().map(wrong_size);
+    let is_rsa = !matches!(wrong_size_of_rsa, Some(None));
+    if let (Some(Some(error)), Ok(KeyType::Rsa)) = (wrong_size_of_rsa, key_type(algorithm)) {
+        return error;
     }
     let is_on = |curve| EcdsaKeyPair::from_private_key_der(curve, der).is_ok();
     let other = if is_rsa {
