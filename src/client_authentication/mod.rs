@@ -1,12 +1,25 @@
 //! How the client proves who it is to the token endpoint.
 
 mod basic;
+#[cfg(feature = "jwt")]
+mod signed_jwt;
 
+#[cfg(feature = "jwt")]
+use std::sync::Arc;
 use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
 
+#[cfg(feature = "jwt")]
+use self::signed_jwt::SignedJwt;
 use crate::credential::Credential;
+#[cfg(feature = "jwt")]
+use crate::jwt::ClientAssertion;
+#[cfg(not(feature = "jwt"))]
+use crate::{error::BoxError, secret::Secret};
+
+/// The `client_assertion_type` of a JWT (RFC 7523 §2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// How the client proves who it is to the token endpoint
 /// ([RFC 6749 §2.3](https://www.rfc-editor.org/rfc/rfc6749#section-2.3)).
@@ -22,6 +35,8 @@ use crate::credential::Credential;
 pub struct ClientAuthentication {
     client_id: Cow<'static, str>,
     method: Method,
+    #[cfg(feature = "jwt")]
+    assertion: Option<Arc<ClientAssertion>>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -33,6 +48,8 @@ enum Method {
     Post(Credential),
     Tls,
     Assertion(&'static str, Credential),
+    #[cfg(feature = "jwt")]
+    SignedJwt(SignedJwt),
 }
 
 impl ClientAuthentication {
@@ -162,8 +179,7 @@ impl ClientAuthentication {
         client_id: impl Into<Cow<'static, str>>,
         assertion: impl Into<Credential>,
     ) -> Self {
-        const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-        Self::new(client_id, Method::Assertion(JWT, assertion.into()))
+        Self::new(client_id, Method::Assertion(JWT_BEARER, assertion.into()))
     }
 
     /// As [`client_assertion`](Self::client_assertion) with a SAML 2.0 assertion, base64url-encoded
@@ -188,6 +204,8 @@ impl ClientAuthentication {
         Self {
             client_id: client_id.into(),
             method,
+            #[cfg(feature = "jwt")]
+            assertion: None,
         }
     }
 
@@ -199,12 +217,13 @@ impl ClientAuthentication {
 
     /// The secret that is shared with the server, if it comes from a provider and so may be rotated.
     pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
-        match &self.method {
-            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => {
-                Some(secret).filter(|secret| secret.known().is_none())
-            }
+        let secret = match &self.method {
+            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => Some(secret),
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(signed) => signed.credential(),
             _ => None,
-        }
+        };
+        secret.filter(|secret| secret.known().is_none())
     }
 
     /// What the proof is made of, if it takes a secret or an assertion.
@@ -215,7 +234,26 @@ impl ClientAuthentication {
             | Method::BasicRaw(credential)
             | Method::Post(credential)
             | Method::Assertion(_, credential) => Some(credential),
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(signed) => signed.credential(),
         }
+    }
+
+    /// Whether the proof is a JWT that [`sign_assertion`](Self::sign_assertion) makes for each attempt.
+    pub(crate) fn signs(&self) -> bool {
+        #[cfg(feature = "jwt")]
+        return matches!(self.method, Method::SignedJwt(_));
+        #[cfg(not(feature = "jwt"))]
+        return false;
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    pub(crate) async fn sign_assertion(
+        &self,
+        _: &str,
+        _: Option<&Secret>,
+    ) -> Result<Option<Secret>, BoxError> {
+        Ok(None)
     }
 
     /// Whether anything but the client id proves who the client is, so that a second proof in the request would break
@@ -226,6 +264,8 @@ impl ClientAuthentication {
 
     /// What is wrong with the id, and with the secret where it is known, in words.
     pub(crate) fn check(&self) -> Result<(), String> {
+        #[cfg(feature = "jwt")]
+        self.check_signed_jwt()?;
         if matches!(self.method, Method::Anonymous) {
             return Ok(());
         }
@@ -248,22 +288,23 @@ impl ClientAuthentication {
                 Err("`client_secret` is empty".into())
             }
             Method::Assertion(..) if secret.is_empty() => Err("`client_assertion` is empty".into()),
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(signed) => signed.check_secret(secret),
             _ => Ok(()),
         }
     }
 
-    /// What this method adds to the body; `secret` is the text of [`credential`](Self::credential).
+    /// What this method adds to the body; `secret` is the text of [`credential`](Self::credential), or the assertion that was
+    /// signed.
     pub(crate) fn parameters<'a>(&'a self, secret: &'a str) -> Vec<(&'static str, &'a str)> {
         let id = &*self.client_id;
         match self.method {
             Method::Anonymous | Method::Basic(_) | Method::BasicRaw(_) => Vec::new(),
             Method::None | Method::Tls => vec![("client_id", id)],
             Method::Post(_) => vec![("client_id", id), ("client_secret", secret)],
-            Method::Assertion(assertion_type, _) => vec![
-                ("client_id", id),
-                ("client_assertion_type", assertion_type),
-                ("client_assertion", secret),
-            ],
+            Method::Assertion(assertion_type, _) => assertion(id, assertion_type, secret),
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(_) => assertion(id, JWT_BEARER, secret),
         }
     }
 
@@ -285,8 +326,22 @@ impl ClientAuthentication {
             Method::Post(_) => "client_secret_post",
             Method::Tls => "tls_client_auth",
             Method::Assertion(..) => "client_assertion",
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(ref signed) => signed.method_name(),
         }
     }
+}
+
+fn assertion<'a>(
+    id: &'a str,
+    assertion_type: &'a str,
+    assertion: &'a str,
+) -> Vec<(&'static str, &'a str)> {
+    vec![
+        ("client_id", id),
+        ("client_assertion_type", assertion_type),
+        ("client_assertion", assertion),
+    ]
 }
 
 impl fmt::Debug for ClientAuthentication {

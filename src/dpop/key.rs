@@ -18,7 +18,11 @@ use crate::{
     access_token::AccessToken,
     clock,
     error::BoxError,
-    jwt::{InvalidKey, Signer, SigningAlgorithm, SigningKey, jws},
+    jwt::{
+        InvalidKey, Signer,
+        SigningAlgorithm::{self, HS256, HS384, HS512},
+        SigningKey, jws,
+    },
     token_endpoint::error::{TokenError, TokenErrorKind},
 };
 
@@ -103,7 +107,7 @@ impl DpopKey {
     /// ```
     pub fn new(signer: impl Signer + 'static) -> Result<Self, InvalidKey> {
         let algorithm = signer.algorithm();
-        if algorithm.is_symmetric() {
+        if let HS256 | HS384 | HS512 = algorithm {
             return Err(InvalidKey::new(format!(
                 "a DPoP proof cannot be signed with {algorithm}, which needs a shared secret (RFC 9449 section 4.2)"
             )));

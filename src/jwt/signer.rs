@@ -113,6 +113,26 @@ impl SigningAlgorithm {
     }
 }
 
+impl SigningAlgorithm {
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        const ALL: [SigningAlgorithm; 12] = [
+            SigningAlgorithm::HS256,
+            SigningAlgorithm::HS384,
+            SigningAlgorithm::HS512,
+            SigningAlgorithm::RS256,
+            SigningAlgorithm::RS384,
+            SigningAlgorithm::RS512,
+            SigningAlgorithm::PS256,
+            SigningAlgorithm::PS384,
+            SigningAlgorithm::PS512,
+            SigningAlgorithm::ES256,
+            SigningAlgorithm::ES384,
+            SigningAlgorithm::EdDSA,
+        ];
+        ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
+    }
+}
+
 impl fmt::Display for SigningAlgorithm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())

@@ -24,6 +24,8 @@ use crate::{
 pub(super) struct Target<'a> {
     pub(super) uri: &'a Uri,
     pub(super) client: &'a ClientAuthentication,
+    /// Where it is known, it is the audience of the assertions of the client.
+    pub(super) issuer: Option<&'a str>,
     pub(super) allow_http: bool,
     pub(super) dpop: Option<&'a DpopKey>,
 }
@@ -32,6 +34,7 @@ pub(super) struct Target<'a> {
 pub(super) struct OwnedTarget {
     pub(super) uri: Uri,
     client: ClientAuthentication,
+    issuer: Option<String>,
     allow_http: bool,
     pub(super) dpop: Option<DpopKey>,
 }
@@ -41,6 +44,7 @@ impl Target<'_> {
         OwnedTarget {
             uri: self.uri.clone(),
             client: self.client.clone(),
+            issuer: self.issuer.map(str::to_owned),
             allow_http: self.allow_http,
             dpop: self.dpop.cloned(),
         }
@@ -48,7 +52,7 @@ impl Target<'_> {
 }
 
 impl OwnedTarget {
-    /// Asks every provider, then makes the HTTP request.
+    /// Asks every provider, then signs, then makes the HTTP request.
     pub(super) async fn obtain_and_encode(
         &self,
         request: &TokenRequest,
@@ -58,13 +62,20 @@ impl OwnedTarget {
             let secret = credential.obtain().await.map_err(TokenError::credential)?;
             obtained.push(secret);
         }
+        let client_secret = obtained.get(request.parameters().len());
+        let assertion = self.sign_assertion(client_secret).await?;
         let target = Target {
             uri: &self.uri,
             client: &self.client,
+            issuer: self.issuer.as_deref(),
             allow_http: self.allow_http,
             dpop: self.dpop.as_ref(),
         };
-        let mut request = encode(request, &target, Some(&obtained))?;
+        let texts = Obtained {
+            secrets: &obtained,
+            assertion: assertion.as_ref(),
+        };
+        let mut request = encode(request, &target, Some(&texts))?;
         if let Some(key) = target.dpop {
             let role = Role::AuthorizationServer;
             let proof = key.prove(role, request.method(), target.uri, None).await?;
@@ -79,6 +90,28 @@ impl OwnedTarget {
             }),
         })
     }
+
+    /// The assertion of this very attempt, if the client signs one. A secret that cannot sign is refused as one that cannot be
+    /// sent is.
+    async fn sign_assertion(&self, secret: Option<&Secret>) -> Result<Option<Secret>, TokenError> {
+        if !self.client.signs() {
+            return Ok(None);
+        }
+        let text = secret.map_or("", Secret::expose);
+        self.client.check_secret(text).map_err(refuse)?;
+        let uri = self.uri.to_string();
+        let audience = self.issuer.as_deref().unwrap_or(&uri);
+        let assertion = self.client.sign_assertion(audience, secret).await;
+        assertion.map_err(TokenError::credential)
+    }
+}
+
+/// What was obtained for one attempt.
+pub(super) struct Obtained<'a> {
+    /// The text of every credential, in the order of [`credentials`].
+    secrets: &'a [Secret],
+    /// The JWT that a client signed which authenticates by one.
+    assertion: Option<&'a Secret>,
 }
 
 /// A request whose credentials have been obtained.
@@ -96,16 +129,23 @@ pub(super) fn credentials<'a>(
     parameters.chain(client.credential())
 }
 
+/// Whether something must be obtained or signed before the request can be made.
+pub(super) fn must_prepare(request: &TokenRequest, target: &Target<'_>) -> bool {
+    target.dpop.is_some()
+        || target.client.signs()
+        || credentials(request, target.client).any(|c| c.known().is_none())
+}
+
 /// Makes the HTTP request of a token request that has passed [`check`](super::check::check).
 ///
-/// `obtained` holds the text of every credential, or is `None` if all of them are known.
+/// `obtained` is `None` if every credential is known and the client signs nothing.
 pub(super) fn encode(
     request: &TokenRequest,
     target: &Target<'_>,
-    obtained: Option<&[Secret]>,
+    obtained: Option<&Obtained<'_>>,
 ) -> Result<Request<Bytes>, TokenError> {
     let secret = |index: usize, credential: &'_ Credential| match obtained {
-        Some(obtained) => obtained.get(index).cloned(),
+        Some(obtained) => obtained.secrets.get(index).cloned(),
         None => credential.known().cloned(),
     };
     let parameters = request.parameters();
@@ -132,8 +172,13 @@ pub(super) fn encode(
         .and_then(|credential| secret(parameters.len(), credential));
     let client_secret = client_secret.as_ref().map_or("", Secret::expose);
     client.check_secret(client_secret).map_err(refuse)?;
-    body.extend_pairs(client.parameters(client_secret));
-    let authorization = client.authorization(client_secret).map_err(refuse)?;
+    let proof = match obtained.and_then(|obtained| obtained.assertion) {
+        Some(assertion) => assertion.expose(),
+        None if client.signs() => return Err(refuse("the client assertion was not signed")),
+        None => client_secret,
+    };
+    body.extend_pairs(client.parameters(proof));
+    let authorization = client.authorization(proof).map_err(refuse)?;
 
     let mut http = Request::new(Bytes::from(body.finish()));
     *http.method_mut() = Method::POST;

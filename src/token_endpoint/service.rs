@@ -36,7 +36,8 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
 ///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
 ///    plain `http` beyond this machine.
-/// 2. Only then are credentials that come from a provider obtained, anew for every request; what comes is judged as above.
+/// 2. Only then are credentials that come from a provider obtained, and is a client assertion signed, anew for every request;
+///    what comes is judged as above.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
 ///    retried here; see `RetryTransient` (feature `retry`).
 /// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
@@ -271,6 +272,7 @@ where
         let target = Target {
             uri: request.token_endpoint_override().unwrap_or(&self.uri),
             client: request.client_override().unwrap_or(&self.client),
+            issuer: None,
             allow_http: self.allow_http,
             dpop: request.dpop_override().or(self.dpop.as_ref()),
         };
@@ -279,8 +281,7 @@ where
             return ResponseFuture::failed(error);
         }
         let limit = self.max_response_body;
-        let must_obtain = encode::credentials(&request, target.client).any(|c| c.known().is_none());
-        if must_obtain || target.dpop.is_some() {
+        if encode::must_prepare(&request, &target) {
             let plan = Plan {
                 target: target.to_owned(),
                 request,

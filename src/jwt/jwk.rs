@@ -1,0 +1,214 @@
+//! A JSON Web Key and its members (RFC 7517, RFC 7518 §6, RFC 8037 §2).
+
+use std::fmt;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+use x509_cert::der::{Encode, Length, SliceWriter, asn1::UintRef};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{InvalidKey, PublicKey, SigningAlgorithm};
+
+/// A JWK whose members are wiped from memory when it is dropped.
+pub(super) struct Jwk(Map<String, Value>);
+
+/// The curves of [`SigningAlgorithm::ES256`] and [`SigningAlgorithm::ES384`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Curve {
+    P256,
+    P384,
+}
+
+/// The type of a key, with its curve.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum KeyType {
+    Rsa,
+    Ec(Curve),
+    Ed25519,
+}
+
+impl Curve {
+    /// How long a coordinate and a private key are.
+    pub(super) fn bytes(self) -> usize {
+        match self {
+            Self::P256 => 32,
+            Self::P384 => 48,
+        }
+    }
+}
+
+impl fmt::Display for Curve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::P256 => "P-256",
+            Self::P384 => "P-384",
+        })
+    }
+}
+
+impl Jwk {
+    /// Nothing of the text is in the error, so not that of the JSON parser either.
+    pub(super) fn parse(json: &str) -> Result<Self, InvalidKey> {
+        let jwk = match serde_json::from_str(json) {
+            Ok(Value::Object(members)) => Self(members),
+            Ok(_) => return Err(InvalidKey::new("the JWK is not a JSON object")),
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                return Err(InvalidKey::new(format!(
+                    "the JWK is not JSON (line {line}, column {column})"
+                )));
+            }
+        };
+        if jwk.0.contains_key("keys") {
+            return Err(InvalidKey::new(
+                "the JSON is a set of keys; give the one to use",
+            ));
+        }
+        Ok(jwk)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.0.get(name).and_then(Value::as_str)
+    }
+
+    pub(super) fn is_private(&self) -> bool {
+        self.0.contains_key("d")
+    }
+
+    /// `alg`, if there is one.
+    pub(super) fn algorithm(&self) -> Result<Option<SigningAlgorithm>, InvalidKey> {
+        let Some(value) = self.0.get("alg") else {
+            return Ok(None);
+        };
+        let known = value.as_str().and_then(SigningAlgorithm::from_name);
+        known.map(Some).ok_or_else(|| {
+            InvalidKey::new("the `alg` of the JWK is none that this crate signs with")
+        })
+    }
+
+    pub(super) fn key_type(&self) -> Result<KeyType, InvalidKey> {
+        match (self.text("kty"), self.text("crv")) {
+            (Some("RSA"), _) => Ok(KeyType::Rsa),
+            (Some("EC"), Some("P-256")) => Ok(KeyType::Ec(Curve::P256)),
+            (Some("EC"), Some("P-384")) => Ok(KeyType::Ec(Curve::P384)),
+            (Some("EC"), _) => Err(InvalidKey::new(
+                "the `crv` of the JWK is neither P-256 nor P-384",
+            )),
+            (Some("OKP"), Some("Ed25519")) => Ok(KeyType::Ed25519),
+            (Some("OKP"), _) => Err(InvalidKey::new("the `crv` of the JWK is not Ed25519")),
+            (Some("oct"), _) => Err(InvalidKey::new(
+                "the JWK is a shared secret; use `ClientAuthentication::client_secret_jwt`",
+            )),
+            (Some(_), _) => Err(InvalidKey::new(
+                "the `kty` of the JWK is none of RSA, EC, OKP",
+            )),
+            (None, _) => Err(InvalidKey::new("the JWK has no `kty`")),
+        }
+    }
+
+    pub(super) fn public_key(&self) -> Result<PublicKey, InvalidKey> {
+        Ok(match self.key_type()? {
+            KeyType::Rsa => {
+                let (n, e) = (self.integer("n")?, self.integer("e")?);
+                if n.len() < 256 {
+                    return Err(InvalidKey::new(super::key_pair::TOO_SMALL));
+                }
+                PublicKey::rsa(&n, &e)
+            }
+            KeyType::Ec(curve) => {
+                let [x, y] = ["x", "y"].map(|name| self.bytes_of_length(name, curve.bytes()));
+                PublicKey::ec(curve, &x?, &y?)
+            }
+            KeyType::Ed25519 => PublicKey::ed25519(&self.bytes_of_length("x", 32)?),
+        })
+    }
+
+    /// The private key of an RSA JWK as DER (`RSAPrivateKey`, RFC 8017 A.1.2).
+    pub(super) fn rsa_der(&self) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+        if self.0.contains_key("oth") {
+            return Err(InvalidKey::new(
+                "the JWK is an RSA key of more than two primes (`oth`), which is not supported",
+            ));
+        }
+        let mut integers = vec![Zeroizing::new(vec![0])];
+        for name in ["n", "e", "d", "p", "q", "dp", "dq", "qi"] {
+            integers.push(self.integer(name)?);
+        }
+        encode_sequence(&integers)
+            .map_err(|_| InvalidKey::new("the RSA key of the JWK is too large"))
+    }
+
+    /// A `Base64urlUInt` (RFC 7518 §2), without zeros before it.
+    fn integer(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+        let mut bytes = self.bytes(name)?;
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        if zeros == bytes.len() {
+            return Err(InvalidKey::new(format!("the `{name}` of the JWK is zero")));
+        }
+        bytes.drain(..zeros);
+        Ok(bytes)
+    }
+
+    pub(super) fn bytes_of_length(
+        &self,
+        name: &str,
+        length: usize,
+    ) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+        let bytes = self.bytes(name)?;
+        match bytes.len() == length {
+            true => Ok(bytes),
+            false => Err(InvalidKey::new(format!(
+                "the `{name}` of the JWK is not {length} bytes long"
+            ))),
+        }
+    }
+
+    fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
+        let text = self
+            .text(name)
+            .ok_or_else(|| InvalidKey::new(format!("the JWK has no text `{name}`")))?;
+        let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
+        BASE64_URL_SAFE_NO_PAD
+            .decode_vec(text, &mut bytes)
+            .map_err(|_| {
+                InvalidKey::new(format!(
+                    "the `{name}` of the JWK is not base64url without padding (RFC 7515 section 2)"
+                ))
+            })?;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Jwk {
+    fn drop(&mut self) {
+        for member in self.0.values_mut() {
+            if let Value::String(text) = member {
+                text.zeroize();
+            }
+        }
+    }
+}
+
+/// In a buffer of the right length, since one that grows leaves copies behind.
+fn encode_sequence(
+    integers: &[Zeroizing<Vec<u8>>],
+) -> Result<Zeroizing<Vec<u8>>, x509_cert::der::Error> {
+    let integers: Vec<_> = integers
+        .iter()
+        .map(|bytes| UintRef::new(bytes))
+        .collect::<Result<_, _>>()?;
+    let content = integers.iter().try_fold(Length::ZERO, |length, integer| {
+        length + integer.encoded_len()?
+    })?;
+    let length = usize::try_from(content)?;
+    let mut der = Zeroizing::new(vec![0; length + 8]);
+    let mut writer = SliceWriter::new(&mut der);
+    writer.sequence(content, |writer| {
+        integers
+            .iter()
+            .try_for_each(|integer| integer.encode(writer))
+    })?;
+    let written = writer.finish()?.len();
+    der.truncate(written);
+    Ok(der)
+}

@@ -1,0 +1,246 @@
+//! A private key in this process, and what is wrong with one that is none.
+
+use aws_lc_rs::{
+    error::{KeyRejected, Unspecified},
+    rand::SystemRandom,
+    rsa::KeySize,
+    signature::{
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
+        ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair,
+        KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256,
+        RSA_PSS_SHA384, RSA_PSS_SHA512, RsaEncoding, RsaKeyPair,
+    },
+};
+use x509_cert::{
+    Certificate,
+    der::{Decode, Reader, SliceReader, asn1::OctetStringRef},
+    spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef},
+};
+
+use super::{
+    InvalidKey, PublicKey, SigningAlgorithm,
+    jwk::{Curve, Jwk, KeyType},
+    pem,
+};
+
+pub(super) const TOO_SMALL: &str =
+    "the RSA key has less than 2048 bits, which RFC 7518 section 3.3 forbids; make a longer one";
+
+/// A private key, and how it signs.
+pub(super) enum KeyPair {
+    Rsa(RsaKeyPair, &'static dyn RsaEncoding),
+    Ec(EcdsaKeyPair, Curve),
+    Ed25519(Ed25519KeyPair),
+}
+
+impl KeyPair {
+    /// Reads PKCS#8, PKCS#1 (RSA) and SEC 1 (EC).
+    pub(super) fn from_der(der: &[u8], algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
+        let pair = match key_type(algorithm)? {
+            KeyType::Rsa => rsa_from_der(der).map(|pair| Self::Rsa(pair, rsa_encoding(algorithm))),
+            KeyType::Ec(curve) => EcdsaKeyPair::from_private_key_der(signing(curve), der)
+                .map(|pair| Self::Ec(pair, curve)),
+            KeyType::Ed25519 => Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).map(Self::Ed25519),
+        };
+        pair.map_err(|_| why_not(der, algorithm))
+    }
+
+    pub(super) fn from_jwk(jwk: &Jwk, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
+        let found = jwk.key_type()?;
+        if !jwk.is_private() {
+            return Err(InvalidKey::new(
+                "the JWK is a public key (it has no `d`); give the private key that belongs to it",
+            ));
+        }
+        if found != key_type(algorithm)? {
+            return Err(wrong_algorithm(name(found), algorithm));
+        }
+        let inconsistent = |_| {
+            InvalidKey::new("the members of the JWK do not belong together, or are no valid key")
+        };
+        match found {
+            KeyType::Rsa => RsaKeyPair::from_der(&jwk.rsa_der()?)
+                .map(|pair| Self::Rsa(pair, rsa_encoding(algorithm)))
+                .map_err(|rejected| wrong_size(rejected).unwrap_or_else(|| inconsistent(rejected))),
+            KeyType::Ec(curve) => {
+                let member = |name| jwk.bytes_of_length(name, curve.bytes());
+                let (d, x, y) = (member("d")?, member("x")?, member("y")?);
+                let point = [&[4], x.as_slice(), y.as_slice()].concat();
+                EcdsaKeyPair::from_private_key_and_public_key(signing(curve), &d, &point)
+                    .map(|pair| Self::Ec(pair, curve))
+                    .map_err(inconsistent)
+            }
+            KeyType::Ed25519 => {
+                let (d, x) = (jwk.bytes_of_length("d", 32)?, jwk.bytes_of_length("x", 32)?);
+                Ed25519KeyPair::from_seed_and_public_key(&d, &x)
+                    .map(Self::Ed25519)
+                    .map_err(inconsistent)
+            }
+        }
+    }
+
+    pub(super) fn generate(algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
+        let pair = match key_type(algorithm)? {
+            KeyType::Rsa => RsaKeyPair::generate(KeySize::Rsa2048)
+                .map(|pair| Self::Rsa(pair, rsa_encoding(algorithm))),
+            KeyType::Ec(curve) => {
+                EcdsaKeyPair::generate(signing(curve)).map(|pair| Self::Ec(pair, curve))
+            }
+            KeyType::Ed25519 => Ed25519KeyPair::generate().map(Self::Ed25519),
+        };
+        pair.map_err(|_| {
+            InvalidKey::new("no key could be generated; is there a source of randomness?")
+        })
+    }
+
+    /// The content of the `subjectPublicKey` that a certificate of this key has.
+    pub(super) fn subject_public_key(&self) -> &[u8] {
+        match self {
+            Self::Rsa(pair, _) => pair.public_key().as_ref(),
+            Self::Ec(pair, _) => pair.public_key().as_ref(),
+            Self::Ed25519(pair) => pair.public_key().as_ref(),
+        }
+    }
+
+    pub(super) fn public_key(&self) -> Result<PublicKey, InvalidKey> {
+        let public = self.subject_public_key();
+        match self {
+            Self::Rsa(..) => PublicKey::rsa_der(public),
+            Self::Ec(_, curve) => PublicKey::ec_point(*curve, public),
+            Self::Ed25519(_) => Some(PublicKey::ed25519(public)),
+        }
+        .ok_or_else(|| InvalidKey::new("the public half of the key has an unknown form"))
+    }
+
+    pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Rsa(pair, encoding) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(*encoding, &random, message, &mut signature)?;
+                Ok(signature)
+            }
+            Self::Ec(pair, _) => Ok(pair.sign(&random, message)?.as_ref().to_vec()),
+            Self::Ed25519(pair) => Ok(pair.sign(message).as_ref().to_vec()),
+        }
+    }
+}
+
+/// The type of the keys that sign with an algorithm.
+fn key_type(algorithm: SigningAlgorithm) -> Result<KeyType, InvalidKey> {
+    use SigningAlgorithm as A;
+    match algorithm {
+        A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512 => Ok(KeyType::Rsa),
+        A::ES256 => Ok(KeyType::Ec(Curve::P256)),
+        A::ES384 => Ok(KeyType::Ec(Curve::P384)),
+        A::EdDSA => Ok(KeyType::Ed25519),
+        A::HS256 | A::HS384 | A::HS512 => Err(InvalidKey::new(format!(
+            "{algorithm} signs with a secret and not with a key; use `ClientAuthentication::client_secret_jwt`"
+        ))),
+    }
+}
+
+fn rsa_encoding(algorithm: SigningAlgorithm) -> &'static dyn RsaEncoding {
+    match algorithm {
+        SigningAlgorithm::RS384 => &RSA_PKCS1_SHA384,
+        SigningAlgorithm::RS512 => &RSA_PKCS1_SHA512,
+        SigningAlgorithm::PS256 => &RSA_PSS_SHA256,
+        SigningAlgorithm::PS384 => &RSA_PSS_SHA384,
+        SigningAlgorithm::PS512 => &RSA_PSS_SHA512,
+        _ => &RSA_PKCS1_SHA256,
+    }
+}
+
+fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
+    match curve {
+        Curve::P256 => &ECDSA_P256_SHA256_FIXED_SIGNING,
+        Curve::P384 => &ECDSA_P384_SHA384_FIXED_SIGNING,
+    }
+}
+
+fn rsa_from_der(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
+    RsaKeyPair::from_pkcs8(der).or_else(|pkcs8| {
+        RsaKeyPair::from_der(der).map_err(|pkcs1| match wrong_size(pkcs8) {
+            Some(_) => pkcs8,
+            None => pkcs1,
+        })
+    })
+}
+
+/// What is wrong with the length of an RSA key, if that is why it was rejected.
+fn wrong_size(rejected: KeyRejected) -> Option<InvalidKey> {
+    match rejected.description_() {
+        "TooSmall" => Some(InvalidKey::new(TOO_SMALL)),
+        "TooLarge" => Some(InvalidKey::new(
+            "the RSA key has more than 8192 bits; use a shorter one",
+        )),
+        _ => None,
+    }
+}
+
+fn name(key_type: KeyType) -> &'static str {
+    match key_type {
+        KeyType::Rsa => "an RSA key",
+        KeyType::Ec(Curve::P256) => "a key on the curve P-256",
+        KeyType::Ec(Curve::P384) => "a key on the curve P-384",
+        KeyType::Ed25519 => "an Ed25519 key",
+    }
+}
+
+fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
+    let needed = key_type(algorithm).map_or("", name);
+    InvalidKey::new(format!(
+        "the key is {found}, and {algorithm} signs with {needed}; \
+         give such a key, or the algorithm that fits the key"
+    ))
+}
+
+/// Why `der` is no private key for the algorithm: it may be another key, or none.
+fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
+    let wrong_size_of_rsa = rsa_from_der(der).err().map(wrong_size);
+    let is_rsa = !matches!(wrong_size_of_rsa, Some(None));
+    if let (Some(Some(error)), Ok(KeyType::Rsa)) = (wrong_size_of_rsa, key_type(algorithm)) {
+        return error;
+    }
+    let is_on = |curve| EcdsaKeyPair::from_private_key_der(curve, der).is_ok();
+    let other = if is_rsa {
+        Some(name(KeyType::Rsa))
+    } else if is_on(signing(Curve::P256)) {
+        Some(name(KeyType::Ec(Curve::P256)))
+    } else if is_on(signing(Curve::P384)) {
+        Some(name(KeyType::Ec(Curve::P384)))
+    } else if is_on(&ECDSA_P521_SHA512_FIXED_SIGNING) {
+        Some("a key on the curve P-521")
+    } else if Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).is_ok() {
+        Some(name(KeyType::Ed25519))
+    } else {
+        None
+    };
+    if let Some(other) = other {
+        return wrong_algorithm(other, algorithm);
+    }
+    InvalidKey::new(if pem::is_pem(der) {
+        "the key is PEM and not DER; use `from_pem`"
+    } else if Certificate::from_der(der).is_ok() {
+        "the DER is a certificate; give the private key that belongs to it"
+    } else if SubjectPublicKeyInfoRef::from_der(der).is_ok() || PublicKey::rsa_der(der).is_some() {
+        "the DER is a public key; give the private key that belongs to it"
+    } else if is_encrypted(der) {
+        "the private key is encrypted; decrypt it first, for example with `openssl pkey -in FILE -out FILE`"
+    } else {
+        "the private key is broken, or not of a kind that is supported: \
+         RSA, EC on P-256 or P-384, Ed25519, as PKCS#8, PKCS#1 or SEC 1"
+    })
+}
+
+/// Whether it is an `EncryptedPrivateKeyInfo` (RFC 5208 §6).
+fn is_encrypted(der: &[u8]) -> bool {
+    let read = |der| {
+        SliceReader::new(der)?.sequence(|reader| {
+            reader.decode::<AlgorithmIdentifierRef<'_>>()?;
+            reader.decode::<&OctetStringRef>()?;
+            Ok::<_, x509_cert::der::Error>(())
+        })
+    };
+    read(der).is_ok()
+}

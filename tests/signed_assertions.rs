@@ -1,0 +1,1000 @@
+//! Client assertions that this crate signs, verified by a library that is not ours, and the keys that sign them.
+//!
+//! The keys of `fixtures/keys` were made by OpenSSL for these tests and open nothing.
+
+mod support;
+
+use std::{
+    io,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use http::Request;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use proptest::prelude::*;
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tokio_test::{assert_pending, assert_ready, task};
+use tower::{Service, ServiceExt, retry::Retry};
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, Credential, TokenErrorKind, TokenRequest,
+    jwt::{
+        ClientAssertion, InvalidKey, PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey,
+    },
+    token_endpoint::RetryTransient,
+};
+
+use self::support::{GOOD, Recorder, URI, answer, form};
+
+use SigningAlgorithm::{
+    ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+};
+
+macro_rules! fixture {
+    ($name:literal) => {
+        include_str!(concat!("fixtures/keys/", $name))
+    };
+}
+
+const RSA: [SigningAlgorithm; 6] = [RS256, RS384, RS512, PS256, PS384, PS512];
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// RFC 7515 A.2 and A.3, RFC 8037 A.1.
+const RFC_RSA: &str = fixture!("rfc7515-a2.jwk.json");
+const RFC_EC: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+    "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#;
+const RFC_ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
+    "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
+
+fn p256() -> SigningKey {
+    SigningKey::from_pem(fixture!("p256-pkcs8.pem"), ES256).unwrap()
+}
+
+fn der(pem: &str) -> Vec<u8> {
+    let body = pem.rsplit_once("\n-----END").unwrap().0;
+    let body = body.rsplit_once("-----\n").unwrap().1.replace('\n', "");
+    base64::prelude::BASE64_STANDARD.decode(body).unwrap()
+}
+
+fn pem(label: &str, der: &[u8]) -> String {
+    let body = base64::prelude::BASE64_STANDARD.encode(der);
+    let lines: Vec<_> = body
+        .as_bytes()
+        .chunks(64)
+        .map(String::from_utf8_lossy)
+        .collect();
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines.join("\n")
+    )
+}
+
+async fn send(client: ClientAuthentication) -> Request<Bytes> {
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(client);
+    let request = TokenRequest::client_credentials();
+    endpoint.oneshot(request).await.expect("a good request");
+    recorder.take_one()
+}
+
+/// Whatever the client says is wrong is said before anything is sent.
+async fn refused(client: ClientAuthentication) -> (TokenErrorKind, String) {
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(client);
+    let request = TokenRequest::client_credentials();
+    let error = endpoint.oneshot(request).await.unwrap_err();
+    assert_eq!(recorder.calls(), 0, "{error}");
+    let source = std::error::Error::source(&error).map(ToString::to_string);
+    (
+        error.kind(),
+        format!("{error} {}", source.unwrap_or_default()),
+    )
+}
+
+fn parameter(sent: &Request<Bytes>, name: &str) -> String {
+    let mut pairs = form(sent.body()).into_iter().filter(|(n, _)| n == name);
+    let (_, value) = pairs.next().unwrap_or_else(|| panic!("no `{name}`"));
+    assert!(pairs.next().is_none(), "`{name}` is there once");
+    value
+}
+
+fn public(key: &impl Signer) -> DecodingKey {
+    let jwk = key.public_key().unwrap().as_json();
+    DecodingKey::from_jwk(&serde_json::from_str(jwk).unwrap()).unwrap()
+}
+
+/// Header and claims of an assertion whose signature is that of the key.
+fn verify(token: &str, algorithm: SigningAlgorithm, key: &DecodingKey) -> (Value, Value) {
+    let mut validation = Validation::new(algorithm.as_str().parse::<Algorithm>().unwrap());
+    validation.validate_aud = false;
+    validation.set_required_spec_claims(&["iss", "sub", "aud", "exp"]);
+    let claims = jsonwebtoken::decode::<Value>(token, key, &validation).unwrap();
+    let header = token.split('.').next().unwrap();
+    let header = BASE64_URL_SAFE_NO_PAD.decode(header).unwrap();
+    (serde_json::from_slice(&header).unwrap(), claims.claims)
+}
+
+async fn signed_by(key: SigningKey) -> (Value, Value) {
+    let (decoding, algorithm) = (public(&key), key.algorithm());
+    let sent = send(ClientAuthentication::private_key_jwt("c", key)).await;
+    assert_eq!(parameter(&sent, "client_id"), "c");
+    assert_eq!(parameter(&sent, "client_assertion_type"), JWT_BEARER);
+    assert!(!sent.headers().contains_key("authorization"));
+    verify(&parameter(&sent, "client_assertion"), algorithm, &decoding)
+}
+
+/// One key in each of its forms.
+fn forms() -> Vec<(&'static [SigningAlgorithm], Vec<&'static str>, &'static str)> {
+    vec![
+        (
+            &RSA,
+            vec![fixture!("rsa-pkcs8.pem"), fixture!("rsa-pkcs1.pem")],
+            fixture!("rsa.jwk.json"),
+        ),
+        (
+            &[ES256],
+            vec![fixture!("p256-pkcs8.pem"), fixture!("p256-sec1.pem")],
+            fixture!("p256.jwk.json"),
+        ),
+        (
+            &[ES384],
+            vec![fixture!("p384-pkcs8.pem"), fixture!("p384-sec1.pem")],
+            fixture!("p384.jwk.json"),
+        ),
+        (
+            &[EdDSA],
+            vec![fixture!("ed25519-pkcs8.pem")],
+            fixture!("ed25519.jwk.json"),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn every_algorithm_with_every_form_of_key_is_verified_by_another_library() {
+    for (algorithms, pems, jwk) in forms() {
+        let public_key = PublicKey::from_jwk(jwk).unwrap();
+        for &algorithm in algorithms {
+            let mut keys = vec![SigningKey::from_jwk_with(jwk, algorithm).unwrap()];
+            for pem in &pems {
+                keys.push(SigningKey::from_pem(pem, algorithm).unwrap());
+                keys.push(SigningKey::from_der(der(pem), algorithm).unwrap());
+            }
+            for key in keys {
+                assert_eq!(key.public_key(), Some(&public_key));
+                let (header, _) = signed_by(key).await;
+                assert_eq!(header["alg"], algorithm.as_str());
+                assert_eq!(header["typ"], "JWT");
+            }
+        }
+    }
+    for algorithm in [RS256, PS512, ES256, ES384, EdDSA] {
+        let key = SigningKey::generate(algorithm).unwrap();
+        let other = SigningKey::generate(algorithm).unwrap();
+        assert_ne!(key.public_key(), other.public_key());
+        signed_by(key).await;
+    }
+}
+
+#[tokio::test]
+async fn kid_and_alg_of_a_jwk_are_taken_over() {
+    for (algorithms, _, jwk) in forms() {
+        let key = SigningKey::from_jwk(jwk).unwrap();
+        let expected: Value = serde_json::from_str(jwk).unwrap();
+        let (header, _) = signed_by(key.clone()).await;
+        assert_eq!(header["kid"], expected["kid"]);
+        assert!(algorithms.contains(&key.algorithm()));
+        if let Some(algorithm) = expected.get("alg") {
+            assert_eq!(header["alg"], *algorithm);
+        }
+        let (header, _) = signed_by(key.key_id("mine")).await;
+        assert_eq!(header["kid"], "mine");
+    }
+}
+
+#[tokio::test]
+async fn signatures_are_those_of_the_rfcs() {
+    const CLAIMS: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+    let sign = async |key: SigningKey, input: &str| {
+        BASE64_URL_SAFE_NO_PAD.encode(key.sign(input.as_bytes()).await.unwrap())
+    };
+
+    // RFC 7515 A.2
+    let key = SigningKey::from_jwk(RFC_RSA).unwrap();
+    assert_eq!(
+        sign(key, &format!("eyJhbGciOiJSUzI1NiJ9.{CLAIMS}")).await,
+        "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9\
+         CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_\
+         dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN\
+         _IoypGlUPQGe77Rw"
+    );
+
+    // RFC 7515 A.3: the signature is another each time.
+    let key = SigningKey::from_jwk(RFC_EC).unwrap();
+    let input = format!("eyJhbGciOiJFUzI1NiJ9.{CLAIMS}");
+    let decoding = public(&key);
+    let signature = sign(key, &input).await;
+    let rfc =
+        "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+    for signature in [signature.as_str(), rfc] {
+        let input = input.as_bytes();
+        assert!(
+            jsonwebtoken::crypto::verify(signature, input, &decoding, Algorithm::ES256).unwrap()
+        );
+    }
+
+    // RFC 8037 A.4
+    let key = SigningKey::from_jwk(RFC_ED25519).unwrap();
+    assert_eq!(
+        sign(
+            key,
+            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc"
+        )
+        .await,
+        "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
+    );
+}
+
+#[tokio::test]
+async fn the_claims_are_those_of_a_client_assertion() {
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let (_, claims) = signed_by(p256()).await;
+    let after = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+
+    assert_eq!(claims["iss"], "c");
+    assert_eq!(claims["sub"], "c");
+    assert_eq!(claims["aud"], URI);
+    let iat = claims["iat"].as_u64().unwrap();
+    assert!((before.as_secs()..=after.as_secs()).contains(&iat));
+    assert_eq!(claims["exp"], iat + 60);
+    let jti = BASE64_URL_SAFE_NO_PAD.decode(claims["jti"].as_str().unwrap());
+    assert!(jti.unwrap().len() >= 16);
+    assert_eq!(claims.as_object().unwrap().len(), 6, "{claims}");
+}
+
+#[tokio::test]
+async fn what_is_set_stands_in_the_assertion() {
+    for (assertion, aud) in [
+        (ClientAssertion::new(), json!(URI)),
+        (
+            ClientAssertion::new().audience("https://as.example"),
+            json!("https://as.example"),
+        ),
+        (ClientAssertion::new().audiences(["a"]), json!(["a"])),
+        (
+            ClientAssertion::new().audiences(["a", "b"]),
+            json!(["a", "b"]),
+        ),
+    ] {
+        let assertion = assertion
+            .lifetime(Duration::from_secs(30))
+            .claim("n\"b", json!({"x": [1, null, "\u{1F511}"]}))
+            .header("typ", "client-authentication+jwt")
+            .header("x", "1");
+        let key = p256().key_id("k\\1");
+        let decoding = public(&key);
+        let client = ClientAuthentication::private_key_jwt("c\"\u{e9}", key).assertion(assertion);
+        let sent = send(client).await;
+        let (header, claims) = verify(&parameter(&sent, "client_assertion"), ES256, &decoding);
+        assert_eq!(
+            header,
+            json!({"alg": "ES256", "typ": "client-authentication+jwt", "kid": "k\\1", "x": "1"})
+        );
+        assert_eq!(claims["aud"], aud);
+        assert_eq!(claims["sub"], "c\"\u{e9}");
+        assert_eq!(claims["n\"b"], json!({"x": [1, null, "\u{1F511}"]}));
+        let [iat, exp] = ["iat", "exp"].map(|name| claims[name].as_u64().unwrap());
+        assert_eq!(exp - iat, 30);
+    }
+}
+
+#[tokio::test]
+async fn the_token_endpoint_of_the_request_is_the_audience() {
+    let key = p256();
+    let decoding = public(&key);
+    let recorder = Recorder::good();
+    let request = TokenRequest::client_credentials()
+        .token_endpoint("https://other.example/t?tenant=1".parse().unwrap());
+    let endpoint = recorder.endpoint(ClientAuthentication::private_key_jwt("c", key));
+    endpoint.oneshot(request).await.unwrap();
+    let assertion = parameter(&recorder.take_one(), "client_assertion");
+    let (_, claims) = verify(&assertion, ES256, &decoding);
+    assert_eq!(claims["aud"], "https://other.example/t?tenant=1");
+}
+
+const SECRET: &str = "a secret of sixty-four bytes, which is what the longest hash has";
+
+#[tokio::test]
+async fn a_client_secret_signs_and_is_not_sent() {
+    assert_eq!(SECRET.len(), 64);
+    let provider = Credential::from_fn(|| async { Ok::<_, BoxError>(SECRET) });
+    for algorithm in [HS256, HS384, HS512] {
+        for secret in [Credential::fixed(SECRET), provider.clone()] {
+            let client = ClientAuthentication::client_secret_jwt("c", secret, algorithm);
+            assert_eq!(format!("{client:?}"), r#"client_secret_jwt("c")"#);
+            let sent = send(client).await;
+            assert!(form(sent.body()).iter().all(|(_, value)| value != SECRET));
+            assert_eq!(parameter(&sent, "client_assertion_type"), JWT_BEARER);
+            let key = DecodingKey::from_secret(SECRET.as_bytes());
+            let assertion = parameter(&sent, "client_assertion");
+            let (header, claims) = verify(&assertion, algorithm, &key);
+            assert_eq!(header, json!({"alg": algorithm.as_str(), "typ": "JWT"}));
+            assert_eq!(claims["iss"], "c");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_secret_shorter_than_the_hash_is_refused_before_anything_is_sent() {
+    for (algorithm, least) in [(HS256, 32), (HS384, 48), (HS512, 64)] {
+        for (length, is_good) in [(least, true), (least - 1, false), (0, false)] {
+            let secret = "s".repeat(length);
+            let provided = secret.clone();
+            let provider = Credential::from_fn(move || {
+                let secret = provided.clone();
+                async move { Ok::<_, BoxError>(secret) }
+            });
+            for secret in [Credential::fixed(secret), provider] {
+                let client = ClientAuthentication::client_secret_jwt("c", secret, algorithm);
+                if is_good {
+                    send(client).await;
+                    continue;
+                }
+                let (kind, error) = refused(client).await;
+                assert_eq!(kind, TokenErrorKind::Request);
+                assert!(error.contains("client_secret"), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_does_not_fit_together_is_refused_before_anything_is_sent() {
+    struct Hmac;
+    impl Signer for Hmac {
+        fn algorithm(&self) -> SigningAlgorithm {
+            HS256
+        }
+        fn sign<'a>(&'a self, _: &'a [u8]) -> SignFuture<'a> {
+            unreachable!("it is not asked")
+        }
+    }
+    let with_key = || ClientAuthentication::private_key_jwt("c", p256());
+    let assertion = ClientAssertion::new;
+    for (client, named) in [
+        (
+            ClientAuthentication::private_key_jwt("c", Hmac),
+            "client_secret_jwt",
+        ),
+        (
+            ClientAuthentication::client_secret_jwt("c", SECRET, ES256),
+            "private_key_jwt",
+        ),
+        (
+            ClientAuthentication::private_key_jwt("", p256()),
+            "`client_id`",
+        ),
+        (with_key().assertion(assertion().claim("jti", "x")), "`jti`"),
+        (
+            with_key().assertion(assertion().header("alg", "x")),
+            "`alg`",
+        ),
+        (
+            with_key().assertion(assertion().lifetime(Duration::ZERO)),
+            "lifetime",
+        ),
+        (
+            ClientAuthentication::client_secret_basic("c", "s").assertion(assertion()),
+            "`client_secret_basic` makes no assertion",
+        ),
+        (
+            ClientAuthentication::client_assertion("c", "e30.e30.").assertion(assertion()),
+            "`client_assertion` makes no assertion",
+        ),
+        (
+            ClientAuthentication::anonymous().assertion(assertion()),
+            "`anonymous` makes no assertion",
+        ),
+    ] {
+        let (kind, error) = refused(client).await;
+        assert_eq!(kind, TokenErrorKind::Request, "{error}");
+        assert!(error.contains(named), "{error}");
+    }
+    for name in [
+        "client_id",
+        "client_assertion",
+        "client_assertion_type",
+        "client_secret",
+    ] {
+        let recorder = Recorder::good();
+        let request = TokenRequest::client_credentials().parameter(name, "x");
+        let error = recorder.endpoint(with_key()).oneshot(request).await;
+        assert!(error.unwrap_err().to_string().contains(name));
+        assert_eq!(recorder.calls(), 0);
+    }
+}
+
+/// Row 18, Duende foss #323: the same assertion was sent again.
+#[tokio::test(start_paused = true)]
+async fn an_assertion_is_new_on_each_attempt() {
+    for client in [
+        ClientAuthentication::private_key_jwt("c", p256()),
+        ClientAuthentication::client_secret_jwt("c", SECRET, HS256),
+    ] {
+        let recorder = Recorder::new(|number| match number {
+            0 | 1 => answer(503, ""),
+            _ => answer(200, GOOD),
+        });
+        let policy = RetryTransient::new().max_retries(2);
+        Retry::new(policy, recorder.endpoint(client))
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap();
+        let mut ids: Vec<_> = recorder
+            .take()
+            .iter()
+            .map(|sent| {
+                let assertion = parameter(sent, "client_assertion");
+                let claims = assertion.split('.').nth(1).unwrap();
+                let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+                let claims: Value = serde_json::from_slice(&claims).unwrap();
+                claims["jti"].as_str().unwrap().to_owned()
+            })
+            .collect();
+        assert_eq!(ids.len(), 3);
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 3);
+    }
+}
+
+/// A key that is elsewhere: it takes a while, and may fail.
+struct Remote {
+    key: SigningKey,
+    calls: Arc<AtomicUsize>,
+    answer: fn(Vec<u8>) -> Result<Vec<u8>, BoxError>,
+}
+
+impl Remote {
+    fn new(answer: fn(Vec<u8>) -> Result<Vec<u8>, BoxError>) -> Self {
+        Self {
+            key: p256(),
+            calls: Arc::default(),
+            answer,
+        }
+    }
+}
+
+impl Signer for Remote {
+    fn algorithm(&self) -> SigningAlgorithm {
+        ES256
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        Some("in the vault")
+    }
+
+    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Box::pin(async move {
+            tokio::task::yield_now().await;
+            (self.answer)(self.key.sign(message).await?)
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_remote_signer_is_waited_for() {
+    let remote = Arc::new(Remote::new(Ok));
+    let decoding = public(&remote.key);
+    let client = ClientAuthentication::private_key_jwt("c", remote.clone());
+    let recorder = Recorder::good();
+    let mut endpoint = recorder.endpoint(client);
+    let mut call = task::spawn(async move {
+        endpoint
+            .ready()
+            .await?
+            .call(TokenRequest::client_credentials())
+            .await
+    });
+    assert_pending!(call.poll());
+    assert_eq!(recorder.calls(), 0);
+    call.await.unwrap();
+    let assertion = parameter(&recorder.take_one(), "client_assertion");
+    let (header, _) = verify(&assertion, ES256, &decoding);
+    assert_eq!(header["kid"], "in the vault");
+    assert_eq!(remote.calls.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_key_of_this_process_signs_at_the_first_poll() {
+    let key = p256();
+    assert_ready!(task::spawn(key.sign(b"message")).poll()).unwrap();
+}
+
+#[tokio::test]
+async fn a_signer_that_fails_is_a_failed_credential_and_nothing_is_sent() {
+    type Answer = fn(Vec<u8>) -> Result<Vec<u8>, BoxError>;
+    for (answer, named) in [
+        ((|_| Err("the vault is sealed".into())) as Answer, "sealed"),
+        // What AWS KMS answers: DER.
+        ((|_| Ok(vec![0x30; 71])) as Answer, "not DER"),
+        ((|_| Ok(Vec::new())) as Answer, "0 bytes"),
+    ] {
+        let client = ClientAuthentication::private_key_jwt("c", Remote::new(answer));
+        let (kind, error) = refused(client).await;
+        assert_eq!(kind, TokenErrorKind::Credential);
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn the_secret_is_obtained_before_the_assertion_is_made_of_it() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let secret = Credential::from_fn(move || {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        async move { Ok::<_, BoxError>(format!("{number:064}")) }
+    });
+    let recorder = Recorder::good();
+    let endpoint = recorder.endpoint(ClientAuthentication::client_secret_jwt("c", secret, HS256));
+    for number in 0..2 {
+        let request = TokenRequest::token_exchange(
+            Credential::from_fn(|| async { Ok::<_, BoxError>("subject") }),
+            "t",
+        );
+        endpoint.clone().oneshot(request).await.unwrap();
+        let sent = recorder.take_one();
+        assert_eq!(parameter(&sent, "subject_token"), "subject");
+        let key = DecodingKey::from_secret(format!("{number:064}").as_bytes());
+        verify(&parameter(&sent, "client_assertion"), HS256, &key);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn clients_are_equal_when_their_keys_and_what_they_say_are() {
+    let client = |key| ClientAuthentication::private_key_jwt("c", key);
+    let sec1 = SigningKey::from_pem(fixture!("p256-sec1.pem"), ES256).unwrap();
+    let hash = |client: &ClientAuthentication| {
+        use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+        BuildHasherDefault::<DefaultHasher>::default().hash_one(client)
+    };
+    let rsa = |algorithm| SigningKey::from_pem(fixture!("rsa-pkcs1.pem"), algorithm).unwrap();
+
+    let same = [client(p256()), client(sec1)];
+    assert_eq!(same[0], same[1]);
+    assert_eq!(hash(&same[0]), hash(&same[1]));
+    for different in [
+        client(p256().key_id("1")),
+        client(SigningKey::generate(ES256).unwrap()),
+        ClientAuthentication::private_key_jwt("d", p256()),
+        client(p256()).assertion(ClientAssertion::new().audience("x")),
+        client(p256().certificate(fixture!("certificate.pem")).unwrap()),
+        ClientAuthentication::client_secret_jwt("c", SECRET, HS256),
+    ] {
+        assert_ne!(same[0], different);
+    }
+    assert_ne!(client(rsa(RS256)), client(rsa(PS256)));
+
+    // A signer that does not tell its key.
+    let remote = || ClientAuthentication::private_key_jwt("c", Remote::new(Ok));
+    let one = remote();
+    assert_eq!(one, one.clone());
+    assert_eq!(hash(&one), hash(&one.clone()));
+    assert_ne!(one, remote());
+
+    let secret = |text: &str, algorithm| {
+        ClientAuthentication::client_secret_jwt("c", text.to_owned(), algorithm)
+    };
+    assert_eq!(secret(SECRET, HS256), secret(SECRET, HS256));
+    assert_ne!(secret(SECRET, HS256), secret(SECRET, HS384));
+    assert_ne!(secret(SECRET, HS256), secret("another", HS256));
+}
+
+/// A key and a certificate of it.
+fn certificate(from: (i32, u8, u8), until: (i32, u8, u8)) -> (KeyPair, rcgen::Certificate) {
+    let key = KeyPair::generate_for(&rcgen::PKCS_ECDSA_P256_SHA256).unwrap();
+    let mut params = CertificateParams::new(["client.example".to_owned()]).unwrap();
+    params.not_before = date_time_ymd(from.0, from.1, from.2);
+    params.not_after = date_time_ymd(until.0, until.1, until.2);
+    let certificate = params.self_signed(&key).unwrap();
+    (key, certificate)
+}
+
+#[tokio::test]
+async fn the_thumbprint_of_the_certificate_stands_in_the_header() {
+    let (key, certificate) = certificate((2020, 1, 1), (2999, 1, 1));
+    let (_, issuer) = self::certificate((2020, 1, 1), (2999, 1, 1));
+    let thumbprint = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate.der()));
+    let key = pem("PRIVATE KEY", key.serialized_der());
+    let certificate_pem = pem("CERTIFICATE", certificate.der());
+    let chain = certificate_pem.clone() + &pem("CERTIFICATE", issuer.der());
+    for given in [
+        certificate_pem.clone().into_bytes(),
+        certificate.der().to_vec(),
+        chain.into_bytes(),
+        (key.clone() + &certificate_pem).into_bytes(),
+    ] {
+        let key = SigningKey::from_pem(&key, ES256).unwrap();
+        let (header, _) = signed_by(key.certificate(given).unwrap()).await;
+        assert_eq!(header["x5t#S256"], thumbprint);
+    }
+    // A file with both.
+    SigningKey::from_pem(certificate_pem + &key, ES256).unwrap();
+
+    // RSA and Ed25519, whose public keys have other forms.
+    for (algorithm, pair) in [
+        (EdDSA, KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap()),
+        (
+            RS256,
+            KeyPair::try_from(der(fixture!("rsa-pkcs8.pem"))).unwrap(),
+        ),
+    ] {
+        let key = SigningKey::from_der(pair.serialized_der(), algorithm).unwrap();
+        let params = CertificateParams::new(Vec::new()).unwrap();
+        let certificate = params.self_signed(&pair).unwrap();
+        key.certificate(certificate.der()).unwrap();
+    }
+}
+
+#[test]
+fn a_certificate_that_does_not_fit_is_refused_with_the_reason() {
+    let given = |from, until| {
+        let (key, certificate) = certificate(from, until);
+        let key = SigningKey::from_pem(pem("PRIVATE KEY", key.serialized_der()), ES256).unwrap();
+        key.certificate(certificate.der()).unwrap_err().to_string()
+    };
+    let expired = given((2020, 1, 1), (2021, 2, 3));
+    assert!(expired.contains("expired at 2021-02-03"), "{expired}");
+    let early = given((2998, 4, 5), (2999, 1, 1));
+    assert!(early.contains("not valid before 2998-04-05"), "{early}");
+
+    let (_, other) = certificate((2020, 1, 1), (2999, 1, 1));
+    let long = pem("CERTIFICATE", other.der());
+    let broken = long.replacen("MII", "MI", 1);
+    for (certificate, named) in [
+        (long.as_str(), "another key"),
+        (&broken, "certificate"),
+        (&long[..100], "certificate"),
+        (fixture!("p256-pkcs8.pem"), "no certificate"),
+        (fixture!("public.pem"), "no certificate"),
+        ("certificate.pem", "not an X.509 certificate"),
+        ("", "not an X.509 certificate"),
+    ] {
+        let error = p256().certificate(certificate).unwrap_err().to_string();
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+/// What is wrong with it; no long part of the input may be in the error.
+fn check_refused(result: Result<SigningKey, InvalidKey>, input: &str, named: &str) {
+    let error = result.expect_err(named);
+    let shown = format!("{error} {error:?} {error:#?}");
+    assert!(shown.contains(named), "{shown}: {named}");
+    for part in input
+        .split(['\n', '"', ' ', '-'])
+        .filter(|part| part.len() > 15)
+    {
+        assert!(!shown.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn a_pem_that_cannot_sign_is_refused_with_the_reason() {
+    let p256 = fixture!("p256-pkcs8.pem");
+    let rsa = fixture!("rsa-pkcs8.pem");
+    let on_one_line = p256.replace('\n', "\\n");
+    let with_hole = p256.replacen("MI", "M%", 1);
+    let flipped = p256.replacen("MI", "MJ", 1);
+    let twice = format!("{p256}{p256}");
+    let bad_label = p256.replace("PRIVATE", "SECRET");
+    let no_dashes = p256.replacen("PRIVATE KEY-----\n", "PRIVATE KEY\n", 1);
+    for (pem, algorithm, named) in [
+        (
+            rsa,
+            ES256,
+            "the key is an RSA key, and ES256 signs with a key on the curve P-256",
+        ),
+        (rsa, EdDSA, "an RSA key"),
+        (fixture!("rsa-pkcs1.pem"), ES384, "an RSA key"),
+        (
+            p256,
+            RS256,
+            "the key is a key on the curve P-256, and RS256 signs with an RSA key",
+        ),
+        (
+            p256,
+            ES384,
+            "curve P-256, and ES384 signs with a key on the curve P-384",
+        ),
+        (fixture!("p384-sec1.pem"), ES256, "curve P-384"),
+        (fixture!("p521-sec1.pem"), ES256, "curve P-521"),
+        (
+            fixture!("secp256k1-sec1.pem"),
+            ES256,
+            "not of a kind that is supported",
+        ),
+        (
+            fixture!("ed25519-pkcs8.pem"),
+            PS256,
+            "the key is an Ed25519 key",
+        ),
+        (
+            fixture!("ed448-pkcs8.pem"),
+            EdDSA,
+            "not of a kind that is supported",
+        ),
+        (p256, HS256, "client_secret_jwt"),
+        (fixture!("rsa-1024.pem"), RS256, "less than 2048 bits"),
+        (fixture!("rsa-1024.pem"), PS512, "less than 2048 bits"),
+        (fixture!("encrypted-pkcs8.pem"), ES256, "is encrypted"),
+        (fixture!("encrypted-sec1.pem"), ES256, "is encrypted"),
+        (fixture!("openssh.pem"), EdDSA, "OpenSSH"),
+        (fixture!("public.pem"), ES256, "the PEM is a public key"),
+        (
+            fixture!("certificate.pem"),
+            ES256,
+            "the PEM is a certificate",
+        ),
+        (&on_one_line, ES256, "backslash"),
+        (&with_hole, ES256, "broken"),
+        (&flipped, ES256, "broken"),
+        (&p256[..80], ES256, "broken"),
+        (&no_dashes, ES256, "broken"),
+        (&twice, ES256, "more than one"),
+        (&bad_label, ES256, "holds no private key"),
+        ("client-key.pem", ES256, "no PEM"),
+        ("", ES256, "no PEM"),
+    ] {
+        check_refused(SigningKey::from_pem(pem, algorithm), pem, named);
+    }
+}
+
+#[test]
+fn a_der_that_cannot_sign_is_refused_with_the_reason() {
+    for (der, algorithm, named) in [
+        (der(fixture!("certificate.pem")), ES256, "is a certificate"),
+        (der(fixture!("public.pem")), ES256, "is a public key"),
+        (der(fixture!("encrypted-pkcs8.pem")), ES256, "is encrypted"),
+        (fixture!("p256-pkcs8.pem").into(), ES256, "use `from_pem`"),
+        (der(fixture!("rsa-1024.pem")), RS256, "less than 2048 bits"),
+        (der(fixture!("rsa-1024.pem")), ES256, "an RSA key"),
+        (
+            der(fixture!("rsa-pkcs1.pem"))[..900].into(),
+            RS256,
+            "broken",
+        ),
+        (Vec::new(), RS256, "broken"),
+    ] {
+        check_refused(SigningKey::from_der(der, algorithm), "", named);
+    }
+}
+
+#[test]
+fn a_jwk_that_cannot_sign_is_refused_with_the_reason() {
+    let (rsa, ec, ed) = (
+        fixture!("rsa.jwk.json"),
+        fixture!("p256.jwk.json"),
+        fixture!("ed25519.jwk.json"),
+    );
+    let edit = |jwk: &str, name: &str, value: Option<Value>| {
+        let mut jwk: Value = serde_json::from_str(jwk).unwrap();
+        let members = jwk.as_object_mut().unwrap();
+        match value {
+            Some(value) => members.insert(name.into(), value),
+            None => members.remove(name),
+        };
+        jwk.to_string()
+    };
+    let set = |jwk, name, value: &str| edit(jwk, name, Some(value.into()));
+    let without = |jwk, name| edit(jwk, name, None);
+    let d_of_another: Value = serde_json::from_str(RFC_EC).unwrap();
+    let d_of_another = d_of_another["d"].as_str().unwrap();
+    for (jwk, named) in [
+        (String::new(), "not JSON"),
+        (
+            r#"{"kty":"EC","d":"truncated-and-secret"#.into(),
+            "line 1, column",
+        ),
+        ("[]".into(), "not a JSON object"),
+        (format!(r#"{{"keys":[{ec}]}}"#), "set of keys"),
+        (without(ec, "kty"), "no `kty`"),
+        (set(ec, "kty", "DSA"), "`kty`"),
+        (
+            r#"{"kty":"oct","k":"c2VjcmV0LXNlY3JldA"}"#.into(),
+            "client_secret_jwt",
+        ),
+        (set(ec, "crv", "P-521"), "P-256 nor P-384"),
+        (set(ec, "crv", "P-384"), "not 48 bytes"),
+        (set(ed, "crv", "Ed448"), "not Ed25519"),
+        (without(ec, "d"), "public key"),
+        (without(rsa, "d"), "public key"),
+        (without(ed, "d"), "public key"),
+        (edit(ec, "d", Some(1.into())), "`d`"),
+        (set(ec, "d", "not base64url!"), "base64url"),
+        (set(ec, "d", "AAAA"), "not 32 bytes"),
+        (set(ec, "d", d_of_another), "do not belong together"),
+        (set(ed, "x", d_of_another), "do not belong together"),
+        (set(ec, "use", "enc"), "`use`"),
+        (set(ec, "alg", "ES384"), "curve P-256, and ES384"),
+        (set(ec, "alg", "RS256"), "curve P-256, and RS256"),
+        (set(ec, "alg", "ES512"), "`alg`"),
+        (without(rsa, "alg"), "from_jwk_with"),
+        (without(rsa, "p"), "`p`"),
+        (without(rsa, "qi"), "`qi`"),
+        (set(rsa, "dp", "AAAA"), "zero"),
+        (set(rsa, "q", "AQAB"), "do not belong together"),
+        (set(rsa, "n", "0w"), "do not belong together"),
+        (edit(rsa, "oth", Some(json!([]))), "two primes"),
+    ] {
+        check_refused(SigningKey::from_jwk(&jwk), &jwk, named);
+    }
+    check_refused(SigningKey::from_jwk_with(ec, EdDSA), ec, "an Ed25519 key");
+    check_refused(
+        SigningKey::from_jwk_with(ec, HS256),
+        ec,
+        "client_secret_jwt",
+    );
+
+    let short = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQ","e":"AQAB"}"#;
+    let error = PublicKey::from_jwk(short).unwrap_err().to_string();
+    assert!(error.contains("2048"), "{error}");
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Row 19.
+#[tokio::test]
+async fn no_part_of_a_key_is_printed_or_logged() {
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_ansi(false)
+        .with_writer(move || written.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+
+    let mut shown = String::new();
+    let mut secrets = vec![SECRET.to_owned()];
+    let mut clients = vec![ClientAuthentication::client_secret_jwt("c", SECRET, HS512)];
+    for (algorithms, pems, jwk) in forms() {
+        let jwk_value: Value = serde_json::from_str(jwk).unwrap();
+        for name in ["d", "p", "q", "dp", "dq", "qi"] {
+            let Some(text) = jwk_value[name].as_str() else {
+                continue;
+            };
+            secrets.push(text.to_owned());
+            let bytes = BASE64_URL_SAFE_NO_PAD.decode(text).unwrap();
+            // As a list of numbers, which is how bytes are printed.
+            let bytes = format!("{:?}", &bytes[..8]);
+            secrets.push(bytes.trim_matches(['[', ']']).to_owned());
+        }
+        for pem in pems {
+            let lines = pem.lines().filter(|line| !line.starts_with('-'));
+            secrets.extend(lines.filter(|line| line.len() > 15).map(str::to_owned));
+            let key = SigningKey::from_pem(pem, algorithms[0]).unwrap();
+            shown += &format!("{key:?} {key:#?} {:?}", key.public_key());
+            clients.push(ClientAuthentication::private_key_jwt("c", key));
+        }
+    }
+    for client in clients {
+        for status in [200, 401] {
+            let recorder = Recorder::new(move |_| answer(status, GOOD));
+            let assertion = ClientAssertion::new().claim("about", "a person");
+            shown += &format!("{assertion:?}");
+            let endpoint = recorder.endpoint(client.clone().assertion(assertion));
+            shown += &format!("{client:?} {client:#?} {endpoint:?}");
+            let request = TokenRequest::client_credentials().client_authentication(client.clone());
+            shown += &format!("{request:?} {request:#?}");
+            let mut endpoint = endpoint;
+            let future = endpoint.ready().await.unwrap().call(request);
+            shown += &format!("{future:?}");
+            let result = future.await;
+            shown += &format!("{result:?} {result:#?}");
+            let assertion = parameter(&recorder.take_one(), "client_assertion");
+            secrets.push(assertion);
+        }
+    }
+    shown += &String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(shown.contains("private_key_jwt"), "{shown}");
+    assert!(!shown.contains("a person"));
+    for secret in secrets {
+        assert!(!shown.contains(&secret), "{secret} is in {shown}");
+    }
+}
+
+fn any_algorithm() -> impl Strategy<Value = SigningAlgorithm> {
+    prop::sample::select(vec![RS256, PS384, ES256, ES384, EdDSA, HS256])
+}
+
+/// A text of a key with some bytes replaced, left out or repeated.
+fn mutated(texts: Vec<&'static str>) -> impl Strategy<Value = Vec<u8>> {
+    let change = (any::<prop::sample::Index>(), any::<u8>(), 0..4_usize);
+    (
+        prop::sample::select(texts),
+        prop::collection::vec(change, 0..6),
+    )
+        .prop_map(|(text, changes)| {
+            let mut bytes = text.as_bytes().to_vec();
+            for (index, byte, kind) in changes {
+                if bytes.is_empty() {
+                    break;
+                }
+                let index = index.index(bytes.len());
+                match kind {
+                    0 => bytes[index] = byte,
+                    1 => bytes.insert(index, byte),
+                    2 => drop(bytes.remove(index)),
+                    _ => bytes.truncate(index),
+                }
+            }
+            bytes
+        })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_a_reader_of_keys_panic(
+        text in prop_oneof![
+            any::<Vec<u8>>(),
+            mutated(vec![
+                fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
+                fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
+                fixture!("p256.jwk.json"), fixture!("ed25519.jwk.json"), fixture!("rsa.jwk.json"),
+            ]),
+        ],
+        algorithm in any_algorithm(),
+    ) {
+        let _ = SigningKey::from_pem(&text, algorithm);
+        let _ = SigningKey::from_der(&text, algorithm);
+        let _ = p256().certificate(&text);
+        if let Ok(text) = std::str::from_utf8(&text) {
+            let _ = SigningKey::from_jwk(text);
+            let _ = SigningKey::from_jwk_with(text, algorithm);
+            let _ = PublicKey::from_jwk(text);
+        }
+    }
+
+    #[test]
+    fn no_der_makes_a_reader_of_keys_panic(
+        number in 0..6_usize,
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        length in any::<prop::sample::Index>(),
+        algorithm in any_algorithm(),
+    ) {
+        let pem = [
+            fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
+            fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
+        ][number];
+        let mut der = der(pem);
+        for (index, byte) in changes {
+            let index = index.index(der.len());
+            der[index] = byte;
+        }
+        der.truncate(length.index(der.len()) + der.len() / 2);
+        let _ = SigningKey::from_der(&der, algorithm);
+        let _ = p256().certificate(&der);
+    }
+}
