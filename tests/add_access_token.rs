@@ -124,12 +124,14 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dpop_token_goes_by_its_own_scheme() {
+    async fn a_dpop_token_without_its_key_is_not_sent() {
         let token = AccessToken::new("bound", TokenType::DPOP).unwrap();
         let api = Api::content();
         let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
-        service.oneshot(call()).await.unwrap();
-        assert_eq!(api.last().authorization().unwrap(), "DPoP bound");
+        let error = service.oneshot(call()).await.unwrap_err();
+        let error = TokenError::find_in_chain(&*error).unwrap();
+        assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
+        assert_eq!(api.calls(), 0);
     }
 
     #[tokio::test(start_paused = true)]

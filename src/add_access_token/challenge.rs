@@ -1,7 +1,7 @@
 //! Whether a response refuses the access token. Pure.
 
 use http::{
-    HeaderMap, Response, StatusCode,
+    HeaderMap, Response, StatusCode, Version,
     header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE},
 };
 
@@ -11,10 +11,23 @@ use crate::dpop::{DPOP_NONCE, USE_DPOP_NONCE};
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
 
+/// Whether a response may refuse the access token: what most responses do not.
+#[inline]
+pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
+    match response.status() {
+        StatusCode::UNAUTHORIZED => true,
+        // gRPC is never spoken over less than HTTP/2.
+        StatusCode::OK => {
+            response.version() >= Version::HTTP_2
+                && headers::contains(response.headers(), &GRPC_STATUS)
+        }
+        _ => false,
+    }
+}
+
 /// Whether the head of a response says that the access token is not, or no longer, good.
 ///
 /// An error in the challenge other than `invalid_token` is about something that a new token would not change.
-#[inline]
 pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
     match response.status() {
         StatusCode::UNAUTHORIZED => challenges_token(response.headers()),
@@ -42,7 +55,7 @@ pub(super) fn demands_nonce<B>(response: &Response<B>) -> bool {
 
 /// gRPC says it with status 200 (a response without a body carries its trailers as headers).
 fn is_grpc_unauthenticated(headers: &HeaderMap) -> bool {
-    headers::contains(headers, &GRPC_STATUS) && is_unauthenticated(headers) && is_grpc(headers)
+    is_unauthenticated(headers) && is_grpc(headers)
 }
 
 /// Whether headers or trailers say `UNAUTHENTICATED`.

@@ -103,29 +103,15 @@ where
                     token,
                     kept,
                 } => {
-                    let mut response = match ready!(sending.poll(cx)) {
+                    let response = match ready!(sending.poll(cx)) {
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    if let Some(Kept {
-                        proven: Some(proven),
-                        ..
-                    }) = kept.as_deref()
-                    {
-                        proven.note_nonce(response.headers());
-                    }
-                    let again = if token.is_some_and(|_| challenge::refuses_token(&response)) {
-                        response.extensions_mut().insert(AccessTokenRefused);
-                        let is_replaceable =
-                            token.is_some_and(|token| token.refuse() != Invalidation::Kept);
-                        let kept = kept.take().filter(|_| is_replaceable);
-                        Cold::after_refusal(kept.and_then(|kept| kept.saved), response)
-                    } else if kept.is_some() && challenge::demands_nonce(&response) {
-                        let kept = kept.take().filter(|kept| kept.proven.is_some());
-                        Cold::with_nonce(kept.and_then(|kept| kept.saved), response)
-                    } else {
-                        Err(response)
+                    let is_plain = kept.is_none() && !challenge::may_refuse_token(&response);
+                    let Some(token) = token.filter(|_| !is_plain) else {
+                        return Poll::Ready(Ok(response));
                     };
+                    let again = react(response, token, kept.take());
                     match again {
                         Ok(cold) => State::Cold {
                             cold: Box::new(cold),
@@ -151,6 +137,30 @@ where
             };
             this.state.set(next);
         }
+    }
+}
+
+/// What a response means for the token that the request bore: the request once more, or the response for the caller.
+fn react<S, B, R: Resend<B>, ResBody>(
+    mut response: Response<ResBody>,
+    token: TokenName,
+    kept: Option<Box<Kept<S, B, R>>>,
+) -> Result<Cold<S, B, R, ResBody>, Response<ResBody>> {
+    let (saved, proven) = match kept {
+        Some(kept) => (kept.saved, kept.proven),
+        None => (None, None),
+    };
+    if let Some(proven) = &proven {
+        proven.note_nonce(response.headers());
+    }
+    if challenge::refuses_token(&response) {
+        response.extensions_mut().insert(AccessTokenRefused);
+        let is_replaceable = token.refuse() != Invalidation::Kept;
+        Cold::after_refusal(saved.filter(|_| is_replaceable), response)
+    } else if proven.is_some() && challenge::demands_nonce(&response) {
+        Cold::with_nonce(saved, response)
+    } else {
+        Err(response)
     }
 }
 

@@ -63,6 +63,8 @@ const FIXED: &str = "a request names a token request, but the layer's token is f
 enum Choice {
     /// That of the layer.
     Layer,
+    /// The one that the function of the layer names.
+    ByParts,
     /// That of a source of its own.
     Own(TokenSource),
     /// None.
@@ -81,15 +83,31 @@ impl<S, R> AddAccessToken<S, R> {
 
     #[inline]
     fn choose<B>(&self, request: &Request<B>) -> Result<Choice, BoxError> {
-        let Shared { guard, .. } = &*self.shared;
         if headers::contains(request.headers(), &AUTHORIZATION) {
             return Ok(Choice::Nothing);
         }
+        let Shared {
+            guard,
+            token_request_for,
+            ..
+        } = &*self.shared;
+        let is_special = !request.extensions().is_empty() || token_request_for.is_some();
+        match guard.judge(request.uri()) {
+            Verdict::WithToken if !is_special => Ok(Choice::Layer),
+            verdict => self.choose_closely(verdict, request),
+        }
+    }
+
+    fn choose_closely<B>(
+        &self,
+        verdict: Verdict,
+        request: &Request<B>,
+    ) -> Result<Choice, BoxError> {
         let extensions = request.extensions();
         if extensions.get::<NoAccessToken>().is_some() {
             return Ok(Choice::Nothing);
         }
-        match guard.judge(request.uri()) {
+        match verdict {
             Verdict::WithToken => {}
             Verdict::WithoutToken => return Ok(Choice::Nothing),
             Verdict::Refused => return Err(InsecureTransport.into()),
@@ -97,9 +115,13 @@ impl<S, R> AddAccessToken<S, R> {
         if let Some(source) = extensions.get::<TokenSource>() {
             return Ok(Choice::Own(source.clone()));
         }
-        match extensions.get::<TokenRequest>() {
-            Some(request) => self.own(request.clone()),
-            None => Ok(Choice::Layer),
+        match (
+            extensions.get::<TokenRequest>(),
+            &self.shared.token_request_for,
+        ) {
+            (Some(request), _) => self.own(request.clone()),
+            (None, Some(_)) => Ok(Choice::ByParts),
+            (None, None) => Ok(Choice::Layer),
         }
     }
 
@@ -113,20 +135,19 @@ impl<S, R> AddAccessToken<S, R> {
 
     /// Lets the function of the layer choose for a request that has not chosen for itself.
     #[cold]
-    fn choose_by_parts<B>(
-        &self,
-        token_request_for: &TokenRequestFor,
-        request: Request<B>,
-    ) -> (Request<B>, Result<Choice, BoxError>) {
+    fn choose_by_parts<B>(&self, request: Request<B>) -> (Request<B>, Result<Choice, BoxError>) {
         let (parts, body) = request.into_parts();
-        let choice = self.own(token_request_for(&parts));
+        let choice = match &self.shared.token_request_for {
+            Some(token_request_for) => self.own(token_request_for(&parts)),
+            None => Ok(Choice::Layer),
+        };
         (Request::from_parts(parts, body), choice)
     }
 
     fn source(&self, choice: Choice) -> TokenSource {
         match choice {
             Choice::Own(source) => source,
-            Choice::Layer | Choice::Nothing => self.shared.source.clone(),
+            Choice::Layer | Choice::ByParts | Choice::Nothing => self.shared.source.clone(),
         }
     }
 }
@@ -156,34 +177,33 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut choice = self.choose(&request);
-        if let (Some(token_request_for), Ok(Choice::Layer)) =
-            (&self.shared.token_request_for, &choice)
-        {
-            (request, choice) = self.choose_by_parts(token_request_for, request);
+        if let Ok(Choice::ByParts) = choice {
+            (request, choice) = self.choose_by_parts(request);
         }
-        let choice = match choice {
-            Ok(choice) => choice,
+        let (token, choice) = match choice {
+            Ok(Choice::Layer | Choice::ByParts) => {
+                let headers = request.headers_mut();
+                let token = self.copy.authorize(headers, &self.shared.source);
+                (token, Choice::Layer)
+            }
+            Ok(Choice::Own(source)) => {
+                let token = source.authorize(request.headers_mut());
+                // For those below who notice refusals: this token is not that of the layer.
+                let name = token.unwrap_or(TokenName::NONE);
+                request.extensions_mut().insert(name);
+                (token, Choice::Own(source))
+            }
+            Ok(Choice::Nothing) => return ResponseFuture::bare(self.inner.call(request)),
             Err(error) => {
                 self.give_reservation_back();
                 return ResponseFuture::failed(error);
             }
         };
-        let token = match &choice {
-            Choice::Nothing => return ResponseFuture::bare(self.inner.call(request)),
-            Choice::Layer => {
-                let headers = request.headers_mut();
-                self.copy.authorize(headers, &self.shared.source)
-            }
-            Choice::Own(source) => {
-                let token = source.authorize(request.headers_mut());
-                // For those below who notice refusals: this token is not that of the layer.
-                let name = token.unwrap_or(TokenName::NONE);
-                request.extensions_mut().insert(name);
-                token
-            }
-        };
         match token {
-            Some(token) if R::IS_ON => {
+            Some(token) if !R::IS_ON => {
+                ResponseFuture::sending(self.inner.call(request), token, None)
+            }
+            Some(token) => {
                 let source = self.source(choice);
                 let (resend, service) = (self.resend.clone(), self.inner.clone());
                 let (request, saved) = Saved::save(request, resend, source, service);
@@ -193,7 +213,6 @@ where
                 };
                 ResponseFuture::sending(self.inner.call(request), token, Some(Box::new(kept)))
             }
-            Some(token) => ResponseFuture::sending(self.inner.call(request), token, None),
             None => self.call_cold(request, self.source(choice)),
         }
     }

@@ -4,9 +4,11 @@
 //! each instance keeps bytes of its own, and what is shared is only read. The copy is made on the second call of an instance:
 //! one that was cloned for a single request should not pay for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
+use zeroize::Zeroizing;
 
 use super::{
     entry::{Entry, Invalidation},
@@ -19,14 +21,14 @@ use crate::{access_token::AccessToken, clock::Moment, token_endpoint::error::Tok
 /// Which token a request bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenName {
-    entry: u64,
+    entry: NonZeroU64,
     generation: u64,
 }
 
 impl TokenName {
     /// A token that no cache holds. No entry has this number.
     pub(crate) const NONE: Self = Self {
-        entry: 0,
+        entry: NonZeroU64::MAX,
         generation: 0,
     };
 
@@ -231,7 +233,8 @@ impl Clone for LocalCopy {
 
 /// The same value in bytes of its own.
 fn copy(value: &HeaderValue) -> Option<HeaderValue> {
-    let mut copy = HeaderValue::from_bytes(value.as_bytes()).ok()?;
+    let bytes = Zeroizing::new(value.as_bytes().to_vec());
+    let mut copy = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     copy.set_sensitive(true);
     Some(copy)
 }

@@ -6,6 +6,7 @@
 
 use std::{
     collections::HashMap,
+    num::NonZeroU64,
     sync::{
         Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
@@ -16,31 +17,30 @@ use super::entry::Entry;
 
 const SHARDS: usize = 64;
 
-type Shard = Mutex<HashMap<u64, Weak<Entry>>>;
+type Shard = Mutex<HashMap<NonZeroU64, Weak<Entry>>>;
 
 static ENTRIES: LazyLock<[Shard; SHARDS]> =
     LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
 
-/// No entry has the number zero.
-static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn register(entry: impl FnOnce(u64) -> Entry) -> Arc<Entry> {
-    let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
+pub(super) fn register(entry: impl FnOnce(NonZeroU64) -> Entry) -> Arc<Entry> {
+    let id = NonZeroU64::MIN.saturating_add(REGISTERED.fetch_add(1, Ordering::Relaxed));
     let entry = Arc::new(entry(id));
     lock(id).insert(id, Arc::downgrade(&entry));
     entry
 }
 
-pub(super) fn unregister(id: u64) {
+pub(super) fn unregister(id: NonZeroU64) {
     lock(id).remove(&id);
 }
 
-pub(super) fn find(id: u64) -> Option<Arc<Entry>> {
+pub(super) fn find(id: NonZeroU64) -> Option<Arc<Entry>> {
     lock(id).get(&id)?.upgrade()
 }
 
-fn lock(id: u64) -> MutexGuard<'static, HashMap<u64, Weak<Entry>>> {
-    let shard = &ENTRIES[id as usize % SHARDS];
+fn lock(id: NonZeroU64) -> MutexGuard<'static, HashMap<NonZeroU64, Weak<Entry>>> {
+    let shard = &ENTRIES[id.get() as usize % SHARDS];
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -54,7 +54,7 @@ mod tests {
     };
 
     /// Whether there is a place for an entry, dead or alive.
-    fn has_place(id: u64) -> bool {
+    fn has_place(id: NonZeroU64) -> bool {
         lock(id).contains_key(&id)
     }
 

@@ -10,6 +10,7 @@ mod get;
 mod land;
 
 use std::{
+    num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -33,7 +34,7 @@ use super::{
 use crate::{clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest};
 
 pub(crate) struct Entry {
-    id: u64,
+    id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
     generation: OwnLine<AtomicU64>,
@@ -93,7 +94,7 @@ impl Entry {
         })
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> NonZeroU64 {
         self.id
     }
 
