@@ -197,11 +197,13 @@ fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
 
 /// Why `der` is no private key for the algorithm: it may be another key, or none.
 fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
-    let wrong_size_of_rsa = rsa_from_der(der).err().map(wrong_size);
-    let is_rsa = !matches!(wrong_size_of_rsa, Some(None));
-    if let (Some(Some(error)), Ok(KeyType::Rsa)) = (wrong_size_of_rsa, key_type(algorithm)) {
-        return error;
-    }
+    let is_rsa = match rsa_from_der(der) {
+        Ok(_) => true,
+        Err(rejected) => match (wrong_size(rejected), key_type(algorithm)) {
+            (Some(error), Ok(KeyType::Rsa)) => return error,
+            (wrong_size, _) => wrong_size.is_some(),
+        },
+    };
     let is_on = |curve| EcdsaKeyPair::from_private_key_der(curve, der).is_ok();
     let other = if is_rsa {
         Some(name(KeyType::Rsa))
