@@ -81,14 +81,11 @@ impl OwnedTarget {
         })
     }
 
-    /// The assertion of this very attempt, if the client signs one. A secret that cannot sign is refused as one that cannot be
-    /// sent is.
+    /// The assertion of this very attempt, if the client signs one. A secret that is too short for it is refused by [`encode`].
     async fn sign_assertion(&self, secret: Option<&Secret>) -> Result<Option<Secret>, TokenError> {
         if !self.client.signs() {
             return Ok(None);
         }
-        let text = secret.map_or("", Secret::expose);
-        self.client.check_secret(text).map_err(refuse)?;
         let uri = self.uri.to_string();
         let audience = self.issuer.as_deref().unwrap_or(&uri);
         let assertion = self.client.sign_assertion(audience, secret).await;
