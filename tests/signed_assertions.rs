@@ -24,10 +24,12 @@ use sha2::{Digest, Sha256};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Service, ServiceExt, retry::Retry};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, Credential, TokenErrorKind, TokenRequest,
+    BoxError, ClientAuthentication, Credential, TokenCache, TokenEndpoint, TokenErrorKind,
+    TokenRequest,
     jwt::{
         ClientAssertion, InvalidKey, PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey,
     },
+    test_util::AuthorizationServer,
     token_endpoint::RetryTransient,
 };
 
@@ -242,6 +244,10 @@ async fn signatures_are_those_of_the_rfcs() {
 }
 
 #[tokio::test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the ban is for `src/`; here the time of day is what is looked at"
+)]
 async fn the_claims_are_those_of_a_client_assertion() {
     let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let (_, claims) = signed_by(p256()).await;
@@ -558,6 +564,34 @@ async fn the_secret_is_obtained_before_the_assertion_is_made_of_it() {
     assert_eq!(asked.load(Ordering::Relaxed), 2);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_rotated_secret_signs_a_new_assertion_at_once() {
+    const OLD: &str = "the old secret, which is just as long as the new one is";
+    let server = AuthorizationServer::builder()
+        .assertion_client_with("c", |assertion| {
+            let key = DecodingKey::from_secret(SECRET.as_bytes());
+            let mut validation = Validation::new(Algorithm::HS256);
+            validation.validate_aud = false;
+            jsonwebtoken::decode::<Value>(assertion, &key, &validation).is_ok()
+        })
+        .refuse_replayed_assertions(true)
+        .build();
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let secret = Credential::from_fn(move || {
+        let secret = [OLD, SECRET][count.fetch_add(1, Ordering::Relaxed).min(1)];
+        async move { Ok::<_, BoxError>(secret) }
+    });
+    let client = ClientAuthentication::client_secret_jwt("c", secret, HS256);
+    let endpoint: TokenEndpoint<_> =
+        TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+    let tokens = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+    tokens.token().await.unwrap();
+    assert_eq!(server.token_requests(), 2);
+    // For the request, on the refusal, for the second request.
+    assert_eq!(asked.load(Ordering::Relaxed), 3);
+}
+
 #[test]
 fn clients_are_equal_when_their_keys_and_what_they_say_are() {
     let client = |key| ClientAuthentication::private_key_jwt("c", key);
@@ -759,6 +793,8 @@ fn a_pem_that_cannot_sign_is_refused_with_the_reason() {
 
 #[test]
 fn a_der_that_cannot_sign_is_refused_with_the_reason() {
+    let mut flipped = der(fixture!("rsa-pkcs1.pem"));
+    flipped[600] ^= 1;
     for (der, algorithm, named) in [
         (der(fixture!("certificate.pem")), ES256, "is a certificate"),
         (der(fixture!("public.pem")), ES256, "is a public key"),
@@ -766,6 +802,7 @@ fn a_der_that_cannot_sign_is_refused_with_the_reason() {
         (fixture!("p256-pkcs8.pem").into(), ES256, "use `from_pem`"),
         (der(fixture!("rsa-1024.pem")), RS256, "less than 2048 bits"),
         (der(fixture!("rsa-1024.pem")), ES256, "an RSA key"),
+        (flipped, RS256, "do not belong together"),
         (
             der(fixture!("rsa-pkcs1.pem"))[..900].into(),
             RS256,
@@ -831,7 +868,7 @@ fn a_jwk_that_cannot_sign_is_refused_with_the_reason() {
         (without(rsa, "qi"), "`qi`"),
         (set(rsa, "dp", "AAAA"), "zero"),
         (set(rsa, "q", "AQAB"), "do not belong together"),
-        (set(rsa, "n", "0w"), "do not belong together"),
+        (set(rsa, "n", "0w"), "less than 2048 bits"),
         (edit(rsa, "oth", Some(json!([]))), "two primes"),
     ] {
         check_refused(SigningKey::from_jwk(&jwk), &jwk, named);

@@ -32,8 +32,8 @@ impl ClientAuthentication {
     /// sent, and the error is a [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential). What the JWT says is set by
     /// [`assertion`](Self::assertion).
     ///
-    /// Two of them are equal when their clients are, and their signers have the same algorithm, public key, `kid` and certificate; a signer that
-    /// does not tell its public key is equal to its clones here only.
+    /// Two of them are equal when their client ids and assertions are, and their signers have the same algorithm, public key, `kid`
+    /// and certificate; where a signer does not tell its public key, when one is a clone of the other.
     ///
     /// # Examples
     ///

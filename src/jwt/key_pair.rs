@@ -13,7 +13,10 @@ use aws_lc_rs::{
 };
 use x509_cert::{
     Certificate,
-    der::{Decode, Reader, SliceReader, asn1::OctetStringRef},
+    der::{
+        self, Decode, Reader, SliceReader,
+        asn1::{OctetStringRef, UintRef},
+    },
     spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef},
 };
 
@@ -59,9 +62,12 @@ impl KeyPair {
             InvalidKey::new("the members of the JWK do not belong together, or are no valid key")
         };
         match found {
-            KeyType::Rsa => RsaKeyPair::from_der(&jwk.rsa_der()?)
-                .map(|pair| Self::Rsa(pair, rsa_encoding(algorithm)))
-                .map_err(|rejected| wrong_size(rejected).unwrap_or_else(|| inconsistent(rejected))),
+            KeyType::Rsa => {
+                jwk.public_key()?;
+                RsaKeyPair::from_der(&jwk.rsa_der()?)
+                    .map(|pair| Self::Rsa(pair, rsa_encoding(algorithm)))
+                    .map_err(inconsistent)
+            }
             KeyType::Ec(curve) => {
                 let member = |name| jwk.bytes_of_length(name, curve.bytes());
                 let (d, x, y) = (member("d")?, member("x")?, member("y")?);
@@ -159,23 +165,7 @@ fn signing(curve: Curve) -> &'static EcdsaSigningAlgorithm {
 }
 
 fn rsa_from_der(der: &[u8]) -> Result<RsaKeyPair, KeyRejected> {
-    RsaKeyPair::from_pkcs8(der).or_else(|pkcs8| {
-        RsaKeyPair::from_der(der).map_err(|pkcs1| match wrong_size(pkcs8) {
-            Some(_) => pkcs8,
-            None => pkcs1,
-        })
-    })
-}
-
-/// What is wrong with the length of an RSA key, if that is why it was rejected.
-fn wrong_size(rejected: KeyRejected) -> Option<InvalidKey> {
-    match rejected.description_() {
-        "TooSmall" => Some(InvalidKey::new(TOO_SMALL)),
-        "TooLarge" => Some(InvalidKey::new(
-            "the RSA key has more than 8192 bits; use a shorter one",
-        )),
-        _ => None,
-    }
+    RsaKeyPair::from_pkcs8(der).or_else(|_| RsaKeyPair::from_der(der))
 }
 
 fn name(key_type: KeyType) -> &'static str {
@@ -197,13 +187,21 @@ fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
 
 /// Why `der` is no private key for the algorithm: it may be another key, or none.
 fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
-    let wrong_size_of_rsa = rsa_from_der(der).err().map(wrong_size);
-    let is_rsa = !matches!(wrong_size_of_rsa, Some(None));
-    if let (Some(Some(error)), Ok(KeyType::Rsa)) = (wrong_size_of_rsa, key_type(algorithm)) {
-        return error;
+    let rsa_bits = rsa_bits(der);
+    if key_type(algorithm).is_ok_and(|needed| needed == KeyType::Rsa) {
+        match rsa_bits {
+            Some(..2048) => return InvalidKey::new(TOO_SMALL),
+            Some(..=8192) => {
+                return InvalidKey::new("the RSA key is broken: its parts do not belong together");
+            }
+            Some(_) => {
+                return InvalidKey::new("the RSA key has more than 8192 bits; use a shorter one");
+            }
+            None => {}
+        }
     }
     let is_on = |curve| EcdsaKeyPair::from_private_key_der(curve, der).is_ok();
-    let other = if is_rsa {
+    let other = if rsa_bits.is_some() {
         Some(name(KeyType::Rsa))
     } else if is_on(signing(Curve::P256)) {
         Some(name(KeyType::Ec(Curve::P256)))
@@ -233,13 +231,40 @@ fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
     })
 }
 
+/// How many bits the modulus of an RSA private key has, be it PKCS#8 or PKCS#1 (RFC 5958 §2, RFC 8017 A.1.2).
+fn rsa_bits(der: &[u8]) -> Option<usize> {
+    let der = read_start(der, |reader| {
+        reader.decode::<AlgorithmIdentifierRef<'_>>()?;
+        Ok(reader.decode::<&OctetStringRef>()?.as_bytes())
+    })
+    .unwrap_or(der);
+    let modulus = read_start(der, |reader| Ok(reader.decode::<UintRef<'_>>()?.as_bytes()))?;
+    let zeros = modulus.first()?.leading_zeros();
+    Some(modulus.len() * 8 - usize::try_from(zeros).ok()?)
+}
+
+/// What `read` finds after the version of a private key; the rest of the key is not read.
+fn read_start<'a, T>(
+    der: &'a [u8],
+    read: impl FnOnce(&mut SliceReader<'a>) -> der::Result<T>,
+) -> Option<T> {
+    let mut found = None;
+    // It is an error to the reader that the sequence goes on.
+    let _ = SliceReader::new(der).ok()?.sequence(|reader| {
+        reader.decode::<u8>()?;
+        found = Some(read(reader)?);
+        Ok::<_, der::Error>(())
+    });
+    found
+}
+
 /// Whether it is an `EncryptedPrivateKeyInfo` (RFC 5208 §6).
 fn is_encrypted(der: &[u8]) -> bool {
     let read = |der| {
         SliceReader::new(der)?.sequence(|reader| {
             reader.decode::<AlgorithmIdentifierRef<'_>>()?;
             reader.decode::<&OctetStringRef>()?;
-            Ok::<_, x509_cert::der::Error>(())
+            Ok::<_, der::Error>(())
         })
     };
     read(der).is_ok()

@@ -20,13 +20,14 @@ pub trait Signer: Send + Sync {
         None
     }
 
-    /// The SHA-256 digest of the certificate (DER) of the key, base64url without padding; stands in the header of client assertions as
-    /// `x5t#S256`. Default is none.
+    /// The SHA-256 digest of the certificate (DER) of the key, base64url without padding; stands in the header of client assertions
+    /// as `x5t#S256`. Default is none.
     fn certificate_thumbprint(&self) -> Option<&str> {
         None
     }
 
-    /// The public half of the key. A DPoP proof holds it; for client assertions it is not needed. Default is none.
+    /// The public half of the key. A DPoP proof holds it; for client assertions it is not needed, but two clients are only known to
+    /// be the same by it. Default is none.
     fn public_key(&self) -> Option<&PublicKey> {
         None
     }

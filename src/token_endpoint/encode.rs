@@ -91,14 +91,11 @@ impl OwnedTarget {
         })
     }
 
-    /// The assertion of this very attempt, if the client signs one. A secret that cannot sign is refused as one that cannot be
-    /// sent is.
+    /// The assertion of this very attempt, if the client signs one. A secret that is too short for it is refused by [`encode`].
     async fn sign_assertion(&self, secret: Option<&Secret>) -> Result<Option<Secret>, TokenError> {
         if !self.client.signs() {
             return Ok(None);
         }
-        let text = secret.map_or("", Secret::expose);
-        self.client.check_secret(text).map_err(refuse)?;
         let uri = self.uri.to_string();
         let audience = self.issuer.as_deref().unwrap_or(&uri);
         let assertion = self.client.sign_assertion(audience, secret).await;
@@ -208,4 +205,41 @@ fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
         headers.append(name, value);
     }
     headers
+}
+
+#[cfg(all(test, feature = "jwt"))]
+mod tests {
+    use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+
+    use super::*;
+    use crate::jwt::SigningAlgorithm;
+
+    #[tokio::test]
+    async fn the_issuer_is_the_audience_where_it_is_known() {
+        let uri = Uri::from_static("https://as.example/token");
+        let secret = "0".repeat(32);
+        let client = ClientAuthentication::client_secret_jwt("c", secret, SigningAlgorithm::HS256);
+        for (issuer, audience) in [
+            (Some("https://as.example"), "https://as.example"),
+            (None, "https://as.example/token"),
+        ] {
+            let target = Target {
+                uri: &uri,
+                client: &client,
+                issuer,
+                allow_http: false,
+            };
+            let request = TokenRequest::client_credentials();
+            let prepared = target.to_owned().obtain_and_encode(&request).await;
+            let body = prepared.unwrap().request.into_body();
+            let assertion = form_urlencoded::parse(&body)
+                .find(|(name, _)| name == "client_assertion")
+                .unwrap()
+                .1;
+            let claims = assertion.split('.').nth(1).unwrap();
+            let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+            let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
+            assert_eq!(claims["aud"], audience);
+        }
+    }
 }
