@@ -86,6 +86,7 @@ mod https_client;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
+mod panic;
 mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
