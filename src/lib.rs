@@ -86,6 +86,7 @@ mod https_client;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
+mod metadata;
 mod panic;
 mod printable;
 #[cfg(feature = "reqwest")]
@@ -117,6 +118,7 @@ pub use self::{
     credential::Credential,
     error::{BoxError, NotSent},
     error_response::{ErrorCode, ErrorResponse},
+    metadata::ServerMetadata,
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},

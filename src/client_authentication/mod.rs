@@ -8,6 +8,9 @@ use http::HeaderValue;
 
 use crate::credential::Credential;
 
+/// The `client_assertion_type` of a JWT (RFC 7523 §2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
 /// How the client proves who it is to the token endpoint
 /// ([RFC 6749 §2.3](https://www.rfc-editor.org/rfc/rfc6749#section-2.3)).
 ///
@@ -162,8 +165,7 @@ impl ClientAuthentication {
         client_id: impl Into<Cow<'static, str>>,
         assertion: impl Into<Credential>,
     ) -> Self {
-        const JWT: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-        Self::new(client_id, Method::Assertion(JWT, assertion.into()))
+        Self::new(client_id, Method::Assertion(JWT_BEARER, assertion.into()))
     }
 
     /// As [`client_assertion`](Self::client_assertion) with a SAML 2.0 assertion, base64url-encoded
@@ -274,6 +276,26 @@ impl ClientAuthentication {
             Method::BasicRaw(_) => basic::raw(&self.client_id, secret).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// Of these registered methods a server must support one, or none is asked for. Those of a public client are not: servers
+    /// that serve it (Keycloak, Entra ID) leave `none` out of their metadata.
+    pub(crate) fn registered_methods(&self) -> &'static [&'static str] {
+        match self.method {
+            Method::Anonymous | Method::None => &[],
+            Method::Basic(_) | Method::BasicRaw(_) => &["client_secret_basic"],
+            Method::Post(_) => &["client_secret_post"],
+            Method::Tls => &["tls_client_auth", "self_signed_tls_client_auth"],
+            // Who made the assertion knows how it is signed.
+            Method::Assertion(JWT_BEARER, _) => &["private_key_jwt", "client_secret_jwt"],
+            // No method is registered for it.
+            Method::Assertion(..) => &[],
+        }
+    }
+
+    /// Whether the TLS connection proves who the client is, so that the server may want it at another place.
+    pub(crate) fn is_by_tls(&self) -> bool {
+        matches!(self.method, Method::Tls)
     }
 
     fn method_name(&self) -> &'static str {

@@ -1,11 +1,11 @@
 //! What is wrong with a token request in itself. Judged before any provider is asked, and again where one has answered.
 
 use http::{
-    HeaderMap,
+    HeaderMap, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
 };
 
-use super::{TokenError, encode::Target};
+use super::TokenError;
 use crate::{
     client_authentication::ClientAuthentication, guard, scope::Scope, token_request::TokenRequest,
 };
@@ -38,12 +38,13 @@ const ONCE: [&str; 20] = [
 const MAY_BE_EMPTY: [&str; 2] = ["password", "scope"];
 
 /// Refuses what can be judged without asking a provider, which may be slow, fail, or hand out what can be used once.
-pub(super) fn check(request: &TokenRequest, target: &Target<'_>) -> Result<(), TokenError> {
-    check_uri(target)?;
+pub(super) fn check(
+    request: &TokenRequest,
+    client: &ClientAuthentication,
+) -> Result<(), TokenError> {
     if let Some(invalid) = request.invalid() {
         return Err(refuse(invalid));
     }
-    let client = target.client;
     client.check().map_err(refuse)?;
     let added = client.parameters("");
     let parameters = request.parameters();
@@ -77,8 +78,8 @@ pub(super) fn check(request: &TokenRequest, target: &Target<'_>) -> Result<(), T
     check_headers(request.headers(), client)
 }
 
-fn check_uri(target: &Target<'_>) -> Result<(), TokenError> {
-    let uri = target.uri;
+/// Refuses a token endpoint to which secrets must not go.
+pub(super) fn check_uri(uri: &Uri, allow_http: bool) -> Result<(), TokenError> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(refuse(
             "the URI of the token endpoint is not absolute; give scheme, host and path",
@@ -91,7 +92,7 @@ fn check_uri(target: &Target<'_>) -> Result<(), TokenError> {
     }
     match scheme {
         "https" => Ok(()),
-        "http" if target.allow_http || guard::is_loopback(uri) => Ok(()),
+        "http" if allow_http || guard::is_loopback(uri) => Ok(()),
         "http" => Err(refuse(
             "the token endpoint is plain http, which would show the secrets to the network; use https, \
              or `danger_allow_http` if something else protects the connection",

@@ -9,11 +9,13 @@ use http::{
 use super::{
     TokenError,
     check::{check_value, refuse},
+    place::Place,
 };
 use crate::{
     access_token::NoAccessToken,
     client_authentication::ClientAuthentication,
     credential::{Credential, UsedSecret},
+    metadata::Rules,
     scope::Scope,
     secret::Secret,
     token_request::TokenRequest,
@@ -23,41 +25,34 @@ use crate::{
 pub(super) struct Target<'a> {
     pub(super) uri: &'a Uri,
     pub(super) client: &'a ClientAuthentication,
-    pub(super) allow_http: bool,
+    /// Where it is known, it is the audience of what the client signs.
+    #[allow(dead_code, reason = "no client signs yet")]
+    pub(super) issuer: Option<&'a str>,
 }
 
-/// A [`Target`] of its own, for a request that must first obtain a credential.
+/// A [`Target`] of its own, for a request that must first obtain the metadata of the issuer, or a credential.
 pub(super) struct OwnedTarget {
-    uri: Uri,
-    client: ClientAuthentication,
-    allow_http: bool,
-}
-
-impl Target<'_> {
-    pub(super) fn to_owned(&self) -> OwnedTarget {
-        OwnedTarget {
-            uri: self.uri.clone(),
-            client: self.client.clone(),
-            allow_http: self.allow_http,
-        }
-    }
+    pub(super) place: Place,
+    pub(super) client: ClientAuthentication,
+    pub(super) rules: Rules,
 }
 
 impl OwnedTarget {
-    /// Asks every provider, then makes the HTTP request.
+    /// Looks where the token endpoint is, asks every provider, then makes the HTTP request.
     pub(super) async fn obtain_and_encode(
         &self,
         request: &TokenRequest,
     ) -> Result<Prepared, TokenError> {
+        let place = self.place.find(&self.client, self.rules).await?;
         let mut obtained = Vec::new();
         for credential in credentials(request, &self.client) {
             let secret = credential.obtain().await.map_err(TokenError::credential)?;
             obtained.push(secret);
         }
         let target = Target {
-            uri: &self.uri,
+            uri: &place.uri,
             client: &self.client,
-            allow_http: self.allow_http,
+            issuer: place.issuer.as_deref(),
         };
         let request = encode(request, &target, Some(&obtained))?;
         let secret = self.client.rotating_secret().zip(obtained.pop());
