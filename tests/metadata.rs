@@ -4,8 +4,6 @@ mod support;
 
 use std::{
     convert::Infallible,
-    future::{Future, poll_fn},
-    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response, Uri, header::ACCEPT};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{sync::Notify, task::JoinSet};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
@@ -239,22 +237,20 @@ async fn a_first_caller_that_panics_changes_nothing_for_the_rest() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
     let endpoint = discover(&server);
-    let first = endpoint.clone();
+    let (first, told) = (endpoint.clone(), Arc::new(Notify::new()));
+    let may_panic = told.clone();
     let first = tokio::spawn(async move {
-        let mut call = pin!(ask(&first));
-        let mut polls = 0;
-        poll_fn(|cx| {
-            assert_pending!(call.as_mut().poll(cx));
-            polls += 1;
-            assert!(polls < 2, "as the test wants");
-            cx.waker().wake_by_ref();
-            Poll::<()>::Pending
-        })
-        .await;
+        tokio::select! {
+            biased;
+            _ = ask(&first) => unreachable!(),
+            () = may_panic.notified() => panic!("as the test wants"),
+        }
     });
     tokio::task::yield_now().await;
     let mut second = task::spawn(ask(&endpoint));
     assert_pending!(second.poll());
+    assert_eq!(asked(&server, OAUTH), 1);
+    told.notify_one();
 
     assert!(first.await.unwrap_err().is_panic());
     second.await.unwrap();
