@@ -2,7 +2,7 @@
 //!
 //! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an OAuth 2.0 or
 //!    OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the answer into a
-//!    [`TokenResponse`] or a [`TokenError`].
+//!    [`TokenResponse`] or a [`TokenError`]. Where the token endpoint is, [`discover`](TokenEndpoint::discover) finds out by the issuer.
 //! 2. [`AddAccessTokenLayer`] wraps an outbound service client and puts the token of a [`TokenSource`] on each request. The source
 //!    belongs to a [`TokenCache`], which obtains a token once, shares it, and renews it before it expires.
 //!

@@ -337,14 +337,10 @@ async fn metadata_are_renewed_in_the_background_after_their_lifetime() {
     let moved = Failure::status(200).body(moved.to_string());
     server.fail_next(moved.delayed(MINUTE).at(OAUTH));
     tokio::time::advance(Duration::from_secs(1)).await;
-    let begun = tokio::time::Instant::now();
-    ask(&endpoint).await.unwrap();
-    ask(&endpoint).await.unwrap();
-    assert_eq!(
-        begun.elapsed(),
-        Duration::ZERO,
-        "nobody waits for the renewal"
-    );
+    for _ in 0..2 {
+        // Nobody waits for the renewal.
+        assert_ready_ok!(task::spawn(ask(&endpoint)).poll());
+    }
 
     tokio::time::sleep(2 * MINUTE).await;
     assert_eq!(asked(&server, OAUTH), 2);

@@ -234,7 +234,8 @@ impl Shared {
 impl Drop for Shared {
     /// A renewal ends with the last handle.
     fn drop(&mut self) {
-        abort(self.lock().fetch.take());
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        abort(state.fetch.take());
     }
 }
 
