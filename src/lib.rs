@@ -2,7 +2,7 @@
 //!
 //! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an OAuth 2.0 or
 //!    OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the answer into a
-//!    [`TokenResponse`] or a [`TokenError`].
+//!    [`TokenResponse`] or a [`TokenError`]. Where the token endpoint is, [`discover`](TokenEndpoint::discover) finds out by the issuer.
 //! 2. [`AddAccessTokenLayer`] wraps an outbound service client and puts the token of a [`TokenSource`] on each request. The source
 //!    belongs to a [`TokenCache`], which obtains a token once, shares it, and renews it before it expires.
 //!
@@ -89,6 +89,8 @@ mod https_client;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
+mod metadata;
+mod panic;
 mod printable;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
@@ -122,6 +124,7 @@ pub use self::{
     credential::Credential,
     error::{BoxError, NotSent},
     error_response::{ErrorCode, ErrorResponse},
+    metadata::ServerMetadata,
     scope::{InvalidScope, Scope},
     secret::{ClientSecret, IdToken, RefreshToken},
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},

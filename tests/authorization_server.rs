@@ -1153,10 +1153,17 @@ mod tokens {
         let server = AuthorizationServer::builder()
             .scopes(["a"])
             .custom_grant("urn:x")
+            .metadata_field("op_policy_uri", "https://as.test/policy")
             .build();
         let metadata = send(&server, get(&server.uri(path).to_string()))
             .await
             .json();
+        let openid = server.uri("/.well-known/openid-configuration");
+        assert_eq!(
+            send(&server, get(&openid.to_string())).await.json(),
+            metadata
+        );
+        assert_eq!(metadata["op_policy_uri"], "https://as.test/policy");
         assert_eq!(metadata["issuer"], "https://as.test");
         assert_eq!(
             metadata["token_endpoint"],

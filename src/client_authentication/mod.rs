@@ -317,6 +317,37 @@ impl ClientAuthentication {
         }
     }
 
+    /// Of these registered methods a server must support one, or none is asked for. Those of a public client are not: servers
+    /// that serve it (Keycloak, Entra ID) leave `none` out of their metadata.
+    pub(crate) fn registered_methods(&self) -> &'static [&'static str] {
+        match self.method {
+            Method::Anonymous | Method::None => &[],
+            Method::Basic(_) | Method::BasicRaw(_) => &["client_secret_basic"],
+            Method::Post(_) => &["client_secret_post"],
+            Method::Tls => &["tls_client_auth", "self_signed_tls_client_auth"],
+            // Who made the assertion knows how it is signed.
+            Method::Assertion(JWT_BEARER, _) => &["private_key_jwt", "client_secret_jwt"],
+            // No method is registered for it.
+            Method::Assertion(..) => &[],
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(ref signed) => signed.registered_methods(),
+        }
+    }
+
+    /// With what it signs its assertions, if it does.
+    pub(crate) fn signing_algorithm(&self) -> Option<&'static str> {
+        match &self.method {
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(signed) => Some(signed.algorithm().as_str()),
+            _ => None,
+        }
+    }
+
+    /// Whether the TLS connection proves who the client is, so that the server may want it at another place.
+    pub(crate) fn is_by_tls(&self) -> bool {
+        matches!(self.method, Method::Tls)
+    }
+
     fn method_name(&self) -> &'static str {
         match self.method {
             Method::Anonymous => "anonymous",

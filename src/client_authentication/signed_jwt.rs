@@ -148,9 +148,21 @@ impl SignedJwt {
     }
 
     pub(super) fn method_name(&self) -> &'static str {
+        let [name] = self.registered_methods();
+        name
+    }
+
+    pub(super) fn registered_methods(&self) -> &'static [&'static str; 1] {
         match self {
-            Self::PrivateKey(_) => "private_key_jwt",
-            Self::Secret(..) => "client_secret_jwt",
+            Self::PrivateKey(_) => &["private_key_jwt"],
+            Self::Secret(..) => &["client_secret_jwt"],
+        }
+    }
+
+    pub(super) fn algorithm(&self) -> SigningAlgorithm {
+        match self {
+            Self::PrivateKey(signer) => signer.algorithm(),
+            Self::Secret(_, algorithm) => *algorithm,
         }
     }
 

@@ -193,6 +193,10 @@ impl DpopKey {
         self.note_nonce(role, uri, headers);
     }
 
+    pub(crate) fn algorithm_name(&self) -> &'static str {
+        self.algorithm().as_str()
+    }
+
     /// `ath` for a token: its SHA-256 digest.
     pub(crate) fn token_hash(&self, token: &str) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()))

@@ -12,6 +12,10 @@ use crate::token_endpoint::error::TokenError;
 pub(crate) struct DpopKey(Infallible);
 
 impl DpopKey {
+    pub(crate) fn algorithm_name(&self) -> &'static str {
+        match self.0 {}
+    }
+
     pub(crate) fn token_hash(&self, _: &str) -> String {
         match self.0 {}
     }

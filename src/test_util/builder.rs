@@ -55,6 +55,7 @@ pub(super) struct Config {
     pub(super) device_code_lifetime: Duration,
     pub(super) polling_interval: Duration,
     pub(super) response_fields: Map<String, Value>,
+    pub(super) metadata_fields: Map<String, Value>,
 }
 
 impl AuthorizationServerBuilder {
@@ -79,6 +80,7 @@ impl AuthorizationServerBuilder {
                 device_code_lifetime: Duration::from_secs(600),
                 polling_interval: Duration::from_secs(5),
                 response_fields: Map::new(),
+                metadata_fields: Map::new(),
             },
         }
     }
@@ -270,6 +272,15 @@ impl AuthorizationServerBuilder {
     pub fn response_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.config
             .response_fields
+            .insert(name.into(), value.into());
+        self
+    }
+
+    /// A member of the metadata (RFC 8414), in place of the server's own of that name: other
+    /// `token_endpoint_auth_methods_supported`, an `mtls_endpoint_aliases`, a wrong `issuer`. Default is none.
+    pub fn metadata_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.config
+            .metadata_fields
             .insert(name.into(), value.into());
         self
     }

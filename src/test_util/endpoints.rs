@@ -22,10 +22,11 @@ const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
 const DEVICE_AUTHORIZATION: &str = "/device_authorization";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
+const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
 pub(super) fn answer(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
     let allowed = match request.path() {
-        METADATA => &Method::GET,
+        METADATA | OPENID_METADATA => &Method::GET,
         TOKEN | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION => &Method::POST,
         _ => return empty_response(StatusCode::NOT_FOUND),
     };
@@ -86,7 +87,7 @@ fn revoke(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>,
     Ok(empty_response(StatusCode::OK))
 }
 
-/// RFC 8414. There is no `authorization_endpoint`: codes are issued by the test itself.
+/// RFC 8414, and the same by OpenID Connect Discovery. There is no `authorization_endpoint`: codes are issued by the test itself.
 fn metadata(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
     let base = base(shared, request);
     let custom = shared.config.custom_grants.iter().map(String::as_str);
@@ -107,6 +108,9 @@ fn metadata(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
     });
     if let Some(scopes) = &shared.config.scopes {
         body["scopes_supported"] = json!(scopes);
+    }
+    for (name, value) in &shared.config.metadata_fields {
+        body[name] = value.clone();
     }
     json_response(StatusCode::OK, &body)
 }

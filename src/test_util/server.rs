@@ -35,6 +35,7 @@ use crate::clock;
 /// | `/revoke` | RFC 7009; a refresh token takes its family with it |
 /// | `/device_authorization` | RFC 8628 |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
+/// | `/.well-known/openid-configuration` | the same, for clients of OpenID Connect Discovery |
 ///
 /// Grants: client credentials, password, authorization code with PKCE (`S256`), refresh token, device code,
 /// token exchange (RFC 8693), JWT and SAML 2.0 bearer assertions (RFC 7523, RFC 7522), CIBA in poll mode, and

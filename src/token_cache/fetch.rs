@@ -4,15 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{
-    error, events,
-    settings::Settings,
-    single_flight::{Landing, catch_panic},
-    state::Reason,
-};
+use super::{error, events, settings::Settings, single_flight::Landing, state::Reason};
 use crate::{
-    clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest,
-    token_response::TokenResponse,
+    clock::Moment, panic::catch_panic, token_endpoint::error::TokenError,
+    token_request::TokenRequest, token_response::TokenResponse,
 };
 
 /// What a fetch came to.

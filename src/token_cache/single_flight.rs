@@ -8,11 +8,7 @@
 //! 4. A panic of the endpoint is an outcome, else every waiter would start it again.
 
 use std::{
-    future::{Future, poll_fn},
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
     sync::{Arc, Weak},
-    task::Poll,
     time::Duration,
 };
 
@@ -128,19 +124,4 @@ impl Landing {
             self.outcome.send_replace(Some(outcome));
         }
     }
-}
-
-/// The output of a future, or `None` if it panicked.
-///
-/// That a thread panics does not tell: a runtime that is torn down by a panic drops its tasks, and such a flight is lost.
-pub(super) async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    // It is not polled again after a panic.
-    poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => Poll::Ready(None),
-        },
-    )
-    .await
 }

@@ -1,12 +1,18 @@
 //! What is wrong with a token request in itself. Judged before any provider is asked, and again where one has answered.
 
 use http::{
-    HeaderMap,
+    HeaderMap, Uri,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
 };
 
-use super::{TokenError, encode::Target};
-use crate::{dpop::DPOP, guard, scope::Scope, token_request::TokenRequest};
+use super::TokenError;
+use crate::{
+    client_authentication::ClientAuthentication,
+    dpop::{DPOP, DpopKey},
+    guard,
+    scope::Scope,
+    token_request::TokenRequest,
+};
 
 /// Parameters that the RFCs allow once, so that a second one is a mistake even where repeating was asked for.
 const ONCE: [&str; 20] = [
@@ -36,12 +42,14 @@ const ONCE: [&str; 20] = [
 const MAY_BE_EMPTY: [&str; 2] = ["password", "scope"];
 
 /// Refuses what can be judged without asking a provider, which may be slow, fail, or hand out what can be used once.
-pub(super) fn check(request: &TokenRequest, target: &Target<'_>) -> Result<(), TokenError> {
-    check_uri(target)?;
+pub(super) fn check(
+    request: &TokenRequest,
+    client: &ClientAuthentication,
+    dpop: Option<&DpopKey>,
+) -> Result<(), TokenError> {
     if let Some(invalid) = request.invalid() {
         return Err(refuse(invalid));
     }
-    let client = target.client;
     client.check().map_err(refuse)?;
     let added = client.parameters("");
     let parameters = request.parameters();
@@ -72,11 +80,11 @@ pub(super) fn check(request: &TokenRequest, target: &Target<'_>) -> Result<(), T
             check_value(name, value.expose())?;
         }
     }
-    check_headers(request.headers(), target)
+    check_headers(request.headers(), client, dpop)
 }
 
-fn check_uri(target: &Target<'_>) -> Result<(), TokenError> {
-    let uri = target.uri;
+/// Refuses a token endpoint to which secrets must not go.
+pub(super) fn check_uri(uri: &Uri, allow_http: bool) -> Result<(), TokenError> {
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
         return Err(refuse(
             "the URI of the token endpoint is not absolute; give scheme, host and path",
@@ -89,7 +97,7 @@ fn check_uri(target: &Target<'_>) -> Result<(), TokenError> {
     }
     match scheme {
         "https" => Ok(()),
-        "http" if target.allow_http || guard::is_loopback(uri) => Ok(()),
+        "http" if allow_http || guard::is_loopback(uri) => Ok(()),
         "http" => Err(refuse(
             "the token endpoint is plain http, which would show the secrets to the network; use https, \
              or `danger_allow_http` if something else protects the connection",
@@ -123,7 +131,11 @@ pub(super) fn check_value(name: &str, value: &str) -> Result<(), TokenError> {
     Ok(())
 }
 
-fn check_headers(asked: &HeaderMap, target: &Target<'_>) -> Result<(), TokenError> {
+fn check_headers(
+    asked: &HeaderMap,
+    client: &ClientAuthentication,
+    dpop: Option<&DpopKey>,
+) -> Result<(), TokenError> {
     for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, HOST] {
         if asked.contains_key(&name) {
             return Err(refuse(format!(
@@ -131,12 +143,12 @@ fn check_headers(asked: &HeaderMap, target: &Target<'_>) -> Result<(), TokenErro
             )));
         }
     }
-    if target.dpop.is_some() && asked.contains_key(DPOP) {
+    if dpop.is_some() && asked.contains_key(DPOP) {
         return Err(refuse(
             "the header `dpop` is set, but the DPoP key makes it; leave one of them out",
         ));
     }
-    if target.client.proves() && asked.contains_key(AUTHORIZATION) {
+    if client.proves() && asked.contains_key(AUTHORIZATION) {
         return Err(refuse(
             "the header `authorization` stands beside another client authentication (RFC 6749 section 2.3); \
              use `ClientAuthentication::none` with it",

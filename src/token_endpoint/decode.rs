@@ -269,7 +269,7 @@ fn describe_unparsed(body: &[u8], error: &serde_json::Error) -> Cow<'static, str
 }
 
 /// `Retry-After` in seconds or as a date, which counts from the server's own `Date` where it sent one.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
         return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));

@@ -9,12 +9,14 @@ use http::{
 use super::{
     TokenError,
     check::{check_value, refuse},
+    place::{Found, Place},
 };
 use crate::{
     access_token::NoAccessToken,
     client_authentication::ClientAuthentication,
     credential::{Credential, UsedSecret},
     dpop::{DPOP, DpopKey, Role},
+    metadata::Rules,
     scope::Scope,
     secret::Secret,
     token_request::TokenRequest,
@@ -24,59 +26,40 @@ use crate::{
 pub(super) struct Target<'a> {
     pub(super) uri: &'a Uri,
     pub(super) client: &'a ClientAuthentication,
-    /// Where it is known, it is the audience of the assertions of the client.
-    pub(super) issuer: Option<&'a str>,
-    pub(super) allow_http: bool,
-    pub(super) dpop: Option<&'a DpopKey>,
 }
 
-/// A [`Target`] of its own, for a request that must first obtain a credential or a proof.
+/// A [`Target`] of its own, for a request that must first obtain something: the metadata of the issuer, a credential, a signature.
 pub(super) struct OwnedTarget {
-    pub(super) uri: Uri,
-    client: ClientAuthentication,
-    issuer: Option<String>,
-    allow_http: bool,
+    pub(super) place: Place,
+    pub(super) client: ClientAuthentication,
+    pub(super) rules: Rules,
     pub(super) dpop: Option<DpopKey>,
 }
 
-impl Target<'_> {
-    pub(super) fn to_owned(&self) -> OwnedTarget {
-        OwnedTarget {
-            uri: self.uri.clone(),
-            client: self.client.clone(),
-            issuer: self.issuer.map(str::to_owned),
-            allow_http: self.allow_http,
-            dpop: self.dpop.cloned(),
-        }
-    }
-}
-
 impl OwnedTarget {
-    /// Asks every provider, then signs, then makes the HTTP request.
+    /// Looks where the token endpoint is, asks every provider, then signs, then makes the HTTP request.
     pub(super) async fn obtain_and_encode(
         &self,
         request: &TokenRequest,
     ) -> Result<Prepared, TokenError> {
+        let found = self.find().await?;
         let mut obtained = Vec::new();
         for credential in credentials(request, &self.client) {
             let secret = credential.obtain().await.map_err(TokenError::credential)?;
             obtained.push(secret);
         }
         let client_secret = obtained.get(request.parameters().len());
-        let assertion = self.sign_assertion(client_secret).await?;
+        let assertion = self.sign_assertion(&found, client_secret).await?;
         let target = Target {
-            uri: &self.uri,
+            uri: &found.uri,
             client: &self.client,
-            issuer: self.issuer.as_deref(),
-            allow_http: self.allow_http,
-            dpop: self.dpop.as_ref(),
         };
         let texts = Obtained {
             secrets: &obtained,
             assertion: assertion.as_ref(),
         };
         let mut request = encode(request, &target, Some(&texts))?;
-        if let Some(key) = target.dpop {
+        if let Some(key) = &self.dpop {
             let role = Role::AuthorizationServer;
             let proof = key.prove(role, request.method(), target.uri, None).await?;
             request.headers_mut().insert(DPOP, proof);
@@ -91,13 +74,23 @@ impl OwnedTarget {
         })
     }
 
+    async fn find(&self) -> Result<Found, TokenError> {
+        let dpop_algorithm = self.dpop.as_ref().map(DpopKey::algorithm_name);
+        let place = &self.place;
+        place.find(&self.client, dpop_algorithm, self.rules).await
+    }
+
     /// The assertion of this very attempt, if the client signs one. A secret that is too short for it is refused by [`encode`].
-    async fn sign_assertion(&self, secret: Option<&Secret>) -> Result<Option<Secret>, TokenError> {
+    async fn sign_assertion(
+        &self,
+        found: &Found,
+        secret: Option<&Secret>,
+    ) -> Result<Option<Secret>, TokenError> {
         if !self.client.signs() {
             return Ok(None);
         }
-        let uri = self.uri.to_string();
-        let audience = self.issuer.as_deref().unwrap_or(&uri);
+        let uri = found.uri.to_string();
+        let audience = found.issuer.as_deref().unwrap_or(&uri);
         let assertion = self.client.sign_assertion(audience, secret).await;
         assertion.map_err(TokenError::credential)
     }
@@ -127,10 +120,8 @@ pub(super) fn credentials<'a>(
 }
 
 /// Whether something must be obtained or signed before the request can be made.
-pub(super) fn must_prepare(request: &TokenRequest, target: &Target<'_>) -> bool {
-    target.dpop.is_some()
-        || target.client.signs()
-        || credentials(request, target.client).any(|c| c.known().is_none())
+pub(super) fn must_prepare(request: &TokenRequest, client: &ClientAuthentication) -> bool {
+    client.signs() || credentials(request, client).any(|c| c.known().is_none())
 }
 
 /// Makes the HTTP request of a token request that has passed [`check`](super::check::check).

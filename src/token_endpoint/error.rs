@@ -45,6 +45,8 @@ struct Inner {
     error_response: Option<ErrorResponse>,
     retry_after: Option<Duration>,
     secret: Option<UsedSecret>,
+    /// Whether it is of what comes before the token request, so that this was not sent.
+    is_before_sending: bool,
 }
 
 /// Whose fault it is that there is no token.
@@ -67,7 +69,7 @@ pub enum TokenErrorKind {
     ErrorResponse,
     /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer, one that broke off.
     UnexpectedStatus,
-    /// The server said yes, but no token could be read from it.
+    /// The server said yes, but no token could be read from it; or its metadata are not those of the issuer.
     InvalidResponse,
     /// The server issued a token of a type that cannot be sent.
     UnsupportedTokenType,
@@ -111,11 +113,12 @@ impl TokenError {
     /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
     /// token, a device code) may be used up.
     ///
-    /// `false` only with proof: nothing was sent, or the server turned the request away with 429 or 503. That no
+    /// `false` only with proof: nothing was sent (so it is of whatever befell the metadata of the issuer), or the server turned the request away with 429 or 503. That no
     /// connection could be made is said by the service below, by [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
+            _ if self.0.is_before_sending => false,
             TokenErrorKind::Request | TokenErrorKind::Credential | TokenErrorKind::NoRuntime => {
                 false
             }
@@ -230,6 +233,7 @@ impl TokenError {
             error_response: None,
             retry_after: None,
             secret: None,
+            is_before_sending: false,
         }
     }
 
@@ -296,6 +300,23 @@ impl TokenError {
             source: Some(source),
             answer: Some(answer),
             retry_after,
+            ..Self::inner(kind, message)
+        }))
+    }
+
+    /// The metadata of the issuer could not be obtained.
+    pub(crate) fn metadata(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: Option<BoxError>,
+        answer: Option<Answer>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            answer,
+            retry_after,
+            is_before_sending: true,
             ..Self::inner(kind, message)
         }))
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, response::Parts};
+use http::{Request, Response, StatusCode, Uri, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
@@ -70,6 +70,8 @@ struct Preparation<S, B> {
     /// A clone that holds no reservation: to obtain a credential may take a call through the same stack.
     service: S,
     secret: Option<UsedSecret>,
+    /// Where the request went.
+    uri: Uri,
     is_second: bool,
 }
 
@@ -123,6 +125,7 @@ where
                 request_body,
                 service,
                 secret: None,
+                uri: Uri::default(),
                 is_second: false,
             }),
         }
@@ -158,6 +161,7 @@ where
                     match ready!(preparing.as_mut().poll(cx)) {
                         Ok(Prepared { request, secret }) => {
                             preparation.secret = secret;
+                            preparation.uri = request.uri().clone();
                             State::Readying {
                                 request: Some(request.map(preparation.request_body)),
                             }
@@ -197,7 +201,7 @@ where
                     let result = match preparation {
                         None => decode_collected(parts, body, limit, Binding::default()),
                         Some(preparation) => {
-                            preparation.plan.note_nonce(&parts);
+                            preparation.note_nonce(&parts);
                             let binding = preparation.plan.binding();
                             let result = decode_collected(parts, body, limit, binding);
                             match preparation.again(&result) {
@@ -236,14 +240,11 @@ impl<S, B> Preparation<S, B> {
         self.is_second = true;
         Some(self.plan.clone().prepare())
     }
-}
 
-impl Plan {
     /// A success can hand out the next nonce as well (RFC 9449 §8.2).
     fn note_nonce(&self, parts: &Parts) {
-        if let Some(key) = &self.target.dpop {
-            let role = Role::AuthorizationServer;
-            key.note_nonce(role, &self.target.uri, &parts.headers);
+        if let Some(key) = &self.plan.target.dpop {
+            key.note_nonce(Role::AuthorizationServer, &self.uri, &parts.headers);
         }
     }
 }

@@ -5,12 +5,16 @@ mod decode;
 mod encode;
 pub(crate) mod error;
 mod future;
+mod place;
 #[cfg(feature = "retry")]
 mod retry_transient;
 pub(crate) mod service;
 
-pub(crate) use self::error::{TokenError, TokenErrorKind};
 pub use self::future::ResponseFuture;
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]
 pub use self::retry_transient::{Pause, RetryTransient};
+pub(crate) use self::{
+    decode::retry_after,
+    error::{TokenError, TokenErrorKind},
+};

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
+    future::Future,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -13,12 +16,19 @@ use tower_service::Service;
 
 use super::{
     TokenError, check,
-    encode::{self, Target},
+    encode::{self, OwnedTarget, Target},
     future::{Plan, ResponseFuture},
+    place::Place,
 };
 use crate::{
-    client_authentication::ClientAuthentication, dpop::DpopKey, error::BoxError,
-    printable::Printable, token_request::TokenRequest, token_response::TokenResponse,
+    client_authentication::ClientAuthentication,
+    clock::Clock,
+    dpop::DpopKey,
+    error::BoxError,
+    metadata::{Discovery, Http, Rules, ServerMetadata},
+    printable::Printable,
+    token_request::TokenRequest,
+    token_response::TokenResponse,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -80,7 +90,7 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     inner: S,
-    uri: Uri,
+    place: Place,
     client: ClientAuthentication,
     request_body: fn(Bytes) -> B,
     max_response_body: usize,
@@ -109,20 +119,123 @@ impl<S> TokenEndpoint<S> {
     /// # }
     /// ```
     pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
+        Self::at(inner, Place::Known(uri), client, Full::new)
+    }
+
+    /// Speaks to the token endpoint of `issuer` through `inner`, as `client`.
+    ///
+    /// Where the token endpoint is, the authorization server says in its metadata
+    /// ([RFC 8414](https://www.rfc-editor.org/rfc/rfc8414), or
+    /// [OpenID Connect Discovery 1.0](https://openid.net/specs/openid-connect-discovery-1_0.html) where it has none). They are
+    /// asked for through a clone of `inner` by the first token request, once for all clones of this endpoint, however many token
+    /// requests wait for them; they are used for an hour (see [`metadata_lifetime`](Self::metadata_lifetime)), then renewed in
+    /// the background, and used further while that fails. They also say:
+    ///
+    /// * which methods of client authentication the server supports: another one is refused before anything is sent. A public
+    ///   client ([`none`](ClientAuthentication::none)) is not checked, since servers that serve it do not list it;
+    /// * where a client goes that proves itself by [TLS](ClientAuthentication::tls_client_auth), if that is another place
+    ///   ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
+    ///
+    /// A request that [names its token endpoint](TokenRequest::token_endpoint) asks for nothing.
+    ///
+    /// It never fails: a bad issuer is said by the first request. Give the issuer exactly as the server writes it: a slash at the
+    /// end makes another one.
+    ///
+    /// # Errors
+    ///
+    /// Those of a token request, which was not sent if the metadata could not be obtained:
+    /// [`TokenError::may_have_been_processed`] is `false`. All who waited share the error, and the next request asks again.
+    ///
+    /// # Security
+    ///
+    /// The metadata must name this very issuer ([RFC 8414 §3.3](https://www.rfc-editor.org/rfc/rfc8414#section-3.3)). The issuer
+    /// and what they name must be `https`, or on this machine, unless [`danger_allow_http`](Self::danger_allow_http). Redirects are
+    /// not followed, and a document above [`max_response_body`](Self::max_response_body) is an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, HttpsClient, TokenEndpoint};
+    ///
+    /// # fn example(http: HttpsClient) -> TokenEndpoint<HttpsClient> {
+    /// TokenEndpoint::discover(
+    ///     http,
+    ///     "https://as.example/tenant",
+    ///     ClientAuthentication::client_secret_basic("client", "secret"),
+    /// )
+    /// # }
+    /// ```
+    pub fn discover<ResBody>(
+        inner: S,
+        issuer: impl Into<String>,
+        client: ClientAuthentication,
+    ) -> Self
+    where
+        S: Service<Request<Full<Bytes>>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        ResBody: Body + Send + 'static,
+        ResBody::Data: Send,
+        ResBody::Error: Into<BoxError>,
+    {
+        Self::discover_with_body(inner, issuer, client, Full::new)
+    }
+}
+
+impl<S, B> TokenEndpoint<S, B> {
+    /// As [`discover`](TokenEndpoint::discover), for a service that takes another request body, which `request_body` makes.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::{Router, body::Body};
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
+    ///
+    /// let endpoint = TokenEndpoint::discover_with_body(
+    ///     Router::<()>::new(),
+    ///     "https://as.example",
+    ///     ClientAuthentication::none("client"),
+    ///     Body::from,
+    /// );
+    /// ```
+    pub fn discover_with_body<ResBody>(
+        inner: S,
+        issuer: impl Into<String>,
+        client: ClientAuthentication,
+        request_body: fn(Bytes) -> B,
+    ) -> Self
+    where
+        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+        B: 'static,
+        ResBody: Body + Send + 'static,
+        ResBody::Data: Send,
+        ResBody::Error: Into<BoxError>,
+    {
+        let http = Http::new(inner.clone(), request_body);
+        let place = Place::OfIssuer(Discovery::new(issuer.into(), http));
+        Self::at(inner, place, client, request_body)
+    }
+
+    fn at(
+        inner: S,
+        place: Place,
+        client: ClientAuthentication,
+        request_body: fn(Bytes) -> B,
+    ) -> Self {
         Self {
             inner,
-            uri,
+            place,
             client,
-            request_body: Full::new,
+            request_body,
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
             dpop: None,
             allow_bearer: false,
         }
     }
-}
 
-impl<S, B> TokenEndpoint<S, B> {
     /// How to make the request body that `S` takes. Default is `Full::new`.
     ///
     /// # Examples
@@ -142,7 +255,7 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
             inner: self.inner,
-            uri: self.uri,
+            place: self.place,
             client: self.client,
             request_body,
             max_response_body: self.max_response_body,
@@ -204,10 +317,86 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Where requests go that name no other token endpoint.
+    /// How long the metadata of the issuer are used before they are renewed, if this endpoint was made by
+    /// [`discover`](TokenEndpoint::discover). Default is one hour.
+    ///
+    /// They are renewed at most once in 30 seconds, and only when there is a token request. What the server says by
+    /// `Cache-Control` is not looked at.
     #[must_use]
-    pub fn uri(&self) -> &Uri {
-        &self.uri
+    pub fn metadata_lifetime(mut self, lifetime: Duration) -> Self {
+        if let Some(discovery) = self.place.discovery_mut() {
+            discovery.lifetime = lifetime;
+        }
+        self
+    }
+
+    /// What the lifetime of the metadata is told by. Default is [`Clock::system`].
+    #[must_use]
+    pub fn metadata_clock(mut self, clock: Clock) -> Self {
+        if let Some(discovery) = self.place.discovery_mut() {
+            discovery.clock = clock;
+        }
+        self
+    }
+
+    /// Where requests go that name no other token endpoint. `None` if the metadata of the issuer say that.
+    #[must_use]
+    pub fn uri(&self) -> Option<&Uri> {
+        self.place.uri()
+    }
+
+    /// The issuer, if this endpoint was made by [`discover`](TokenEndpoint::discover).
+    #[must_use]
+    pub fn issuer(&self) -> Option<&str> {
+        self.place
+            .discovery()
+            .map(|discovery| &**discovery.issuer())
+    }
+
+    /// What the authorization server says of itself, if this endpoint was made by [`discover`](TokenEndpoint::discover): for its
+    /// other endpoints. They are those that token requests use, and are asked for only if there are none yet, or they are to
+    /// be renewed.
+    ///
+    /// # Errors
+    ///
+    /// As for a token request that needs them. [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) if this endpoint was
+    /// made by [`new`](TokenEndpoint::new).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing for others who wait.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, HttpsClient, TokenEndpoint};
+    ///
+    /// # async fn example(endpoint: TokenEndpoint<HttpsClient>) -> Result<(), BoxError> {
+    /// let metadata = endpoint.metadata().await?;
+    /// let authorization_endpoint = metadata.get("authorization_endpoint");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn metadata(
+        &self,
+    ) -> impl Future<Output = Result<Arc<ServerMetadata>, TokenError>> + Send + use<S, B> {
+        let discovery = self.place.discovery().cloned();
+        let rules = self.rules();
+        async move {
+            match discovery {
+                Some(discovery) => discovery.metadata(rules).await,
+                None => Err(TokenError::request(
+                    "there are no metadata without an issuer; make the endpoint by `TokenEndpoint::discover`",
+                )),
+            }
+        }
+    }
+
+    fn rules(&self) -> Rules {
+        Rules {
+            allow_http: self.allow_http,
+            limit: self.max_response_body,
+        }
     }
 
     /// On whose behalf requests are made that name no other client.
@@ -240,7 +429,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            uri: self.uri.clone(),
+            place: self.place.clone(),
             client: self.client.clone(),
             request_body: self.request_body,
             max_response_body: self.max_response_body,
@@ -269,28 +458,33 @@ where
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let target = Target {
-            uri: request.token_endpoint_override().unwrap_or(&self.uri),
-            client: request.client_override().unwrap_or(&self.client),
-            issuer: None,
-            allow_http: self.allow_http,
-            dpop: request.dpop_override().or(self.dpop.as_ref()),
-        };
-        if let Err(error) = check::check(&request, &target) {
+        let client = request.client_override().unwrap_or(&self.client);
+        let dpop = request.dpop_override().or(self.dpop.as_ref());
+        let uri = request.token_endpoint_override().or(self.place.uri());
+        let checked = uri.map_or(Ok(()), |uri| check::check_uri(uri, self.allow_http));
+        if let Err(error) = checked.and_then(|()| check::check(&request, client, dpop)) {
             self.give_reservation_back();
             return ResponseFuture::failed(error);
         }
         let limit = self.max_response_body;
-        if encode::must_prepare(&request, &target) {
+        let has_all = dpop.is_none() && !encode::must_prepare(&request, client);
+        let Some(uri) = uri.filter(|_| has_all) else {
+            let target = OwnedTarget {
+                place: uri.map_or_else(|| self.place.clone(), |uri| Place::Known(uri.clone())),
+                client: client.clone(),
+                rules: self.rules(),
+                dpop: dpop.cloned(),
+            };
             let plan = Plan {
-                target: target.to_owned(),
+                target,
                 request,
                 allow_bearer: self.allow_bearer,
             };
             let request_body = self.request_body;
             let service = self.give_reservation_back();
             return ResponseFuture::prepare(plan, request_body, service, limit);
-        }
+        };
+        let target = Target { uri, client };
         match encode::encode(&request, &target, None) {
             Ok(http) => {
                 let sending = self.inner.call(http.map(self.request_body));
@@ -315,9 +509,11 @@ impl<S: Clone, B> TokenEndpoint<S, B> {
 
 impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenEndpoint")
-            .field("uri", &Printable(&self.uri))
-            .field("client", &self.client)
-            .finish_non_exhaustive()
+        let mut debug = f.debug_struct("TokenEndpoint");
+        match &self.place {
+            Place::Known(uri) => debug.field("uri", &Printable(uri)),
+            Place::OfIssuer(discovery) => debug.field("issuer", &discovery.issuer()),
+        };
+        debug.field("client", &self.client).finish_non_exhaustive()
     }
 }

@@ -1,6 +1,7 @@
 //! oidc-provider, the certified OpenID Connect server for Node.js.
 
 mod add_access_token;
+mod discovery;
 mod instance;
 
 use std::collections::BTreeSet;

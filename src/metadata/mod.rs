@@ -1,0 +1,15 @@
+//! From an issuer to its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+
+mod check_method;
+mod discovery;
+mod fetch;
+mod flight;
+mod server_metadata;
+mod well_known;
+
+pub use self::server_metadata::ServerMetadata;
+pub(crate) use self::{
+    check_method::check_method,
+    discovery::{Discovery, Rules},
+    fetch::Http,
+};

@@ -1,0 +1,78 @@
+//! The document that the server publishes about itself.
+
+use std::time::Duration;
+
+use tower::ServiceExt as _;
+use tower_oauth2_client::{
+    ClientAuthentication, TokenEndpoint, TokenErrorKind, TokenRequest, test_util::ManualClock,
+};
+
+use super::{basic, client_of, instance::Instance};
+use crate::{
+    setting,
+    support::{Http, http},
+};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+fn discover(issuer: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
+    TokenEndpoint::discover(http(), issuer, client)
+}
+
+#[tokio::test]
+async fn the_token_endpoint_is_found_by_the_issuer() {
+    let issuer = setting("OIDC_PROVIDER");
+    let endpoint = discover(&issuer, basic());
+    let request = TokenRequest::client_credentials();
+    let response = endpoint.clone().oneshot(request).await.unwrap();
+    assert_eq!(
+        client_of(response.access_token().expose_secret()).await,
+        "basic"
+    );
+
+    let metadata = endpoint.metadata().await.unwrap();
+    assert_eq!(metadata.issuer(), issuer);
+    let authorization_endpoint = metadata.get("authorization_endpoint").unwrap();
+    assert_eq!(*authorization_endpoint, format!("{issuer}/auth"));
+}
+
+#[tokio::test]
+async fn a_slash_too_many_makes_another_issuer() {
+    let issuer = format!("{}/", setting("OIDC_PROVIDER"));
+    let error = discover(&issuer, basic())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+    assert!(error.to_string().contains("another issuer"), "{error}");
+}
+
+#[tokio::test]
+async fn a_path_under_which_nothing_is_published_is_no_issuer() {
+    let issuer = format!("{}/nothing/here", setting("OIDC_PROVIDER"));
+    let error = discover(&issuer, basic())
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+    assert_eq!(error.status().unwrap(), 404);
+}
+
+#[tokio::test]
+async fn the_metadata_outlive_a_server_that_is_away() {
+    let mut server = Instance::start().await;
+    let clock = ManualClock::new();
+    let endpoint = discover(&server.uri(""), basic()).metadata_clock(clock.clock());
+    let ask = || endpoint.clone().oneshot(TokenRequest::client_credentials());
+    ask().await.unwrap();
+
+    server.stop().await;
+    clock.advance(DAY);
+    let error = ask().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    let message = error.to_string();
+    assert!(message.contains("the token endpoint"), "{message}");
+
+    server.start_again().await;
+    ask().await.unwrap();
+}

@@ -1,0 +1,906 @@
+//! `TokenEndpoint::discover`: from an issuer to its token endpoint.
+
+mod support;
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Poll,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri, header::ACCEPT};
+use http_body_util::{BodyExt, Full};
+use serde_json::{Value, json};
+use tokio::{sync::Notify, task::JoinSet};
+use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
+use tower::{ServiceBuilder, ServiceExt, service_fn};
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, TokenCache, TokenEndpoint,
+    TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    test_util::{AuthorizationServer, Failure, ManualClock},
+    token_endpoint::RetryTransient,
+};
+
+use self::support::{Answer, GOOD, Loopback, Recorder, Script, answer, reqwest_client};
+
+const ISSUER: &str = "https://as.test";
+const OAUTH: &str = "/.well-known/oauth-authorization-server";
+const OPENID: &str = "/.well-known/openid-configuration";
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+type Endpoint = TokenEndpoint<AuthorizationServer>;
+
+fn basic() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("client", "secret")
+}
+
+fn discover(server: &AuthorizationServer) -> Endpoint {
+    TokenEndpoint::discover(server.clone(), ISSUER, basic())
+}
+
+async fn ask<S>(endpoint: &TokenEndpoint<S>) -> Result<TokenResponse, TokenError>
+where
+    TokenEndpoint<S>: tower::Service<TokenRequest, Response = TokenResponse, Error = TokenError>,
+    S: Clone,
+{
+    let request = TokenRequest::client_credentials();
+    endpoint.clone().oneshot(request).await
+}
+
+/// How often each path was asked for.
+fn asked(server: &AuthorizationServer, path: &str) -> usize {
+    let requests = server.requests();
+    requests.iter().filter(|r| r.path() == path).count()
+}
+
+fn document(issuer: &str) -> Value {
+    json!({ "issuer": issuer, "token_endpoint": format!("{issuer}/token") })
+}
+
+/// Answers each request by its path, and counts.
+fn by_path(script: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Http {
+    Http {
+        asked: Arc::default(),
+        script: Arc::new(script),
+    }
+}
+
+#[derive(Clone)]
+struct Http {
+    asked: Arc<std::sync::Mutex<Vec<String>>>,
+    script: Arc<dyn Fn(&str) -> Answer + Send + Sync>,
+}
+
+impl Http {
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+impl tower::Service<Request<Full<Bytes>>> for Http {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = std::future::Ready<Answer>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let uri = request.uri().to_string();
+        let answer = (self.script)(request.uri().path());
+        self.asked.lock().unwrap().push(uri);
+        std::future::ready(answer)
+    }
+}
+
+#[tokio::test]
+async fn a_token_request_goes_where_the_metadata_say() {
+    let server = AuthorizationServer::new();
+    let endpoint = discover(&server);
+    assert_eq!(
+        server.requests().len(),
+        0,
+        "nothing is sent before the first request"
+    );
+
+    for _ in 0..3 {
+        ask(&endpoint).await.unwrap();
+    }
+
+    let paths: Vec<String> = server
+        .requests()
+        .iter()
+        .map(|r| r.path().to_owned())
+        .collect();
+    assert_eq!(paths, [OAUTH, "/token", "/token", "/token"]);
+    assert_eq!(endpoint.issuer(), Some(ISSUER));
+    assert_eq!(endpoint.uri(), None);
+}
+
+#[tokio::test]
+async fn the_request_for_the_metadata_bears_no_secret_and_the_mark() {
+    let recorder = Recorder::new(|number| match number {
+        0 => answer(200, document(ISSUER).to_string()),
+        _ => answer(200, GOOD),
+    });
+    let endpoint = TokenEndpoint::discover(recorder.clone(), ISSUER, basic());
+    let request = TokenRequest::client_credentials().header("x-tenant", "blue");
+    endpoint.oneshot(request).await.unwrap();
+
+    let sent = recorder.take();
+    let metadata = &sent[0];
+    assert_eq!(metadata.method(), http::Method::GET);
+    assert_eq!(*metadata.uri(), *format!("{ISSUER}{OAUTH}"));
+    assert_eq!(metadata.headers()[ACCEPT], "application/json");
+    assert_eq!(metadata.headers().len(), 1);
+    assert!(metadata.body().is_empty());
+    assert!(metadata.extensions().get::<NoAccessToken>().is_some());
+    assert_eq!(*sent[1].uri(), *format!("{ISSUER}/token"));
+}
+
+#[tokio::test]
+async fn the_metadata_can_be_had_alone() {
+    let server = AuthorizationServer::builder()
+        .metadata_field("authorization_endpoint", "https://as.test/authorize")
+        .build();
+    let endpoint = discover(&server);
+
+    let metadata = endpoint.metadata().await.unwrap();
+    assert_eq!(
+        metadata.get("authorization_endpoint").unwrap(),
+        "https://as.test/authorize"
+    );
+    ask(&endpoint).await.unwrap();
+    assert!(Arc::ptr_eq(&metadata, &endpoint.metadata().await.unwrap()));
+    assert_eq!(asked(&server, OAUTH), 1);
+
+    let without = TokenEndpoint::new(server.clone(), server.token_endpoint(), basic());
+    assert_eq!(
+        without.metadata().await.unwrap_err().kind(),
+        TokenErrorKind::Request
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_thousand_callers_make_one_request_for_the_metadata() {
+    let server = AuthorizationServer::new();
+    server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
+    let endpoint = discover(&server);
+
+    let mut calls = JoinSet::new();
+    for _ in 0..1000 {
+        let endpoint = endpoint.clone();
+        calls.spawn(async move { ask(&endpoint).await });
+    }
+    while let Some(call) = calls.join_next().await {
+        call.unwrap().unwrap();
+    }
+
+    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(server.token_requests(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn callers_on_many_threads_make_one_request_for_the_metadata() {
+    for _ in 0..50 {
+        let server = AuthorizationServer::new();
+        let endpoint = discover(&server);
+        let mut calls = JoinSet::new();
+        for _ in 0..20 {
+            let endpoint = endpoint.clone();
+            calls.spawn(async move { ask(&endpoint).await });
+        }
+        while let Some(call) = calls.join_next().await {
+            call.unwrap().unwrap();
+        }
+        assert_eq!(asked(&server, OAUTH), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_caller_that_is_dropped_changes_nothing_for_the_rest() {
+    let server = AuthorizationServer::new();
+    server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
+    let endpoint = discover(&server);
+    let mut first = task::spawn(ask(&endpoint));
+    let mut second = task::spawn(ask(&endpoint));
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+
+    drop(first);
+    second.await.unwrap();
+    assert_eq!(asked(&server, OAUTH), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_caller_that_is_not_polled_any_more_changes_nothing_for_the_rest() {
+    let server = AuthorizationServer::new();
+    server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
+    let endpoint = discover(&server);
+    let mut first = task::spawn(ask(&endpoint));
+    assert_pending!(first.poll());
+
+    ask(&endpoint).await.unwrap();
+    assert!(first.is_woken());
+    assert_eq!(asked(&server, OAUTH), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_caller_that_panics_changes_nothing_for_the_rest() {
+    let server = AuthorizationServer::new();
+    server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
+    let endpoint = discover(&server);
+    let (first, told) = (endpoint.clone(), Arc::new(Notify::new()));
+    let may_panic = told.clone();
+    let first = tokio::spawn(async move {
+        tokio::select! {
+            biased;
+            _ = ask(&first) => unreachable!(),
+            () = may_panic.notified() => panic!("as the test wants"),
+        }
+    });
+    tokio::task::yield_now().await;
+    let mut second = task::spawn(ask(&endpoint));
+    assert_pending!(second.poll());
+    assert_eq!(asked(&server, OAUTH), 1);
+    told.notify_one();
+
+    assert!(first.await.unwrap_err().is_panic());
+    second.await.unwrap();
+    assert_eq!(asked(&server, OAUTH), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_request_for_the_metadata_ends_with_the_last_who_waits() {
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let http = service_fn(move |_: Request<Full<Bytes>>| {
+        let held = held.clone();
+        async move {
+            std::future::pending::<()>().await;
+            drop(held);
+            answer(500, "")
+        }
+    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
+    let baseline = Arc::strong_count(&alive);
+    let mut first = task::spawn(ask(&endpoint));
+    let mut second = task::spawn(endpoint.metadata());
+    assert_pending!(first.poll());
+    assert_pending!(second.poll());
+    assert!(Arc::strong_count(&alive) > baseline);
+
+    drop((first, second));
+    assert_eq!(Arc::strong_count(&alive), baseline);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_who_waited_share_the_error_and_the_next_asks_again() {
+    let server = AuthorizationServer::new();
+    let delayed = Failure::status(500).delayed(MINUTE / 6);
+    server.fail_next(delayed.at(OAUTH));
+    let endpoint = discover(&server);
+    let (first, second) = tokio::join!(ask(&endpoint), ask(&endpoint));
+
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+        assert!(error.is_transient() && !error.may_have_been_processed());
+    }
+    assert_eq!(asked(&server, OAUTH), 1);
+    ask(&endpoint).await.unwrap();
+    assert_eq!(asked(&server, OAUTH), 2);
+}
+
+#[tokio::test]
+async fn a_panic_of_the_http_client_is_an_error_for_all_who_wait() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let http = service_fn(move |_: Request<Full<Bytes>>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+        async {
+            tokio::task::yield_now().await;
+            panic!("as the test wants");
+            #[allow(unreachable_code, reason = "it says of what type the answer is")]
+            answer(200, "")
+        }
+    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
+    let (first, second) = tokio::join!(ask(&endpoint), ask(&endpoint));
+
+    for error in [first.unwrap_err(), second.unwrap_err()] {
+        assert_eq!(error.kind(), TokenErrorKind::Service);
+        assert!(!error.may_have_been_processed());
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn metadata_are_renewed_in_the_background_after_their_lifetime() {
+    let server = AuthorizationServer::new();
+    let clock = ManualClock::new();
+    let endpoint = discover(&server).metadata_clock(clock.clock());
+    ask(&endpoint).await.unwrap();
+
+    tokio::time::advance(HOUR - Duration::from_secs(1)).await;
+    ask(&endpoint).await.unwrap();
+    assert_eq!(asked(&server, OAUTH), 1);
+
+    // What comes anew is for the requests that come later.
+    let moved = json!({ "issuer": ISSUER, "token_endpoint": format!("{ISSUER}/introspect") });
+    let moved = Failure::status(200).body(moved.to_string());
+    server.fail_next(moved.delayed(MINUTE).at(OAUTH));
+    tokio::time::advance(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        // Nobody waits for the renewal.
+        assert_ready_ok!(task::spawn(ask(&endpoint)).poll());
+    }
+
+    tokio::time::sleep(2 * MINUTE).await;
+    assert_eq!(asked(&server, OAUTH), 2);
+    ask(&endpoint).await.unwrap_err();
+    assert_eq!(server.requests().last().unwrap().path(), "/introspect");
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_lifetime_of_the_metadata() {
+    let server = AuthorizationServer::new();
+    let clock = ManualClock::new();
+    let endpoint = discover(&server)
+        .metadata_clock(clock.clock())
+        .metadata_lifetime(5 * MINUTE);
+    for (pause, expected) in [(4 * MINUTE, 1), (MINUTE, 2), (4 * MINUTE, 2), (MINUTE, 3)] {
+        ask(&endpoint).await.unwrap();
+        tokio::time::advance(pause).await;
+        ask(&endpoint).await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(asked(&server, OAUTH), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn old_metadata_serve_while_their_renewal_fails() {
+    let broken = Failure::status(200).body("{}");
+    for failure in [
+        Failure::status(503),
+        Failure::drop_connection(),
+        broken,
+        Failure::stall(),
+    ] {
+        let server = AuthorizationServer::new();
+        let clock = ManualClock::new();
+        let endpoint = discover(&server).metadata_clock(clock.clock());
+        ask(&endpoint).await.unwrap();
+        server.fail_until_told(failure.at(OAUTH));
+        tokio::time::advance(2 * HOUR).await;
+
+        // Ten minutes, a request each second, and one attempt each half a minute.
+        for _ in 0..600 {
+            ask(&endpoint).await.unwrap();
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(asked(&server, OAUTH), 1 + 20);
+
+        server.recover();
+        tokio::time::advance(MINUTE).await;
+        ask(&endpoint).await.unwrap();
+        tokio::task::yield_now().await;
+        let so_far = asked(&server, OAUTH);
+        tokio::time::advance(HOUR / 2).await;
+        ask(&endpoint).await.unwrap();
+        tokio::task::yield_now().await;
+        assert_eq!(asked(&server, OAUTH), so_far, "it was renewed");
+    }
+}
+
+#[test]
+fn without_a_runtime_the_caller_obtains_the_metadata() {
+    let document = document(ISSUER).to_string();
+    let http = by_path(move |path| match path {
+        OAUTH => answer(200, document.clone()),
+        _ => answer(200, GOOD),
+    });
+    let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
+    for expected in [2, 1] {
+        assert_ready_ok!(task::spawn(ask(&endpoint)).poll());
+        assert_eq!(http.asked().len(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_runtime_a_failed_renewal_leaves_the_old_metadata() {
+    let server = AuthorizationServer::new();
+    let clock = ManualClock::new();
+    let endpoint = discover(&server).metadata_clock(clock.clock());
+    ask(&endpoint).await.unwrap();
+    server.fail_until_told(Failure::status(503).at(OAUTH));
+    tokio::time::advance(2 * HOUR).await;
+
+    std::thread::scope(|scope| {
+        let outside = scope.spawn(|| {
+            clock.advance(2 * HOUR);
+            let mut metadata = task::spawn(endpoint.metadata());
+            assert_ready!(metadata.poll()).map(|_| ())
+        });
+        outside.join().unwrap().unwrap();
+    });
+    assert_eq!(asked(&server, OAUTH), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_ends_with_the_next_one_and_with_the_last_handle() {
+    let alive = Arc::new(());
+    let held = alive.clone();
+    let document = document(ISSUER).to_string();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let http = service_fn(move |request: Request<Full<Bytes>>| {
+        let (held, document) = (held.clone(), document.clone());
+        let is_metadata = request.uri().path() == OAUTH;
+        let number = calls.fetch_add(usize::from(is_metadata), Ordering::SeqCst);
+        async move {
+            if is_metadata && number > 0 {
+                std::future::pending::<()>().await;
+            }
+            drop(held);
+            answer(
+                200,
+                if is_metadata {
+                    document
+                } else {
+                    GOOD.to_owned()
+                },
+            )
+        }
+    });
+    let clock = ManualClock::new();
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic()).metadata_clock(clock.clock());
+    ask(&endpoint).await.unwrap();
+    tokio::time::advance(HOUR).await;
+    let mut counts = Vec::new();
+    for _ in 0..10 {
+        // One that hangs gives way to the next one.
+        ask(&endpoint).await.unwrap();
+        tokio::task::yield_now().await;
+        counts.push(Arc::strong_count(&alive));
+        tokio::time::advance(MINUTE).await;
+    }
+    assert_eq!(counts, [counts[0]; 10]);
+
+    drop(endpoint);
+    tokio::task::yield_now().await;
+    assert_eq!(Arc::strong_count(&alive), 1);
+}
+
+#[tokio::test]
+async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
+    let with = |name: &str, value: Value| {
+        let mut document = document(ISSUER);
+        document[name] = value;
+        document.to_string()
+    };
+    for (document, why) in [
+        (
+            with("issuer", json!("https://as.test/")),
+            "another issuer, `https://as.test/`",
+        ),
+        (
+            with("issuer", json!("https://evil.test")),
+            "another issuer, `https://evil.test`",
+        ),
+        (with("issuer", json!(null)), "do not name their `issuer`"),
+        (
+            with("token_endpoint", json!(null)),
+            "name no `token_endpoint`",
+        ),
+        (
+            with("token_endpoint", json!("http://as.test/token")),
+            "is plain http",
+        ),
+        (
+            with(
+                "mtls_endpoint_aliases",
+                json!({"token_endpoint": "http://as.test/"}),
+            ),
+            "is plain http",
+        ),
+        ("[]".to_owned(), "something else than a JSON object"),
+        ("<html>".to_owned(), "a page instead of JSON"),
+        (String::new(), "is empty"),
+    ] {
+        let http = by_path(move |_| answer(200, document.clone()));
+        let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
+        let error = ask(&endpoint).await.unwrap_err();
+
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{why}");
+        let message = error.to_string();
+        assert!(
+            message.starts_with("the metadata of the issuer `https://as.test`"),
+            "{message}"
+        );
+        assert!(message.contains(why), "{message}");
+        assert!(!error.is_transient() && !error.may_have_been_processed());
+        assert!(http.asked().iter().all(|uri| !uri.ends_with("/token")));
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_none_is_refused_before_anything_is_sent() {
+    for issuer in [
+        "",
+        "as.test",
+        "/path",
+        "http://as.test",
+        "ftp://as.test",
+        "https://as.test?tenant=1",
+        "https://as.test/#",
+        "https://user:sesame@as.test",
+    ] {
+        let recorder = Recorder::good();
+        let endpoint = TokenEndpoint::discover(recorder.clone(), issuer, basic());
+        let error = ask(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request, "{issuer}");
+        assert!(error.to_string().contains("the issuer"), "{error}");
+        assert!(!error.to_string().contains("sesame"), "{error}");
+        assert_eq!(recorder.calls(), 0);
+    }
+}
+
+#[tokio::test]
+async fn plain_http_is_for_this_machine_and_for_those_who_allow_it() {
+    for (issuer, allow, expected) in [
+        ("http://as.test", false, false),
+        ("http://as.test", true, true),
+        ("http://127.0.0.1:80", false, true),
+    ] {
+        let document = document(issuer).to_string();
+        let http = by_path(move |path| match path {
+            OAUTH => answer(200, document.clone()),
+            _ => answer(200, GOOD),
+        });
+        let mut endpoint = TokenEndpoint::discover(http, issuer, basic());
+        if allow {
+            endpoint = endpoint.danger_allow_http();
+        }
+        assert_eq!(ask(&endpoint).await.is_ok(), expected, "{issuer} {allow}");
+    }
+}
+
+#[tokio::test]
+async fn what_one_clone_allows_another_does_not() {
+    let document = json!({ "issuer": ISSUER, "token_endpoint": "http://as.test/token" });
+    let http = by_path(move |path| match path {
+        OAUTH => answer(200, document.to_string()),
+        _ => answer(200, GOOD),
+    });
+    let strict = TokenEndpoint::discover(http, ISSUER, basic());
+    ask(&strict.clone().danger_allow_http()).await.unwrap();
+
+    let error = ask(&strict).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Request);
+}
+
+/// Where a server has no document of RFC 8414, that of OpenID Connect is asked for.
+#[tokio::test]
+async fn the_second_place_is_asked_if_the_first_has_no_document() {
+    for (status, body) in [
+        (404, ""),
+        (400, "{}"),
+        (401, ""),
+        (403, "<html>"),
+        (405, ""),
+        (410, ""),
+        (302, ""),
+        (501, ""),
+        (
+            200,
+            "<html>an application that shows itself everywhere</html>",
+        ),
+        (204, ""),
+    ] {
+        let issuer = "https://as.test/tenant/";
+        let document = document(issuer).to_string();
+        let http = by_path(move |path| match path {
+            "/.well-known/oauth-authorization-server/tenant" => answer(status, body),
+            "/tenant/.well-known/openid-configuration" => answer(200, document.clone()),
+            _ => answer(200, GOOD),
+        });
+        let endpoint = TokenEndpoint::discover(http.clone(), issuer, basic());
+        ask(&endpoint).await.unwrap();
+        assert_eq!(http.asked().len(), 3, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn the_second_place_is_not_asked_after_a_bad_moment_of_the_first() {
+    let wrong = document("https://evil.test").to_string();
+    for (status, body, kind) in [
+        (500, String::new(), TokenErrorKind::UnexpectedStatus),
+        (503, String::new(), TokenErrorKind::UnexpectedStatus),
+        (429, String::new(), TokenErrorKind::UnexpectedStatus),
+        (200, wrong, TokenErrorKind::InvalidResponse),
+    ] {
+        let http = by_path(move |path| match path {
+            OAUTH => answer(status, body.clone()),
+            _ => answer(200, document(ISSUER).to_string()),
+        });
+        let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
+        let error = ask(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert_eq!(error.status().unwrap(), status);
+        assert_eq!(http.asked(), [format!("{ISSUER}{OAUTH}")]);
+    }
+}
+
+#[tokio::test]
+async fn of_two_places_without_a_document_the_one_that_says_more_is_told() {
+    for (oauth, openid, expected) in [(404, 404, 404), (403, 404, 403), (404, 403, 403)] {
+        let http = by_path(move |path| match path {
+            OAUTH => answer(oauth, ""),
+            OPENID => answer(openid, ""),
+            _ => answer(200, GOOD),
+        });
+        let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
+        let error = ask(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+        assert_eq!(error.status().unwrap(), expected);
+        assert!(error.to_string().contains("check the issuer"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_told() {
+    let server = AuthorizationServer::new();
+    server.fail_next(Failure::status(503).retry_after(MINUTE).at(OAUTH));
+    let error = ask(&discover(&server)).await.unwrap_err();
+    assert_eq!(error.retry_after(), Some(MINUTE));
+    assert!(error.is_transient());
+}
+
+#[tokio::test]
+async fn an_oauth_error_in_place_of_the_metadata_is_not_one_about_the_grant() {
+    let http = by_path(|_| answer(400, r#"{"error":"invalid_grant"}"#));
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
+    let error = ask(&endpoint).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+    assert!(error.error_response().is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn failures_of_the_network_are_transient_and_nothing_was_processed() {
+    for (failure, kind) in [
+        (Failure::drop_connection(), TokenErrorKind::Service),
+        (Failure::truncate_body(10), TokenErrorKind::Body),
+        (Failure::delay(MINUTE), TokenErrorKind::Timeout),
+    ] {
+        let server = AuthorizationServer::new();
+        server.fail_next(failure.at(OAUTH));
+        let http = ServiceBuilder::new()
+            .timeout(MINUTE / 2)
+            .service(server.clone());
+        let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
+        let error = ask(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), kind);
+        assert!(
+            error.to_string().starts_with("the metadata of the issuer"),
+            "{error}"
+        );
+        assert!(error.is_transient() && !error.may_have_been_processed());
+        ask(&endpoint).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_one_time_credential_is_sent_after_the_metadata_came_at_last() {
+    let server = AuthorizationServer::new();
+    let token = server.issue_refresh_token("client", "");
+    server.fail_next_n(2, Failure::drop_connection().at(OAUTH));
+    let endpoint = ServiceBuilder::new()
+        .retry(RetryTransient::new())
+        .service(discover(&server));
+
+    endpoint
+        .oneshot(TokenRequest::refresh_token(token))
+        .await
+        .unwrap();
+    assert_eq!(asked(&server, OAUTH), 3);
+    assert_eq!(server.token_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_document_above_the_limit_is_refused() {
+    let server = AuthorizationServer::builder()
+        .metadata_field("padding", "x".repeat(2000))
+        .build();
+    let endpoint = discover(&server).max_response_body(2000);
+    let error = ask(&endpoint).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::BodyTooLarge);
+    assert!(!error.may_have_been_processed());
+    assert!(
+        error.to_string().contains("larger than 2000 bytes"),
+        "{error}"
+    );
+    ask(&endpoint.max_response_body(4000)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere: Uri = "https://evil.test/metadata".parse().unwrap();
+    let server = AuthorizationServer::new();
+    for path in [OAUTH, OPENID] {
+        server.fail_next(Failure::redirect(&elsewhere).at(path));
+    }
+    let error = ask(&discover(&server)).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(!error.may_have_been_processed());
+    assert_eq!(server.token_requests(), 0);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_by_reqwest_either() {
+    let elsewhere = Loopback::start(|_| Script::good()).await;
+    let location = format!("location: {}\r\n", elsewhere.uri());
+    let server = Loopback::start(move |_| Script::answer(307, &location, "")).await;
+    let issuer = server.uri().to_string();
+    let http = ReqwestService::new(reqwest_client());
+    let endpoint = TokenEndpoint::discover(http, issuer, basic());
+
+    let error = ask(&endpoint).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
+    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(!error.may_have_been_processed());
+}
+
+#[tokio::test]
+async fn a_tls_client_goes_to_the_alias_and_others_do_not() {
+    let mut document = document(ISSUER);
+    document["mtls_endpoint_aliases"] = json!({ "token_endpoint": "https://mtls.test/token" });
+    let document = document.to_string();
+    let http = by_path(move |path| match path {
+        OAUTH => answer(200, document.clone()),
+        _ => answer(200, GOOD),
+    });
+    let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
+    let tls = ClientAuthentication::tls_client_auth("client");
+    let by_tls = TokenRequest::client_credentials().client_authentication(tls);
+    endpoint.clone().oneshot(by_tls).await.unwrap();
+    ask(&endpoint).await.unwrap();
+
+    let asked = http.asked();
+    assert_eq!(
+        asked[1..],
+        ["https://mtls.test/token", "https://as.test/token"]
+    );
+}
+
+#[tokio::test]
+async fn a_method_that_the_server_does_not_support_is_refused_before_anything_is_sent() {
+    type Client = ClientAuthentication;
+    let all = [
+        Client::client_secret_basic("c", "s"),
+        Client::client_secret_basic_raw("c", "s"),
+        Client::client_secret_post("c", "s"),
+        Client::client_assertion("c", "a"),
+        Client::tls_client_auth("c"),
+        Client::none("c"),
+        Client::anonymous(),
+        Client::saml2_client_assertion("c", "a"),
+    ];
+    // What a server lists, and which of the above may pass; the last three always do.
+    for (listed, may_pass) in [
+        (Some(json!(["client_secret_basic"])), vec![0, 1]),
+        (Some(json!(["client_secret_post"])), vec![2]),
+        (Some(json!(["private_key_jwt"])), vec![3]),
+        (Some(json!(["client_secret_jwt"])), vec![3]),
+        (Some(json!(["tls_client_auth"])), vec![4]),
+        (
+            Some(json!(["self_signed_tls_client_auth", "none"])),
+            vec![4],
+        ),
+        (Some(json!([])), vec![]),
+        (Some(json!("odd")), vec![0, 1, 2, 3, 4]),
+        (None, vec![0, 1, 2, 3, 4]),
+    ] {
+        let mut document = document(ISSUER);
+        if let Some(listed) = &listed {
+            document["token_endpoint_auth_methods_supported"] = listed.clone();
+        }
+        let document = document.to_string();
+        let http = by_path(move |path| match path {
+            OAUTH => answer(200, document.clone()),
+            _ => answer(200, GOOD),
+        });
+        for (index, client) in all.iter().enumerate() {
+            let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, client.clone());
+            let result = ask(&endpoint).await;
+            let may_pass = index >= 5 || may_pass.contains(&index);
+            assert_eq!(result.is_ok(), may_pass, "{listed:?} {client:?}");
+            assert_eq!(http.asked().len(), 1 + usize::from(may_pass));
+            if let Err(error) = result {
+                assert_eq!(error.kind(), TokenErrorKind::Request);
+                assert!(
+                    error.to_string().contains("client authentication method"),
+                    "{error}"
+                );
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_discovered_for_a_request_that_names_its_token_endpoint() {
+    let server = AuthorizationServer::new();
+    let request = TokenRequest::client_credentials().token_endpoint(server.token_endpoint());
+    discover(&server).oneshot(request).await.unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_request_that_is_wrong_in_itself_discovers_nothing() {
+    let server = AuthorizationServer::new();
+    let request = TokenRequest::client_credentials()
+        .parameter("scope", "a")
+        .parameter("scope", "b");
+    discover(&server).oneshot(request).await.unwrap_err();
+    assert_eq!(server.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn a_cache_over_it_asks_for_the_metadata_once() {
+    let server = AuthorizationServer::new();
+    let tokens = TokenCache::new(discover(&server));
+    for scope in ["a", "b", "c"] {
+        let request = TokenRequest::client_credentials().scope(scope);
+        tokens.source(request).token().await.unwrap();
+    }
+    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(server.token_requests(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_one_and_a_buffer_of_one_are_enough() {
+    let server = AuthorizationServer::new();
+    let limited = ServiceBuilder::new()
+        .concurrency_limit(1)
+        .service(server.clone());
+    let buffered = ServiceBuilder::new().buffer(1).service(server.clone());
+    let limited = TokenEndpoint::discover(limited, ISSUER, basic());
+    let buffered = TokenEndpoint::discover(buffered, ISSUER, basic());
+    let all = async {
+        for _ in 0..3 {
+            let (a, b, c) = tokio::join!(ask(&limited), ask(&limited), ask(&buffered));
+            a.unwrap();
+            b.unwrap();
+            c.unwrap();
+        }
+    };
+    tokio::time::timeout(MINUTE, all).await.unwrap();
+    assert_eq!(asked(&server, OAUTH), 2);
+}
+
+#[tokio::test]
+async fn a_service_with_another_body_is_told_how_to_make_it() {
+    type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
+    let server = AuthorizationServer::new();
+    let inner = server.clone();
+    let http = service_fn(move |request: Request<Body>| inner.clone().oneshot(request));
+    let endpoint = TokenEndpoint::discover_with_body(http, ISSUER, basic(), |body| {
+        Full::new(body).boxed_unsync()
+    });
+    let request = TokenRequest::client_credentials();
+    endpoint.oneshot(request).await.unwrap();
+}
+
+#[test]
+fn debug_shows_the_issuer_and_no_secret() {
+    let endpoint = discover(&AuthorizationServer::new());
+    let debug = format!("{endpoint:?}");
+    assert!(debug.contains(ISSUER), "{debug}");
+    assert!(!debug.contains("\"secret\""), "{debug}");
+}
