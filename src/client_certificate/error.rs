@@ -129,10 +129,10 @@ impl Error for InvalidClientCertificate {
 /// The words of `pem::Error` are not used: they quote the line that is broken, which is the key itself when its line breaks were lost.
 fn why_broken(error: &pem::Error) -> &'static str {
     match error {
-        pem::Error::MissingSectionEnd { .. } => "a section has no end; is it written only by half?",
-        pem::Error::IllegalSectionStart { .. } => {
-            "the line of a `-----BEGIN` is malformed; were the line breaks lost?"
+        pem::Error::MissingSectionEnd { .. } => {
+            "a section has no end; is it written only by half, or were its line breaks lost?"
         }
+        pem::Error::IllegalSectionStart { .. } => "a line that begins a section is malformed",
         pem::Error::Base64Decode(_) => "a section is not base64",
         _ => "it cannot be decoded",
     }

@@ -143,9 +143,10 @@ impl Entry {
     }
 
     /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
-    /// the next fetch would send it again.
+    /// the next fetch would send it again. A failure is forgotten too: what caused it may be what has changed.
     pub(in crate::token_cache) fn clear(&self) {
         let mut state = self.lock();
+        state.failure = None;
         if !state.grant.is_one_time() {
             state.flight = None;
         }
