@@ -251,13 +251,11 @@ impl ResolvesClientCert for ClientCertificate {
 
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let current = self.current();
+        let identity = &self.current().identity;
+        let expires_at = httpdate::fmt_http_date(identity.expires_at);
         f.debug_struct("ClientCertificate")
-            .field("thumbprint", &current.identity.thumbprint)
-            .field(
-                "expires_at",
-                &httpdate::HttpDate::from(current.identity.expires_at),
-            )
+            .field("thumbprint", &identity.thumbprint)
+            .field("expires_at", &format_args!("{expires_at}"))
             .finish_non_exhaustive()
     }
 }

@@ -9,7 +9,11 @@ use hyper_util::{
     client::legacy::{Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{ClientConfig, client::Resumption, sign::SingleCertAndKey};
+use rustls::{
+    ClientConfig,
+    client::Resumption,
+    sign::{CertifiedKey, SingleCertAndKey},
+};
 
 use super::connect::{self, Connector};
 use crate::{
@@ -113,7 +117,7 @@ where
 {
     fn new(tls: &ClientConfig, certificate: &Current) -> Self {
         let mut tls = tls.clone();
-        let certified = certificate.identity.certified.clone();
+        let certified = CertifiedKey::clone(&certificate.identity.certified);
         tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         tls.resumption = Resumption::default();
         Self {

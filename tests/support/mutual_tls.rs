@@ -83,11 +83,19 @@ impl Ca {
     }
 
     pub fn issue_with(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Pair {
-        let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut params);
+        self.sign(params, &KeyPair::generate().unwrap())
+    }
+
+    pub fn issue_for(&self, key: &KeyPair) -> Pair {
+        let params = CertificateParams::new(["client".to_owned()]).unwrap();
+        self.sign(params, key)
+    }
+
+    fn sign(&self, params: CertificateParams, key: &KeyPair) -> Pair {
         Pair {
-            certificate: params.signed_by(&key, &self.0).unwrap().pem(),
+            certificate: params.signed_by(key, &self.0).unwrap().pem(),
             key: key.serialize_pem(),
         }
     }
