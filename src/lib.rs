@@ -50,7 +50,8 @@
 //! None is on by default; each only adds.
 //!
 //! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
-//! * `rustls`: [`HttpsClient`], hyper-util's client over rustls in one call
+//! * `rustls`: [`HttpsClient`], hyper-util's client over rustls in one call, and [`ClientCertificate`], mutual TLS by certificates
+//!   that rotate
 //! * `reqwest`: [`ReqwestService`], `reqwest::Client` as a service of `http` requests
 //! * `tonic`: [`grpc_status()`], what a tonic client makes of a missing token, and
 //!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
@@ -75,7 +76,11 @@
 mod access_token;
 pub mod add_access_token;
 mod answer;
+#[cfg(any(feature = "jwt", feature = "rustls"))]
+mod certificate;
 mod client_authentication;
+#[cfg(feature = "rustls")]
+mod client_certificate;
 mod clock;
 mod credential;
 mod dpop;
@@ -110,9 +115,6 @@ pub use self::dpop::DpopKey;
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
 pub use self::grpc_status::grpc_status;
-#[cfg(feature = "rustls")]
-#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
-pub use self::https_client::{HttpsClient, HttpsFuture};
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
@@ -134,6 +136,12 @@ pub use self::{
     },
     token_request::TokenRequest,
     token_response::{TokenResponse, TokenResponseBuilder},
+};
+#[cfg(feature = "rustls")]
+#[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+pub use self::{
+    client_certificate::{ClientCertificate, InvalidClientCertificate},
+    https_client::{HttpsClient, HttpsClientBuilder, HttpsFuture},
 };
 
 #[cfg(all(doctest, feature = "retry", feature = "rustls"))]

@@ -16,7 +16,6 @@ pub(crate) struct Failure {
     pub(crate) pause: Duration,
     /// The shortest pause between two polls; zero while the server has not asked to be polled.
     interval: Duration,
-    /// Whether the server itself asked for the pause.
     is_asked_for: bool,
     retry_at: Moment,
 }
@@ -63,6 +62,11 @@ impl Failure {
     /// How long it is too early to ask again.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
         now.until(self.retry_at)
+    }
+
+    /// Whether the server itself asked for the pause.
+    pub(crate) fn is_asked_for(&self) -> bool {
+        self.is_asked_for
     }
 
     /// Whether it would go against the server's word to ask now.

@@ -205,7 +205,9 @@ impl TokenCache {
         TokenSource::cached(self.clone(), entry)
     }
 
-    /// Drops every token, so that the next callers fetch others: for a signal from outside that tokens have been revoked.
+    /// Drops every token, so that the next callers fetch others: for a signal from outside that tokens have been revoked, or that the
+    /// client certificate to which they are bound was replaced (see `ClientCertificate`, feature `rustls`). Fetches under way are given
+    /// up, except those that spend a code or a refresh token. A pause after a failure ends, unless the server asked for it.
     pub fn invalidate_all(&self) {
         self.0.entries.all().iter().for_each(|entry| entry.clear());
     }

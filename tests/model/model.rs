@@ -303,9 +303,11 @@ impl Model {
         is_dropped
     }
 
-    /// Also what a fetch under way would bring: who waits for it waits for another.
+    /// Also what a fetch under way would bring: who waits for it waits for another. And "a pause
+    /// after a failure ends, unless the server asked for it".
     pub(crate) fn invalidate_all(&mut self, now: i64, choices: &mut Choices) {
         self.clear();
+        self.failure = self.failure.take().filter(|failure| failure.is_asked);
         let waiters = self
             .flight
             .take()

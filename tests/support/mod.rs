@@ -8,6 +8,7 @@
 )]
 
 mod https;
+pub mod mutual_tls;
 
 use std::{
     future::Future,

@@ -142,9 +142,11 @@ impl Entry {
     }
 
     /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
-    /// the next fetch would send it again.
+    /// the next fetch would send it again. A failure is forgotten too, since its cause may be what has changed; but not the word of the
+    /// server, how long to leave it alone.
     pub(in crate::token_cache) fn clear(&self) {
         let mut state = self.lock();
+        state.failure.take_if(|failure| !failure.is_asked_for());
         if !state.grant.is_one_time() {
             state.flight = None;
         }

@@ -1,41 +1,44 @@
 //! A ready HTTPS client for those who have none.
 
+mod builder;
+mod connect;
+mod pool;
+
 use std::{
     fmt,
     future::Future,
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{self, Client, connect::HttpConnector},
-    rt::{TokioExecutor, TokioTimer},
-};
+use hyper_util::client::legacy;
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
+pub use self::builder::HttpsClientBuilder;
+use self::pool::Pool;
 use crate::error::{BoxError, NotSent};
-
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// hyper-util's pooled client over rustls: HTTP/1.1 and HTTP/2, `https` and `http`, the root certificates of the operating
 /// system, ten seconds to connect (the name, TCP and TLS together). There is no time limit on the answer: put tower's
 /// `Timeout` around.
 ///
-/// Cloning is cheap; clones share the pool. Where something else is wanted (a private CA, client certificates), build a
-/// `hyper_util` client: every part of this crate takes it just as well.
+/// Cloning is cheap; clones share the pool. [`builder`](Self::builder) is for a private CA and for client certificates. Where something
+/// else is wanted, build a `hyper_util` client: every part of this crate takes it just as well.
 ///
 /// # Errors
 ///
 /// Those of hyper-util. One that says that no connection could be made is wrapped in [`NotSent`].
+///
+/// A server that does not take the client certificate says so during the handshake of TLS 1.2, so nothing was sent. In TLS 1.3 it says
+/// so after the client has finished its part and may have sent the request; that error is not wrapped, and it has the alert of the server
+/// in its chain, such as `UnknownCA` or `CertificateRequired`.
 ///
 /// # Examples
 ///
@@ -54,7 +57,14 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # }
 /// ```
 pub struct HttpsClient<B = Full<Bytes>> {
-    client: Client<Limited<HttpsConnector<HttpConnector>>, B>,
+    pool: Pool<B>,
+}
+
+impl HttpsClient {
+    /// Builds a client that trusts other servers, or that has a certificate of its own.
+    pub fn builder() -> HttpsClientBuilder {
+        HttpsClientBuilder::new()
+    }
 }
 
 impl<B> HttpsClient<B>
@@ -62,34 +72,20 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    /// Builds the client.
+    /// A client with all defaults.
     ///
     /// # Errors
     ///
     /// If the operating system has no root certificates that can be read.
     pub fn new() -> io::Result<Self> {
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        // Shared out among the addresses of a name, so that one which is silent does not take the time of the next.
-        http.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        let https = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::aws_lc_rs::default_provider())?
-            .https_or_http()
-            .enable_all_versions()
-            .wrap_connector(http);
-        Ok(Self {
-            client: Client::builder(TokioExecutor::new())
-                .pool_timer(TokioTimer::new())
-                .build(Limited { connector: https }),
-        })
+        HttpsClientBuilder::new().build()
     }
 }
 
 impl<B> Clone for HttpsClient<B> {
     fn clone(&self) -> Self {
         Self {
-            client: self.client.clone(),
+            pool: self.pool.clone(),
         }
     }
 }
@@ -110,7 +106,7 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         HttpsFuture {
-            sending: self.client.request(request),
+            sending: self.pool.request(request),
         }
     }
 }
@@ -147,38 +143,5 @@ impl Future for HttpsFuture {
 impl fmt::Debug for HttpsFuture {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HttpsFuture").finish_non_exhaustive()
-    }
-}
-
-/// A connector that gives up after [`CONNECT_TIMEOUT`]. hyper-util has a limit for TCP alone, hyper-rustls none.
-#[derive(Clone)]
-struct Limited<C> {
-    connector: C,
-}
-
-impl<C> Service<Uri> for Limited<C>
-where
-    C: Service<Uri, Error = BoxError>,
-    C::Future: Send + 'static,
-{
-    type Response = C::Response;
-    type Error = BoxError;
-    type Future = Pin<Box<dyn Future<Output = Result<C::Response, BoxError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.connector.poll_ready(cx)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.connector.call(uri);
-        Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-                Ok(connected) => connected,
-                Err(_) => {
-                    let message = format!("no connection within {CONNECT_TIMEOUT:?}");
-                    Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
-                }
-            }
-        })
     }
 }
