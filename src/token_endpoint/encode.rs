@@ -208,25 +208,31 @@ mod tests {
     #[tokio::test]
     async fn the_issuer_is_the_audience_where_it_is_known() {
         let uri = Uri::from_static("https://as.example/token");
-        let secret = "0".repeat(32);
-        let client = ClientAuthentication::client_secret_jwt("c", secret, SigningAlgorithm::HS256);
+        let secret = Secret::new("0".repeat(32));
+        let target = OwnedTarget {
+            place: Place::Known(uri.clone()),
+            client: ClientAuthentication::client_secret_jwt(
+                "c",
+                secret.expose(),
+                SigningAlgorithm::HS256,
+            ),
+            rules: Rules {
+                allow_http: false,
+                limit: 0,
+            },
+            dpop: None,
+        };
         for (issuer, audience) in [
             (Some("https://as.example"), "https://as.example"),
             (None, "https://as.example/token"),
         ] {
-            let target = Target {
-                uri: &uri,
-                client: &client,
-                issuer,
-                allow_http: false,
+            let found = Found {
+                uri: uri.clone(),
+                issuer: issuer.map(Into::into),
             };
-            let request = TokenRequest::client_credentials();
-            let prepared = target.to_owned().obtain_and_encode(&request).await;
-            let body = prepared.unwrap().request.into_body();
-            let assertion = form_urlencoded::parse(&body)
-                .find(|(name, _)| name == "client_assertion")
-                .unwrap()
-                .1;
+            let assertion = target.sign_assertion(&found, Some(&secret)).await;
+            let assertion = assertion.unwrap().unwrap();
+            let assertion = assertion.expose();
             let claims = assertion.split('.').nth(1).unwrap();
             let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
             let claims: serde_json::Value = serde_json::from_slice(&claims).unwrap();
