@@ -1,9 +1,6 @@
 //! `ClientAssertion`: what a client says in the JWT by which it authenticates.
 
-use std::{
-    fmt,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{fmt, time::Duration};
 
 use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -149,8 +146,7 @@ impl ClientAssertion {
         audience: &str,
         signer: &dyn Signer,
     ) -> Result<Secret, BoxError> {
-        let now = clock::wall_now().duration_since(UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs();
+        let now = clock::unix_now();
         let mut jti = [0; 16];
         rand::fill(&mut jti).map_err(|_| "there is no randomness for the client assertion")?;
         let header = BASE64_URL_SAFE_NO_PAD.encode(self.header_json(signer));
