@@ -107,22 +107,25 @@ where
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
+                    let mut is_demand = false;
                     if let Some(Kept {
                         proven: Some(proven),
                         ..
                     }) = kept.as_deref()
                     {
                         proven.note_nonce(response.headers());
+                        is_demand = challenge::demands_nonce(&response);
                     }
-                    let again = if token.is_some_and(|_| challenge::refuses_token(&response)) {
+                    // A demand goes first: a server that takes tokens of both kinds may say beside it that it saw no bearer token.
+                    let again = if is_demand {
+                        let kept = kept.take();
+                        Cold::with_nonce(kept.and_then(|kept| kept.into_saved()), response)
+                    } else if token.is_some_and(|_| challenge::refuses_token(&response)) {
                         response.extensions_mut().insert(AccessTokenRefused);
                         let is_replaceable =
                             token.is_some_and(|token| token.refuse() != Invalidation::Kept);
                         let kept = kept.take().filter(|_| is_replaceable);
-                        Cold::after_refusal(kept.and_then(|kept| kept.saved), response)
-                    } else if kept.is_some() && challenge::demands_nonce(&response) {
-                        let kept = kept.take().filter(|kept| kept.proven.is_some());
-                        Cold::with_nonce(kept.and_then(|kept| kept.saved), response)
+                        Cold::after_refusal(kept.and_then(|kept| kept.into_saved()), response)
                     } else {
                         Err(response)
                     };
