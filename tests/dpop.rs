@@ -210,10 +210,12 @@ mod nonce {
         assert_eq!(nonce.as_deref(), Some("n2"));
     }
 
+    type Refuse = fn() -> Answer;
+
     /// A code must not be sent twice because an answer happens to carry a nonce (row 28).
     #[tokio::test]
     async fn what_is_no_demand_is_not_sent_again() {
-        let refusals: Vec<(&str, fn() -> Answer)> = vec![
+        let refusals: [(&str, Refuse); 7] = [
             ("another error", || {
                 with_nonce(answer(400, r#"{"error":"invalid_grant"}"#), "n1")
             }),
