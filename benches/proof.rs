@@ -71,8 +71,8 @@ fn measure(algorithm: SigningAlgorithm, calls: u32) -> Result<(), Box<dyn Error>
         proofs.push(nanos(&mut prove, calls));
     }
     let (signature, proof) = (median(signatures), median(proofs));
-    let allocations = allocation_counter::measure(&mut prove).count_total;
-    let of_signature = allocation_counter::measure(&mut sign).count_total;
+    let allocations = allocation_counter::measure(prove).count_total;
+    let of_signature = allocation_counter::measure(sign).count_total;
     println!(
         "{:<8} {signature:>12.0} {proof:>12.0} {:>8.3} {allocations:>12} {of_signature:>12}",
         algorithm.as_str(),

@@ -124,15 +124,6 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dpop_token_goes_by_its_own_scheme() {
-        let token = AccessToken::new("bound", TokenType::DPOP).unwrap();
-        let api = Api::content();
-        let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
-        service.oneshot(call()).await.unwrap();
-        assert_eq!(api.last().authorization().unwrap(), "DPoP bound");
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_request_that_is_marked_goes_bare_and_at_once() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
