@@ -56,7 +56,8 @@
 //! * `tonic`: [`grpc_status()`], what a tonic client makes of a missing token, and
 //!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
 //! * `jwt`: [`jwt`], client authentication by a JWT that is signed here or by a remote key:
-//!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]
+//!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; how to follow FAPI 2.0
+//! * `dpop`: [`DpopKey`], tokens that are bound to a key, with a proof on each request
 //! * `test-util`: [`test_util`], an authorization server and clocks for tests
 #![forbid(unsafe_code)]
 #![cfg_attr(

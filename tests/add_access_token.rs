@@ -124,17 +124,6 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_dpop_token_without_its_key_is_not_sent() {
-        let token = AccessToken::new("bound", TokenType::DPOP).unwrap();
-        let api = Api::content();
-        let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
-        let error = service.oneshot(call()).await.unwrap_err();
-        let error = TokenError::find_in_chain(&*error).unwrap();
-        assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
-        assert_eq!(api.calls(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_request_that_is_marked_goes_bare_and_at_once() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());

@@ -6,7 +6,7 @@ use http::{
 };
 
 use super::headers;
-use crate::dpop::{DPOP_NONCE, USE_DPOP_NONCE};
+use crate::dpop::{self, USE_DPOP_NONCE};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
@@ -27,7 +27,8 @@ pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
 
 /// Whether the head of a response says that the access token is not, or no longer, good.
 ///
-/// An error in the challenge other than `invalid_token` is about something that a new token would not change.
+/// An error other than `invalid_token` is about something that a new token would not change. A server that takes tokens of both kinds
+/// names both schemes, one of them without an error: what it says beside the other one counts then.
 pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
     match response.status() {
         StatusCode::UNAUTHORIZED => challenges_token(response.headers()),
@@ -39,7 +40,7 @@ pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
 /// Whether a response demands a proof with the nonce that came along (RFC 9449 §9).
 pub(super) fn demands_nonce<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::UNAUTHORIZED
-        && response.headers().contains_key(DPOP_NONCE)
+        && dpop::nonce(response.headers()).is_some()
         && response
             .headers()
             .get_all(WWW_AUTHENTICATE)
@@ -77,10 +78,18 @@ fn challenges_token(headers: &HeaderMap) -> bool {
         // Many gateways do not say why.
         return true;
     }
-    headers.any(|value| {
+    let (mut is_challenged, mut is_about_else) = (false, false);
+    for value in headers {
         let field = String::from_utf8_lossy(value.as_bytes());
-        Challenges::of(&field).any(|challenge| challenge.is_about_tokens() && challenge.refuses())
-    })
+        for challenge in Challenges::of(&field).filter(Challenge::is_about_tokens) {
+            match challenge.error.as_deref() {
+                Some("invalid_token") => return true,
+                Some(_) => is_about_else = true,
+                None => is_challenged = true,
+            }
+        }
+    }
+    is_challenged && !is_about_else
 }
 
 /// A challenge of RFC 9110 §11.6.1, as far as it concerns access tokens.
@@ -95,12 +104,6 @@ impl Challenge<'_> {
         ["Bearer", "DPoP"]
             .iter()
             .any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
-    }
-
-    fn refuses(&self) -> bool {
-        self.error
-            .as_ref()
-            .is_none_or(|error| error == "invalid_token")
     }
 }
 
@@ -229,6 +232,15 @@ mod tests {
                 false,
             ),
             (401, &["DPoP error=\"invalid_dpop_proof\""], false),
+            (401, &["Bearer, DPoP error=\"invalid_dpop_proof\""], false),
+            (401, &["DPoP error=\"use_dpop_nonce\"", "Bearer"], false),
+            (
+                401,
+                &["Bearer error=\"insufficient_scope\", DPoP algs=\"ES256\""],
+                false,
+            ),
+            (401, &["Bearer, DPoP algs=\"ES256\""], true),
+            (401, &["Bearer error=\"invalid_token\", DPoP"], true),
             (
                 401,
                 &["Bearer error=\"insufficient_scope\", scope=\"a b\""],

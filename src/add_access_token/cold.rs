@@ -46,8 +46,10 @@ pub(super) struct Cold<S, B, R, ResBody> {
     resend: R,
     reasons: Reasons,
     refusal: Option<Refusal<ResBody>>,
-    /// Whether the service was not ready when the token was there.
+    /// Whether it had to wait for its proof or for its service when the token was there, which may have ended meanwhile.
     is_late: bool,
+    /// Whether it takes waiting to make a proof, as with a key that is elsewhere.
+    is_remote: bool,
 }
 
 enum State {
@@ -71,16 +73,22 @@ struct Refusal<ResBody> {
 }
 
 impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
-    /// A request for which there is no token now, or no proof. `service` is not ready: it holds nothing meanwhile.
+    /// A request for which there is no token now, or no proof, which is then `begun` already: a key service that was asked is not asked
+    /// again. `service` is not ready: it holds nothing meanwhile.
     pub(super) fn new(
         source: TokenSource,
         request: Request<B>,
         target: Option<Uri>,
         service: S,
         resend: R,
+        begun: Option<(Proving, Authorization)>,
     ) -> Self {
+        let is_begun = begun.is_some();
         Self {
-            state: State::wait(&source),
+            state: match begun {
+                Some((proving, authorization)) => State::Proving(proving, authorization),
+                None => State::wait(&source),
+            },
             request: Some(request),
             target,
             source,
@@ -88,7 +96,8 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             resend,
             reasons: Reasons::ALL,
             refusal: None,
-            is_late: false,
+            is_late: is_begun,
+            is_remote: is_begun,
         }
     }
 
@@ -152,6 +161,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
                 authorization,
             }),
             is_late: false,
+            is_remote: false,
         })
     }
 
@@ -190,17 +200,21 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         proof::prove(authorization.bound.as_ref()?, request.method(), target)
     }
 
-    /// What to put on a request whose service has become ready only now: the token may have ended meanwhile, and a proof grows old.
-    /// `None` if that has to be waited for.
+    /// What to put on a request that is late: the token may have ended meanwhile, and a proof grows old. `None` if that has to be waited
+    /// for.
     fn renew(&self, ticket: Ticket) -> Option<Result<Ticket, TokenError>> {
         let authorization = self.source.usable_authorization()?;
+        let is_same = authorization.token == ticket.authorization.token;
+        if self.is_remote {
+            // To wait for another proof would be to wait for the service again, and so on.
+            return is_same.then_some(Ok(ticket));
+        }
         let proof = match self.prove(&authorization) {
             None => None,
             Some(mut proving) => match proof::at_once(&mut proving) {
                 Some(Ok(proof)) => Some(proof),
                 Some(Err(error)) => return Some(Err(error)),
-                // To wait for another one would be to wait for the service again, and so on.
-                None if authorization.token == ticket.authorization.token => ticket.proof,
+                None if is_same => ticket.proof,
                 None => return None,
             },
         };
@@ -228,15 +242,21 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
                     },
                     Err(error) => return Poll::Ready(Err(self.give_up(error))),
                 },
-                State::Proving(proving, authorization) => match ready!(proving.as_mut().poll(cx)) {
-                    Ok(proof) => {
+                State::Proving(proving, authorization) => match proving.as_mut().poll(cx) {
+                    Poll::Ready(Ok(proof)) => {
                         let authorization = authorization.clone();
                         self.state = State::Readying(Ticket {
                             authorization,
                             proof: Some(proof),
                         });
                     }
-                    Err(error) => return Poll::Ready(Err(self.give_up(error))),
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error))),
+                    Poll::Pending => {
+                        self.is_remote = true;
+                        // A token that was over when it came is sent all the same, once, to those who waited for it.
+                        self.is_late |= self.source.usable_authorization().is_some();
+                        return Poll::Pending;
+                    }
                 },
                 State::Readying(_) => {
                     match self.service.poll_ready(cx) {

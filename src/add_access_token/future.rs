@@ -146,19 +146,23 @@ fn react<S, B, R: Resend<B>, ResBody>(
     token: TokenName,
     kept: Option<Box<Kept<S, B, R>>>,
 ) -> Result<Cold<S, B, R, ResBody>, Response<ResBody>> {
-    let (saved, proven) = match kept {
-        Some(kept) => (kept.saved, kept.proven),
-        None => (None, None),
-    };
-    if let Some(proven) = &proven {
+    let mut is_demand = false;
+    if let Some(Kept {
+        proven: Some(proven),
+        ..
+    }) = kept.as_deref()
+    {
         proven.note_nonce(response.headers());
+        is_demand = challenge::demands_nonce(&response);
     }
-    if challenge::refuses_token(&response) {
+    // A demand goes first: a server that takes tokens of both kinds may say beside it that it saw no bearer token.
+    if is_demand {
+        Cold::with_nonce(kept.and_then(|kept| kept.into_saved()), response)
+    } else if challenge::refuses_token(&response) {
         response.extensions_mut().insert(AccessTokenRefused);
         let is_replaceable = token.refuse() != Invalidation::Kept;
-        Cold::after_refusal(saved.filter(|_| is_replaceable), response)
-    } else if proven.is_some() && challenge::demands_nonce(&response) {
-        Cold::with_nonce(saved, response)
+        let kept = kept.filter(|_| is_replaceable);
+        Cold::after_refusal(kept.and_then(|kept| kept.into_saved()), response)
     } else {
         Err(response)
     }

@@ -3,12 +3,23 @@
 use http::{Request, Uri, request};
 
 use super::{proof::Proven, resend::Resend};
-use crate::token_cache::TokenSource;
+use crate::{dpop::DPOP, token_cache::TokenSource};
 
 /// What is kept of a request while it is on its way. There is none for one that bears a bearer token and is not sent again.
 pub(super) struct Kept<S, B, R: Resend<B>> {
     pub(super) saved: Option<Saved<S, B, R>>,
     pub(super) proven: Option<Proven>,
+}
+
+impl<S, B, R: Resend<B>> Kept<S, B, R> {
+    /// What it takes to send the request once more, without its proof: that was for one request and one token.
+    pub(super) fn into_saved(self) -> Option<Saved<S, B, R>> {
+        let mut saved = self.saved?;
+        if self.proven.is_some() {
+            saved.parts.headers.remove(DPOP);
+        }
+        Some(saved)
+    }
 }
 
 /// What it takes to send a request once more. The parts bear the headers with the token that was sent.

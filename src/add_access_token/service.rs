@@ -231,6 +231,7 @@ impl<S, R> AddAccessToken<S, R> {
         R: Resend<B>,
     {
         let target = self.shared.guard.target(request.uri());
+        let mut begun = None;
         if let Some(Authorization {
             value,
             token,
@@ -238,8 +239,8 @@ impl<S, R> AddAccessToken<S, R> {
         }) = source.usable_authorization()
         {
             let uri = target.as_ref().unwrap_or(request.uri()).clone();
-            let proving = proof::prove(&bound, request.method(), &uri);
-            match proving.and_then(|mut proving| proof::at_once(&mut proving)) {
+            let mut proving = proof::prove(&bound, request.method(), &uri);
+            match proving.as_mut().and_then(proof::at_once) {
                 Some(Ok(proof)) => {
                     let headers = request.headers_mut();
                     headers.insert(AUTHORIZATION, value);
@@ -261,11 +262,19 @@ impl<S, R> AddAccessToken<S, R> {
                     self.give_reservation_back();
                     return ResponseFuture::failed(error.into());
                 }
-                None => {}
+                None => {
+                    let bound = Some(bound);
+                    let authorization = Authorization {
+                        value,
+                        token,
+                        bound,
+                    };
+                    begun = proving.map(|proving| (proving, authorization));
+                }
             }
         }
         let (service, resend) = (self.give_reservation_back(), self.resend.clone());
-        ResponseFuture::cold(Cold::new(source, request, target, service, resend))
+        ResponseFuture::cold(Cold::new(source, request, target, service, resend, begun))
     }
 }
 

@@ -144,7 +144,7 @@ impl DpopKey {
     }
 
     /// A proof for one request, to be sent in the header `DPoP`: for requests that no layer of this crate sends. With a token it is
-    /// for a request to an API that bears this token; without, for one to the authorization server.
+    /// for a request to an API that bears this token; without, for one to the authorization server. It is marked sensitive.
     ///
     /// The query of `uri` is left out. The nonce is the last one that [`note_response`](Self::note_response) took in for this origin.
     ///
@@ -237,7 +237,9 @@ impl DpopKey {
         };
         let Inner { signer, header, .. } = &*self.0;
         let proof = jws::sign(&**signer, header, &claims.to_json()?).await?;
-        Ok(HeaderValue::try_from(proof)?)
+        let mut proof = HeaderValue::try_from(proof)?;
+        proof.set_sensitive(true);
+        Ok(proof)
     }
 
     /// Takes in the nonce of a response, if it holds one.

@@ -13,7 +13,7 @@ mod origin;
 #[cfg(feature = "dpop")]
 mod proof;
 
-use http::HeaderName;
+use http::{HeaderMap, HeaderName};
 
 #[cfg(feature = "dpop")]
 pub use self::key::DpopKey;
@@ -28,6 +28,17 @@ pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The error by which a server demands a proof with its nonce (RFC 9449 §8 and §9).
 pub(crate) const USE_DPOP_NONCE: &str = "use_dpop_nonce";
+
+/// A nonce that is longer is none: the server has something else in mind.
+const MAX_NONCE_LENGTH: usize = 1024;
+
+/// The nonce that a response hands out, if it is one by RFC 9449 §8.1.
+pub(crate) fn nonce(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get(DPOP_NONCE)?.to_str().ok()?;
+    let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
+    let is_usable = (1..=MAX_NONCE_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed);
+    is_usable.then_some(text)
+}
 
 /// In which role a server gets a proof. The nonces of the one are none of the other's, even at one origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,15 +5,12 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
-use super::{DPOP_NONCE, Role, origin::Origin};
+use super::{Role, nonce, origin::Origin};
 
 /// So many servers at most. Then the one whose nonce is the oldest is forgotten, which costs it one more demand.
 const MAX: usize = 1024;
-
-/// A server that hands out more has something else in mind.
-const MAX_LENGTH: usize = 1024;
 
 /// The last nonce of each server (RFC 9449 §8 and §9).
 #[derive(Default)]
@@ -40,7 +37,7 @@ impl Nonces {
 
     /// Takes in the nonce of a response, whatever else the response says.
     pub(super) fn note(&self, role: Role, origin: Origin, headers: &HeaderMap) {
-        let Some(text) = headers.get(DPOP_NONCE).and_then(usable) else {
+        let Some(text) = nonce(headers) else {
             return;
         };
         let mut known = self.lock();
@@ -71,17 +68,12 @@ impl Nonces {
     }
 }
 
-/// The characters that RFC 9449 §8.1 allows.
-fn usable(nonce: &HeaderValue) -> Option<&str> {
-    let text = nonce.to_str().ok()?;
-    let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    let is_usable = (1..=MAX_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed);
-    is_usable.then_some(text)
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
+    use crate::dpop::{DPOP_NONCE, MAX_NONCE_LENGTH};
 
     fn origin(n: usize) -> Origin {
         Origin::of(&format!("https://api{n}.example").parse().unwrap()).unwrap()
@@ -123,7 +115,7 @@ mod tests {
 
     #[test]
     fn what_is_no_nonce_is_not_kept() {
-        let long = "x".repeat(MAX_LENGTH + 1);
+        let long = "x".repeat(MAX_NONCE_LENGTH + 1);
         for nonce in ["", "a b", "a\"b", "a\\b", "caf\u{e9}", &long] {
             let nonces = Nonces::default();
             nonces.note(Role::ResourceServer, origin(1), &headers(nonce));

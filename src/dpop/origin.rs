@@ -10,11 +10,16 @@ impl Origin {
     /// `None` for a URI without a scheme or a host.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-        let scheme = scheme.to_ascii_lowercase();
+        // The target of a WebSocket is that of its handshake (RFC 6455 §3).
+        let scheme = match scheme.to_ascii_lowercase() {
+            scheme if scheme == "ws" => "http".to_owned(),
+            scheme if scheme == "wss" => "https".to_owned(),
+            scheme => scheme,
+        };
         let host = authority.host().to_ascii_lowercase();
         let default = match &*scheme {
-            "http" | "ws" => Some(80),
-            "https" | "wss" => Some(443),
+            "http" => Some(80),
+            "https" => Some(443),
             _ => None,
         };
         Some(Self(match authority.port_u16() {
@@ -29,7 +34,8 @@ impl Origin {
     /// It is normalized as far as no server can see the difference: what goes over the wire of the path stands in it as it is.
     pub(super) fn target(&self, uri: &Uri) -> String {
         let path = match uri.path() {
-            "" => "/",
+            // The target of `OPTIONS *` has no path (RFC 9110 §7.1).
+            "" | "*" => "/",
             path => path,
         };
         format!("{}{path}", self.0)
@@ -51,6 +57,8 @@ mod tests {
             ("http://as.example:80", "http://as.example/"),
             ("http://as.example:443/", "http://as.example:443/"),
             ("https://as.example?x", "https://as.example/"),
+            ("WSS://as.example:443/chat", "https://as.example/chat"),
+            ("ws://as.example:443/chat", "http://as.example:443/chat"),
             ("https://as.example:/a", "https://as.example/a"),
             ("https://user:pass@as.example/a", "https://as.example/a"),
             (

@@ -191,7 +191,7 @@ fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
     }
     for (name, value) in asked {
         let mut value = value.clone();
-        let is_secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION].contains(name);
+        let is_secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, DPOP].contains(name);
         value.set_sensitive(value.is_sensitive() || is_secret);
         headers.append(name, value);
     }

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     clock,
     credential::UsedSecret,
-    dpop::{DPOP_NONCE, Role, USE_DPOP_NONCE},
+    dpop::{self, Role, USE_DPOP_NONCE},
     error::BoxError,
     error_response::ErrorResponse,
     token_request::TokenRequest,
@@ -203,8 +203,9 @@ where
                         Some(preparation) => {
                             preparation.note_nonce(&parts);
                             let binding = preparation.plan.binding();
+                            let is_whole = body.is_ok();
                             let result = decode_collected(parts, body, limit, binding);
-                            match preparation.again(&result) {
+                            match preparation.again(&result, is_whole) {
                                 Some(preparing) => {
                                     this.state.set(State::Preparing { preparing });
                                     continue;
@@ -230,8 +231,15 @@ where
 impl<S, B> Preparation<S, B> {
     /// Prepares the request once more, if the server demands a proof with its nonce. That may have used up a client assertion, too,
     /// so all that can be new is new.
-    fn again(&mut self, result: &Result<TokenResponse, TokenError>) -> Option<Preparing> {
-        let is_demanded = self.plan.target.dpop.is_some()
+    ///
+    /// What a server said whose answer broke off is not known, so that is no demand.
+    fn again(
+        &mut self,
+        result: &Result<TokenResponse, TokenError>,
+        is_whole: bool,
+    ) -> Option<Preparing> {
+        let is_demanded = is_whole
+            && self.plan.target.dpop.is_some()
             && !self.is_second
             && result.as_ref().is_err_and(demands_nonce);
         if !is_demanded {
@@ -260,7 +268,7 @@ fn demands_nonce(error: &TokenError) -> bool {
     is_refusal
         && error
             .headers()
-            .is_some_and(|headers| headers.contains_key(DPOP_NONCE))
+            .is_some_and(|headers| dpop::nonce(headers).is_some())
         && code.is_none_or(|code| code.as_str() == USE_DPOP_NONCE)
 }
 

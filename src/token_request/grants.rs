@@ -211,6 +211,7 @@ impl TokenRequest {
                 headers: rest.headers.clone(),
                 token_endpoint: rest.token_endpoint.clone(),
                 client_authentication: rest.client_authentication.clone(),
+                dpop: rest.dpop.clone(),
                 ..Rest::default()
             })
         });
