@@ -1,7 +1,7 @@
 //! Whether a response refuses the access token. Pure.
 
 use http::{
-    HeaderMap, Response, StatusCode, Version,
+    HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE},
 };
 
@@ -16,11 +16,7 @@ const UNAUTHENTICATED: &[u8] = b"16";
 pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
     match response.status() {
         StatusCode::UNAUTHORIZED => true,
-        // gRPC is never spoken over less than HTTP/2.
-        StatusCode::OK => {
-            response.version() >= Version::HTTP_2
-                && headers::contains(response.headers(), &GRPC_STATUS)
-        }
+        StatusCode::OK => headers::contains(response.headers(), &GRPC_STATUS),
         _ => false,
     }
 }
