@@ -68,10 +68,20 @@ impl AccessToken {
         token_type: TokenType,
     ) -> Result<Self, InvalidAccessToken> {
         let secret = Zeroizing::new(secret.into());
+        Self::from_text(&secret, token_type)
+    }
+
+    /// As [`new`](Self::new), of a text that is not to be kept.
+    pub(crate) fn from_text(
+        secret: &str,
+        token_type: TokenType,
+    ) -> Result<Self, InvalidAccessToken> {
         if secret.is_empty() {
             return Err(InvalidAccessToken("it is empty"));
         }
-        if !secret.bytes().all(|byte| matches!(byte, 0x20..=0x7e)) {
+        // Not `all`, which looks at one byte at a time.
+        let is_printable = |all, byte| all & matches!(byte, 0x20..=0x7e);
+        if !secret.bytes().fold(true, is_printable) {
             return Err(InvalidAccessToken(
                 "it holds a character that is not printable ASCII",
             ));
@@ -81,10 +91,10 @@ impl AccessToken {
         }
         let text = match token_type.scheme() {
             Some(scheme) => Text::Header {
-                value: authorization(scheme, &secret)?,
+                value: authorization(scheme, secret)?,
                 start: scheme.len() + 1,
             },
-            None => Text::Bare(secret),
+            None => Text::Bare(Zeroizing::new(secret.to_owned())),
         };
         Ok(Self(Arc::new(Inner {
             text,

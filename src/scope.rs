@@ -1,6 +1,7 @@
 //! The scope of a token: a set of words (RFC 6749 §3.3).
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     error::Error,
     fmt,
@@ -55,14 +56,28 @@ impl Scope {
     ///
     /// If a character is neither a space nor printable ASCII other than `"` and `\`.
     pub fn check(&self) -> Result<(), InvalidScope> {
-        match self.0.chars().find(|c| !is_scope_char(*c)) {
-            Some(found) => Err(InvalidScope { found }),
-            None => Ok(()),
-        }
+        check(&self.0)
     }
 
     fn words(&self) -> BTreeSet<&str> {
         self.iter().collect()
+    }
+}
+
+/// As [`Scope::check`].
+pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
+    match scope.chars().find(|c| !is_scope_char(*c)) {
+        Some(found) => Err(InvalidScope { found }),
+        None => Ok(()),
+    }
+}
+
+/// The scope with one space between two words and none around them, as the grammar of RFC 6749 A.4 has it.
+pub(crate) fn normalized(scope: &str) -> Cow<'_, str> {
+    let is_normal = !scope.starts_with(' ') && !scope.ends_with(' ') && !scope.contains("  ");
+    match is_normal {
+        true => Cow::Borrowed(scope),
+        false => Cow::Owned(Scope::from_iter(Scope::from(scope).iter()).0.into()),
     }
 }
 

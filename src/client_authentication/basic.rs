@@ -31,10 +31,10 @@ pub(super) fn check_raw_id(id: &str) -> Result<(), String> {
 }
 
 fn header(pair: &str) -> Result<HeaderValue, String> {
-    let mut value = Zeroizing::new(String::with_capacity(6 + pair.len().div_ceil(3) * 4));
+    let mut value = String::with_capacity(6 + pair.len().div_ceil(3) * 4);
     value.push_str("Basic ");
     BASE64_STANDARD.encode_string(pair, &mut value);
-    let mut value = HeaderValue::from_str(&value).map_err(|error| error.to_string())?;
+    let mut value = HeaderValue::try_from(value).map_err(|error| error.to_string())?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -9,8 +9,7 @@ use super::TokenError;
 use crate::{
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
-    guard,
-    scope::Scope,
+    guard, scope,
     token_request::TokenRequest,
 };
 
@@ -116,9 +115,7 @@ pub(super) fn check_value(name: &str, value: &str) -> Result<(), TokenError> {
         return Err(refuse(format!("the parameter `{name}` is empty")));
     }
     if name == "scope" {
-        return Scope::from(value)
-            .check()
-            .map_err(|error| refuse(error.to_string()));
+        return scope::check(value).map_err(|error| refuse(error.to_string()));
     }
     if name == "code_verifier" {
         let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);

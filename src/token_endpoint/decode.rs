@@ -134,7 +134,7 @@ fn success(body: &[u8], binding: Binding<'_>) -> Result<Fields, Failure> {
         Member::Text(token_type) => TokenType::from(&**token_type),
         Member::Absent if binding.key.is_some() => TokenType::DPOP,
         Member::Absent => TokenType::BEARER,
-        Member::List(_) | Member::Other => {
+        _ => {
             return Err(Failure::unusable(
                 "the token endpoint answered with a `token_type` that is not a text",
             ));
@@ -147,17 +147,16 @@ fn success(body: &[u8], binding: Binding<'_>) -> Result<Fields, Failure> {
         });
     }
     let access_token = match members.access_token {
-        Member::Text(access_token) => {
-            AccessToken::new(access_token, token_type.clone()).map_err(|error| {
+        Member::Text(access_token) => AccessToken::from_text(&access_token, token_type.clone())
+            .map_err(|error| {
                 Failure::unusable(format!("the token endpoint answered with what is {error}"))
-            })?
-        }
+            })?,
         Member::Absent => {
             return Err(Failure::unusable(
                 "the token endpoint answered without an `access_token`",
             ));
         }
-        Member::List(_) | Member::Other => {
+        _ => {
             return Err(Failure::unusable(
                 "the token endpoint answered with an `access_token` that is not a text",
             ));

@@ -17,7 +17,7 @@ use crate::{
     credential::{Credential, UsedSecret},
     dpop::{DPOP, DpopKey, Role},
     metadata::Rules,
-    scope::Scope,
+    scope,
     secret::Secret,
     token_request::TokenRequest,
 };
@@ -147,9 +147,7 @@ pub(super) fn encode(
             check_value(name, value.expose())?;
         }
         if name == "scope" {
-            // One space between two words, as the grammar of RFC 6749 A.4 has it.
-            let scope = Scope::from_iter(Scope::from(value.expose()).iter());
-            body.append_pair(name, scope.as_str());
+            body.append_pair(name, &scope::normalized(value.expose()));
         } else {
             body.append_pair(name, value.expose());
         }

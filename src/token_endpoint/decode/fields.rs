@@ -34,6 +34,8 @@ pub(super) enum Member<'a> {
     Absent,
     /// A text.
     Text(Cow<'a, str>),
+    /// A number.
+    Number(f64),
     /// A list of texts, joined by spaces, as some servers send `scope`.
     List(String),
     /// Anything else.
@@ -44,7 +46,7 @@ impl Member<'_> {
     pub(super) fn text(self) -> Option<String> {
         match self {
             Self::Text(text) => Some(text.into_owned()),
-            Self::Absent | Self::List(_) | Self::Other => None,
+            _ => None,
         }
     }
 
@@ -58,7 +60,17 @@ impl Member<'_> {
     pub(super) fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Absent | Self::List(_) | Self::Other => None,
+            _ => None,
+        }
+    }
+
+    /// A time: a number, or a number as a text.
+    fn seconds(&self) -> Option<Duration> {
+        match self {
+            Self::Number(seconds) => duration(*seconds),
+            // To Rust, `inf` and `NaN` are numbers.
+            Self::Text(text) if !text.contains(['n', 'N']) => duration(text.trim().parse().ok()?),
+            _ => None,
         }
     }
 
@@ -70,17 +82,23 @@ impl Member<'_> {
 impl<'a> Members<'a> {
     /// Reads the object. Anything else than an object is an error.
     pub(super) fn parse(body: &'a [u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(body)
+        Self::read(body, MembersVisitor { by_raw_text: false })
+            .or_else(|_| Self::read(body, MembersVisitor { by_raw_text: true }))
+    }
+
+    fn read(body: &'a [u8], visitor: MembersVisitor) -> serde_json::Result<Self> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let members = json.deserialize_map(visitor)?;
+        json.end()?;
+        Ok(members)
     }
 }
 
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
+struct MembersVisitor {
+    /// Whether each value is taken as raw text first. A number too large for any type of serde would else fail the whole object;
+    /// but all is read twice then.
+    by_raw_text: bool,
 }
-
-struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
     type Value = Members<'de>;
@@ -91,16 +109,20 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Members::default();
-        let mut seen = Vec::with_capacity(NAMES.len());
-        while let Some(Key(name)) = map.next_key()? {
-            let Some(name) = name else {
+        let mut seen = [false; NAMES.len()];
+        while let Some(Key(index)) = map.next_key()? {
+            let Some(index) = index else {
                 map.next_value::<IgnoredAny>()?;
                 continue;
             };
-            if seen.contains(&name) {
+            let name = NAMES[index];
+            if std::mem::replace(&mut seen[index], true) {
                 members.repeated = Some(name);
             }
-            seen.push(name);
+            let value = match self.by_raw_text {
+                false => map.next_value()?,
+                true => from_raw_text(map.next_value()?),
+            };
             let member = match name {
                 "access_token" => &mut members.access_token,
                 "token_type" => &mut members.token_type,
@@ -111,23 +133,26 @@ impl<'de> Visitor<'de> for MembersVisitor {
                 "error" => &mut members.error,
                 "error_description" => &mut members.error_description,
                 "error_uri" => &mut members.error_uri,
+                "expires_in" => {
+                    members.expires_in = value.seconds();
+                    continue;
+                }
                 _ => {
-                    // As raw text: a number too large for any type of serde would fail the whole object.
-                    let value: &RawValue = map.next_value()?;
-                    let time = seconds(value.get());
-                    match name {
-                        "expires_in" => members.expires_in = time,
-                        _ => members.refresh_in = time,
-                    }
+                    members.refresh_in = value.seconds();
                     continue;
                 }
             };
-            // By way of its raw text, too: `1e400` is no text, but no reason to refuse the object.
-            let value: &RawValue = map.next_value()?;
-            *member = serde_json::from_str(value.get()).unwrap_or(Member::Other);
+            *member = value;
         }
         Ok(members)
     }
+}
+
+/// `1e400` is a number to Rust's own parser, and what serde has no type for is no text.
+fn from_raw_text(value: &RawValue) -> Member<'_> {
+    let json = value.get();
+    serde_json::from_str(json)
+        .unwrap_or_else(|_| json.parse().map_or(Member::Other, Member::Number))
 }
 
 const NAMES: [&str; 11] = [
@@ -144,8 +169,8 @@ const NAMES: [&str; 11] = [
     "error_uri",
 ];
 
-/// The name of a member, if it is one of [`NAMES`].
-struct Key(Option<&'static str>);
+/// The name of a member, if it is one of [`NAMES`], by its place there.
+struct Key(Option<usize>);
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -158,7 +183,7 @@ impl<'de> Deserialize<'de> for Key {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Key, E> {
-                Ok(Key(NAMES.into_iter().find(|known| *known == name)))
+                Ok(Key(NAMES.iter().position(|known| *known == name)))
             }
         }
         deserializer.deserialize_identifier(KeyVisitor)
@@ -196,16 +221,16 @@ impl<'de> Visitor<'de> for MemberVisitor {
         Ok(Member::Other)
     }
 
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(Member::Other)
+    fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+        Ok(Member::Number(number as f64))
     }
 
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(Member::Other)
+    fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+        Ok(Member::Number(number as f64))
     }
 
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(Member::Other)
+    fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+        Ok(Member::Number(number))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
@@ -231,20 +256,8 @@ impl<'de> Visitor<'de> for MemberVisitor {
     }
 }
 
-/// A time in the JSON text of its value: a number, or a number as a text.
-fn seconds(json: &str) -> Option<Duration> {
-    let number = json
-        .strip_prefix('"')
-        .and_then(|json| json.strip_suffix('"'));
-    // To Rust, `inf` and `NaN` are numbers.
-    if json.contains(['n', 'N']) {
-        return None;
-    }
-    let seconds: f64 = number.unwrap_or(json).trim().parse().ok()?;
-    if seconds > MAX_EXPIRES_IN {
-        return None;
-    }
-    Some(Duration::from_secs_f64(seconds.max(0.0)))
+fn duration(seconds: f64) -> Option<Duration> {
+    (seconds <= MAX_EXPIRES_IN).then(|| Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 #[cfg(test)]
@@ -281,7 +294,10 @@ mod tests {
             ("{}", None),
         ] {
             let expected = expected.map(Duration::from_secs_f64);
-            assert_eq!(seconds(json), expected, "{json}");
+            let body = format!(r#"{{"refresh_in":{json},"expires_in":{json}}}"#);
+            let members = Members::parse(body.as_bytes()).unwrap();
+            assert_eq!(members.expires_in, expected, "{json}");
+            assert_eq!(members.refresh_in, expected, "{json}");
         }
     }
 
@@ -290,7 +306,7 @@ mod tests {
         for value in ["1e400", "[1e400]", "{\"a\":-1e400}"] {
             let body = format!(r#"{{"scope":{value},"access_token":"a"}}"#);
             let members = Members::parse(body.as_bytes()).unwrap();
-            assert!(matches!(members.scope, Member::Other), "{value}");
+            assert!(members.scope.as_text().is_none(), "{value}");
             assert_eq!(members.access_token.as_text(), Some("a"));
         }
     }
