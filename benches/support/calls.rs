@@ -5,9 +5,9 @@ use std::{
     hint::black_box,
     panic,
     pin::{Pin, pin},
-    sync::{Barrier, LazyLock},
-    task::{Context, Poll, Waker},
-    thread,
+    sync::{Arc, Barrier, LazyLock},
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, Thread},
 };
 
 use bytes::Bytes;
@@ -53,6 +53,28 @@ pub(crate) fn now<F: Future>(future: F) -> F::Output {
         Poll::Ready(output) => output,
         Poll::Pending => panic!("it waits"),
     }
+}
+
+/// The outcome of a future that may wait for another thread.
+pub(crate) fn wait<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    thread_local!(static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current()))));
+    let mut future = pin!(future);
+    WAKER.with(|waker| {
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(waker)) {
+                Poll::Ready(output) => return output,
+                Poll::Pending => thread::park(),
+            }
+        }
+    })
 }
 
 /// Makes ready, calls, and polls to the end, with nothing in between that costs.

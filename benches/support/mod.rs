@@ -10,12 +10,11 @@ pub(crate) mod token;
 
 use std::{
     env,
-    error::Error,
     process::Command,
     time::{Duration, Instant},
 };
 
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+pub(crate) type Result<T> = std::result::Result<T, calls::BoxError>;
 
 const LAUNCHES: usize = 11;
 const ROUNDS: usize = 51;
