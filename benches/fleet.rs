@@ -2,6 +2,10 @@
 //!
 //! `cargo bench --bench fleet`, or `cargo bench --bench fleet -- FILE.csv` for `benches/plot` to draw. `README.md` beside this file
 //! says how to read it.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the clock is that of the simulation"
+)]
 
 use std::{
     env,

@@ -43,10 +43,10 @@ pub(crate) fn response(body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
+type Answered = Ready<Result<Response<Full<Bytes>>, BoxError>>;
+
 /// An HTTP service that looks at the request and answers at once.
-pub(crate) fn endpoint(
-    body: Bytes,
-) -> impl Fn(Request<Full<Bytes>>) -> Ready<Result<Response<Full<Bytes>>, BoxError>> + Clone {
+pub(crate) fn endpoint(body: Bytes) -> impl Fn(Request<Full<Bytes>>) -> Answered + Clone {
     move |request| {
         drop(black_box(request));
         ready(Ok(response(body.clone())))
@@ -65,10 +65,7 @@ struct Answer {
 }
 
 /// What one writes who wants this one request and no other: no checks, nothing wiped, nothing kept.
-pub(crate) fn least(
-    uri: &Uri,
-    http: &impl Fn(Request<Full<Bytes>>) -> Ready<Result<Response<Full<Bytes>>, BoxError>>,
-) -> HeaderValue {
+pub(crate) fn least(uri: &Uri, http: &impl Fn(Request<Full<Bytes>>) -> Answered) -> HeaderValue {
     let mut form = form_urlencoded::Serializer::new(String::with_capacity(128));
     form.append_pair("grant_type", "client_credentials");
     form.append_pair("scope", black_box(SCOPE));
