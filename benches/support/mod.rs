@@ -128,7 +128,9 @@ fn measure(cases: &[Case], launches: usize) -> Result<()> {
             of(&costs[it]) - bare
         };
         let nanos = |it: usize| median_of(&|costs| own(costs, it, |cost| cost.nanos));
-        let ratio = index(&case.floor).map(|floor| nanos(it) / nanos(floor));
+        let is_bare = index(&case.bare) == Some(it);
+        let floor = index(&case.floor).filter(|_| !is_bare);
+        let ratio = floor.map(|floor| nanos(it) / nanos(floor));
         println!(
             "{:<width$} {:>11.1} {:>11.1} {:>8} {:>12.2} {:>8.2}",
             case.name,

@@ -1,5 +1,7 @@
 //! What others offer to put an access token on a request, each brought to one form. See `README.md` one folder up.
 
+#![allow(clippy::disallowed_methods, reason = "they read clocks of their own")]
+
 pub mod aws;
 pub mod azure;
 pub mod by_hand;
