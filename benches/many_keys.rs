@@ -1,0 +1,240 @@
+//! One cache with 1 to 100,000 tenants, asked in random order, beside a bare map of the same size in the same order.
+//!
+//! `README.md` beside this file says how to run it and how to read what it prints.
+
+mod support;
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    env,
+    hint::black_box,
+    process::Command,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{HeaderValue, header::AUTHORIZATION};
+use tokio::runtime::Runtime;
+use tower::{Layer, Service, service_fn};
+use tower_oauth2_client::{
+    AccessToken, AddAccessTokenLayer, BoxError, TokenCache, TokenRequest, TokenResponse, TokenType,
+};
+
+use self::support::{
+    Case, Result, bench,
+    calls::{self, answer, now},
+    thread_time, time,
+};
+
+const TOKEN_LENGTH: usize = 800;
+const CALLS_PER_ROUND: u32 = 2_000;
+const TENANTS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
+const GROWTHS: usize = 9;
+
+/// What a process of [`print_growth`] is told.
+const CACHE: &str = "--grow-cache";
+const MAP: &str = "--grow-map";
+
+fn main() -> Result<()> {
+    if let Some(what) = env::args().find(|argument| [CACHE, MAP].contains(&&**argument)) {
+        println!("{}", longest_call(&what));
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()?;
+    let mut cases = Vec::new();
+    for tenants in TENANTS {
+        add_cases(&mut cases, tenants, &runtime)?;
+    }
+    bench(&cases)?;
+    drop(cases);
+    match env::args().any(|it| ["--launch", "--list", "--once"].contains(&&*it)) {
+        true => Ok(()),
+        false => print_growth(),
+    }
+}
+
+/// The same tenants three times: in a map by name, in a map by request, in a cache.
+fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result<()> {
+    let names: Vec<String> = (0..tenants).map(name).collect();
+    let requests: Vec<TokenRequest> = names.iter().map(|name| request(name)).collect();
+    let (cache, tokens) = filled(&requests, runtime)?;
+    let by_name: HashMap<String, HeaderValue> =
+        names.iter().cloned().zip(tokens.iter().cloned()).collect();
+    let by_request: HashMap<TokenRequest, HeaderValue> = requests
+        .iter()
+        .cloned()
+        .zip(tokens.iter().cloned())
+        .collect();
+    let by_name = Rc::new(by_name);
+    let names = Rc::new(in_random_order(&names));
+    let requests = Rc::new(in_random_order(&requests));
+
+    let of = |what: &str| format!("{what}, {tenants} tenants");
+    let map = of("map by name");
+    let map_then_call = of("map by name, then a call");
+
+    let (keys, values) = (Turns::new(&names), by_name.clone());
+    cases.push(case(&map, &map, move || values[keys.next()].clone()));
+    let keys = Turns::new(&requests);
+    cases.push(case(&of("map by request"), &map, move || {
+        by_request[keys.next()].clone()
+    }));
+    let (keys, of_cache) = (Turns::new(&requests), cache.clone());
+    cases.push(case(&of("cache"), &map, move || {
+        let source = of_cache.source(keys.next().clone());
+        let token = now(source.token()).expect("a token");
+        token.authorization().expect("a header").clone()
+    }));
+
+    let (keys, values) = (Turns::new(&names), by_name);
+    cases.push(case(&map_then_call, &map_then_call, move || {
+        let mut request = calls::request();
+        let value = values[keys.next()].clone();
+        request.headers_mut().insert(AUTHORIZATION, value);
+        now(answer(request)).expect("an answer")
+    }));
+    let (keys, fallback) = (Turns::new(&requests), cache.source(request(&name(0))));
+    let layer = AddAccessTokenLayer::new(fallback);
+    let service = RefCell::new(layer.layer(service_fn(answer)));
+    cases.push(case(
+        &of("layer, by the request"),
+        &map_then_call,
+        move || {
+            let mut request = calls::request();
+            request.extensions_mut().insert(keys.next().clone());
+            now(service.borrow_mut().call(request)).expect("an answer")
+        },
+    ));
+    Ok(())
+}
+
+fn case<T>(name: &str, floor: &str, call: impl Fn() -> T + 'static) -> Case {
+    let run = move |calls| time(calls, || drop(black_box(call())));
+    Case::new(name, CALLS_PER_ROUND, run).beside(floor)
+}
+
+/// Goes through all keys again and again.
+struct Turns<K> {
+    keys: Rc<Vec<K>>,
+    next: Cell<usize>,
+}
+
+impl<K> Turns<K> {
+    fn new(keys: &Rc<Vec<K>>) -> Self {
+        Self {
+            keys: keys.clone(),
+            next: Cell::new(0),
+        }
+    }
+
+    fn next(&self) -> &K {
+        let next = self.next.get();
+        self.next.set((next + 1) % self.keys.len());
+        &self.keys[next]
+    }
+}
+
+/// The same disorder at each run.
+fn in_random_order<K: Clone>(keys: &[K]) -> Vec<K> {
+    let mut keys = keys.to_vec();
+    fastrand::Rng::with_seed(7).shuffle(&mut keys);
+    keys
+}
+
+fn name(tenant: usize) -> String {
+    format!("tenant-{tenant:08}.read")
+}
+
+fn request(name: &str) -> TokenRequest {
+    TokenRequest::client_credentials().scope(name)
+}
+
+/// A cache with a token for each request, and the headers that bear them.
+fn filled(requests: &[TokenRequest], runtime: &Runtime) -> Result<(TokenCache, Vec<HeaderValue>)> {
+    let cache = empty(requests.len());
+    let tokens = runtime.block_on(async {
+        let mut tokens = Vec::with_capacity(requests.len());
+        for request in requests {
+            let token = cache.source(request.clone()).token().await?;
+            let mut header = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()))?;
+            header.set_sensitive(true);
+            tokens.push(header);
+        }
+        Result::Ok(tokens)
+    })?;
+    assert_eq!(
+        cache.status().len(),
+        requests.len(),
+        "entries were given up"
+    );
+    Ok((cache, tokens))
+}
+
+fn empty(tenants: usize) -> TokenCache {
+    let numbers = Arc::new(AtomicU64::new(0));
+    let endpoint = service_fn(move |_: TokenRequest| {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let token = AccessToken::new(format!("{number:0TOKEN_LENGTH$}"), TokenType::BEARER)?;
+            let response = TokenResponse::builder(token).expires_in(Duration::from_secs(3600));
+            Ok::<_, BoxError>(response.build())
+        }
+    });
+    // Twice as many as there are tenants, so that no entry is given up.
+    TokenCache::builder(endpoint)
+        .max_entries(2 * tenants)
+        .build()
+}
+
+/// The longest single call while 100,000 tenants come, by the processor time of the thread. Of several processes the one that had
+/// the shortest: interrupts count as time of whatever thread they hit, and what the calls themselves take is there in each.
+fn print_growth() -> Result<()> {
+    println!(
+        "\nthe longest call while {} tenants come",
+        TENANTS[TENANTS.len() - 1]
+    );
+    for (what, name) in [(CACHE, "cache, a source of each"), (MAP, "map by request")] {
+        let growths = (0..GROWTHS).map(|_| {
+            let output = Command::new(env::current_exe()?).arg(what).output()?;
+            Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+        });
+        let growths = growths.collect::<Result<Vec<f64>>>()?;
+        println!(
+            "{name:<44} {:>9.1} us",
+            growths.into_iter().fold(f64::MAX, f64::min)
+        );
+    }
+    Ok(())
+}
+
+fn longest_call(what: &str) -> f64 {
+    let requests: Vec<TokenRequest> = (0..TENANTS[TENANTS.len() - 1])
+        .map(|tenant| request(&name(tenant)))
+        .collect();
+    if what == CACHE {
+        let cache = empty(requests.len());
+        longest(&requests, |request| drop(cache.source(request.clone())))
+    } else {
+        let mut map = HashMap::new();
+        longest(&requests, |request| {
+            map.insert(request.clone(), HeaderValue::from_static("Bearer"));
+        })
+    }
+}
+
+fn longest(requests: &[TokenRequest], mut call: impl FnMut(&TokenRequest)) -> f64 {
+    let mut longest = Duration::ZERO;
+    for request in requests {
+        let start = thread_time();
+        call(request);
+        longest = longest.max(thread_time() - start);
+    }
+    longest.as_secs_f64() * 1e6
+}

@@ -1,0 +1,100 @@
+//! How often a call allocates: exactly as often as `benches/budget` says, over the bare service.
+#![cfg(feature = "test-util")]
+
+#[path = "../benches/support/mod.rs"]
+mod support;
+
+use std::{
+    future::{poll_fn, ready},
+    time::Duration,
+};
+
+use http::{Request, Uri};
+use tower::{Layer, Service, service_fn};
+use tower_oauth2_client::{
+    AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint,
+    TokenRequest, TokenResponse, TokenSource, TokenType, add_access_token::CloneBody,
+};
+
+use self::support::{
+    calls::{Body, Usage, answer, now},
+    time, token,
+};
+
+const BUDGET: &str = include_str!("../benches/budget");
+const CALLS: u32 = 100;
+
+#[tokio::test]
+async fn a_request_with_a_fresh_token_allocates_nothing_of_its_own() {
+    let service = AddAccessTokenLayer::new(source().await).layer(service_fn(answer));
+    for usage in [Usage::OneThread, Usage::ClonePerRequest] {
+        let name = format!("access token, {}", usage.name());
+        assert_eq!(budget(&name), 0.0);
+        assert_eq!(over_bare(&service, usage), 0.0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_may_be_resent_allocates_its_copy_and_no_more() {
+    let layer = AddAccessTokenLayer::new(source().await).resend(CloneBody);
+    let service = layer.layer(service_fn(answer));
+    for usage in [Usage::OneThread, Usage::ClonePerRequest] {
+        let name = format!("access token, resend, {}", usage.name());
+        assert_eq!(over_bare(&service, usage), budget(&name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_token_is_handed_out_without_an_allocation() {
+    let source = source().await;
+    let cost = time(CALLS, || drop(now(source.token()).unwrap()));
+    assert_eq!(cost.allocations, 0.0);
+}
+
+#[test]
+fn a_token_request_allocates_as_often_as_its_budget_says() {
+    let endpoint = TokenEndpoint::new(
+        service_fn(token::endpoint(token::body())),
+        Uri::from_static(token::URI),
+        ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET),
+    );
+    let fetch = |request: TokenRequest| {
+        let mut endpoint = endpoint.clone();
+        now(poll_fn(|cx| endpoint.poll_ready(cx))).unwrap();
+        drop(now(endpoint.call(request)).unwrap());
+    };
+    let request = || TokenRequest::client_credentials().scope(token::SCOPE);
+
+    let kept = request();
+    let cost = time(CALLS, || fetch(kept.clone()));
+    assert_eq!(cost.allocations, budget("token request"));
+    let cost = time(CALLS, || fetch(request()));
+    assert_eq!(cost.allocations, budget("token request, made each time"));
+}
+
+/// The last number of the line of a case.
+fn budget(case: &str) -> f64 {
+    let numbers = BUDGET
+        .lines()
+        .find_map(|line| line.strip_prefix(case)?.strip_prefix("  "));
+    let numbers = numbers.unwrap_or_else(|| panic!("no line for {case}"));
+    numbers.split_whitespace().last().unwrap().parse().unwrap()
+}
+
+fn over_bare<S>(service: &S, usage: Usage) -> f64
+where
+    S: Service<Request<Body>> + Clone + Send,
+{
+    let bare = usage.run(&service_fn(answer), CALLS);
+    usage.run(service, CALLS).allocations - bare.allocations
+}
+
+async fn source() -> TokenSource {
+    let token = AccessToken::new("x".repeat(800), TokenType::BEARER).unwrap();
+    let response = TokenResponse::builder(token).expires_in(Duration::from_secs(3600));
+    let response = response.build();
+    let endpoint = service_fn(move |_: TokenRequest| ready(Ok::<_, BoxError>(response.clone())));
+    let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+    source.warm_up().await.unwrap();
+    source
+}
