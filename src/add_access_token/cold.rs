@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use tower_service::Service;
 
 use super::{
-    kept::{Kept, Reasons, Saved},
+    kept::{Kept, Reasons},
     proof::{self, Proven, Proving},
     resend::Resend,
 };
@@ -103,62 +103,66 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
 
     /// A request that is sent once more since its token was refused, if there is another one.
     pub(super) fn after_refusal(
-        saved: Option<Saved<S, B, R>>,
+        kept: Option<Box<Kept<S, B, R>>>,
         response: Response<ResBody>,
     ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
-        match saved {
-            Some(mut saved) if saved.reasons.refusal => {
-                saved.reasons.refusal = false;
-                let sent = saved.parts.headers.remove(AUTHORIZATION);
-                Self::again(saved, response, sent)
-            }
-            _ => Err(response),
-        }
+        Self::again(kept, response, |reasons| &mut reasons.refusal, |sent| sent)
     }
 
     /// A request that is sent once more since the server demanded another nonce in its proof.
     pub(super) fn with_nonce(
-        saved: Option<Saved<S, B, R>>,
+        kept: Option<Box<Kept<S, B, R>>>,
         response: Response<ResBody>,
     ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
-        match saved {
-            Some(mut saved) if saved.reasons.nonce => {
-                saved.reasons.nonce = false;
-                saved.parts.headers.remove(AUTHORIZATION);
-                Self::again(saved, response, None)
-            }
-            _ => Err(response),
-        }
+        // The token is good.
+        Self::again(kept, response, |reasons| &mut reasons.nonce, |_| None)
     }
 
+    /// A request that is sent once more for a `reason` for which it was not yet. What was `refused` of it is not sent again.
     fn again(
-        saved: Saved<S, B, R>,
+        kept: Option<Box<Kept<S, B, R>>>,
         response: Response<ResBody>,
-        authorization: Option<HeaderValue>,
+        reason: fn(&mut Reasons) -> &mut bool,
+        refused: fn(Option<HeaderValue>) -> Option<HeaderValue>,
     ) -> Result<Self, Response<ResBody>>
     where
         R: Resend<B>,
     {
+        let Some(Kept {
+            saved: Some(mut saved),
+            proven,
+        }) = kept.map(|kept| *kept)
+        else {
+            return Err(response);
+        };
+        if !std::mem::take(reason(&mut saved.reasons)) {
+            return Err(response);
+        }
+        let sent = saved.parts.headers.remove(AUTHORIZATION);
+        if proven.is_some() {
+            // It was for one request and one token.
+            saved.parts.headers.remove(DPOP);
+        }
         let Some(body) = R::restore(saved.body) else {
             return Err(response);
         };
         Ok(Self {
             state: State::wait(&saved.source),
             request: Some(Request::from_parts(saved.parts, body)),
-            target: saved.target,
+            target: proven.map(|proven| proven.target),
             source: saved.source,
             service: saved.service,
             resend: saved.resend,
             reasons: saved.reasons,
             refusal: Some(Refusal {
                 response,
-                authorization,
+                authorization: refused(sent),
             }),
             is_late: false,
             is_remote: false,
@@ -320,22 +324,23 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         });
         // A demand for a nonce comes only after a proof.
         let may_come_again = self.reasons.refusal || (self.reasons.nonce && proven.is_some());
-        let mut saved = None;
+        let mut kept = None;
         if R::IS_ON && may_come_again {
             let (source, service) = (self.source.clone(), self.service.clone());
-            let (sent, kept) = Saved::save(request, self.resend.clone(), source, service);
+            let (sent, mut saved) = Kept::save(request, self.resend.clone(), source, service);
+            if let Some(saved) = &mut saved.saved {
+                saved.reasons = self.reasons;
+            }
+            saved.proven = proven.map(Box::new);
             request = sent;
-            saved = Some(Saved {
-                target: self.target.take(),
-                reasons: self.reasons,
-                ..kept
-            });
+            kept = Some(saved);
+        } else if let Some(proven) = proven {
+            kept = Some(Kept::proven(proven));
         }
-        let is_kept = saved.is_some() || proven.is_some();
         Ok(Sent {
             sending: self.service.call(request),
             token,
-            kept: is_kept.then(|| Box::new(Kept { saved, proven })),
+            kept,
         })
     }
 }

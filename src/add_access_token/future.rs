@@ -157,12 +157,11 @@ fn react<S, B, R: Resend<B>, ResBody>(
     }
     // A demand goes first: a server that takes tokens of both kinds may say beside it that it saw no bearer token.
     if is_demand {
-        Cold::with_nonce(kept.and_then(|kept| kept.into_saved()), response)
+        Cold::with_nonce(kept, response)
     } else if challenge::refuses_token(&response) {
         response.extensions_mut().insert(AccessTokenRefused);
         let is_replaceable = token.refuse() != Invalidation::Kept;
-        let kept = kept.filter(|_| is_replaceable);
-        Cold::after_refusal(kept.and_then(|kept| kept.into_saved()), response)
+        Cold::after_refusal(kept.filter(|_| is_replaceable), response)
     } else {
         Err(response)
     }

@@ -38,7 +38,7 @@ pub(super) fn at_once(proving: &mut Proving) -> Option<Result<HeaderValue, Token
 /// A request that went out with a proof.
 pub(super) struct Proven {
     token: AccessToken,
-    target: Uri,
+    pub(super) target: Uri,
 }
 
 impl Proven {

@@ -14,7 +14,7 @@ use super::{
     future::ResponseFuture,
     guard::{Guard, InsecureTransport, Verdict},
     headers,
-    kept::{Kept, Saved},
+    kept::Kept,
     proof::{self, Proven},
     resend::{NoResend, Resend},
 };
@@ -206,12 +206,8 @@ where
             Some(token) => {
                 let source = self.source(choice);
                 let (resend, service) = (self.resend.clone(), self.inner.clone());
-                let (request, saved) = Saved::save(request, resend, source, service);
-                let kept = Kept {
-                    saved: Some(saved),
-                    proven: None,
-                };
-                ResponseFuture::sending(self.inner.call(request), token, Some(Box::new(kept)))
+                let (request, kept) = Kept::save(request, resend, source, service);
+                ResponseFuture::sending(self.inner.call(request), token, Some(kept))
             }
             None => self.call_cold(request, self.source(choice)),
         }
@@ -246,16 +242,16 @@ impl<S, R> AddAccessToken<S, R> {
                     headers.insert(AUTHORIZATION, value);
                     headers.insert(DPOP, proof);
                     token.tell(request.extensions_mut());
-                    let mut kept = Box::new(Kept {
-                        saved: None,
-                        proven: Some(Proven::new(bound, uri)),
-                    });
-                    if R::IS_ON {
+                    let proven = Proven::new(bound, uri);
+                    let kept = if R::IS_ON {
                         let (resend, service) = (self.resend.clone(), self.inner.clone());
-                        let (sent, saved) = Saved::save(request, resend, source, service);
+                        let (sent, mut kept) = Kept::save(request, resend, source, service);
                         request = sent;
-                        kept.saved = Some(Saved { target, ..saved });
-                    }
+                        kept.proven = Some(Box::new(proven));
+                        kept
+                    } else {
+                        Kept::proven(proven)
+                    };
                     return ResponseFuture::sending(self.inner.call(request), token, Some(kept));
                 }
                 Some(Err(error)) => {
