@@ -35,7 +35,7 @@ pub struct Scope(Box<str>);
 impl Scope {
     /// The words, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
-        self.0.split(' ').filter(|word| !word.is_empty())
+        words(&self.0)
     }
 
     /// Whether the word is one of the set.
@@ -58,10 +58,35 @@ impl Scope {
     pub fn check(&self) -> Result<(), InvalidScope> {
         check(&self.0)
     }
+}
 
-    fn words(&self) -> BTreeSet<&str> {
-        self.iter().collect()
+/// The words of a scope, in the order in which they came.
+fn words(scope: &str) -> impl Iterator<Item = &str> {
+    scope.split(' ').filter(|word| !word.is_empty())
+}
+
+/// Whether two scopes hold the same words.
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
+    a == b || words(a).collect::<BTreeSet<_>>() == words(b).collect()
+}
+
+/// Hashes a scope as the set of its words. Most come in order already.
+pub(crate) fn hash<H: Hasher>(scope: &str, state: &mut H) {
+    let mut set = BTreeSet::new();
+    let is_sorted = words(scope).is_sorted_by(|a, b| a < b);
+    if !is_sorted {
+        set.extend(words(scope));
     }
+    let mut count = 0_usize;
+    let mut hash = |word: &str| {
+        word.hash(state);
+        count += 1;
+    };
+    match is_sorted {
+        true => words(scope).for_each(&mut hash),
+        false => set.into_iter().for_each(&mut hash),
+    }
+    count.hash(state);
 }
 
 /// As [`Scope::check`].
@@ -105,7 +130,7 @@ impl AsRef<str> for Scope {
 
 impl PartialEq for Scope {
     fn eq(&self, other: &Self) -> bool {
-        self.0 == other.0 || self.words() == other.words()
+        is_same(&self.0, &other.0)
     }
 }
 
@@ -113,7 +138,7 @@ impl Eq for Scope {}
 
 impl Hash for Scope {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.words().hash(state);
+        hash(&self.0, state);
     }
 }
 

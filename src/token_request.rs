@@ -12,8 +12,12 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    client_authentication::ClientAuthentication, credential::Credential, dpop::DpopKey,
-    printable::Printable, scope::Scope,
+    client_authentication::ClientAuthentication,
+    credential::Credential,
+    dpop::DpopKey,
+    printable::Printable,
+    scope::{self, Scope},
+    secret::Secret,
 };
 
 /// A request to a token endpoint
@@ -393,10 +397,10 @@ impl Hash for TokenRequest {
 }
 
 impl Parameter {
-    /// The value as a set of words, if it is a scope that is known.
-    fn scope(&self) -> Option<Scope> {
+    /// The value, if it is a scope that is known: a set of words.
+    fn scope(&self) -> Option<&str> {
         match &*self.name {
-            "scope" => self.value.known().map(|scope| Scope::from(scope.expose())),
+            "scope" => self.value.known().map(Secret::expose),
             _ => None,
         }
     }
@@ -406,7 +410,7 @@ impl PartialEq for Parameter {
     fn eq(&self, other: &Self) -> bool {
         self.name == other.name
             && match (self.scope(), other.scope()) {
-                (Some(a), Some(b)) => a == b,
+                (Some(a), Some(b)) => scope::is_same(a, b),
                 _ => self.value == other.value,
             }
     }
@@ -418,7 +422,7 @@ impl Hash for Parameter {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.name.hash(state);
         match self.scope() {
-            Some(scope) => scope.hash(state),
+            Some(scope) => scope::hash(scope, state),
             None => self.value.hash(state),
         }
     }
