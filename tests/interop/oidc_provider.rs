@@ -28,6 +28,7 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use serde_json::Value;
+use tokio::process::Command;
 use tower::ServiceExt as _;
 #[cfg(feature = "rustls")]
 use tower_oauth2_client::HttpsClient;
@@ -47,6 +48,18 @@ use crate::{
 
 const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
 const API: &str = "https://api.example/";
+
+/// What the tests of bound tokens rely on.
+#[tokio::test]
+async fn resource_server_refuses_whatever_is_not_exactly_right() {
+    let test = format!("{}/resource-server.test.mjs", setting("OIDC_PROVIDER_KEYS"));
+    let status = Command::new(setting("OIDC_PROVIDER_NODE"))
+        .args(["--test", &test])
+        .status()
+        .await
+        .unwrap();
+    assert!(status.success());
+}
 
 #[tokio::test]
 async fn client_credentials_with_client_secret_basic() {
