@@ -183,11 +183,12 @@ async function serveTls() {
   const mutual = https.createServer(mutualTls);
   const aliases = await bindTls(mutual);
   const issuer = await bindTls(server);
+  const strict = https.createServer({ ...mutualTls, rejectUnauthorized: true });
   const app = provider(issuer, { aliases }).callback();
-  server.on('request', app);
-  mutual.on('request', app);
+  for (const each of [server, mutual, strict]) each.on('request', app);
   await answers('OIDC_PROVIDER_TLS', issuer);
   console.log(`OIDC_PROVIDER_MTLS=${aliases}`);
+  console.log(`OIDC_PROVIDER_STRICT_MTLS=${await bindTls(strict)}`);
 }
 
 async function serveApi(name, server, bindTo) {
