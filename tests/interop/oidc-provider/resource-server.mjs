@@ -6,6 +6,7 @@
 //   /nonce/optional  none is needed, a wrong one is refused, and each answer that knows a newer one names it
 //   /nonce/required  the same, but needed: the nonce rolls with every third use, and the answer to that use names the next
 //   /nonce/sudden    needed, rolls the same way, and only a refusal names the next
+//   /nonce/timed     as required, but the nonce rolls with every half second, whatever its uses
 //   /nonce/never     no nonce is ever right
 //   elsewhere        a nonce is no matter, but one that this origin never gave is refused
 import { createHash, randomBytes } from 'node:crypto';
@@ -13,8 +14,9 @@ import { EmbeddedJWK, calculateJwkThumbprint, decodeJwt, jwtVerify } from 'jose'
 
 export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
 const AUDIENCES = ['https://api.example/', 'https://short-jwt.example/'];
-// Of a nonce.
+// Of a nonce, and how many milliseconds one that goes by time is the newest.
 const USES = 3;
+const PERIOD = 500;
 // How many seconds old a proof may be, and how far in the future.
 const PAST = 60;
 const FUTURE = 5;
@@ -46,6 +48,7 @@ function ensure(holds, description) {
 class Nonces {
   #given = new Set();
   #uses = 0;
+  #period = Math.floor(Date.now() / PERIOD);
   #current;
   #previous;
 
@@ -59,6 +62,13 @@ class Nonces {
     this.#uses = 0;
   }
 
+  // As often as it should have, but no oftener than makes a difference.
+  #rollByTime() {
+    const period = Math.floor(Date.now() / PERIOD);
+    for (let rolls = Math.min(period - this.#period, 2); rolls > 0; rolls -= 1) this.#roll();
+    this.#period = period;
+  }
+
   // Judges the nonce of a proof, and returns the one that the answer names.
   judge(nonce, path) {
     if (!path.startsWith('/nonce/')) {
@@ -67,11 +77,12 @@ class Nonces {
     }
     if (nonce === undefined && path === '/nonce/optional') return this.#give();
     if (path === '/nonce/never') this.#roll();
+    if (path === '/nonce/timed') this.#rollByTime();
     const isKnown = nonce === this.#current || (path !== '/nonce/sudden' && nonce === this.#previous);
     if (nonce === undefined || !isKnown || path === '/nonce/never') {
       throw new Refusal('use_dpop_nonce', 'nonce: another is needed', { nonce: this.#give() });
     }
-    if (nonce === this.#current && ++this.#uses === USES) this.#roll();
+    if (nonce === this.#current && path !== '/nonce/timed' && ++this.#uses === USES) this.#roll();
     return nonce === this.#current || path === '/nonce/sudden' ? undefined : this.#give();
   }
 

@@ -5,7 +5,7 @@ import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
-import test, { after } from 'node:test';
+import test, { after, mock } from 'node:test';
 import { SignJWT, calculateJwkThumbprint, createLocalJWKSet, exportJWK, generateKeyPair } from 'jose';
 import { resourceServer } from './resource-server.mjs';
 
@@ -236,6 +236,27 @@ test('a nonce may roll without a word', async () => {
   refused(refusal, 'use_dpop_nonce', 'nonce: another is needed');
   assert.notEqual(refusal.nonce, nonce);
   assert.equal((await call(uri, refusal.nonce)).status, 200);
+});
+
+test('a nonce may roll with time', async () => {
+  const call = await caller();
+  const uri = `${api}/nonce/timed`;
+  mock.timers.enable({ apis: ['Date'], now: Date.now() });
+  try {
+    const { nonce } = await call(uri);
+    for (let use = 0; use < 5; use += 1) assert.equal((await call(uri, nonce)).nonce, undefined);
+    mock.timers.tick(500);
+    const answer = await call(uri, nonce);
+    assert.equal(answer.status, 200);
+    assert.notEqual(answer.nonce, nonce);
+    mock.timers.tick(500);
+    refused(await call(uri, nonce), 'use_dpop_nonce', 'nonce: another is needed');
+    assert.equal((await call(uri, answer.nonce)).status, 200);
+    mock.timers.tick(10_000);
+    refused(await call(uri, answer.nonce), 'use_dpop_nonce', 'nonce: another is needed');
+  } finally {
+    mock.timers.reset();
+  }
 });
 
 test('an optional nonce is offered, taken, and refused when wrong', async () => {

@@ -68,8 +68,8 @@ const ALIASES = {
   device_authorization_endpoint: '/device/auth',
 };
 
-// `nonce`: whether a proof must have one (RFC 9449 §8). `aliases`: the origin that asks for client certificates (RFC 8705 §5).
-function provider(issuer, { nonce = false, aliases } = {}) {
+// `dpop`: whether it knows of proofs. `nonce`: whether a proof must have one (RFC 9449 §8). `aliases`: the origin that asks for client certificates (RFC 8705 §5).
+function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
   const provider = new Provider(issuer, {
     clients: clients(pem, { tls: aliases !== undefined }),
     jwks,
@@ -111,7 +111,7 @@ function provider(issuer, { nonce = false, aliases } = {}) {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
-      dPoP: { enabled: true, nonceSecret: randomBytes(32), requireNonce: () => nonce },
+      dPoP: { enabled: dpop, nonceSecret: randomBytes(32), requireNonce: () => nonce },
       introspection: { enabled: true },
       mTLS: aliases ? mTLS : { enabled: false },
       resourceIndicators: {
@@ -204,6 +204,7 @@ const mutualTls = { ...tls, ca: pem('ca.pem'), requestCert: true, rejectUnauthor
 // The port is named by the test that starts a server in the place of another.
 await serve('OIDC_PROVIDER', (issuer) => provider(issuer).callback(), port);
 if (port === undefined) {
+  await serve('OIDC_PROVIDER_BEARER', (issuer) => provider(issuer, { dpop: false }).callback());
   await serve('OIDC_PROVIDER_NONCE', (issuer) => provider(issuer, { nonce: true }).callback());
   await serve('OIDC_PROVIDER_ROLLING_NONCE', rolling);
   await serveTls();
