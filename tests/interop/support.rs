@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -24,7 +25,7 @@ use hyper_util::{
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::Value;
 use tokio::{task::JoinSet, time};
-use tower::{Service, ServiceExt as _, service_fn, util::MapRequest};
+use tower::{Service, ServiceExt as _, service_fn};
 use tower_oauth2_client::{
     BoxError, ClientCertificate, ErrorCode, HttpsClient, TokenError, TokenErrorKind, TokenResponse,
     jwt::{SigningAlgorithm, SigningKey},
@@ -124,18 +125,33 @@ impl Sent {
             .collect()
     }
 
-    pub(crate) fn record<S>(
-        &self,
-        http: S,
-    ) -> MapRequest<
-        S,
-        impl Fn(Request<Full<Bytes>>) -> Request<Full<Bytes>> + Clone + Send + 'static + use<S>,
-    > {
-        let requests = self.0.clone();
-        MapRequest::new(http, move |request: Request<Full<Bytes>>| {
-            requests.lock().unwrap().push(request.clone());
-            request
-        })
+    pub(crate) fn record<S>(&self, http: S) -> Recording<S> {
+        let sent = self.clone();
+        Recording { http, sent }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Recording<S> {
+    http: S,
+    sent: Sent,
+}
+
+impl<S> Service<Request<Full<Bytes>>> for Recording<S>
+where
+    S: Service<Request<Full<Bytes>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.http.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> S::Future {
+        self.sent.0.lock().unwrap().push(request.clone());
+        self.http.call(request)
     }
 }
 

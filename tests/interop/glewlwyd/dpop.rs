@@ -1,22 +1,19 @@
 //! Tokens that are bound to a key.
 
-use bytes::Bytes;
-use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
-use hyper_util::client::legacy;
+use http::StatusCode;
+use http_body_util::BodyExt as _;
 use serde_json::Value;
-use tower::{Service, ServiceExt as _};
+use tower::ServiceExt as _;
 use tower_oauth2_client::{
     ClientAuthentication, DpopKey, TokenEndpoint, TokenType,
     jwt::{SigningAlgorithm::ES256, SigningKey},
 };
 
 use super::{
-    NONCE, ROTATING, basic, client_credentials, endpoint, http, password, refresh,
+    Http, NONCE, ROTATING, basic, client_credentials, endpoint, http, password, refresh,
     signed_jwt::with_key, uri, web,
 };
-use crate::support::{SIGNATURES, Sent, claims};
+use crate::support::{Recording, SIGNATURES, Sent, claims};
 
 // Three nonces.
 const TOKENS: usize = 12;
@@ -78,11 +75,7 @@ fn recording(
     sent: &Sent,
     issuer: &str,
     client: ClientAuthentication,
-) -> TokenEndpoint<
-    impl Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error = legacy::Error>
-    + Clone
-    + use<>,
-> {
+) -> TokenEndpoint<Recording<Http>> {
     let uri = uri(issuer, "/token").parse().unwrap();
     TokenEndpoint::new(sent.record(http()), uri, client)
 }
