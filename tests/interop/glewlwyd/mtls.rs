@@ -24,6 +24,20 @@ async fn a_token_is_bound_to_the_certificate() {
 }
 
 #[tokio::test]
+async fn the_alias_is_found_by_the_issuer() {
+    let certificate = client_certificate(KEYS, "tls-client");
+    let issuer = format!("{}/mtls", setting("GLEWLWYD_TLS"));
+    let client = ClientAuthentication::tls_client_auth("tls");
+    let http = https(KEYS, Some(&certificate));
+    let response = TokenEndpoint::discover(http, issuer, client)
+        .oneshot(client_credentials())
+        .await
+        .unwrap();
+    let claims = claims(response.access_token().expose_secret());
+    assert_eq!(claims["cnf"]["x5t#S256"], certificate.thumbprint());
+}
+
+#[tokio::test]
 async fn a_wrong_certificate_is_403_without_a_body() {
     let wrong = [
         "tls-client-other-name",

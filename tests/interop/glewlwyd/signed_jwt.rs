@@ -45,6 +45,16 @@ async fn what_is_not_signed_as_it_wants_is_403_without_a_body() {
 }
 
 #[tokio::test]
+async fn found_by_its_issuer_it_wants_the_token_endpoint_as_audience_all_the_same() {
+    let discover = |client| TokenEndpoint::discover(http(), uri(ROTATING, ""), client);
+    let ask = |client| discover(client).oneshot(client_credentials());
+    refused_in_silence(ask(with_key(ES256)).await, StatusCode::FORBIDDEN);
+
+    let audience = ClientAssertion::new().audience(uri(ROTATING, "/token"));
+    ask(with_key(ES256).assertion(audience)).await.unwrap();
+}
+
+#[tokio::test]
 async fn no_assertion_is_sent_twice() {
     let endpoint = endpoint(ROTATING, with_key(PS256));
     for _ in 0..10 {

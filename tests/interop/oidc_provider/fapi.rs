@@ -6,7 +6,7 @@ use tower::ServiceBuilder;
 use tower_oauth2_client::{
     AddAccessTokenLayer, ClientAuthentication, DpopKey, TokenCache, TokenEndpoint, TokenRequest,
     add_access_token::CloneBody,
-    jwt::{ClientAssertion, SigningAlgorithm, SigningKey},
+    jwt::{SigningAlgorithm, SigningKey},
 };
 
 use super::{API, KEYS};
@@ -22,14 +22,11 @@ async fn signed_assertion_bound_token_and_nonces_are_all_it_takes() {
         (SigningAlgorithm::PS256, "signing-rsa.key"),
         (SigningAlgorithm::ES256, "signing-es256.key"),
     ] {
-        let issuer = setting("OIDC_PROVIDER_NONCE");
         let key = SigningKey::from_pem(pem(KEYS, file), algorithm).unwrap();
         let id = format!("private_key_jwt-{algorithm}");
-        let client = ClientAuthentication::private_key_jwt(id, key.key_id(algorithm.as_str()))
-            .assertion(ClientAssertion::new().audience(&*issuer));
-        let token_endpoint = format!("{issuer}/token").parse().unwrap();
-        let dpop = DpopKey::generate().unwrap();
-        let endpoint = TokenEndpoint::new(http(), token_endpoint, client).dpop(dpop.clone());
+        let client = ClientAuthentication::private_key_jwt(id, key.key_id(algorithm.as_str()));
+        let (issuer, dpop) = (setting("OIDC_PROVIDER_NONCE"), DpopKey::generate().unwrap());
+        let endpoint = TokenEndpoint::discover(http(), issuer, client).dpop(dpop.clone());
         let request = TokenRequest::client_credentials()
             .resource(API)
             .scope("api:read");

@@ -69,6 +69,25 @@ async fn a_token_is_bound_to_the_certificate_that_the_api_then_wants_to_see() {
 }
 
 #[tokio::test]
+async fn the_alias_is_found_by_the_issuer() {
+    for (client, name) in [
+        (tls(), "tls-client"),
+        (self_signed(), "tls-client-self-signed"),
+    ] {
+        let certificate = client_certificate(KEYS, name);
+        let http = https(KEYS, Some(&certificate));
+        let endpoint = TokenEndpoint::discover(http, setting("OIDC_PROVIDER_TLS"), client);
+        let token = endpoint.clone().oneshot(request()).await.unwrap();
+        let claims = claims(token.access_token().expose_secret());
+        assert_eq!(claims["cnf"]["x5t#S256"], certificate.thumbprint());
+
+        let metadata = endpoint.metadata().await.unwrap();
+        let alias = metadata.mtls_token_endpoint().unwrap();
+        assert_eq!(alias.to_string(), format!("{}/token", setting(ALIAS)));
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_certificate_is_invalid_client() {
     let with = |name| https(KEYS, Some(&client_certificate(KEYS, name)));
     for (http, client) in [
