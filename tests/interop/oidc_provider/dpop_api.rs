@@ -59,6 +59,26 @@ async fn no_call_is_lost_while_nonces_roll_with_every_third_use() {
 }
 
 #[tokio::test]
+async fn the_next_nonce_is_taken_from_the_answer_that_names_it() {
+    let sent = Sent::default();
+    let api = ServiceBuilder::new()
+        .layer(AddAccessTokenLayer::new(source(API)).resend(CloneBody))
+        .service(sent.record(http()));
+    let mut nonces = Vec::new();
+    for _ in 0..9 {
+        let request = request(ORIGINS[0], "/nonce/required", "");
+        let response = call(api.clone(), request).await.unwrap();
+        nonces.push(response.body()["nonce"].to_string());
+    }
+    // The first call alone had to be sent twice.
+    assert_eq!(sent.len(), 9 + 1);
+    for three in nonces.chunks(3) {
+        assert!(three.iter().all(|nonce| *nonce == three[0]));
+    }
+    assert_eq!(BTreeSet::from_iter(nonces).len(), 3);
+}
+
+#[tokio::test]
 async fn no_call_is_lost_while_tokens_expire_and_nonces_roll() {
     let (sent, source) = (Sent::default(), source(SHORT));
     let api = ServiceBuilder::new()
