@@ -1,5 +1,7 @@
 //! Tokens that are bound to a key.
 
+use std::collections::BTreeSet;
+
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
@@ -15,7 +17,7 @@ use super::{
 };
 use crate::support::{Recording, SIGNATURES, Sent, claims};
 
-// Three nonces.
+// More than a nonce is good for.
 const TOKENS: usize = 12;
 
 #[tokio::test]
@@ -41,8 +43,14 @@ async fn a_nonce_rolls_with_every_fifth_token() {
             let request = client_credentials();
             endpoint.clone().oneshot(request).await.unwrap();
         }
-        // The answer to the fifth use names the next nonce, so only the first request is refused.
+        // The answer to the last use names the next nonce, so only the first request is refused.
         assert_eq!(sent.len(), TOKENS + 1);
+        let proofs = sent.header("dpop");
+        let nonces = proofs
+            .iter()
+            .map(|proof| claims(proof)["nonce"].to_string());
+        let nonces: BTreeSet<_> = nonces.skip(1).collect();
+        assert!(nonces.len() >= 2, "{nonces:?}");
     }
 }
 
