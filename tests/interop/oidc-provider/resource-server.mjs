@@ -6,7 +6,7 @@
 //   /nonce/optional  none is needed, a wrong one is refused, and each answer that knows a newer one names it
 //   /nonce/required  the same, but needed: the nonce rolls with every third use, and the answer to that use names the next
 //   /nonce/sudden    needed, rolls the same way, and only a refusal names the next
-//   /nonce/timed     as required, but the nonce rolls with every half second, whatever its uses
+//   /nonce/timed     as required, but the nonce rolls every one and a half seconds, whatever its uses
 //   /nonce/never     no nonce is ever right
 //   elsewhere        a nonce is no matter, but one that this origin never gave is refused
 import { createHash, randomBytes } from 'node:crypto';
@@ -16,7 +16,7 @@ export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'E
 const AUDIENCES = ['https://api.example/', 'https://short-jwt.example/'];
 // Of a nonce, and how many milliseconds one that goes by time is the newest.
 const USES = 3;
-const PERIOD = 500;
+const PERIOD = 1500;
 // How many seconds old a proof may be, and how far in the future.
 const PAST = 60;
 const FUTURE = 5;

@@ -245,11 +245,11 @@ test('a nonce may roll with time', async () => {
   try {
     const { nonce } = await call(uri);
     for (let use = 0; use < 5; use += 1) assert.equal((await call(uri, nonce)).nonce, undefined);
-    mock.timers.tick(500);
+    mock.timers.tick(1500);
     const answer = await call(uri, nonce);
     assert.equal(answer.status, 200);
     assert.notEqual(answer.nonce, nonce);
-    mock.timers.tick(500);
+    mock.timers.tick(1500);
     refused(await call(uri, nonce), 'use_dpop_nonce', 'nonce: another is needed');
     assert.equal((await call(uri, answer.nonce)).status, 200);
     mock.timers.tick(10_000);
