@@ -1,5 +1,8 @@
 //! glewlwyd, a server in C. It reads Basic without decoding it, and says no in ways of its own.
 
+mod dpop;
+mod mtls;
+mod signed_jwt;
 mod token_cache;
 
 use std::{
@@ -28,6 +31,7 @@ use crate::{
     },
 };
 
+const KEYS: &str = "GLEWLWYD_KEYS";
 const ODD_ID: &str = "odd id %41&=?";
 const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()%41";
 
@@ -35,6 +39,7 @@ const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()%41";
 const ROTATING: &str = "oidc";
 const STEADY: &str = "steady";
 const SHORT: &str = "short";
+const NONCE: &str = "nonce";
 
 #[tokio::test]
 async fn client_credentials_with_client_secret_basic_raw() {
@@ -292,7 +297,7 @@ fn http() -> Http {
 }
 
 fn endpoint(issuer: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
-    TokenEndpoint::new(http(), uri(issuer, "/token/").parse().unwrap(), client)
+    TokenEndpoint::new(http(), uri(issuer, "/token").parse().unwrap(), client)
 }
 
 fn uri(issuer: &str, path: &str) -> String {

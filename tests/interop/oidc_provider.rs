@@ -2,7 +2,12 @@
 
 mod add_access_token;
 mod discovery;
+mod dpop;
+mod dpop_api;
+mod fapi;
 mod instance;
+mod mtls;
+mod signed_jwt;
 
 use std::collections::BTreeSet;
 #[cfg(feature = "rustls")]
@@ -25,9 +30,10 @@ use hyper_util::{
 #[cfg(feature = "rustls")]
 use rustls::{
     ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use serde_json::Value;
+use tokio::process::Command;
 use tower::ServiceExt as _;
 #[cfg(feature = "rustls")]
 use tower_oauth2_client::HttpsClient;
@@ -47,6 +53,19 @@ use crate::{
 
 const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
 const API: &str = "https://api.example/";
+const KEYS: &str = "OIDC_PROVIDER_KEYS";
+
+/// What the tests of bound tokens rely on.
+#[tokio::test]
+async fn resource_server_refuses_whatever_is_not_exactly_right() {
+    let test = format!("{}/resource-server.test.mjs", setting("OIDC_PROVIDER_KEYS"));
+    let status = Command::new(setting("OIDC_PROVIDER_NODE"))
+        .args(["--test", &test])
+        .status()
+        .await
+        .unwrap();
+    assert!(status.success());
+}
 
 #[tokio::test]
 async fn client_credentials_with_client_secret_basic() {
@@ -327,7 +346,7 @@ async fn one_client_serves_many_requests() {
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn token_endpoint_over_tls() {
-    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector());
+    let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector(None));
     let response = TokenEndpoint::new(client, tls_uri(), basic())
         .oneshot(TokenRequest::client_credentials())
         .await
@@ -374,7 +393,9 @@ fn tls_uri() -> Uri {
 
 /// Trusts the certificate authority of this run alone.
 #[cfg(feature = "rustls")]
-fn tls_connector() -> HttpsConnector<HttpConnector> {
+fn tls_connector(
+    certificate: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> HttpsConnector<HttpConnector> {
     let authority = CertificateDer::from_pem_file(setting("OIDC_PROVIDER_CA")).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(authority).unwrap();
@@ -383,8 +404,13 @@ fn tls_connector() -> HttpsConnector<HttpConnector> {
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_root_certificates(roots);
+    let config = match certificate {
+        Some((certificate, key)) => config
+            .with_client_auth_cert(vec![certificate], key)
+            .unwrap(),
+        None => config.with_no_client_auth(),
+    };
     HttpsConnectorBuilder::new()
         .with_tls_config(config)
         .https_only()

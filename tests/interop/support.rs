@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -25,9 +26,17 @@ use jsonwebtoken::{Algorithm, DecodingKey, Validation, jwk::JwkSet};
 use serde_json::Value;
 use tokio::{task::JoinSet, time};
 use tower::{Service, ServiceExt as _, service_fn};
-use tower_oauth2_client::{BoxError, ErrorCode, TokenError, TokenErrorKind, TokenResponse};
+use tower_oauth2_client::{
+    BoxError, ClientCertificate, ErrorCode, HttpsClient, TokenError, TokenErrorKind, TokenResponse,
+    jwt::{SigningAlgorithm, SigningKey},
+};
+
+use crate::setting;
 
 pub(crate) const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
+/// As long as the longest hash (RFC 7518 §3.2).
+pub(crate) const HMAC_SECRET: &str =
+    "interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef";
 pub(crate) const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
 pub(crate) const STATE: &str = "state of this visit";
 
@@ -35,10 +44,137 @@ pub(crate) const STATE: &str = "state of this visit";
 pub(crate) const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
+/// All that sign with a secret.
+pub(crate) const HMAC: [SigningAlgorithm; 3] = [
+    SigningAlgorithm::HS256,
+    SigningAlgorithm::HS384,
+    SigningAlgorithm::HS512,
+];
+/// All that sign with a key.
+pub(crate) const SIGNATURES: [SigningAlgorithm; 9] = [
+    SigningAlgorithm::RS256,
+    SigningAlgorithm::RS384,
+    SigningAlgorithm::RS512,
+    SigningAlgorithm::PS256,
+    SigningAlgorithm::PS384,
+    SigningAlgorithm::PS512,
+    SigningAlgorithm::ES256,
+    SigningAlgorithm::ES384,
+    SigningAlgorithm::EdDSA,
+];
+
 pub(crate) type Http = Client<HttpConnector, Full<Bytes>>;
 
 pub(crate) fn http() -> Http {
     Client::builder(TokioExecutor::new()).build_http()
+}
+
+/// A file of `client-keys`; `folder` is the setting that names the folder.
+pub(crate) fn pem(folder: &str, name: &str) -> Vec<u8> {
+    std::fs::read(format!("{}/{name}", setting(folder))).unwrap()
+}
+
+/// The key that the server knows under the name of the algorithm.
+pub(crate) fn signing_key(folder: &str, algorithm: SigningAlgorithm) -> SigningKey {
+    let name = match algorithm {
+        SigningAlgorithm::ES256 => "signing-es256.key",
+        SigningAlgorithm::ES384 => "signing-es384.key",
+        SigningAlgorithm::EdDSA => "signing-ed25519.key",
+        _ => "signing-rsa.key",
+    };
+    SigningKey::from_pem(pem(folder, name), algorithm)
+        .unwrap()
+        .key_id(algorithm.as_str())
+}
+
+pub(crate) fn client_certificate(folder: &str, name: &str) -> ClientCertificate {
+    let [chain, key] = ["pem", "key"].map(|end| pem(folder, &format!("{name}.{end}")));
+    ClientCertificate::from_pem(chain, key).unwrap()
+}
+
+/// Trusts the certificate authority of this run alone.
+pub(crate) fn https(folder: &str, certificate: Option<&ClientCertificate>) -> HttpsClient {
+    let mut builder = HttpsClient::builder()
+        .root_certificates_pem(pem(folder, "ca.pem"))
+        .unwrap();
+    if let Some(certificate) = certificate {
+        builder = builder.client_certificate(certificate.clone());
+    }
+    builder.build().unwrap()
+}
+
+/// The requests that went out, in their order.
+#[derive(Clone, Default)]
+pub(crate) struct Sent(Arc<Mutex<Vec<Request<Full<Bytes>>>>>);
+
+impl Sent {
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    pub(crate) fn last(&self) -> Request<Full<Bytes>> {
+        self.0.lock().unwrap().last().unwrap().clone()
+    }
+
+    /// What one header of each of them says.
+    pub(crate) fn header(&self, name: &str) -> Vec<String> {
+        let requests = self.0.lock().unwrap();
+        let values = requests.iter().map(|request| &request.headers()[name]);
+        values
+            .map(|value| value.to_str().unwrap().to_owned())
+            .collect()
+    }
+
+    pub(crate) fn record<S>(&self, http: S) -> Recording<S> {
+        let sent = self.clone();
+        Recording { http, sent }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct Recording<S> {
+    http: S,
+    sent: Sent,
+}
+
+impl<S> Service<Request<Full<Bytes>>> for Recording<S>
+where
+    S: Service<Request<Full<Bytes>>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.http.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> S::Future {
+        self.sent.0.lock().unwrap().push(request.clone());
+        self.http.call(request)
+    }
+}
+
+/// A field of the form that a request bears.
+pub(crate) async fn field(request: Request<Full<Bytes>>, name: &str) -> String {
+    let form = request.into_body().collect().await.unwrap().to_bytes();
+    let mut fields = form_urlencoded::parse(&form);
+    let (_, value) = fields.find(|(key, _)| key == name).unwrap();
+    value.into_owned()
+}
+
+/// The answer of an API that says what it saw.
+pub(crate) async fn call<S>(
+    api: S,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Value>, BoxError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
+{
+    let response = api.oneshot(request).await.map_err(Into::into)?;
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await?.to_bytes();
+    Ok(Response::from_parts(parts, serde_json::from_slice(&body)?))
 }
 
 /// Posts a form to an endpoint that is not the token endpoint.

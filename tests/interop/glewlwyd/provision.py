@@ -1,22 +1,38 @@
-"""Sets glewlwyd up over its admin API. Usage: provision.py <base URL> <private key> <public key>
+"""Sets glewlwyd up over its admin API. Usage: provision.py <base URL> <folder of keys and certificates>
 
 The plugins, each an issuer of its own:
 
 oidc    a new refresh token with every use, and the old one refused
 steady  one refresh token for good
 short   tokens of two seconds, and the rest as oidc
+nonce   proofs need a nonce, which is good for five uses
+
+Over TLS there is one, mtls, whose endpoints for client certificates are aliases. It takes certificates of its authority only:
+from TLS, glewlwyd never gets a self-signed one.
 """
 
+import base64
 import json
+import ssl
+import subprocess
 import sys
 import urllib.request
 
-BASE, PRIVATE_KEY, PUBLIC_KEY = sys.argv[1:]
+BASE, KEYS = sys.argv[1:]
+IS_TLS = BASE.startswith("https:")
 SECRET = "interop-secret-0123456789abcdef0123456789abcdef"
 # Every class of byte that the form encoding of Basic would change. No colon in the id: Basic without any encoding has no room
 # for it (RFC 7617 section 2).
 ODD_ID = "odd id %41&=?"
 ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()%41"
+# As long as the longest hash (RFC 7518 section 3.2).
+HMAC_SECRET = "interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef"
+SIGNING_KEYS = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "signing-rsa"),
+    "ES256": "signing-es256",
+    "ES384": "signing-es384",
+    "EdDSA": "signing-ed25519",
+}
 REDIRECT_URI = "http://127.0.0.1:9999/cb"
 EVERY_GRANT = ["client_credentials", "code", "refresh_token", "device_authorization", "password"]
 
@@ -27,7 +43,8 @@ def call(method, path, body, session=None):
     if session:
         request.add_header("Cookie", session)
     # Whatever proxy the environment names.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=f"{KEYS}/ca.pem"))
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), trust)
     with opener.open(request, timeout=30) as response:
         return response.headers.get("Set-Cookie", "").split(";")[0]
 
@@ -36,12 +53,30 @@ def sign_in(username):
     return call("POST", "/auth/", {"username": username, "password": "password"})
 
 
-def read(path):
-    with open(path) as file:
+def read(name):
+    with open(f"{KEYS}/{name}") as file:
         return file.read()
 
 
-def plugin(name, access_token_seconds=120, one_use="always"):
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def public_jwk(key, **more):
+    """The public half of a key, out of the end of its SubjectPublicKeyInfo."""
+    command = ["openssl", "pkey", "-in", f"{KEYS}/{key}.key", "-pubout", "-outform", "DER"]
+    der = subprocess.run(command, check=True, capture_output=True).stdout
+    if "rsa" in key:  # 2048 bits, and the exponent 65537, which takes five bytes
+        jwk = {"kty": "RSA", "n": base64url(der[-5 - 256 : -5]), "e": "AQAB"}
+    elif "ed25519" in key:
+        jwk = {"kty": "OKP", "crv": "Ed25519", "x": base64url(der[-32:])}
+    else:
+        curve, size = ("P-384", 48) if "es384" in key else ("P-256", 32)
+        jwk = {"kty": "EC", "crv": curve, "x": base64url(der[-2 * size : -size]), "y": base64url(der[-size:])}
+    return {**jwk, "use": "sig", **more}
+
+
+def plugin(name, access_token_seconds=120, one_use="always", nonce=False):
     return {
         "module": "oidc",
         "name": name,
@@ -51,8 +86,8 @@ def plugin(name, access_token_seconds=120, one_use="always"):
             "iss": f"{BASE}/api/{name}",
             "jwt-type": "ecdsa",
             "jwt-key-size": "256",
-            "key": read(PRIVATE_KEY),
-            "cert": read(PUBLIC_KEY),
+            "key": read("signing.key"),
+            "cert": read("signing.pub"),
             "jwks-show": True,
             "allow-non-oidc": True,
             "access-token-duration": access_token_seconds,
@@ -80,11 +115,21 @@ def plugin(name, access_token_seconds=120, one_use="always"):
             "resource-scope": {},
             "resource-scope-and-client-property": False,
             "oauth-as-iss-id": True,
+            # Client assertions stand under this, too.
+            "request-parameter-allow": True,
+            "request-maximum-exp": 3600,
+            "client-jwks-parameter": "jwks",
+            "oauth-dpop-allowed": True,
+            "oauth-dpop-iat-duration": 60,
+            "oauth-dpop-iat-gap-duration": 5,
+            **({"oauth-dpop-nonce-mandatory": True, "oauth-dpop-nonce-counter": 5} if nonce else {}),
+            "client-cert-source": "TLS" if IS_TLS else "",
+            "client-cert-use-endpoint-aliases": IS_TLS,
         },
     }
 
 
-def client(client_id, method, secret=SECRET, grants=("client_credentials",)):
+def client(client_id, method, secret=SECRET, grants=("client_credentials",), keys=(), **more):
     return {
         "client_id": client_id,
         "name": client_id,
@@ -96,7 +141,27 @@ def client(client_id, method, secret=SECRET, grants=("client_credentials",)):
         "scope": ["api", "api2"],
         "redirect_uri": [REDIRECT_URI],
         "resource": ["https://api.example/"],
+        **({"jwks": {"keys": keys}} if keys else {}),
+        **more,
     }
+
+
+def clients():
+    yield client("basic", "client_secret_basic")
+    yield client("post", "client_secret_post")
+    yield client(ODD_ID, "client_secret_basic", ODD_SECRET)
+    yield client("odd post", "client_secret_post", ODD_SECRET)
+    # The second is how the first would be written if this server decoded.
+    yield client("two words", "client_secret_basic")
+    yield client("two+words", "client_secret_basic")
+    yield client("web", "client_secret_basic", grants=EVERY_GRANT)
+    yield client("client_secret_jwt", "client_secret_jwt", HMAC_SECRET)
+    for alg, key in SIGNING_KEYS.items():
+        yield client(f"private_key_jwt-{alg}", "private_key_jwt", keys=[public_jwk(key, alg=alg, kid=alg)])
+
+
+def tls_clients():
+    yield client("tls", "tls_client_auth", tls_client_auth_san_dns="tls-client.example")
 
 
 admin = sign_in("admin")
@@ -104,17 +169,15 @@ for scope in ("api", "api2"):
     call("POST", "/scope/", {"name": scope, "display_name": scope, "password_required": False, "scheme": {}}, admin)
 user = {"username": "alice", "name": "Alice", "password": "password", "enabled": True, "scope": ["openid", "api", "g_profile"]}
 call("POST", "/user/", user, admin)
-for new in (
-    client("basic", "client_secret_basic"),
-    client("post", "client_secret_post"),
-    client(ODD_ID, "client_secret_basic", ODD_SECRET),
-    client("odd post", "client_secret_post", ODD_SECRET),
-    # The second is how the first would be written if this server decoded.
-    client("two words", "client_secret_basic"),
-    client("two+words", "client_secret_basic"),
-    client("web", "client_secret_basic", grants=EVERY_GRANT),
-):
+for new in tls_clients() if IS_TLS else clients():
     call("POST", "/client/", new, admin)
-for new in (plugin("oidc"), plugin("steady", one_use="never"), plugin("short", access_token_seconds=2)):
+plugins = (
+    plugin("oidc"),
+    plugin("steady", one_use="never"),
+    plugin("short", access_token_seconds=2),
+    plugin("nonce", nonce=True),
+)
+for new in (plugin("mtls"),) if IS_TLS else plugins:
     call("POST", "/mod/plugin/", new, admin)
-call("PUT", "/auth/grant/web", {"scope": "openid api"}, sign_in("alice"))
+if not IS_TLS:
+    call("PUT", "/auth/grant/web", {"scope": "openid api"}, sign_in("alice"))

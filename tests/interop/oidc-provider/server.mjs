@@ -1,56 +1,24 @@
-// oidc-provider with what the interop tests use. Usage: node server.mjs <folder with server.key, server.pem and ca.pem> [port]
+// oidc-provider with what the interop tests use, and APIs that take its tokens.
+//
+// Usage: node server.mjs <folder of `certificates` and `client-keys`> [port, for the first instance and no other]
 //
 // Each port is bound first and then put into the issuer, so that several runs never meet on one port.
 // Prints NAME=value for each instance and then `ready`.
-import { generateKeyPairSync } from 'node:crypto';
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
+import { createLocalJWKSet } from 'jose';
 import Provider, { errors } from 'oidc-provider';
+import { CLIENT_ALGORITHMS, REFRESH_TOKEN, certificateIsNamed, clients } from './clients.mjs';
+import { PROOF_ALGORITHMS, resourceServer } from './resource-server.mjs';
 
 const [certificates, port] = process.argv.slice(2);
 const pem = (name) => readFileSync(`${certificates}/${name}`);
 
-const AUTHORIZATION_CODE = 'authorization_code';
-const CLIENT_CREDENTIALS = 'client_credentials';
-const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
-const REFRESH_TOKEN = 'refresh_token';
-const SECRET = 'interop-secret-0123456789abcdef0123456789abcdef';
-// Every class of byte that the form encoding inside Basic (RFC 6749 §2.3.1) must get right.
-const ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()";
-
-const machine = (client_id, token_endpoint_auth_method, client_secret) => ({
-  client_id,
-  client_secret,
-  token_endpoint_auth_method,
-  grant_types: [CLIENT_CREDENTIALS],
-  redirect_uris: [],
-  response_types: [],
-});
-
-const clients = [
-  machine('basic', 'client_secret_basic', SECRET),
-  machine('basic:odd id%+', 'client_secret_basic', ODD_SECRET),
-  machine('odd', 'client_secret_basic', ODD_SECRET),
-  { ...machine('post', 'client_secret_post', SECRET), scope: 'api:read' },
-  {
-    client_id: 'web',
-    client_secret: SECRET,
-    token_endpoint_auth_method: 'client_secret_basic',
-    grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
-    response_types: ['code'],
-    redirect_uris: ['http://127.0.0.1:9999/cb'],
-  },
-  {
-    client_id: 'public',
-    token_endpoint_auth_method: 'none',
-    application_type: 'native',
-    grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
-    response_types: ['code'],
-    redirect_uris: ['http://127.0.0.1/cb'],
-  },
-];
+// How many tokens a nonce of the rolling instance is good for.
+const ROLL = 3;
 
 const signingKey = (alg, type, options) => {
   const { privateKey } = generateKeyPairSync(type, options);
@@ -80,12 +48,50 @@ async function getResourceServerInfo(ctx, resource) {
   };
 }
 
-function provider(issuer) {
+const peer = (ctx) => ctx.socket.getPeerX509Certificate?.();
+const mTLS = {
+  enabled: true,
+  certificateBoundAccessTokens: true,
+  selfSignedTlsClientAuth: true,
+  tlsClientAuth: true,
+  getCertificate: peer,
+  certificateAuthorized: (ctx) => ctx.socket.authorized,
+  // As RFC 4514 writes a name: from its end.
+  certificateSubjectMatches: (ctx, property, expected) =>
+    property === 'tls_client_auth_subject_dn' && peer(ctx).subject.split('\n').reverse().join(',') === expected,
+};
+// Some of the paths of oidc-provider.
+const ALIASES = {
+  token_endpoint: '/token',
+  revocation_endpoint: '/token/revocation',
+  introspection_endpoint: '/token/introspection',
+  device_authorization_endpoint: '/device/auth',
+};
+
+// `dpop`: whether it knows of proofs. `nonce`: whether a proof must have one (RFC 9449 §8). `aliases`: the origin that asks for client certificates (RFC 8705 §5).
+function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
   const provider = new Provider(issuer, {
-    clients,
+    clients: clients(pem, { tls: aliases !== undefined }),
     jwks,
-    clientAuthMethods: ['client_secret_basic', 'client_secret_post', 'none'],
+    assertJwtClientAuthClaimsAndHeader: async (ctx, claims, header, client) => {
+      if (!certificateIsNamed(header, client)) throw new errors.InvalidClientAuth('x5t#S256 is not that of the client');
+    },
+    clientAuthMethods: [
+      'client_secret_basic',
+      'client_secret_post',
+      'client_secret_jwt',
+      'private_key_jwt',
+      'none',
+      ...(aliases ? ['tls_client_auth', 'self_signed_tls_client_auth'] : []),
+    ],
     cookies: { keys: ['interop'] },
+    discovery: aliases && {
+      mtls_endpoint_aliases: Object.fromEntries(Object.entries(ALIASES).map(([name, path]) => [name, aliases + path])),
+    },
+    enabledJWA: {
+      clientAuthSigningAlgValues: CLIENT_ALGORITHMS,
+      dPoPSigningAlgValues: PROOF_ALGORITHMS,
+    },
     findAccount: async (ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
     issueRefreshToken: async (ctx, client) => client.grantTypeAllowed(REFRESH_TOKEN),
     pkce: { required: () => true },
@@ -105,7 +111,9 @@ function provider(issuer) {
       clientCredentials: { enabled: true },
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
+      dPoP: { enabled: dpop, nonceSecret: randomBytes(32), requireNonce: () => nonce },
       introspection: { enabled: true },
+      mTLS: aliases ? mTLS : { enabled: false },
       resourceIndicators: {
         enabled: true,
         defaultResource: async () => undefined,
@@ -121,31 +129,91 @@ function provider(issuer) {
   return provider;
 }
 
-async function serve(name, server, scheme, host, port = 0) {
+// Nonces of oidc-provider last for minutes. Here another provider, with nonces of its own, takes over after so many tokens, and
+// says so only when it refuses the nonce before. All that they store is shared.
+function rolling(issuer) {
+  let tokens = 0;
+  let current;
+  const roll = () => {
+    const next = provider(issuer, { nonce: true });
+    next.use(async (ctx, proceed) => {
+      await proceed();
+      if (ctx.oidc?.route === 'token' && ctx.status === 200 && ++tokens % ROLL === 0) roll();
+    });
+    current = next.callback();
+  };
+  roll();
+  return (request, response) => current(request, response);
+}
+
+async function bind(server, scheme, host, port = 0) {
   server.listen(port, '127.0.0.1');
   await once(server, 'listening');
-  const issuer = `${scheme}://${host}:${server.address().port}`;
-  server.on('request', provider(issuer).callback());
-  await answers(`${issuer}/.well-known/openid-configuration`);
+  return `${scheme}://${host}:${server.address().port}`;
+}
+
+const bindPlain = (server, port) => bind(server, 'http', '127.0.0.1', port);
+const bindTls = (server) => bind(server, 'https', 'localhost');
+
+async function json(uri) {
+  const get = uri.startsWith('https:') ? https.get : http.get;
+  const [response] = await once(get(uri, { agent: false, ca: pem('ca.pem') }), 'response');
+  if (response.statusCode !== 200) throw new Error(`${uri} answers ${response.statusCode}`);
+  return JSON.parse(Buffer.concat(await response.toArray()));
+}
+
+// The key sets of the issuers that answer.
+const issuers = new Map();
+
+async function answers(name, issuer) {
+  const { jwks_uri } = await json(`${issuer}/.well-known/openid-configuration`);
+  issuers.set(issuer, createLocalJWKSet(await json(jwks_uri)));
   console.log(`${name}=${issuer}`);
 }
 
-async function answers(uri) {
-  const get = uri.startsWith('https:') ? https.get : http.get;
-  const [response] = await once(get(uri, { agent: false, ca: pem('ca.pem') }), 'response');
-  response.resume();
-  if (response.statusCode !== 200) throw new Error(`${uri} answers ${response.statusCode}`);
+async function serve(name, app, port) {
+  const server = http.createServer();
+  const issuer = await bindPlain(server, port);
+  server.on('request', app(issuer));
+  await answers(name, issuer);
 }
 
+async function serveTls() {
+  const server = https.createServer(tls);
+  const mutual = https.createServer(mutualTls);
+  const aliases = await bindTls(mutual);
+  const issuer = await bindTls(server);
+  const strict = https.createServer({ ...mutualTls, rejectUnauthorized: true });
+  const app = provider(issuer, { aliases }).callback();
+  for (const each of [server, mutual, strict]) each.on('request', app);
+  await answers('OIDC_PROVIDER_TLS', issuer);
+  console.log(`OIDC_PROVIDER_MTLS=${aliases}`);
+  console.log(`OIDC_PROVIDER_STRICT_MTLS=${await bindTls(strict)}`);
+}
+
+async function serveApi(name, server, bindTo) {
+  const origin = await bindTo(server);
+  server.on('request', resourceServer(issuers, origin));
+  console.log(`${name}=${origin}`);
+}
+
+const tls = { key: pem('server.key'), cert: pem('server.pem') };
+// Asks for a certificate and takes any: what it is good for is judged above TLS.
+const mutualTls = { ...tls, ca: pem('ca.pem'), requestCert: true, rejectUnauthorized: false };
+
 // The port is named by the test that starts a server in the place of another.
-await serve('OIDC_PROVIDER', http.createServer(), 'http', '127.0.0.1', port);
-await serve(
-  'OIDC_PROVIDER_TLS',
-  https.createServer({ key: pem('server.key'), cert: pem('server.pem') }),
-  'https',
-  'localhost',
-);
+await serve('OIDC_PROVIDER', (issuer) => provider(issuer).callback(), port);
+if (port === undefined) {
+  await serve('OIDC_PROVIDER_BEARER', (issuer) => provider(issuer, { dpop: false }).callback());
+  await serve('OIDC_PROVIDER_NONCE', (issuer) => provider(issuer, { nonce: true }).callback());
+  await serve('OIDC_PROVIDER_ROLLING_NONCE', rolling);
+  await serveTls();
+  await serveApi('OIDC_PROVIDER_API', http.createServer(), bindPlain);
+  await serveApi('OIDC_PROVIDER_OTHER_API', http.createServer(), bindPlain);
+  await serveApi('OIDC_PROVIDER_TLS_API', https.createServer(mutualTls), bindTls);
+}
 console.log(`OIDC_PROVIDER_NODE=${process.execPath}`);
 console.log(`OIDC_PROVIDER_SCRIPT=${process.argv[1]}`);
 console.log(`OIDC_PROVIDER_CA=${certificates}/ca.pem`);
+console.log(`OIDC_PROVIDER_KEYS=${certificates}`);
 console.log('ready');

@@ -4,13 +4,15 @@ use std::time::Duration;
 
 use tower::ServiceExt as _;
 use tower_oauth2_client::{
-    ClientAuthentication, TokenEndpoint, TokenErrorKind, TokenRequest, test_util::ManualClock,
+    ClientAuthentication, DpopKey, TokenEndpoint, TokenErrorKind, TokenRequest,
+    jwt::{SigningAlgorithm, SigningKey},
+    test_util::ManualClock,
 };
 
-use super::{basic, client_of, instance::Instance};
+use super::{basic, client_of, instance::Instance, signed_jwt::with_key};
 use crate::{
     setting,
-    support::{Http, http},
+    support::{Http, Sent, claims, field, http},
 };
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -34,6 +36,36 @@ async fn the_token_endpoint_is_found_by_the_issuer() {
     assert_eq!(metadata.issuer(), issuer);
     let authorization_endpoint = metadata.get("authorization_endpoint").unwrap();
     assert_eq!(*authorization_endpoint, format!("{issuer}/auth"));
+}
+
+#[tokio::test]
+async fn a_signed_assertion_is_for_the_issuer() {
+    let (issuer, sent) = (setting("OIDC_PROVIDER"), Sent::default());
+    TokenEndpoint::discover(
+        sent.record(http()),
+        &*issuer,
+        with_key(SigningAlgorithm::ES256),
+    )
+    .oneshot(TokenRequest::client_credentials())
+    .await
+    .unwrap();
+    let assertion = field(sent.last(), "client_assertion").await;
+    assert_eq!(claims(&assertion)["aud"], issuer);
+}
+
+#[tokio::test]
+async fn a_proof_that_the_server_cannot_verify_is_not_sent() {
+    let key = SigningKey::generate(SigningAlgorithm::RS384).unwrap();
+    let sent = Sent::default();
+    let endpoint = TokenEndpoint::discover(sent.record(http()), setting("OIDC_PROVIDER"), basic())
+        .dpop(DpopKey::new(key).unwrap());
+    endpoint.metadata().await.unwrap();
+    let before = sent.len();
+    let request = TokenRequest::client_credentials();
+    let error = endpoint.oneshot(request).await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::Request);
+    assert!(error.to_string().contains("RS384"), "{error}");
+    assert_eq!(sent.len(), before);
 }
 
 #[tokio::test]

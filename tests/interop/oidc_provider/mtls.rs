@@ -1,0 +1,236 @@
+//! Clients that prove themselves by TLS, and tokens that are bound to their certificate.
+
+use std::{error::Error as _, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use serde_json::Value;
+use tokio::{sync::Barrier, task::JoinSet};
+use tower::{Service, ServiceBuilder, ServiceExt as _};
+use tower_oauth2_client::{
+    AddAccessTokenLayer, BoxError, ClientAuthentication, ClientCertificate, ErrorCode, HttpsClient,
+    TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    add_access_token::CloneBody,
+    jwt::{ClientAssertion, SigningAlgorithm},
+};
+
+use super::{API, KEYS, tls_connector};
+use crate::{
+    setting,
+    support::{call, claims, client_certificate, https, pem, refused, signing_key},
+};
+
+const ALIAS: &str = "OIDC_PROVIDER_MTLS";
+const STRICT: &str = "OIDC_PROVIDER_STRICT_MTLS";
+
+#[tokio::test]
+async fn a_token_is_bound_to_the_certificate_that_the_api_then_wants_to_see() {
+    let signing = ClientAuthentication::private_key_jwt(
+        "tls-private_key_jwt",
+        signing_key(KEYS, SigningAlgorithm::ES256),
+    )
+    // The audience is the issuer, or the very URI that was asked.
+    .assertion(ClientAssertion::new().audience(setting("OIDC_PROVIDER_TLS")));
+    for (client, name) in [
+        (tls(), "tls-client"),
+        (tls(), "tls-client-next"),
+        (self_signed(), "tls-client-self-signed"),
+        (signing.clone(), "tls-client"),
+        (signing, "tls-client-self-signed"),
+    ] {
+        let certificate = client_certificate(KEYS, name);
+        let http = https(KEYS, Some(&certificate));
+        let token = ask(http.clone(), ALIAS, client).await.unwrap();
+        let bound_to = &claims(token.access_token().expose_secret())["cnf"]["x5t#S256"];
+        assert_eq!(*bound_to, certificate.thumbprint());
+
+        let response = show(http, &token).await;
+        assert_eq!(response.status(), StatusCode::OK);
+        assert_eq!(response.body()["cnf"]["x5t#S256"], *bound_to);
+        let another = client_certificate(KEYS, "tls-client-other-name");
+        for (http, why) in [
+            (https(KEYS, Some(&another)), "bound to another certificate"),
+            (
+                https(KEYS, None),
+                "bound to a certificate, and none was shown",
+            ),
+        ] {
+            let response = show(http, &token).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert_eq!(response.body()["error"], "invalid_token");
+            let description = &response.body()["error_description"];
+            assert_eq!(*description, format!("token: {why}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_alias_is_found_by_the_issuer() {
+    for (client, name) in [
+        (tls(), "tls-client"),
+        (self_signed(), "tls-client-self-signed"),
+    ] {
+        let certificate = client_certificate(KEYS, name);
+        let http = https(KEYS, Some(&certificate));
+        let endpoint = TokenEndpoint::discover(http, setting("OIDC_PROVIDER_TLS"), client);
+        let token = endpoint.clone().oneshot(request()).await.unwrap();
+        let claims = claims(token.access_token().expose_secret());
+        assert_eq!(claims["cnf"]["x5t#S256"], certificate.thumbprint());
+
+        let metadata = endpoint.metadata().await.unwrap();
+        let alias = metadata.mtls_token_endpoint().unwrap();
+        assert_eq!(alias.to_string(), format!("{}/token", setting(ALIAS)));
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_certificate_is_invalid_client() {
+    let with = |name| https(KEYS, Some(&client_certificate(KEYS, name)));
+    for (http, client) in [
+        (with("tls-client-other-name"), tls()),
+        (with("tls-client-other-ca"), tls()),
+        (with("tls-client-self-signed"), tls()),
+        (with("tls-client"), self_signed()),
+        (https(KEYS, None), tls()),
+        (https(KEYS, None), self_signed()),
+    ] {
+        let result = ask(http, ALIAS, client).await;
+        let message = result.as_ref().unwrap_err().to_string();
+        assert!(message.contains("invalid_client"), "{message}");
+        let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+        assert_eq!(refused(result), expected);
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_that_has_expired_is_refused_on_both_sides() {
+    let [chain, key] = ["pem", "key"].map(|end| pem(KEYS, &format!("tls-client-expired.{end}")));
+    let error = ClientCertificate::from_pem(&chain, &key).unwrap_err();
+    assert!(error.to_string().contains("expired"), "{error}");
+
+    // One that expires while it is in use goes to the server.
+    let http =
+        Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector(Some((
+            CertificateDer::from_pem_slice(&chain).unwrap(),
+            PrivateKeyDer::from_pem_slice(&key).unwrap(),
+        ))));
+    let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused(ask(http.clone(), ALIAS, tls()).await), expected);
+    has_no_answer(&ask(http, STRICT, tls()).await.unwrap_err());
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_refused_in_tls_has_no_answer() {
+    let with = |name| https(KEYS, Some(&client_certificate(KEYS, name)));
+    ask(with("tls-client"), STRICT, tls()).await.unwrap();
+
+    for http in [
+        with("tls-client-other-ca"),
+        with("tls-client-self-signed"),
+        https(KEYS, None),
+    ] {
+        has_no_answer(&ask(http, STRICT, tls()).await.unwrap_err());
+    }
+}
+
+#[tokio::test]
+async fn where_no_certificate_is_asked_for_the_client_is_not_known() {
+    let http = https(KEYS, Some(&client_certificate(KEYS, "tls-client")));
+    let result = ask(http, "OIDC_PROVIDER_TLS", tls()).await;
+    let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+    assert_eq!(refused(result), expected);
+}
+
+#[tokio::test]
+async fn no_call_is_lost_while_the_certificate_is_rotated() {
+    const TASKS: usize = 20;
+    const CALLS: usize = 10;
+    let certificate = client_certificate(KEYS, "tls-client");
+    let http = https(KEYS, Some(&certificate));
+    let tokens = TokenCache::new(endpoint(http.clone(), ALIAS, tls()));
+    let api = ServiceBuilder::new()
+        .layer(AddAccessTokenLayer::new(tokens.source(request())).resend(CloneBody))
+        .service(http);
+    let under_way = Arc::new(Barrier::new(TASKS + 1));
+    let mut calling = JoinSet::new();
+    for _ in 0..TASKS {
+        let (api, under_way) = (api.clone(), under_way.clone());
+        calling.spawn(async move {
+            for number in 0..CALLS {
+                if number == CALLS / 2 {
+                    under_way.wait().await;
+                }
+                let response = call(api.clone(), api_request()).await.unwrap();
+                assert_eq!(response.status(), StatusCode::OK, "{response:?}");
+            }
+        });
+    }
+    under_way.wait().await;
+    let before = certificate.thumbprint();
+    let [chain, key] = ["pem", "key"].map(|end| pem(KEYS, &format!("tls-client-next.{end}")));
+    assert!(certificate.replace(chain, key).unwrap());
+    calling.join_all().await;
+
+    let response = call(api, api_request()).await.unwrap();
+    assert_ne!(certificate.thumbprint(), before);
+    assert_eq!(response.body()["cnf"]["x5t#S256"], certificate.thumbprint());
+}
+
+fn tls() -> ClientAuthentication {
+    ClientAuthentication::tls_client_auth("tls")
+}
+
+fn self_signed() -> ClientAuthentication {
+    ClientAuthentication::tls_client_auth("tls-self-signed")
+}
+
+fn endpoint<S>(http: S, server: &str, client: ClientAuthentication) -> TokenEndpoint<S> {
+    let uri = format!("{}/token", setting(server));
+    TokenEndpoint::new(http, uri.parse().unwrap(), client)
+}
+
+fn request() -> TokenRequest {
+    TokenRequest::client_credentials()
+        .resource(API)
+        .scope("api:read")
+}
+
+async fn ask<S>(
+    http: S,
+    server: &str,
+    client: ClientAuthentication,
+) -> Result<TokenResponse, TokenError>
+where
+    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>> + Clone,
+    S::Error: Into<BoxError>,
+{
+    endpoint(http, server, client).oneshot(request()).await
+}
+
+fn api_request() -> Request<Full<Bytes>> {
+    let uri = format!("{}/plain", setting("OIDC_PROVIDER_TLS_API"));
+    Request::get(uri).body(Full::default()).unwrap()
+}
+
+/// Shows a token to the API.
+async fn show(http: HttpsClient, token: &TokenResponse) -> Response<Value> {
+    let mut request = api_request();
+    let authorization = token.access_token().authorization().unwrap();
+    request
+        .headers_mut()
+        .insert(http::header::AUTHORIZATION, authorization.clone());
+    call(http, request).await.unwrap()
+}
+
+/// In TLS 1.3 the server looks at the certificate after the client has done its part. This one mostly says nothing then, and where it
+/// does, the end of the connection may be faster.
+fn has_no_answer(error: &TokenError) {
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert!(error.source().is_some());
+    assert!(error.status().is_none());
+    assert!(error.is_transient());
+}
