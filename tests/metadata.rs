@@ -758,7 +758,7 @@ async fn a_redirect_is_not_followed_by_reqwest_either() {
 }
 
 #[tokio::test]
-async fn a_tls_client_goes_to_the_alias_and_others_do_not() {
+async fn only_tls_clients_go_to_the_alias_and_those_who_want_bound_tokens() {
     let mut document = document(ISSUER);
     document["mtls_endpoint_aliases"] = json!({ "token_endpoint": "https://mtls.test/token" });
     let document = document.to_string();
@@ -771,12 +771,11 @@ async fn a_tls_client_goes_to_the_alias_and_others_do_not() {
     let by_tls = TokenRequest::client_credentials().client_authentication(tls);
     endpoint.clone().oneshot(by_tls).await.unwrap();
     ask(&endpoint).await.unwrap();
+    ask(&endpoint.certificate_bound_tokens()).await.unwrap();
 
     let asked = http.asked();
-    assert_eq!(
-        asked[1..],
-        ["https://mtls.test/token", "https://as.test/token"]
-    );
+    let (alias, usual) = ("https://mtls.test/token", "https://as.test/token");
+    assert_eq!(asked[1..], [alias, usual, alias]);
 }
 
 #[tokio::test]

@@ -31,6 +31,8 @@ pub(crate) struct Discovery {
     shared: Arc<Shared>,
     pub(crate) lifetime: Duration,
     pub(crate) clock: Clock,
+    /// Whether a client that does not prove itself by TLS goes to the alias, too.
+    pub(crate) by_alias: bool,
 }
 
 /// What is not taken from the server.
@@ -117,6 +119,7 @@ impl Discovery {
             }),
             lifetime: DEFAULT_LIFETIME,
             clock: Clock::system(),
+            by_alias: false,
         }
     }
 

@@ -69,7 +69,7 @@ impl Place {
         let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
         check_method(&metadata, methods, algorithm, dpop_algorithm).map_err(refuse)?;
         let uri = match metadata.mtls_token_endpoint() {
-            Some(alias) if client.is_by_tls() => alias,
+            Some(alias) if client.is_by_tls() || discovery.by_alias => alias,
             _ => metadata.token_endpoint(),
         };
         // The metadata may have been obtained by a clone that allows more.

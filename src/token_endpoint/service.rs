@@ -330,6 +330,19 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
+    /// Asks for tokens that are bound to the certificate of the TLS connection
+    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)), though the client proves itself in another way, if this
+    /// endpoint was made by [`discover`](TokenEndpoint::discover): requests go where the server wants TLS clients
+    /// ([§5](https://www.rfc-editor.org/rfc/rfc8705#section-5)), if that is another place. Default is that only those go there which
+    /// prove themselves [by TLS](ClientAuthentication::tls_client_auth), whose tokens may be bound just so.
+    #[must_use]
+    pub fn certificate_bound_tokens(mut self) -> Self {
+        if let Some(discovery) = self.place.discovery_mut() {
+            discovery.by_alias = true;
+        }
+        self
+    }
+
     /// What the lifetime of the metadata is told by. Default is [`Clock::system`].
     #[must_use]
     pub fn metadata_clock(mut self, clock: Clock) -> Self {

@@ -130,7 +130,7 @@ async fn an_open_stream_goes_on_with_another_token() {
     assert_eq!(answers.message().await.unwrap().unwrap(), "first");
     sender.send(Bytes::from("second")).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap(), "second");
-    api.check_asked(&[1, 1, 2]);
+    api.check_asked(&[1, 1, 2, 2]);
 }
 
 #[tokio::test]

@@ -70,13 +70,19 @@ async fn a_token_is_bound_to_the_certificate_that_the_api_then_wants_to_see() {
 
 #[tokio::test]
 async fn the_alias_is_found_by_the_issuer() {
+    let signing = ClientAuthentication::private_key_jwt(
+        "tls-private_key_jwt",
+        signing_key(KEYS, SigningAlgorithm::ES256),
+    );
     for (client, name) in [
         (tls(), "tls-client"),
         (self_signed(), "tls-client-self-signed"),
+        (signing, "tls-client"),
     ] {
         let certificate = client_certificate(KEYS, name);
         let http = https(KEYS, Some(&certificate));
-        let endpoint = TokenEndpoint::discover(http, setting("OIDC_PROVIDER_TLS"), client);
+        let endpoint = TokenEndpoint::discover(http, setting("OIDC_PROVIDER_TLS"), client)
+            .certificate_bound_tokens();
         let token = endpoint.clone().oneshot(request()).await.unwrap();
         let claims = claims(token.access_token().expose_secret());
         assert_eq!(claims["cnf"]["x5t#S256"], certificate.thumbprint());
