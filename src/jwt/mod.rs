@@ -8,9 +8,11 @@
 //! 1. The client authenticates by `private_key_jwt` or by TLS (§5.3.3):
 //!    [`private_key_jwt`](crate::ClientAuthentication::private_key_jwt) or
 //!    [`tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
-//! 2. The audience of its assertion is the issuer of the server, as one string: [`ClientAssertion::audience`].
-//! 3. Access tokens are bound, by DPoP or by the certificate of the client: `TokenEndpoint::dpop` (feature `dpop`), or an HTTP client
-//!    with that certificate for the token endpoint and the APIs alike.
+//! 2. The audience of its assertion is the issuer of the server, as one string: so it is where the token endpoint is found by
+//!    [`discover`](crate::TokenEndpoint::discover); else [`ClientAssertion::audience`] sets it.
+//! 3. Access tokens are bound, by DPoP or by the certificate of the client: `TokenEndpoint::dpop` (feature `dpop`), or
+//!    [`certificate_bound_tokens`](crate::TokenEndpoint::certificate_bound_tokens) with an HTTP client that shows this certificate to the
+//!    token endpoint and the APIs alike.
 //! 4. Keys sign with PS256, ES256 or EdDSA, and RSA keys have 2048 bits or more (§5.4.1).
 //!    [`SigningKey`] takes no shorter ones; `RS256` and its kin are not allowed there.
 //!
@@ -22,17 +24,16 @@
 //!     AddAccessTokenLayer, BoxError, ClientAuthentication, DpopKey, HttpsClient, TokenCache,
 //!     TokenEndpoint, TokenRequest,
 //!     add_access_token::CloneBody,
-//!     jwt::{ClientAssertion, SigningAlgorithm, SigningKey},
+//!     jwt::{SigningAlgorithm, SigningKey},
 //! };
 //!
 //! # fn example() -> Result<(), BoxError> {
 //! let pem = std::fs::read("client-key.pem")?;
 //! let key = SigningKey::from_pem(pem, SigningAlgorithm::PS256)?.key_id("2026-11");
-//! let client = ClientAuthentication::private_key_jwt("client", key)
-//!     .assertion(ClientAssertion::new().audience("https://as.example"));
+//! let client = ClientAuthentication::private_key_jwt("client", key);
 //!
 //! let http = HttpsClient::new()?;
-//! let endpoint = TokenEndpoint::new(http.clone(), "https://as.example/token".parse()?, client)
+//! let endpoint = TokenEndpoint::discover(http.clone(), "https://as.example", client)
 //!     .dpop(DpopKey::generate()?); // signs with ES256
 //!
 //! let tokens = TokenCache::new(endpoint);
