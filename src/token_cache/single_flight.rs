@@ -8,11 +8,15 @@
 //! 4. A panic of the endpoint is an outcome, else every waiter would start it again.
 
 use std::{
-    sync::{Arc, Weak},
+    pin::pin,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time};
+use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time};
 
 use super::{entry::Entry, state::Held};
 use crate::{clock::Moment, token_endpoint::error::TokenError};
@@ -20,11 +24,30 @@ use crate::{clock::Moment, token_endpoint::error::TokenError};
 /// What a fetch came to.
 pub(super) type Outcome = Result<Arc<Held>, TokenError>;
 
+/// What the fetch and those who wait for it share. Many may wait, so there is little of it.
+#[derive(Default)]
+struct Shared {
+    outcome: OnceLock<Outcome>,
+    /// Whether the fetch has ended, with an outcome or without.
+    is_over: AtomicBool,
+    ended: Notify,
+}
+
+impl Shared {
+    /// The outcome, or `None` if there will be none; and none of both while the fetch is under way.
+    fn end(&self) -> Option<Option<Outcome>> {
+        // In this order: what ended with an outcome has one before it is over.
+        let is_over = self.is_over.load(Ordering::Acquire);
+        let outcome = self.outcome.get().cloned();
+        (is_over || outcome.is_some()).then_some(outcome)
+    }
+}
+
 /// A fetch that is under way.
 pub(super) struct Flight {
     number: u64,
     overdue_at: Moment,
-    outcome: watch::Receiver<Option<Outcome>>,
+    shared: Arc<Shared>,
     /// The task, if it is to end when nobody wants its outcome.
     task: Option<AbortHandle>,
 }
@@ -33,13 +56,13 @@ impl Flight {
     pub(super) fn new(
         number: u64,
         overdue_at: Moment,
-        outcome: watch::Receiver<Option<Outcome>>,
+        ticket: Ticket,
         task: Option<AbortHandle>,
     ) -> Self {
         Self {
             number,
             overdue_at,
-            outcome,
+            shared: ticket.0,
             task,
         }
     }
@@ -51,13 +74,15 @@ impl Flight {
 
     /// Whether no outcome is to be expected of it.
     pub(super) fn is_lost(&self, now: Moment) -> bool {
-        let is_gone = self.outcome.has_changed().is_err();
-        (is_gone || now.has_outlasted(self.overdue_at)) && self.outcome.borrow().is_none()
+        match self.shared.end() {
+            Some(outcome) => outcome.is_none(),
+            None => now.has_outlasted(self.overdue_at),
+        }
     }
 
     pub(super) fn join(&self, now: Moment) -> Waiter {
         Waiter {
-            outcome: self.outcome.clone(),
+            shared: self.shared.clone(),
             patience: now.until_outlasted(self.overdue_at) + GRAIN,
         }
     }
@@ -74,7 +99,7 @@ impl Drop for Flight {
 
 /// Waits for the outcome of a flight.
 pub(super) struct Waiter {
-    outcome: watch::Receiver<Option<Outcome>>,
+    shared: Arc<Shared>,
     patience: Duration,
 }
 
@@ -83,31 +108,39 @@ const GRAIN: Duration = Duration::from_millis(10);
 
 impl Waiter {
     /// The outcome, or `None` if the flight was lost.
-    pub(super) async fn outcome(mut self) -> Option<Outcome> {
-        let landed = self.outcome.wait_for(Option::is_some);
-        let landed = match Handle::try_current() {
-            Ok(_) => time::timeout(self.patience, landed).await.ok()?,
+    pub(super) async fn outcome(self) -> Option<Outcome> {
+        let mut ended = pin!(self.shared.ended.notified());
+        // Before the look at it, so that an end in between is not missed.
+        ended.as_mut().enable();
+        if let Some(outcome) = self.shared.end() {
+            return outcome;
+        }
+        match Handle::try_current() {
+            Ok(_) => time::timeout(self.patience, ended).await.ok()?,
             // Nothing here could keep the time; the fetch itself has a limit.
-            Err(_) => landed.await,
-        };
-        landed.ok()?.clone()
+            Err(_) => ended.await,
+        }
+        self.shared.end()?
     }
 }
+
+/// What those who wait get their part of.
+pub(super) struct Ticket(Arc<Shared>);
 
 /// The side of the fetch: lands the flight exactly once.
 pub(super) struct Landing {
     entry: Weak<Entry>,
-    outcome: watch::Sender<Option<Outcome>>,
+    shared: Arc<Shared>,
 }
 
 impl Landing {
-    pub(super) fn new(entry: &Arc<Entry>) -> (Self, watch::Receiver<Option<Outcome>>) {
-        let (sender, receiver) = watch::channel(None);
+    pub(super) fn new(entry: &Arc<Entry>) -> (Self, Ticket) {
+        let shared = Arc::<Shared>::default();
         let landing = Self {
             entry: Arc::downgrade(entry),
-            outcome: sender,
+            shared: shared.clone(),
         };
-        (landing, receiver)
+        (landing, Ticket(shared))
     }
 
     /// Tells the entry something on the way.
@@ -118,10 +151,19 @@ impl Landing {
     }
 
     /// Tells the entry first and the waiters then, so that none of them finds the entry as it was.
-    pub(super) fn land(&self, land: impl FnOnce(&Entry) -> Outcome) {
+    pub(super) fn land(self, land: impl FnOnce(&Entry) -> Outcome) {
         if let Some(entry) = self.entry.upgrade() {
             let outcome = land(&entry);
-            self.outcome.send_replace(Some(outcome));
+            // It is empty, for nobody else sets it.
+            let _ = self.shared.outcome.set(outcome);
         }
+    }
+}
+
+impl Drop for Landing {
+    /// The end of the fetch, be it that its task was dropped with its runtime.
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        self.shared.ended.notify_waiters();
     }
 }
