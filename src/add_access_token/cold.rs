@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, Response, Uri, header::AUTHORIZATION};
 use tower_service::Service;
 
 use super::{
-    kept::{Kept, Reasons},
+    kept::{Again, Kept, Reasons},
     proof::{self, Proven, Proving},
     resend::Resend,
 };
@@ -101,72 +101,27 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         }
     }
 
-    /// A request that is sent once more since its token was refused, if there is another one.
-    pub(super) fn after_refusal(
-        kept: Option<Box<Kept<S, B, R>>>,
+    /// A request that is sent once more on account of `response`, and never with what was `refused` of it.
+    pub(super) fn again(
+        again: Again<S, B, R>,
         response: Response<ResBody>,
-    ) -> Result<Self, Response<ResBody>>
-    where
-        R: Resend<B>,
-    {
-        Self::again(kept, response, |reasons| &mut reasons.refusal, |sent| sent)
-    }
-
-    /// A request that is sent once more since the server demanded another nonce in its proof.
-    pub(super) fn with_nonce(
-        kept: Option<Box<Kept<S, B, R>>>,
-        response: Response<ResBody>,
-    ) -> Result<Self, Response<ResBody>>
-    where
-        R: Resend<B>,
-    {
-        // The token is good.
-        Self::again(kept, response, |reasons| &mut reasons.nonce, |_| None)
-    }
-
-    /// A request that is sent once more for a `reason` for which it was not yet. What was `refused` of it is not sent again.
-    fn again(
-        kept: Option<Box<Kept<S, B, R>>>,
-        response: Response<ResBody>,
-        reason: fn(&mut Reasons) -> &mut bool,
-        refused: fn(Option<HeaderValue>) -> Option<HeaderValue>,
-    ) -> Result<Self, Response<ResBody>>
-    where
-        R: Resend<B>,
-    {
-        let Some(Kept {
-            saved: Some(mut saved),
-            proven,
-        }) = kept.map(|kept| *kept)
-        else {
-            return Err(response);
-        };
-        if !std::mem::take(reason(&mut saved.reasons)) {
-            return Err(response);
-        }
-        let sent = saved.parts.headers.remove(AUTHORIZATION);
-        if proven.is_some() {
-            // It was for one request and one token.
-            saved.parts.headers.remove(DPOP);
-        }
-        let Some(body) = R::restore(saved.body) else {
-            return Err(response);
-        };
-        Ok(Self {
-            state: State::wait(&saved.source),
-            request: Some(Request::from_parts(saved.parts, body)),
-            target: proven.map(|proven| proven.target),
-            source: saved.source,
-            service: saved.service,
-            resend: saved.resend,
-            reasons: saved.reasons,
+        refused: Option<HeaderValue>,
+    ) -> Self {
+        Self {
+            state: State::wait(&again.source),
+            request: Some(again.request),
+            target: again.target,
+            source: again.source,
+            service: again.service,
+            resend: again.resend,
+            reasons: again.reasons,
             refusal: Some(Refusal {
                 response,
-                authorization: refused(sent),
+                authorization: refused,
             }),
             is_late: false,
             is_remote: false,
-        })
+        }
     }
 
     /// Whether this is what was refused.
@@ -322,21 +277,15 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
             let target = self.target.as_ref().unwrap_or(request.uri());
             Proven::new(token, target.clone())
         });
-        // A demand for a nonce comes only after a proof.
-        let may_come_again = self.reasons.refusal || (self.reasons.nonce && proven.is_some());
-        let mut kept = None;
-        if R::IS_ON && may_come_again {
-            let (source, service) = (self.source.clone(), self.service.clone());
-            let (sent, mut saved) = Kept::save(request, self.resend.clone(), source, service);
-            if let Some(saved) = &mut saved.saved {
-                saved.reasons = self.reasons;
-            }
-            saved.proven = proven.map(Box::new);
-            request = sent;
-            kept = Some(saved);
-        } else if let Some(proven) = proven {
-            kept = Some(Kept::proven(proven));
-        }
+        let (resend, reasons) = (&self.resend, self.reasons);
+        let (request, kept) = Kept::of(
+            request,
+            proven,
+            resend,
+            reasons,
+            &self.source,
+            &self.service,
+        );
         Ok(Sent {
             sending: self.service.call(request),
             token,

@@ -156,14 +156,23 @@ fn react<S, B, R: Resend<B>, ResBody>(
         is_demand = challenge::demands_nonce(&response);
     }
     // A demand goes first: a server that takes tokens of both kinds may say beside it that it saw no bearer token.
-    if is_demand {
-        Cold::with_nonce(kept, response)
-    } else if challenge::refuses_token(&response) {
+    let is_refusal = !is_demand && challenge::refuses_token(&response);
+    if is_refusal {
         response.extensions_mut().insert(AccessTokenRefused);
-        let is_replaceable = token.refuse() != Invalidation::Kept;
-        Cold::after_refusal(kept.filter(|_| is_replaceable), response)
-    } else {
-        Err(response)
+    }
+    let again = match kept {
+        _ if is_refusal && token.refuse() == Invalidation::Kept => None,
+        Some(kept) if is_refusal => kept.again(|reasons| &mut reasons.refusal),
+        Some(kept) if is_demand => kept.again(|reasons| &mut reasons.nonce),
+        _ => None,
+    };
+    match again {
+        Some(mut again) => {
+            // What a demand for a nonce came for is good.
+            let refused = again.authorization.take().filter(|_| is_refusal);
+            Ok(Cold::again(again, response, refused))
+        }
+        None => Err(response),
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     future::ResponseFuture,
     guard::{Guard, InsecureTransport, Verdict},
     headers,
-    kept::Kept,
+    kept::{Kept, Reasons},
     proof::{self, Proven},
     resend::{NoResend, Resend},
 };
@@ -144,10 +144,10 @@ impl<S, R> AddAccessToken<S, R> {
         (Request::from_parts(parts, body), choice)
     }
 
-    fn source(&self, choice: Choice) -> TokenSource {
+    fn source<'a>(&'a self, choice: &'a Choice) -> &'a TokenSource {
         match choice {
             Choice::Own(source) => source,
-            Choice::Layer | Choice::ByParts | Choice::Nothing => self.shared.source.clone(),
+            Choice::Layer | Choice::ByParts | Choice::Nothing => &self.shared.source,
         }
     }
 }
@@ -204,12 +204,12 @@ where
                 ResponseFuture::sending(self.inner.call(request), token, None)
             }
             Some(token) => {
-                let source = self.source(choice);
-                let (resend, service) = (self.resend.clone(), self.inner.clone());
-                let (request, kept) = Kept::save(request, resend, source, service);
-                ResponseFuture::sending(self.inner.call(request), token, Some(kept))
+                let source = self.source(&choice);
+                let (resend, inner) = (&self.resend, &self.inner);
+                let (request, kept) = Kept::of(request, None, resend, Reasons::ALL, source, inner);
+                ResponseFuture::sending(self.inner.call(request), token, kept)
             }
-            None => self.call_cold(request, self.source(choice)),
+            None => self.call_cold(request, self.source(&choice).clone()),
         }
     }
 }
@@ -242,17 +242,11 @@ impl<S, R> AddAccessToken<S, R> {
                     headers.insert(AUTHORIZATION, value);
                     headers.insert(DPOP, proof);
                     token.tell(request.extensions_mut());
-                    let proven = Proven::new(bound, uri);
-                    let kept = if R::IS_ON {
-                        let (resend, service) = (self.resend.clone(), self.inner.clone());
-                        let (sent, mut kept) = Kept::save(request, resend, source, service);
-                        request = sent;
-                        kept.proven = Some(Box::new(proven));
-                        kept
-                    } else {
-                        Kept::proven(proven)
-                    };
-                    return ResponseFuture::sending(self.inner.call(request), token, Some(kept));
+                    let proven = Some(Proven::new(bound, uri));
+                    let (resend, inner) = (&self.resend, &self.inner);
+                    let (request, kept) =
+                        Kept::of(request, proven, resend, Reasons::ALL, &source, inner);
+                    return ResponseFuture::sending(self.inner.call(request), token, kept);
                 }
                 Some(Err(error)) => {
                     self.give_reservation_back();
