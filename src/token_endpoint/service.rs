@@ -26,7 +26,7 @@ use crate::{
     dpop::DpopKey,
     error::BoxError,
     metadata::{Discovery, Http, Rules, ServerMetadata},
-    printable::Printable,
+    printable::{Printable, PrintableText},
     token_request::TokenRequest,
     token_response::TokenResponse,
 };
@@ -525,7 +525,7 @@ impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
         let mut debug = f.debug_struct("TokenEndpoint");
         match &self.place {
             Place::Known(uri) => debug.field("uri", &Printable(uri)),
-            Place::OfIssuer(discovery) => debug.field("issuer", &discovery.issuer()),
+            Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
         };
         debug.field("client", &self.client).finish_non_exhaustive()
     }
