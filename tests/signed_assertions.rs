@@ -883,6 +883,12 @@ fn a_jwk_that_cannot_sign_is_refused_with_the_reason() {
     let short = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQ","e":"AQAB"}"#;
     let error = PublicKey::from_jwk(short).unwrap_err().to_string();
     assert!(error.contains("2048"), "{error}");
+    let mut one_bit_less = [0xff; 256];
+    one_bit_less[0] = 0x7f;
+    let n = BASE64_URL_SAFE_NO_PAD.encode(one_bit_less);
+    let one_bit_less = format!(r#"{{"kty":"RSA","n":"{n}","e":"AQAB"}}"#);
+    let error = PublicKey::from_jwk(&one_bit_less).unwrap_err().to_string();
+    assert!(error.contains("2048"), "{error}");
 }
 
 #[derive(Clone, Default)]

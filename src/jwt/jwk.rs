@@ -110,7 +110,8 @@ impl Jwk {
         Ok(match self.key_type()? {
             KeyType::Rsa => {
                 let (n, e) = (self.integer("n")?, self.integer("e")?);
-                if n.len() < 256 {
+                let zeros = n.first().map_or(0, |first| first.leading_zeros());
+                if n.len() * 8 < 2048 + zeros as usize {
                     return Err(InvalidKey::new(super::key_pair::TOO_SMALL));
                 }
                 PublicKey::rsa(&n, &e)
