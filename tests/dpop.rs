@@ -463,7 +463,9 @@ mod signers {
         let public = public.public_key().cloned();
         for (signer, why) in [
             (Odd(SigningAlgorithm::ES256, None), "public key"),
-            (Odd(SigningAlgorithm::HS256, public), "HS256"),
+            (Odd(SigningAlgorithm::HS256, public.clone()), "HS256"),
+            (Odd(SigningAlgorithm::ES384, public.clone()), "P-256"),
+            (Odd(SigningAlgorithm::PS256, public), "P-256"),
         ] {
             let error = DpopKey::new(signer).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");

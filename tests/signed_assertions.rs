@@ -371,9 +371,28 @@ async fn what_does_not_fit_together_is_refused_before_anything_is_sent() {
             unreachable!("it is not asked")
         }
     }
+    struct Misfit(PublicKey);
+    impl Signer for Misfit {
+        fn algorithm(&self) -> SigningAlgorithm {
+            PS256
+        }
+        fn public_key(&self) -> Option<&PublicKey> {
+            Some(&self.0)
+        }
+        fn sign<'a>(&'a self, _: &'a [u8]) -> SignFuture<'a> {
+            unreachable!("it is not asked")
+        }
+    }
     let with_key = || ClientAuthentication::private_key_jwt("c", p256());
     let assertion = ClientAssertion::new;
     for (client, named) in [
+        (
+            ClientAuthentication::private_key_jwt(
+                "c",
+                Misfit(p256().public_key().unwrap().clone()),
+            ),
+            "curve P-256, and PS256",
+        ),
         (
             ClientAuthentication::private_key_jwt("c", Hmac),
             "client_secret_jwt",

@@ -13,14 +13,14 @@ use super::{InvalidKey, PublicKey, SigningAlgorithm};
 pub(super) struct Jwk(Map<String, Value>);
 
 /// The curves of [`SigningAlgorithm::ES256`] and [`SigningAlgorithm::ES384`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Curve {
     P256,
     P384,
 }
 
 /// The type of a key, with its curve.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum KeyType {
     Rsa,
     Ec(Curve),
