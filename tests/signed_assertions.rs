@@ -707,7 +707,10 @@ fn a_certificate_that_does_not_fit_is_refused_with_the_reason() {
     let expired = given((2020, 1, 1), (2021, 2, 3));
     assert!(expired.contains("expired on Wed, 03 Feb 2021"), "{expired}");
     let early = given((2998, 4, 5), (2999, 1, 1));
-    assert!(early.contains("not valid before Thu, 05 Apr 2998"), "{early}");
+    assert!(
+        early.contains("not valid before Thu, 05 Apr 2998"),
+        "{early}"
+    );
 
     let (_, other) = certificate((2020, 1, 1), (2999, 1, 1));
     let long = pem("CERTIFICATE", other.der());
