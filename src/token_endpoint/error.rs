@@ -22,9 +22,9 @@ use crate::{
 /// # Security
 ///
 /// `Display` and `Debug` never show a secret of ours, a token or the body. Of what the server said they show the status and
-/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too, but not that of the kind
-/// [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
-/// out of logs.
+/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too,
+/// but not that of the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the
+/// caller: keep them out of logs.
 ///
 /// # Examples
 ///
