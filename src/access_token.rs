@@ -106,7 +106,7 @@ impl AccessToken {
     /// The same token, which is bound to `key` and sent with a proof by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer).
     ///
     /// Tokens that come from a token endpoint with a [key](crate::TokenEndpoint::dpop) are bound already; this is for one that came
-    /// from elsewhere.
+    /// from elsewhere. Only a token of the type `DPoP` can be bound; one of another type stays as it is.
     ///
     /// # Examples
     ///

@@ -27,6 +27,18 @@ impl fmt::Debug for Printable<'_> {
     }
 }
 
+/// What should be a URI, as [`Printable`]; nothing of it if it is none.
+pub(crate) struct PrintableText<'a>(pub(crate) &'a str);
+
+impl fmt::Debug for PrintableText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.parse() {
+            Ok(uri) => Printable(&uri).fmt(f),
+            Err(_) => f.write_str("not a URI"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

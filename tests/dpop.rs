@@ -20,7 +20,7 @@ use tokio_test::block_on;
 use tower::{ServiceExt, retry::Retry};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, ClientAuthentication, Credential, DpopKey, ErrorCode,
-    TokenEndpoint, TokenErrorKind, TokenRequest, TokenSource, TokenType,
+    TokenCache, TokenEndpoint, TokenErrorKind, TokenRequest, TokenSource, TokenType,
     add_access_token::CloneBody,
     jwt::{PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey},
     token_endpoint::RetryTransient,
@@ -210,6 +210,33 @@ mod nonce {
         assert_eq!(nonce.as_deref(), Some("n2"));
     }
 
+    /// A nonce that rolls (glewlwyd's does every five uses) can be over before the second request arrives.
+    #[tokio::test(start_paused = true)]
+    async fn a_second_demand_is_a_bad_moment_and_nothing_was_processed() {
+        let recorder = || {
+            Recorder::new(|number| match number {
+                0 => demand(400, "n1"),
+                1 => demand(401, "n2"),
+                _ => answer(200, DPOP_TOKEN),
+            })
+        };
+        let code = || TokenRequest::authorization_code("code", "https://c.example/cb");
+        let endpoint = recorder().endpoint(client()).dpop(key());
+        let error = endpoint.oneshot(code()).await.unwrap_err();
+        assert!(error.is_transient() && !error.may_have_been_processed());
+
+        let once_more = recorder();
+        let endpoint = once_more.endpoint(client()).dpop(key());
+        let retry = Retry::new(RetryTransient::new(), endpoint);
+        retry.oneshot(code()).await.unwrap();
+        assert_eq!(once_more.take().len(), 3);
+
+        let cached = recorder();
+        let tokens = TokenCache::new(cached.endpoint(client()).dpop(key()));
+        tokens.source(request()).token().await.unwrap();
+        assert_eq!(cached.take().len(), 3);
+    }
+
     type Refuse = fn() -> Answer;
 
     /// A code must not be sent twice because an answer happens to carry a nonce (row 28).
@@ -239,8 +266,9 @@ mod nonce {
             ] {
                 let recorder = Recorder::new(move |_| refusal());
                 let endpoint = recorder.endpoint(client()).dpop(key());
-                endpoint.oneshot(request).await.unwrap_err();
+                let error = endpoint.oneshot(request).await.unwrap_err();
                 assert_eq!(recorder.take().len(), 1, "{what}");
+                assert!(error.may_have_been_processed(), "{what}");
             }
         }
     }
@@ -435,7 +463,9 @@ mod signers {
         let public = public.public_key().cloned();
         for (signer, why) in [
             (Odd(SigningAlgorithm::ES256, None), "public key"),
-            (Odd(SigningAlgorithm::HS256, public), "HS256"),
+            (Odd(SigningAlgorithm::HS256, public.clone()), "HS256"),
+            (Odd(SigningAlgorithm::ES384, public.clone()), "P-256"),
+            (Odd(SigningAlgorithm::PS256, public), "P-256"),
         ] {
             let error = DpopKey::new(signer).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");

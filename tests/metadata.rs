@@ -902,4 +902,16 @@ fn debug_shows_the_issuer_and_no_secret() {
     let debug = format!("{endpoint:?}");
     assert!(debug.contains(ISSUER), "{debug}");
     assert!(!debug.contains("\"secret\""), "{debug}");
+
+    // No issuer has either, but that is said by the first request.
+    for issuer in [
+        "https://user:PASSWORD@as.example",
+        "https://as.example/?key=PASSWORD",
+        "https://as.example/#PASSWORD",
+        "PASSWORD is no URI",
+    ] {
+        let endpoint = TokenEndpoint::discover(Recorder::good(), issuer, basic());
+        let debug = format!("{endpoint:?}");
+        assert!(!debug.contains("PASSWORD"), "{debug}");
+    }
 }

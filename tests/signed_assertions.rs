@@ -371,9 +371,28 @@ async fn what_does_not_fit_together_is_refused_before_anything_is_sent() {
             unreachable!("it is not asked")
         }
     }
+    struct Misfit(PublicKey);
+    impl Signer for Misfit {
+        fn algorithm(&self) -> SigningAlgorithm {
+            PS256
+        }
+        fn public_key(&self) -> Option<&PublicKey> {
+            Some(&self.0)
+        }
+        fn sign<'a>(&'a self, _: &'a [u8]) -> SignFuture<'a> {
+            unreachable!("it is not asked")
+        }
+    }
     let with_key = || ClientAuthentication::private_key_jwt("c", p256());
     let assertion = ClientAssertion::new;
     for (client, named) in [
+        (
+            ClientAuthentication::private_key_jwt(
+                "c",
+                Misfit(p256().public_key().unwrap().clone()),
+            ),
+            "curve P-256, and PS256",
+        ),
         (
             ClientAuthentication::private_key_jwt("c", Hmac),
             "client_secret_jwt",
@@ -686,9 +705,12 @@ fn a_certificate_that_does_not_fit_is_refused_with_the_reason() {
         key.certificate(certificate.der()).unwrap_err().to_string()
     };
     let expired = given((2020, 1, 1), (2021, 2, 3));
-    assert!(expired.contains("expired at 2021-02-03"), "{expired}");
+    assert!(expired.contains("expired on Wed, 03 Feb 2021"), "{expired}");
     let early = given((2998, 4, 5), (2999, 1, 1));
-    assert!(early.contains("not valid before 2998-04-05"), "{early}");
+    assert!(
+        early.contains("not valid before Thu, 05 Apr 2998"),
+        "{early}"
+    );
 
     let (_, other) = certificate((2020, 1, 1), (2999, 1, 1));
     let long = pem("CERTIFICATE", other.der());
@@ -882,6 +904,12 @@ fn a_jwk_that_cannot_sign_is_refused_with_the_reason() {
 
     let short = r#"{"kty":"RSA","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQ","e":"AQAB"}"#;
     let error = PublicKey::from_jwk(short).unwrap_err().to_string();
+    assert!(error.contains("2048"), "{error}");
+    let mut one_bit_less = [0xff; 256];
+    one_bit_less[0] = 0x7f;
+    let n = BASE64_URL_SAFE_NO_PAD.encode(one_bit_less);
+    let one_bit_less = format!(r#"{{"kty":"RSA","n":"{n}","e":"AQAB"}}"#);
+    let error = PublicKey::from_jwk(&one_bit_less).unwrap_err().to_string();
     assert!(error.contains("2048"), "{error}");
 }
 

@@ -15,6 +15,9 @@
 //! 5. A response that refuses the token (a 401 whose challenge says `invalid_token`, no error or nothing at all; for gRPC the
 //!    status `UNAUTHENTICATED` in the headers) invalidates that very token, and bears the mark [`AccessTokenRefused`].
 //! 6. If [`resend`](crate::AddAccessTokenLayer::resend) is on, the request is then sent once more, with another token or not at all.
+//! 7. A token that is bound to a DPoP key goes with a proof for that one request. So what sends a request again by itself, such as
+//!    tower's `Retry`, belongs above this layer. A 401 that demands another nonce in the proof keeps the token; with `resend`, the
+//!    request is sent once more with a new proof.
 //!
 //! # Per request
 //!

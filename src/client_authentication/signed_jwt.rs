@@ -170,7 +170,10 @@ impl SignedJwt {
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Self::PrivateKey(signer) => match hash(signer.algorithm()) {
-                None => Ok(()),
+                None => signer.public_key().map_or(Ok(()), |key| {
+                    let fits = key.check_fits(signer.algorithm());
+                    fits.map_err(|error| error.to_string())
+                }),
                 Some(_) => Err(format!(
                     "{} signs with a secret, and `private_key_jwt` with a private key; use `client_secret_jwt`",
                     signer.algorithm()

@@ -92,7 +92,8 @@ impl DpopKey {
     ///
     /// # Errors
     ///
-    /// If the signer does not tell its [public key](Signer::public_key), or signs with a shared secret.
+    /// If the signer does not tell its [public key](Signer::public_key), signs with a shared secret, or with an algorithm that does not
+    /// fit the key.
     ///
     /// # Examples
     ///
@@ -117,6 +118,7 @@ impl DpopKey {
                 "the signer does not tell its public key, which stands in every DPoP proof; implement `Signer::public_key`",
             ));
         };
+        public_key.check_fits(algorithm)?;
         let header = format!(
             r#"{{"typ":"dpop+jwt","alg":"{algorithm}","jwk":{}}}"#,
             public_key.as_json()

@@ -10,6 +10,10 @@ impl Origin {
     /// `None` for a URI without a scheme or a host.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+        // The parser takes a port or a user name without a host.
+        if authority.host().is_empty() {
+            return None;
+        }
         // The target of a WebSocket is that of its handshake (RFC 6455 §3).
         let scheme = match scheme.to_ascii_lowercase() {
             scheme if scheme == "ws" => "http".to_owned(),
@@ -74,7 +78,13 @@ mod tests {
             let origin = Origin::of(&uri).unwrap();
             assert_eq!(origin.target(&uri), expected, "{uri}");
         }
-        for uri in ["/path", "as.example:443", "*"] {
+        for uri in [
+            "/path",
+            "as.example:443",
+            "*",
+            "https://:443/",
+            "https://u@:/",
+        ] {
             assert_eq!(Origin::of(&uri.parse().unwrap()), None, "{uri}");
         }
     }

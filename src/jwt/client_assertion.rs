@@ -100,6 +100,9 @@ impl ClientAssertion {
 
     /// How long it is valid, rounded up to whole seconds. Default is 60 seconds: enough for a slow connection and for clocks that
     /// differ a little, and soon over for whoever finds one in a log. FAPI 2.0 servers take no long-lived ones.
+    ///
+    /// It begins before the HTTP service is ready: it must outlast the wait for a place in a queue or a limit below. A cache gives up
+    /// before ([`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout), 30 seconds by default).
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self

@@ -13,14 +13,14 @@ use super::{InvalidKey, PublicKey, SigningAlgorithm};
 pub(super) struct Jwk(Map<String, Value>);
 
 /// The curves of [`SigningAlgorithm::ES256`] and [`SigningAlgorithm::ES384`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Curve {
     P256,
     P384,
 }
 
 /// The type of a key, with its curve.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum KeyType {
     Rsa,
     Ec(Curve),
@@ -110,7 +110,8 @@ impl Jwk {
         Ok(match self.key_type()? {
             KeyType::Rsa => {
                 let (n, e) = (self.integer("n")?, self.integer("e")?);
-                if n.len() < 256 {
+                let zeros = n.first().map_or(0, |first| first.leading_zeros());
+                if n.len() * 8 < 2048 + zeros as usize {
                     return Err(InvalidKey::new(super::key_pair::TOO_SMALL));
                 }
                 PublicKey::rsa(&n, &e)

@@ -55,9 +55,7 @@ impl KeyPair {
                 "the JWK is a public key (it has no `d`); give the private key that belongs to it",
             ));
         }
-        if found != key_type(algorithm)? {
-            return Err(wrong_algorithm(name(found), algorithm));
-        }
+        check_fits(found, algorithm)?;
         let inconsistent = |_| {
             InvalidKey::new("the members of the JWK do not belong together, or are no valid key")
         };
@@ -143,6 +141,14 @@ fn key_type(algorithm: SigningAlgorithm) -> Result<KeyType, InvalidKey> {
         A::HS256 | A::HS384 | A::HS512 => Err(InvalidKey::new(format!(
             "{algorithm} signs with a secret and not with a key; use `ClientAuthentication::client_secret_jwt`"
         ))),
+    }
+}
+
+/// Says what is wrong if keys of the type `found` do not sign with the algorithm.
+pub(super) fn check_fits(found: KeyType, algorithm: SigningAlgorithm) -> Result<(), InvalidKey> {
+    match key_type(algorithm)? == found {
+        true => Ok(()),
+        false => Err(wrong_algorithm(name(found), algorithm)),
     }
 }
 

@@ -7,14 +7,16 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use x509_cert::der::{Reader, SliceReader, asn1::UintRef};
 
 use super::{
-    InvalidKey,
-    jwk::{Curve, Jwk},
+    InvalidKey, SigningAlgorithm,
+    jwk::{Curve, Jwk, KeyType},
+    key_pair,
 };
 
 /// The public half of a key as a JSON Web Key ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)), with the members that
 /// [RFC 7638 §3.2](https://www.rfc-editor.org/rfc/rfc7638#section-3.2) requires and no others.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey {
+    key_type: KeyType,
     json: String,
     thumbprint: String,
 }
@@ -57,10 +59,18 @@ impl PublicKey {
         &self.thumbprint
     }
 
+    /// Says what is wrong if keys of this type do not sign with the algorithm.
+    pub(crate) fn check_fits(&self, algorithm: SigningAlgorithm) -> Result<(), InvalidKey> {
+        key_pair::check_fits(self.key_type, algorithm)
+    }
+
     /// An RSA key of its modulus and exponent, big-endian and without zeros before them.
     pub(super) fn rsa(n: &[u8], e: &[u8]) -> Self {
         let [n, e] = [n, e].map(base64url);
-        Self::new(format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#))
+        Self::new(
+            KeyType::Rsa,
+            format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
+        )
     }
 
     /// An RSA key of its DER (`RSAPublicKey`, RFC 8017 A.1.1).
@@ -77,9 +87,10 @@ impl PublicKey {
     /// A key of the coordinates of its point, each as long as the curve has it.
     pub(super) fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Self {
         let [x, y] = [x, y].map(base64url);
-        Self::new(format!(
-            r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#
-        ))
+        Self::new(
+            KeyType::Ec(curve),
+            format!(r#"{{"crv":"{curve}","kty":"EC","x":"{x}","y":"{y}"}}"#),
+        )
     }
 
     /// A key of its point, uncompressed (SEC 1, 2.3.3).
@@ -91,12 +102,19 @@ impl PublicKey {
 
     pub(super) fn ed25519(x: &[u8]) -> Self {
         let x = base64url(x);
-        Self::new(format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#))
+        Self::new(
+            KeyType::Ed25519,
+            format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
+        )
     }
 
-    fn new(json: String) -> Self {
+    fn new(key_type: KeyType, json: String) -> Self {
         let thumbprint = base64url(digest(&SHA256, json.as_bytes()).as_ref());
-        Self { json, thumbprint }
+        Self {
+            key_type,
+            json,
+            thumbprint,
+        }
     }
 }
 

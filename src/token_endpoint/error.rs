@@ -10,6 +10,7 @@ use super::decode::REDIRECTS;
 use crate::{
     answer::Answer,
     credential::UsedSecret,
+    dpop,
     error::{self, BoxError, NotSent},
     error_response::{ErrorCode, ErrorResponse},
 };
@@ -21,9 +22,9 @@ use crate::{
 /// # Security
 ///
 /// `Display` and `Debug` never show a secret of ours, a token or the body. Of what the server said they show the status and
-/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too, but not that of the kind
-/// [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the caller: keep them
-/// out of logs.
+/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too,
+/// but not that of the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the
+/// caller: keep them out of logs.
 ///
 /// # Examples
 ///
@@ -97,6 +98,8 @@ impl TokenError {
             | TokenErrorKind::Service
             | TokenErrorKind::Timeout
             | TokenErrorKind::Body => true,
+            // The proof of the next attempt has the nonce.
+            TokenErrorKind::ErrorResponse if self.demands_nonce() => true,
             TokenErrorKind::ErrorResponse | TokenErrorKind::UnexpectedStatus => {
                 let code = self.error_response().map(ErrorResponse::code);
                 self.status()
@@ -113,8 +116,9 @@ impl TokenError {
     /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
     /// token, a device code) may be used up.
     ///
-    /// `false` only with proof: nothing was sent (so it is of whatever befell the metadata of the issuer), or the server turned the request away with 429 or 503. That no
-    /// connection could be made is said by the service below, by [`NotSent`](crate::NotSent).
+    /// `false` only with proof: nothing was sent (so it is of whatever befell the metadata of the issuer), or the server turned the
+    /// request away with 429 or 503, or for a DPoP proof with another nonce. That no connection could be made is said by the service
+    /// below, by [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
@@ -125,6 +129,7 @@ impl TokenError {
             TokenErrorKind::Service | TokenErrorKind::Timeout => {
                 !self.source().is_some_and(error::is_not_sent)
             }
+            TokenErrorKind::ErrorResponse if self.demands_nonce() => false,
             _ => !matches!(
                 self.status(),
                 Some(StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -176,6 +181,22 @@ impl TokenError {
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
         self.said().map(|answer| &answer.headers)
+    }
+
+    /// Whether the server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
+    ///
+    /// Any answer may carry a nonce: it decides only where the server does not say what is wrong.
+    pub(super) fn demands_nonce(&self) -> bool {
+        let is_refusal = matches!(
+            self.status(),
+            Some(StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+        );
+        let code = self.error_response().map(ErrorResponse::code);
+        is_refusal
+            && self
+                .headers()
+                .is_some_and(|headers| dpop::nonce(headers).is_some())
+            && code.is_none_or(|code| *code == ErrorCode::UseDpopNonce)
     }
 
     /// The same error, which knows with which secret the request was made.

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, response::Parts};
+use http::{Request, Response, Uri, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
@@ -21,12 +21,7 @@ use super::{
     encode::{OwnedTarget, Prepared},
 };
 use crate::{
-    clock,
-    credential::UsedSecret,
-    dpop::{self, Role, USE_DPOP_NONCE},
-    error::BoxError,
-    error_response::ErrorResponse,
-    token_request::TokenRequest,
+    clock, credential::UsedSecret, dpop::Role, error::BoxError, token_request::TokenRequest,
     token_response::TokenResponse,
 };
 
@@ -241,7 +236,7 @@ impl<S, B> Preparation<S, B> {
         let is_demanded = is_whole
             && self.plan.target.dpop.is_some()
             && !self.is_second
-            && result.as_ref().is_err_and(demands_nonce);
+            && result.as_ref().is_err_and(TokenError::demands_nonce);
         if !is_demanded {
             return None;
         }
@@ -255,21 +250,6 @@ impl<S, B> Preparation<S, B> {
             key.note_nonce(Role::AuthorizationServer, &self.uri, &parts.headers);
         }
     }
-}
-
-/// Whether the server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
-///
-/// Any answer may carry a nonce: it decides only where the server does not say what is wrong.
-fn demands_nonce(error: &TokenError) -> bool {
-    let is_refusal = error
-        .status()
-        .is_some_and(|status| matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED));
-    let code = error.error_response().map(ErrorResponse::code);
-    is_refusal
-        && error
-            .headers()
-            .is_some_and(|headers| dpop::nonce(headers).is_some())
-        && code.is_none_or(|code| code.as_str() == USE_DPOP_NONCE)
 }
 
 fn decode_collected(

@@ -26,7 +26,7 @@ use crate::{
     dpop::DpopKey,
     error::BoxError,
     metadata::{Discovery, Http, Rules, ServerMetadata},
-    printable::Printable,
+    printable::{Printable, PrintableText},
     token_request::TokenRequest,
     token_response::TokenResponse,
 };
@@ -49,7 +49,8 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// 2. Only then are credentials that come from a provider obtained, and is a client assertion signed, anew for every request;
 ///    what comes is judged as above.
 /// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
-///    retried here; see `RetryTransient` (feature `retry`).
+///    retried here, but for a demand for another DPoP nonce; see `RetryTransient` (feature `retry`). A retry belongs around this
+///    service and not below it: a client assertion and a DPoP proof are good for one request.
 /// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
 ///    `FollowRedirect`) takes the request elsewhere before its answer is seen: use it without, or `ReqwestService` (feature
 ///    `reqwest`), which stops it for token requests. A body above the limit is an error. There is no time limit here: put tower's
@@ -131,8 +132,10 @@ impl<S> TokenEndpoint<S> {
     /// requests wait for them; they are used for an hour (see [`metadata_lifetime`](Self::metadata_lifetime)), then renewed in
     /// the background, and used further while that fails. They also say:
     ///
-    /// * which methods of client authentication the server supports: another one is refused before anything is sent. A public
-    ///   client ([`none`](ClientAuthentication::none)) is not checked, since servers that serve it do not list it;
+    /// * which methods of client authentication the server supports, and which algorithms of client assertions and DPoP proofs:
+    ///   another one is refused before anything is sent. A public client ([`none`](ClientAuthentication::none)) is not checked,
+    ///   since servers that serve it do not list it;
+    /// * that the audience of a client assertion is the issuer;
     /// * where a client goes that proves itself by [TLS](ClientAuthentication::tls_client_auth), if that is another place
     ///   ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
     ///
@@ -318,7 +321,7 @@ impl<S, B> TokenEndpoint<S, B> {
     }
 
     /// How long the metadata of the issuer are used before they are renewed, if this endpoint was made by
-    /// [`discover`](TokenEndpoint::discover). Default is one hour.
+    /// [`discover`](TokenEndpoint::discover); one that was made otherwise has none to renew. Default is one hour.
     ///
     /// They are renewed at most once in 30 seconds, and only when there is a token request. What the server says by
     /// `Cache-Control` is not looked at.
@@ -424,7 +427,8 @@ impl<S, B> TokenEndpoint<S, B> {
         &self.inner
     }
 
-    /// The HTTP service that it speaks through, to change it.
+    /// The HTTP service that it speaks through, to change it. The metadata of an issuer are asked for through the one that was given to
+    /// [`discover`](TokenEndpoint::discover), since all clones share them.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.inner
@@ -525,7 +529,7 @@ impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
         let mut debug = f.debug_struct("TokenEndpoint");
         match &self.place {
             Place::Known(uri) => debug.field("uri", &Printable(uri)),
-            Place::OfIssuer(discovery) => debug.field("issuer", &discovery.issuer()),
+            Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
         };
         debug.field("client", &self.client).finish_non_exhaustive()
     }

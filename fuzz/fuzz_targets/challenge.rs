@@ -1,0 +1,56 @@
+//! What an API answers: any `WWW-Authenticate` and `DPoP-Nonce`.
+
+#![no_main]
+
+use std::{
+    convert::Infallible,
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header::WWW_AUTHENTICATE};
+use libfuzzer_sys::fuzz_target;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_oauth2_client::{
+    AccessToken, AddAccessTokenLayer, DpopKey, TokenSource, TokenType, add_access_token::CloneBody,
+};
+use tower_oauth2_client_fuzz::{Body, byte, ready};
+
+static KEY: LazyLock<DpopKey> = LazyLock::new(|| DpopKey::generate().unwrap());
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = data;
+    let options = byte(&mut data);
+    let is_bound = options & 1 != 0;
+    let values: Vec<HeaderValue> = data
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| HeaderValue::from_bytes(line).ok())
+        .collect();
+    let calls = AtomicUsize::new(0);
+    let api = service_fn(|request: Request<Body>| {
+        calls.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(request.headers().contains_key("dpop"), is_bound);
+        let mut response = Response::new(Body::default());
+        *response.status_mut() = StatusCode::UNAUTHORIZED;
+        let mut values = values.iter().cloned();
+        if let Some(nonce) = values.next().filter(|_| options & 2 != 0) {
+            response.headers_mut().insert("dpop-nonce", nonce);
+        }
+        for value in values {
+            response.headers_mut().append(WWW_AUTHENTICATE, value);
+        }
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let token = match is_bound {
+        true => AccessToken::new("T", TokenType::DPOP).map(|token| token.bound_to(KEY.clone())),
+        false => AccessToken::new("T", TokenType::BEARER),
+    };
+    let layer = AddAccessTokenLayer::new(TokenSource::fixed(token.unwrap())).resend(CloneBody);
+    let request = Request::get("https://api.example/").body(Body::default());
+    let response = ready(layer.layer(api).oneshot(request.unwrap())).unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    // A fixed token cannot be replaced, so only a demand for a nonce is met, and once.
+    assert!(calls.into_inner() <= 1 + usize::from(is_bound));
+});

@@ -1,0 +1,72 @@
+//! The target that a DPoP proof names (`htu`), for any URI.
+
+#![no_main]
+
+use std::sync::LazyLock;
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use libfuzzer_sys::fuzz_target;
+use tower_oauth2_client::DpopKey;
+use tower_oauth2_client_fuzz::{byte, check_error, ready};
+
+static KEY: LazyLock<DpopKey> = LazyLock::new(|| DpopKey::generate().unwrap());
+
+/// The claims of a proof, if one can be made.
+fn claims(key: &DpopKey, method: &Method, uri: &Uri) -> Option<serde_json::Value> {
+    let proof = match ready(key.proof(method, uri, None)) {
+        Ok(proof) => proof,
+        Err(error) => {
+            check_error(&error);
+            assert!(uri.scheme().is_none() || uri.host().is_none_or(str::is_empty));
+            return None;
+        }
+    };
+    let claims = proof.to_str().unwrap().split('.').nth(1).unwrap();
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+    Some(serde_json::from_slice(&claims).unwrap())
+}
+
+fuzz_target!(|data: &[u8]| {
+    let mut data = data;
+    let method = match byte(&mut data) % 3 {
+        0 => Method::GET,
+        1 => Method::POST,
+        _ => Method::from_bytes(data.get(..4).unwrap_or(b"PUT")).unwrap_or(Method::PUT),
+    };
+    let Ok(uri) = Uri::try_from(data) else {
+        return;
+    };
+    // `http` takes brackets anywhere; nothing can be reached there.
+    let host = uri.host().unwrap_or_default();
+    let literal = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    if literal.unwrap_or(host).contains(['[', ']']) {
+        return;
+    }
+    if let Ok(nonce) = HeaderValue::from_bytes(data) {
+        let key = DpopKey::generate().unwrap();
+        let uri = Uri::from_static("https://as.example");
+        key.note_response(
+            &uri,
+            None,
+            &HeaderMap::from_iter([("dpop-nonce".parse().unwrap(), nonce)]),
+        );
+        claims(&key, &method, &uri).unwrap();
+    }
+    let Some(claims_of_uri) = claims(&KEY, &method, &uri) else {
+        return;
+    };
+    assert_eq!(claims_of_uri["htm"], method.as_str());
+    let htu = claims_of_uri["htu"].as_str().unwrap();
+    assert!(!htu.contains(['?', '#']), "{htu}");
+    let target: Uri = htu.parse().unwrap();
+    assert!(!target.authority().unwrap().as_str().contains('@'), "{htu}");
+    assert_eq!(
+        target.path(),
+        if uri.path() == "*" { "/" } else { uri.path() }
+    );
+    // A server that normalizes it comes to the same.
+    assert_eq!(claims(&KEY, &method, &target).unwrap()["htu"], htu);
+});
