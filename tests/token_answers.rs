@@ -455,7 +455,7 @@ async fn expires_in_is_read_from_what_servers_send_and_never_panics() {
         ("true", None),
         ("\"\"", None),
         ("\"soon\"", None),
-        ("\"\\u0033599\"", None),
+        ("\"\\u0033599\"", Some(3599.0)),
         ("[3599]", None),
         ("{\"seconds\":3599}", None),
     ] {
