@@ -366,7 +366,7 @@ async fn another_lifetime_of_the_metadata() {
 
 #[tokio::test(start_paused = true)]
 async fn old_metadata_serve_while_their_renewal_fails() {
-    let broken = Failure::status(200).body("{}");
+    let broken = Failure::status(200).body(r#"{"issuer": 1}"#);
     for failure in [
         Failure::status(503),
         Failure::drop_connection(),
@@ -493,7 +493,7 @@ async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
             with("issuer", json!("https://evil.test")),
             "another issuer, `https://evil.test`",
         ),
-        (with("issuer", json!(null)), "do not name their `issuer`"),
+        (with("issuer", json!(null)), "`issuer` is not a text"),
         (
             with("token_endpoint", json!(null)),
             "name no `token_endpoint`",
@@ -602,6 +602,10 @@ async fn the_second_place_is_asked_if_the_first_has_no_document() {
             "<html>an application that shows itself everywhere</html>",
         ),
         (204, ""),
+        (
+            200,
+            r#"{"message": "of a gateway that knows no such path"}"#,
+        ),
     ] {
         let issuer = "https://as.test/tenant/";
         let document = document(issuer).to_string();

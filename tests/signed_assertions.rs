@@ -195,7 +195,7 @@ async fn kid_and_alg_of_a_jwk_are_taken_over() {
         if let Some(algorithm) = expected.get("alg") {
             assert_eq!(header["alg"], *algorithm);
         }
-        let (header, _) = signed_by(key.key_id("mine")).await;
+        let (header, _) = signed_by(key.kid("mine")).await;
         assert_eq!(header["kid"], "mine");
     }
 }
@@ -283,7 +283,7 @@ async fn what_is_set_stands_in_the_assertion() {
             .claim("n\"b", json!({"x": [1, null, "\u{1F511}"]}))
             .header("typ", "client-authentication+jwt")
             .header("x", "1");
-        let key = p256().key_id("k\\1");
+        let key = p256().kid("k\\1");
         let decoding = public(&key);
         let client = ClientAuthentication::private_key_jwt("c\"\u{e9}", key).assertion(assertion);
         let sent = send(client).await;
@@ -625,7 +625,7 @@ fn clients_are_equal_when_their_keys_and_what_they_say_are() {
     assert_eq!(same[0], same[1]);
     assert_eq!(hash(&same[0]), hash(&same[1]));
     for different in [
-        client(p256().key_id("1")),
+        client(p256().kid("1")),
         client(SigningKey::generate(ES256).unwrap()),
         ClientAuthentication::private_key_jwt("d", p256()),
         client(p256()).assertion(ClientAssertion::new().audience("x")),

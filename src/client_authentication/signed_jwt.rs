@@ -43,7 +43,7 @@ impl ClientAuthentication {
     ///     jwt::{SigningAlgorithm, SigningKey},
     /// };
     ///
-    /// let key = SigningKey::generate(SigningAlgorithm::ES256)?.key_id("2026-11");
+    /// let key = SigningKey::generate(SigningAlgorithm::ES256)?.kid("2026-11");
     /// let client = ClientAuthentication::private_key_jwt("client", key);
     /// assert_eq!(format!("{client:?}"), r#"private_key_jwt("client")"#);
     /// # Ok::<_, tower_oauth2_client::jwt::InvalidKey>(())

@@ -312,7 +312,7 @@ mod tests {
             assertion.header_json(&key),
             r#"{"alg":"ES256","typ":"JWT"}"#
         );
-        let key = key.key_id("k\"");
+        let key = key.kid("k\"");
         assert_eq!(
             assertion.header_json(&key),
             r#"{"alg":"ES256","typ":"JWT","kid":"k\""}"#

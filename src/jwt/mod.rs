@@ -29,7 +29,7 @@
 //!
 //! # fn example() -> Result<(), BoxError> {
 //! let pem = std::fs::read("client-key.pem")?;
-//! let key = SigningKey::from_pem(pem, SigningAlgorithm::PS256)?.key_id("2026-11");
+//! let key = SigningKey::from_pem(pem, SigningAlgorithm::PS256)?.kid("2026-11");
 //! let client = ClientAuthentication::private_key_jwt("client", key);
 //!
 //! let http = HttpsClient::new()?;

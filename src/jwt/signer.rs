@@ -63,6 +63,28 @@ impl<T: Signer + ?Sized> Signer for Arc<T> {
     }
 }
 
+impl<T: Signer + ?Sized> Signer for Box<T> {
+    fn algorithm(&self) -> SigningAlgorithm {
+        (**self).algorithm()
+    }
+
+    fn key_id(&self) -> Option<&str> {
+        (**self).key_id()
+    }
+
+    fn certificate_thumbprint(&self) -> Option<&str> {
+        (**self).certificate_thumbprint()
+    }
+
+    fn public_key(&self) -> Option<&PublicKey> {
+        (**self).public_key()
+    }
+
+    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+        (**self).sign(message)
+    }
+}
+
 /// How a JWT is signed ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -30,7 +30,7 @@ use crate::error::BoxError;
 ///
 /// # fn example() -> Result<(), BoxError> {
 /// let pem = std::fs::read("client-key.pem")?;
-/// let key = SigningKey::from_pem(pem, SigningAlgorithm::ES256)?.key_id("2026-11");
+/// let key = SigningKey::from_pem(pem, SigningAlgorithm::ES256)?.kid("2026-11");
 /// let client = ClientAuthentication::private_key_jwt("client", key);
 /// # Ok(())
 /// # }
@@ -138,7 +138,7 @@ impl SigningKey {
         }
         let key = Self::new(KeyPair::from_jwk(jwk, algorithm)?, algorithm)?;
         Ok(match jwk.text("kid") {
-            Some(key_id) => key.key_id(key_id),
+            Some(key_id) => key.kid(key_id),
             None => key,
         })
     }
@@ -173,8 +173,8 @@ impl SigningKey {
 
     /// The name under which the server knows the key (`kid`). Default is none, or that of the JWK.
     #[must_use]
-    pub fn key_id(mut self, key_id: impl AsRef<str>) -> Self {
-        self.key_id = Some(key_id.as_ref().into());
+    pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
+        self.key_id = Some(kid.as_ref().into());
         self
     }
 

@@ -2,11 +2,11 @@
 
 use std::{collections::HashMap, fmt};
 
-use http::Uri;
+use http::{Uri, uri::Scheme};
 use serde_json::{Map, Value, value::RawValue};
 
 use super::well_known::check_uri;
-use crate::error_response::Quoted;
+use crate::{error_response::Quoted, guard};
 
 /// What an authorization server says of itself ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
 /// [OpenID Connect Discovery 1.0 §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)).
@@ -36,7 +36,7 @@ pub struct ServerMetadata {
 /// Why a document is not the metadata of the issuer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Unusable {
-    /// It is no JSON object, so it may be the page that a server shows for what it does not know.
+    /// It is no JSON object, or one of something else, so it may be what a server shows for all that it does not know.
     NoDocument(&'static str),
     /// It is what a server says of itself, and wrong.
     Wrong(String),
@@ -65,12 +65,23 @@ impl ServerMetadata {
                     Quoted(named)
                 )));
             }
-            _ => return Err(Unusable::Wrong("they do not name their `issuer`".into())),
+            Some(_) => return Err(Unusable::Wrong("their `issuer` is not a text".into())),
+            None => return Err(Unusable::NoDocument("the answer names no `issuer`")),
         }
+        // A server elsewhere has no business to send secrets to whoever listens on this machine.
+        let is_here = issuer
+            .parse()
+            .is_ok_and(|issuer| guard::is_loopback(&issuer));
+        let check = |uri: &Uri| match check_uri(uri, allow_http) {
+            Ok(()) if !allow_http && !is_here && uri.scheme() != Some(&Scheme::HTTPS) => {
+                Err("is plain http on this machine, and the issuer is not on this machine".into())
+            }
+            checked => checked,
+        };
         let endpoint = |name: &str, value: Option<&Value>| match value.and_then(Value::as_str) {
             None => Ok(None),
             Some(text) => match text.parse() {
-                Ok(uri) => match check_uri(&uri, allow_http) {
+                Ok(uri) => match check(&uri) {
                     Ok(()) => Ok(Some(uri)),
                     Err(why) => Err(Unusable::Wrong(format!("the {name} {why}"))),
                 },
@@ -259,8 +270,12 @@ mod tests {
             ("[]".into(), "the answer is something else"),
             ("null".into(), "the answer is something else"),
             (r#"{"issuer": "#.into(), "the answer is JSON that is broken"),
-            ("{}".into(), "they do not name their `issuer`"),
-            (with("1", token), "they do not name their `issuer`"),
+            ("{}".into(), "the answer names no `issuer`"),
+            (with("1", token), "their `issuer` is not a text"),
+            (
+                with(&own, r#""token_endpoint": "http://localhost/token""#),
+                "the `token_endpoint` is plain http on this machine",
+            ),
             (
                 with(r#""https://as.example/t/""#, token),
                 "they are of another issuer, `https://as.example/t/`",

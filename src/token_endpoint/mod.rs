@@ -2,6 +2,7 @@
 
 mod check;
 mod decode;
+mod discover;
 mod encode;
 pub(crate) mod error;
 mod future;

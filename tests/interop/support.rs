@@ -84,7 +84,7 @@ pub(crate) fn signing_key(folder: &str, algorithm: SigningAlgorithm) -> SigningK
     };
     SigningKey::from_pem(pem(folder, name), algorithm)
         .unwrap()
-        .key_id(algorithm.as_str())
+        .kid(algorithm.as_str())
 }
 
 pub(crate) fn client_certificate(folder: &str, name: &str) -> ClientCertificate {

@@ -30,12 +30,12 @@ async fn every_algorithm_proves_the_client() {
 async fn what_is_not_signed_as_it_wants_is_403_without_a_body() {
     let private_key_jwt = |key| ClientAuthentication::private_key_jwt("private_key_jwt-ES256", key);
     let nameless = SigningKey::from_pem(pem(KEYS, "signing-es256.key"), ES256).unwrap();
-    let another = SigningKey::generate(ES256).unwrap().key_id("ES256");
+    let another = SigningKey::generate(ES256).unwrap().kid("ES256");
     let new = ClientAssertion::new;
     for client in [
         private_key_jwt(nameless),
         private_key_jwt(another),
-        private_key_jwt(signing_key(KEYS, ES256).key_id("another")),
+        private_key_jwt(signing_key(KEYS, ES256).kid("another")),
         ClientAuthentication::client_secret_jwt("client_secret_jwt", SECRET, HS256),
         with_key(ES256).assertion(new().audience(uri(ROTATING, ""))),
         with_key(ES256).assertion(new().audiences([uri(ROTATING, "/token")])),

@@ -24,7 +24,7 @@ async fn signed_assertion_bound_token_and_nonces_are_all_it_takes() {
     ] {
         let key = SigningKey::from_pem(pem(KEYS, file), algorithm).unwrap();
         let id = format!("private_key_jwt-{algorithm}");
-        let client = ClientAuthentication::private_key_jwt(id, key.key_id(algorithm.as_str()));
+        let client = ClientAuthentication::private_key_jwt(id, key.kid(algorithm.as_str()));
         let (issuer, dpop) = (setting("OIDC_PROVIDER_NONCE"), DpopKey::generate().unwrap());
         let endpoint = TokenEndpoint::discover(http(), issuer, client).dpop(dpop.clone());
         let request = TokenRequest::client_credentials()

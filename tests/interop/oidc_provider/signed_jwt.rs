@@ -98,12 +98,12 @@ async fn what_is_signed_by_another_is_invalid_client() {
     let id = |algorithm| format!("private_key_jwt-{algorithm}");
     let private_key_jwt = ClientAuthentication::private_key_jwt;
     let client_secret_jwt = ClientAuthentication::client_secret_jwt;
-    let another = SigningKey::generate(ES256).unwrap().key_id("ES256");
+    let another = SigningKey::generate(ES256).unwrap().kid("ES256");
     for client in [
         private_key_jwt(id(ES256), another),
-        private_key_jwt(id(ES256), signing_key(KEYS, ES256).key_id("another")),
+        private_key_jwt(id(ES256), signing_key(KEYS, ES256).kid("another")),
         // By an algorithm that is not that of the client.
-        private_key_jwt(id(RS256), signing_key(KEYS, PS256).key_id("RS256")),
+        private_key_jwt(id(RS256), signing_key(KEYS, PS256).kid("RS256")),
         private_key_jwt(id(ES384), signing_key(KEYS, ES256)),
         client_secret_jwt("client_secret_jwt-HS256", HMAC_SECRET, HS384),
         client_secret_jwt("client_secret_jwt-HS256", SECRET, HS256),
