@@ -25,6 +25,13 @@ impl InvalidKey {
     pub(crate) fn new(reason: impl Into<Cow<'static, str>>) -> Self {
         Self(reason.into())
     }
+
+    /// Of an RSA key, in whatever form it comes.
+    pub(super) fn too_small() -> Self {
+        Self::new(
+            "the RSA key has less than 2048 bits, which RFC 7518 section 3.3 forbids; make a longer one",
+        )
+    }
 }
 
 impl fmt::Display for InvalidKey {

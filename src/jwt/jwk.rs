@@ -112,7 +112,7 @@ impl Jwk {
                 let (n, e) = (self.integer("n")?, self.integer("e")?);
                 let zeros = n.first().map_or(0, |first| first.leading_zeros());
                 if n.len() * 8 < 2048 + zeros as usize {
-                    return Err(InvalidKey::new(super::key_pair::TOO_SMALL));
+                    return Err(InvalidKey::too_small());
                 }
                 PublicKey::rsa(&n, &e)
             }

@@ -26,9 +26,6 @@ use super::{
     pem,
 };
 
-pub(super) const TOO_SMALL: &str =
-    "the RSA key has less than 2048 bits, which RFC 7518 section 3.3 forbids; make a longer one";
-
 /// A private key, and how it signs.
 pub(super) enum KeyPair {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
@@ -196,7 +193,7 @@ fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
     let rsa_bits = rsa_bits(der);
     if key_type(algorithm).is_ok_and(|needed| needed == KeyType::Rsa) {
         match rsa_bits {
-            Some(..2048) => return InvalidKey::new(TOO_SMALL),
+            Some(..2048) => return InvalidKey::too_small(),
             Some(..=8192) => {
                 return InvalidKey::new("the RSA key is broken: its parts do not belong together");
             }

@@ -10,7 +10,7 @@ use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
     ServerMetadata,
-    fetch::{self, Http},
+    fetch::{self, Http, Rules},
     flight::{Flight, Outcome, Waiter},
 };
 use crate::{
@@ -33,14 +33,6 @@ pub(crate) struct Discovery {
     pub(crate) clock: Clock,
     /// Whether a client that does not prove itself by TLS goes to the alias, too.
     pub(crate) by_alias: bool,
-}
-
-/// What is not taken from the server.
-#[derive(Clone, Copy)]
-pub(crate) struct Rules {
-    pub(crate) allow_http: bool,
-    /// How many bytes the document may have.
-    pub(crate) limit: usize,
 }
 
 /// The lock is never held across an await, nor while code of the user runs.

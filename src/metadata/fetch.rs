@@ -17,7 +17,7 @@ use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
-use super::{ServerMetadata, discovery::Rules, server_metadata::Unusable, well_known};
+use super::{ServerMetadata, server_metadata::Unusable, well_known};
 use crate::{
     access_token::NoAccessToken,
     answer::Answer,
@@ -25,6 +25,14 @@ use crate::{
     error::{self, BoxError},
     token_endpoint::{TokenError, TokenErrorKind, retry_after},
 };
+
+/// What is not taken from the server.
+#[derive(Clone, Copy)]
+pub(crate) struct Rules {
+    pub(crate) allow_http: bool,
+    /// How many bytes the document may have.
+    pub(crate) limit: usize,
+}
 
 /// An HTTP service without its type, cloned out for each request. It need not be `Sync`, hence the lock, which is held while
 /// it is cloned.

@@ -10,6 +10,6 @@ mod well_known;
 pub use self::server_metadata::ServerMetadata;
 pub(crate) use self::{
     check_method::check_method,
-    discovery::{Discovery, Rules},
-    fetch::Http,
+    discovery::Discovery,
+    fetch::{Http, Rules},
 };
