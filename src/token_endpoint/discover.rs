@@ -34,7 +34,7 @@ impl<S> TokenEndpoint<S> {
     /// * where a client goes that proves itself by [TLS](ClientAuthentication::tls_client_auth), if that is another place
     ///   ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
     ///
-    /// A request that [names its token endpoint](TokenRequest::token_endpoint) asks for nothing.
+    /// A request that [names its token endpoint](crate::TokenRequest::token_endpoint) asks for nothing.
     ///
     /// It never fails: a bad issuer is said by the first request. Give the issuer exactly as the server writes it: a slash at the
     /// end makes another one.
