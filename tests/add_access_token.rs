@@ -31,7 +31,7 @@ use tower::{
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenCache, TokenError,
-    TokenErrorKind, TokenRequest, TokenSource, TokenType,
+    TokenErrorKind, TokenRequest, TokenResponse, TokenSource, TokenType,
     add_access_token::{AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin},
     test_util::Failure,
 };
@@ -692,6 +692,53 @@ mod resend {
         fn call(&mut self, request: Request<Body>) -> Self::Future {
             self.0.call(request)
         }
+    }
+
+    /// A service of which each instance is busy once, as one is whose place in a queue is lost with it.
+    struct BusyAtFirst(Api, bool);
+
+    impl Clone for BusyAtFirst {
+        fn clone(&self) -> Self {
+            Self(self.0.clone(), true)
+        }
+    }
+
+    impl Service<Request<Body>> for BusyAtFirst {
+        type Response = Response<Body>;
+        type Error = <Api as Service<Request<Body>>>::Error;
+        type Future = <Api as Service<Request<Body>>>::Future;
+
+        fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+            if std::mem::take(&mut self.1) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            self.0.poll_ready(cx)
+        }
+
+        fn call(&mut self, request: Request<Body>) -> Self::Future {
+            self.0.call(request)
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_was_over_when_it_came_is_sent_once_though_the_service_is_busy() {
+        let fetches = Arc::new(AtomicUsize::new(0));
+        let counter = fetches.clone();
+        let endpoint = service_fn(move |_: TokenRequest| {
+            let text = format!("{}", counter.fetch_add(1, Ordering::SeqCst));
+            async move {
+                let response = TokenResponse::builder(bearer(text));
+                Ok::<_, BoxError>(response.expires_in(secs(0)).build())
+            }
+        });
+        let source = TokenCache::new(endpoint).source(request());
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(source).layer(BusyAtFirst(api.clone(), true));
+        let sending = timeout(secs(60), service.oneshot(call()));
+        assert!(sending.await.unwrap().is_ok());
+        assert_eq!(api.last().authorization().unwrap(), "Bearer 0");
+        assert_eq!(fetches.load(Ordering::SeqCst), 1);
     }
 
     /// The server hands the refused token out again while the request waits for its service.

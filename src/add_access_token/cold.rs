@@ -159,6 +159,12 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
         proof::prove(authorization.bound.as_ref()?, request.method(), target)
     }
 
+    /// Notes that the token is there, and something else has to be waited for. A token that was over when it came is sent all the same,
+    /// once, to those who waited for it: else a service that is never ready at once would have tokens fetched without end.
+    fn note_wait(&mut self) {
+        self.is_late |= self.source.usable_authorization().is_some();
+    }
+
     /// What to put on a request that is late: the token may have ended meanwhile, and a proof grows old. `None` if that has to be waited
     /// for.
     fn renew(&self, ticket: Ticket) -> Option<Result<Ticket, TokenError>> {
@@ -212,8 +218,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
                     Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error))),
                     Poll::Pending => {
                         self.is_remote = true;
-                        // A token that was over when it came is sent all the same, once, to those who waited for it.
-                        self.is_late |= self.source.usable_authorization().is_some();
+                        self.note_wait();
                         return Poll::Pending;
                     }
                 },
@@ -222,7 +227,7 @@ impl<S, B, R, ResBody> Cold<S, B, R, ResBody> {
                         Poll::Ready(Ok(())) => {}
                         Poll::Ready(Err(error)) => return Poll::Ready(Err(self.give_up(error))),
                         Poll::Pending => {
-                            self.is_late = true;
+                            self.note_wait();
                             return Poll::Pending;
                         }
                     }
