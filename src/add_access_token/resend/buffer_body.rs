@@ -104,6 +104,13 @@ pub struct Buffered<B> {
     wrap: fn(BufferedBody<B>) -> B,
 }
 
+impl<B> Drop for Buffered<B> {
+    /// The response has come: a stream that stays open is not kept for nothing.
+    fn drop(&mut self) {
+        lock(&self.record).give_up();
+    }
+}
+
 impl<B> fmt::Debug for Buffered<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Buffered").finish_non_exhaustive()
@@ -160,7 +167,7 @@ impl<B> Record<B> {
         }
     }
 
-    /// Nothing is kept any more: there was too much, or it broke off.
+    /// Nothing is kept any more: there was too much, it broke off, or nobody wants it.
     fn give_up(&mut self) {
         self.room = None;
         self.frames = VecDeque::new();
@@ -225,7 +232,7 @@ fn lock<B>(record: &Mutex<Record<B>>) -> MutexGuard<'_, Record<B>> {
 pub struct BufferedBody<B>(Inner<B>);
 
 enum Inner<B> {
-    // The lock is held while the body is polled. The only other who takes it is the one that sends the request once more.
+    // The lock is held while the body is polled. The only other who takes it is the one that got the response.
     First(Arc<Mutex<Record<B>>>),
     Again {
         frames: VecDeque<Kept>,
@@ -382,6 +389,20 @@ mod tests {
         assert!(collecting.is_woken());
         assert!(tokio_test::assert_ready!(collecting.poll()).is_err());
         drop(sender);
+    }
+
+    /// A stream may stay open for hours after its response has come.
+    #[tokio::test]
+    async fn nothing_is_kept_once_it_is_known_that_the_body_is_not_sent_again() {
+        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let data = |frame: Frame<Bytes>| frame.into_data().unwrap();
+        let one = data(sent.frame().await.unwrap().unwrap());
+        let record = saved.record.clone();
+        drop(saved);
+        assert!(lock(&record).frames.is_empty());
+        let two = data(sent.frame().await.unwrap().unwrap());
+        assert!(lock(&record).frames.is_empty());
+        assert_eq!((&*one, &*two), (&b"one"[..], &b"two"[..]));
     }
 
     /// The connection may ask for the end only after the refusal has come.
