@@ -13,7 +13,8 @@ use crate::error_response::Quoted;
 /// What a token is for: a set of scope tokens
 /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
 ///
-/// The text is kept as it came; `Debug` escapes and cuts it, as it may be that of a server. Two scopes are equal when they hold the same words, whatever their order.
+/// The text is kept as it came; `Debug` escapes and cuts it, as it may be that of a server. Two scopes are equal when they hold the
+/// same words, whatever their order.
 ///
 /// Making one never fails. One that breaks the grammar of
 /// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4) is refused by [`check`](Self::check), and

@@ -122,8 +122,8 @@ impl TokenSource {
     /// Says that an API refused this very token. It is dropped, so that the next caller fetches another; if it has been
     /// replaced in the meantime, nothing happens.
     ///
-    /// When tokens are refused again and again, each in the first half of its life, two are dropped at once, and then one after a pause that doubles from 5
-    /// seconds to 5 minutes: an API that refuses every token does not churn the tokens of all.
+    /// When tokens are refused again and again, each in the first half of its life, two are dropped at once, and then one after a
+    /// pause that doubles from 5 seconds to 5 minutes: an API that refuses every token does not churn the tokens of all.
     pub fn invalidate(&self, token: &AccessToken) {
         if let Source::Cached { entry, .. } = &self.0 {
             entry.invalidate(|held| held.token == *token);
