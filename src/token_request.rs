@@ -7,6 +7,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
@@ -61,6 +62,7 @@ struct Rest {
     token_endpoint: Option<Uri>,
     client_authentication: Option<ClientAuthentication>,
     dpop: Option<DpopKey>,
+    polling_interval: Option<Duration>,
     extensions: Extensions,
     invalid: Option<String>,
 }
@@ -262,6 +264,25 @@ impl TokenRequest {
         self
     }
 
+    /// How long a cache waits at least between two requests while the user has not decided: the `interval` of the answer that brought the
+    /// device code ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Default is 5 seconds, and
+    /// less than one second is one. It is not compared.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::device_code("GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS")
+    ///     .polling_interval(Duration::from_secs(10));
+    /// ```
+    #[must_use]
+    pub fn polling_interval(mut self, interval: Duration) -> Self {
+        self.rest_mut().polling_interval = Some(interval);
+        self
+    }
+
     /// Asks for a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)). Default is
     /// that of the service. In a cache, tokens that are bound to different keys are different tokens.
     #[cfg(feature = "dpop")]
@@ -349,6 +370,10 @@ impl TokenRequest {
 
     pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
         self.rest().dpop.as_ref()
+    }
+
+    pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
+        self.rest().polling_interval
     }
 
     /// What a setter could not take.

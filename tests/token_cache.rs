@@ -453,6 +453,49 @@ mod failures {
     }
 }
 
+mod polling {
+    use super::*;
+
+    /// RFC 8628 §3.5: "If no value is provided, clients MUST use 5 as the default."
+    #[tokio::test(start_paused = true)]
+    async fn the_server_is_polled_as_often_as_it_said_and_five_seconds_later_after_each_slow_down()
+    {
+        for (interval, first) in [
+            (None, 5_000),
+            (Some(millis(10_000)), 10_000),
+            (Some(millis(2_000)), 2_000),
+            (Some(millis(0)), 1_000),
+        ] {
+            let fixture = Fixture::new();
+            let mut request = TokenRequest::device_code("code");
+            if let Some(interval) = interval {
+                request = request.polling_interval(interval);
+            }
+            let source = fixture.cache.source(request);
+            numbered_failures(&fixture.server, 400, "authorization_pending");
+            let ask = || async {
+                let error = source.token().await.unwrap_err();
+                error.error_response().unwrap().code().clone()
+            };
+            assert_eq!(ask().await, ErrorCode::AuthorizationPending);
+            advance(millis(first - 1)).await;
+            ask().await;
+            assert_eq!(fixture.requests(), 1, "{interval:?}");
+
+            numbered_failures(&fixture.server, 400, "slow_down");
+            advance(millis(1)).await;
+            assert_eq!(ask().await, ErrorCode::SlowDown);
+            assert_eq!(fixture.requests(), 2, "{interval:?}");
+            advance(millis(first + 4_999)).await;
+            ask().await;
+            assert_eq!(fixture.requests(), 2, "{interval:?}");
+            advance(millis(1)).await;
+            ask().await;
+            assert_eq!(fixture.requests(), 3, "{interval:?}");
+        }
+    }
+}
+
 mod flights {
     use super::*;
 

@@ -21,19 +21,23 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// The failure after `previous`, with the pause that it brings. `jitter` is from 0 to 1.
+    /// The failure after `previous`, with the pause that it brings. `jitter` is from 0 to 1; `polling` is the shortest pause between two
+    /// polls, if it is known.
     pub(crate) fn after(
         previous: Option<&Self>,
         error: TokenError,
         now: Moment,
         jitter: f64,
+        polling: Option<Duration>,
     ) -> Self {
         let (mut streak, mut interval) = previous.map_or_else(Default::default, |previous| {
             (previous.streak, previous.interval)
         });
         let pause = match error.error_response().map(ErrorResponse::code) {
             Some(code @ (ErrorCode::AuthorizationPending | ErrorCode::SlowDown)) => {
-                interval = interval.max(POLLING_INTERVAL);
+                let least =
+                    polling.map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
+                interval = interval.max(least);
                 if *code == ErrorCode::SlowDown {
                     interval = interval.saturating_add(SLOW_DOWN);
                 }
@@ -82,6 +86,7 @@ impl Failure {
 
 /// Where a server asks to be polled and does not say how often (RFC 8628 §3.5).
 const POLLING_INTERVAL: Duration = Duration::from_secs(5);
+const MIN_POLLING_INTERVAL: Duration = Duration::from_secs(1);
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -125,7 +130,7 @@ mod tests {
             let mut last: Option<Failure> = None;
             for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
                 let error = error(is_terminal, retry_after);
-                let failure = Failure::after(last.as_ref(), error, now, jitter);
+                let failure = Failure::after(last.as_ref(), error, now, jitter, None);
                 let pause = failure.pause;
                 prop_assert_eq!(failure.streak, streak);
                 prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");

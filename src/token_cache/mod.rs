@@ -61,7 +61,8 @@
 //! it. [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) is told of each new one before anything relies on it.
 //!
 //! While the user has not decided (`authorization_pending`), callers get that error, and the server is asked again by the first
-//! caller after five seconds, and five more for each `slow_down`. When the server takes the grant no more, the error is
+//! caller after five seconds or the [`polling_interval`](TokenRequest::polling_interval) of the request, and five more for each
+//! `slow_down`. When the server takes the grant no more, the error is
 //! [`SignInRequired`](crate::TokenErrorKind::SignInRequired) for good: make a source of a new code.
 //!
 //! # Events

@@ -111,7 +111,7 @@ impl Entry {
             Ok(request) => request,
             Err(end) => {
                 // So that it is seen from outside why there is no token.
-                let failure = Failure::after(state.failure.as_deref(), end.clone(), now, 0.0);
+                let failure = Failure::after(state.failure.as_deref(), end.clone(), now, 0.0, None);
                 state.failure = Some(Box::new(failure));
                 return Err(end);
             }

@@ -110,6 +110,7 @@ impl Entry {
             error.clone(),
             now,
             fastrand::f64(),
+            self.request.polling_interval_override(),
         );
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(Box::new(failure));
