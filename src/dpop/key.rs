@@ -6,10 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use aws_lc_rs::{
-    digest::{SHA256, digest},
-    rand,
-};
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -187,6 +184,18 @@ impl DpopKey {
     }
 
     /// Takes in the nonce of a response, if it holds one: of an API for a `token`, of the authorization server without.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::{Response, Uri};
+    /// use tower_oauth2_client::DpopKey;
+    ///
+    /// // What the authorization server answered to a request at another of its endpoints.
+    /// fn answered<B>(key: &DpopKey, uri: &Uri, response: &Response<B>) {
+    ///     key.note_response(uri, None, response.headers());
+    /// }
+    /// ```
     pub fn note_response(&self, uri: &Uri, token: Option<&AccessToken>, headers: &HeaderMap) {
         let role = match token {
             Some(_) => Role::ResourceServer,
@@ -228,7 +237,7 @@ impl DpopKey {
         ath: Option<&str>,
         nonce: Option<&str>,
     ) -> Result<HeaderValue, BoxError> {
-        let jti = random()?;
+        let jti = jws::jti()?;
         let claims = Claims {
             jti: &jti,
             htm: method.as_str(),
@@ -254,13 +263,6 @@ impl DpopKey {
 
 const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof names; \
                             use an absolute URI, or name the one origin of the API by `AddAccessTokenLayer::origin`";
-
-/// 128 bits that nobody guesses.
-fn random() -> Result<String, BoxError> {
-    let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| "the random number generator of the system failed")?;
-    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
-}
 
 impl PartialEq for DpopKey {
     fn eq(&self, other: &Self) -> bool {

@@ -2,7 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use aws_lc_rs::rand;
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 
@@ -150,10 +149,8 @@ impl ClientAssertion {
         signer: &dyn Signer,
     ) -> Result<Secret, BoxError> {
         let now = clock::unix_now();
-        let mut jti = [0; 16];
-        rand::fill(&mut jti).map_err(|_| "there is no randomness for the client assertion")?;
         let header = BASE64_URL_SAFE_NO_PAD.encode(self.header_json(signer));
-        let claims = self.claims_json(client_id, audience, now, jti);
+        let claims = self.claims_json(client_id, audience, now, &jws::jti()?);
         let assertion = jws::sign(signer, &header, claims.as_bytes()).await?;
         Ok(Secret::new(assertion))
     }
@@ -174,7 +171,7 @@ impl ClientAssertion {
         json.end()
     }
 
-    fn claims_json(&self, client_id: &str, audience: &str, now: u64, jti: [u8; 16]) -> String {
+    fn claims_json(&self, client_id: &str, audience: &str, now: u64, jti: &str) -> String {
         let rounded_up = u64::from(self.lifetime.subsec_nanos() > 0);
         let lifetime = self.lifetime.as_secs().saturating_add(rounded_up);
         let mut json = Object::new();
@@ -187,7 +184,7 @@ impl ClientAssertion {
         }
         json.member("iat", now);
         json.member("exp", now.saturating_add(lifetime));
-        json.text("jti", &BASE64_URL_SAFE_NO_PAD.encode(jti));
+        json.text("jti", jti);
         json.members(&self.claims);
         json.end()
     }
@@ -266,7 +263,7 @@ mod tests {
     use super::*;
     use crate::jwt::{SigningAlgorithm, SigningKey};
 
-    const JTI: [u8; 16] = [255; 16];
+    const JTI: &str = "_____________________w";
 
     fn claims(assertion: &ClientAssertion) -> String {
         assertion.claims_json("a\"b", "https://as.example", 100, JTI)

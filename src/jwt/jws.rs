@@ -1,9 +1,17 @@
 //! The compact serialization of a signed JWT (RFC 7515 §3.1).
 
+use aws_lc_rs::rand;
 use base64::{Engine, encoded_len, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{Signer, SigningAlgorithm};
 use crate::error::BoxError;
+
+/// A `jti` that nobody guesses and that never comes twice: 128 random bits.
+pub(crate) fn jti() -> Result<String, BoxError> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| "the random number generator of the system failed")?;
+    Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
+}
 
 /// Signs a header, base64url already, and claims. A `&dyn Signer` whose future is ready makes this one ready at once.
 pub(crate) async fn sign(

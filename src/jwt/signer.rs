@@ -10,7 +10,45 @@ pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, BoxError>>
 
 /// Signs JWTs: client assertions and DPoP proofs.
 ///
-/// `SigningKey` is one whose key is in this process. Implement it for a key that is not: in a KMS, an HSM, an agent.
+/// [`SigningKey`](super::SigningKey) is one whose key is in this process. Implement it for a key that is not: in a KMS, an HSM, an
+/// agent.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::{
+///     BoxError, ClientAuthentication,
+///     jwt::{SignFuture, Signer, SigningAlgorithm},
+/// };
+///
+/// struct Vault {
+///     key: String,
+/// }
+///
+/// impl Vault {
+///     async fn ask(&self, message: &[u8]) -> Result<Vec<u8>, BoxError> {
+/// #       let _ = (&self.key, message);
+///         Err("the vault is sealed".into())
+///     }
+/// }
+///
+/// impl Signer for Vault {
+///     fn algorithm(&self) -> SigningAlgorithm {
+///         SigningAlgorithm::ES256
+///     }
+///
+///     fn key_id(&self) -> Option<&str> {
+///         Some(&self.key)
+///     }
+///
+///     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+///         Box::pin(self.ask(message))
+///     }
+/// }
+///
+/// let vault = Vault { key: "orders/2026-11".into() };
+/// let client = ClientAuthentication::private_key_jwt("client", vault);
+/// ```
 pub trait Signer: Send + Sync {
     /// With what it signs; stands in the header as `alg`.
     fn algorithm(&self) -> SigningAlgorithm;
@@ -41,49 +79,34 @@ pub trait Signer: Send + Sync {
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a>;
 }
 
-impl<T: Signer + ?Sized> Signer for Arc<T> {
-    fn algorithm(&self) -> SigningAlgorithm {
-        (**self).algorithm()
-    }
+macro_rules! signs_through {
+    ($pointer:ident) => {
+        impl<T: Signer + ?Sized> Signer for $pointer<T> {
+            fn algorithm(&self) -> SigningAlgorithm {
+                (**self).algorithm()
+            }
 
-    fn key_id(&self) -> Option<&str> {
-        (**self).key_id()
-    }
+            fn key_id(&self) -> Option<&str> {
+                (**self).key_id()
+            }
 
-    fn certificate_thumbprint(&self) -> Option<&str> {
-        (**self).certificate_thumbprint()
-    }
+            fn certificate_thumbprint(&self) -> Option<&str> {
+                (**self).certificate_thumbprint()
+            }
 
-    fn public_key(&self) -> Option<&PublicKey> {
-        (**self).public_key()
-    }
+            fn public_key(&self) -> Option<&PublicKey> {
+                (**self).public_key()
+            }
 
-    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
-        (**self).sign(message)
-    }
+            fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+                (**self).sign(message)
+            }
+        }
+    };
 }
 
-impl<T: Signer + ?Sized> Signer for Box<T> {
-    fn algorithm(&self) -> SigningAlgorithm {
-        (**self).algorithm()
-    }
-
-    fn key_id(&self) -> Option<&str> {
-        (**self).key_id()
-    }
-
-    fn certificate_thumbprint(&self) -> Option<&str> {
-        (**self).certificate_thumbprint()
-    }
-
-    fn public_key(&self) -> Option<&PublicKey> {
-        (**self).public_key()
-    }
-
-    fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
-        (**self).sign(message)
-    }
-}
+signs_through!(Arc);
+signs_through!(Box);
 
 /// How a JWT is signed ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

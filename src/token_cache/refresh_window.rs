@@ -18,7 +18,8 @@ use std::{ops::RangeInclusive, time::Duration};
 ///
 /// # What they mean for a fleet
 ///
-/// Simulated with 10,000 instances that start in the same moment, over an hour with tokens of five minutes: from the second lifetime
+/// Simulated (`cargo bench --bench fleet`) with 10,000 instances that start in the same moment, over an hour with tokens of five
+/// minutes: from the second lifetime
 /// on, the busiest ten seconds see 1.7 times the mean rate of token requests, at 1.25 requests a lifetime and instance. Without the
 /// wide first range all of them would come at once, 25 times the mean, for ever.
 ///

@@ -135,6 +135,17 @@ impl<S, B> TokenEndpoint<S, B> {
     /// endpoint was made by [`discover`](TokenEndpoint::discover): requests go where the server wants TLS clients
     /// ([§5](https://www.rfc-editor.org/rfc/rfc8705#section-5)), if that is another place. Default is that only those go there which
     /// prove themselves [by TLS](ClientAuthentication::tls_client_auth), whose tokens may be bound just so.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, HttpsClient, TokenEndpoint};
+    ///
+    /// // `http` shows a client certificate.
+    /// fn endpoint(http: HttpsClient, client: ClientAuthentication) -> TokenEndpoint<HttpsClient> {
+    ///     TokenEndpoint::discover(http, "https://as.example", client).certificate_bound_tokens()
+    /// }
+    /// ```
     #[must_use]
     pub fn certificate_bound_tokens(mut self) -> Self {
         if let Some(discovery) = self.place.discovery_mut() {

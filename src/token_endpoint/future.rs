@@ -4,12 +4,11 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, response::Parts};
+use http::{Request, Response, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
@@ -18,12 +17,10 @@ use tower_service::Service;
 use super::{
     TokenError,
     decode::{self, Binding},
-    encode::{OwnedTarget, Prepared},
+    encode::Prepared,
+    preparation::{Plan, Preparation, Preparing},
 };
-use crate::{
-    clock, credential::UsedSecret, dpop::Role, error::BoxError, token_request::TokenRequest,
-    token_response::TokenResponse,
-};
+use crate::{clock, error::BoxError, token_response::TokenResponse};
 
 pin_project! {
     /// The future of [`TokenEndpoint`](super::TokenEndpoint).
@@ -55,41 +52,6 @@ pin_project! {
     }
 }
 
-/// A request whose credentials are being obtained.
-type Preparing = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
-
-/// What it takes to make a request that must first obtain something, once or twice.
-struct Preparation<S, B> {
-    plan: Arc<Plan>,
-    request_body: fn(Bytes) -> B,
-    /// A clone that holds no reservation: to obtain a credential may take a call through the same stack.
-    service: S,
-    secret: Option<UsedSecret>,
-    /// Where the request went.
-    uri: Uri,
-    is_second: bool,
-}
-
-/// A request that must first obtain something, and where it goes.
-pub(super) struct Plan {
-    pub(super) request: TokenRequest,
-    pub(super) target: OwnedTarget,
-    pub(super) allow_bearer: bool,
-}
-
-impl Plan {
-    fn prepare(self: Arc<Self>) -> Preparing {
-        Box::pin(async move { self.target.obtain_and_encode(&self.request).await })
-    }
-
-    fn binding(&self) -> Binding<'_> {
-        Binding {
-            key: self.target.dpop.as_ref(),
-            allow_bearer: self.allow_bearer,
-        }
-    }
-}
-
 impl<S, B, F, ResBody> ResponseFuture<S, B, F, ResBody>
 where
     ResBody: Body,
@@ -109,20 +71,11 @@ where
         service: S,
         limit: usize,
     ) -> Self {
-        let plan = Arc::new(plan);
+        let (preparation, preparing) = Preparation::begin(plan, request_body, service);
         Self {
-            state: State::Preparing {
-                preparing: plan.clone().prepare(),
-            },
+            state: State::Preparing { preparing },
             limit,
-            preparation: Some(Preparation {
-                plan,
-                request_body,
-                service,
-                secret: None,
-                uri: Uri::default(),
-                is_second: false,
-            }),
+            preparation: Some(preparation),
         }
     }
 
@@ -219,35 +172,6 @@ where
                 }
             };
             this.state.set(next);
-        }
-    }
-}
-
-impl<S, B> Preparation<S, B> {
-    /// Prepares the request once more, if the server demands a proof with its nonce. That may have used up a client assertion, too,
-    /// so all that can be new is new.
-    ///
-    /// What a server said whose answer broke off is not known, so that is no demand.
-    fn again(
-        &mut self,
-        result: &Result<TokenResponse, TokenError>,
-        is_whole: bool,
-    ) -> Option<Preparing> {
-        let is_demanded = is_whole
-            && self.plan.target.dpop.is_some()
-            && !self.is_second
-            && result.as_ref().is_err_and(TokenError::demands_nonce);
-        if !is_demanded {
-            return None;
-        }
-        self.is_second = true;
-        Some(self.plan.clone().prepare())
-    }
-
-    /// A success can hand out the next nonce as well (RFC 9449 §8.2).
-    fn note_nonce(&self, parts: &Parts) {
-        if let Some(key) = &self.plan.target.dpop {
-            key.note_nonce(Role::AuthorizationServer, &self.uri, &parts.headers);
         }
     }
 }

@@ -7,6 +7,7 @@ mod encode;
 pub(crate) mod error;
 mod future;
 mod place;
+mod preparation;
 #[cfg(feature = "retry")]
 mod retry_transient;
 pub(crate) mod service;

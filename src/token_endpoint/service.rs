@@ -14,8 +14,9 @@ use tower_service::Service;
 use super::{
     TokenError, check,
     encode::{self, OwnedTarget, Target},
-    future::{Plan, ResponseFuture},
+    future::ResponseFuture,
     place::Place,
+    preparation::Plan,
 };
 use crate::{
     client_authentication::ClientAuthentication,
