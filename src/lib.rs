@@ -74,75 +74,52 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-mod access_token;
 pub mod add_access_token;
-mod answer;
-#[cfg(any(feature = "jwt", feature = "rustls"))]
-mod certificate;
+mod authorization_server;
+mod base;
 mod client_authentication;
-#[cfg(feature = "rustls")]
-mod client_certificate;
-mod clock;
-mod credential;
 mod dpop;
 mod error;
-mod error_response;
-#[cfg(feature = "tonic")]
-mod grpc_status;
-mod guard;
-#[cfg(feature = "rustls")]
-mod https_client;
+mod http_client;
 #[cfg(feature = "jwt")]
 #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
 pub mod jwt;
-mod metadata;
-mod panic;
-mod printable;
-#[cfg(feature = "reqwest")]
-mod reqwest_service;
-mod scope;
+mod message;
 mod secret;
 #[cfg(feature = "test-util")]
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
 pub mod token_cache;
-pub mod token_endpoint;
-mod token_request;
-mod token_response;
 
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use self::dpop::DpopKey;
 #[cfg(feature = "tonic")]
 #[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
-pub use self::grpc_status::grpc_status;
-#[cfg(feature = "reqwest")]
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
-pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
-pub use self::{
-    access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
-    add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
-    client_authentication::ClientAuthentication,
-    clock::Clock,
-    credential::Credential,
-    error::{BoxError, NotSent},
-    error_response::{ErrorCode, ErrorResponse},
-    metadata::ServerMetadata,
-    scope::{InvalidScope, Scope},
-    secret::{ClientSecret, IdToken, RefreshToken},
-    token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
-    token_endpoint::{
-        error::{TokenError, TokenErrorKind},
-        service::TokenEndpoint,
-    },
-    token_request::TokenRequest,
-    token_response::{TokenResponse, TokenResponseBuilder},
-};
+pub use self::http_client::grpc_status;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
+pub use self::http_client::{
+    ClientCertificate, HttpsClient, HttpsClientBuilder, HttpsFuture, InvalidClientCertificate,
+};
+#[cfg(feature = "reqwest")]
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]
+pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
-    client_certificate::{ClientCertificate, InvalidClientCertificate},
-    https_client::{HttpsClient, HttpsClientBuilder, HttpsFuture},
+    add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
+    authorization_server::{
+        metadata::ServerMetadata,
+        token_endpoint::{self, service::TokenEndpoint},
+    },
+    base::clock::Clock,
+    client_authentication::ClientAuthentication,
+    error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
+    message::{
+        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, Scope, TokenRequest,
+        TokenResponse, TokenResponseBuilder, TokenType,
+    },
+    secret::{ClientSecret, Credential, IdToken, RefreshToken},
+    token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
 };
 
 #[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]

@@ -16,9 +16,8 @@ use super::{
 };
 use crate::{
     dpop::DPOP,
-    error::BoxError,
+    error::{BoxError, TokenError},
     token_cache::{Authorization, TokenName, TokenSource},
-    token_endpoint::error::TokenError,
 };
 
 /// A request that is on its way at last.

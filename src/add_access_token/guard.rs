@@ -7,7 +7,7 @@ use http::{
     uri::{Authority, Scheme},
 };
 
-use crate::guard::is_loopback;
+use crate::base::uri::is_loopback;
 
 /// The rule by which a request may bear the token.
 #[derive(Clone, Debug, Default)]

@@ -10,7 +10,7 @@ use super::{
     resend::NoResend,
     service::{AddAccessToken, Shared},
 };
-use crate::{token_cache::TokenSource, token_request::TokenRequest};
+use crate::{message::TokenRequest, token_cache::TokenSource};
 
 /// Puts the token of a [`TokenSource`] on outgoing requests; see the [module](super) for the rules.
 ///

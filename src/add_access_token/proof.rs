@@ -8,7 +8,7 @@ use std::{
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use crate::{access_token::AccessToken, dpop::Role, token_endpoint::error::TokenError};
+use crate::{dpop::Role, error::TokenError, message::AccessToken};
 
 /// A proof that is being made.
 pub(super) type Proving = Pin<Box<dyn Future<Output = Result<HeaderValue, TokenError>> + Send>>;

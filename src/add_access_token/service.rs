@@ -19,12 +19,10 @@ use super::{
     resend::{NoResend, Resend},
 };
 use crate::{
-    access_token::NoAccessToken,
     dpop::DPOP,
-    error::BoxError,
+    error::{BoxError, TokenError},
+    message::{NoAccessToken, TokenRequest},
     token_cache::{Authorization, LocalCopy, TokenName, TokenSource},
-    token_endpoint::error::TokenError,
-    token_request::TokenRequest,
 };
 
 /// Puts an access token on each request; made by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). See the

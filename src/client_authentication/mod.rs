@@ -12,9 +12,9 @@ use http::HeaderValue;
 
 #[cfg(feature = "jwt")]
 use self::signed_jwt::SignedJwt;
-use crate::credential::Credential;
 #[cfg(feature = "jwt")]
 use crate::jwt::ClientAssertion;
+use crate::secret::Credential;
 #[cfg(not(feature = "jwt"))]
 use crate::{error::BoxError, secret::Secret};
 

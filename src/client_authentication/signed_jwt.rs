@@ -10,10 +10,9 @@ use aws_lc_rs::hmac;
 
 use super::{ClientAuthentication, Method};
 use crate::{
-    credential::Credential,
     error::BoxError,
     jwt::{ClientAssertion, SignFuture, Signer, SigningAlgorithm},
-    secret::Secret,
+    secret::{Credential, Secret},
 };
 
 /// With what a client signs its assertions.

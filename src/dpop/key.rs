@@ -12,15 +12,13 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{Role, nonces::Nonces, origin::Origin, proof::Claims};
 use crate::{
-    access_token::AccessToken,
-    clock,
-    error::BoxError,
+    base::clock,
+    error::{BoxError, TokenError, TokenErrorKind},
     jwt::{
         InvalidKey, Signer,
         SigningAlgorithm::{self, HS256, HS384, HS512},
         SigningKey, jws,
     },
-    token_endpoint::error::{TokenError, TokenErrorKind},
 };
 
 /// The key that access tokens are bound to (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)): who steals such a token cannot
@@ -140,68 +138,6 @@ impl DpopKey {
     #[must_use]
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.0.signer.algorithm()
-    }
-
-    /// A proof for one request, to be sent in the header `DPoP`: for requests that no layer of this crate sends. With a token it is
-    /// for a request to an API that bears this token; without, for one to the authorization server. It is marked sensitive.
-    ///
-    /// The query of `uri` is left out. The nonce is the last one that [`note_response`](Self::note_response) took in for this origin.
-    ///
-    /// # Errors
-    ///
-    /// [`TokenErrorKind::Request`] if `uri` is not absolute, and [`TokenErrorKind::Credential`] if the signer fails.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::{Method, Uri};
-    /// use tower_oauth2_client::DpopKey;
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// let key = DpopKey::generate()?;
-    /// let proof = key.proof(&Method::POST, &Uri::from_static("https://as.example/par"), None).await?;
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub async fn proof(
-        &self,
-        method: &Method,
-        uri: &Uri,
-        token: Option<&AccessToken>,
-    ) -> Result<HeaderValue, TokenError> {
-        match token {
-            Some(token) => {
-                let hash = self.token_hash(token.expose_secret());
-                self.prove(Role::ResourceServer, method, uri, Some(&hash))
-                    .await
-            }
-            None => {
-                self.prove(Role::AuthorizationServer, method, uri, None)
-                    .await
-            }
-        }
-    }
-
-    /// Takes in the nonce of a response, if it holds one: of an API for a `token`, of the authorization server without.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use http::{Response, Uri};
-    /// use tower_oauth2_client::DpopKey;
-    ///
-    /// // What the authorization server answered to a request at another of its endpoints.
-    /// fn answered<B>(key: &DpopKey, uri: &Uri, response: &Response<B>) {
-    ///     key.note_response(uri, None, response.headers());
-    /// }
-    /// ```
-    pub fn note_response(&self, uri: &Uri, token: Option<&AccessToken>, headers: &HeaderMap) {
-        let role = match token {
-            Some(_) => Role::ResourceServer,
-            None => Role::AuthorizationServer,
-        };
-        self.note_nonce(role, uri, headers);
     }
 
     pub(crate) fn algorithm_name(&self) -> &'static str {

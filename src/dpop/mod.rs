@@ -13,12 +13,13 @@ mod origin;
 #[cfg(feature = "dpop")]
 mod proof;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 
 #[cfg(feature = "dpop")]
 pub use self::key::DpopKey;
 #[cfg(not(feature = "dpop"))]
 pub(crate) use self::none::DpopKey;
+use crate::error::ErrorCode;
 
 /// The header that bears a proof (RFC 9449 §4.1).
 pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
@@ -38,6 +39,19 @@ pub(crate) fn nonce(headers: &HeaderMap) -> Option<&str> {
     let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
     let is_usable = (1..=MAX_NONCE_LENGTH).contains(&text.len()) && text.bytes().all(is_allowed);
     is_usable.then_some(text)
+}
+
+/// Whether the authorization server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
+///
+/// Any answer may carry a nonce: it decides only where the server does not say what is wrong.
+pub(crate) fn demands_nonce(
+    status: StatusCode,
+    headers: &HeaderMap,
+    code: Option<&ErrorCode>,
+) -> bool {
+    matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
+        && nonce(headers).is_some()
+        && code.is_none_or(|code| *code == ErrorCode::UseDpopNonce)
 }
 
 /// In which role a server gets a proof. The nonces of the one are none of the other's, even at one origin.

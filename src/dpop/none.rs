@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::Role;
-use crate::token_endpoint::error::TokenError;
+use crate::error::TokenError;
 
 /// A type without values.
 #[derive(Clone, PartialEq, Eq, Hash)]

@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use super::{InvalidKey, pem};
-use crate::{
+use crate::base::{
     certificate::{Certificate, Validity},
     clock,
 };

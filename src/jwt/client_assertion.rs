@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{Signer, jws};
-use crate::{clock, error::BoxError, secret::Secret};
+use crate::{base::clock, error::BoxError, secret::Secret};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use crate::clock::{Clock, ManualTime};
+use crate::base::clock::{Clock, ManualTime};
 
 /// The two clocks of a cache, under the control of a test.
 ///

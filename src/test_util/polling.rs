@@ -15,7 +15,7 @@ use super::{
     recorded::RecordedRequest,
     state::{Decision, Poll, PollKind, State, after, is_over},
 };
-use crate::clock;
+use crate::base::clock;
 
 /// "the interval MUST be increased by 5 seconds for this and all subsequent requests" (RFC 8628 §3.5)
 const SLOW_DOWN: Duration = Duration::from_secs(5);

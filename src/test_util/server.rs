@@ -22,7 +22,7 @@ use super::{
     state::{Code, Decision, Grant, PollKind, State, TokenKind, TokenStatus, after},
     with_path,
 };
-use crate::clock;
+use crate::base::clock;
 
 /// A scriptable OAuth 2.0 authorization server for tests.
 ///

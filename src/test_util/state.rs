@@ -12,7 +12,7 @@ use super::{
     authorization_code::AuthorizationCode, builder::Config, recorded::RecordedRequest,
     script::Script,
 };
-use crate::clock;
+use crate::base::clock;
 
 pub(super) struct State {
     pub(super) script: Script,

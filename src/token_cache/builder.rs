@@ -8,7 +8,7 @@ use super::{
     refresh_window::RefreshWindow,
     settings::{Endpoint, Settings},
 };
-use crate::{clock::Clock, secret::RefreshToken, token_request::TokenRequest};
+use crate::{base::clock::Clock, message::TokenRequest, secret::RefreshToken};
 
 /// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
 #[must_use = "nothing is built before `build`"]

@@ -20,7 +20,7 @@ use super::{
     key::{HashAsIs, Key, Keyed},
     settings::Settings,
 };
-use crate::token_request::TokenRequest;
+use crate::message::TokenRequest;
 
 const MAX_SHARDS: usize = 64;
 const FEWEST_IN_A_SHARD: usize = 16;

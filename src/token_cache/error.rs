@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use crate::{
-    access_token::TokenType,
-    error::BoxError,
-    token_endpoint::error::{
-        TokenError,
+    error::{
+        BoxError, TokenError,
         TokenErrorKind::{
             NoRuntime, Request, Service, SignInRequired, Timeout, UnsupportedTokenType,
         },
     },
+    message::TokenType,
 };
 
 /// What a stack around the endpoint failed with: our own error somewhere below, or that of one of its layers.

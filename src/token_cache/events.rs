@@ -7,8 +7,8 @@ use std::{error::Error, fmt, time::Duration};
 
 use super::{entry::Invalidation, refresh_window::Windows, state::Reason};
 use crate::{
-    token_endpoint::error::{TokenError, TokenErrorKind},
-    token_request::TokenRequest,
+    error::{TokenError, TokenErrorKind},
+    message::TokenRequest,
 };
 
 const TARGET: &str = "tower_oauth2_client::token_cache";

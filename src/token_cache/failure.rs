@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use crate::{
-    clock::Moment,
-    error_response::{ErrorCode, ErrorResponse},
-    token_endpoint::error::TokenError,
+    base::clock::Moment,
+    error::{ErrorCode, ErrorResponse, TokenError},
 };
 
 /// The last fetch failed.
@@ -116,7 +115,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{answer::Answer, token_endpoint::TokenErrorKind};
+    use crate::error::{Answer, TokenErrorKind};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -6,8 +6,9 @@ use tokio::time;
 
 use super::{error, events, settings::Settings, single_flight::Landing, state::Reason};
 use crate::{
-    clock::Moment, panic::catch_panic, token_endpoint::error::TokenError,
-    token_request::TokenRequest, token_response::TokenResponse,
+    base::{clock::Moment, panic::catch_panic},
+    error::TokenError,
+    message::{TokenRequest, TokenResponse},
 };
 
 /// What a fetch came to.

@@ -5,11 +5,9 @@
 
 use super::error;
 use crate::{
-    error_response::{ErrorCode, ErrorResponse},
+    error::{ErrorCode, ErrorResponse, TokenError},
+    message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
-    token_endpoint::error::TokenError,
-    token_request::TokenRequest,
-    token_response::TokenResponse,
 };
 
 pub(super) struct Grant {

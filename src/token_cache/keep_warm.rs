@@ -11,7 +11,7 @@ use super::{
     entry::{Entry, Lookup},
     error,
 };
-use crate::token_endpoint::error::TokenError;
+use crate::error::TokenError;
 
 /// The task that keeps an entry warm; it ends with this.
 pub(super) struct KeepWarm(AbortHandle);

@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState};
 
-use crate::token_request::TokenRequest;
+use crate::message::TokenRequest;
 
 /// A request with its hash, which is made once and serves to choose the shard and the place in it.
 #[derive(Clone)]

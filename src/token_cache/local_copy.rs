@@ -16,7 +16,7 @@ use super::{
     source::TokenSource,
     state::Held,
 };
-use crate::{access_token::AccessToken, clock::Moment, token_endpoint::error::TokenError};
+use crate::{base::clock::Moment, error::TokenError, message::AccessToken};
 
 /// Which token a request bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

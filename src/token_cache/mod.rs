@@ -115,7 +115,10 @@ pub(crate) use self::{
     local_copy::{Authorization, LocalCopy, TokenName},
     source::TokenSource,
 };
-use crate::{error::BoxError, token_request::TokenRequest, token_response::TokenResponse};
+use crate::{
+    error::BoxError,
+    message::{TokenRequest, TokenResponse},
+};
 
 /// Holds the tokens that an endpoint stack brings, one for each distinct [`TokenRequest`].
 ///

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::clock::Moment;
+use crate::base::clock::Moment;
 
 /// How often the tokens of an entry were refused of late, each in the first half of its life.
 ///

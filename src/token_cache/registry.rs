@@ -49,9 +49,7 @@ mod tests {
     use tower::service_fn;
 
     use super::*;
-    use crate::{
-        BoxError, TokenCache, TokenRequest, TokenResponse, token_endpoint::error::TokenError,
-    };
+    use crate::{BoxError, TokenCache, TokenRequest, TokenResponse, error::TokenError};
 
     /// Whether there is a place for an entry, dead or alive.
     fn has_place(id: NonZeroU64) -> bool {

@@ -11,8 +11,10 @@ use tower_service::Service;
 
 use super::{error, refresh_window::RefreshWindow};
 use crate::{
-    clock::Clock, error::BoxError, secret::RefreshToken, token_endpoint::error::TokenError,
-    token_request::TokenRequest, token_response::TokenResponse,
+    base::clock::Clock,
+    error::{BoxError, TokenError},
+    message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
 };
 
 pub(crate) struct Settings {

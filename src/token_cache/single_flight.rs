@@ -19,7 +19,7 @@ use std::{
 use tokio::{runtime::Handle, sync::Notify, task::AbortHandle, time};
 
 use super::{entry::Entry, state::Held};
-use crate::{clock::Moment, token_endpoint::error::TokenError};
+use crate::{base::clock::Moment, error::TokenError};
 
 /// What a fetch came to.
 pub(super) type Outcome = Result<Arc<Held>, TokenError>;

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::{TokenCache, entry::Entry, state::Held};
 use crate::{
-    access_token::AccessToken, token_endpoint::error::TokenError, token_request::TokenRequest,
+    error::TokenError,
+    message::{AccessToken, TokenRequest},
 };
 
 /// Hands out the token that one [`TokenRequest`] brings: fresh, shared, renewed in time.

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use http::HeaderValue;
 
 use super::{failure::Failure, refresh_window::Windows};
-use crate::{access_token::AccessToken, clock::Moment};
+use crate::{base::clock::Moment, message::AccessToken};
 
 /// A token that the cache holds.
 pub(crate) struct Held {
@@ -101,7 +101,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{access_token::TokenType, token_cache::refresh_window::RefreshWindow};
+    use crate::{message::TokenType, token_cache::refresh_window::RefreshWindow};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

@@ -6,7 +6,7 @@ use super::{
     entry::Entry,
     state::{self, Condition},
 };
-use crate::{token_endpoint::error::TokenError, token_request::TokenRequest};
+use crate::{error::TokenError, message::TokenRequest};
 
 /// How the token of one request stands; see [`TokenCache::status`](super::TokenCache::status).
 #[derive(Clone, Debug)]

@@ -6,7 +6,8 @@ use tokio::runtime::Handle;
 
 use super::{Entry, Lookup, State};
 use crate::{
-    clock::Moment,
+    base::clock::Moment,
+    error::TokenError,
     token_cache::{
         error,
         failure::Failure,
@@ -14,7 +15,6 @@ use crate::{
         single_flight::{Flight, Landing, Outcome, Waiter},
         state::{self, Condition, Reason},
     },
-    token_endpoint::error::TokenError,
 };
 
 /// After so many flights in a row were lost, the runtime is to blame.

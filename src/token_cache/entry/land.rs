@@ -7,8 +7,9 @@ use std::{
 
 use super::{Entry, Invalidation, State};
 use crate::{
-    access_token::AccessToken,
-    clock::Moment,
+    base::clock::Moment,
+    error::TokenError,
+    message::{AccessToken, TokenResponse},
     token_cache::{
         error, events,
         failure::Failure,
@@ -17,8 +18,6 @@ use crate::{
         single_flight::Outcome,
         state::{self, Held},
     },
-    token_endpoint::error::TokenError,
-    token_response::TokenResponse,
 };
 
 /// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.

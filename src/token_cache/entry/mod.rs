@@ -31,7 +31,7 @@ use super::{
     single_flight::{Flight, Waiter},
     state::{self, Condition, Held},
 };
-use crate::{clock::Moment, token_endpoint::error::TokenError, token_request::TokenRequest};
+use crate::{base::clock::Moment, error::TokenError, message::TokenRequest};
 
 pub(crate) struct Entry {
     id: NonZeroU64,

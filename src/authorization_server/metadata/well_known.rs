@@ -1,0 +1,127 @@
+//! What an issuer must look like, and where its metadata are.
+
+use http::Uri;
+
+use crate::base::uri::is_loopback;
+
+/// Where the metadata of an issuer can be, in the order in which to ask.
+///
+/// RFC 8414 §3.1 puts its name between host and path, OpenID Connect Discovery 1.0 §4 puts its own behind the path. RFC 8414
+/// comes first: it is the standard of OAuth, and what it names belongs to the host, which a tenant with a path below does not.
+///
+/// # Errors
+///
+/// What is wrong with the issuer, in words.
+pub(super) fn well_known_uris(issuer: &str, allow_http: bool) -> Result<[Uri; 2], String> {
+    let uri = check_issuer(issuer, allow_http)?;
+    // "any terminating "/" MUST be removed", in both.
+    let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
+    let origin = &issuer[..issuer.len() - path_and_query_len(issuer)];
+    let parse = |text: String| text.parse().map_err(|_| "is not a URI".to_owned());
+    Ok([
+        parse(format!(
+            "{origin}/.well-known/oauth-authorization-server{path}"
+        ))?,
+        parse(format!("{origin}{path}/.well-known/openid-configuration"))?,
+    ])
+}
+
+/// "a URL that uses the "https" scheme and has no query or fragment components" (RFC 8414 §2).
+fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
+    // The parser forgets a fragment.
+    if issuer.contains('#') {
+        return Err("has a fragment, which RFC 8414 section 2 forbids".into());
+    }
+    let uri: Uri = issuer.parse().map_err(|_| "is not a URI")?;
+    check_uri(&uri, allow_http)?;
+    if issuer.contains('?') {
+        return Err("has a query, which RFC 8414 section 2 forbids".into());
+    }
+    Ok(uri)
+}
+
+/// Whether secrets may go there, as for a token endpoint that was given by hand.
+pub(super) fn check_uri(uri: &Uri, allow_http: bool) -> Result<(), String> {
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("is not an absolute URI".into());
+    };
+    if authority.as_str().contains('@') {
+        return Err("holds a user name or a password".into());
+    }
+    match scheme {
+        "https" => Ok(()),
+        "http" if allow_http || is_loopback(uri) => Ok(()),
+        "http" => Err("is plain http, which anybody on the way could change; use https, or `danger_allow_http` if \
+             something else protects the connection"
+            .into()),
+        _ => Err("is neither https nor http".into()),
+    }
+}
+
+/// How much of the text of an absolute URI stands behind its authority.
+fn path_and_query_len(uri: &str) -> usize {
+    let authority = uri.find("://").map_or(0, |at| at + 3);
+    let behind = &uri[authority..];
+    behind.find('/').map_or(0, |at| behind.len() - at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_the_metadata_are() {
+        for (issuer, oauth, openid) in [
+            (
+                "https://as.example",
+                "https://as.example/.well-known/oauth-authorization-server",
+                "https://as.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://as.example/",
+                "https://as.example/.well-known/oauth-authorization-server",
+                "https://as.example/.well-known/openid-configuration",
+            ),
+            (
+                "https://as.example/tenant/1",
+                "https://as.example/.well-known/oauth-authorization-server/tenant/1",
+                "https://as.example/tenant/1/.well-known/openid-configuration",
+            ),
+            (
+                "https://as.example:8443/tenant/",
+                "https://as.example:8443/.well-known/oauth-authorization-server/tenant",
+                "https://as.example:8443/tenant/.well-known/openid-configuration",
+            ),
+            (
+                "http://[::1]:80/a%20b",
+                "http://[::1]:80/.well-known/oauth-authorization-server/a%20b",
+                "http://[::1]:80/a%20b/.well-known/openid-configuration",
+            ),
+        ] {
+            let uris = well_known_uris(issuer, false).unwrap();
+            assert_eq!(uris.map(|uri| uri.to_string()), [oauth, openid], "{issuer}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_issuer() {
+        for (issuer, why) in [
+            ("", "is not a URI"),
+            ("not a uri", "is not a URI"),
+            ("https://", "is not a URI"),
+            ("/tenant", "is not an absolute URI"),
+            ("as.example", "is not an absolute URI"),
+            ("https://as.example?tenant=1", "has a query"),
+            ("https://as.example/?", "has a query"),
+            ("https://as.example/#", "has a fragment"),
+            ("https://u:p@as.example/", "holds a user name"),
+            ("ftp://as.example/", "is neither https nor http"),
+            ("http://as.example/", "is plain http"),
+        ] {
+            let error = well_known_uris(issuer, false).unwrap_err();
+            assert!(error.starts_with(why), "{issuer}: {error}");
+        }
+        assert!(well_known_uris("http://as.example/", true).is_ok());
+        assert!(well_known_uris("http://localhost:1/", false).is_ok());
+    }
+}

@@ -1,0 +1,4 @@
+//! The endpoints of an authorization server.
+
+pub(crate) mod metadata;
+pub mod token_endpoint;

@@ -1,0 +1,133 @@
+//! How a `TokenError` is made: one constructor per way to fail.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use super::{TokenError, TokenErrorKind, token_error::Inner};
+use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent};
+
+pub(crate) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
+     check the URI of the token endpoint";
+
+impl TokenError {
+    fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
+        Inner {
+            kind,
+            message: message.into(),
+            source: None,
+            answer: None,
+            error_response: None,
+            retry_after: None,
+            secret: None,
+            demands_nonce: false,
+            is_before_sending: false,
+        }
+    }
+
+    /// An error that no answer of a server belongs to.
+    pub(crate) fn new(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: Option<BoxError>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            ..Self::inner(kind, message)
+        }))
+    }
+
+    pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Arc::new(Self::inner(TokenErrorKind::Request, message)))
+    }
+
+    pub(crate) fn credential(source: BoxError) -> Self {
+        Self(Arc::new(Inner {
+            source: Some(source),
+            ..Self::inner(
+                TokenErrorKind::Credential,
+                "a secret, assertion or token could not be obtained from its provider",
+            )
+        }))
+    }
+
+    /// The service below failed to become ready, so it never saw the request.
+    pub(crate) fn not_ready(source: BoxError) -> Self {
+        Self::service(NotSent::new(source).into())
+    }
+
+    pub(crate) fn service(source: BoxError) -> Self {
+        let (kind, message) = if error::is_followed_redirect(&*source) {
+            (TokenErrorKind::UnexpectedStatus, REDIRECTS)
+        } else if error::is_timeout(&*source) {
+            (
+                TokenErrorKind::Timeout,
+                "the token endpoint did not answer in time",
+            )
+        } else {
+            (
+                TokenErrorKind::Service,
+                "the request to the token endpoint failed",
+            )
+        };
+        Self(Arc::new(Inner {
+            source: Some(source),
+            ..Self::inner(kind, message)
+        }))
+    }
+
+    /// The answer came without its body, which failed with `source`.
+    pub(crate) fn body(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: BoxError,
+        answer: Answer,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            source: Some(source),
+            answer: Some(answer),
+            retry_after,
+            ..Self::inner(kind, message)
+        }))
+    }
+
+    /// The metadata of the issuer could not be obtained.
+    pub(crate) fn metadata(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        source: Option<BoxError>,
+        answer: Option<Answer>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            source,
+            answer,
+            retry_after,
+            is_before_sending: true,
+            ..Self::inner(kind, message)
+        }))
+    }
+
+    /// The same error, of a server that demands a DPoP proof with the nonce that came along.
+    pub(crate) fn demanding_nonce(mut self, demands_nonce: bool) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.demands_nonce = demands_nonce;
+        }
+        self
+    }
+
+    /// The server's answer is not a token. `kind` follows from what was found in it.
+    pub(crate) fn answer(
+        kind: TokenErrorKind,
+        message: impl Into<Cow<'static, str>>,
+        answer: Answer,
+        error_response: Option<ErrorResponse>,
+        retry_after: Option<Duration>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            answer: Some(answer),
+            error_response,
+            retry_after,
+            ..Self::inner(kind, message)
+        }))
+    }
+}

@@ -1,0 +1,20 @@
+//! HTTP clients that are ready to use, and adapters to others.
+
+#[cfg(feature = "rustls")]
+pub(crate) mod client_certificate;
+#[cfg(feature = "rustls")]
+mod https_client;
+#[cfg(feature = "reqwest")]
+mod reqwest_service;
+#[cfg(feature = "tonic")]
+mod tonic;
+
+#[cfg(feature = "reqwest")]
+pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
+#[cfg(feature = "tonic")]
+pub use self::tonic::grpc_status;
+#[cfg(feature = "rustls")]
+pub use self::{
+    client_certificate::{ClientCertificate, InvalidClientCertificate},
+    https_client::{HttpsClient, HttpsClientBuilder, HttpsFuture},
+};

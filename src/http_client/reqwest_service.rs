@@ -1,0 +1,241 @@
+//! `reqwest::Client` as a service of `http` requests.
+
+use std::{
+    fmt,
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+use pin_project_lite::pin_project;
+use reqwest::{Client, ResponseBuilderExt, Url};
+use tower_service::Service;
+
+use crate::{
+    error::{BoxError, FollowedRedirect, NotSent},
+    message::NoAccessToken,
+};
+
+type Pending = <Client as Service<reqwest::Request>>::Future;
+
+/// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
+///
+/// It serves below a [`TokenEndpoint`](crate::TokenEndpoint) as well as below a layer that authenticates outgoing requests.
+///
+/// reqwest's own types fit around: `http::Request::try_from` takes a [`reqwest::Request`], and `reqwest::Response::from` gives a
+/// [`reqwest::Response`] back, with its URL.
+///
+/// # Redirects
+///
+/// reqwest follows redirects by default, and repeats the body of the request when the answer is 307 or 308. For a token
+/// request, whose body or header holds the client's secret, this adapter closes that: the body cannot be repeated, and an
+/// answer that came from another URL than the one asked is an error, which the token endpoint reports as
+/// [`UnexpectedStatus`](crate::TokenErrorKind::UnexpectedStatus), as it does a redirect that was not followed. Other requests follow the redirect policy of the
+/// client.
+///
+/// # Security
+///
+/// reqwest itself removes `Authorization` on the way to another host, but not headers that were set with
+/// [`TokenRequest::header`](crate::TokenRequest::header). Where those are secret, build the client with
+/// `redirect::Policy::none()`.
+///
+/// # Errors
+///
+/// Those of reqwest. One that says that no connection could be made is wrapped in [`NotSent`], one that says that time ran
+/// out in an `io::Error` of the kind `TimedOut`.
+///
+/// # Examples
+///
+/// ```
+/// use http::Uri;
+/// use tower_oauth2_client::{ClientAuthentication, ReqwestService, TokenEndpoint};
+///
+/// let endpoint: TokenEndpoint<ReqwestService> = TokenEndpoint::new(
+///     ReqwestService::new(reqwest::Client::new()),
+///     Uri::from_static("https://as.example/token"),
+///     ClientAuthentication::client_secret_basic("client", "secret"),
+/// );
+/// ```
+#[derive(Clone)]
+pub struct ReqwestService {
+    client: Client,
+}
+
+impl ReqwestService {
+    /// Sends requests through `client`, with its pool, its timeouts and its TLS.
+    #[must_use]
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+impl From<Client> for ReqwestService {
+    fn from(client: Client) -> Self {
+        Self::new(client)
+    }
+}
+
+impl<B> Service<Request<B>> for ReqwestService
+where
+    B: Body + Send + Sync + 'static,
+    B::Data: Into<Bytes>,
+    B::Error: Into<BoxError>,
+{
+    type Response = Response<reqwest::Body>;
+    type Error = BoxError;
+    type Future = ReqwestFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
+            .map_err(|error| boxed(error, false))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
+        let body_taken = Arc::new(AtomicBool::new(false));
+        // A wrapped body is a stream to reqwest, which cannot send it twice.
+        let request = request.map(|body| {
+            reqwest::Body::wrap(Watched {
+                body,
+                taken: body_taken.clone(),
+            })
+        });
+        let state = match reqwest::Request::try_from(request) {
+            Ok(request) => State::Pending {
+                asked: is_token_request.then(|| request.url().clone()),
+                body_taken,
+                pending: self.client.call(request),
+            },
+            Err(error) => State::Failed {
+                error: Some(NotSent::new(error).into()),
+            },
+        };
+        ReqwestFuture { state }
+    }
+}
+
+impl fmt::Debug for ReqwestService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestService").finish_non_exhaustive()
+    }
+}
+
+pin_project! {
+    /// The future of [`ReqwestService`].
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ReqwestFuture {
+        #[pin]
+        state: State,
+    }
+}
+
+pin_project! {
+    #[project = StateProj]
+    enum State {
+        // The body is taken once there is a connection to send it on.
+        Pending { #[pin] pending: Pending, asked: Option<Url>, body_taken: Arc<AtomicBool> },
+        Failed { error: Option<BoxError> },
+    }
+}
+
+impl Future for ReqwestFuture {
+    type Output = Result<Response<reqwest::Body>, BoxError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project().state.project() {
+            StateProj::Pending {
+                pending,
+                asked,
+                body_taken,
+            } => match ready!(pending.poll(cx)) {
+                Ok(response) => match asked {
+                    Some(asked) if asked != response.url() => Err(FollowedRedirect.into()),
+                    _ => Ok(with_url(response)),
+                },
+                Err(error) => {
+                    let body_taken = body_taken.load(Ordering::Relaxed);
+                    Err(match asked {
+                        // There is a second connection only for where a redirect led.
+                        Some(_) if error.is_redirect() || (body_taken && error.is_connect()) => {
+                            FollowedRedirect.into()
+                        }
+                        Some(_) => boxed(error.without_url(), body_taken),
+                        None => boxed(error, body_taken),
+                    })
+                }
+            },
+            StateProj::Failed { error } => Err(error
+                .take()
+                .unwrap_or_else(|| "polled after completion".into())),
+        })
+    }
+}
+
+pin_project! {
+    /// A body that tells when it was taken. `map_frame` of http-body-util would lose its length.
+    struct Watched<B> {
+        #[pin]
+        body: B,
+        taken: Arc<AtomicBool>,
+    }
+}
+
+impl<B: Body> Body for Watched<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let this = self.project();
+        this.taken.store(true, Ordering::Relaxed);
+        this.body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl fmt::Debug for ReqwestFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReqwestFuture").finish_non_exhaustive()
+    }
+}
+
+/// reqwest loses the URL on this way, but takes it from the extensions on the way back.
+fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
+    let bearer = Response::builder().url(response.url().clone()).body(());
+    let mut response = Response::<reqwest::Body>::from(response);
+    if let Ok(bearer) = bearer {
+        let extensions = bearer.into_parts().0.extensions;
+        response.extensions_mut().extend(extensions);
+    }
+    response
+}
+
+/// Says in the terms of [`crate::error`] what only reqwest knows of its error.
+fn boxed(error: reqwest::Error, body_taken: bool) -> BoxError {
+    let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
+    let error: BoxError = match is_timeout {
+        true => io::Error::new(io::ErrorKind::TimedOut, error).into(),
+        false => error.into(),
+    };
+    match is_connect && !body_taken {
+        true => NotSent::new(error).into(),
+        false => error,
+    }
+}

@@ -1,0 +1,16 @@
+//! What is said to an authorization server, and what it says.
+
+mod access_token;
+#[cfg(feature = "dpop")]
+mod dpop_proof;
+pub(crate) mod scope;
+mod token_request;
+mod token_response;
+
+pub(crate) use self::token_response::Fields;
+pub use self::{
+    access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    scope::{InvalidScope, Scope},
+    token_request::TokenRequest,
+    token_response::{TokenResponse, TokenResponseBuilder},
+};

@@ -1,0 +1,242 @@
+//! The scope of a token: a set of words (RFC 6749 §3.3).
+
+use std::{
+    borrow::Cow,
+    collections::BTreeSet,
+    error::Error,
+    fmt,
+    hash::{Hash, Hasher},
+};
+
+use crate::base::Quoted;
+
+/// What a token is for: a set of scope tokens
+/// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+///
+/// The text is kept as it came; `Debug` escapes and cuts it, as it may be that of a server. Two scopes are equal when they hold the
+/// same words, whatever their order.
+///
+/// Making one never fails. One that breaks the grammar of
+/// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4) is refused by [`check`](Self::check), and
+/// by the token endpoint before anything is sent.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::Scope;
+///
+/// let scope = Scope::from("api:read api:write");
+/// assert_eq!(scope, Scope::from_iter(["api:write", "api:read"]));
+/// assert!(scope.contains("api:read"));
+/// assert!(Scope::from("caf\u{e9}").check().is_err());
+/// ```
+#[derive(Clone)]
+pub struct Scope(Box<str>);
+
+impl Scope {
+    /// The words, in the order in which they came.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        words(&self.0)
+    }
+
+    /// Whether the word is one of the set.
+    #[must_use]
+    pub fn contains(&self, word: &str) -> bool {
+        self.iter().any(|other| other == word)
+    }
+
+    /// The text as it came.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Checks the text against the grammar of RFC 6749 Appendix A.4.
+    ///
+    /// # Errors
+    ///
+    /// If a character is neither a space nor printable ASCII other than `"` and `\`.
+    pub fn check(&self) -> Result<(), InvalidScope> {
+        check(&self.0)
+    }
+}
+
+/// The words of a scope, in the order in which they came.
+fn words(scope: &str) -> impl Iterator<Item = &str> {
+    scope.split(' ').filter(|word| !word.is_empty())
+}
+
+/// Whether two scopes hold the same words.
+pub(crate) fn is_same(a: &str, b: &str) -> bool {
+    a == b || words(a).collect::<BTreeSet<_>>() == words(b).collect()
+}
+
+/// Hashes a scope as the set of its words. Most come in order already.
+pub(crate) fn hash<H: Hasher>(scope: &str, state: &mut H) {
+    let mut set = BTreeSet::new();
+    let is_sorted = words(scope).is_sorted_by(|a, b| a < b);
+    if !is_sorted {
+        set.extend(words(scope));
+    }
+    let mut count = 0_usize;
+    let mut hash = |word: &str| {
+        word.hash(state);
+        count += 1;
+    };
+    match is_sorted {
+        true => words(scope).for_each(&mut hash),
+        false => set.into_iter().for_each(&mut hash),
+    }
+    count.hash(state);
+}
+
+/// As [`Scope::check`].
+pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
+    match scope.chars().find(|c| !is_scope_char(*c)) {
+        Some(found) => Err(InvalidScope { found }),
+        None => Ok(()),
+    }
+}
+
+/// The scope with one space between two words and none around them, as the grammar of RFC 6749 A.4 has it.
+pub(crate) fn normalized(scope: &str) -> Cow<'_, str> {
+    let is_normal = !scope.starts_with(' ') && !scope.ends_with(' ') && !scope.contains("  ");
+    match is_normal {
+        true => Cow::Borrowed(scope),
+        false => Cow::Owned(Scope::from_iter(Scope::from(scope).iter()).0.into()),
+    }
+}
+
+fn is_scope_char(c: char) -> bool {
+    matches!(c, ' '..='~') && c != '"' && c != '\\'
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope(\"{}\")", Quoted(&self.0))
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<str> for Scope {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl PartialEq for Scope {
+    fn eq(&self, other: &Self) -> bool {
+        is_same(&self.0, &other.0)
+    }
+}
+
+impl Eq for Scope {}
+
+impl Hash for Scope {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        hash(&self.0, state);
+    }
+}
+
+impl From<&str> for Scope {
+    fn from(scope: &str) -> Self {
+        Self(scope.into())
+    }
+}
+
+impl From<String> for Scope {
+    fn from(scope: String) -> Self {
+        Self(scope.into())
+    }
+}
+
+impl<A: AsRef<str>> FromIterator<A> for Scope {
+    fn from_iter<I: IntoIterator<Item = A>>(words: I) -> Self {
+        let mut scope = String::new();
+        for word in words {
+            if !scope.is_empty() {
+                scope.push(' ');
+            }
+            scope.push_str(word.as_ref());
+        }
+        Self(scope.into())
+    }
+}
+
+/// A scope that holds a character which no scope may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidScope {
+    found: char,
+}
+
+impl fmt::Display for InvalidScope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "a scope cannot hold the character {:?}; use printable ASCII without quotes and backslashes, \
+             words parted by spaces (RFC 6749 appendix A.4)",
+            self.found
+        )
+    }
+}
+
+impl Error for InvalidScope {}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use super::*;
+
+    #[test]
+    fn order_and_spacing_do_not_matter_for_equality() {
+        let hash = |scope: &Scope| {
+            std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
+                .hash_one(scope)
+        };
+        let scope = Scope::from("a b");
+        for (text, equal) in [
+            ("b a", true),
+            (" a  b ", true),
+            ("a b a", true),
+            ("a", false),
+            ("A b", false),
+        ] {
+            let other = Scope::from(text);
+            assert_eq!(scope == other, equal, "{text}");
+            assert_eq!(hash(&scope) == hash(&other), equal, "{text}");
+        }
+    }
+
+    #[test]
+    fn debug_escapes_and_cuts_and_display_does_neither() {
+        let text = format!("\u{1b}\u{202e}{}", "x".repeat(1000));
+        let scope = Scope::from(&*text);
+        assert_eq!(scope.to_string(), text);
+        let shown = format!("{scope:?}");
+        assert!(shown.starts_with(r#"Scope("\u{1b}\u{202e}x"#), "{shown}");
+        assert!(shown.len() < 300 && shown.ends_with(r#"...")"#), "{shown}");
+    }
+
+    #[test]
+    fn the_grammar_of_rfc_6749_a_4() {
+        for (text, valid) in [
+            ("", true),
+            ("openid", true),
+            ("https://api.example/.default !#[]~", true),
+            ("a\"b", false),
+            ("a\\b", false),
+            ("a\tb", false),
+            ("a\nb", false),
+            ("é", false),
+            ("\u{7f}", false),
+        ] {
+            assert_eq!(Scope::from(text).check().is_ok(), valid, "{text:?}");
+        }
+    }
+}

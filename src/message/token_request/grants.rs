@@ -1,0 +1,220 @@
+//! One constructor per grant.
+
+use std::{borrow::Cow, sync::Arc};
+
+use super::{Inner, Parameter, Rest, TokenRequest};
+use crate::secret::{Credential, RefreshToken};
+
+/// # One constructor per grant
+impl TokenRequest {
+    /// The client asks in its own name
+    /// ([RFC 6749 §4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::client_credentials().scope("api1");
+    /// ```
+    #[must_use]
+    pub fn client_credentials() -> Self {
+        Self::extension("client_credentials")
+    }
+
+    /// The name and the password of a user
+    /// ([RFC 6749 §4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3)). The password may be empty.
+    ///
+    /// OAuth 2.1 has dropped this grant; use it for old servers only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::password("johndoe", "A3ddj3w");
+    /// ```
+    pub fn password(username: impl Into<String>, password: impl Into<Credential>) -> Self {
+        Self::extension("password")
+            .with("username", username.into())
+            .with("password", password)
+    }
+
+    /// A code that came back from the authorization endpoint, with the redirect URI that it came to
+    /// ([RFC 6749 §4.1.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3)).
+    ///
+    /// For a server that wants no `redirect_uri` here (OAuth 2.1), use
+    /// `TokenRequest::extension("authorization_code").parameter("code", code)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::authorization_code("SplxlOBeZQQYbYS6WxSbIA", "https://app.example/cb")
+    ///     .code_verifier("dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk");
+    /// ```
+    pub fn authorization_code(
+        code: impl Into<Credential>,
+        redirect_uri: impl Into<String>,
+    ) -> Self {
+        Self::extension("authorization_code")
+            .with("code", code)
+            .with("redirect_uri", redirect_uri.into())
+    }
+
+    /// A refresh token ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
+    ///
+    /// A server that rotates answers with a new one; where
+    /// [`TokenResponse::refresh_token`](crate::TokenResponse::refresh_token) is `None`, keep the old one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::refresh_token("tGzv3JOkF0XG5Qx2TlKWIA");
+    /// ```
+    pub fn refresh_token(refresh_token: impl Into<Credential>) -> Self {
+        Self::extension("refresh_token").with("refresh_token", refresh_token)
+    }
+
+    /// A device code, to poll with
+    /// ([RFC 8628 §3.4](https://www.rfc-editor.org/rfc/rfc8628#section-3.4)).
+    ///
+    /// The server answers [`AuthorizationPending`](crate::ErrorCode::AuthorizationPending) until the user has decided, and
+    /// [`SlowDown`](crate::ErrorCode::SlowDown) when it is asked too often.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::device_code("GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS");
+    /// ```
+    pub fn device_code(device_code: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:device_code")
+            .with("device_code", device_code)
+    }
+
+    /// A token for another token
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)): impersonation, or delegation with an
+    /// [actor token](Self::actor_token).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::token_exchange(
+    ///     "accVkjcJyb4BWCxGsndESCJQbdFMogUC5PbRDqceLTC",
+    ///     "urn:ietf:params:oauth:token-type:access_token",
+    /// )
+    /// .audience("backend");
+    /// ```
+    pub fn token_exchange(
+        subject_token: impl Into<Credential>,
+        subject_token_type: impl Into<String>,
+    ) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:token-exchange")
+            .with("subject_token", subject_token)
+            .with("subject_token_type", subject_token_type.into())
+    }
+
+    /// A JWT as the grant ([RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{Credential, TokenRequest};
+    ///
+    /// let request = TokenRequest::jwt_bearer(Credential::file("/var/run/secrets/tokens/oauth"));
+    /// ```
+    pub fn jwt_bearer(assertion: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:jwt-bearer").with("assertion", assertion)
+    }
+
+    /// A SAML 2.0 assertion, base64url-encoded, as the grant
+    /// ([RFC 7522 §2.1](https://www.rfc-editor.org/rfc/rfc7522#section-2.1)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::saml2_bearer("PHNhbWxwOl...");
+    /// ```
+    pub fn saml2_bearer(assertion: impl Into<Credential>) -> Self {
+        Self::extension("urn:ietf:params:oauth:grant-type:saml2-bearer")
+            .with("assertion", assertion)
+    }
+
+    /// The id of a backchannel authentication request, to poll with
+    /// ([OpenID Connect CIBA §10.1](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#token_request)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::ciba("1c266114-a1be-4252-8ad1-04986c5b9ac1");
+    /// ```
+    pub fn ciba(auth_req_id: impl Into<Credential>) -> Self {
+        Self::extension("urn:openid:params:grant-type:ciba").with("auth_req_id", auth_req_id)
+    }
+
+    /// Any other grant, by its type
+    /// ([RFC 6749 §4.5](https://www.rfc-editor.org/rfc/rfc6749#section-4.5)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
+    /// ```
+    pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
+        let grant_type = grant_type.into();
+        Self(Arc::new(Inner {
+            parameters: vec![Parameter {
+                name: "grant_type".into(),
+                value: Credential::fixed(grant_type),
+                repeatable: false,
+            }],
+            rest: None,
+        }))
+    }
+}
+
+impl TokenRequest {
+    /// The same request by a refresh token that came of it: everything but what can be used once.
+    pub(crate) fn continued_by(&self, refresh_token: RefreshToken) -> Self {
+        const FIRST_ONLY: [&str; 7] = [
+            "grant_type",
+            "code",
+            "redirect_uri",
+            "code_verifier",
+            "device_code",
+            "auth_req_id",
+            "refresh_token",
+        ];
+        let mut request = Self::refresh_token(refresh_token);
+        let inner = Arc::make_mut(&mut request.0);
+        let kept = self
+            .0
+            .parameters
+            .iter()
+            .filter(|p| !FIRST_ONLY.contains(&&*p.name));
+        inner.parameters.extend(kept.cloned());
+        inner.rest = self.0.rest.as_deref().map(|rest| {
+            Box::new(Rest {
+                headers: rest.headers.clone(),
+                token_endpoint: rest.token_endpoint.clone(),
+                client_authentication: rest.client_authentication.clone(),
+                dpop: rest.dpop.clone(),
+                ..Rest::default()
+            })
+        });
+        request
+    }
+}

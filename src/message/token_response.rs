@@ -1,0 +1,329 @@
+//! A token and what the server said about it (RFC 6749 §5.1).
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde_json::Value;
+
+use crate::{
+    error::Answer,
+    message::{AccessToken, TokenType, scope::Scope},
+    secret::{IdToken, RefreshToken},
+};
+
+/// A token and what the server said about it
+/// ([RFC 6749 §5.1](https://www.rfc-editor.org/rfc/rfc6749#section-5.1)).
+///
+/// Cloning is cheap.
+///
+/// # Security
+///
+/// `Debug` shows the status, the type, the lifetime and the scope: no token, no header, nothing of the body.
+///
+/// # Examples
+///
+/// For the tests of code that uses one:
+///
+/// ```
+/// use std::time::Duration;
+/// use tower_oauth2_client::{AccessToken, TokenResponse, TokenType};
+///
+/// let token = AccessToken::new("mF_9.B5f-4.1JqM", TokenType::BEARER)?;
+/// let response = TokenResponse::builder(token)
+///     .expires_in(Duration::from_secs(3600))
+///     .parameter("example", 7)
+///     .build();
+///
+/// assert_eq!(response.access_token().expose_secret(), "mF_9.B5f-4.1JqM");
+/// assert_eq!(response.get("example").unwrap(), 7);
+/// # Ok::<_, tower_oauth2_client::InvalidAccessToken>(())
+/// ```
+#[derive(Clone)]
+pub struct TokenResponse(Arc<Inner>);
+
+struct Inner {
+    fields: Fields,
+    answer: Answer,
+}
+
+/// The standard values of a successful answer.
+pub(crate) struct Fields {
+    pub(crate) access_token: AccessToken,
+    pub(crate) expires_in: Option<Duration>,
+    pub(crate) refresh_in: Option<Duration>,
+    pub(crate) refresh_token: Option<RefreshToken>,
+    pub(crate) scope: Option<Scope>,
+    pub(crate) id_token: Option<IdToken>,
+    pub(crate) issued_token_type: Option<Box<str>>,
+}
+
+impl TokenResponse {
+    /// Builds a response without a server, as a service of one's own or a test does.
+    pub fn builder(access_token: AccessToken) -> TokenResponseBuilder {
+        TokenResponseBuilder {
+            fields: Fields {
+                access_token,
+                expires_in: None,
+                refresh_in: None,
+                refresh_token: None,
+                scope: None,
+                id_token: None,
+                issued_token_type: None,
+            },
+            parameters: serde_json::Map::new(),
+            headers: HeaderMap::new(),
+            status: StatusCode::OK,
+        }
+    }
+
+    pub(crate) fn new(fields: Fields, answer: Answer) -> Self {
+        Self(Arc::new(Inner { fields, answer }))
+    }
+
+    /// The access token.
+    #[must_use]
+    pub fn access_token(&self) -> &AccessToken {
+        &self.0.fields.access_token
+    }
+
+    /// How the token is to be sent, as the server said it; `Bearer` where it said nothing.
+    #[must_use]
+    pub fn token_type(&self) -> &TokenType {
+        self.access_token().token_type()
+    }
+
+    /// How long the token lives from the moment the answer was made, with fractions of a second if the server sent them.
+    ///
+    /// Zero for a token that is already over (0, or negative). `None` where the server said nothing that can be used: no
+    /// `expires_in`, `null`, a text that is no number, or more than ten years.
+    #[must_use]
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.0.fields.expires_in
+    }
+
+    /// When the server wants the token to be renewed, from the moment at which the answer was made: no standard, but Microsoft's
+    /// servers send it. Read as [`expires_in`](Self::expires_in) is.
+    #[must_use]
+    pub fn refresh_in(&self) -> Option<Duration> {
+        self.0.fields.refresh_in
+    }
+
+    /// The refresh token. `None` in the answer to a refresh means that the old one goes on
+    /// ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
+    #[must_use]
+    pub fn refresh_token(&self) -> Option<&RefreshToken> {
+        self.0.fields.refresh_token.as_ref()
+    }
+
+    /// What the token is good for. `None` means: what was asked for
+    /// ([RFC 6749 §5.1](https://www.rfc-editor.org/rfc/rfc6749#section-5.1)).
+    #[must_use]
+    pub fn scope(&self) -> Option<&Scope> {
+        self.0.fields.scope.as_ref()
+    }
+
+    /// The ID token of OpenID Connect, not verified.
+    #[must_use]
+    pub fn id_token(&self) -> Option<&IdToken> {
+        self.0.fields.id_token.as_ref()
+    }
+
+    /// Which type of token a token exchange issued
+    /// ([RFC 8693 §2.2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1)).
+    #[must_use]
+    pub fn issued_token_type(&self) -> Option<&str> {
+        self.0.fields.issued_token_type.as_deref()
+    }
+
+    /// Any member of the JSON object by its name. The first call of this or of [`json`](Self::json) parses the body.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Value> {
+        self.json().get(name)
+    }
+
+    /// The whole JSON object, parsed by the first call. It holds the tokens: keep it out of logs.
+    ///
+    /// `Null` in the odd case of a body that is not UTF-8, has a number that is too large for [`Value`], or is nested deeper
+    /// than 128 levels: the members that this crate knows have been read all the same.
+    #[must_use]
+    pub fn json(&self) -> &Value {
+        self.0.answer.json().unwrap_or(&Value::Null)
+    }
+
+    /// The body as it came. It holds the tokens: keep it out of logs.
+    #[must_use]
+    pub fn raw(&self) -> &Bytes {
+        &self.0.answer.raw
+    }
+
+    /// The status of the HTTP response: 2xx.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.answer.status
+    }
+
+    /// The headers of the HTTP response.
+    #[must_use]
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.answer.headers
+    }
+}
+
+impl fmt::Debug for TokenResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenResponse")
+            .field("status", &self.status())
+            .field("token_type", self.token_type())
+            .field("expires_in", &self.expires_in())
+            .field("scope", &self.scope())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Builds a [`TokenResponse`] without a server.
+#[must_use = "nothing is built before `build`"]
+pub struct TokenResponseBuilder {
+    fields: Fields,
+    parameters: serde_json::Map<String, Value>,
+    status: StatusCode,
+    headers: HeaderMap,
+}
+
+impl TokenResponseBuilder {
+    /// How long the token lives. Default is that the answer does not say.
+    pub fn expires_in(mut self, expires_in: Duration) -> Self {
+        self.fields.expires_in = Some(expires_in);
+        self
+    }
+
+    /// When the token is to be renewed. Default is that the answer does not say.
+    pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
+        self.fields.refresh_in = Some(refresh_in);
+        self
+    }
+
+    /// The refresh token. Default is none.
+    pub fn refresh_token(mut self, refresh_token: impl Into<RefreshToken>) -> Self {
+        self.fields.refresh_token = Some(refresh_token.into());
+        self
+    }
+
+    /// The scope. Default is none: what was asked for.
+    pub fn scope(mut self, scope: impl Into<Scope>) -> Self {
+        self.fields.scope = Some(scope.into());
+        self
+    }
+
+    /// The ID token. Default is none.
+    pub fn id_token(mut self, id_token: impl Into<IdToken>) -> Self {
+        self.fields.id_token = Some(id_token.into());
+        self
+    }
+
+    /// The type of the issued token, in a token exchange. Default is none.
+    pub fn issued_token_type(mut self, issued_token_type: impl Into<Box<str>>) -> Self {
+        self.fields.issued_token_type = Some(issued_token_type.into());
+        self
+    }
+
+    /// Any other member of the JSON object. A standard one keeps the value of its own setter.
+    pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.parameters.insert(name.into(), value.into());
+        self
+    }
+
+    /// The status. Default is 200.
+    pub fn status(mut self, status: StatusCode) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// The headers. Default is none.
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers = headers;
+        self
+    }
+
+    /// Builds the response; its JSON and its raw body are made of what was set.
+    pub fn build(self) -> TokenResponse {
+        let Self {
+            fields,
+            mut parameters,
+            status,
+            headers,
+        } = self;
+        let mut set = |name: &str, value: Option<&str>| {
+            if let Some(value) = value {
+                parameters.insert(name.to_owned(), value.into());
+            }
+        };
+        set("access_token", Some(fields.access_token.expose_secret()));
+        set(
+            "token_type",
+            Some(fields.access_token.token_type().as_str()),
+        );
+        set(
+            "refresh_token",
+            fields
+                .refresh_token
+                .as_ref()
+                .map(RefreshToken::expose_secret),
+        );
+        set("scope", fields.scope.as_ref().map(Scope::as_str));
+        set(
+            "id_token",
+            fields.id_token.as_ref().map(IdToken::expose_secret),
+        );
+        set("issued_token_type", fields.issued_token_type.as_deref());
+        for (name, time) in [
+            ("expires_in", fields.expires_in),
+            ("refresh_in", fields.refresh_in),
+        ] {
+            if let Some(time) = time {
+                let seconds = match time.subsec_nanos() {
+                    0 => time.as_secs().into(),
+                    _ => time.as_secs_f64().into(),
+                };
+                parameters.insert(name.to_owned(), seconds);
+            }
+        }
+        let raw = Bytes::from(Value::Object(parameters).to_string());
+        TokenResponse::new(fields, Answer::new(status, headers, raw))
+    }
+}
+
+impl fmt::Debug for TokenResponseBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenResponseBuilder")
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_built_response_says_the_same_by_every_accessor() {
+        let token = AccessToken::new("t", TokenType::BEARER).unwrap();
+        let response = TokenResponse::builder(token)
+            .expires_in(Duration::from_millis(1500))
+            .refresh_token("r")
+            .scope("a b")
+            .id_token("i")
+            .issued_token_type("urn:x")
+            .parameter("extra", true)
+            .build();
+        assert_eq!(
+            *response.json(),
+            serde_json::json!({
+                "access_token": "t", "token_type": "Bearer", "expires_in": 1.5, "refresh_token": "r",
+                "scope": "a b", "id_token": "i", "issued_token_type": "urn:x", "extra": true,
+            })
+        );
+        assert_eq!(response.refresh_token().unwrap().expose_secret(), "r");
+        assert_eq!(response.scope().unwrap(), &Scope::from("b a"));
+        assert_eq!(response.get("extra"), Some(&Value::Bool(true)));
+    }
+}
