@@ -30,7 +30,7 @@ use tower_oauth2_client::{
     TokenRequest, add_access_token::CloneBody, test_util::Failure,
 };
 
-use self::support::mutual_tls::{Ca, Files, MutualTlsServer, Options, PATIENCE, Pair};
+use self::support::mutual_tls::{Ca, Files, MutualTlsServer, Options, Pair, TEST_TIMEOUT};
 
 const TLS12: Versions = &[&rustls::version::TLS12];
 const TLS13: Versions = &[&rustls::version::TLS13];
@@ -64,7 +64,7 @@ where
     S::Error: Into<BoxError>,
 {
     let request = Request::get(uri).body(Full::default()).unwrap();
-    let response = tokio::time::timeout(PATIENCE, client.clone().oneshot(request)).await;
+    let response = tokio::time::timeout(TEST_TIMEOUT, client.clone().oneshot(request)).await;
     let response = response.expect("an answer").map_err(Into::into)?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
@@ -86,7 +86,7 @@ async fn wait_for(condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
+    let waited = tokio::time::timeout(TEST_TIMEOUT, waiting).await;
     waited.expect("what is waited for happens");
 }
 
@@ -404,7 +404,7 @@ async fn a_request_after_a_change_goes_over_a_connection_with_the_new_certificat
 
             assert_eq!(who_am_i(&http, &server).await, new.thumbprint());
             assert_eq!(who_am_i(&clone, &server).await, new.thumbprint());
-            server.is_closed(0).await;
+            server.wait_until_closed(0).await;
             let seen = server.seen().into_iter();
             let seen: Vec<_> = seen.map(|seen| (seen.connection, seen.resumed)).collect();
             assert_eq!(seen, [(0, false), (0, false), (1, false), (1, false)]);
@@ -468,7 +468,7 @@ async fn a_request_under_way_ends_on_the_connection_that_it_has() {
     let response = fetch.await.unwrap().unwrap();
     let token = response.access_token().expose_secret();
     assert_eq!(server.bound_to(token), Some(old.thumbprint()));
-    server.is_closed(0).await;
+    server.wait_until_closed(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -590,7 +590,7 @@ async fn a_fetch_under_way_over_an_old_connection_is_given_up() {
     tokens.invalidate_all();
 
     // Who waited for it waits for the next one.
-    let early = tokio::time::timeout(PATIENCE, early).await;
+    let early = tokio::time::timeout(TEST_TIMEOUT, early).await;
     let token = early.expect("a token").unwrap().unwrap();
     assert_eq!(
         server.bound_to(token.expose_secret()),
@@ -626,7 +626,7 @@ async fn a_certificate_that_was_refused_holds_up_none_that_replaces_it() {
 
 async fn fail(server: &MutualTlsServer, http: &HttpsClient) -> TokenError {
     let fetch = endpoint(server, http).oneshot(TokenRequest::refresh_token("r"));
-    let fetched = tokio::time::timeout(PATIENCE, fetch).await;
+    let fetched = tokio::time::timeout(TEST_TIMEOUT, fetch).await;
     fetched.expect("an error").unwrap_err()
 }
 

@@ -36,7 +36,7 @@ async fn the_first_fetch_waits_for_nobody() {
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_service_holds_a_good_token_all_the_time() {
-    let fixture = Fixture::living(secs(100));
+    let fixture = Fixture::with_lifetime(secs(100));
     let source = fixture.source();
     source.keep_warm().unwrap();
     settle().await;
@@ -53,7 +53,7 @@ async fn an_idle_service_holds_a_good_token_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn the_first_caller_after_a_long_idle_time_does_not_wait() {
     for idle in [secs(60), secs(3 * HOUR), secs(7 * 24 * HOUR)] {
-        let fixture = Fixture::living(secs(1000));
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         source.keep_warm().unwrap();
         settle().await;
@@ -67,7 +67,7 @@ async fn the_first_caller_after_a_long_idle_time_does_not_wait() {
 
 #[tokio::test(start_paused = true)]
 async fn a_renewal_that_takes_its_time_leaves_no_gap() {
-    let fixture = Fixture::living(secs(100));
+    let fixture = Fixture::with_lifetime(secs(100));
     fixture.server.fail_until_told(Failure::delay(secs(20)));
     let source = fixture.source();
     source.keep_warm().unwrap();
@@ -81,7 +81,7 @@ async fn a_renewal_that_takes_its_time_leaves_no_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_shorter_than_the_rest_of_a_life_leaves_no_gap() {
-    let fixture = Fixture::living(secs(1000));
+    let fixture = Fixture::with_lifetime(secs(1000));
     let source = fixture.source();
     source.keep_warm().unwrap();
     settle().await;
@@ -163,7 +163,7 @@ mod clocks {
     /// The timer has slept through it too, so there may be a caller before it notices; a minute later there is no wait.
     #[tokio::test(start_paused = true)]
     async fn a_host_that_was_suspended_is_warm_again_within_a_minute() {
-        let fixture = Fixture::living(secs(7200));
+        let fixture = Fixture::with_lifetime(secs(7200));
         let source = fixture.source();
         source.keep_warm().unwrap();
         sleep(secs(90)).await;
@@ -177,7 +177,7 @@ mod clocks {
 
     #[tokio::test(start_paused = true)]
     async fn a_wall_clock_that_is_set_back_delays_nothing() {
-        let fixture = Fixture::living(secs(1000));
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         source.keep_warm().unwrap();
         settle().await;
@@ -235,7 +235,7 @@ mod end {
 
     #[tokio::test(start_paused = true)]
     async fn a_source_alone_keeps_it_going() {
-        let Fixture { server, cache, .. } = Fixture::living(secs(100));
+        let Fixture { server, cache, .. } = Fixture::with_lifetime(secs(100));
         let source = cache.source(request());
         source.keep_warm().unwrap();
         drop(cache);
@@ -246,7 +246,7 @@ mod end {
 
     #[tokio::test(start_paused = true)]
     async fn the_cache_alone_keeps_it_going() {
-        let fixture = Fixture::living(secs(100));
+        let fixture = Fixture::with_lifetime(secs(100));
         fixture.source().keep_warm().unwrap();
         sleep(secs(HOUR)).await;
         at_once(fixture.source().token()).unwrap();
@@ -269,7 +269,7 @@ mod end {
 
     #[tokio::test(start_paused = true)]
     async fn to_ask_for_it_again_changes_nothing() {
-        let fixture = Fixture::living(secs(100));
+        let fixture = Fixture::with_lifetime(secs(100));
         let source = fixture.source();
         for _ in 0..10 {
             source.keep_warm().unwrap();

@@ -660,7 +660,7 @@ mod status {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_is_seen_through_its_life() {
-        let fixture = Fixture::living(secs(100));
+        let fixture = Fixture::with_lifetime(secs(100));
         assert!(fixture.cache.status().is_empty());
         let source = fixture.source();
 
@@ -739,7 +739,7 @@ mod status {
 
     #[tokio::test(start_paused = true)]
     async fn a_token_that_cannot_be_renewed_is_stale_with_an_error_and_fails_after_its_end() {
-        let fixture = Fixture::living(secs(100));
+        let fixture = Fixture::with_lifetime(secs(100));
         let source = fixture.source();
         source.token().await.unwrap();
         fixture
@@ -763,7 +763,7 @@ mod status {
 
     #[tokio::test(start_paused = true)]
     async fn it_goes_by_both_clocks() {
-        let fixture = Fixture::living(secs(100));
+        let fixture = Fixture::with_lifetime(secs(100));
         fixture.source().token().await.unwrap();
         fixture.clock.suspend(secs(60));
         let status = the_one(&fixture);

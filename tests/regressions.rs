@@ -32,8 +32,8 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    Answer, GOOD, Loopback, Recorder, Script, Then, answer, deserted, form, hyper_client,
-    hyper_client_with_proof, reqwest_client,
+    Answer, GOOD, Loopback, Recorder, Script, Then, answer, form, hyper_client,
+    hyper_client_with_proof, reqwest_client, unreachable_uri,
 };
 
 const SENTINEL: &str = "S3NT1NEL";
@@ -295,7 +295,7 @@ async fn row_19_a_uri_does_not_print_the_secret_in_it() {
             check_error(&error);
         }
     }
-    let uri: Uri = format!("{}?key={SENTINEL}", deserted().await)
+    let uri: Uri = format!("{}?key={SENTINEL}", unreachable_uri().await)
         .parse()
         .unwrap();
     let reqwest = ReqwestService::new(reqwest_client());
@@ -728,7 +728,7 @@ async fn row_26_a_redirect_carries_no_secret_through_follow_redirect() {
 /// Row 28: that the connection of the *second* hop was refused proves nothing about the first, which got the request.
 #[tokio::test]
 async fn row_28_a_connection_refused_after_a_redirect_is_no_proof() {
-    let location = format!("location: {}\r\n", deserted().await);
+    let location = format!("location: {}\r\n", unreachable_uri().await);
     let server = Loopback::start(move |_| Script::answer(302, &location, "")).await;
     let http = ReqwestService::new(reqwest_client());
     let error = TokenEndpoint::new(http, server.uri(), client())
@@ -848,7 +848,7 @@ async fn row_28_holds_over_a_real_connection() {
         counted.fetch_add(1, Ordering::SeqCst);
         request
     });
-    let endpoint = TokenEndpoint::new(http, deserted().await, client());
+    let endpoint = TokenEndpoint::new(http, unreachable_uri().await, client());
     let error: BoxError = Retry::new(RetryTransient::new().max_retries(2), endpoint)
         .oneshot(TokenRequest::refresh_token("r"))
         .await

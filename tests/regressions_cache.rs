@@ -64,7 +64,7 @@ fn is_refused<B>(response: &Response<B>) -> bool {
 #[tokio::test(start_paused = true)]
 async fn a_failed_renewal_never_displaces_a_token_that_is_valid() {
     for failure in failures() {
-        let fixture = Fixture::living(secs(1000));
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         let api = Api::checking(&fixture.server);
         let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
@@ -773,7 +773,7 @@ async fn live_through_everything() {
 #[tokio::test(start_paused = true)]
 async fn an_api_that_refuses_every_token_does_not_disturb_the_others() {
     for is_resent in [false, true] {
-        let fixture = Fixture::living(secs(1_000_000));
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let good = Api::checking(&fixture.server);
         let bad = Api::refusing();
         let layer = AddAccessTokenLayer::new(fixture.source());

@@ -27,7 +27,8 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client, hyper_client_with_proof,
+    GOOD, Loopback, Recorder, Script, Then, answer, hyper_client, hyper_client_with_proof,
+    unreachable_uri,
 };
 
 /// Stands in bodies where a server might put a secret; no error may show it.
@@ -647,12 +648,12 @@ async fn a_real_answer_is_read() {
 
 #[tokio::test]
 async fn a_refused_connection_is_proof_that_nothing_was_processed_where_the_client_says_so() {
-    let error = fetch_from(deserted().await).await.unwrap_err();
+    let error = fetch_from(unreachable_uri().await).await.unwrap_err();
     assert!(
         error.may_have_been_processed(),
         "the kind alone is no proof"
     );
-    let error = TokenEndpoint::new(hyper_client_with_proof(), deserted().await, client())
+    let error = TokenEndpoint::new(hyper_client_with_proof(), unreachable_uri().await, client())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap_err();

@@ -253,7 +253,7 @@ mod failures {
 
     #[tokio::test(start_paused = true)]
     async fn a_success_ends_the_streak_of_failures() {
-        let fixture = Fixture::living(secs(10));
+        let fixture = Fixture::with_lifetime(secs(10));
         let source = fixture.source();
         fixture
             .server
@@ -372,7 +372,7 @@ mod failures {
 
     #[tokio::test(start_paused = true)]
     async fn failing_renewals_pause_too() {
-        let fixture = Fixture::living(secs(1000));
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         let token = source.token().await.unwrap();
         fixture.server.fail_until_told(Failure::status(503));
@@ -603,7 +603,7 @@ mod flights {
     #[test]
     fn a_stale_token_is_served_without_a_runtime() {
         let runtime = || runtime::Builder::new_current_thread().enable_all().build();
-        let fixture = Fixture::living(secs(3600));
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         let token = runtime().unwrap().block_on(source.token()).unwrap();
         fixture.clock.advance(secs(2000));
@@ -746,7 +746,7 @@ mod lifetimes {
 
     #[track_caller]
     fn assert_spaced(fixture: &Fixture, spacing: Duration) {
-        for pair in fixture.times().windows(2) {
+        for pair in fixture.request_times().windows(2) {
             assert!(pair[1] - pair[0] >= spacing, "{:?}", pair[1] - pair[0]);
         }
     }
@@ -841,7 +841,7 @@ mod lifetimes {
                     settle_shortly().await;
                     advance(lifetime / 100).await;
                 }
-                let times = fixture.times();
+                let times = fixture.request_times();
                 for three in times.windows(3) {
                     assert!(three[2] - three[0] >= lifetime, "{lifetime:?} {times:?}");
                 }
@@ -860,7 +860,7 @@ mod lifetimes {
     #[tokio::test(start_paused = true)]
     async fn a_server_that_hands_out_the_same_token_is_not_asked_without_end() {
         for lifetime in [10, 60, 3600].map(secs) {
-            let fixture = Fixture::living(lifetime);
+            let fixture = Fixture::with_lifetime(lifetime);
             fixture.server.same_token(true);
             let source = fixture.source();
             let begun = now();
@@ -871,7 +871,7 @@ mod lifetimes {
             }
             let fetches = fixture.requests();
             assert!((2..=8).contains(&fetches), "{lifetime:?}: {fetches}");
-            for pair in fixture.times().windows(2) {
+            for pair in fixture.request_times().windows(2) {
                 assert!(pair[1] - pair[0] >= secs(1));
             }
         }
@@ -880,7 +880,7 @@ mod lifetimes {
     /// Row 17: tokio #3185, huskarl, google-cloud-auth.
     #[tokio::test(start_paused = true)]
     async fn a_suspended_host_renews() {
-        let fixture = Fixture::living(secs(3600));
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         let old = source.token().await.unwrap();
         fixture.clock.suspend(secs(7200));
@@ -892,7 +892,7 @@ mod lifetimes {
     /// Row 17.
     #[tokio::test(start_paused = true)]
     async fn no_token_lives_longer_when_the_wall_clock_is_set_back() {
-        let fixture = Fixture::living(secs(3600));
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         source.token().await.unwrap();
         fixture.clock.set_wall_back(secs(7200));
@@ -979,7 +979,7 @@ mod refusals {
 
     #[tokio::test(start_paused = true)]
     async fn two_refused_tokens_are_replaced_at_once_and_then_one_in_pauses_that_double() {
-        let fixture = Fixture::living(secs(1_000_000));
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let replaced = replacements(&fixture, 1300).await;
         let pauses = [0, 5, 10, 20, 40, 80, 160, 300, 300, 300];
         let mut second = 0;
@@ -997,7 +997,7 @@ mod refusals {
     async fn after_a_time_of_quiet_two_are_replaced_at_once_again() {
         for (refused_for, quiet) in [(1, secs(60)), (36, secs(80)), (76, secs(160))] {
             for (waited, expected) in [(quiet - millis(1), 1), (quiet, 2)] {
-                let fixture = Fixture::living(secs(1_000_000));
+                let fixture = Fixture::with_lifetime(secs(1_000_000));
                 replacements(&fixture, refused_for).await;
                 // A second of it has passed.
                 advance(waited - secs(1)).await;
@@ -1009,7 +1009,7 @@ mod refusals {
 
     #[tokio::test(start_paused = true)]
     async fn a_revocation_now_and_then_is_always_answered_at_once() {
-        let fixture = Fixture::living(secs(1_000_000));
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let source = fixture.source();
         for n in 0..50 {
             let token = source.token().await.unwrap();
@@ -1088,7 +1088,7 @@ mod handles {
         for _ in 0..10 {
             source.renew().await.unwrap();
         }
-        for pair in fixture.times().windows(2) {
+        for pair in fixture.request_times().windows(2) {
             assert!(pair[1] - pair[0] >= secs(1));
         }
     }
