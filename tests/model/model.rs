@@ -18,7 +18,7 @@ impl Moment {
         }
     }
 
-    /// "when the monotonic or the wall clock says so"
+    /// Either clock is enough.
     pub(crate) fn has_reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
@@ -255,7 +255,7 @@ impl Model {
             .clone()
             .filter(|token| !at.has_reached(token.end))
         {
-            // "served, while one renewal runs in the background"; "the next attempt comes after a pause"
+            // A stale token is served while one renewal runs in the background, except during a pause.
             if at.has_reached(token.stale) && self.fetch.is_none() && !self.is_pausing(at, choices)
             {
                 self.start(now, false);
@@ -289,13 +289,13 @@ impl Model {
         self.callers[caller].1 = Some(output);
     }
 
-    /// "That very token is dropped". Returns whether it may be replaced.
+    /// Drops exactly this token. Returns whether it may be replaced.
     pub(crate) fn invalidate(&mut self, now: i64, id: usize) -> bool {
         let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
             return true;
         };
         let at = self.at(now);
-        // "Soon after it was issued" means the first half of its lifetime.
+        // Only refusals in the first half of the lifetime count.
         let is_dropped = at.has_reached(token.middle) || self.refusals.record(at);
         if is_dropped {
             self.clear();
@@ -303,8 +303,8 @@ impl Model {
         is_dropped
     }
 
-    /// Also discards a running fetch, whose callers wait for another one. And "a pause
-    /// after a failure ends, unless the server asked for it".
+    /// Also discards a running fetch, whose callers wait for another one, and ends a pause after a failure unless the server asked
+    /// for it.
     pub(crate) fn invalidate_all(&mut self, now: i64, choices: &mut Choices) {
         self.clear();
         self.failure = self.failure.take().filter(|failure| failure.is_retry_after);
@@ -350,8 +350,8 @@ impl Model {
 }
 
 impl Refusals {
-    /// "two are replaced at once, then one after a pause that doubles from 5 seconds to 5 minutes". The count starts again after a
-    /// minute without refusals, or after twice the pause.
+    /// Two tokens are replaced at once, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts again
+    /// after a minute without refusals, or after twice the pause.
     fn record(&mut self, now: Moment) -> bool {
         let quiet = (2 * self.pause()).max(60_000);
         if self
@@ -528,8 +528,8 @@ impl Model {
         }
     }
 
-    /// "A token ends a little before the server says so: a twentieth of its lifetime, at least 10 milliseconds and at most 10
-    /// seconds". Its lifetime starts before the request is sent.
+    /// A token expires early by a twentieth of its lifetime, at least 10 milliseconds and at most 10 seconds. Its lifetime starts
+    /// before the request is sent.
     fn store(&mut self, now: i64, id: usize, sent: Moment, server: Server) {
         let part = if self.has_renewed { LATER } else { FIRST };
         let lifetime = server.lifetime;
