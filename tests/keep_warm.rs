@@ -26,8 +26,7 @@ fn tasks() -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn the_first_fetch_starts_without_a_caller() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+    let (fixture, source) = Fixture::with_source();
     source.keep_warm().unwrap();
     settle().await;
     assert_eq!(fixture.requests(), 1);
@@ -197,8 +196,7 @@ mod clocks {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_replaced_without_a_caller() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+    let (fixture, source) = Fixture::with_source();
     source.keep_warm().unwrap();
     settle().await;
     let token = source.peek().unwrap();

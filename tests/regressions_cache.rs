@@ -86,11 +86,10 @@ async fn a_failed_renewal_does_not_replace_a_valid_token() {
     }
 }
 
-/// Row 3 (gcp_auth, yup-oauth2, Spring Security #11461, octocrab): callers that had waited sent a second request.
+/// Row 3 (gcp_auth, yup-oauth2, Spring Security #11461, octocrab): callers that had waited must not send a second request.
 #[tokio::test(start_paused = true)]
 async fn callers_that_arrive_at_expiry_share_one_fetch() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+    let (fixture, source) = Fixture::with_source();
     for fetches in 1..=3 {
         fixture.server.fail_next(Failure::delay(secs(2)));
         let mut waves = Vec::new();
@@ -173,8 +172,7 @@ async fn a_fetch_completes_for_other_callers_after_the_first_caller_is_gone() {
         })
     };
     for disappear in [is_dropped, times_out, panics, is_aborted] {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+        let (fixture, source) = Fixture::with_source();
         fixture.server.fail_next(Failure::delay(secs(2)));
         let first = disappear(source.clone());
         // It is the first caller, so it starts the fetch.
@@ -191,8 +189,7 @@ async fn a_fetch_completes_for_other_callers_after_the_first_caller_is_gone() {
 /// Row 6 (azure_core, Duende AccessTokenManagement).
 #[tokio::test(start_paused = true)]
 async fn a_late_401_for_the_old_token_does_not_drop_the_new_one() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+    let (fixture, source) = Fixture::with_source();
     let api = Api::checking(&fixture.server);
     let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
     let old = source.token().await.unwrap();
@@ -269,7 +266,7 @@ async fn a_refused_token_that_the_server_returns_again_is_not_resent() {
     assert_eq!(fixture.requests(), 3, "expected one fetch and two renewals");
 }
 
-/// Row 9 (Duende, Duende Support #634 and #1396, azure_identity): two tenants shared one token.
+/// Row 9 (Duende, where two tenants shared one token; Duende Support #634 and #1396, azure_identity).
 #[tokio::test(start_paused = true)]
 async fn the_key_covers_everything_that_can_change_the_token_except_scope_order() {
     let base = || TokenRequest::client_credentials();

@@ -80,6 +80,20 @@ impl Fixture {
         }
     }
 
+    /// Returns a fixture and a source that has not fetched a token yet.
+    pub fn with_source() -> (Self, TokenSource) {
+        let fixture = Self::new();
+        let source = fixture.source();
+        (fixture, source)
+    }
+
+    /// Returns a fixture, a source, and the token that the source has just fetched.
+    pub async fn with_token() -> (Self, TokenSource, AccessToken) {
+        let (fixture, source) = Self::with_source();
+        let token = source.token().await.unwrap();
+        (fixture, source, token)
+    }
+
     pub fn source(&self) -> TokenSource {
         self.cache.source(request())
     }
