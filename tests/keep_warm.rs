@@ -3,7 +3,7 @@
 
 mod cache_support;
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -24,21 +24,25 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_first_fetch_starts_without_a_caller() {
-    let (fixture, source) = Fixture::with_source();
+/// Returns a fixture and a source whose token is kept warm and has just been fetched.
+async fn kept_warm(lifetime: Duration) -> (Fixture, TokenSource) {
+    let fixture = Fixture::with_lifetime(lifetime);
+    let source = fixture.source();
     source.keep_warm().unwrap();
     settle().await;
+    (fixture, source)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_fetch_starts_without_a_caller() {
+    let (fixture, source) = kept_warm(secs(100)).await;
     assert_eq!(fixture.requests(), 1);
     at_once(source.token()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_service_always_holds_a_valid_token() {
-    let fixture = Fixture::with_lifetime(secs(100));
-    let source = fixture.source();
-    source.keep_warm().unwrap();
-    settle().await;
+    let (fixture, source) = kept_warm(secs(100)).await;
     for second in 0..HOUR {
         let token = source
             .peek()
@@ -54,10 +58,7 @@ async fn an_idle_service_always_holds_a_valid_token() {
 #[tokio::test(start_paused = true)]
 async fn the_first_caller_after_a_long_idle_time_does_not_wait() {
     for idle in [secs(60), secs(3 * HOUR), secs(7 * 24 * HOUR)] {
-        let fixture = Fixture::with_lifetime(secs(1000));
-        let source = fixture.source();
-        source.keep_warm().unwrap();
-        settle().await;
+        let (fixture, source) = kept_warm(secs(1000)).await;
         sleep(idle).await;
         let requests = fixture.requests();
         let token = at_once(source.token()).unwrap();
@@ -82,10 +83,7 @@ async fn a_slow_renewal_leaves_no_gap() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_shorter_than_the_remaining_lifetime_leaves_no_gap() {
-    let fixture = Fixture::with_lifetime(secs(1000));
-    let source = fixture.source();
-    source.keep_warm().unwrap();
-    settle().await;
+    let (fixture, source) = kept_warm(secs(1000)).await;
     sleep(secs(490)).await;
     fixture.server.fail_until_told(Failure::status(503));
     for second in 0..300 {
@@ -178,10 +176,7 @@ mod clocks {
 
     #[tokio::test(start_paused = true)]
     async fn setting_the_wall_clock_back_does_not_delay_renewals() {
-        let fixture = Fixture::with_lifetime(secs(1000));
-        let source = fixture.source();
-        source.keep_warm().unwrap();
-        settle().await;
+        let (fixture, source) = kept_warm(secs(1000)).await;
         fixture.clock.set_wall_back(secs(24 * HOUR));
         for second in 0..HOUR {
             let token = source
@@ -196,9 +191,7 @@ mod clocks {
 
 #[tokio::test(start_paused = true)]
 async fn a_refused_token_is_replaced_without_a_caller() {
-    let (fixture, source) = Fixture::with_source();
-    source.keep_warm().unwrap();
-    settle().await;
+    let (fixture, source) = kept_warm(secs(100)).await;
     let token = source.peek().unwrap();
     source.invalidate(&token);
     sleep(secs(60)).await;

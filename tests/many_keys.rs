@@ -17,8 +17,8 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, NoAccessToken, TokenCache, TokenError, TokenErrorKind, TokenRequest,
-    TokenSource,
+    AccessToken, AddAccessTokenLayer, NoAccessToken, TokenCache, TokenError, TokenErrorKind,
+    TokenRequest, TokenSource,
     test_util::{AuthorizationServer, Failure},
     token_cache::TokenState,
 };
@@ -31,6 +31,12 @@ use self::cache_support::{
 /// Returns the token request of a tenant.
 fn request_for(tenant: impl std::fmt::Display) -> TokenRequest {
     request().parameter("tenant", tenant.to_string())
+}
+
+/// Fetches the token of a tenant.
+async fn fetch(fixture: &Fixture, tenant: impl std::fmt::Display) -> AccessToken {
+    let source = fixture.cache.source(request_for(tenant));
+    source.token().await.unwrap()
 }
 
 fn by_header(parts: &Parts) -> TokenRequest {
@@ -436,12 +442,7 @@ mod bound {
             let fixture = with_max_entries(bound);
             for _ in 0..3 {
                 for tenant in 0..bound {
-                    fixture
-                        .cache
-                        .source(request_for(tenant))
-                        .token()
-                        .await
-                        .unwrap();
+                    fetch(&fixture, tenant).await;
                 }
             }
             assert_eq!(fixture.requests(), bound);
@@ -454,12 +455,7 @@ mod bound {
         let pinned = fixture.cache.source(request_for("pinned"));
         let token = pinned.token().await.unwrap();
         for tenant in 0..1000 {
-            fixture
-                .cache
-                .source(request_for(tenant))
-                .token()
-                .await
-                .unwrap();
+            fetch(&fixture, tenant).await;
         }
         assert_eq!(
             fixture.cache.source(request_for("pinned")).peek(),
@@ -475,12 +471,7 @@ mod bound {
         for tenant in 0..1000 {
             drop(fixture.cache.source(request_for(tenant)));
         }
-        fixture
-            .cache
-            .source(request_for("watched"))
-            .token()
-            .await
-            .unwrap();
+        fetch(&fixture, "watched").await;
         assert_eq!(at_once(changes.changed()), None);
     }
 
@@ -506,37 +497,17 @@ mod bound {
     async fn recently_used_entries_are_evicted_after_idle_ones() {
         let fixture = with_max_entries(16);
         for tenant in 0..16 {
-            fixture
-                .cache
-                .source(request_for(tenant))
-                .token()
-                .await
-                .unwrap();
+            fetch(&fixture, tenant).await;
         }
         // Use the oldest entry and one in the middle.
         for used in [0, 9] {
-            fixture
-                .cache
-                .source(request_for(used))
-                .token()
-                .await
-                .unwrap();
+            fetch(&fixture, used).await;
         }
         for tenant in 100..114 {
-            fixture
-                .cache
-                .source(request_for(tenant))
-                .token()
-                .await
-                .unwrap();
+            fetch(&fixture, tenant).await;
         }
         for used in [0, 9] {
-            fixture
-                .cache
-                .source(request_for(used))
-                .token()
-                .await
-                .unwrap();
+            fetch(&fixture, used).await;
         }
         let fetches = fetches(&fixture.server);
         assert_eq!((fetches["0"], fetches["9"]), (1, 1));

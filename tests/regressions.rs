@@ -1,4 +1,4 @@
-//! One test for each bug that another OAuth client shipped. The row numbers are those of the project's list of such bugs.
+//! One test for each bug that another OAuth client shipped. Row numbers refer to the project's list of them.
 
 mod support;
 
@@ -6,9 +6,9 @@ use std::{
     convert::Infallible,
     error::Error,
     fmt::{Debug, Display},
-    io::{self, Write},
+    io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -32,7 +32,7 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    Answer, GOOD, Loopback, Recorder, Script, Then, answer, form, hyper_client,
+    Answer, GOOD, Log, Loopback, Recorder, Script, Then, answer, form, hyper_client,
     hyper_client_with_proof, reqwest_client, unreachable_uri,
 };
 
@@ -478,31 +478,10 @@ async fn the_response_future_does_not_print_the_secret() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Row 19: the level is TRACE, and a layer below logs the request.
 #[tokio::test(start_paused = true)]
 async fn the_log_of_a_request_contains_no_secret() {
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || written.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::record();
 
     for client in secret_clients() {
         for (status, body) in [
@@ -526,7 +505,7 @@ async fn the_log_of_a_request_contains_no_secret() {
             );
         }
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("sent") && log.contains("done"), "{log}");
     check_hidden("log", &log);
 }

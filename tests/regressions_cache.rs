@@ -1,15 +1,15 @@
-//! One test for each bug that another client shipped in its token cache or layer. The row numbers are those of the project's list
-//! of such bugs.
+//! One test for each bug that another client shipped in its token cache or layer. Row numbers refer to the project's list of them.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
+#[path = "support/log.rs"]
+mod log;
 
 use std::{
     error::Error,
     fmt::Debug,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     task::Poll,
 };
 
@@ -30,9 +30,12 @@ use tower_oauth2_client::{
     test_util::{AuthorizationServer, Failure, ManualClock},
 };
 
-use self::cache_support::{
-    Api, Body, Endpoint, Fixture, Http, at_once, bearer, call, call_all, call_to, client, endpoint,
-    millis, network, request, secs, settle, token_texts,
+use self::{
+    cache_support::{
+        Api, Body, Endpoint, Fixture, Http, at_once, bearer, call, call_all, call_to, client,
+        endpoint, millis, network, request, secs, settle, token_texts,
+    },
+    log::Log,
 };
 
 /// One failure of each kind. Those that hang end at the fetch timeout.
@@ -705,35 +708,12 @@ async fn no_error_of_the_cache_or_layer_prints_a_secret() {
     assert_error_prints_no_secret(&*service.oneshot(call_to(&uri)).await.unwrap_err());
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Row 19: this covers the whole life of a token, with every failure, at the level TRACE.
-#[test]
-fn the_log_contains_no_secret() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(run_every_failure());
-    });
-    let printed = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+#[tokio::test(start_paused = true)]
+async fn the_log_contains_no_secret() {
+    let (log, _guard) = Log::record();
+    run_every_failure().await;
+    let printed = log.text();
     for event in [
         "fetching an access token",
         "fetched an access token",

@@ -5,9 +5,8 @@
 mod support;
 
 use std::{
-    io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -33,7 +32,7 @@ use tower_oauth2_client::{
     token_endpoint::RetryTransient,
 };
 
-use self::support::{GOOD, Recorder, URI, answer, form};
+use self::support::{GOOD, Log, Recorder, URI, answer, form};
 
 use SigningAlgorithm::{
     ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
@@ -913,31 +912,10 @@ fn an_unsuitable_jwk_is_refused_with_the_reason() {
     assert!(error.contains("2048"), "{error}");
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Row 19 of the project's list of bugs in other clients.
 #[tokio::test]
 async fn no_part_of_a_key_is_printed_or_logged() {
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || written.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::record();
 
     let mut shown = String::new();
     let mut secrets = vec![SECRET.to_owned()];
@@ -980,7 +958,7 @@ async fn no_part_of_a_key_is_printed_or_logged() {
             secrets.push(assertion);
         }
     }
-    shown += &String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    shown += &log.text();
     assert!(shown.contains("private_key_jwt"), "{shown}");
     assert!(!shown.contains("a person"));
     for secret in secrets {

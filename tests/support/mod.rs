@@ -8,6 +8,7 @@
 )]
 
 mod https;
+mod log;
 pub mod mutual_tls;
 
 use std::{
@@ -40,7 +41,7 @@ use tower::{ServiceExt, util::MapErr};
 use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
 use tower_service::Service;
 
-pub use self::https::HttpsServer;
+pub use self::{https::HttpsServer, log::Log};
 
 pub const URI: &str = "https://as.example/token";
 pub const GOOD: &str = r#"{"access_token":"T","token_type":"Bearer","expires_in":3600}"#;
