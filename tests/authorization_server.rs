@@ -559,6 +559,10 @@ mod grants {
         format!("grant_type=authorization_code&code={code}&redirect_uri={REDIRECT_ENCODED}{rest}")
     }
 
+    fn code_form_with_verifier(code: &str, verifier: &str) -> String {
+        code_form(code, &format!("&code_verifier={verifier}"))
+    }
+
     #[tokio::test]
     async fn pkce_s256_accepts_the_test_vector_of_the_rfc() {
         let server = AuthorizationServer::new();
@@ -571,24 +575,14 @@ mod grants {
         ask(&server, &code_form(&code, ""))
             .await
             .refused("invalid_grant");
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={other}")),
-        )
-        .await
-        .refused("invalid_grant");
+        ask(&server, &code_form_with_verifier(&code, &other))
+            .await
+            .refused("invalid_grant");
         // With the plain method, the verifier would be the challenge itself.
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={CHALLENGE}")),
-        )
-        .await
-        .refused("invalid_grant");
-        let answer = ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={VERIFIER}")),
-        )
-        .await;
+        ask(&server, &code_form_with_verifier(&code, CHALLENGE))
+            .await
+            .refused("invalid_grant");
+        let answer = ask(&server, &code_form_with_verifier(&code, VERIFIER)).await;
         answer.token();
         assert_eq!(answer.string("scope"), "openid");
     }
@@ -600,7 +594,7 @@ mod grants {
         let challenge = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
         let code =
             server.issue_code(AuthorizationCode::new("client", REDIRECT).s256_challenge(challenge));
-        ask(&server, &code_form(&code, "&code_verifier=abc"))
+        ask(&server, &code_form_with_verifier(&code, "abc"))
             .await
             .refused("invalid_grant");
     }
@@ -631,12 +625,9 @@ mod grants {
         ask(&server, &code_form("code-9", ""))
             .await
             .refused("invalid_grant");
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={VERIFIER}")),
-        )
-        .await
-        .refused("invalid_grant");
+        ask(&server, &code_form_with_verifier(&code, VERIFIER))
+            .await
+            .refused("invalid_grant");
         ask(&server, &form).await.token();
     }
 
