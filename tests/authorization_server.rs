@@ -331,7 +331,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn a_replayed_client_assertion_is_refused_on_demand() {
+    async fn a_replayed_client_assertion_can_be_refused() {
         let server = AuthorizationServer::builder()
             .assertion_client_with("signer", |assertion| assertion.starts_with("jwt"))
             .refuse_replayed_assertions(true)
@@ -757,7 +757,7 @@ mod grants {
     const DEVICE: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
 
     #[tokio::test(start_paused = true)]
-    async fn a_device_polls_until_the_user_approves_and_each_slow_down_lasts() {
+    async fn a_device_polls_until_the_user_approves_and_each_slow_down_is_permanent() {
         let server = AuthorizationServer::new();
         let device = post_at(&server, "/device_authorization", "scope=tv").await;
         assert_eq!(device.json()["interval"], 5);
@@ -1051,7 +1051,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn only_the_owner_can_revoke_a_token_and_a_revoked_refresh_token_revokes_its_family() {
+    async fn only_the_owner_can_revoke_a_token_and_revoking_a_refresh_token_revokes_its_family() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .client("b", "b")

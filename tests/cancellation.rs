@@ -204,7 +204,7 @@ async fn for_each_poll(min_polls: usize, scenario: impl AsyncFn(usize) -> bool) 
     assert!(polls >= min_polls, "completed after only {polls} polls");
 }
 
-/// Awaits a task, which fails the test if a wake-up was lost.
+/// Awaits a task, and fails the test if a wake-up was lost.
 async fn output<T>(task: JoinHandle<T>) -> T {
     let finished = timeout(LOST_WAKE_UP, task).await;
     finished.expect("a wake-up was lost").unwrap()

@@ -516,7 +516,7 @@ async fn rotation_under_load_loses_no_request() {
 // Tokens after a rotation.
 
 #[tokio::test]
-async fn a_bound_token_is_dropped_with_the_certificate() {
+async fn bound_tokens_can_be_dropped_after_a_rotation() {
     let ca = Ca::new("ca");
     let server = MutualTlsServer::start(&ca).await;
     let (old, new) = (ca.issue("client"), ca.issue("client"));

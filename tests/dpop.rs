@@ -652,7 +652,7 @@ mod htu {
     const RFC_ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
-    /// The target URI of a WebSocket is that of its handshake (RFC 9110 §7.1, RFC 6455 §3). The target of `OPTIONS *` has no path.
+    /// The target URI of a WebSocket is that of its handshake (RFC 9110 §7.1, RFC 6455 §3), and that of `OPTIONS *` has no path.
     #[tokio::test]
     async fn websockets_and_asterisk_targets_have_an_http_htu() {
         let key = key();

@@ -628,7 +628,7 @@ mod invalidate_all {
 
     /// Even frequent calls cause no pause.
     #[tokio::test(start_paused = true)]
-    async fn it_does_not_count_as_a_refusal() {
+    async fn dropping_all_tokens_does_not_count_as_a_refusal() {
         let fixture = Fixture::new();
         let source = fixture.source();
         for fetches in 1..=10 {
@@ -642,7 +642,7 @@ mod invalidate_all {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_with_a_local_copy_of_the_token_notices() {
+    async fn a_service_with_a_local_copy_of_the_token_gets_a_new_one() {
         let fixture = Fixture::new();
         let api = Api::content();
         let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());

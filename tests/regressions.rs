@@ -599,7 +599,7 @@ fn redirected_requests() -> [(ClientAuthentication, TokenRequest); 2] {
     ]
 }
 
-/// Row 26: hyper's client does not follow redirects.
+/// Row 26 (any adapter over a client that follows redirects): hyper's client does not follow them.
 #[tokio::test]
 async fn a_redirect_is_an_error_over_hyper() {
     for status in REDIRECTS {

@@ -708,7 +708,7 @@ async fn an_http_service_can_prove_that_nothing_was_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_closed_without_an_answer_may_have_been_processed() {
+async fn a_request_without_a_response_may_have_been_processed() {
     for start in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\ncontent-le"] {
         let server = Loopback::start(move |_| Script::new(start, Then::Close)).await;
         let error = fetch_from(server.uri()).await.unwrap_err();

@@ -36,7 +36,7 @@ fn public() -> ClientAuthentication {
 async fn send(client: ClientAuthentication, request: TokenRequest) -> Request<Bytes> {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(client);
-    endpoint.oneshot(request).await.expect("a valid request");
+    endpoint.oneshot(request).await.expect("the request should be valid");
     recorder.take_one()
 }
 
@@ -175,7 +175,7 @@ fn clients() -> Vec<(ClientAuthentication, Option<&'static str>, Pairs)> {
 }
 
 #[tokio::test]
-async fn every_grant_is_sent_exactly_with_every_client_authentication() {
+async fn every_grant_and_client_authentication_sends_exactly_the_expected_form() {
     for (request, grant) in grants() {
         for (client, authorization, credentials) in clients() {
             let sent = send(client.clone(), request.clone()).await;

@@ -350,8 +350,8 @@ impl Model {
 }
 
 impl Refusals {
-    /// Two tokens are replaced at once, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts again
-    /// after a minute without refusals, or after twice the pause.
+    /// Two tokens are replaced at once, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts
+    /// again after a minute without refusals, or after twice the pause.
     fn record(&mut self, now: Moment) -> bool {
         let quiet = (2 * self.pause()).max(60_000);
         if self
@@ -560,8 +560,8 @@ impl Model {
         self.next_fetch = Some(sent.after(SPACING));
     }
 
-    /// Starts a pause that doubles from one second, or five for a final error, up to one minute. Jitter shortens it by at most half.
-    /// The server can ask for a longer pause, up to five minutes.
+    /// Starts a pause that doubles from one second, or five for a final error, up to one minute. Jitter shortens it by at most
+    /// half. The server can ask for a longer pause, up to five minutes.
     fn fail(&mut self, now: i64, output: Output, mode: Mode) {
         let at = self.at(now);
         let streak = 1 + self.failure.as_ref().map_or(0, |failure| failure.streak);

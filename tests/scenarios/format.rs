@@ -87,7 +87,7 @@ impl Window {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Request {
     grant: String,
-    /// The password, code or refresh token of the grant. Client credentials have none.
+    /// The credential of the grant, such as a password, a code or a refresh token. Client credentials have none.
     credential: String,
     scope: Option<String>,
     audience: Option<String>,
