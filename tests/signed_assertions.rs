@@ -81,7 +81,10 @@ async fn send(client: ClientAuthentication) -> Request<Bytes> {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(client);
     let request = TokenRequest::client_credentials();
-    endpoint.oneshot(request).await.expect("the request should be valid");
+    endpoint
+        .oneshot(request)
+        .await
+        .expect("the request should be valid");
     recorder.take_one()
 }
 

@@ -36,7 +36,10 @@ fn public() -> ClientAuthentication {
 async fn send(client: ClientAuthentication, request: TokenRequest) -> Request<Bytes> {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(client);
-    endpoint.oneshot(request).await.expect("the request should be valid");
+    endpoint
+        .oneshot(request)
+        .await
+        .expect("the request should be valid");
     recorder.take_one()
 }
 
