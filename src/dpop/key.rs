@@ -10,9 +10,13 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Role, nonces::Nonces, origin::Origin, proof::Claims};
+use super::{
+    Role,
+    nonces::Nonces,
+    proof::{Claims, htu},
+};
 use crate::{
-    base::clock,
+    base::{clock, origin::Origin},
     error::{BoxError, TokenError, TokenErrorKind},
     jwt::{
         InvalidKey, Signer,
@@ -156,9 +160,9 @@ impl DpopKey {
         uri: &Uri,
         token_hash: Option<&str>,
     ) -> Result<HeaderValue, TokenError> {
-        let origin = Origin::of(uri).ok_or_else(|| TokenError::request(NOT_ABSOLUTE))?;
+        let origin = Origin::over_http(uri).ok_or_else(|| TokenError::request(NOT_ABSOLUTE))?;
         let nonce = self.0.nonces.get(role, &origin);
-        let htu = origin.target(uri);
+        let htu = htu(&origin, uri);
         let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
         proof.map_err(|source| {
             let message = "the DPoP proof could not be made; the request was not sent";
@@ -191,7 +195,7 @@ impl DpopKey {
 
     /// Takes in the nonce of a response, if it holds one.
     pub(crate) fn note_nonce(&self, role: Role, uri: &Uri, headers: &HeaderMap) {
-        if let Some(origin) = Origin::of(uri) {
+        if let Some(origin) = Origin::over_http(uri) {
             self.0.nonces.note(role, origin, headers);
         }
     }

@@ -9,8 +9,6 @@ mod nonces;
 #[cfg(not(feature = "dpop"))]
 mod none;
 #[cfg(feature = "dpop")]
-mod origin;
-#[cfg(feature = "dpop")]
 mod proof;
 
 use http::{HeaderMap, HeaderName, StatusCode};

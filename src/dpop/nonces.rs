@@ -7,7 +7,8 @@ use std::{
 
 use http::HeaderMap;
 
-use super::{Role, nonce, origin::Origin};
+use super::{Role, nonce};
+use crate::base::origin::Origin;
 
 /// So many servers at most. Then the one whose nonce is the oldest is forgotten, which costs it one more demand.
 const MAX: usize = 1024;
@@ -76,7 +77,7 @@ mod tests {
     use crate::dpop::{DPOP_NONCE, MAX_NONCE_LENGTH};
 
     fn origin(n: usize) -> Origin {
-        Origin::of(&format!("https://api{n}.example").parse().unwrap()).unwrap()
+        Origin::over_http(&format!("https://api{n}.example").parse().unwrap()).unwrap()
     }
 
     fn headers(nonce: &str) -> HeaderMap {

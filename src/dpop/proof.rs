@@ -1,6 +1,9 @@
 //! The claims of a proof (RFC 9449 §4.2). Pure.
 
+use http::Uri;
 use serde_json::Error;
+
+use crate::base::origin::Origin;
 
 /// What a proof says, beside the key and the algorithm in its header.
 pub(super) struct Claims<'a> {
@@ -39,6 +42,18 @@ impl Claims<'_> {
     }
 }
 
+/// The target of a request as `htu` names it: without query and fragment (RFC 9449 §4.2).
+///
+/// Only what no server can tell apart is normalized: the path is the one that is sent.
+pub(super) fn htu(origin: &Origin, uri: &Uri) -> String {
+    let path = match uri.path() {
+        // The target of `OPTIONS *` has no path (RFC 9110 §7.1).
+        "" | "*" => "/",
+        path => path,
+    };
+    format!("{origin}{path}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +78,35 @@ mod tests {
             (&json["ath"], &json["nonce"]),
             (&"hash".into(), &"nonce".into())
         );
+    }
+
+    #[test]
+    fn htu_has_no_query_no_default_port_and_no_upper_case_host() {
+        for (uri, expected) in [
+            ("https://as.example/token", "https://as.example/token"),
+            (
+                "HTTPS://As.Example:443/Token?a=b",
+                "https://as.example/Token",
+            ),
+            ("http://as.example:80", "http://as.example/"),
+            ("http://as.example:443/", "http://as.example:443/"),
+            ("https://as.example?x", "https://as.example/"),
+            ("WSS://as.example:443/chat", "https://as.example/chat"),
+            ("ws://as.example:443/chat", "http://as.example:443/chat"),
+            ("https://as.example:/a", "https://as.example/a"),
+            ("https://user:pass@as.example/a", "https://as.example/a"),
+            (
+                "https://[::1]:8443/a/../b//c",
+                "https://[::1]:8443/a/../b//c",
+            ),
+            (
+                "https://as.example/%7e%2F;p=1",
+                "https://as.example/%7e%2F;p=1",
+            ),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let origin = Origin::over_http(&uri).unwrap();
+            assert_eq!(htu(&origin, &uri), expected, "{uri}");
+        }
     }
 }
