@@ -122,6 +122,13 @@ pub use self::{
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
 };
 
+/// Longer documents about the crate.
+#[cfg(any(doc, doctest))]
+pub mod _documentation {
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+}
+
 #[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
