@@ -1,4 +1,4 @@
-//! The nonces that servers handed out.
+//! The DPoP nonces that servers have sent.
 
 use std::{
     collections::HashMap,
@@ -7,9 +7,9 @@ use std::{
 
 use http::HeaderMap;
 
-use super::{Role, nonce, origin::Origin};
+use super::{Role, nonce, target_origin::TargetOrigin};
 
-/// So many servers at most. Then the one whose nonce is the oldest is forgotten, which costs it one more demand.
+/// The maximum number of servers. Beyond it, the server with the oldest nonce is forgotten, and must demand its nonce once more.
 const MAX: usize = 1024;
 
 /// The last nonce of each server (RFC 9449 §8 and §9).
@@ -18,7 +18,7 @@ pub(super) struct Nonces(Mutex<Known>);
 
 #[derive(Default)]
 struct Known {
-    nonces: HashMap<(Role, Origin), Nonce>,
+    nonces: HashMap<(Role, TargetOrigin), Nonce>,
     noted: u64,
 }
 
@@ -28,15 +28,15 @@ struct Nonce {
 }
 
 impl Nonces {
-    /// The nonce for the next proof.
-    pub(super) fn get(&self, role: Role, origin: &Origin) -> Option<Arc<str>> {
+    /// Returns the nonce for the next proof.
+    pub(super) fn get(&self, role: Role, origin: &TargetOrigin) -> Option<Arc<str>> {
         let known = self.lock();
         let nonce = known.nonces.get(&(role, origin.clone()))?;
         Some(nonce.text.clone())
     }
 
-    /// Takes in the nonce of a response, whatever else the response says.
-    pub(super) fn note(&self, role: Role, origin: Origin, headers: &HeaderMap) {
+    /// Stores the nonce of a response, if it contains one. The status does not matter.
+    pub(super) fn note(&self, role: Role, origin: TargetOrigin, headers: &HeaderMap) {
         let Some(text) = nonce(headers) else {
             return;
         };
@@ -75,8 +75,8 @@ mod tests {
     use super::*;
     use crate::dpop::{DPOP_NONCE, MAX_NONCE_LENGTH};
 
-    fn origin(n: usize) -> Origin {
-        Origin::of(&format!("https://api{n}.example").parse().unwrap()).unwrap()
+    fn origin(n: usize) -> TargetOrigin {
+        TargetOrigin::of(&format!("https://api{n}.example").parse().unwrap()).unwrap()
     }
 
     fn headers(nonce: &str) -> HeaderMap {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn nonces_are_kept_per_origin_and_role() {
+    fn nonces_are_stored_per_origin_and_role() {
         let nonces = Nonces::default();
         nonces.note(Role::ResourceServer, origin(1), &headers("one"));
         nonces.note(Role::ResourceServer, origin(2), &headers("two"));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded_and_the_oldest_goes_first() {
+    fn oldest_nonce_is_dropped_at_the_limit() {
         let nonces = Nonces::default();
         for n in 0..=MAX {
             nonces.note(Role::ResourceServer, origin(n), &headers("x"));
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nonce_is_not_kept() {
+    fn invalid_nonces_are_not_stored() {
         let long = "x".repeat(MAX_NONCE_LENGTH + 1);
         for nonce in ["", "a b", "a\"b", "a\\b", "caf\u{e9}", &long] {
             let nonces = Nonces::default();

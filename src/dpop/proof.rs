@@ -1,8 +1,8 @@
-//! The claims of a proof (RFC 9449 §4.2). Pure.
+//! The claims of a proof (RFC 9449 §4.2). Pure functions.
 
 use serde_json::Error;
 
-/// What a proof says, beside the key and the algorithm in its header.
+/// The claims of a proof. The key and the algorithm are in its header.
 pub(super) struct Claims<'a> {
     pub(super) jti: &'a str,
     pub(super) htm: &'a str,
@@ -14,7 +14,9 @@ pub(super) struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// By hand, since a map of values would cost more than all the rest beside the signature.
+    /// Writes the claims as JSON.
+    ///
+    /// It is written by hand because a map of values would cost more than everything else except the signature.
     pub(super) fn to_json(&self) -> Result<Vec<u8>, Error> {
         let mut json = Vec::with_capacity(256);
         json.extend_from_slice(b"{\"iat\":");
@@ -44,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_those_that_there_are_and_escaped() {
+    fn claims_are_escaped_and_absent_ones_left_out() {
         let mut claims = Claims {
             jti: "1",
             htm: "GET",

@@ -1,20 +1,22 @@
-//! Where a proof goes: the origin, and the `htu` that names the target. Pure.
+//! The origin of a request's target, and its `htu` claim. Pure functions.
 
 use http::Uri;
 
-/// Scheme, host and port: the scheme and the host in lower case, the port only where it is not that of the scheme.
+/// The scheme, host and port of a request's target.
+///
+/// The scheme and the host are in lower case. The port is left out if it is the default port of the scheme.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Origin(String);
+pub(super) struct TargetOrigin(String);
 
-impl Origin {
-    /// `None` for a URI without a scheme or a host.
+impl TargetOrigin {
+    /// Returns `None` for a URI without a scheme or a host.
     pub(super) fn of(uri: &Uri) -> Option<Self> {
         let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-        // The parser takes a port or a user name without a host.
+        // The parser accepts a port or a user name without a host.
         if authority.host().is_empty() {
             return None;
         }
-        // The target of a WebSocket is that of its handshake (RFC 6455 §3).
+        // The target of a WebSocket request is the `http` or `https` URI of its handshake (RFC 6455 §3).
         let scheme = match scheme.to_ascii_lowercase() {
             scheme if scheme == "ws" => "http".to_owned(),
             scheme if scheme == "wss" => "https".to_owned(),
@@ -33,9 +35,9 @@ impl Origin {
         }))
     }
 
-    /// The target of a request as `htu` names it: without query and fragment (RFC 9449 §4.2).
+    /// Returns the `htu` claim for a request: its target without query and fragment (RFC 9449 §4.2).
     ///
-    /// It is normalized as far as no server can see the difference: what goes over the wire of the path stands in it as it is.
+    /// Scheme, host and port are normalized. The path stays exactly as it is sent, except that an empty path or `*` becomes `/`.
     pub(super) fn target(&self, uri: &Uri) -> String {
         let path = match uri.path() {
             // The target of `OPTIONS *` has no path (RFC 9110 §7.1).
@@ -51,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_target_has_no_query_no_default_port_and_no_upper_case_host() {
+    fn htu_has_no_query_no_default_port_and_a_lower_case_host() {
         for (uri, expected) in [
             ("https://as.example/token", "https://as.example/token"),
             (
@@ -75,7 +77,7 @@ mod tests {
             ),
         ] {
             let uri: Uri = uri.parse().unwrap();
-            let origin = Origin::of(&uri).unwrap();
+            let origin = TargetOrigin::of(&uri).unwrap();
             assert_eq!(origin.target(&uri), expected, "{uri}");
         }
         for uri in [
@@ -85,7 +87,7 @@ mod tests {
             "https://:443/",
             "https://u@:/",
         ] {
-            assert_eq!(Origin::of(&uri.parse().unwrap()), None, "{uri}");
+            assert_eq!(TargetOrigin::of(&uri.parse().unwrap()), None, "{uri}");
         }
     }
 }
