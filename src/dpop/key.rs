@@ -10,7 +10,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
-use super::{Role, nonces::Nonces, target_origin::TargetOrigin, proof::Claims};
+use super::{Role, nonces::Nonces, proof::Claims, target_origin::TargetOrigin};
 use crate::{
     base::clock,
     error::{BoxError, TokenError, TokenErrorKind},

@@ -9,9 +9,9 @@ mod nonces;
 #[cfg(not(feature = "dpop"))]
 mod none;
 #[cfg(feature = "dpop")]
-mod target_origin;
-#[cfg(feature = "dpop")]
 mod proof;
+#[cfg(feature = "dpop")]
+mod target_origin;
 
 use http::{HeaderMap, HeaderName, StatusCode};
 

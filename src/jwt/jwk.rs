@@ -81,9 +81,9 @@ impl Jwk {
             return Ok(None);
         };
         let known = value.as_str().and_then(SigningAlgorithm::from_name);
-        known.map(Some).ok_or_else(|| {
-            InvalidKey::new("this crate does not support the `alg` of the JWK")
-        })
+        known
+            .map(Some)
+            .ok_or_else(|| InvalidKey::new("this crate does not support the `alg` of the JWK"))
     }
 
     pub(super) fn key_type(&self) -> Result<KeyType, InvalidKey> {
@@ -165,9 +165,9 @@ impl Jwk {
     }
 
     fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
-        let text = self
-            .text(name)
-            .ok_or_else(|| InvalidKey::new(format!("the JWK has no `{name}`, or it is not a string")))?;
+        let text = self.text(name).ok_or_else(|| {
+            InvalidKey::new(format!("the JWK has no `{name}`, or it is not a string"))
+        })?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         BASE64_URL_SAFE_NO_PAD
             .decode_vec(text, &mut bytes)

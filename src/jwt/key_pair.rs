@@ -54,7 +54,9 @@ impl KeyPair {
         }
         check_fits(found, algorithm)?;
         let inconsistent = |_| {
-            InvalidKey::new("the members of the JWK are not a valid key, or do not match each other")
+            InvalidKey::new(
+                "the members of the JWK are not a valid key, or do not match each other",
+            )
         };
         match found {
             KeyType::Rsa => {
@@ -194,7 +196,9 @@ fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
         match rsa_bits {
             Some(..2048) => return InvalidKey::too_small(),
             Some(..=8192) => {
-                return InvalidKey::new("the RSA key is malformed: its parts do not match each other");
+                return InvalidKey::new(
+                    "the RSA key is malformed: its parts do not match each other",
+                );
             }
             Some(_) => {
                 return InvalidKey::new("the RSA key has more than 8192 bits; use a shorter one");

@@ -1,4 +1,4 @@
-//! What is said to an authorization server, and what it says.
+//! The requests to a token endpoint and its responses: tokens, scopes and parameters.
 
 mod access_token;
 #[cfg(feature = "dpop")]

@@ -259,7 +259,9 @@ impl fmt::Debug for Credential {
             Kind::Provider { identity, .. } => match identity {
                 ProviderIdentity::Instance => f.write_str("Credential(provider)"),
                 ProviderIdentity::Name(name) => write!(f, "Credential(provider {name:?})"),
-                ProviderIdentity::Env(name) => write!(f, "Credential(environment variable {name:?})"),
+                ProviderIdentity::Env(name) => {
+                    write!(f, "Credential(environment variable {name:?})")
+                }
                 ProviderIdentity::File(path) => write!(f, "Credential(file {path:?})"),
             },
         }
@@ -280,7 +282,9 @@ impl PartialEq for Credential {
                     provide: provide_b,
                 },
             ) => match (a, b) {
-                (ProviderIdentity::Instance, ProviderIdentity::Instance) => Arc::ptr_eq(provide_a, provide_b),
+                (ProviderIdentity::Instance, ProviderIdentity::Instance) => {
+                    Arc::ptr_eq(provide_a, provide_b)
+                }
                 _ => a == b,
             },
             _ => false,
