@@ -94,8 +94,7 @@ async fn wait_for(condition: impl Fn() -> bool) {
 
 #[test]
 fn what_is_wrong_with_a_pair_is_named_at_construction() {
-    const CUT: &str =
-        "a section has no end; the file may be only partly written, or its line breaks may be missing";
+    const CUT: &str = "a section has no end; the file may be only partly written, or its line breaks may be missing";
     let ca = Ca::new("ca");
     let (good, other) = (ca.issue("client"), ca.issue("client"));
     let expired = ca.issue_with("client", |params| {

@@ -822,7 +822,11 @@ fn a_der_that_cannot_sign_is_refused_with_the_reason() {
         (der(fixture!("public.pem")), ES256, "is a public key"),
         (der(fixture!("encrypted-pkcs8.pem")), ES256, "is encrypted"),
         (fixture!("p256-pkcs8.pem").into(), ES256, "use `from_pem`"),
-        (der(fixture!("rsa-1024.pem")), RS256, "shorter than 2048 bits"),
+        (
+            der(fixture!("rsa-1024.pem")),
+            RS256,
+            "shorter than 2048 bits",
+        ),
         (der(fixture!("rsa-1024.pem")), ES256, "an RSA key"),
         (flipped, RS256, "do not match each other"),
         (
