@@ -549,7 +549,7 @@ async fn a_signer_that_fails_is_a_failed_credential_and_nothing_is_sent() {
     for (answer, named) in [
         ((|_| Err("the vault is sealed".into())) as Answer, "sealed"),
         // What AWS KMS answers: DER.
-        ((|_| Ok(vec![0x30; 71])) as Answer, "not DER"),
+        ((|_| Ok(vec![0x30; 71])) as Answer, "not as DER"),
         ((|_| Ok(Vec::new())) as Answer, "0 bytes"),
     ] {
         let client = ClientAuthentication::private_key_jwt("c", Remote::new(answer));
