@@ -121,12 +121,14 @@ impl Moment {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
-    /// Whether the monotonic clock has reached the deadline. Use it to time work on this host: the wall clock is ignored.
+    /// Whether the monotonic clock has reached the deadline. The wall clock is ignored.
+    ///
+    /// Use it to time work on this host.
     pub(crate) fn has_outlasted(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic
     }
 
-    /// Returns how long until the monotonic clock reaches the deadline: see [`has_outlasted`](Self::has_outlasted).
+    /// Returns how long until [`has_outlasted`](Self::has_outlasted) is true.
     pub(crate) fn until_outlasted(self, deadline: Self) -> Duration {
         Duration::from_nanos(deadline.monotonic.saturating_sub(self.monotonic))
     }

@@ -41,9 +41,10 @@ pub(crate) fn nonce(headers: &HeaderMap) -> Option<&str> {
     is_usable.then_some(text)
 }
 
-/// Whether the authorization server demands a proof with the nonce in its response, and did not process the request (RFC 9449 §8).
+/// Whether the authorization server demands a proof with the nonce in its response.
 ///
-/// Any response may contain a nonce, so a nonce alone counts as a demand only if the response has no error code.
+/// If so, it did not process the request (RFC 9449 §8). Any response may contain a nonce, so a nonce alone counts as a demand only if the
+/// response has no error code.
 pub(crate) fn demands_nonce(
     status: StatusCode,
     headers: &HeaderMap,
@@ -54,7 +55,9 @@ pub(crate) fn demands_nonce(
         && code.is_none_or(|code| *code == ErrorCode::UseDpopNonce)
 }
 
-/// The role of the server that receives a proof. Each role has its own nonces, even if both have the same origin.
+/// The role of the server that receives a proof.
+///
+/// Each role has its own nonces, even at the same origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     AuthorizationServer,

@@ -9,7 +9,9 @@ use http::HeaderMap;
 
 use super::{Role, nonce, target_origin::TargetOrigin};
 
-/// The maximum number of servers. Beyond it, the server with the oldest nonce is forgotten, and must demand its nonce once more.
+/// The maximum number of servers.
+///
+/// If there are more, the server with the oldest nonce is forgotten, and must demand its nonce again.
 const MAX: usize = 1024;
 
 /// The last nonce of each server (RFC 9449 §8 and §9).

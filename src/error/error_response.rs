@@ -120,7 +120,7 @@ error_codes! {
     AccessDenied = "access_denied",
     /// `authorization_pending` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; try again later.
     AuthorizationPending = "authorization_pending",
-    /// `slow_down` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; poll at intervals that are five seconds longer.
+    /// `slow_down` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; from now on, wait five seconds longer.
     SlowDown = "slow_down",
     /// `expired_token` (RFC 8628 §3.5, CIBA §11): the user did not decide in time.
     ExpiredToken = "expired_token",

@@ -62,7 +62,9 @@ pub enum TokenErrorKind {
     BodyTooLarge,
     /// The server refused the request with an OAuth error: see [`TokenError::error_response`].
     ErrorResponse,
-    /// The server returned an error status without an OAuth error: a redirect, a proxy's error page, an empty or incomplete response.
+    /// The server returned an error status without an OAuth error.
+    ///
+    /// For example: a redirect, a proxy's error page, an empty or incomplete response.
     UnexpectedStatus,
     /// The server returned a success status without a valid token; or the metadata does not belong to the issuer.
     InvalidResponse,
@@ -70,7 +72,9 @@ pub enum TokenErrorKind {
     UnsupportedTokenType,
     /// The caller's fault: no tokio runtime is available to fetch a token on.
     NoRuntime,
-    /// The user must sign in again: the code, device code or refresh token that a source depends on is no longer valid.
+    /// The user must sign in again.
+    ///
+    /// The code, device code or refresh token that a source depends on is no longer valid.
     SignInRequired,
 }
 
@@ -84,7 +88,7 @@ impl TokenError {
 
     /// Returns whether the same request may succeed later, because the network or the server failed transiently.
     ///
-    /// It does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
+    /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.kind() {
@@ -112,8 +116,8 @@ impl TokenError {
     ///
     /// If so, a one-time credential (a code, a refresh token, a device code) may already be used up.
     ///
-    /// `false` needs proof. Either nothing was sent (which includes metadata failures), or the server rejected the request with
-    /// 429, with 503, or with a demand for another DPoP nonce. The inner service reports that it could not connect by returning
+    /// It is `false` only with proof: nothing was sent (which includes metadata failures), or the server rejected the request with
+    /// 429, with 503, or with a demand for another DPoP nonce. An inner service that could not connect proves it by returning
     /// [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
@@ -180,7 +184,9 @@ impl TokenError {
         self.said().map(|answer| &answer.headers)
     }
 
-    /// Whether the server demands a proof with the nonce in its response. Then it did not process the request (RFC 9449 §8).
+    /// Whether the server demands a proof with the nonce in its response.
+    ///
+    /// If so, it did not process the request (RFC 9449 §8).
     pub(crate) fn demands_nonce(&self) -> bool {
         self.0.demands_nonce
     }

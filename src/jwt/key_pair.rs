@@ -189,7 +189,9 @@ fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
     ))
 }
 
-/// Explains why `der` is not a private key for the algorithm: it may be another kind of key, or not a key at all.
+/// Explains why `der` is not a private key for the algorithm.
+///
+/// It may be another kind of key, or not a key at all.
 fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
     let rsa_bits = rsa_bits(der);
     if key_type(algorithm).is_ok_and(|needed| needed == KeyType::Rsa) {

@@ -23,10 +23,12 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a JWK: an RSA key of at least 2048 bits, an EC key on P-256 or P-384, or an Ed25519 key.
+    /// Reads a JWK.
     ///
-    /// You need it to implement [`Signer`](super::Signer) for a remote key; a `SigningKey` knows its public key. Members that are not
-    /// required are dropped, including those of a private key.
+    /// The key is an RSA key of at least 2048 bits, an EC key on P-256 or P-384, or an Ed25519 key. Members that are not required are
+    /// dropped, including those of a private key.
+    ///
+    /// Use this to implement [`Signer`](super::Signer) for a remote key. A `SigningKey` knows its public key.
     ///
     /// # Errors
     ///

@@ -53,7 +53,9 @@ pub trait Signer: Send + Sync {
     /// Returns the algorithm, which is sent as `alg` in the header.
     fn algorithm(&self) -> SigningAlgorithm;
 
-    /// Returns the name under which the server knows the key, which is sent as `kid` in the header. Default is none.
+    /// Returns the name under which the server knows the key. Default is none.
+    ///
+    /// It is sent as `kid` in the header.
     fn key_id(&self) -> Option<&str> {
         None
     }

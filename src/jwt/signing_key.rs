@@ -57,7 +57,7 @@ impl SigningKey {
     /// Reads a private key in PEM.
     ///
     /// The section is `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1). Certificates in the PEM are
-    /// ignored; see [`certificate`](Self::certificate).
+    /// ignored; to use one, pass it to [`certificate`](Self::certificate).
     ///
     /// # Errors
     ///
@@ -183,7 +183,9 @@ impl SigningKey {
         })
     }
 
-    /// Sets `kid`, the name under which the server knows the key. Default is the `kid` of the JWK, otherwise none.
+    /// Sets `kid`, the name under which the server knows the key.
+    ///
+    /// Default is the `kid` of the JWK if there is one, otherwise none.
     #[must_use]
     pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
         self.key_id = Some(kid.as_ref().into());

@@ -310,10 +310,10 @@ impl fmt::Display for InvalidAccessToken {
 
 impl Error for InvalidAccessToken {}
 
-/// An extension of an HTTP request that tells the layer not to add an access token.
+/// A request extension that stops [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) from adding an access token.
 ///
-/// Every request to a token endpoint has it. Without it, a token endpoint that sends its requests through a client with an
-/// [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) would wait for its own token.
+/// Every request to a token endpoint has this extension. Otherwise, a token endpoint that sends its requests through a client with this
+/// layer would wait for its own token.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! The requests to a token endpoint and its responses: tokens, scopes and parameters.
+//! Token requests and token responses, with their tokens and scopes.
 
 mod access_token;
 #[cfg(feature = "dpop")]

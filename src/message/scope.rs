@@ -98,7 +98,7 @@ pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
     }
 }
 
-/// Returns the scope with exactly one space between words and none at the ends, as the grammar of RFC 6749 A.4 requires.
+/// Returns the scope with one space between words and none at the ends (RFC 6749 A.4).
 pub(crate) fn normalized(scope: &str) -> Cow<'_, str> {
     let is_normal = !scope.starts_with(' ') && !scope.ends_with(' ') && !scope.contains("  ");
     match is_normal {

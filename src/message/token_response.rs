@@ -102,7 +102,7 @@ impl TokenResponse {
         self.0.fields.expires_in
     }
 
-    /// Returns when to renew the token, counted from when the server generated the response.
+    /// Returns how long until the token should be renewed, counted from when the server generated the response.
     ///
     /// `refresh_in` is not a standard member, but Microsoft's servers send it. It is read in the same way as
     /// [`expires_in`](Self::expires_in).

@@ -126,7 +126,9 @@ impl Error for InvalidClientCertificate {
     }
 }
 
-/// Describes the error without the text of `pem::Error`, which quotes the malformed line. Without line breaks, that line is the key itself.
+/// Describes the error without the text of `pem::Error`.
+///
+/// That text quotes the malformed line. If the line breaks are missing, the line is the key itself.
 fn why_broken(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
