@@ -76,10 +76,16 @@ async fn cases(runtime: &Arc<Runtime>) -> Result<Vec<Case>, BoxError> {
         )
         .await?;
     peers
-        .add("hand-written: ArcSwap, Instant", Swap::<Precise>::new(&endpoint))
+        .add(
+            "hand-written: ArcSwap, Instant",
+            Swap::<Precise>::new(&endpoint),
+        )
         .await?;
     peers
-        .add("hand-written: tokio RwLock, Instant", Locked::new(&endpoint))
+        .add(
+            "hand-written: tokio RwLock, Instant",
+            Locked::new(&endpoint),
+        )
         .await?;
     let huskarl = Huskarl::new(&endpoint)?;
     peers
