@@ -33,7 +33,7 @@ async fn api_accepts_a_token_only_with_the_certificate_it_is_bound_to() {
         "tls-private_key_jwt",
         signing_key(KEYS, SigningAlgorithm::ES256),
     )
-    // The server accepts its issuer or the URI of the request as the audience. The default audience is neither.
+    // The server accepts its issuer or exactly the requested URI as the audience.
     .assertion(ClientAssertion::new().audience(setting("OIDC_PROVIDER_TLS")));
     for (client, name) in [
         (tls(), "tls-client"),
