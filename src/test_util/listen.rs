@@ -80,7 +80,7 @@ impl AuthorizationServer {
             .await
     }
 
-    /// Listens on this address, for example to start again where the server listened before.
+    /// Listens on this address, for example on the address of a server that was stopped.
     ///
     /// # Errors
     ///

@@ -38,7 +38,9 @@ impl Google {
                 tag: entity_tag,
                 value: data.get(AUTHORIZATION).ok_or("no header")?.clone(),
             }),
-            CacheableResource::NotModified => Err("asked without a tag".into()),
+            CacheableResource::NotModified => {
+                Err("not modified, although no entity tag was sent".into())
+            }
         }
     }
 }
@@ -49,7 +51,9 @@ impl Peer for Google {
             CacheableResource::New { mut data, .. } => {
                 data.remove(AUTHORIZATION).ok_or_else(|| "no header".into())
             }
-            CacheableResource::NotModified => Err("asked without a tag".into()),
+            CacheableResource::NotModified => {
+                Err("not modified, although no entity tag was sent".into())
+            }
         }
     }
 }

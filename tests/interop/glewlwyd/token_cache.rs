@@ -147,7 +147,7 @@ fn source(issuer: &str, request: TokenRequest) -> (TokenSource, RefreshTokens) {
     (source, refresh_tokens)
 }
 
-/// Requests a token until the user has decided. The cache limits the rate of token requests.
+/// Requests a token repeatedly until the user has decided. The cache limits the rate of token requests.
 async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::AccessToken {
     let asking = async {
         loop {

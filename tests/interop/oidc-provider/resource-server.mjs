@@ -75,18 +75,18 @@ class Nonces {
       ensure(nonce === undefined || this.#issued.has(nonce), 'nonce: never issued here');
       return undefined;
     }
-    if (nonce === undefined && path === '/nonce/optional') return this.#give();
+    if (nonce === undefined && path === '/nonce/optional') return this.#issue();
     if (path === '/nonce/never') this.#roll();
     if (path === '/nonce/timed') this.#rollByTime();
     const isKnown = nonce === this.#current || (path !== '/nonce/sudden' && nonce === this.#previous);
     if (nonce === undefined || !isKnown || path === '/nonce/never') {
-      throw new Refusal('use_dpop_nonce', 'nonce: another is needed', { nonce: this.#give() });
+      throw new Refusal('use_dpop_nonce', 'nonce: another is needed', { nonce: this.#issue() });
     }
     if (nonce === this.#current && path !== '/nonce/timed' && ++this.#uses === USES) this.#roll();
-    return nonce === this.#current || path === '/nonce/sudden' ? undefined : this.#give();
+    return nonce === this.#current || path === '/nonce/sudden' ? undefined : this.#issue();
   }
 
-  #give() {
+  #issue() {
     this.#issued.add(this.#current);
     return this.#current;
   }

@@ -91,7 +91,7 @@ async fn issuer_without_metadata_returns_404() {
 }
 
 #[tokio::test]
-async fn metadata_remain_in_use_while_the_server_is_down() {
+async fn metadata_remains_in_use_while_the_server_is_down() {
     let mut server = Instance::start().await;
     let clock = ManualClock::new();
     let endpoint = discover(&server.uri(""), basic()).metadata_clock(clock.clock());
