@@ -258,23 +258,23 @@ async fn argument_errors_name_the_flag_and_never_print_the_value() {
             &["--token-url", "https://a/ S3NT1NEL", "--client-id", "c"],
             "--token-url: ",
         ),
-        (&["--param", SENTINEL], "--param wants NAME=VALUE"),
-        (&[SENTINEL], "a value stands without a flag"),
+        (&["--param", SENTINEL], "--param requires NAME=VALUE"),
+        (&[SENTINEL], "a value without an option"),
         (&["--show=S3NT1NEL"], "--show takes no value"),
-        (&["--secret=S3NT1NEL"], "there is no --secret"),
-        (&["-x", SENTINEL], "there is no -x"),
-        (&["--client-secret"], "--client-secret wants a value"),
+        (&["--secret=S3NT1NEL"], "unknown option --secret"),
+        (&["-x", SENTINEL], "unknown option -x"),
+        (&["--client-secret"], "--client-secret requires a value"),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=tls"],
-            "--auth is none of basic, basic-raw, post, none",
+            "--auth must be basic, basic-raw, post or none",
         ),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=S3NT1NEL"],
-            "--auth is none of basic, basic-raw, post, none",
+            "--auth must be basic, basic-raw, post or none",
         ),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=post"],
-            "--auth post needs --client-secret",
+            "--auth post requires --client-secret",
         ),
     ];
     for (arguments, message) in cases {

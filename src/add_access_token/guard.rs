@@ -2,12 +2,9 @@
 
 use std::{error::Error, fmt};
 
-use http::{
-    Uri,
-    uri::{Authority, Scheme},
-};
+use http::{Uri, uri::Scheme};
 
-use crate::base::uri::is_loopback;
+use crate::base::{origin::Origin, uri::is_loopback};
 
 /// The rule by which a request may bear the token.
 #[derive(Clone, Debug, Default)]
@@ -24,21 +21,9 @@ pub(super) enum Verdict {
     Refused,
 }
 
-#[derive(Clone, Debug)]
-struct Origin {
-    scheme: Scheme,
-    authority: Authority,
-}
-
 impl Guard {
     pub(super) fn allow_origin(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
-        let (Some(scheme), Some(authority)) = (origin.scheme(), origin.authority()) else {
-            return Err(InvalidOrigin);
-        };
-        self.origins.push(Origin {
-            scheme: scheme.clone(),
-            authority: authority.clone(),
-        });
+        self.origins.push(Origin::of(origin).ok_or(InvalidOrigin)?);
         Ok(())
     }
 
@@ -50,10 +35,8 @@ impl Guard {
     pub(super) fn target(&self, uri: &Uri) -> Option<Uri> {
         match &self.origins[..] {
             [origin] if uri.authority().is_none() => {
-                let mut parts = uri.clone().into_parts();
-                parts.scheme = Some(origin.scheme.clone());
-                parts.authority = Some(origin.authority.clone());
-                Uri::from_parts(parts).ok()
+                let path = uri.path_and_query().map_or("/", |path| path.as_str());
+                format!("{origin}{path}").parse().ok()
             }
             _ => None,
         }
@@ -77,7 +60,7 @@ impl Guard {
             || self
                 .origins
                 .iter()
-                .any(|origin| origin.is(scheme, authority));
+                .any(|origin| origin.matches(scheme, authority));
         let is_secure = scheme.is_some_and(|scheme| SECURE.contains(&scheme.as_str()));
         if !is_named {
             Verdict::WithoutToken
@@ -91,24 +74,6 @@ impl Guard {
 
 /// Whatever else a URI begins with is taken as in the clear.
 const SECURE: [&str; 2] = ["https", "wss"];
-
-impl Origin {
-    /// A request for a tunnel names no scheme; it goes to this origin if the port does.
-    fn is(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
-        let scheme = scheme.unwrap_or(&self.scheme);
-        self.scheme == *scheme
-            && port(&self.scheme, &self.authority) == port(scheme, authority)
-            && self.authority.host().eq_ignore_ascii_case(authority.host())
-    }
-}
-
-fn port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
-    authority.port_u16().or(match scheme.as_str() {
-        "https" => Some(443),
-        "http" => Some(80),
-        _ => None,
-    })
-}
 
 /// A request would have carried its token over plain `http` beyond this machine. It was not sent.
 ///

@@ -1,10 +1,14 @@
-//! What knows nothing of OAuth: clocks, URIs, panics, foreign text.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers.
 
+pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;
 pub(crate) mod clock;
+pub(crate) mod erased_service;
+pub(crate) mod origin;
 pub(crate) mod panic;
 mod quoted;
+pub(crate) mod secure_uri;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

@@ -1,12 +1,12 @@
-//! How a `TokenError` is made: one constructor per way to fail.
+//! The constructors of `TokenError`: one for each way to fail.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use super::{TokenError, TokenErrorKind, token_error::Inner};
 use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent};
 
-pub(crate) const REDIRECTS: &str = "the token endpoint redirects, which is not followed since it would carry the secrets elsewhere; \
-     check the URI of the token endpoint";
+pub(crate) const REDIRECTS: &str = "the token endpoint responded with a redirect, which is not followed because \
+     that could send secrets to another server; check the URI of the token endpoint";
 
 impl TokenError {
     fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
@@ -23,7 +23,7 @@ impl TokenError {
         }
     }
 
-    /// An error that no answer of a server belongs to.
+    /// An error without a server response.
     pub(crate) fn new(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -44,12 +44,12 @@ impl TokenError {
             source: Some(source),
             ..Self::inner(
                 TokenErrorKind::Credential,
-                "a secret, assertion or token could not be obtained from its provider",
+                "failed to get a secret, assertion or token from its provider",
             )
         }))
     }
 
-    /// The service below failed to become ready, so it never saw the request.
+    /// The inner service failed to become ready, so it never saw the request.
     pub(crate) fn not_ready(source: BoxError) -> Self {
         Self::service(NotSent::new(source).into())
     }
@@ -60,7 +60,7 @@ impl TokenError {
         } else if error::is_timeout(&*source) {
             (
                 TokenErrorKind::Timeout,
-                "the token endpoint did not answer in time",
+                "the token endpoint did not respond in time",
             )
         } else {
             (
@@ -74,7 +74,7 @@ impl TokenError {
         }))
     }
 
-    /// The answer came without its body, which failed with `source`.
+    /// The response started, but reading its body failed with `source`.
     pub(crate) fn body(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -90,7 +90,7 @@ impl TokenError {
         }))
     }
 
-    /// The metadata of the issuer could not be obtained.
+    /// Fetching the issuer's metadata failed.
     pub(crate) fn metadata(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -107,7 +107,7 @@ impl TokenError {
         }))
     }
 
-    /// The same error, of a server that demands a DPoP proof with the nonce that came along.
+    /// Marks the error as a server's demand for a DPoP proof with the nonce in its response.
     pub(crate) fn demanding_nonce(mut self, demands_nonce: bool) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.demands_nonce = demands_nonce;
@@ -115,7 +115,7 @@ impl TokenError {
         self
     }
 
-    /// The server's answer is not a token. `kind` follows from what was found in it.
+    /// The server's response is not a token.
     pub(crate) fn answer(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,

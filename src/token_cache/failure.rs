@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    base::clock::Moment,
+    base::{back_off, clock::Moment},
     error::{ErrorCode, ErrorResponse, TokenError},
 };
 
@@ -44,7 +44,7 @@ impl Failure {
             }
             _ => {
                 streak = streak.saturating_add(1);
-                backoff(&error, streak, jitter).max(interval)
+                pause_after(&error, streak, jitter).max(interval)
             }
         };
         let pause = match error.retry_after() {
@@ -96,16 +96,14 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 /// How long nobody asks after so many failures in a row.
 ///
 /// A wrong secret is remembered a little longer than a bad moment of the network: nothing heals it but a person.
-fn backoff(error: &TokenError, streak: u32, jitter: f64) -> Duration {
+fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
     let first = if error.is_transient() {
         FIRST_PAUSE
     } else {
         FIRST_PAUSE_TERMINAL
     };
-    first
-        .saturating_mul(2_u32.saturating_pow(streak.saturating_sub(1)))
-        .min(MAX_PAUSE)
-        .mul_f64(0.5 + jitter / 2.0)
+    let pause = back_off::doubled(first, streak.saturating_sub(1), MAX_PAUSE);
+    back_off::jittered(pause, jitter)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use tokio::time;
 
 use super::{error, events, settings::Settings, single_flight::Landing, state::Reason};
 use crate::{
-    base::{clock::Moment, panic::catch_panic},
+    base::{back_off, clock::Moment, panic::catch_panic},
     error::TokenError,
     message::{TokenRequest, TokenResponse},
 };
@@ -90,7 +90,7 @@ async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) 
         attempt(settings, request).await
     } else if may_retry && is_worth_a_retry(error, request) {
         events::retrying(request, error);
-        time::sleep(RETRY_PAUSE.mul_f64(0.5 + fastrand::f64() / 2.0)).await;
+        time::sleep(back_off::jittered(RETRY_PAUSE, fastrand::f64())).await;
         attempt(settings, request).await
     } else {
         first

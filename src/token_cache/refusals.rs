@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::clock::Moment;
+use crate::base::{back_off::doubled, clock::Moment};
 
 /// How often the tokens of an entry were refused of late, each in the first half of its life.
 ///
@@ -49,9 +49,7 @@ impl Refusals {
     /// The pause after the last of the refusals that were counted.
     fn pause(&self) -> Duration {
         match self.streak.checked_sub(FREE_REFUSALS) {
-            Some(doublings) => FIRST_REFUSAL_PAUSE
-                .saturating_mul(2_u32.saturating_pow(doublings))
-                .min(MAX_REFUSAL_PAUSE),
+            Some(doublings) => doubled(FIRST_REFUSAL_PAUSE, doublings, MAX_REFUSAL_PAUSE),
             None => Duration::ZERO,
         }
     }

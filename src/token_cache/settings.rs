@@ -1,17 +1,15 @@
 //! What all entries of a cache share.
 
-use std::{
-    future::Future,
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::Future, pin::Pin, time::Duration};
 
 use tower_service::Service;
 
 use super::{error, refresh_window::RefreshWindow};
 use crate::{
-    base::clock::Clock,
+    base::{
+        clock::Clock,
+        erased_service::{ErasedService, ready},
+    },
     error::{BoxError, TokenError},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
@@ -31,16 +29,8 @@ pub(super) type OnRefreshToken = Box<
     dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
 >;
 
-pub(super) type Fetching = Pin<Box<dyn Future<Output = Result<TokenResponse, TokenError>> + Send>>;
-
-/// The endpoint stack without its type, cloned out for each fetch. It need not be `Sync`, hence the lock, which is held
-/// while it is cloned.
-pub(super) struct Endpoint(Mutex<Box<dyn Fetch>>);
-
-trait Fetch: Send {
-    fn clone_boxed(&self) -> Box<dyn Fetch>;
-    fn fetch(self: Box<Self>, request: TokenRequest) -> Fetching;
-}
+/// The endpoint stack without its type.
+pub(super) struct Endpoint(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
 
 impl Endpoint {
     pub(super) fn new<S>(service: S) -> Self
@@ -49,39 +39,20 @@ impl Endpoint {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        Self(Mutex::new(Box::new(Stack(service))))
+        Self(ErasedService::new(service, fetch))
     }
 
-    pub(super) fn fetch(&self, request: TokenRequest) -> Fetching {
-        let stack = self
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone_boxed();
-        stack.fetch(request)
+    pub(super) async fn fetch(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
+        self.0.call(request).await
     }
 }
 
-struct Stack<S>(S);
-
-impl<S> Fetch for Stack<S>
+async fn fetch<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
 where
-    S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
+    S: Service<TokenRequest, Response = TokenResponse>,
     S::Error: Into<BoxError>,
-    S::Future: Send,
 {
-    fn clone_boxed(&self) -> Box<dyn Fetch> {
-        Box::new(Self(self.0.clone()))
-    }
-
-    fn fetch(self: Box<Self>, request: TokenRequest) -> Fetching {
-        let mut service = self.0;
-        Box::pin(async move {
-            std::future::poll_fn(|cx| service.poll_ready(cx))
-                .await
-                .map_err(|error| error::of_stack(error.into()))?;
-            let response = service.call(request).await;
-            response.map_err(|error| error::of_stack(error.into()))
-        })
-    }
+    let failed = |error: S::Error| error::of_stack(error.into());
+    ready(&mut stack).await.map_err(failed)?;
+    stack.call(request).await.map_err(failed)
 }

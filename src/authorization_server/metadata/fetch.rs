@@ -1,11 +1,6 @@
 //! Asks for the metadata, over any HTTP service, and reads the answer.
 
-use std::{
-    borrow::Cow,
-    future::{Future, poll_fn},
-    pin::Pin,
-    sync::{Mutex, PoisonError},
-};
+use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{
@@ -19,7 +14,10 @@ use tower_service::Service;
 
 use super::{ServerMetadata, server_metadata::Unusable, well_known};
 use crate::{
-    base::clock,
+    base::{
+        clock,
+        erased_service::{ErasedService, ready},
+    },
     error::{self, Answer, BoxError, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
 };
@@ -32,12 +30,11 @@ pub(crate) struct Rules {
     pub(crate) limit: usize,
 }
 
-/// An HTTP service without its type, cloned out for each request. It need not be `Sync`, hence the lock, which is held while
-/// it is cloned.
-pub(crate) struct Http(Box<dyn Fn(Request<Bytes>, usize) -> Asking + Send + Sync>);
+/// An HTTP service without its type, which gives the head of the response and its body.
+pub(crate) struct Http(ErasedService<(Request<Bytes>, usize), Result<Asked, BoxError>>);
 
-type Asking =
-    Pin<Box<dyn Future<Output = Result<(Parts, Result<Bytes, BoxError>), BoxError>> + Send>>;
+/// The head of a response and its body, or why the body could not be read.
+type Asked = (Parts, Result<Bytes, BoxError>);
 
 impl Http {
     pub(crate) fn new<S, B, ResBody>(service: S, request_body: fn(Bytes) -> B) -> Self
@@ -50,11 +47,10 @@ impl Http {
         ResBody::Data: Send,
         ResBody::Error: Into<BoxError>,
     {
-        let service = Mutex::new(service);
-        Self(Box::new(move |request, limit| {
-            let service = service.lock().unwrap_or_else(PoisonError::into_inner);
-            Box::pin(ask(service.clone(), request, request_body, limit))
-        }))
+        Self(ErasedService::new(
+            service,
+            move |service, (request, limit)| ask(service, request, request_body, limit),
+        ))
     }
 }
 
@@ -63,16 +59,14 @@ async fn ask<S, B, ResBody>(
     request: Request<Bytes>,
     request_body: fn(Bytes) -> B,
     limit: usize,
-) -> Result<(Parts, Result<Bytes, BoxError>), BoxError>
+) -> Result<Asked, BoxError>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
 {
-    poll_fn(|cx| service.poll_ready(cx))
-        .await
-        .map_err(Into::into)?;
+    ready(&mut service).await.map_err(Into::into)?;
     let answering = service.call(request.map(request_body));
     let (parts, body) = answering.await.map_err(Into::into)?.into_parts();
     let body = Limited::new(body, limit).collect().await;
@@ -90,7 +84,7 @@ pub(super) async fn fetch(
     })?;
     let mut told = None;
     for uri in uris {
-        let asked = (http.0)(request(uri), rules.limit).await;
+        let asked = http.0.call((request(uri), rules.limit)).await;
         let failure = match read(asked, issuer, rules) {
             Ok(metadata) => return Ok(metadata),
             Err(failure) => failure,
@@ -122,7 +116,7 @@ struct Failure {
 }
 
 fn read(
-    asked: Result<(Parts, Result<Bytes, BoxError>), BoxError>,
+    asked: Result<Asked, BoxError>,
     issuer: &str,
     rules: Rules,
 ) -> Result<ServerMetadata, Failure> {

@@ -5,8 +5,7 @@ use std::{collections::HashMap, fmt};
 use http::{Uri, uri::Scheme};
 use serde_json::{Map, Value, value::RawValue};
 
-use super::well_known::check_uri;
-use crate::base::{Quoted, uri::is_loopback};
+use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
 
 /// What an authorization server says of itself ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
 /// [OpenID Connect Discovery 1.0 §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)).
@@ -70,9 +69,9 @@ impl ServerMetadata {
         }
         // A server elsewhere has no business to send secrets to whoever listens on this machine.
         let is_here = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
-        let check = |uri: &Uri| match check_uri(uri, allow_http) {
+        let check = |uri: &Uri| match check_secure(uri, allow_http) {
             Ok(()) if !allow_http && !is_here && uri.scheme() != Some(&Scheme::HTTPS) => {
-                Err("is plain http on this machine, and the issuer is not on this machine".into())
+                Err("is plain http on this machine, and the issuer is not on this machine")
             }
             checked => checked,
         };
@@ -297,7 +296,7 @@ mod tests {
             ),
             (
                 with(&own, r#""token_endpoint": "/token""#),
-                "the `token_endpoint` is not an absolute URI",
+                "the `token_endpoint` is not absolute",
             ),
             (
                 with(&own, r#""token_endpoint": "http://as.example/token""#),
@@ -305,7 +304,7 @@ mod tests {
             ),
             (
                 with(&own, r#""token_endpoint": "https://u:p@as.example/""#),
-                "the `token_endpoint` holds a user name",
+                "the `token_endpoint` contains a user name",
             ),
             (
                 with(

@@ -6,7 +6,7 @@ use http::{
 };
 
 use crate::{
-    base::uri::is_loopback,
+    base::secure_uri::check_secure,
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
     error::TokenError,
@@ -84,27 +84,8 @@ pub(super) fn check(
 
 /// Refuses a token endpoint to which secrets must not go.
 pub(super) fn check_uri(uri: &Uri, allow_http: bool) -> Result<(), TokenError> {
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err(refuse(
-            "the URI of the token endpoint is not absolute; give scheme, host and path",
-        ));
-    };
-    if authority.as_str().contains('@') {
-        return Err(refuse(
-            "the URI of the token endpoint holds a user name or a password; use `ClientAuthentication`",
-        ));
-    }
-    match scheme {
-        "https" => Ok(()),
-        "http" if allow_http || is_loopback(uri) => Ok(()),
-        "http" => Err(refuse(
-            "the token endpoint is plain http, which would show the secrets to the network; use https, \
-             or `danger_allow_http` if something else protects the connection",
-        )),
-        _ => Err(refuse(
-            "the URI of the token endpoint is neither https nor http",
-        )),
-    }
+    check_secure(uri, allow_http)
+        .map_err(|why| refuse(format!("the URI of the token endpoint {why}")))
 }
 
 /// The values that the RFCs demand are not empty, and the verifier has the form of RFC 7636 §4.1.

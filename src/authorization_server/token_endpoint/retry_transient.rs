@@ -13,6 +13,7 @@ use pin_project_lite::pin_project;
 use tower::retry::Policy;
 
 use crate::{
+    base::back_off,
     error::{self, TokenError},
     message::TokenRequest,
 };
@@ -120,15 +121,12 @@ impl RetryTransient {
         {
             return None;
         }
-        let window = self
-            .initial_pause
-            .saturating_mul(2_u32.saturating_pow(self.retries))
-            .min(self.max_pause);
+        let window = back_off::doubled(self.initial_pause, self.retries, self.max_pause);
         match failure.retry_after {
             Some(retry_after) if retry_after > self.max_retry_after => None,
             // Later than asked for, never earlier: those who were told the same moment should not come at once.
             Some(retry_after) => Some(retry_after.saturating_add(window.mul_f64(jitter / 2.0))),
-            None => Some(window.mul_f64(0.5 + jitter / 2.0)),
+            None => Some(back_off::jittered(window, jitter)),
         }
     }
 }

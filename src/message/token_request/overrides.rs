@@ -1,4 +1,4 @@
-//! What one request does differently from what the service, or the cache, would do.
+//! The settings of a single request that override those of the token endpoint or the cache.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use http::{Extensions, Uri};
 use super::TokenRequest;
 use crate::{client_authentication::ClientAuthentication, dpop::DpopKey};
 
-/// # What this one request does differently
+/// # Overrides for this request
 impl TokenRequest {
-    /// Sends this request to another token endpoint. Default is that of the service.
+    /// Sends this request to another token endpoint. Default is the URI of the [`TokenEndpoint`](crate::TokenEndpoint).
     ///
     /// # Examples
     ///
@@ -23,20 +23,22 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn token_endpoint(mut self, uri: Uri) -> Self {
-        self.rest_mut().token_endpoint = Some(uri);
+        self.extras_mut().token_endpoint = Some(uri);
         self
     }
 
-    /// Sends this request as another client. Default is that of the service.
+    /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.rest_mut().client_authentication = Some(client);
+        self.extras_mut().client_authentication = Some(client);
         self
     }
 
-    /// How long a cache waits at least between two requests while the user has not decided: the `interval` of the answer that brought the
-    /// device code ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Default is 5 seconds, and
-    /// less than one second is one. It is not compared.
+    /// Sets the minimum time between two requests of a cache while the user has not decided.
+    ///
+    /// Pass the `interval` from the response that contained the device code
+    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Less than one second counts as one
+    /// second. The interval is ignored when requests are compared. Default is 5 seconds.
     ///
     /// # Examples
     ///
@@ -49,12 +51,13 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.rest_mut().polling_interval = Some(interval);
+        self.extras_mut().polling_interval = Some(interval);
         self
     }
 
-    /// Asks for a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)). Default is
-    /// that of the service. In a cache, tokens that are bound to different keys are different tokens.
+    /// Requests a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)).
+    ///
+    /// A cache stores one token for each key. Default is the key of the [`TokenEndpoint`](crate::TokenEndpoint).
     ///
     /// # Examples
     ///
@@ -70,17 +73,17 @@ impl TokenRequest {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
-        self.rest_mut().dpop = Some(key);
+        self.extras_mut().dpop = Some(key);
         self
     }
 
-    /// What travels down to the HTTP service in the extensions of the HTTP request.
+    /// Returns the extensions that are added to the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.rest().extensions
+        &self.extras().extensions
     }
 
-    /// Changes what travels down to the HTTP service in the extensions of the HTTP request.
+    /// Returns the extensions that are added to the HTTP request, to change them.
     ///
     /// # Examples
     ///
@@ -95,22 +98,22 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.rest_mut().extensions
+        &mut self.extras_mut().extensions
     }
 
     pub(crate) fn token_endpoint_override(&self) -> Option<&Uri> {
-        self.rest().token_endpoint.as_ref()
+        self.extras().token_endpoint.as_ref()
     }
 
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.rest().client_authentication.as_ref()
+        self.extras().client_authentication.as_ref()
     }
 
     pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
-        self.rest().dpop.as_ref()
+        self.extras().dpop.as_ref()
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
-        self.rest().polling_interval
+        self.extras().polling_interval
     }
 }

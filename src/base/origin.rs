@@ -1,0 +1,140 @@
+//! Scheme, host and port of a URI (RFC 6454).
+
+use std::fmt;
+
+use http::{
+    Uri,
+    uri::{Authority, Scheme},
+};
+
+/// The scheme, the host and the port of a URI.
+///
+/// Two origins are equal if only the case of their scheme or host differs, or if only one of them names the default port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Origin {
+    scheme: Scheme,
+    /// In lower case.
+    host: Box<str>,
+    /// `None` for the default port of the scheme.
+    port: Option<u16>,
+}
+
+impl Origin {
+    /// Returns the origin of `uri`, or `None` if its scheme or its host is missing.
+    pub(crate) fn of(uri: &Uri) -> Option<Self> {
+        Self::new(uri.scheme()?, uri.authority()?)
+    }
+
+    /// Returns the origin as [`of`](Self::of), with `ws` and `wss` replaced by `http` and `https`, which they use (RFC 6455 §3).
+    #[cfg(any(feature = "dpop", test))]
+    pub(crate) fn over_http(uri: &Uri) -> Option<Self> {
+        let scheme = match uri.scheme_str()? {
+            scheme if scheme.eq_ignore_ascii_case("ws") => &Scheme::HTTP,
+            scheme if scheme.eq_ignore_ascii_case("wss") => &Scheme::HTTPS,
+            _ => uri.scheme()?,
+        };
+        Self::new(scheme, uri.authority()?)
+    }
+
+    fn new(scheme: &Scheme, authority: &Authority) -> Option<Self> {
+        let host = authority.host();
+        // The parser accepts a port or a user name without a host.
+        if host.is_empty() {
+            return None;
+        }
+        Some(Self {
+            scheme: scheme.clone(),
+            host: host.to_ascii_lowercase().into(),
+            port: explicit_port(scheme, authority),
+        })
+    }
+
+    /// Whether a request with this scheme and authority goes to this origin. A request for a tunnel has no scheme.
+    pub(crate) fn matches(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
+        scheme.is_none_or(|scheme| self.scheme == *scheme)
+            && self.port == explicit_port(&self.scheme, authority)
+            && self.host.eq_ignore_ascii_case(authority.host())
+    }
+}
+
+fn explicit_port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
+    authority
+        .port_u16()
+        .filter(|port| default_port(scheme) != Some(*port))
+}
+
+fn default_port(scheme: &Scheme) -> Option<u16> {
+    match scheme.as_str() {
+        "https" => Some(443),
+        "http" => Some(80),
+        scheme if scheme.eq_ignore_ascii_case("wss") => Some(443),
+        scheme if scheme.eq_ignore_ascii_case("ws") => Some(80),
+        _ => None,
+    }
+}
+
+/// `scheme://host`, with the port unless it is the default one.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = self.scheme.as_str().to_ascii_lowercase();
+        write!(f, "{scheme}://{}", self.host)?;
+        match self.port {
+            Some(port) => write!(f, ":{port}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(uri: &str) -> Option<Origin> {
+        Origin::of(&uri.parse().unwrap())
+    }
+
+    #[test]
+    fn case_and_default_port_make_no_difference() {
+        for (a, b, are_equal) in [
+            ("https://as.example", "HTTPS://As.Example:443/path?q", true),
+            ("http://as.example:80/", "http://as.example", true),
+            ("http://[::1]:80/", "http://[::1]", true),
+            ("https://u:p@as.example", "https://as.example:", true),
+            ("https://as.example:80", "https://as.example", false),
+            ("https://as.example", "http://as.example", false),
+            ("https://as.example", "https://as.example.evil", false),
+            ("wss://as.example", "https://as.example", false),
+        ] {
+            let [first, second] = [a, b].map(|uri| origin(uri).unwrap());
+            assert_eq!(first == second, are_equal, "{a} {b}");
+            let uri: Uri = b.parse().unwrap();
+            let matches = first.matches(uri.scheme(), uri.authority().unwrap());
+            assert_eq!(matches, are_equal, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn an_origin_has_a_scheme_and_a_host() {
+        for uri in [
+            "/path",
+            "as.example:443",
+            "*",
+            "https://:443/",
+            "https://u@:/",
+        ] {
+            assert_eq!(origin(uri), None, "{uri}");
+        }
+    }
+
+    #[test]
+    fn websockets_use_the_origin_of_http() {
+        for (uri, expected) in [
+            ("WSS://As.example:443/chat", "https://as.example"),
+            ("ws://as.example:443/chat", "http://as.example:443"),
+            ("HTTPS://as.example:8443/", "https://as.example:8443"),
+        ] {
+            let origin = Origin::over_http(&uri.parse().unwrap()).unwrap();
+            assert_eq!(origin.to_string(), expected, "{uri}");
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Which URIs secrets may be sent to. Pure.
+
+use http::Uri;
+
+use super::uri::is_loopback;
+
+/// Checks that secrets may be sent to `uri`: it is `https`, or plain `http` on this machine or where `allow_http` says so.
+///
+/// # Errors
+///
+/// What is wrong, as the rest of a sentence that begins with what the URI is.
+pub(crate) fn check_secure(uri: &Uri, allow_http: bool) -> Result<(), &'static str> {
+    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+        return Err("is not absolute; give scheme, host and path");
+    };
+    if authority.as_str().contains('@') {
+        return Err("contains a user name or a password; use `ClientAuthentication` for them");
+    }
+    match scheme {
+        "https" => Ok(()),
+        "http" if allow_http || is_loopback(uri) => Ok(()),
+        "http" => Err(
+            "is plain http, which would show the secrets to the network; use https, \
+             or `danger_allow_http` if something else protects the connection",
+        ),
+        _ => Err("is neither https nor http"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_go_over_https_or_stay_on_this_machine() {
+        for (uri, allow_http, expected) in [
+            ("https://as.example/token", false, None),
+            ("http://localhost:1/token", false, None),
+            ("http://as.example/token", true, None),
+            ("http://as.example/token", false, Some("is plain http")),
+            ("ftp://as.example/", true, Some("is neither https nor http")),
+            ("/token", true, Some("is not absolute")),
+            ("as.example:443", true, Some("is not absolute")),
+            (
+                "https://u:p@as.example/",
+                true,
+                Some("contains a user name"),
+            ),
+        ] {
+            let checked = check_secure(&uri.parse().unwrap(), allow_http);
+            match expected {
+                None => assert_eq!(checked, Ok(()), "{uri}"),
+                Some(expected) => assert!(checked.unwrap_err().starts_with(expected), "{uri}"),
+            }
+        }
+    }
+}
