@@ -6,9 +6,8 @@ use http::{Uri, request};
 use tower_layer::Layer;
 
 use super::{
-    guard::{Guard, InvalidOrigin},
-    resend::NoResend,
-    service::{AddAccessToken, Shared},
+    destination::Destinations, error::InvalidOrigin, resend::NoResend, service::AddAccessToken,
+    token_choice::TokenRules,
 };
 use crate::{message::TokenRequest, token_cache::TokenSource};
 
@@ -35,7 +34,7 @@ use crate::{message::TokenRequest, token_cache::TokenSource};
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddAccessTokenLayer<R = NoResend> {
-    shared: Shared,
+    rules: TokenRules,
     resend: R,
 }
 
@@ -43,9 +42,9 @@ impl AddAccessTokenLayer {
     /// Puts the token of `source` on every request.
     pub fn new(source: TokenSource) -> Self {
         Self {
-            shared: Shared {
+            rules: TokenRules {
                 source,
-                guard: Guard::default(),
+                destinations: Destinations::default(),
                 token_request_for: None,
             },
             resend: NoResend,
@@ -77,7 +76,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// # }
     /// ```
     pub fn origin(mut self, origin: &Uri) -> Result<Self, InvalidOrigin> {
-        self.shared.guard.allow_origin(origin)?;
+        self.rules.destinations.allow_origin(origin)?;
         Ok(self)
     }
 
@@ -109,7 +108,7 @@ impl<R> AddAccessTokenLayer<R> {
         mut self,
         token_request_for: impl Fn(&request::Parts) -> TokenRequest + Send + Sync + 'static,
     ) -> Self {
-        self.shared.token_request_for = Some(Arc::new(token_request_for));
+        self.rules.token_request_for = Some(Arc::new(token_request_for));
         self
     }
 
@@ -120,7 +119,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// The token crosses the network in the clear, unless something below protects the connection, for example the sidecar of a
     /// mesh.
     pub fn danger_allow_http(mut self) -> Self {
-        self.shared.guard.danger_allow_http();
+        self.rules.destinations.danger_allow_http();
         self
     }
 
@@ -141,7 +140,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// ```
     pub fn resend<Q>(self, resend: Q) -> AddAccessTokenLayer<Q> {
         AddAccessTokenLayer {
-            shared: self.shared,
+            rules: self.rules,
             resend,
         }
     }
@@ -151,14 +150,14 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(inner, Arc::new(self.shared.clone()), self.resend.clone())
+        AddAccessToken::new(inner, Arc::new(self.rules.clone()), self.resend.clone())
     }
 }
 
 impl<R> fmt::Debug for AddAccessTokenLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessTokenLayer")
-            .field("source", &self.shared.source)
+            .field("source", &self.rules.source)
             .finish_non_exhaustive()
     }
 }

@@ -26,21 +26,27 @@
 //! that makes the token request out of each request: see
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
 
-mod challenge;
-mod cold;
+mod auth_headers;
+mod destination;
+mod error;
+mod follow_up;
 mod future;
-mod guard;
 mod headers;
-mod kept;
 pub(crate) mod layer;
+mod needs;
 mod proof;
+mod recheck;
+mod refusal;
 mod resend;
 pub(crate) mod service;
+mod token_choice;
+mod unsent;
 mod watch_trailers;
+mod www_authenticate;
 
 pub use self::{
+    error::{InsecureTransport, InvalidOrigin},
     future::ResponseFuture,
-    guard::{InsecureTransport, InvalidOrigin},
     resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };

@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::challenge;
+use super::refusal;
 use crate::token_cache::{TokenName, TokenSource};
 
 /// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
@@ -80,11 +80,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let watch = match request.extensions().get::<TokenName>() {
-            Some(token) => Some(Watch::Own(*token)),
+            Some(token) => Some(WatchedToken::Own(*token)),
             None => request
                 .headers()
                 .get(AUTHORIZATION)
-                .map(|sent| Watch::Source {
+                .map(|sent| WatchedToken::Source {
                     source: self.source.clone(),
                     sent: sent.clone(),
                 }),
@@ -105,7 +105,7 @@ impl<S> fmt::Debug for WatchTrailers<S> {
 }
 
 /// The token that a request bore.
-enum Watch {
+enum WatchedToken {
     /// One of its own, which the layer above has named.
     Own(TokenName),
     /// That of the source, if it is this one.
@@ -115,7 +115,7 @@ enum Watch {
     },
 }
 
-impl Watch {
+impl WatchedToken {
     fn refuse(self) {
         match self {
             Self::Own(token) => drop(token.refuse()),
@@ -130,7 +130,7 @@ pin_project! {
     pub struct WatchTrailersFuture<F> {
         #[pin]
         sending: F,
-        watch: Option<Watch>,
+        watch: Option<WatchedToken>,
     }
 }
 
@@ -145,7 +145,7 @@ where
         let response = ready!(this.sending.poll(cx));
         let watch = this.watch.take();
         Poll::Ready(response.map(|response| {
-            let watch = watch.filter(|_| challenge::is_grpc(response.headers()));
+            let watch = watch.filter(|_| refusal::is_grpc(response.headers()));
             response.map(|body| WatchedBody { body, watch })
         }))
     }
@@ -163,7 +163,7 @@ pin_project! {
     pub struct WatchedBody<B> {
         #[pin]
         body: B,
-        watch: Option<Watch>,
+        watch: Option<WatchedToken>,
     }
 }
 
@@ -180,7 +180,7 @@ impl<B: Body> Body for WatchedBody<B> {
         if let Some(Ok(frame)) = &frame {
             let is_refusal = frame
                 .trailers_ref()
-                .is_some_and(challenge::is_unauthenticated);
+                .is_some_and(refusal::is_unauthenticated);
             if let Some(watch) = this.watch.take_if(|_| is_refusal) {
                 watch.refuse();
             }
