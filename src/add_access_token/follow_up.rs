@@ -81,17 +81,16 @@ impl<S, B, R: Resend<B>> FollowUp<S, B, R> {
         let (parts, body) = request.into_parts();
         let route = route();
         let (body, saved) = route.resend.save(body);
-        let copy = RequestCopy {
-            parts: parts.clone(),
-            body: saved,
-            route,
-            resends_left,
-        };
-        let follow_up = Self {
-            copy: Some(copy),
+        let follow_up = Box::new(Self {
+            copy: Some(RequestCopy {
+                parts: parts.clone(),
+                body: saved,
+                route,
+                resends_left,
+            }),
             proof,
-        };
-        (Request::from_parts(parts, body), Some(Box::new(follow_up)))
+        });
+        (Request::from_parts(parts, body), Some(follow_up))
     }
 
     /// Restores the request, if there is a copy and this objection has not caused a resend yet.

@@ -112,8 +112,11 @@ where
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    let is_plain = follow_up.is_none() && !refusal::may_refuse_token(&response);
+                    let had_no_proof = follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
+                    let is_plain = had_no_proof && !refusal::may_refuse_token(&response);
                     let Some(token) = token.filter(|_| !is_plain) else {
+                        // The copy of a body is not kept while the body of the response is read.
+                        *follow_up = None;
                         return Poll::Ready(Ok(response));
                     };
                     match react(response, token, follow_up.take()) {
@@ -172,7 +175,7 @@ fn react<S, B, R: Resend<B>, ResBody>(
     };
     let restored = follow_up
         .filter(|_| may_resend)
-        .and_then(|follow_up| follow_up.restore(objection));
+        .and_then(|kept| kept.restore(objection));
     match restored {
         Some(restored) => Ok(Unsent::resend(restored, response, objection)),
         None => Err(response),

@@ -38,7 +38,8 @@ pub(super) enum TokenChoice {
 }
 
 impl TokenRules {
-    #[inline]
+    // A mere hint is not enough once it is called for two strategies to resend.
+    #[inline(always)]
     pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice, BoxError> {
         if headers::contains(request.headers(), &AUTHORIZATION) {
             return Ok(TokenChoice::NoToken);

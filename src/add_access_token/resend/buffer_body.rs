@@ -1,18 +1,14 @@
 //! Keeps a copy of a body that cannot be cloned, while it is sent.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 
-use super::Resend;
+use super::{
+    Resend,
+    buffered_body::{BodyRecord, BufferedBody},
+};
 use crate::error::BoxError;
 
 /// Keeps what is sent of a body, up to a bound, so that it can be sent once more: for bodies that are streams, such as tonic's.
@@ -54,30 +50,13 @@ where
     const IS_ON: bool = true;
 
     fn save(&self, body: B) -> (B, Self::Saved) {
-        let record = Arc::new(Mutex::new(Record {
-            frames: VecDeque::new(),
-            room: Some(self.limit),
-            rest: Rest::Here(body),
-            waiting: None,
-        }));
-        let saved = Buffered {
-            record: record.clone(),
-            wrap: self.wrap,
-        };
-        ((self.wrap)(BufferedBody(Inner::First(record))), saved)
+        let (body, record) = BufferedBody::first(body, self.limit);
+        let wrap = self.wrap;
+        (wrap(body), Buffered { record, wrap })
     }
 
     fn restore(saved: Self::Saved) -> Option<B> {
-        let mut record = lock(&saved.record);
-        record.room?;
-        let frames = std::mem::take(&mut record.frames);
-        let rest = record.rest.take();
-        let waiting = record.waiting.take();
-        drop(record);
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
-        Some((saved.wrap)(BufferedBody(Inner::Again { frames, rest })))
+        BufferedBody::second(&saved.record).map(saved.wrap)
     }
 }
 
@@ -100,14 +79,14 @@ impl<B> fmt::Debug for BufferBody<B> {
 
 /// What was kept of a body; see [`BufferBody`].
 pub struct Buffered<B> {
-    record: Arc<Mutex<Record<B>>>,
+    record: Arc<BodyRecord<B>>,
     wrap: fn(BufferedBody<B>) -> B,
 }
 
 impl<B> Drop for Buffered<B> {
     /// The response has come: a stream that stays open is not kept for nothing.
     fn drop(&mut self) {
-        lock(&self.record).give_up();
+        self.record.discard();
     }
 }
 
@@ -117,206 +96,18 @@ impl<B> fmt::Debug for Buffered<B> {
     }
 }
 
-struct Record<B> {
-    frames: VecDeque<Kept>,
-    /// How many bytes may still come; `None` once nothing is kept.
-    room: Option<usize>,
-    rest: Rest<B>,
-    /// Who waits for more of it, and has to be told when somebody else gets it.
-    waiting: Option<Waker>,
-}
-
-/// What of the body has not been sent yet.
-enum Rest<B> {
-    Here(B),
-    /// All of it has been sent.
-    Over,
-    /// The second request sends it.
-    Taken,
-}
-
-impl<B> Rest<B> {
-    /// Leaves nothing of it to the first request.
-    fn take(&mut self) -> Option<B> {
-        match std::mem::replace(self, Self::Taken) {
-            Self::Here(body) => Some(body),
-            Self::Taken => None,
-            Self::Over => {
-                *self = Self::Over;
-                None
-            }
-        }
-    }
-}
-
-enum Kept {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl<B> Record<B> {
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let size = frame.data_ref().map_or(0, Bytes::len);
-        self.room = self.room.and_then(|room| room.checked_sub(size));
-        if self.room.is_none() {
-            self.give_up();
-        } else if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
-            self.frames.push_back(Kept::Data(data.clone()));
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.frames.push_back(Kept::Trailers(trailers.clone()));
-        }
-    }
-
-    /// Nothing is kept any more: there was too much, it broke off, or nobody wants it.
-    fn give_up(&mut self) {
-        self.room = None;
-        self.frames = VecDeque::new();
-    }
-}
-
-impl<B> Record<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let body = match &mut self.rest {
-            Rest::Here(body) => body,
-            Rest::Over => return Poll::Ready(None),
-            // To say that it ended would pass half a body off as a whole one.
-            Rest::Taken => return Poll::Ready(Some(Err(TAKEN.into()))),
-        };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-            self.waiting = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                // Nothing comes after trailers, so nobody need ask for more.
-                if frame.is_trailers() {
-                    self.rest = Rest::Over;
-                }
-                self.note(frame);
-            }
-            // What was sent of a body that failed is not the body.
-            Some(Err(_)) => self.give_up(),
-            None => self.rest = Rest::Over,
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-}
-
-const TAKEN: &str = "the request was refused and is sent once more; its body goes on there";
-
-impl Kept {
-    fn into_frame(self) -> Frame<Bytes> {
-        match self {
-            Self::Data(data) => Frame::data(data),
-            Self::Trailers(trailers) => Frame::trailers(trailers),
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::Data(data) => data.len() as u64,
-            Self::Trailers(_) => 0,
-        }
-    }
-}
-
-fn lock<B>(record: &Mutex<Record<B>>) -> MutexGuard<'_, Record<B>> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A body of which a copy is kept while it is sent, or that copy and what comes after it; see [`BufferBody`].
-pub struct BufferedBody<B>(Inner<B>);
-
-enum Inner<B> {
-    // The lock is held while the body is polled. The only other who takes it is the one that got the response.
-    First(Arc<Mutex<Record<B>>>),
-    Again {
-        frames: VecDeque<Kept>,
-        rest: Option<B>,
-    },
-}
-
-impl<B> Body for BufferedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.get_mut().0 {
-            Inner::First(record) => lock(record).poll_frame(cx),
-            Inner::Again { frames, rest } => match (frames.pop_front(), rest) {
-                (Some(kept), _) => Poll::Ready(Some(Ok(kept.into_frame()))),
-                (None, Some(rest)) => Pin::new(rest)
-                    .poll_frame(cx)
-                    .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-                (None, None) => Poll::Ready(None),
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::First(record) => match &lock(record).rest {
-                Rest::Here(body) => body.is_end_stream(),
-                Rest::Over => true,
-                Rest::Taken => false,
-            },
-            Inner::Again { frames, rest } => {
-                frames.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream)
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::First(record) => match &lock(record).rest {
-                Rest::Here(body) => body.size_hint(),
-                Rest::Over => SizeHint::with_exact(0),
-                Rest::Taken => SizeHint::new(),
-            },
-            Inner::Again { frames, rest } => {
-                let kept = frames.iter().map(Kept::len).sum();
-                let rest = match rest {
-                    Some(rest) => rest.size_hint(),
-                    None => SizeHint::with_exact(0),
-                };
-                sum(kept, &rest)
-            }
-        }
-    }
-}
-
-fn sum(kept: u64, rest: &SizeHint) -> SizeHint {
-    let mut hint = SizeHint::new();
-    hint.set_lower(kept.saturating_add(rest.lower()));
-    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
-        hint.set_upper(upper);
-    }
-    hint
-}
-
-impl<B> fmt::Debug for BufferedBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BufferedBody").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http::HeaderMap;
+    use http_body::Frame;
     use http_body_util::{BodyExt, Full, channel::Channel, combinators::BoxBody};
 
     use super::*;
-    use crate::BoxError;
 
     type TestBody = BoxBody<Bytes, BoxError>;
 
@@ -399,9 +190,9 @@ mod tests {
         let one = data(sent.frame().await.unwrap().unwrap());
         let record = saved.record.clone();
         drop(saved);
-        assert!(lock(&record).frames.is_empty());
+        assert!(record.is_empty());
         let two = data(sent.frame().await.unwrap().unwrap());
-        assert!(lock(&record).frames.is_empty());
+        assert!(record.is_empty());
         assert_eq!((&*one, &*two), (&b"one"[..], &b"two"[..]));
     }
 

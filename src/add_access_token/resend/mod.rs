@@ -1,8 +1,12 @@
 //! Strategies to send a request once more.
 
 mod buffer_body;
+mod buffered_body;
 
-pub use self::buffer_body::{BufferBody, Buffered, BufferedBody};
+pub use self::{
+    buffer_body::{BufferBody, Buffered},
+    buffered_body::BufferedBody,
+};
 
 /// How a request whose token was refused can be sent once more: by keeping its body.
 ///
