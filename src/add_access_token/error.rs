@@ -1,8 +1,8 @@
-//! Errors of a layer and of the requests that it does not send.
+//! The errors of this module.
 
 use std::{error::Error, fmt};
 
-/// A request would have carried its token over plain `http` beyond this machine. It was not sent.
+/// The error of a request that was not sent, because plain `http` would have shown its token to the network.
 ///
 /// Use https, or [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) if something else protects the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ impl fmt::Display for InsecureTransport {
 
 impl Error for InsecureTransport {}
 
-/// A URI that names no origin: its scheme or its host is missing.
+/// The error of a URI that is not an origin, because its scheme or its host is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrigin;
 

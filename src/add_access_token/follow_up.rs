@@ -5,7 +5,7 @@ use http::{HeaderValue, Request, Uri, header::AUTHORIZATION, request};
 use super::{proof::SentProof, refusal::Objection, resend::Resend};
 use crate::{dpop::DPOP, token_cache::TokenSource};
 
-/// What a response may call for. A request with a bearer token that is not resent needs none.
+/// What a response may require. A request with a bearer token that is never resent has none.
 pub(super) struct FollowUp<S, B, R: Resend<B>> {
     copy: Option<RequestCopy<S, B, R>>,
     /// Boxed, since most requests have none.

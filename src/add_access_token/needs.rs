@@ -1,26 +1,40 @@
-//! The states of a request that cannot be sent at once: it needs a token, then perhaps a proof, then a ready service.
+//! The states of a request that has no token yet: it needs a token, then perhaps a proof, then a ready service.
 //!
 //! ```text
-//!  there is no usable token,          there is a usable token,
-//!  or a request is resent             but its signer needs time
-//!            │                                  │
-//!            ▼                                  ▼
-//!        ┌───────┐      token needs a proof ┌───────┐
-//!    ┌──▶│ Token │─────────────────────────▶│ Proof │
-//!    │   └───────┘                          └───────┘
-//!    │       │ token needs no proof             │ proof is made
-//!    │       │            ┌─────────┐           │
-//!    │       └───────────▶│ Service │◀──────────┘
-//!    │                    └─────────┘
-//!    │                      │     │  service is ready, and `recheck` says …
-//!    └────── StartOver ─────┘     └─ Send or Renew ──▶ Nothing: the request is sent
+//!  There is no usable    There is a usable token      There is a usable token,
+//!  token, or the         that needs a proof, but      and its proof can be
+//!  request is resent.    its signer needs time.       made at once.
+//!         │                       │                          │
+//!         ▼                       │                          │
+//!     ┌───────┐                   │                          │
+//!  ┌─▶│ Token │                   │                          │
+//!  │  └───────┘                   │                          │
+//!  │   │     │ token              │                          │
+//!  │   │     │ needs a proof      │                          │
+//!  │   │     └──────────────┐     │                          │
+//!  │   │                    ▼     ▼                          │
+//!  │   │ token             ┌───────┐                         │
+//!  │   │ needs no proof    │ Proof │                         │
+//!  │   │                   └───────┘                         │
+//!  │   │                       │ proof is made               │
+//!  │   │                       ▼                             │
+//!  │   │                  ┌─────────┐                        │
+//!  │   └─────────────────▶│ Service │◀───────────────────────┘
+//!  │                      └─────────┘
+//!  │                        │     │  service is ready, and `recheck` says …
+//!  └───── StartOver ────────┘     └── Send or Renew ──▶ Nothing (sent)
 //! ```
 //!
-//! Every error ends in `Nothing`, too, as does a token that was already refused.
+//! Every error, and a token that was already refused, leads to `Nothing` without sending.
 
 use std::{future::Future, pin::Pin};
 
-use super::{auth_headers::AuthHeaders, proof::ProofFuture};
+use http::{Request, Uri};
+
+use super::{
+    auth_headers::AuthHeaders,
+    proof::{self, ProofFuture},
+};
 use crate::{
     error::TokenError,
     token_cache::{Authorization, TokenSource},
@@ -52,17 +66,38 @@ impl Needs {
         Self::Token(Box::pin(source.clone().wait_for_authorization()))
     }
 
-    /// There is a token, and its signer was asked but needs time.
-    pub(super) fn remote_proof(proof: ProofFuture, authorization: Authorization) -> Self {
-        Self::Proof {
-            proof,
-            authorization,
-            is_remote: true,
-            token_was_usable: true,
-        }
+    /// What a request to `target` needs first. A proof that can be made at once is made.
+    pub(super) fn of<B>(
+        request: &Request<B>,
+        target: &Uri,
+        source: &TokenSource,
+    ) -> Result<Self, TokenError> {
+        let Some(authorization) = source.usable_authorization() else {
+            return Ok(Self::token_of(source));
+        };
+        let Some(mut proof) = proof::start(&authorization, request, target) else {
+            return Ok(Self::token_of(source));
+        };
+        Ok(match proof::at_once(&mut proof) {
+            Some(proof) => Self::Service {
+                headers: AuthHeaders {
+                    authorization,
+                    proof: Some(proof?),
+                    is_signed_remotely: false,
+                },
+                token_was_usable: false,
+            },
+            // A remote signer is not asked twice: the proof that was started goes on.
+            None => Self::Proof {
+                proof,
+                authorization,
+                is_remote: true,
+                token_was_usable: true,
+            },
+        })
     }
 
-    /// The token has come. `proof` is `None` if it needs none.
+    /// What a request needs once its token has come. `proof` is `None` if the token needs none.
     pub(super) fn after_token(authorization: Authorization, proof: Option<ProofFuture>) -> Self {
         let token_was_usable = false;
         match proof {
@@ -83,7 +118,7 @@ impl Needs {
         }
     }
 
-    /// The request has to wait although its token has come.
+    /// Notes that the request waits although its token has come.
     pub(super) fn note_wait(&mut self, source: &TokenSource) {
         match self {
             Self::Proof {

@@ -44,7 +44,7 @@ impl AfterWaiting {
             UsableNow::NoToken => Recheck::StartOver,
             // The bytes of a refused token are never sent again.
             UsableNow::RefusedToken => Recheck::GiveUp,
-            // A remote signer is not asked twice: the service would have to wait for its answer, then the answer for the service,
+            // A remote signer is not asked twice: while the request waits for the second proof, the service may become busy again,
             // and so on.
             UsableNow::SameToken if self.is_signed_remotely => Recheck::Send,
             // A proof is for one token.
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_has_its_decision() {
+    fn waiting_requests_are_sent_renewed_started_over_or_given_up() {
         use Recheck::{GiveUp, Renew, Send, StartOver};
         use UsableNow::{NoToken, OtherToken, RefusedToken, SameToken};
         for (token_was_usable, is_signed_remotely, usable_now, expected) in [

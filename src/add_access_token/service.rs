@@ -10,11 +10,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    auth_headers::AuthHeaders,
     follow_up::{FollowUp, ResendsLeft, Route},
     future::ResponseFuture,
     needs::Needs,
-    proof,
     resend::{NoResend, Resend},
     token_choice::{TokenChoice, TokenRules},
     unsent::Unsent,
@@ -113,7 +111,7 @@ where
 }
 
 impl<S: Clone, R: Clone> AddAccessToken<S, R> {
-    /// The way of a request that is sent later. Its service is a clone that is not ready.
+    /// The route of a request that is sent later. Its service is a clone that is not ready.
     fn route(&self, source: &TokenSource) -> Route<S, R> {
         Route {
             source: source.clone(),
@@ -128,7 +126,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         self.inner = self.inner.clone();
     }
 
-    /// Sends a request for which there is no usable token, or whose token needs a proof.
+    /// Sends a request whose token needs a proof, or lets it wait for its token or its proof.
     #[cold]
     fn prove_or_wait<B, ResBody>(
         &mut self,
@@ -140,35 +138,26 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         R: Resend<B>,
     {
         let target = self.rules.destinations.target(request.uri());
-        let mut needs = None;
-        if let Some(authorization) = source.usable_authorization() {
-            let uri = target.as_ref().unwrap_or(request.uri());
-            if let Some(mut making) = proof::start(&authorization, &request, uri) {
-                match proof::at_once(&mut making) {
-                    Some(Ok(proof)) => {
-                        let token = authorization.token;
-                        let headers = AuthHeaders {
-                            authorization,
-                            proof: Some(proof),
-                            is_signed_remotely: false,
-                        };
-                        let proof = headers.put_on(&mut request, target.as_ref());
-                        let (request, follow_up) =
-                            FollowUp::of(request, proof, ResendsLeft::ALL, || self.route(&source));
-                        return ResponseFuture::sending(self.inner.call(request), token, follow_up);
-                    }
-                    Some(Err(error)) => {
-                        self.give_reservation_back();
-                        return ResponseFuture::failed(error.into());
-                    }
-                    None => needs = Some(Needs::remote_proof(making, authorization)),
-                }
+        let uri = target.as_ref().unwrap_or(request.uri());
+        match Needs::of(&request, uri, &source) {
+            // The inner service is ready.
+            Ok(Needs::Service { headers, .. }) => {
+                let token = headers.authorization.token;
+                let proof = headers.put_on(&mut request, target.as_ref());
+                let (request, follow_up) =
+                    FollowUp::of(request, proof, ResendsLeft::ALL, || self.route(&source));
+                ResponseFuture::sending(self.inner.call(request), token, follow_up)
+            }
+            Ok(needs) => {
+                self.give_reservation_back();
+                let route = self.route(&source);
+                ResponseFuture::unsent(Unsent::first(needs, route, request, target))
+            }
+            Err(error) => {
+                self.give_reservation_back();
+                ResponseFuture::failed(error.into())
             }
         }
-        self.give_reservation_back();
-        let needs = needs.unwrap_or_else(|| Needs::token_of(&source));
-        let route = self.route(&source);
-        ResponseFuture::unsent(Unsent::first(needs, route, request, target))
     }
 }
 

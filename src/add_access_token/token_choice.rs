@@ -97,4 +97,4 @@ impl TokenRules {
     }
 }
 
-const FIXED: &str = "a request names a token request, but the layer's token is fixed; make the layer with a source of a `TokenCache`";
+const FIXED: &str = "a request carries a token request, but the token of the layer is fixed; create the layer with a source of a `TokenCache`";

@@ -1,4 +1,4 @@
-//! Notices a refusal that comes at the end of a gRPC response.
+//! A layer that notices refusals in the trailers of gRPC responses.
 
 use std::{
     fmt,
@@ -16,11 +16,13 @@ use tower_service::Service;
 use super::refusal;
 use crate::token_cache::{TokenName, TokenSource};
 
-/// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
-/// the caller has the response.
+/// Invalidates the token when the trailers of a gRPC response say `UNAUTHENTICATED`.
 ///
-/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source; a request that bears the token of another
-/// source or another tenant has that one dropped. A refusal in the headers, as most servers send it, is noticed without it.
+/// It never resends: when the trailers come, the caller already has the response. A refusal in the headers, as most servers send
+/// it, is noticed without this layer.
+///
+/// It belongs below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. If a request carries the token of
+/// another source or another tenant, that token is invalidated.
 ///
 /// # Examples
 ///
@@ -42,7 +44,7 @@ pub struct WatchTrailersLayer {
 }
 
 impl WatchTrailersLayer {
-    /// Drops the token of `source` when it is refused.
+    /// Creates a layer that invalidates the token of `source` when it is refused.
     pub fn new(source: TokenSource) -> Self {
         Self { source }
     }
@@ -59,7 +61,7 @@ impl<S> Layer<S> for WatchTrailersLayer {
     }
 }
 
-/// Notices refusals in trailers; made by [`WatchTrailersLayer`].
+/// Notices refusals in trailers. Made by [`WatchTrailersLayer`].
 #[derive(Clone)]
 pub struct WatchTrailers<S> {
     inner: S,
@@ -104,11 +106,11 @@ impl<S> fmt::Debug for WatchTrailers<S> {
     }
 }
 
-/// The token that a request bore.
+/// The token that a request carries.
 enum WatchedToken {
-    /// One of its own, which the layer above has named.
+    /// Another token than that of the layer. The layer above has named it.
     Own(TokenName),
-    /// That of the source, if it is this one.
+    /// The token of the source, if the source still has the one that was sent.
     Source {
         source: TokenSource,
         sent: HeaderValue,
@@ -159,7 +161,7 @@ impl<F> fmt::Debug for WatchTrailersFuture<F> {
 }
 
 pin_project! {
-    /// A response body whose trailers are watched; see [`WatchTrailersLayer`].
+    /// A response body whose trailers are watched. See [`WatchTrailersLayer`].
     pub struct WatchedBody<B> {
         #[pin]
         body: B,

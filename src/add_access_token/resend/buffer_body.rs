@@ -1,4 +1,4 @@
-//! Keeps a copy of a body that cannot be cloned, while it is sent.
+//! `BufferBody`: records a body that cannot be cloned while it is sent.
 
 use std::{fmt, sync::Arc};
 
@@ -11,13 +11,13 @@ use super::{
 };
 use crate::error::BoxError;
 
-/// Keeps what is sent of a body, up to a bound, so that it can be sent once more: for bodies that are streams, such as tonic's.
+/// Records a body up to a limit while it is sent, so that it can be resent. For bodies that are streams, such as tonic's.
 ///
-/// A refusal may come while the body is still on its way. What was sent of it is then sent again, and the rest after it: a stream
-/// that stays open goes on over the second request. The first request ends with an error of its body, which the caller does not
-/// see.
+/// A refusal may come while the body is still being sent. The second request then sends what was recorded, followed by the rest: a
+/// stream that stays open continues in the second request. The body of the first request ends with an error, which the caller does
+/// not see.
 ///
-/// A body of which more than the bound was sent is not sent a second time. What is kept shares the memory of what is sent.
+/// A body is not resent if more than the limit was sent. The record shares memory with the body.
 ///
 /// # Examples
 ///
@@ -35,7 +35,9 @@ pub struct BufferBody<B> {
 }
 
 impl<B> BufferBody<B> {
-    /// Keeps up to `limit` bytes of each body. `wrap` makes the body that the inner service takes out of one that is watched.
+    /// Creates a strategy that records up to `limit` bytes of each body.
+    ///
+    /// `wrap` turns a recorded body into the body type of the inner service.
     pub fn new(limit: usize, wrap: fn(BufferedBody<B>) -> B) -> Self {
         Self { limit, wrap }
     }
@@ -77,14 +79,14 @@ impl<B> fmt::Debug for BufferBody<B> {
     }
 }
 
-/// What was kept of a body; see [`BufferBody`].
+/// The record of a body. See [`BufferBody`].
 pub struct Buffered<B> {
     record: Arc<BodyRecord<B>>,
     wrap: fn(BufferedBody<B>) -> B,
 }
 
 impl<B> Drop for Buffered<B> {
-    /// The response has come: a stream that stays open is not kept for nothing.
+    /// Stops recording: a stream that stays open after its response would otherwise be recorded for nothing.
     fn drop(&mut self) {
         self.record.discard();
     }
@@ -115,7 +117,7 @@ mod tests {
         TestBody::new(body)
     }
 
-    /// A body of two frames and trailers, which says only at its end that it is over.
+    /// Two frames and trailers. The body does not know its length in advance.
     async fn stream() -> TestBody {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(3);
         sender.send_data(Bytes::from("one")).await.unwrap();
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_kept_whole_with_its_trailers() {
+    async fn a_stream_is_restored_whole_with_its_trailers() {
         let (sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         let sent = sent.collect().await.unwrap();
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
@@ -137,16 +139,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_limit_is_sent_but_not_kept() {
+    async fn a_body_above_the_limit_is_sent_but_not_restored() {
         let (sent, saved) = BufferBody::new(5, wrap).save(stream().await);
         assert_eq!(sent.collect().await.unwrap().to_bytes(), "onetwo");
         assert!(BufferBody::restore(saved).is_none());
     }
 
     #[tokio::test]
-    async fn a_body_that_is_still_on_its_way_is_sent_again_with_its_rest() {
+    async fn a_partly_sent_body_is_restored_with_its_rest() {
         for sent_before in 0..=3 {
-            // The bound is for what was sent, not for what comes.
+            // The limit applies to what was sent, not to the rest.
             let (mut sent, saved) =
                 BufferBody::new(3 * sent_before.min(2), wrap).save(stream().await);
             for _ in 0..sent_before {
@@ -158,9 +160,9 @@ mod tests {
         }
     }
 
-    /// It has to end with an error: half a body must not look like a whole one.
+    /// It must end with an error: half a body must not look like a whole one.
     #[tokio::test]
-    async fn what_was_taken_from_the_first_request_does_not_look_whole_there() {
+    async fn the_first_body_fails_when_its_rest_was_taken() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         sent.frame().await.unwrap().unwrap();
         let again = BufferBody::restore(saved).unwrap();
@@ -171,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_first_request_that_waits_for_more_is_told_that_it_gets_none() {
+    async fn the_first_body_is_woken_when_its_rest_is_taken() {
         let (sender, body) = Channel::<Bytes, BoxError>::new(1);
         let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
         let mut collecting = tokio_test::task::spawn(sent.collect());
@@ -184,7 +186,7 @@ mod tests {
 
     /// A stream may stay open for hours after its response has come.
     #[tokio::test]
-    async fn nothing_is_kept_once_it_is_known_that_the_body_is_not_sent_again() {
+    async fn recording_stops_when_the_record_is_dropped() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         let data = |frame: Frame<Bytes>| frame.into_data().unwrap();
         let one = data(sent.frame().await.unwrap().unwrap());
@@ -196,9 +198,9 @@ mod tests {
         assert_eq!((&*one, &*two), (&b"one"[..], &b"two"[..]));
     }
 
-    /// The connection may ask for the end only after the refusal has come.
+    /// A connection may poll for the end of the body after the refusal has come.
     #[tokio::test]
-    async fn a_body_that_was_sent_to_its_end_ends_well_both_times() {
+    async fn a_body_that_was_sent_completely_ends_without_an_error_both_times() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         while sent.frame().await.is_some() {}
         let again = BufferBody::restore(saved).unwrap();
@@ -206,9 +208,9 @@ mod tests {
         assert_eq!(again.collect().await.unwrap().to_bytes(), "onetwo");
     }
 
-    /// As hyper sends it over HTTP/2: nothing comes after trailers.
+    /// Over HTTP/2, hyper does not poll a body after its trailers.
     #[tokio::test]
-    async fn a_body_is_complete_with_its_trailers() {
+    async fn a_body_is_complete_after_its_trailers() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         while !sent.frame().await.unwrap().unwrap().is_trailers() {}
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
@@ -241,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_broke_off_is_not_sent_again() {
+    async fn a_body_that_failed_is_not_restored() {
         for polls in 2..=3 {
             let (mut sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(Broken(0)));
             for _ in 0..polls {
@@ -252,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_nobody_polls_because_it_is_empty_is_complete() {
+    async fn an_empty_body_that_was_never_polled_is_complete() {
         let empty = TestBody::new(Full::<Bytes>::default().map_err(BoxError::from));
         let (_, saved) = BufferBody::new(0, wrap).save(empty);
         let again = BufferBody::restore(saved).unwrap();
@@ -260,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_length_is_told_both_times() {
+    async fn the_length_is_known_both_times() {
         let full = TestBody::new(Full::from("12345").map_err(BoxError::from));
         let (sent, saved) = BufferBody::new(9, wrap).save(full);
         assert_eq!(sent.size_hint().exact(), Some(5));

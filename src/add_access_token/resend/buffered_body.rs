@@ -1,4 +1,4 @@
-//! `BufferedBody`: a body that is recorded while it is sent, or the record and the rest of the body, which are sent again.
+//! `BufferedBody`: the body of a first request, which is recorded, or the body of a second request, which repeats the record.
 
 use std::{
     collections::VecDeque,
@@ -14,11 +14,11 @@ use http_body::{Body, Frame, SizeHint};
 
 use crate::error::BoxError;
 
-/// A request body as it is sent, for the first time or again. See [`BufferBody`](super::BufferBody).
+/// The body of a request that may be resent, or that is resent. See [`BufferBody`](super::BufferBody).
 pub struct BufferedBody<B>(Transmission<B>);
 
 enum Transmission<B> {
-    // The lock is held while the body is polled. Only the future that got the response contends for it.
+    // The lock is held while the body is polled. Only the future that gets the response contends for it.
     First(Arc<BodyRecord<B>>),
     Second {
         frames: VecDeque<RecordedFrame>,
@@ -147,7 +147,8 @@ where
     }
 }
 
-const TAKEN: &str = "the request was refused and is resent; the rest of its body is sent there";
+const TAKEN: &str =
+    "the request was refused and is resent; the second request sends the rest of the body";
 
 impl<B> Remainder<B> {
     /// Takes the rest away from the first request.
