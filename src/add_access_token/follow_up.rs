@@ -20,7 +20,7 @@ struct RequestCopy<S, B, R: Resend<B>> {
     resends_left: ResendsLeft,
 }
 
-/// What a request goes through: it gets a token of `source`, a copy by `resend`, and is sent by `service`.
+/// What a request goes through: `source` gives it a token, `resend` copies its body, and `service` sends it.
 #[derive(Clone)]
 pub(super) struct Route<S, R> {
     pub(super) source: TokenSource,
@@ -62,7 +62,7 @@ pub(super) struct RestoredRequest<S, B, R> {
 }
 
 impl<S, B, R: Resend<B>> FollowUp<S, B, R> {
-    /// Splits a request into the one to send and what is kept of it. The service of `route` need not be ready.
+    /// Splits a request into the request to send and its follow-up. The service of `route` need not be ready.
     pub(super) fn of(
         request: Request<B>,
         proof: Option<SentProof>,

@@ -118,7 +118,7 @@ impl Needs {
         }
     }
 
-    /// Notes that the request waits although its token has come.
+    /// Notes that the request waits although its token has come. A token that had already expired then does not become usable.
     pub(super) fn note_wait(&mut self, source: &TokenSource) {
         match self {
             Self::Proof {

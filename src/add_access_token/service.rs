@@ -79,7 +79,7 @@ where
             }
             Ok(TokenChoice::OfRequest(source)) => {
                 let token = source.authorize(request.headers_mut());
-                // Tells inner services that notice refusals that this is not the token of the layer.
+                // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
                 (token, Some(source))

@@ -2,7 +2,7 @@
 //!
 //! 1. While it waits for a token or a proof, it holds no reservation: its service is a clone that was not made ready.
 //! 2. The bytes of a refused token are never sent again, even if the server returns the refused token again.
-//! 3. What it got before it had to wait is checked again before it is sent, by [`recheck`](super::recheck).
+//! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
 //! 4. If a resend fails before it is sent, the caller gets the response that caused it.
 
 use std::task::{Context, Poll, ready};

@@ -108,9 +108,9 @@ impl<S> fmt::Debug for WatchTrailers<S> {
 
 /// The token that a request carries.
 enum WatchedToken {
-    /// Another token than that of the layer. The layer above has named it.
+    /// A token that is not from the source of the layer. The layer above has named it.
     Own(TokenName),
-    /// The token of the source, if the source still has the one that was sent.
+    /// The token of the source, if it is still the one that was sent.
     Source {
         source: TokenSource,
         sent: HeaderValue,
