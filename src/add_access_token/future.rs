@@ -112,8 +112,8 @@ where
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    let had_no_proof = follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
-                    let is_plain = had_no_proof && !refusal::may_refuse_token(&response);
+                    let is_plain = !refusal::may_refuse_token(&response)
+                        && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
                     let Some(token) = token.filter(|_| !is_plain) else {
                         // The copy of a body is not kept while the body of the response is read.
                         *follow_up = None;

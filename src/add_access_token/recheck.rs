@@ -13,11 +13,11 @@ pub(super) struct AfterWaiting {
 /// The token that can be used now, compared with the one that the request was given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum UsableNow {
-    NoToken,
-    SameToken,
-    OtherToken,
-    /// The request was already refused with this token.
-    RefusedToken,
+    Nothing,
+    Same,
+    Other,
+    /// A token with which the request was already refused.
+    Refused,
 }
 
 /// What to do with the request.
@@ -41,16 +41,16 @@ impl AfterWaiting {
             return Recheck::Send;
         }
         match self.usable_now {
-            UsableNow::NoToken => Recheck::StartOver,
+            UsableNow::Nothing => Recheck::StartOver,
             // The bytes of a refused token are never sent again.
-            UsableNow::RefusedToken => Recheck::GiveUp,
+            UsableNow::Refused => Recheck::GiveUp,
             // A remote signer is not asked twice: while the request waits for the second proof, the service may become busy again,
             // and so on.
-            UsableNow::SameToken if self.is_signed_remotely => Recheck::Send,
+            UsableNow::Same if self.is_signed_remotely => Recheck::Send,
             // A proof is for one token.
-            UsableNow::OtherToken if self.is_signed_remotely => Recheck::StartOver,
+            UsableNow::Other if self.is_signed_remotely => Recheck::StartOver,
             // A local key signs again, since a proof ages and its nonce may have been replaced.
-            UsableNow::SameToken | UsableNow::OtherToken => Recheck::Renew,
+            UsableNow::Same | UsableNow::Other => Recheck::Renew,
         }
     }
 }
@@ -62,24 +62,24 @@ mod tests {
     #[test]
     fn waiting_requests_are_sent_renewed_started_over_or_given_up() {
         use Recheck::{GiveUp, Renew, Send, StartOver};
-        use UsableNow::{NoToken, OtherToken, RefusedToken, SameToken};
+        use UsableNow::{Nothing, Other, Refused, Same};
         for (token_was_usable, is_signed_remotely, usable_now, expected) in [
-            (false, false, NoToken, Send),
-            (false, false, SameToken, Send),
-            (false, false, OtherToken, Send),
-            (false, false, RefusedToken, Send),
-            (false, true, NoToken, Send),
-            (false, true, SameToken, Send),
-            (false, true, OtherToken, Send),
-            (false, true, RefusedToken, Send),
-            (true, false, NoToken, StartOver),
-            (true, false, SameToken, Renew),
-            (true, false, OtherToken, Renew),
-            (true, false, RefusedToken, GiveUp),
-            (true, true, NoToken, StartOver),
-            (true, true, SameToken, Send),
-            (true, true, OtherToken, StartOver),
-            (true, true, RefusedToken, GiveUp),
+            (false, false, Nothing, Send),
+            (false, false, Same, Send),
+            (false, false, Other, Send),
+            (false, false, Refused, Send),
+            (false, true, Nothing, Send),
+            (false, true, Same, Send),
+            (false, true, Other, Send),
+            (false, true, Refused, Send),
+            (true, false, Nothing, StartOver),
+            (true, false, Same, Renew),
+            (true, false, Other, Renew),
+            (true, false, Refused, GiveUp),
+            (true, true, Nothing, StartOver),
+            (true, true, Same, Send),
+            (true, true, Other, StartOver),
+            (true, true, Refused, GiveUp),
         ] {
             let facts = AfterWaiting {
                 token_was_usable,

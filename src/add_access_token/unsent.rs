@@ -49,8 +49,9 @@ pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
     pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
 }
 
-/// What the caller gets.
-pub(super) type CallResult<ResBody> = Result<Response<ResBody>, BoxError>;
+/// The request was sent, or what the caller gets instead.
+pub(super) type SendResult<S, B, F, R, ResBody> =
+    Result<SentRequest<S, B, F, R>, Result<Response<ResBody>, BoxError>>;
 
 impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
     /// A request that was not sent yet. The service of `route` is not ready.
@@ -91,11 +92,11 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         }
     }
 
-    /// Waits for what the request needs, and sends it. `Err` is what the caller gets if it is not sent.
+    /// Waits for what the request needs, and sends it.
     pub(super) fn poll_send<F>(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<SentRequest<S, B, F, R>, CallResult<ResBody>>>
+    ) -> Poll<SendResult<S, B, F, R, ResBody>>
     where
         S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
         S::Error: Into<BoxError>,
@@ -178,10 +179,10 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             token_was_usable,
             is_signed_remotely: headers.is_signed_remotely,
             usable_now: match &usable {
-                None => UsableNow::NoToken,
-                Some(usable) if self.was_refused(usable) => UsableNow::RefusedToken,
-                Some(usable) if usable.token == headers.authorization.token => UsableNow::SameToken,
-                Some(_) => UsableNow::OtherToken,
+                None => UsableNow::Nothing,
+                Some(usable) if self.was_refused(usable) => UsableNow::Refused,
+                Some(usable) if usable.token == headers.authorization.token => UsableNow::Same,
+                Some(_) => UsableNow::Other,
             },
         };
         if let (Recheck::Renew, Some(authorization)) = (facts.recheck(), usable) {
@@ -225,10 +226,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         cause.and_then(|cause| cause.refused.as_ref()) == Some(&authorization.value)
     }
 
-    fn send<F>(
-        &mut self,
-        headers: AuthHeaders,
-    ) -> Result<SentRequest<S, B, F, R>, CallResult<ResBody>>
+    fn send<F>(&mut self, headers: AuthHeaders) -> SendResult<S, B, F, R, ResBody>
     where
         S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
         R: Resend<B>,
@@ -247,7 +245,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         })
     }
 
-    fn give_up(&mut self, error: BoxError) -> CallResult<ResBody> {
+    fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {
         self.needs = Needs::Nothing;
         match self.resend_cause.take() {
             Some(cause) => Ok(cause.response),
