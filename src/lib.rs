@@ -3,8 +3,8 @@
 //! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) for the token endpoint of an OAuth 2.0 or OpenID Connect server. It
 //!    turns a [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response
 //!    into a [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
-//! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request. The source belongs to a
-//!    [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
+//! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request to the origins that you
+//!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: hyper-util's, tonic's `Channel`, reqwest through an adapter, or a
 //! function.
@@ -36,13 +36,16 @@
 //! use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
 //! # use tower_oauth2_client::{HttpsClient, TokenEndpoint};
 //!
-//! # fn example(http: HttpsClient, endpoint: TokenEndpoint<HttpsClient>) {
+//! # fn example(
+//! #     http: HttpsClient,
+//! #     endpoint: TokenEndpoint<HttpsClient>,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let tokens = TokenCache::new(endpoint);
+//! let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
 //! let api = ServiceBuilder::new()
-//!     .layer(AddAccessTokenLayer::new(
-//!         tokens.source(TokenRequest::client_credentials().scope("api1")),
-//!     ))
+//!     .layer(AddAccessTokenLayer::new(source).origin("https://api.example")?)
 //!     .service(http);
+//! # Ok(())
 //! # }
 //! ```
 //!
