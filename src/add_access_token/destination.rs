@@ -168,7 +168,6 @@ mod tests {
             ("https://api.exampl/", Untrusted),
             ("https://api.example./", Untrusted),
             ("https://xn--pi-7ka.example/", Untrusted),
-            ("https://%61pi.example/", Untrusted),
             ("https://api.example:8443/", Untrusted),
             ("https://api.example:80/", Untrusted),
             // 443 plus 2^16.
