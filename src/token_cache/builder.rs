@@ -1,14 +1,19 @@
 //! The settings of a cache.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{
-    Inner, TokenCache,
-    entries::Entries,
-    refresh_window::RefreshWindow,
-    settings::{Endpoint, Settings},
+use tower_service::Service;
+
+use super::{Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow};
+use crate::{
+    base::{
+        clock::Clock,
+        erased_service::{ErasedService, ready},
+    },
+    error::{BoxError, TokenError},
+    message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
 };
-use crate::{base::clock::Clock, message::TokenRequest, secret::RefreshToken};
 
 /// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
 #[must_use = "nothing is built before `build`"]
@@ -110,5 +115,56 @@ impl fmt::Debug for TokenCacheBuilder {
             .field("fetch_timeout", &self.settings.fetch_timeout)
             .field("clock", &self.settings.clock)
             .finish_non_exhaustive()
+    }
+}
+
+/// What all entries of a cache share.
+pub(crate) struct Settings {
+    pub(super) endpoint: Endpoint,
+    pub(super) clock: Clock,
+    pub(super) refresh_window: RefreshWindow,
+    pub(super) default_lifetime: Duration,
+    pub(super) fetch_timeout: Duration,
+    pub(super) on_refresh_token: Option<OnRefreshToken>,
+}
+
+/// Tells the owner of a refresh token of its successor.
+pub(super) type OnRefreshToken = Box<
+    dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
+>;
+
+/// The endpoint stack without its type.
+pub(super) struct Endpoint(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
+
+impl Endpoint {
+    pub(super) fn new<S>(service: S) -> Self
+    where
+        S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        Self(ErasedService::new(service, fetch))
+    }
+
+    pub(super) async fn fetch(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
+        self.0.call(request).await
+    }
+}
+
+async fn fetch<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
+where
+    S: Service<TokenRequest, Response = TokenResponse>,
+    S::Error: Into<BoxError>,
+{
+    let failed = |error: S::Error| of_stack(error.into());
+    ready(&mut stack).await.map_err(failed)?;
+    stack.call(request).await.map_err(failed)
+}
+
+/// What a stack around the endpoint failed with: our own error somewhere below, or that of one of its layers.
+fn of_stack(source: BoxError) -> TokenError {
+    match TokenError::find_in_chain(&*source) {
+        Some(error) => error.clone(),
+        None => TokenError::service(source),
     }
 }

@@ -9,17 +9,15 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use super::{
-    entry::Entry,
-    key::{HashAsIs, Key, Keyed},
-    settings::Settings,
-};
+use super::{builder::Settings, entry::Entry};
 use crate::message::TokenRequest;
 
 const MAX_SHARDS: usize = 64;
@@ -125,4 +123,133 @@ impl Shard {
 /// Nothing panics while a shard is locked, so a poisoned one is sound.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request with its hash, which is made once and serves to choose the shard and the place in it.
+#[derive(Clone)]
+struct Key {
+    hash: u64,
+    request: TokenRequest,
+}
+
+/// Keyed by chance, so that nobody who chooses requests can make them collide.
+type Keyed = RandomState;
+
+impl Key {
+    fn new(keyed: &Keyed, request: TokenRequest) -> Self {
+        Self {
+            hash: keyed.hash_one(&request),
+            request,
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    fn into_request(self) -> TokenRequest {
+        self.request
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.request == other.request
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Takes the hash that a [`Key`] has already.
+#[derive(Default)]
+struct AsIs(u64);
+
+type HashAsIs = BuildHasherDefault<AsIs>;
+
+impl Hasher for AsIs {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+// Finds an entry by a number.
+//
+// A response that is on its way names the token it bears by two numbers. A counted pointer would be written by every
+// request, and all threads would wait for one cache line; this table is read on a refusal alone. It lies in shards, so that no call
+// moves all of it when it grows.
+
+const ID_SHARDS: usize = 64;
+
+type IdShard = Mutex<HashMap<NonZeroU64, Weak<Entry>>>;
+
+static BY_ID: LazyLock<[IdShard; ID_SHARDS]> =
+    LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
+
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
+
+pub(super) fn register(entry: impl FnOnce(NonZeroU64) -> Entry) -> Arc<Entry> {
+    let id = NonZeroU64::MIN.saturating_add(REGISTERED.fetch_add(1, Ordering::Relaxed));
+    let entry = Arc::new(entry(id));
+    lock_id(id).insert(id, Arc::downgrade(&entry));
+    entry
+}
+
+pub(super) fn unregister(id: NonZeroU64) {
+    lock_id(id).remove(&id);
+}
+
+pub(super) fn find_by_id(id: NonZeroU64) -> Option<Arc<Entry>> {
+    lock_id(id).get(&id)?.upgrade()
+}
+
+fn lock_id(id: NonZeroU64) -> MutexGuard<'static, HashMap<NonZeroU64, Weak<Entry>>> {
+    let shard = &BY_ID[id.get() as usize % ID_SHARDS];
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{BoxError, TokenCache, TokenRequest, TokenResponse, error::TokenError};
+
+    /// Whether there is a place for an entry, dead or alive.
+    fn has_place(id: NonZeroU64) -> bool {
+        lock_id(id).contains_key(&id)
+    }
+
+    #[test]
+    fn the_place_of_an_entry_goes_with_it() {
+        let endpoint = service_fn(|_: TokenRequest| async {
+            Err::<TokenResponse, BoxError>(TokenError::request("not asked").into())
+        });
+        let cache = TokenCache::builder(endpoint).max_entries(1).build();
+        let id_of = |tenant| {
+            let request = TokenRequest::client_credentials().parameter("tenant", tenant);
+            cache.source(request).entry().map(|entry| entry.id())
+        };
+        let blue = id_of("blue").unwrap();
+        assert!(has_place(blue) && find_by_id(blue).is_some());
+        let red = id_of("red").unwrap();
+        assert!(!has_place(blue) && has_place(red));
+        drop(cache);
+        assert!(!has_place(red));
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::{entry::Invalidation, refresh_window::Windows, state::Reason};
+use super::{entry::Invalidation, fetch::Reason, refresh_window::Windows};
 use crate::{
     error::{TokenError, TokenErrorKind},
     message::TokenRequest,

@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time;
 
-use super::{error, events, settings::Settings, single_flight::Landing, state::Reason};
+use super::{builder::Settings, events, single_flight::Landing};
 use crate::{
     base::{back_off, clock::Moment, panic::catch_panic},
-    error::TokenError,
+    error::{
+        ErrorCode, ErrorResponse, TokenError,
+        TokenErrorKind::{NoRuntime, Request, Service, SignInRequired, Timeout},
+    },
     message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
 };
 
 /// What a fetch came to.
@@ -16,6 +20,29 @@ pub(super) struct Fetched {
     /// The moment just before the request was sent: a lifetime counts from there.
     pub(super) sent: Moment,
     pub(super) result: Result<TokenResponse, TokenError>,
+}
+
+/// Why a token is fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reason {
+    First,
+    Stale,
+    Expired,
+    Refused,
+    Asked,
+}
+
+impl Reason {
+    /// As it stands in the events of `tracing`.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::First => "first",
+            Self::Stale => "stale",
+            Self::Expired => "expired",
+            Self::Refused => "refused",
+            Self::Asked => "asked for",
+        }
+    }
 }
 
 /// How a fetch goes about it.
@@ -43,7 +70,7 @@ pub(super) async fn run(
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| Fetched {
         sent: settings.clock.now(),
-        result: Err(error::panicked()),
+        result: Err(panicked()),
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // The old refresh token is gone, whatever becomes of the rest.
@@ -63,7 +90,7 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetc
     let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
     fetched.unwrap_or_else(|_| Fetched {
         sent: begun,
-        result: Err(error::timeout(limit)),
+        result: Err(timeout(limit)),
     })
 }
 
@@ -108,4 +135,126 @@ fn is_worth_a_retry(error: &TokenError, request: &TokenRequest) -> bool {
     error.is_transient()
         && error.retry_after().is_none()
         && !(request.carries_one_time_credential() && error.may_have_been_processed())
+}
+
+fn timeout(limit: Duration) -> TokenError {
+    TokenError::new(Timeout, format!("no token within {limit:?}"), None)
+}
+
+fn panicked() -> TokenError {
+    TokenError::new(Service, "the token client panicked", None)
+}
+
+pub(super) fn no_runtime() -> TokenError {
+    let message = "there is no tokio runtime here to fetch a token on, or it is shutting down";
+    TokenError::new(NoRuntime, message, None)
+}
+
+// What the next fetch sends: the request itself, or the refresh token that came of it. Pure.
+//
+// A code, a device code, an `auth_req_id` and a refresh token can be sent once. A source over one of them goes on with the refresh
+// token of the last answer, and ends for good when the server takes it no more.
+
+pub(super) struct Grant {
+    request: TokenRequest,
+    is_one_time: bool,
+    was_sent: bool,
+    is_spent: bool,
+    refresh_token: Option<RefreshToken>,
+    end: Option<TokenError>,
+}
+
+impl Grant {
+    pub(super) fn new(request: TokenRequest) -> Self {
+        let is_comparable = request.extensions().is_empty();
+        Self {
+            is_one_time: request.carries_one_time_credential(),
+            request,
+            was_sent: false,
+            is_spent: false,
+            refresh_token: None,
+            end: (!is_comparable).then(uncacheable),
+        }
+    }
+
+    /// Whether what this knows must not be forgotten: else a credential would be sent twice that can be sent once.
+    pub(super) fn is_precious(&self) -> bool {
+        self.is_one_time && self.was_sent
+    }
+
+    /// Whether an answer that nobody takes in is lost for good.
+    pub(super) fn is_one_time(&self) -> bool {
+        self.is_one_time
+    }
+
+    /// What to send next.
+    pub(super) fn next(&mut self) -> Result<TokenRequest, TokenError> {
+        self.was_sent = true;
+        match (&self.end, &self.refresh_token) {
+            (Some(end), _) => Err(end.clone()),
+            (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
+            (None, None) if self.is_spent => Err(no_refresh_token()),
+            (None, None) => Ok(self.request.clone()),
+        }
+    }
+
+    /// Takes in the refresh token of an answer; one without leaves the old one in use (RFC 6749 §6).
+    pub(super) fn succeeded(&mut self, response: &TokenResponse) {
+        if self.is_one_time {
+            let is_refresh = self.request.grant_type() == REFRESH_TOKEN;
+            self.is_spent = !is_refresh;
+            if let Some(refresh_token) = response.refresh_token() {
+                self.refresh_token = Some(refresh_token.clone());
+            }
+        }
+    }
+
+    /// Notes an error that no later attempt can heal, and says so in the error.
+    pub(super) fn failed(&mut self, error: TokenError) -> TokenError {
+        let is_refused = !error.is_transient()
+            && matches!(
+                error.error_response().map(ErrorResponse::code),
+                Some(ErrorCode::InvalidGrant | ErrorCode::ExpiredToken | ErrorCode::AccessDenied)
+            );
+        if !self.is_one_time || !(is_refused || self.may_be_spent(&error)) {
+            return error;
+        }
+        let end = sign_in_required(error);
+        self.end = Some(end.clone());
+        end
+    }
+}
+
+impl Grant {
+    /// Whether the code was sent and may have been taken, though no answer says so. A second use would revoke what the first one
+    /// brought (RFC 6749 §4.1.2). A refresh token is all there is, so it is sent again; a device code is made to be.
+    fn may_be_spent(&self, error: &TokenError) -> bool {
+        self.request.grant_type() == AUTHORIZATION_CODE
+            && self.refresh_token.is_none()
+            && error.is_transient()
+            && error.may_have_been_processed()
+    }
+}
+
+const AUTHORIZATION_CODE: &str = "authorization_code";
+const REFRESH_TOKEN: &str = "refresh_token";
+
+/// What a source lives on has ended, as the server said with `error`.
+fn sign_in_required(error: TokenError) -> TokenError {
+    let message =
+        "the user has to sign in again: the server takes the code or the refresh token no more";
+    TokenError::new(SignInRequired, message, Some(error.into()))
+}
+
+/// What a source lives on has ended, since it was used and nothing came to go on with.
+fn no_refresh_token() -> TokenError {
+    let message = "the user has to sign in again: the token is over, and the server gave no refresh token; \
+                   ask for one (often by the scope `offline_access`)";
+    TokenError::new(SignInRequired, message, None)
+}
+
+fn uncacheable() -> TokenError {
+    let message = "a token request with extensions cannot be cached, since they cannot be compared; send it to the \
+                   token endpoint itself";
+    TokenError::new(Request, message, None)
 }

@@ -9,7 +9,7 @@ use tokio::{runtime::Handle, task::AbortHandle, time};
 
 use super::{
     entry::{Entry, Lookup},
-    error,
+    fetch,
 };
 use crate::error::TokenError;
 
@@ -26,7 +26,7 @@ const MOST: Duration = Duration::from_secs(60);
 
 impl KeepWarm {
     pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
-        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
+        let runtime = Handle::try_current().map_err(|_| fetch::no_runtime())?;
         let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
         Ok(Self(task.abort_handle()))
     }

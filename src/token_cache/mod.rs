@@ -83,36 +83,29 @@
 mod builder;
 mod entries;
 mod entry;
-mod error;
 mod events;
-mod failure;
 mod fetch;
-mod grant;
+mod header;
 mod keep_warm;
-mod key;
-mod local_copy;
+mod pauses;
 pub(crate) mod refresh_window;
-mod refusals;
-mod registry;
-mod settings;
 mod single_flight;
 pub(crate) mod source;
 mod state;
-mod status;
 
 use std::{fmt, sync::Arc};
 
 use tower_service::Service;
 
+use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
     source::TokenChanges,
-    status::{TokenState, TokenStatus},
+    state::{TokenState, TokenStatus},
 };
-use self::{entries::Entries, settings::Settings};
 pub(crate) use self::{
     entry::Invalidation,
-    local_copy::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, TokenName},
     source::TokenSource,
 };
 use crate::{
@@ -196,7 +189,7 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(settings::Endpoint::new(endpoint))
+        TokenCacheBuilder::new(builder::Endpoint::new(endpoint))
     }
 
     /// The source of the token that `request` brings. Nothing is fetched yet.

@@ -4,8 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{failure::Failure, refresh_window::Windows};
-use crate::{base::clock::Moment, message::AccessToken};
+use super::{entry::Entry, pauses::Failure, refresh_window::Windows};
+use crate::{
+    base::clock::Moment,
+    error::TokenError,
+    message::{AccessToken, TokenRequest},
+};
 
 /// A token that the cache holds.
 pub(crate) struct Held {
@@ -50,29 +54,6 @@ pub(crate) fn classify<'a>(
     }
 }
 
-/// Why a token is fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    First,
-    Stale,
-    Expired,
-    Refused,
-    Asked,
-}
-
-impl Reason {
-    /// As it stands in the events of `tracing`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Stale => "stale",
-            Self::Expired => "expired",
-            Self::Refused => "refused",
-            Self::Asked => "asked for",
-        }
-    }
-}
-
 /// When a new token is to be renewed.
 ///
 /// A server that hands out the token that is held already, with no more life in it, would be asked again and again: such a
@@ -95,6 +76,74 @@ pub(crate) fn stale_at(
 
 /// A token that lives on for less than this has not been extended: seconds are what servers count in.
 const EXTENSION: Duration = Duration::from_secs(2);
+
+/// How the token of one request stands; see [`TokenCache::status`](super::TokenCache::status).
+#[derive(Clone, Debug)]
+pub struct TokenStatus {
+    request: TokenRequest,
+    state: TokenState,
+    expires_in: Option<Duration>,
+    last_error: Option<TokenError>,
+}
+
+/// The state of a token in a cache; see the [module](super).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenState {
+    /// It can be used, and nothing is to be done.
+    Fresh,
+    /// It can be used, and the next caller starts its renewal.
+    Stale,
+    /// It is over.
+    Expired,
+    /// There is none, and it is too early to ask again.
+    Failed,
+    /// There is none yet, or it was refused.
+    Empty,
+}
+
+impl TokenStatus {
+    pub(super) fn of(entry: &Entry) -> Self {
+        let now = entry.now();
+        let (held, failure) = entry.inspect();
+        let state = match classify(held.as_ref(), failure.as_ref(), now) {
+            Condition::Fresh(_) => TokenState::Fresh,
+            Condition::Stale(_) => TokenState::Stale,
+            Condition::Expired => TokenState::Expired,
+            Condition::Failed(_) => TokenState::Failed,
+            Condition::Empty => TokenState::Empty,
+        };
+        Self {
+            request: entry.request().clone(),
+            state,
+            expires_in: held.map(|held| now.until(held.expires_at)),
+            last_error: failure.map(|failure| failure.error),
+        }
+    }
+
+    /// What the token was or will be asked for with. `Debug` shows it without its secrets.
+    #[must_use]
+    pub fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn state(&self) -> TokenState {
+        self.state
+    }
+
+    /// How long the token can still be used: zero if it is over, `None` if there is none.
+    #[must_use]
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
+    /// Why the last fetch failed, if it did.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&TokenError> {
+        self.last_error.as_ref()
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -8,12 +8,13 @@ use std::{
 use super::{Entry, Invalidation, State};
 use crate::{
     base::clock::Moment,
-    error::TokenError,
+    error::{TokenError, TokenErrorKind::Timeout},
     message::{AccessToken, TokenResponse},
     token_cache::{
-        error, events,
-        failure::Failure,
+        events,
         fetch::{Fetched, Plan},
+        header::unsupported_token_type,
+        pauses::Failure,
         refresh_window::Windows,
         single_flight::Outcome,
         state::{self, Held},
@@ -31,7 +32,7 @@ impl Entry {
             // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
             let is_over = self.now().has_reached(fetched.sent.after(windows.usable));
             if is_over && !windows.usable.is_zero() {
-                return Err(error::arrived_over());
+                return Err(arrived_over());
             }
             let held = self.hold(plan, fetched.sent, windows, response.access_token())?;
             events::fetched(&self.request, plan.reason, windows);
@@ -53,7 +54,7 @@ impl Entry {
     fn hold(&self, plan: &Plan, sent: Moment, windows: Windows, token: &AccessToken) -> Outcome {
         let authorization = token
             .sendable()
-            .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
+            .ok_or_else(|| unsupported_token_type(token.token_type()))?
             .clone();
         let now = self.now();
         let mut state = self.lock();
@@ -119,7 +120,7 @@ impl Entry {
         error
     }
 
-    /// Drops the token if it is the one that was refused. See [`Refusals`](crate::token_cache::refusals::Refusals) for when it is
+    /// Drops the token if it is the one that was refused. See [`Refusals`](crate::token_cache::pauses::Refusals) for when it is
     /// kept all the same.
     pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
         let now = self.now();
@@ -173,4 +174,10 @@ impl State {
         let ended = self.flight.take_if(|flight| flight.number() == plan.number);
         ended.is_some()
     }
+}
+
+fn arrived_over() -> TokenError {
+    let message =
+        "the token was over before it arrived; the token endpoint is too slow for its lifetime";
+    TokenError::new(Timeout, message, None)
 }

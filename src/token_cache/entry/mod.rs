@@ -6,8 +6,8 @@
 //! 2. `current` is what callers read without the lock; it is written under the lock.
 //! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
 
-mod get;
 mod land;
+mod look_up;
 
 use std::{
     num::NonZeroU64,
@@ -22,12 +22,11 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::{
-    failure::Failure,
-    grant::Grant,
+    builder::Settings,
+    entries,
+    fetch::Grant,
     keep_warm::KeepWarm,
-    refusals::Refusals,
-    registry,
-    settings::Settings,
+    pauses::{Failure, Refusals},
     single_flight::{Flight, Waiter},
     state::{self, Condition, Held},
 };
@@ -82,7 +81,7 @@ pub(crate) enum Invalidation {
 /// To read what there is.
 impl Entry {
     pub(super) fn new(request: TokenRequest, settings: Arc<Settings>) -> Arc<Self> {
-        registry::register(|id| Self {
+        entries::register(|id| Self {
             id,
             settings,
             generation: OwnLine(AtomicU64::new(0)),
@@ -232,6 +231,6 @@ impl State {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        registry::unregister(self.id);
+        entries::unregister(self.id);
     }
 }

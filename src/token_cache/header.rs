@@ -11,12 +11,16 @@ use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use super::{
+    entries,
     entry::{Entry, Invalidation},
-    error, registry,
     source::TokenSource,
     state::Held,
 };
-use crate::{base::clock::Moment, error::TokenError, message::AccessToken};
+use crate::{
+    base::clock::Moment,
+    error::{TokenError, TokenErrorKind::UnsupportedTokenType},
+    message::{AccessToken, TokenType},
+};
 
 /// Which token a request bears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +46,7 @@ impl TokenName {
 
     /// Says that the token was refused.
     pub(crate) fn refuse(self) -> Invalidation {
-        match registry::find(self.entry) {
+        match entries::find_by_id(self.entry) {
             Some(entry) => entry.invalidate(|held| held.generation == self.generation),
             None => Invalidation::Kept,
         }
@@ -97,7 +101,7 @@ impl TokenSource {
             None => {
                 let token = self.fixed_token();
                 token.and_then(fixed).ok_or_else(|| match token {
-                    Some(token) => error::unsupported_token_type(token.token_type()),
+                    Some(token) => unsupported_token_type(token.token_type()),
                     None => TokenError::request("no token"),
                 })
             }
@@ -237,4 +241,15 @@ fn copy(value: &HeaderValue) -> Option<HeaderValue> {
     let mut copy = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
     copy.set_sensitive(true);
     Some(copy)
+}
+
+pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
+    let message = if *token_type == TokenType::DPOP {
+        "a DPoP token cannot be sent without its key; set it by `TokenEndpoint::dpop` (feature `dpop`)".into()
+    } else {
+        format!(
+            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
+        )
+    };
+    TokenError::new(UnsupportedTokenType, message, None)
 }

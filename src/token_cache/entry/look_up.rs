@@ -9,11 +9,10 @@ use crate::{
     base::clock::Moment,
     error::TokenError,
     token_cache::{
-        error,
-        failure::Failure,
-        fetch::{self, Plan},
+        fetch::{self, Plan, Reason},
+        pauses::Failure,
         single_flight::{Flight, Landing, Outcome, Waiter},
-        state::{self, Condition, Reason},
+        state::{self, Condition},
     },
 };
 
@@ -37,7 +36,7 @@ impl Entry {
                 }
             }
         }
-        Err(error::no_runtime())
+        Err(fetch::no_runtime())
     }
 
     /// A new token, even if the one that is held is good; not while the server wants to be left alone.
@@ -55,7 +54,7 @@ impl Entry {
                 return outcome;
             }
         }
-        Err(error::no_runtime())
+        Err(fetch::no_runtime())
     }
 
     pub(in crate::token_cache) fn look_up(self: &Arc<Self>) -> Lookup {
@@ -106,7 +105,7 @@ impl Entry {
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost(now)) {
             return Ok(flight.join(now));
         }
-        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
+        let runtime = Handle::try_current().map_err(|_| fetch::no_runtime())?;
         let request = match state.grant.next() {
             Ok(request) => request,
             Err(end) => {
