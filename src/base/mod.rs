@@ -1,10 +1,12 @@
-//! What knows nothing of OAuth: clocks, URIs, panics, foreign text.
+//! What knows nothing of OAuth: clocks, URIs, panics, foreign text, single flights.
 
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;
 pub(crate) mod clock;
 pub(crate) mod panic;
 mod quoted;
+pub(crate) mod single_flight;
+mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

@@ -14,8 +14,8 @@ use crate::{
         error, events,
         failure::Failure,
         fetch::{Fetched, Plan},
+        fetch_task::Outcome,
         refresh_window::Windows,
-        single_flight::Outcome,
         state::{self, Held},
     },
 };

@@ -23,12 +23,12 @@ use tokio::sync::watch;
 
 use super::{
     failure::Failure,
+    fetch_task::{FetchTask, PatientWaiter},
     grant::Grant,
     keep_warm::KeepWarm,
     refusals::Refusals,
     registry,
     settings::Settings,
-    single_flight::{Flight, Waiter},
     state::{self, Condition, Held},
 };
 use crate::{base::clock::Moment, error::TokenError, message::TokenRequest};
@@ -56,7 +56,7 @@ struct State {
     /// Boxed, since it is rare, and an entry is to be small.
     failure: Option<Box<Failure>>,
     refusals: Refusals,
-    flight: Option<Flight>,
+    flight: Option<FetchTask>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
@@ -64,7 +64,7 @@ struct State {
 /// What a caller gets at once.
 pub(super) enum Lookup {
     Token(Arc<Held>),
-    Wait(Waiter),
+    Wait(PatientWaiter),
     Failed(TokenError),
 }
 
