@@ -6,7 +6,7 @@ pub(crate) mod clock;
 pub(crate) mod panic;
 mod quoted;
 pub(crate) mod single_flight;
-mod sync;
+pub(crate) mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

@@ -92,6 +92,7 @@ mod grant;
 mod keep_warm;
 mod key;
 mod local_copy;
+mod published;
 pub(crate) mod refresh_window;
 mod refusals;
 mod registry;

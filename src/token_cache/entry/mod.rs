@@ -3,8 +3,7 @@
 //! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which
 //!    subscribers of `tracing` and wakers belong. It may be taken while a shard of [`super::entries`] is locked, never the other way
 //!    round.
-//! 2. `current` is what callers read without the lock; it is written under the lock.
-//! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
+//! 2. `current` is what callers read without the lock; it is written under the lock. See [`super::published`].
 
 mod get;
 mod land;
@@ -13,12 +12,11 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::{
@@ -26,6 +24,7 @@ use super::{
     fetch_task::{FetchTask, PatientWaiter},
     grant::Grant,
     keep_warm::KeepWarm,
+    published::Published,
     refusals::Refusals,
     registry,
     settings::Settings,
@@ -37,16 +36,11 @@ pub(crate) struct Entry {
     id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
-    generation: OwnLine<AtomicU64>,
-    current: ArcSwapOption<Held>,
+    current: Published<Held>,
     state: Mutex<State>,
     changes: OnceLock<watch::Sender<u64>>,
     is_used: AtomicBool,
 }
-
-/// Keeps what every thread reads apart from what one of them writes.
-#[repr(align(128))]
-struct OwnLine<T>(T);
 
 struct State {
     generations: u64,
@@ -85,8 +79,7 @@ impl Entry {
         registry::register(|id| Self {
             id,
             settings,
-            generation: OwnLine(AtomicU64::new(0)),
-            current: ArcSwapOption::empty(),
+            current: Published::empty(),
             state: Mutex::new(State::new(request.clone())),
             request,
             changes: OnceLock::new(),
@@ -110,7 +103,7 @@ impl Entry {
     /// Which token is current. A copy with the same generation is the current one.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.0.load(Ordering::Acquire)
+        self.current.generation()
     }
 
     /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
