@@ -1,4 +1,4 @@
-//! What knows nothing of OAuth: clocks, URIs, panics, foreign text.
+//! What knows nothing of OAuth: clocks, URIs, panics, foreign text, single flights.
 
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
@@ -9,6 +9,8 @@ pub(crate) mod origin;
 pub(crate) mod panic;
 mod quoted;
 pub(crate) mod secure_uri;
+pub(crate) mod single_flight;
+pub(crate) mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

@@ -85,11 +85,12 @@ mod entries;
 mod entry;
 mod events;
 mod fetch;
+mod fetch_task;
 mod header;
 mod keep_warm;
 mod pauses;
+mod published;
 pub(crate) mod refresh_window;
-mod single_flight;
 pub(crate) mod source;
 mod state;
 
