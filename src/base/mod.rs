@@ -7,10 +7,11 @@ pub(crate) mod clock;
 pub(crate) mod erased_service;
 pub(crate) mod origin;
 pub(crate) mod panic;
+pub(crate) mod published;
 mod quoted;
 pub(crate) mod secure_uri;
 pub(crate) mod single_flight;
-pub(crate) mod sync;
+mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

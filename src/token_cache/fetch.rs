@@ -7,7 +7,11 @@ use std::{
 
 use tokio::time;
 
-use super::{builder::Settings, entry::Entry, events, fetch_task::Outcome};
+use super::{
+    builder::Settings,
+    entry::{Entry, Outcome},
+    events,
+};
 use crate::{
     base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{

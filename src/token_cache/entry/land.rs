@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, Invalidation, State};
+use super::{Entry, Invalidation, Outcome, State};
 use crate::{
     base::clock::Moment,
     error::{TokenError, TokenErrorKind::Timeout},
@@ -10,7 +10,6 @@ use crate::{
     token_cache::{
         events,
         fetch::{Fetched, Plan},
-        fetch_task::Outcome,
         header::unsupported_token_type,
         pauses::Failure,
         refresh_window::Windows,
@@ -23,7 +22,7 @@ const SPACING: Duration = Duration::from_secs(1);
 
 impl Entry {
     /// Takes in what a fetch came to.
-    pub(in crate::token_cache) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
+    pub(crate) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
         let held = fetched.result.and_then(|response| {
             let windows = self.windows(&response);
             // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
@@ -89,7 +88,7 @@ impl Entry {
     }
 
     /// Takes in the refresh token of an answer before anything else is done with it.
-    pub(in crate::token_cache) fn note_refresh_token(&self, response: &TokenResponse) {
+    pub(crate) fn note_refresh_token(&self, response: &TokenResponse) {
         self.lock().grant.succeeded(response);
     }
 
@@ -142,7 +141,7 @@ impl Entry {
     /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
     /// the next fetch would send it again. A failure is forgotten too, since its cause may be what has changed; but not the word of the
     /// server, how long to leave it alone.
-    pub(in crate::token_cache) fn clear(&self) {
+    pub(crate) fn clear(&self) {
         let mut state = self.lock();
         state.failure.take_if(|failure| !failure.is_asked_for());
         if !state.grant.is_one_time() {

@@ -3,7 +3,7 @@
 //! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which
 //!    subscribers of `tracing` and wakers belong. It may be taken while a shard of [`super::entries`] is locked, never the other way
 //!    round.
-//! 2. `current` is what callers read without the lock; it is written under the lock. See [`super::published`].
+//! 2. `current` is what callers read without the lock; it is written under the lock. See [`Published`].
 
 mod land;
 mod look_up;
@@ -19,17 +19,21 @@ use std::{
 
 use tokio::sync::watch;
 
+pub(crate) use self::look_up::Outcome;
+use self::look_up::{FetchTask, PatientWaiter};
 use super::{
     builder::Settings,
     entries,
     fetch::Grant,
-    fetch_task::{FetchTask, PatientWaiter},
     keep_warm::KeepWarm,
     pauses::{Failure, Refusals},
-    published::Published,
     state::{self, Condition, Held},
 };
-use crate::{base::clock::Moment, error::TokenError, message::TokenRequest};
+use crate::{
+    base::{clock::Moment, published::Published},
+    error::TokenError,
+    message::TokenRequest,
+};
 
 pub(crate) struct Entry {
     id: NonZeroU64,

@@ -6,9 +6,9 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use crate::base::sync::{ArcSwapOption, AtomicU64, Guard};
+use super::sync::{ArcSwapOption, AtomicU64, Guard};
 
-pub(super) struct Published<T> {
+pub(crate) struct Published<T> {
     generation: OwnLine<AtomicU64>,
     value: ArcSwapOption<T>,
 }
@@ -18,7 +18,7 @@ pub(super) struct Published<T> {
 struct OwnLine<T>(T);
 
 impl<T> Published<T> {
-    pub(super) fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             generation: OwnLine(AtomicU64::new(0)),
             value: ArcSwapOption::empty(),
@@ -27,21 +27,21 @@ impl<T> Published<T> {
 
     /// Returns which value is current.
     #[inline]
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.0.load(Ordering::Acquire)
     }
 
     /// Returns the current value without counting a reference to it: all threads would count on one cache line.
     #[inline]
-    pub(super) fn load(&self) -> Guard<Option<Arc<T>>> {
+    pub(crate) fn load(&self) -> Guard<Option<Arc<T>>> {
         self.value.load()
     }
 
-    pub(super) fn load_full(&self) -> Option<Arc<T>> {
+    pub(crate) fn load_full(&self) -> Option<Arc<T>> {
         self.value.load_full()
     }
 
-    pub(super) fn publish(&self, value: Option<Arc<T>>, generation: u64) {
+    pub(crate) fn publish(&self, value: Option<Arc<T>>, generation: u64) {
         // In this order, because of rule 2.
         self.value.store(value);
         self.generation.0.store(generation, Ordering::Release);
