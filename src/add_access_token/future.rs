@@ -161,7 +161,7 @@ fn react<S, B, R: Resend<B>, ResBody>(
         response.extensions_mut().insert(AccessTokenRefused);
     }
     let again = match kept {
-        _ if is_refusal && token.refuse() == Invalidation::Kept => None,
+        _ if is_refusal && token.refuse() == Invalidation::StillInUse => None,
         Some(kept) if is_refusal => kept.again(|reasons| &mut reasons.refusal),
         Some(kept) if is_demand => kept.again(|reasons| &mut reasons.nonce),
         _ => None,

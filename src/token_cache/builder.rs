@@ -23,7 +23,7 @@ pub struct TokenCacheBuilder {
 }
 
 impl TokenCacheBuilder {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: EndpointStack) -> Self {
         let settings = Settings {
             endpoint,
             clock: Clock::system(),
@@ -120,7 +120,7 @@ impl fmt::Debug for TokenCacheBuilder {
 
 /// What all entries of a cache share.
 pub(crate) struct Settings {
-    pub(super) endpoint: Endpoint,
+    pub(super) endpoint: EndpointStack,
     pub(super) clock: Clock,
     pub(super) refresh_window: RefreshWindow,
     pub(super) default_lifetime: Duration,
@@ -134,9 +134,9 @@ pub(super) type OnRefreshToken = Box<
 >;
 
 /// The endpoint stack without its type.
-pub(super) struct Endpoint(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
+pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
 
-impl Endpoint {
+impl EndpointStack {
     pub(super) fn new<S>(service: S) -> Self
     where
         S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,

@@ -21,15 +21,15 @@ use super::{builder::Settings, entry::Entry};
 use crate::message::TokenRequest;
 
 const MAX_SHARDS: usize = 64;
-const FEWEST_IN_A_SHARD: usize = 16;
+const MIN_PER_SHARD: usize = 16;
 
 /// So many entries are looked at to make room for a new one; if none of them is idle, there is one more than the bound for now.
 ///
 /// All idle ones among them go until the bound is kept, so that what was too many is caught up with.
-const LOOK_AT: usize = 8;
+const MAX_EVICTION_ATTEMPTS: usize = 8;
 
 pub(super) struct Entries {
-    keyed: Keyed,
+    hash_seed: RandomState,
     shards: Box<[Mutex<Shard>]>,
     max: usize,
     len: AtomicUsize,
@@ -37,15 +37,15 @@ pub(super) struct Entries {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Key, Arc<Entry>, HashAsIs>,
-    queue: VecDeque<Key>,
+    entries: HashMap<RequestKey, Arc<Entry>, BuildPrehashed>,
+    queue: VecDeque<RequestKey>,
 }
 
 impl Entries {
     pub(super) fn new(max: usize) -> Self {
-        let shards = (max / FEWEST_IN_A_SHARD).clamp(1, MAX_SHARDS);
+        let shards = (max / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         Self {
-            keyed: Keyed::new(),
+            hash_seed: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             max: max.max(1),
             len: AtomicUsize::new(0),
@@ -58,7 +58,7 @@ impl Entries {
             // They are not compared, so this entry, which only says so, must not be found by others.
             return Entry::new(request, settings.clone());
         }
-        let key = Key::new(&self.keyed, request);
+        let key = RequestKey::new(&self.hash_seed, request);
         // The table in the shard goes by the low bits.
         let index = (key.hash() >> 32) as usize % self.shards.len();
         // Dropped after the lock.
@@ -79,7 +79,7 @@ impl Entries {
     /// Takes out idle entries until there is room for one more. The shard at hand will do: when all are full, hardly one is empty.
     fn make_room(&self, shard: &mut Shard) -> Vec<Arc<Entry>> {
         let mut idle = Vec::new();
-        for _ in 0..LOOK_AT.min(shard.queue.len()) {
+        for _ in 0..MAX_EVICTION_ATTEMPTS.min(shard.queue.len()) {
             if !self.is_full() {
                 break;
             }
@@ -127,18 +127,15 @@ fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
 
 /// A request with its hash, which is made once and serves to choose the shard and the place in it.
 #[derive(Clone)]
-struct Key {
+struct RequestKey {
     hash: u64,
     request: TokenRequest,
 }
 
-/// Keyed by chance, so that nobody who chooses requests can make them collide.
-type Keyed = RandomState;
-
-impl Key {
-    fn new(keyed: &Keyed, request: TokenRequest) -> Self {
+impl RequestKey {
+    fn new(hash_seed: &RandomState, request: TokenRequest) -> Self {
         Self {
-            hash: keyed.hash_one(&request),
+            hash: hash_seed.hash_one(&request),
             request,
         }
     }
@@ -152,27 +149,27 @@ impl Key {
     }
 }
 
-impl PartialEq for Key {
+impl PartialEq for RequestKey {
     fn eq(&self, other: &Self) -> bool {
         self.hash == other.hash && self.request == other.request
     }
 }
 
-impl Eq for Key {}
+impl Eq for RequestKey {}
 
-impl Hash for Key {
+impl Hash for RequestKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.hash);
     }
 }
 
-/// Takes the hash that a [`Key`] has already.
+/// Takes the hash that a [`RequestKey`] has already.
 #[derive(Default)]
-struct AsIs(u64);
+struct PrehashedHasher(u64);
 
-type HashAsIs = BuildHasherDefault<AsIs>;
+type BuildPrehashed = BuildHasherDefault<PrehashedHasher>;
 
-impl Hasher for AsIs {
+impl Hasher for PrehashedHasher {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);

@@ -5,7 +5,7 @@
 
 use std::{error::Error, fmt, time::Duration};
 
-use super::{entry::Invalidation, fetch::Reason, refresh_window::Windows};
+use super::{entry::Invalidation, fetch::Reason, refresh_window::Lifespan};
 use crate::{
     error::{TokenError, TokenErrorKind},
     message::TokenRequest,
@@ -33,7 +33,7 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
     );
 }
 
-pub(super) fn fetched(request: &TokenRequest, reason: Reason, windows: Windows) {
+pub(super) fn fetched(request: &TokenRequest, reason: Reason, windows: Lifespan) {
     tracing::debug!(
         target: TARGET,
         grant_type = request.grant_type(),
@@ -73,7 +73,7 @@ pub(super) fn refused(request: &TokenRequest, invalidation: Invalidation) {
             scope,
             "an access token was refused; it is dropped",
         ),
-        Invalidation::Kept => tracing::warn!(
+        Invalidation::StillInUse => tracing::warn!(
             target: TARGET,
             grant_type,
             scope,

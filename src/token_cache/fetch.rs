@@ -53,7 +53,7 @@ impl Reason {
 }
 
 /// How a fetch goes about it.
-pub(super) struct Plan {
+pub(super) struct FetchPlan {
     /// Names this fetch among all of its entry.
     pub(super) number: u64,
     pub(super) reason: Reason,
@@ -72,7 +72,7 @@ pub(super) async fn run(
     settings: Arc<Settings>,
     entry: Weak<Entry>,
     request: TokenRequest,
-    plan: Plan,
+    plan: FetchPlan,
     landing: Landing<Outcome>,
 ) {
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
@@ -94,7 +94,7 @@ pub(super) async fn run(
     }
 }
 
-async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetched {
+async fn fetch(settings: &Settings, request: &TokenRequest, plan: &FetchPlan) -> Fetched {
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }
@@ -169,7 +169,7 @@ pub(super) fn no_runtime() -> TokenError {
 // A code, a device code, an `auth_req_id` and a refresh token can be sent once. A source over one of them goes on with the refresh
 // token of the last answer, and ends for good when the server takes it no more.
 
-pub(super) struct Grant {
+pub(super) struct GrantState {
     request: TokenRequest,
     is_one_time: bool,
     was_sent: bool,
@@ -178,7 +178,7 @@ pub(super) struct Grant {
     end: Option<TokenError>,
 }
 
-impl Grant {
+impl GrantState {
     pub(super) fn new(request: TokenRequest) -> Self {
         let is_comparable = request.extensions().is_empty();
         Self {
@@ -239,7 +239,7 @@ impl Grant {
     }
 }
 
-impl Grant {
+impl GrantState {
     /// Whether the code was sent and may have been taken, though no answer says so. A second use would revoke what the first one
     /// brought (RFC 6749 §4.1.2). A refresh token is all there is, so it is sent again; a device code is made to be.
     fn may_be_spent(&self, error: &TokenError) -> bool {

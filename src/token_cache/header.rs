@@ -14,7 +14,7 @@ use super::{
     entries,
     entry::{Entry, Invalidation},
     source::TokenSource,
-    state::Held,
+    state::CachedToken,
 };
 use crate::{
     base::clock::Moment,
@@ -48,7 +48,7 @@ impl TokenName {
     pub(crate) fn refuse(self) -> Invalidation {
         match entries::find_by_id(self.entry) {
             Some(entry) => entry.invalidate(|held| held.generation == self.generation),
-            None => Invalidation::Kept,
+            None => Invalidation::StillInUse,
         }
     }
 }
@@ -109,7 +109,7 @@ impl TokenSource {
     }
 }
 
-fn authorization(entry: &Entry, held: &Held) -> Authorization {
+fn authorization(entry: &Entry, held: &CachedToken) -> Authorization {
     Authorization {
         value: held.authorization.clone(),
         token: name(entry, held),
@@ -117,7 +117,7 @@ fn authorization(entry: &Entry, held: &Held) -> Authorization {
     }
 }
 
-fn name(entry: &Entry, held: &Held) -> TokenName {
+fn name(entry: &Entry, held: &CachedToken) -> TokenName {
     TokenName {
         entry: entry.id(),
         generation: held.generation,
@@ -137,9 +137,9 @@ fn bound(token: &AccessToken) -> Option<AccessToken> {
 }
 
 /// The copy of one instance. A clone of it starts anew.
-pub(crate) struct LocalCopy(Copied);
+pub(crate) struct LocalCopy(CopyState);
 
-enum Copied {
+enum CopyState {
     /// The instance has not been called yet.
     Unused,
     /// The next call makes a copy.
@@ -154,11 +154,11 @@ enum Copied {
 }
 
 /// A stale token is served all the same; its renewal is seen to now and then, since that takes a lock.
-const NUDGE: Duration = Duration::from_millis(100);
+const RECHECK: Duration = Duration::from_millis(100);
 
 impl LocalCopy {
     pub(crate) const fn new() -> Self {
-        Self(Copied::Unused)
+        Self(CopyState::Unused)
     }
 
     /// Puts the header on a request, if there is a token that can be used now.
@@ -170,7 +170,7 @@ impl LocalCopy {
     ) -> Option<TokenName> {
         match (&self.0, source.entry()) {
             (
-                Copied::Copy {
+                CopyState::Copy {
                     value,
                     token,
                     look_at,
@@ -181,9 +181,9 @@ impl LocalCopy {
                 headers.insert(AUTHORIZATION, value.clone());
                 Some(*token)
             }
-            (Copied::Used | Copied::Copy { .. }, Some(entry)) => self.look(headers, entry),
+            (CopyState::Used | CopyState::Copy { .. }, Some(entry)) => self.look(headers, entry),
             (_, _) => {
-                self.0 = Copied::Used;
+                self.0 = CopyState::Used;
                 source.authorize(headers)
             }
         }
@@ -194,14 +194,14 @@ impl LocalCopy {
     fn look(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
         let now = entry.now();
         match &mut self.0 {
-            Copied::Copy {
+            CopyState::Copy {
                 value,
                 token,
                 look_at,
                 expires_at,
             } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
-                entry.nudge(now);
-                *look_at = now.after(NUDGE.min(now.until(*expires_at)));
+                entry.try_renew_if_due(now);
+                *look_at = now.after(RECHECK.min(now.until(*expires_at)));
                 headers.insert(AUTHORIZATION, value.clone());
                 Some(*token)
             }
@@ -216,7 +216,7 @@ impl LocalCopy {
                 else {
                     return None;
                 };
-                self.0 = Copied::Copy {
+                self.0 = CopyState::Copy {
                     value: copy(&value)?,
                     token,
                     look_at: stale_at,

@@ -17,12 +17,12 @@ use crate::error::TokenError;
 pub(super) struct KeepWarm(AbortHandle);
 
 /// The coarse clock lags behind the timer by so much at most.
-const GRAIN: Duration = Duration::from_millis(10);
+const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 /// A fetch that is under way is looked after so often; a token is looked at at least so often, since the wall clock may be
 /// stepped while the timer sleeps.
-const FEWEST: Duration = Duration::from_secs(1);
-const MOST: Duration = Duration::from_secs(60);
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl KeepWarm {
     pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
@@ -56,15 +56,15 @@ async fn keep_warm(entry: Weak<Entry>) {
                 match (outcome, entry.upgrade()) {
                     (Some(Ok(held)), Some(entry)) if entry.now().has_reached(held.expires_at) => {
                         drop(entry);
-                        time::sleep(MOST).await;
+                        time::sleep(MAX_PAUSE).await;
                     }
-                    (None, _) => time::sleep(FEWEST).await,
+                    (None, _) => time::sleep(MIN_PAUSE).await,
                     _ => {}
                 }
             }
-            Lookup::Token(_) if pause.is_zero() => time::sleep(FEWEST).await,
-            Lookup::Token(_) => time::sleep((pause + GRAIN).min(MOST)).await,
-            Lookup::Failed(_) => time::sleep((pause + GRAIN).clamp(FEWEST, MOST)).await,
+            Lookup::Token(_) if pause.is_zero() => time::sleep(MIN_PAUSE).await,
+            Lookup::Token(_) => time::sleep((pause + CLOCK_LAG).min(MAX_PAUSE)).await,
+            Lookup::Failed(_) => time::sleep((pause + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)).await,
         }
     }
 }

@@ -188,7 +188,7 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(builder::Endpoint::new(endpoint))
+        TokenCacheBuilder::new(builder::EndpointStack::new(endpoint))
     }
 
     /// The source of the token that `request` brings. Nothing is fetched yet.

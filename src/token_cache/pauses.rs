@@ -9,7 +9,7 @@ use crate::{
 
 /// The last fetch failed.
 #[derive(Clone)]
-pub(crate) struct Failure {
+pub(crate) struct FailedFetch {
     pub(crate) error: TokenError,
     pub(crate) streak: u32,
     pub(crate) pause: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct Failure {
     retry_at: Moment,
 }
 
-impl Failure {
+impl FailedFetch {
     /// The failure after `previous`, with the pause that it brings. `jitter` is from 0 to 1; `polling` is the shortest pause between two
     /// polls, if it is known.
     pub(crate) fn after(
@@ -175,10 +175,10 @@ mod tests {
             failures in prop::collection::vec((any::<bool>(), prop::option::of(0..1_000_000_u64), 0.0..1.0), 1..40),
         ) {
             let mut now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
-            let mut last: Option<Failure> = None;
+            let mut last: Option<FailedFetch> = None;
             for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
                 let error = error(is_terminal, retry_after);
-                let failure = Failure::after(last.as_ref(), error, now, jitter, None);
+                let failure = FailedFetch::after(last.as_ref(), error, now, jitter, None);
                 let pause = failure.pause;
                 prop_assert_eq!(failure.streak, streak);
                 prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");

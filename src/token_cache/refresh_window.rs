@@ -84,12 +84,12 @@ impl RefreshWindow {
     }
 
     /// The windows of a token with this lifetime. `jitter` is from 0 to 1.
-    pub(crate) fn of(&self, lifetime: Duration, is_first: bool, jitter: f64) -> Windows {
+    pub(crate) fn of(&self, lifetime: Duration, is_first: bool, jitter: f64) -> Lifespan {
         let parts = if is_first { &self.first } else { &self.later };
         let [start, end] = [*parts.start(), *parts.end()].map(sensible);
         let usable = lifetime.saturating_sub(leeway(lifetime));
         let fresh = lifetime.mul_f64(start + (end - start) * jitter);
-        Windows {
+        Lifespan {
             fresh: fresh.min(usable),
             usable,
             lifetime,
@@ -117,13 +117,13 @@ fn leeway(lifetime: Duration) -> Duration {
 
 /// How long a token is fresh, can be used, and lives by the server's word, from the moment at which the request for it was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Windows {
+pub(crate) struct Lifespan {
     pub(crate) fresh: Duration,
     pub(crate) usable: Duration,
     pub(crate) lifetime: Duration,
 }
 
-impl Windows {
+impl Lifespan {
     /// The same, but fresh for as long as the server wants, if it said so; at least for half of its use, since a token that is
     /// stale at once would be renewed without end.
     pub(crate) fn renewed_in(self, refresh_in: Option<Duration>) -> Self {
@@ -157,7 +157,7 @@ mod tests {
         ] {
             let lifetime = Duration::from_secs_f64(lifetime);
             let windows = window.of(lifetime, is_first, jitter);
-            let expected = Windows {
+            let expected = Lifespan {
                 lifetime,
                 fresh: Duration::from_secs_f64(fresh),
                 usable: Duration::from_secs_f64(usable),
@@ -190,7 +190,7 @@ mod tests {
             jitter in 0.0..1.0,
         ) {
             let window = RefreshWindow::new().first(bounds[0]..=bounds[1]).later(bounds[2]..=bounds[3]);
-            let Windows { fresh, usable, .. } = window.of(lifetime, is_first, jitter);
+            let Lifespan { fresh, usable, .. } = window.of(lifetime, is_first, jitter);
             prop_assert!(fresh <= usable, "{fresh:?} {usable:?}");
             prop_assert_eq!(fresh.is_zero(), lifetime <= MIN_LEEWAY);
             prop_assert_eq!(usable.is_zero(), lifetime <= MIN_LEEWAY);
@@ -207,7 +207,7 @@ mod tests {
         ) {
             let lifetime = Duration::from_secs_f64(seconds);
             let window = RefreshWindow::new().later(a..=b);
-            let Windows { fresh, usable, .. } = window.of(lifetime, false, jitter);
+            let Lifespan { fresh, usable, .. } = window.of(lifetime, false, jitter);
             let part = |part: f64| lifetime.mul_f64(part.clamp(EARLIEST, LATEST)).min(usable);
             let grain = Duration::from_micros(1);
             prop_assert!(fresh + grain >= part(a.min(b)), "{fresh:?}");

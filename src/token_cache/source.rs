@@ -8,7 +8,7 @@ use std::{
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use super::{TokenCache, entry::Entry, state::Held};
+use super::{TokenCache, entry::Entry, state::CachedToken};
 use crate::{
     error::TokenError,
     message::{AccessToken, TokenRequest},
@@ -182,7 +182,7 @@ impl TokenSource {
     }
 }
 
-async fn held(entry: &Arc<Entry>) -> Result<Arc<Held>, TokenError> {
+async fn held(entry: &Arc<Entry>) -> Result<Arc<CachedToken>, TokenError> {
     match entry.usable(Arc::clone) {
         Some(held) => Ok(held),
         None => entry.clone().token().await,

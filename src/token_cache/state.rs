@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{entry::Entry, pauses::Failure, refresh_window::Windows};
+use super::{entry::Entry, pauses::FailedFetch, refresh_window::Lifespan};
 use crate::{
     base::clock::Moment,
     error::TokenError,
@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// A token that the cache holds.
-pub(crate) struct Held {
+pub(crate) struct CachedToken {
     /// Names this token among all that its entry ever held.
     pub(crate) generation: u64,
     pub(crate) token: AccessToken,
@@ -20,29 +20,29 @@ pub(crate) struct Held {
     pub(crate) stale_at: Moment,
     pub(crate) expires_at: Moment,
     /// When it is over by the server's word.
-    pub(crate) ends_at: Moment,
+    pub(crate) server_expires_at: Moment,
     /// Refused before then, it was refused soon after it was issued.
-    pub(crate) settled_at: Moment,
+    pub(crate) young_until: Moment,
 }
 
 /// The state of an entry, and what its callers get.
 pub(crate) enum Condition<'a> {
     /// There is a token, and nothing is to be done.
-    Fresh(&'a Arc<Held>),
+    Fresh(&'a Arc<CachedToken>),
     /// There is a token, and it is time to renew it.
-    Stale(&'a Arc<Held>),
+    Stale(&'a Arc<CachedToken>),
     /// There is a token, but it is over.
     Expired,
     /// There is no usable token, and it is too early to ask again.
-    Failed(&'a Failure),
+    Failed(&'a FailedFetch),
     /// There is no token.
     Empty,
 }
 
 /// In which state an entry is.
 pub(crate) fn classify<'a>(
-    held: Option<&'a Arc<Held>>,
-    failure: Option<&'a Failure>,
+    held: Option<&'a Arc<CachedToken>>,
+    failure: Option<&'a FailedFetch>,
     now: Moment,
 ) -> Condition<'a> {
     match (held, failure) {
@@ -60,14 +60,19 @@ pub(crate) fn classify<'a>(
 /// token is not renewed early a second time.
 pub(crate) fn stale_at(
     sent: Moment,
-    windows: Windows,
-    held: Option<&Held>,
+    windows: Lifespan,
+    held: Option<&CachedToken>,
     token: &AccessToken,
 ) -> Moment {
-    let ends_at = sent.after(windows.lifetime);
+    let server_expires_at = sent.after(windows.lifetime);
     let same = held.filter(|held| held.token == *token);
     match same {
-        Some(held) if held.ends_at.after(EXTENSION).has_reached(ends_at) => {
+        Some(held)
+            if held
+                .server_expires_at
+                .after(MIN_EXTENSION)
+                .has_reached(server_expires_at) =>
+        {
             sent.after(windows.usable)
         }
         _ => sent.after(windows.fresh),
@@ -75,7 +80,7 @@ pub(crate) fn stale_at(
 }
 
 /// A token that lives on for less than this has not been extended: seconds are what servers count in.
-const EXTENSION: Duration = Duration::from_secs(2);
+const MIN_EXTENSION: Duration = Duration::from_secs(2);
 
 /// How the token of one request stands; see [`TokenCache::status`](super::TokenCache::status).
 #[derive(Clone, Debug)]
@@ -189,15 +194,15 @@ mod tests {
         AccessToken::new(text, TokenType::BEARER).unwrap()
     }
 
-    fn held(text: &str, stale_at: Moment, expires_at: Moment) -> Held {
-        Held {
+    fn held(text: &str, stale_at: Moment, expires_at: Moment) -> CachedToken {
+        CachedToken {
             generation: 1,
             token: token(text),
             authorization: HeaderValue::from_static("Bearer"),
             stale_at,
             expires_at,
-            ends_at: expires_at,
-            settled_at: expires_at,
+            server_expires_at: expires_at,
+            young_until: expires_at,
         }
     }
 

@@ -2,27 +2,27 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, Invalidation, Outcome, State};
+use super::{Entry, EntryState, Invalidation, Outcome};
 use crate::{
     base::clock::Moment,
     error::{TokenError, TokenErrorKind::Timeout},
     message::{AccessToken, TokenResponse},
     token_cache::{
         events,
-        fetch::{Fetched, Plan},
+        fetch::{FetchPlan, Fetched},
         header::unsupported_token_type,
-        pauses::Failure,
-        refresh_window::Windows,
-        state::{self, Held},
+        pauses::FailedFetch,
+        refresh_window::Lifespan,
+        state::{self, CachedToken},
     },
 };
 
 /// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
-const SPACING: Duration = Duration::from_secs(1);
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Entry {
     /// Takes in what a fetch came to.
-    pub(crate) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
+    pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> Outcome {
         let held = fetched.result.and_then(|response| {
             let windows = self.windows(&response);
             // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
@@ -37,17 +37,23 @@ impl Entry {
         held.map_err(|error| self.note_failure(plan, error))
     }
 
-    fn windows(&self, response: &TokenResponse) -> Windows {
+    fn windows(&self, response: &TokenResponse) -> Lifespan {
         let settings = &self.settings;
         let lifetime = response.expires_in().unwrap_or(settings.default_lifetime);
-        let is_first = !self.lock().has_renewed;
+        let is_first = !self.lock().has_had_token;
         settings
             .refresh_window
             .of(lifetime, is_first, fastrand::f64())
             .renewed_in(response.refresh_in())
     }
 
-    fn hold(&self, plan: &Plan, sent: Moment, windows: Windows, token: &AccessToken) -> Outcome {
+    fn hold(
+        &self,
+        plan: &FetchPlan,
+        sent: Moment,
+        windows: Lifespan,
+        token: &AccessToken,
+    ) -> Outcome {
         let authorization = token
             .sendable()
             .ok_or_else(|| unsupported_token_type(token.token_type()))?
@@ -55,23 +61,23 @@ impl Entry {
         let now = self.now();
         let mut state = self.lock();
         let before = self.current.load();
-        let held = Arc::new(Held {
+        let held = Arc::new(CachedToken {
             generation: state.next_generation(),
             token: token.clone(),
             authorization,
             stale_at: state::stale_at(sent, windows, before.as_deref(), token),
             expires_at: sent.after(windows.usable),
-            ends_at: sent.after(windows.lifetime),
-            settled_at: sent.after(windows.lifetime / 2),
+            server_expires_at: sent.after(windows.lifetime),
+            young_until: sent.after(windows.lifetime / 2),
         });
         if !state.end_flight(plan) && !state.grant.is_one_time() {
             // It was given up in the meantime, so it is for those who still wait for it.
             return Ok(held);
         }
-        state.has_renewed = true;
+        state.has_had_token = true;
         state.was_refused = false;
         state.failure = None;
-        state.next_fetch_at = Some(sent.after(SPACING));
+        state.next_fetch_at = Some(sent.after(MIN_FETCH_INTERVAL));
         let is_before_good = before
             .as_ref()
             .is_some_and(|held| !now.has_reached(held.expires_at));
@@ -93,7 +99,7 @@ impl Entry {
     }
 
     /// Remembers a failed fetch. A token that is held stays what it is.
-    fn note_failure(&self, plan: &Plan, error: TokenError) -> TokenError {
+    fn note_failure(&self, plan: &FetchPlan, error: TokenError) -> TokenError {
         let now = self.now();
         let mut state = self.lock();
         if !state.end_flight(plan) {
@@ -101,7 +107,7 @@ impl Entry {
             return error;
         }
         let error = state.grant.failed(error);
-        let failure = Failure::after(
+        let failure = FailedFetch::after(
             state.failure.as_deref(),
             error.clone(),
             now,
@@ -110,7 +116,7 @@ impl Entry {
         );
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(Box::new(failure));
-        state.next_fetch_at = Some(now.after(SPACING));
+        state.next_fetch_at = Some(now.after(MIN_FETCH_INTERVAL));
         drop(state);
         events::failed(&self.request, plan.reason, &error, failures, pause);
         error
@@ -118,15 +124,15 @@ impl Entry {
 
     /// Drops the token if it is the one that was refused. See [`Refusals`](crate::token_cache::pauses::Refusals) for when it is
     /// kept all the same.
-    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&CachedToken) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
         let refused = self.current.load_full().filter(|held| is_refused(held));
         let invalidation = match refused {
             None => Invalidation::Replaced,
             // A token that served for a while was good, so this says nothing of the next one.
-            Some(held) if !now.has_reached(held.settled_at) && !state.refusals.note(now) => {
-                Invalidation::Kept
+            Some(held) if !now.has_reached(held.young_until) && !state.refusals.note(now) => {
+                Invalidation::StillInUse
             }
             Some(_) => {
                 self.forget(&mut state);
@@ -150,7 +156,7 @@ impl Entry {
         self.forget(&mut state);
     }
 
-    fn forget(&self, state: &mut State) {
+    fn forget(&self, state: &mut EntryState) {
         state.next_fetch_at = None;
         state.was_refused |= self.current.load().is_some();
         let generation = state.next_generation();
@@ -158,9 +164,9 @@ impl Entry {
     }
 }
 
-impl State {
+impl EntryState {
     /// Notes that a flight has landed; says whether it is the one that was waited for.
-    fn end_flight(&mut self, plan: &Plan) -> bool {
+    fn end_flight(&mut self, plan: &FetchPlan) -> bool {
         let ended = self.flight.take_if(|flight| flight.number() == plan.number);
         ended.is_some()
     }

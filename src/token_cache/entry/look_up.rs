@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
-use super::{Entry, Lookup, State};
+use super::{Entry, EntryState, Lookup};
 use crate::{
     base::{
         clock::Moment,
@@ -12,14 +12,14 @@ use crate::{
     },
     error::TokenError,
     token_cache::{
-        fetch::{self, Plan, Reason},
-        pauses::Failure,
-        state::{self, Condition, Held},
+        fetch::{self, FetchPlan, Reason},
+        pauses::FailedFetch,
+        state::{self, CachedToken, Condition},
     },
 };
 
 /// After so many flights in a row were lost, the runtime is to blame.
-const MAX_LOST: usize = 16;
+const MAX_LOST_FETCHES: usize = 16;
 
 /// A fetch is overdue when it has taken so much longer than it may.
 const GRACE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 impl Entry {
     /// The token, waiting for it if need be.
     pub(crate) async fn token(self: Arc<Self>) -> Outcome {
-        for _ in 0..MAX_LOST {
+        for _ in 0..MAX_LOST_FETCHES {
             match self.look_up() {
                 Lookup::Token(held) => return Ok(held),
                 Lookup::Failed(error) => return Err(error),
@@ -43,7 +43,7 @@ impl Entry {
 
     /// A new token, even if the one that is held is good; not while the server wants to be left alone.
     pub(crate) async fn renew(self: Arc<Self>) -> Outcome {
-        for _ in 0..MAX_LOST {
+        for _ in 0..MAX_LOST_FETCHES {
             let waiter = {
                 let now = self.now();
                 let mut state = self.lock();
@@ -83,7 +83,7 @@ impl Entry {
 
     /// Starts the renewal of a token that is stale, as seen under the lock: a renewal may have landed since the caller looked.
     /// That there is no runtime to run it on is no harm while the token is good.
-    pub(super) fn renew_if_due(self: &Arc<Self>, state: &mut State, now: Moment) {
+    pub(super) fn renew_if_due(self: &Arc<Self>, state: &mut EntryState, now: Moment) {
         let held = self.current.load();
         let is_stale = matches!(
             state::classify(held.as_ref(), None, now),
@@ -100,10 +100,10 @@ impl Entry {
 
     fn join_or_start(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut EntryState,
         now: Moment,
         reason: Reason,
-    ) -> Result<PatientWaiter, TokenError> {
+    ) -> Result<FetchWaiter, TokenError> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost(now)) {
             return Ok(flight.join(now));
         }
@@ -112,13 +112,14 @@ impl Entry {
             Ok(request) => request,
             Err(end) => {
                 // So that it is seen from outside why there is no token.
-                let failure = Failure::after(state.failure.as_deref(), end.clone(), now, 0.0, None);
+                let failure =
+                    FailedFetch::after(state.failure.as_deref(), end.clone(), now, 0.0, None);
                 state.failure = Some(Box::new(failure));
                 return Err(end);
             }
         };
         let is_precious = state.grant.is_one_time();
-        let plan = Plan {
+        let plan = FetchPlan {
             number: state.next_generation(),
             reason,
             delay: state
@@ -151,7 +152,7 @@ impl Entry {
 // 3. A panic of the endpoint is an outcome; otherwise every waiter would start the fetch again.
 
 /// What a fetch came to.
-pub(crate) type Outcome = Result<Arc<Held>, TokenError>;
+pub(crate) type Outcome = Result<Arc<CachedToken>, TokenError>;
 
 /// A fetch that is under way.
 pub(crate) struct FetchTask {
@@ -188,10 +189,10 @@ impl FetchTask {
         self.flight.is_lost() || (is_overdue && self.flight.is_under_way())
     }
 
-    pub(crate) fn join(&self, now: Moment) -> PatientWaiter {
-        PatientWaiter {
+    pub(crate) fn join(&self, now: Moment) -> FetchWaiter {
+        FetchWaiter {
             waiter: self.flight.join(),
-            patience: now.until_outlasted(self.overdue_at) + GRAIN,
+            patience: now.until_outlasted(self.overdue_at) + CLOCK_LAG,
         }
     }
 }
@@ -206,15 +207,15 @@ impl Drop for FetchTask {
 }
 
 /// Waits for a fetch until it is overdue.
-pub(crate) struct PatientWaiter {
+pub(crate) struct FetchWaiter {
     waiter: Waiter<Outcome>,
     patience: Duration,
 }
 
 /// The coarse clock lags behind timers by at most this much.
-const GRAIN: Duration = Duration::from_millis(10);
+const CLOCK_LAG: Duration = Duration::from_millis(10);
 
-impl PatientWaiter {
+impl FetchWaiter {
     /// Returns the outcome, or `None` if the fetch was lost.
     pub(crate) async fn outcome(self) -> Option<Outcome> {
         let outcome = self.waiter.outcome();

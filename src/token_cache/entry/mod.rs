@@ -20,14 +20,14 @@ use std::{
 use tokio::sync::watch;
 
 pub(crate) use self::look_up::Outcome;
-use self::look_up::{FetchTask, PatientWaiter};
+use self::look_up::{FetchTask, FetchWaiter};
 use super::{
     builder::Settings,
     entries,
-    fetch::Grant,
+    fetch::GrantState,
     keep_warm::KeepWarm,
-    pauses::{Failure, Refusals},
-    state::{self, Condition, Held},
+    pauses::{FailedFetch, Refusals},
+    state::{self, CachedToken, Condition},
 };
 use crate::{
     base::{clock::Moment, published::Published},
@@ -39,19 +39,19 @@ pub(crate) struct Entry {
     id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
-    current: Published<Held>,
-    state: Mutex<State>,
+    current: Published<CachedToken>,
+    state: Mutex<EntryState>,
     changes: OnceLock<watch::Sender<u64>>,
     is_used: AtomicBool,
 }
 
-struct State {
+struct EntryState {
     generations: u64,
-    has_renewed: bool,
+    has_had_token: bool,
     was_refused: bool,
-    grant: Grant,
+    grant: GrantState,
     /// Boxed, since it is rare, and an entry is to be small.
-    failure: Option<Box<Failure>>,
+    failure: Option<Box<FailedFetch>>,
     refusals: Refusals,
     flight: Option<FetchTask>,
     next_fetch_at: Option<Moment>,
@@ -60,8 +60,8 @@ struct State {
 
 /// What a caller gets at once.
 pub(super) enum Lookup {
-    Token(Arc<Held>),
-    Wait(PatientWaiter),
+    Token(Arc<CachedToken>),
+    Wait(FetchWaiter),
     Failed(TokenError),
 }
 
@@ -73,7 +73,7 @@ pub(crate) enum Invalidation {
     /// It had been replaced already.
     Replaced,
     /// It stays, since tokens were refused too often of late.
-    Kept,
+    StillInUse,
 }
 
 /// To read what there is.
@@ -83,7 +83,7 @@ impl Entry {
             id,
             settings,
             current: Published::empty(),
-            state: Mutex::new(State::new(request.clone())),
+            state: Mutex::new(EntryState::new(request.clone())),
             request,
             changes: OnceLock::new(),
             is_used: AtomicBool::new(false),
@@ -112,13 +112,16 @@ impl Entry {
     /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
     ///
     /// The pointer to it is not cloned, since all threads would count on one cache line.
-    pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
+    pub(crate) fn usable<T>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Arc<CachedToken>) -> T,
+    ) -> Option<T> {
         let now = self.now();
         let held = self.current.load();
         match state::classify(held.as_ref(), None, now) {
             Condition::Fresh(held) => Some(look(held)),
             Condition::Stale(held) => {
-                self.nudge(now);
+                self.try_renew_if_due(now);
                 Some(look(held))
             }
             Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
@@ -126,7 +129,7 @@ impl Entry {
     }
 
     /// Starts a renewal if it is time for one.
-    pub(super) fn nudge(self: &Arc<Self>, now: Moment) {
+    pub(super) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
         // Whoever has the lock is starting the renewal, or has just done so.
         if let Ok(mut state) = self.state.try_lock() {
             self.renew_if_due(&mut state, now);
@@ -134,14 +137,14 @@ impl Entry {
     }
 
     /// The token, if there is one that can be used now. It starts nothing.
-    pub(super) fn peek(&self) -> Option<Arc<Held>> {
+    pub(super) fn peek(&self) -> Option<Arc<CachedToken>> {
         let now = self.now();
         let held = self.current.load_full();
         held.filter(|held| !now.has_reached(held.expires_at))
     }
 
     /// The token that is held, whether it can be used or not, and the last failure.
-    pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<Failure>) {
+    pub(super) fn inspect(&self) -> (Option<Arc<CachedToken>>, Option<FailedFetch>) {
         let state = self.lock();
         (self.current.load_full(), state.failure.as_deref().cloned())
     }
@@ -200,18 +203,18 @@ impl Entry {
     }
 
     /// Nothing panics while the lock is held, so a poisoned one is sound.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl EntryState {
     fn new(request: TokenRequest) -> Self {
         Self {
             generations: 0,
-            has_renewed: false,
+            has_had_token: false,
             was_refused: false,
-            grant: Grant::new(request),
+            grant: GrantState::new(request),
             failure: None,
             refusals: Refusals::default(),
             flight: None,
