@@ -738,9 +738,9 @@ fn no_log_shows_a_secret() {
     for event in [
         "fetching an access token",
         "fetched an access token",
-        "no new access token",
-        "an access token was refused",
-        "it is tried once more",
+        "failed to fetch an access token",
+        "an API refused an access token",
+        "retrying the fetch of an access token",
     ] {
         assert!(printed.contains(event), "{event}: {printed}");
     }

@@ -1,8 +1,8 @@
-//! A copy of the current token that one service instance has for itself.
+//! The `Authorization` header of a request, and the copy of it that each service instance owns.
 //!
-//! To clone a `HeaderValue` is to count on a cache line that all clones share, and threads would wait for each other there. So
-//! each instance keeps bytes of its own, and what is shared is only read. The copy is made on the second call of an instance:
-//! one that was cloned for a single request should not pay for it.
+//! Cloning a `HeaderValue` bumps a reference count on a shared cache line, and threads would wait for each other there. So each
+//! instance of a service owns a copy of the bytes, and only reads what is shared. An instance makes its copy on its second call: one
+//! that was cloned for a single request should not pay for a copy.
 
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     entries,
     entry::{Entry, Invalidation},
-    source::TokenSource,
+    source::{SourceKind, TokenSource},
     state::CachedToken,
 };
 use crate::{
@@ -22,7 +22,9 @@ use crate::{
     message::{AccessToken, TokenType},
 };
 
-/// Which token a request bears.
+/// Identifies the token that a request carries.
+///
+/// A response that is on its way holds these two numbers instead of a reference count, which every request would have to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TokenName {
     entry: NonZeroU64,
@@ -36,7 +38,14 @@ impl TokenName {
         generation: 0,
     };
 
-    /// Puts the name where there is a place for it.
+    fn new(entry: &Entry, cached: &CachedToken) -> Self {
+        Self {
+            entry: entry.id(),
+            generation: cached.generation,
+        }
+    }
+
+    /// Stores the name in the extensions if they have a place for it.
     #[inline]
     pub(crate) fn tell(self, extensions: &mut Extensions) {
         if let Some(place) = extensions.get_mut() {
@@ -44,10 +53,10 @@ impl TokenName {
         }
     }
 
-    /// Says that the token was refused.
+    /// Reports that an API refused the token.
     pub(crate) fn refuse(self) -> Invalidation {
         match entries::find_by_id(self.entry) {
-            Some(entry) => entry.invalidate(|held| held.generation == self.generation),
+            Some(entry) => entry.invalidate(|cached| cached.generation == self.generation),
             None => Invalidation::StillInUse,
         }
     }
@@ -58,85 +67,77 @@ impl TokenName {
 pub(crate) struct Authorization {
     pub(crate) value: HeaderValue,
     pub(crate) token: TokenName,
-    /// The token itself, if it takes a proof to use it.
+    /// The token itself, if each request also needs a proof.
     pub(crate) bound: Option<AccessToken>,
 }
 
-impl TokenSource {
-    /// Puts the header on a request, if there is a token that can be used now and takes no proof.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
-        let mut put = |token: &AccessToken, value: &HeaderValue, name| {
-            if token.binding().is_some() {
-                return None;
-            }
-            headers.insert(AUTHORIZATION, value.clone());
-            Some(name)
-        };
-        match self.entry() {
-            Some(entry) => entry
-                .usable(|held| put(&held.token, &held.authorization, name(entry, held)))
-                .flatten(),
-            None => {
-                let token = self.fixed_token()?;
-                put(token, token.sendable()?, TokenName::NONE)
-            }
+impl Authorization {
+    fn cached(entry: &Entry, cached: &CachedToken) -> Self {
+        Self {
+            value: cached.authorization.clone(),
+            token: TokenName::new(entry, cached),
+            bound: bound(&cached.token),
         }
     }
 
-    /// What to put on a request, if there is a token that can be used now.
-    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
-        match self.entry() {
-            Some(entry) => entry.usable(|held| authorization(entry, held)),
-            None => fixed(self.fixed_token()?),
-        }
+    fn fixed(token: &AccessToken) -> Option<Self> {
+        Some(Self {
+            value: token.sendable()?.clone(),
+            token: TokenName::NONE,
+            bound: bound(token),
+        })
     }
-
-    /// What to put on a request, waiting for it if need be.
-    pub(crate) async fn wait_for_authorization(self) -> Result<Authorization, TokenError> {
-        match self.entry() {
-            Some(entry) => {
-                let held = entry.clone().token().await?;
-                Ok(authorization(entry, &held))
-            }
-            None => {
-                let token = self.fixed_token();
-                token.and_then(fixed).ok_or_else(|| match token {
-                    Some(token) => unsupported_token_type(token.token_type()),
-                    None => TokenError::request("no token"),
-                })
-            }
-        }
-    }
-}
-
-fn authorization(entry: &Entry, held: &CachedToken) -> Authorization {
-    Authorization {
-        value: held.authorization.clone(),
-        token: name(entry, held),
-        bound: bound(&held.token),
-    }
-}
-
-fn name(entry: &Entry, held: &CachedToken) -> TokenName {
-    TokenName {
-        entry: entry.id(),
-        generation: held.generation,
-    }
-}
-
-fn fixed(token: &AccessToken) -> Option<Authorization> {
-    Some(Authorization {
-        value: token.sendable()?.clone(),
-        token: TokenName::NONE,
-        bound: bound(token),
-    })
 }
 
 fn bound(token: &AccessToken) -> Option<AccessToken> {
     token.binding().map(|_| token.clone())
 }
 
-/// The copy of one instance. A clone of it starts anew.
+impl TokenSource {
+    /// Sets the header of a request if there is a usable token that needs no proof.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+        let mut set = |token: &AccessToken, value: &HeaderValue, name| {
+            if token.binding().is_some() {
+                return None;
+            }
+            headers.insert(AUTHORIZATION, value.clone());
+            Some(name)
+        };
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => entry
+                .usable(|cached| {
+                    let name = TokenName::new(entry, cached);
+                    set(&cached.token, &cached.authorization, name)
+                })
+                .flatten(),
+            SourceKind::Fixed(token) => set(token, token.sendable()?, TokenName::NONE),
+        }
+    }
+
+    /// Returns the header if there is a usable token.
+    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => {
+                entry.usable(|cached| Authorization::cached(entry, cached))
+            }
+            SourceKind::Fixed(token) => Authorization::fixed(token),
+        }
+    }
+
+    /// Returns the header, and waits for a usable token if there is none yet.
+    pub(crate) async fn wait_for_authorization(self) -> Result<Authorization, TokenError> {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => {
+                let cached = entry.clone().token().await?;
+                Ok(Authorization::cached(entry, &cached))
+            }
+            SourceKind::Fixed(token) => Authorization::fixed(token)
+                .ok_or_else(|| unsupported_token_type(token.token_type())),
+        }
+    }
+}
+
+/// The copy that one service instance owns. A clone starts without one.
 pub(crate) struct LocalCopy(CopyState);
 
 enum CopyState {
@@ -144,16 +145,16 @@ enum CopyState {
     Unused,
     /// The next call makes a copy.
     Used,
-    Copy {
+    Copied {
         value: HeaderValue,
         token: TokenName,
-        /// Good without a further look until then.
-        look_at: Moment,
+        /// Until then, the copy is usable without a look at the entry.
+        recheck_at: Moment,
         expires_at: Moment,
     },
 }
 
-/// A stale token is served all the same; its renewal is seen to now and then, since that takes a lock.
+/// How often an instance with a stale token tries to start the renewal, which takes a lock.
 const RECHECK: Duration = Duration::from_millis(100);
 
 impl LocalCopy {
@@ -161,7 +162,7 @@ impl LocalCopy {
         Self(CopyState::Unused)
     }
 
-    /// Puts the header on a request, if there is a token that can be used now.
+    /// Sets the header of a request if there is a usable token that needs no proof.
     #[inline]
     pub(crate) fn authorize(
         &mut self,
@@ -170,18 +171,22 @@ impl LocalCopy {
     ) -> Option<TokenName> {
         match (&self.0, source.entry()) {
             (
-                CopyState::Copy {
+                CopyState::Copied {
                     value,
                     token,
-                    look_at,
+                    recheck_at,
                     ..
                 },
                 Some(entry),
-            ) if entry.generation() == token.generation && !entry.now().has_reached(*look_at) => {
+            ) if entry.generation() == token.generation
+                && !entry.now().has_reached(*recheck_at) =>
+            {
                 headers.insert(AUTHORIZATION, value.clone());
                 Some(*token)
             }
-            (CopyState::Used | CopyState::Copy { .. }, Some(entry)) => self.look(headers, entry),
+            (CopyState::Used | CopyState::Copied { .. }, Some(entry)) => {
+                self.recheck(headers, entry)
+            }
             (_, _) => {
                 self.0 = CopyState::Used;
                 source.authorize(headers)
@@ -189,25 +194,27 @@ impl LocalCopy {
         }
     }
 
-    /// Goes on with the copy if it is only stale, else makes another.
+    /// Keeps the copy if it is only stale; otherwise makes a new one.
     #[cold]
-    fn look(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
+    fn recheck(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
         let now = entry.now();
         match &mut self.0 {
-            CopyState::Copy {
+            CopyState::Copied {
                 value,
                 token,
-                look_at,
+                recheck_at,
                 expires_at,
             } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
                 entry.try_renew_if_due(now);
-                *look_at = now.after(RECHECK.min(now.until(*expires_at)));
+                *recheck_at = now.after(RECHECK.min(now.until(*expires_at)));
                 headers.insert(AUTHORIZATION, value.clone());
                 Some(*token)
             }
             _ => {
-                let (shared, stale_at, expires_at) = entry
-                    .usable(|held| (authorization(entry, held), held.stale_at, held.expires_at))?;
+                let (shared, stale_at, expires_at) = entry.usable(|cached| {
+                    let shared = Authorization::cached(entry, cached);
+                    (shared, cached.stale_at, cached.expires_at)
+                })?;
                 let Authorization {
                     value,
                     token,
@@ -216,10 +223,10 @@ impl LocalCopy {
                 else {
                     return None;
                 };
-                self.0 = CopyState::Copy {
+                self.0 = CopyState::Copied {
                     value: copy(&value)?,
                     token,
-                    look_at: stale_at,
+                    recheck_at: stale_at,
                     expires_at,
                 };
                 headers.insert(AUTHORIZATION, value);
@@ -235,7 +242,7 @@ impl Clone for LocalCopy {
     }
 }
 
-/// The same value in bytes of its own.
+/// Copies the bytes of a value, so that its clones share no reference count with it.
 fn copy(value: &HeaderValue) -> Option<HeaderValue> {
     let bytes = Zeroizing::new(value.as_bytes().to_vec());
     let mut copy = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
@@ -245,10 +252,10 @@ fn copy(value: &HeaderValue) -> Option<HeaderValue> {
 
 pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
     let message = if *token_type == TokenType::DPOP {
-        "a DPoP token cannot be sent without its key; set it by `TokenEndpoint::dpop` (feature `dpop`)".into()
+        "a DPoP token cannot be sent without its key; set it with `TokenEndpoint::dpop` (feature `dpop`)".into()
     } else {
         format!(
-            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP"
+            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP tokens"
         )
     };
     TokenError::new(UnsupportedTokenType, message, None)

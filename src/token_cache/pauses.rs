@@ -1,4 +1,4 @@
-//! How long the cache pauses after a failed fetch and after refused tokens. Pure.
+//! How long the cache pauses after failed fetches, and after refused tokens. Pure.
 
 use std::time::Duration;
 
@@ -7,85 +7,89 @@ use crate::{
     error::{ErrorCode, ErrorResponse, TokenError},
 };
 
-/// The last fetch failed.
+/// The last fetch of an entry, which failed, and the pause before the next one.
 #[derive(Clone)]
 pub(crate) struct FailedFetch {
     pub(crate) error: TokenError,
+    /// How many fetches failed in a row.
     pub(crate) streak: u32,
     pub(crate) pause: Duration,
-    /// The shortest pause between two polls; zero while the server has not asked to be polled.
-    interval: Duration,
-    is_asked_for: bool,
+    /// The shortest pause between two polls; zero until the server has asked to be polled.
+    polling_interval: Duration,
+    is_pause_by_server: bool,
     retry_at: Moment,
 }
 
 impl FailedFetch {
-    /// The failure after `previous`, with the pause that it brings. `jitter` is from 0 to 1; `polling` is the shortest pause between two
-    /// polls, if it is known.
+    /// Returns the failure that follows `previous`.
+    ///
+    /// `jitter` is from 0 to 1. `least_interval` is the shortest pause between two polls that the request allows, if it is set.
     pub(crate) fn after(
         previous: Option<&Self>,
         error: TokenError,
         now: Moment,
         jitter: f64,
-        polling: Option<Duration>,
+        least_interval: Option<Duration>,
     ) -> Self {
-        let (mut streak, mut interval) = previous.map_or_else(Default::default, |previous| {
-            (previous.streak, previous.interval)
-        });
+        let (mut streak, mut polling_interval) = previous
+            .map_or_else(Default::default, |previous| {
+                (previous.streak, previous.polling_interval)
+            });
         let pause = match error.error_response().map(ErrorResponse::code) {
             Some(code @ (ErrorCode::AuthorizationPending | ErrorCode::SlowDown)) => {
-                let least =
-                    polling.map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
-                interval = interval.max(least);
+                let least = least_interval
+                    .map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
+                polling_interval = polling_interval.max(least);
                 if *code == ErrorCode::SlowDown {
-                    interval = interval.saturating_add(SLOW_DOWN);
+                    polling_interval = polling_interval.saturating_add(SLOW_DOWN);
                 }
-                interval
+                polling_interval
             }
             _ => {
                 streak = streak.saturating_add(1);
-                pause_after(&error, streak, jitter).max(interval)
+                pause_after(&error, streak, jitter).max(polling_interval)
             }
         };
         let pause = match error.retry_after() {
             Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
             None => pause,
         };
-        let is_asked_for = error.retry_after().is_some() || pause == interval;
+        let is_pause_by_server = error.retry_after().is_some() || pause == polling_interval;
         Self {
             error,
             streak,
             pause,
-            interval,
-            is_asked_for,
+            polling_interval,
+            is_pause_by_server,
             retry_at: now.after(pause),
         }
     }
 
-    /// How long it is too early to ask again.
+    /// Returns whether the pause has not ended yet.
+    pub(crate) fn is_pausing(&self, now: Moment) -> bool {
+        !now.has_reached(self.retry_at)
+    }
+
+    /// Returns the rest of the pause.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
         now.until(self.retry_at)
     }
 
-    /// Whether the server itself asked for the pause.
-    pub(crate) fn is_asked_for(&self) -> bool {
-        self.is_asked_for
+    /// Returns whether the server itself asked for the pause.
+    pub(crate) fn is_pause_by_server(&self) -> bool {
+        self.is_pause_by_server
     }
 
-    /// Whether it would go against the server's word to ask now.
-    pub(crate) fn is_forbidden(&self, now: Moment) -> bool {
-        self.is_asked_for && self.is_pausing(now)
-    }
-
-    /// Whether it is too early to ask again.
-    pub(crate) fn is_pausing(&self, now: Moment) -> bool {
-        !now.has_reached(self.retry_at)
+    /// Returns whether the server asked for the pause, and it has not ended yet.
+    pub(crate) fn server_asked_to_wait(&self, now: Moment) -> bool {
+        self.is_pause_by_server && self.is_pausing(now)
     }
 }
 
-/// Where a server asks to be polled and does not say how often (RFC 8628 §3.5).
+/// How often to poll a server that does not say how often (RFC 8628 §3.5).
 const POLLING_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_POLLING_INTERVAL: Duration = Duration::from_secs(1);
+/// What each `slow_down` adds (RFC 8628 §3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -93,9 +97,9 @@ const FIRST_PAUSE_TERMINAL: Duration = Duration::from_secs(5);
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
-/// How long nobody asks after so many failures in a row.
+/// Returns the pause after this many failures in a row.
 ///
-/// A wrong secret is remembered a little longer than a bad moment of the network: nothing heals it but a person.
+/// A final error, such as a wrong secret, is remembered longer than a transient one, because only a person can fix it.
 fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
     let first = if error.is_transient() {
         FIRST_PAUSE
@@ -106,10 +110,10 @@ fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
     back_off::jittered(pause, jitter)
 }
 
-/// How often the tokens of an entry were refused of late, each in the first half of its life.
+/// Counts the tokens of an entry that were refused recently, each in the first half of its life.
 ///
-/// An API that refuses every token (a wrong audience) must not make everybody else's token new with each of its calls. So
-/// two refusals in a row renew at once; after that one in a pause does, and the pause doubles.
+/// An API that refuses every token (because of a wrong audience) must not replace everybody else's token on each call. So the first
+/// two refusals in a row drop the token at once. After that one refusal in each pause does, and the pauses double.
 #[derive(Default)]
 pub(crate) struct Refusals {
     streak: u32,
@@ -120,14 +124,13 @@ pub(crate) struct Refusals {
 const FREE_REFUSALS: u32 = 2;
 const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
 const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
-/// After so long without a refusal, the next one is the first again.
+/// After this long without a refusal, the next one counts as the first.
 const QUIET: Duration = Duration::from_secs(60);
 
 impl Refusals {
-    /// Notes that the token that is held was refused; says whether it is to be dropped.
+    /// Notes that the current token was refused. Returns whether to drop it.
     pub(crate) fn note(&mut self, now: Moment) -> bool {
-        let pause = self.pause();
-        let quiet = QUIET.max(pause.saturating_mul(2));
+        let quiet = QUIET.max(self.pause().saturating_mul(2));
         if self
             .last
             .is_none_or(|last| now.has_reached(last.after(quiet)))
@@ -148,7 +151,7 @@ impl Refusals {
         true
     }
 
-    /// The pause after the last of the refusals that were counted.
+    /// Returns the pause after the last refusal that dropped a token.
     fn pause(&self) -> Duration {
         match self.streak.checked_sub(FREE_REFUSALS) {
             Some(doublings) => back_off::doubled(FIRST_REFUSAL_PAUSE, doublings, MAX_REFUSAL_PAUSE),
@@ -169,9 +172,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Half a second at least, five minutes at most, as long as the server asks; and over when it is over.
+        /// It lasts from half a second to five minutes, at least as long as the server asks up to that, and ends exactly on time.
         #[test]
-        fn a_pause_is_bounded_and_obeys_the_server(
+        fn pause_after_a_failure_is_bounded_and_obeys_the_server(
             failures in prop::collection::vec((any::<bool>(), prop::option::of(0..1_000_000_u64), 0.0..1.0), 1..40),
         ) {
             let mut now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
@@ -194,10 +197,9 @@ mod tests {
             }
         }
 
-        /// However often tokens are refused, two are dropped at once and the third no sooner than the first pause later; and
-        /// none is kept for longer than the longest pause.
+        /// However often tokens are refused, no three are dropped within the first pause, and none is kept for longer than the longest.
         #[test]
-        fn tokens_are_dropped_seldom_and_kept_for_a_while_only(
+        fn refused_tokens_are_dropped_rarely_and_kept_only_for_a_while(
             steps in prop::collection::vec(prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64], 1..400),
         ) {
             let mut refusals = Refusals::default();

@@ -1,4 +1,4 @@
-//! What an entry of the cache knows, and what follows from it. Pure: the time is an argument.
+//! What an entry knows about its token, and which state follows from that. Pure: the time is an argument.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,78 +11,76 @@ use crate::{
     message::{AccessToken, TokenRequest},
 };
 
-/// A token that the cache holds.
+/// A token in the cache, and the moments of its life.
 pub(crate) struct CachedToken {
-    /// Names this token among all that its entry ever held.
+    /// Identifies this token among all of its entry.
     pub(crate) generation: u64,
     pub(crate) token: AccessToken,
     pub(crate) authorization: HeaderValue,
     pub(crate) stale_at: Moment,
+    /// The end of its use, a leeway before `server_expires_at`.
     pub(crate) expires_at: Moment,
-    /// When it is over by the server's word.
     pub(crate) server_expires_at: Moment,
-    /// Refused before then, it was refused soon after it was issued.
+    /// A refusal before this moment counts as one soon after the token was issued.
     pub(crate) young_until: Moment,
 }
 
-/// The state of an entry, and what its callers get.
+/// The state of an entry, with what its callers get.
 pub(crate) enum Condition<'a> {
-    /// There is a token, and nothing is to be done.
+    /// There is a usable token, and nothing is to be done.
     Fresh(&'a Arc<CachedToken>),
-    /// There is a token, and it is time to renew it.
+    /// There is a usable token, and its renewal is due.
     Stale(&'a Arc<CachedToken>),
-    /// There is a token, but it is over.
+    /// There is a token, but it has expired.
     Expired,
-    /// There is no usable token, and it is too early to ask again.
+    /// There is no usable token, and the pause after a failure has not ended.
     Failed(&'a FailedFetch),
     /// There is no token.
     Empty,
 }
 
-/// In which state an entry is.
+/// Returns the state of an entry.
 pub(crate) fn classify<'a>(
-    held: Option<&'a Arc<CachedToken>>,
+    cached: Option<&'a Arc<CachedToken>>,
     failure: Option<&'a FailedFetch>,
     now: Moment,
 ) -> Condition<'a> {
-    match (held, failure) {
-        (Some(held), _) if !now.has_reached(held.stale_at) => Condition::Fresh(held),
-        (Some(held), _) if !now.has_reached(held.expires_at) => Condition::Stale(held),
+    match (cached, failure) {
+        (Some(cached), _) if !now.has_reached(cached.stale_at) => Condition::Fresh(cached),
+        (Some(cached), _) if !now.has_reached(cached.expires_at) => Condition::Stale(cached),
         (_, Some(failure)) if failure.is_pausing(now) => Condition::Failed(failure),
         (Some(_), _) => Condition::Expired,
         (None, _) => Condition::Empty,
     }
 }
 
-/// When a new token is to be renewed.
+/// Returns when a new token is to be renewed.
 ///
-/// A server that hands out the token that is held already, with no more life in it, would be asked again and again: such a
-/// token is not renewed early a second time.
+/// A server may return the previous token again, without extending its life. Such a token is not renewed early a second time:
+/// otherwise the cache would ask again and again.
 pub(crate) fn stale_at(
     sent: Moment,
-    windows: Lifespan,
-    held: Option<&CachedToken>,
+    lifespan: Lifespan,
+    previous: Option<&CachedToken>,
     token: &AccessToken,
 ) -> Moment {
-    let server_expires_at = sent.after(windows.lifetime);
-    let same = held.filter(|held| held.token == *token);
-    match same {
-        Some(held)
-            if held
-                .server_expires_at
-                .after(MIN_EXTENSION)
-                .has_reached(server_expires_at) =>
-        {
-            sent.after(windows.usable)
-        }
-        _ => sent.after(windows.fresh),
-    }
+    let ends_at = sent.after(lifespan.lifetime);
+    let is_same_life = previous.is_some_and(|previous| {
+        let extended = previous.server_expires_at.after(MIN_EXTENSION);
+        previous.token == *token && extended.has_reached(ends_at)
+    });
+    let fresh = if is_same_life {
+        lifespan.usable
+    } else {
+        lifespan.fresh
+    };
+    sent.after(fresh)
 }
 
-/// A token that lives on for less than this has not been extended: seconds are what servers count in.
+/// Servers count in seconds, so a smaller difference does not extend a life.
 const MIN_EXTENSION: Duration = Duration::from_secs(2);
 
-/// How the token of one request stands; see [`TokenCache::status`](super::TokenCache::status).
+/// The status of the token of one request; see [`TokenCache::status`](super::TokenCache::status).
 #[derive(Clone, Debug)]
 pub struct TokenStatus {
     request: TokenRequest,
@@ -94,23 +92,23 @@ pub struct TokenStatus {
 /// The state of a token in a cache; see the [module](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum TokenState {
-    /// It can be used, and nothing is to be done.
+    /// The token is usable, and nothing is to be done.
     Fresh,
-    /// It can be used, and the next caller starts its renewal.
+    /// The token is usable, and the next caller starts its renewal.
     Stale,
-    /// It is over.
+    /// The token has expired.
     Expired,
-    /// There is none, and it is too early to ask again.
+    /// There is no usable token, and the pause after a failed fetch has not ended.
     Failed,
-    /// There is none yet, or it was refused.
+    /// There is no token yet, or an API refused it.
     Empty,
 }
 
 impl TokenStatus {
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub(super) fn new(entry: &Entry) -> Self {
         let now = entry.now();
-        let (held, failure) = entry.inspect();
-        let state = match classify(held.as_ref(), failure.as_ref(), now) {
+        let (cached, failure) = entry.inspect();
+        let state = match classify(cached.as_ref(), failure.as_ref(), now) {
             Condition::Fresh(_) => TokenState::Fresh,
             Condition::Stale(_) => TokenState::Stale,
             Condition::Expired => TokenState::Expired,
@@ -120,30 +118,30 @@ impl TokenStatus {
         Self {
             request: entry.request().clone(),
             state,
-            expires_in: held.map(|held| now.until(held.expires_at)),
+            expires_in: cached.map(|cached| now.until(cached.expires_at)),
             last_error: failure.map(|failure| failure.error),
         }
     }
 
-    /// What the token was or will be asked for with. `Debug` shows it without its secrets.
+    /// Returns the request for the token. Its `Debug` output hides its secrets.
     #[must_use]
     pub fn request(&self) -> &TokenRequest {
         &self.request
     }
 
-    /// How it stands.
+    /// Returns the state of the token.
     #[must_use]
     pub fn state(&self) -> TokenState {
         self.state
     }
 
-    /// How long the token can still be used: zero if it is over, `None` if there is none.
+    /// Returns how long the token stays usable: zero if it has expired, `None` if there is none.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.expires_in
     }
 
-    /// Why the last fetch failed, if it did.
+    /// Returns the error of the last fetch, if it failed.
     #[must_use]
     pub fn last_error(&self) -> Option<&TokenError> {
         self.last_error.as_ref()
@@ -160,27 +158,27 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever the clocks do after it was fetched, and whatever token was held before.
+        /// Holds for every later reading of the clocks, and for every previous token.
         #[test]
-        fn a_token_is_never_served_past_its_end(
+        fn token_is_never_served_after_it_expires(
             sent in moments(),
             now in moments(),
             lifetime in durations(),
             refresh_in in prop::option::of(durations()),
             jitter in 0.0..1.0,
-            before in prop::option::of((moments(), durations(), any::<bool>())),
+            previous in prop::option::of((moments(), durations(), any::<bool>())),
         ) {
-            let windows = RefreshWindow::new().of(lifetime, true, jitter).renewed_in(refresh_in);
-            let before = before.map(|(sent, lifetime, same)| {
+            let lifespan = RefreshWindow::new().lifespan(lifetime, true, jitter).renewed_in(refresh_in);
+            let previous = previous.map(|(sent, lifetime, same)| {
                 let text = if same { "token" } else { "another" };
-                held(text, sent, sent.after(lifetime))
+                cached(text, sent, sent.after(lifetime))
             });
             let new = token("token");
-            let stale_at = stale_at(sent, windows, before.as_ref(), &new);
-            let expires_at = sent.after(windows.usable);
+            let stale_at = stale_at(sent, lifespan, previous.as_ref(), &new);
+            let expires_at = sent.after(lifespan.usable);
             prop_assert!(expires_at.has_reached(stale_at));
 
-            let new = Arc::new(held("token", stale_at, expires_at));
+            let new = Arc::new(cached("token", stale_at, expires_at));
             match classify(Some(&new), None, now) {
                 Condition::Fresh(_) => prop_assert!(!now.has_reached(stale_at) && !now.has_reached(expires_at)),
                 Condition::Stale(_) => prop_assert!(now.has_reached(stale_at) && !now.has_reached(expires_at)),
@@ -194,7 +192,7 @@ mod tests {
         AccessToken::new(text, TokenType::BEARER).unwrap()
     }
 
-    fn held(text: &str, stale_at: Moment, expires_at: Moment) -> CachedToken {
+    fn cached(text: &str, stale_at: Moment, expires_at: Moment) -> CachedToken {
         CachedToken {
             generation: 1,
             token: token(text),
