@@ -1,4 +1,4 @@
-//! What knows nothing of OAuth: clocks, URIs, panics, foreign text, single flights.
+//! What knows nothing of OAuth: clocks, URIs, panics, foreign text, single flights, published values.
 
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]

@@ -1,8 +1,8 @@
-//! The current token of an entry, which every thread reads without a lock.
+//! A value that every thread reads without a lock, and its generation.
 //!
-//! 1. One thread writes at a time: the one that holds the lock of the entry.
-//! 2. The generation changes whenever the token does, after it. So whoever sees a generation sees its token or a later one, and a copy
-//!    of a token is the current one while its generation stands.
+//! 1. One thread writes at a time: the caller holds a lock.
+//! 2. The generation changes whenever the value does, after it. So a thread that sees a generation also sees its value or a later one,
+//!    and a copy of the value is current while the generation stays the same.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -25,13 +25,13 @@ impl<T> Published<T> {
         }
     }
 
-    /// Returns which value is current.
+    /// Returns the generation of the current value.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.generation.0.load(Ordering::Acquire)
     }
 
-    /// Returns the current value without counting a reference to it: all threads would count on one cache line.
+    /// Returns the current value without counting a reference to it, because all threads would write to one cache line.
     #[inline]
     pub(crate) fn load(&self) -> Guard<Option<Arc<T>>> {
         self.value.load()
