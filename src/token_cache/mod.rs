@@ -35,7 +35,7 @@
 //! | the token is *expired*, or there is none | callers wait for one fetch and share its outcome |
 //! | a renewal fails | the token is served until it expires; the next attempt follows after a pause |
 //! | a fetch fails, and no usable token is left | waiting callers get its error; callers during the pause that follows get it at once |
-//! | the first fetch fails transiently | it is retried once, within the overall limit |
+//! | a fetch that callers wait for fails transiently, and none failed before it | it is retried once, within the overall limit |
 //! | the server sends `Retry-After` | the pause is at least that long, up to five minutes |
 //! | the error is final (a wrong scope) | it is remembered for some seconds, then the fetch is tried again |
 //! | the error is `invalid_client`, and the secret has a provider | the secret is read again; if it was rotated, the fetch is retried at once |
@@ -51,7 +51,7 @@
 //! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
 //! | there is no runtime | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
 //! | the endpoint panics | waiting callers get an error; the next attempt follows after a pause |
-//! | the last handle is dropped | a running fetch is cancelled, unless it spends a refresh token |
+//! | the last handle is dropped | a running fetch is cancelled, unless it spends a code or a refresh token |
 //! | the clock is stepped, or the host was suspended | a token expires when either the monotonic or the wall clock says so |
 //! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held |
 //!
@@ -102,28 +102,30 @@
 //!      |-- pausing after a failure --> its error          pauses.rs
 //!      v
 //!   join the fetch that is under way, or start one        entry/look_up.rs
-//!      |                |
-//!      |                v  on a task of its own
-//!      |             what to send: the request itself,    fetch.rs        GrantState
-//!      |                or its refresh token
-//!      |             one attempt, perhaps a second        fetch.rs        run
-//!      |             call on_refresh_token                fetch.rs
-//!      |                |
-//!      |                v  landing
-//!      |             a token: until when is it fresh?     entry/land.rs   refresh_window.rs
-//!      |             an error: how long is the pause?     entry/land.rs   pauses.rs
-//!      |             publish the token                    entry/land.rs   base/published.rs
-//!      |                |
-//!      |<---------------+  wake all waiters               base/single_flight
+//!      |                |  what to send: the request       fetch.rs        GrantState
+//!      |                |  itself, or a refresh token
+//!      |                v
+//!      |             fetch, on a task of its own:         fetch.rs        run
+//!      |                |  one attempt, perhaps a second
+//!      |                |  call on_refresh_token
+//!      |                v
+//!      |             land:                                entry/land.rs
+//!      |                |  a token: how long is it fresh?  refresh_window.rs
+//!      |                |  an error: how long to pause?    pauses.rs
+//!      |                |  publish the token               base/published.rs
+//!      |                v
+//!      |<------------ wake all waiters                    base/single_flight
 //!      v
 //!   the token or the error
 //! ```
 //!
-//! Later, an API may refuse the token: header.rs finds the entry by its number, and entry/land.rs drops the token. Every event that is
-//! reported on the way is in events.rs.
+//! Later, an API may refuse the token. Then header.rs finds the entry by its number, and entry/land.rs drops the token. events.rs
+//! contains all events that are reported on the way; each error is in the file in which it arises.
 //!
-//! state.rs, refresh_window.rs and pauses.rs decide and do nothing else: the time and the random numbers are arguments. Only `entry`
-//! locks, and only entry/look_up.rs and keep_warm.rs spawn tasks.
+//! `entry` has three files: mod.rs only reads, look_up.rs starts fetches, land.rs changes the token. What a fetch sends is in the file
+//! of its attempts, because both take care that a one-time credential is not sent twice. state.rs, refresh_window.rs and pauses.rs
+//! are pure: the time and the random numbers are arguments. Only entries.rs and `entry` lock, and only entry/look_up.rs and
+//! keep_warm.rs spawn tasks.
 
 mod builder;
 mod entries;
