@@ -9,7 +9,7 @@ use tokio::time;
 
 use super::{
     builder::Settings,
-    entry::{Entry, Outcome},
+    entry::{Entry, FetchOutcome},
     events,
 };
 use crate::{
@@ -74,7 +74,7 @@ pub(super) async fn run(
     entry: Weak<Entry>,
     request: TokenRequest,
     plan: FetchPlan,
-    landing: Landing<Outcome>,
+    landing: Landing<FetchOutcome>,
 ) {
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| Fetched {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, EntryState, Outcome};
+use super::{Entry, EntryState, FetchOutcome};
 use crate::{
     base::clock::Moment,
     error::{TokenError, TokenErrorKind::Timeout},
@@ -35,7 +35,7 @@ const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Entry {
     /// Takes in the result of a fetch.
-    pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> Outcome {
+    pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
         let landed = fetched.result.and_then(|response| {
             let lifespan = self.lifespan(&response);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
@@ -66,7 +66,7 @@ impl Entry {
         sent: Moment,
         lifespan: Lifespan,
         token: &AccessToken,
-    ) -> Outcome {
+    ) -> FetchOutcome {
         let authorization = token
             .sendable()
             .ok_or_else(|| unsupported_token_type(token.token_type()))?

@@ -32,7 +32,7 @@ pub(crate) enum Lookup {
 }
 
 /// What all waiters of a fetch get.
-pub(crate) type Outcome = Result<Arc<CachedToken>, TokenError>;
+pub(crate) type FetchOutcome = Result<Arc<CachedToken>, TokenError>;
 
 /// After this many lost fetches in a row, the runtime is to blame.
 const MAX_LOST_FETCHES: usize = 16;
@@ -45,16 +45,16 @@ pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 impl Entry {
     /// Returns the token, and waits for it if there is no usable one.
-    pub(crate) async fn token(self: Arc<Self>) -> Outcome {
+    pub(crate) async fn token(self: Arc<Self>) -> FetchOutcome {
         self.wait_for(Self::look_up).await
     }
 
     /// Fetches a new token even if the current one is usable, except during a pause that the server asked for.
-    pub(crate) async fn renew(self: Arc<Self>) -> Outcome {
+    pub(crate) async fn renew(self: Arc<Self>) -> FetchOutcome {
         self.wait_for(Self::look_up_new).await
     }
 
-    async fn wait_for(self: &Arc<Self>, look_up: fn(&Arc<Self>) -> Lookup) -> Outcome {
+    async fn wait_for(self: &Arc<Self>, look_up: fn(&Arc<Self>) -> Lookup) -> FetchOutcome {
         for _ in 0..MAX_LOST_FETCHES {
             match look_up(self) {
                 Lookup::Token(cached) => return Ok(cached),
@@ -183,7 +183,7 @@ impl Entry {
 pub(super) struct FetchTask {
     number: u64,
     overdue_at: Moment,
-    flight: Flight<Outcome>,
+    flight: Flight<FetchOutcome>,
     /// Set if the task ends when this is dropped.
     abort: Option<AbortHandle>,
 }
@@ -219,13 +219,13 @@ impl Drop for FetchTask {
 
 /// Waits for a fetch until it is overdue.
 pub(crate) struct FetchWaiter {
-    waiter: Waiter<Outcome>,
+    waiter: Waiter<FetchOutcome>,
     patience: Duration,
 }
 
 impl FetchWaiter {
     /// Returns the outcome, or `None` if the fetch was lost.
-    pub(crate) async fn outcome(self) -> Option<Outcome> {
+    pub(crate) async fn outcome(self) -> Option<FetchOutcome> {
         let outcome = self.waiter.outcome();
         match Handle::try_current() {
             Ok(_) => time::timeout(self.patience, outcome).await.ok()?,

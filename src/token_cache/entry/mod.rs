@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use self::look_up::FetchTask;
 pub(crate) use self::{
     land::Invalidation,
-    look_up::{CLOCK_LAG, Lookup, Outcome},
+    look_up::{CLOCK_LAG, FetchOutcome, Lookup},
 };
 use super::{
     builder::Settings,
