@@ -59,7 +59,7 @@ fn poll_once<T>(waiter: &mut Pin<Box<impl Future<Output = T>>>) -> Poll<T> {
 }
 
 pub fn every_waiter_is_woken() {
-    model(|| {
+    model(3, || {
         let event = Event::new();
         let driven = event.driven();
         let first = wait(driven.clone());
@@ -71,7 +71,7 @@ pub fn every_waiter_is_woken() {
 }
 
 pub fn waiters_that_join_after_the_end_do_not_hinder_each_other() {
-    model(|| {
+    model(3, || {
         let event = Event::new();
         event.happen();
         let driven = event.driven();
@@ -84,7 +84,7 @@ pub fn waiters_that_join_after_the_end_do_not_hinder_each_other() {
 }
 
 pub fn a_waiter_goes_on_when_another_is_dropped_after_its_first_poll() {
-    model(|| {
+    model(4, || {
         let event = Event::new();
         let driven = event.driven();
         let dropped = driven.clone();
@@ -100,7 +100,7 @@ pub fn a_waiter_goes_on_when_another_is_dropped_after_its_first_poll() {
 }
 
 pub fn a_waiter_goes_on_when_another_is_alive_but_no_longer_polled() {
-    model(|| {
+    model(4, || {
         let event = Event::new();
         let driven = event.driven();
         let idle = driven.clone();
@@ -123,7 +123,7 @@ pub fn a_waiter_goes_on_when_another_is_alive_but_no_longer_polled() {
 
 /// A future that takes two events, so that the waker is called more than once.
 pub fn a_waiter_goes_on_when_the_future_takes_several_steps() {
-    model(|| {
+    model(4, || {
         let (first, second) = (Event::new(), Event::new());
         let driven = Driven::new({
             let (first, second) = (first.clone(), second.clone());
@@ -147,7 +147,7 @@ pub fn a_waiter_goes_on_when_the_future_takes_several_steps() {
 }
 
 pub fn the_future_is_dropped_with_the_last_waiter() {
-    model(|| {
+    model(3, || {
         let event = Event::new();
         let held = Arc::new(());
         let alive = Arc::downgrade(&held);
@@ -173,7 +173,7 @@ pub fn the_future_is_dropped_with_the_last_waiter() {
 }
 
 pub fn a_panic_of_the_future_is_the_end_for_every_waiter() {
-    model(|| {
+    model(3, || {
         let driven = Driven::<u8>::new(poll_fn(|_| std::panic::resume_unwind(Box::new("told to"))));
         let waiters = [driven.clone(), driven].map(|driven| {
             thread::spawn(move || {

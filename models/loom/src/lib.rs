@@ -3,8 +3,8 @@
 //! loom runs each model under every interleaving of its threads, and lets each load return every value that the memory orders allow.
 //! A model fails on a failed assertion, and when all threads wait and nobody wakes them. What [`base::sync`] assumes is said there.
 //!
-//! `cargo test --release` here takes seconds. `LOOM_MAX_PREEMPTIONS=N` sets how often a model may preempt a thread; the default is in
-//! [`model`]. `LOOM_MAX_PREEMPTIONS=none` sets no bound.
+//! `cargo test --release` here takes seconds. `LOOM_MAX_PREEMPTIONS=N` sets how often a model may preempt its threads instead of the
+//! number that stands in the model; `LOOM_MAX_PREEMPTIONS=none` sets no bound.
 
 mod base;
 mod driven;
@@ -13,14 +13,14 @@ mod token_cache;
 
 pub use self::{driven::*, single_flight::*, token_cache::*};
 
-/// Runs a model. Most faults need two preemptions or fewer.
-fn model(model: impl Fn() + Send + Sync + 'static) {
+/// Runs a model that may preempt its threads so many times in all.
+fn model(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     let bound = std::env::var("LOOM_MAX_PREEMPTIONS");
     builder.preemption_bound = match bound.as_deref() {
         Ok("none") => None,
         Ok(bound) => Some(bound.parse().expect("a number or none")),
-        Err(_) => Some(3),
+        Err(_) => Some(preemptions),
     };
     builder.check(model);
 }

@@ -7,7 +7,7 @@ use loom::{future::block_on, thread};
 use crate::{base::single_flight::Flight, model};
 
 pub fn every_waiter_gets_the_outcome() {
-    model(|| {
+    model(3, || {
         let (flight, landing) = Flight::new();
         let early = flight.join();
         let early = thread::spawn(move || assert_eq!(block_on(early.outcome()), Some(7)));
@@ -21,7 +21,7 @@ pub fn every_waiter_gets_the_outcome() {
 }
 
 pub fn every_waiter_is_told_that_the_flight_is_lost() {
-    model(|| {
+    model(3, || {
         let (flight, landing) = Flight::<u8>::new();
         let early = flight.join();
         let early = thread::spawn(move || assert_eq!(block_on(early.outcome()), None));
@@ -35,7 +35,7 @@ pub fn every_waiter_is_told_that_the_flight_is_lost() {
 
 /// What the token cache relies on when it decides whether to join a fetch or to start another.
 pub fn a_flight_that_landed_is_never_seen_as_lost() {
-    model(|| {
+    model(3, || {
         let (flight, landing) = Flight::new();
         let flight = Arc::new(flight);
         let observer = flight.clone();

@@ -12,7 +12,7 @@ fn token(generation: u64) -> Option<Arc<u64>> {
 }
 
 pub fn whoever_sees_a_generation_sees_its_token_or_a_later_one() {
-    model(|| {
+    model(4, || {
         let published = Arc::new(Published::empty());
         let writer = published.clone();
         let writer = thread::spawn(move || {
@@ -29,7 +29,7 @@ pub fn whoever_sees_a_generation_sees_its_token_or_a_later_one() {
 
 /// As after an API has refused it.
 pub fn whoever_sees_that_a_token_was_withdrawn_does_not_get_it() {
-    model(|| {
+    model(4, || {
         let published = Arc::new(Published::empty());
         published.publish(token(1), 1);
         let writer = published.clone();
