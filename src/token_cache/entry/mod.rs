@@ -11,7 +11,7 @@ mod land;
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,7 +30,14 @@ use super::{
     settings::Settings,
     state::{self, Condition, Held},
 };
-use crate::{base::clock::Moment, error::TokenError, message::TokenRequest};
+use crate::{
+    base::{
+        clock::Moment,
+        sync::{Mutex, MutexGuard},
+    },
+    error::TokenError,
+    message::TokenRequest,
+};
 
 pub(crate) struct Entry {
     id: NonZeroU64,
@@ -168,7 +175,7 @@ impl Entry {
         let _state = self.lock();
         let changes = self
             .changes
-            .get_or_init(|| watch::Sender::new(self.generation()));
+            .get_or_init(|| watch::channel(self.generation()).0);
         changes.subscribe()
     }
 
