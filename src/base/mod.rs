@@ -11,7 +11,7 @@ pub(crate) mod published;
 mod quoted;
 pub(crate) mod secure_uri;
 pub(crate) mod single_flight;
-mod sync;
+pub(crate) mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::Quoted;

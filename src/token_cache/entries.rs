@@ -13,13 +13,16 @@ use std::{
     hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
     num::NonZeroU64,
     sync::{
-        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, LazyLock, PoisonError, Weak,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
 use super::{builder::Settings, entry::Entry};
-use crate::message::TokenRequest;
+use crate::{
+    base::sync::{Mutex, MutexGuard},
+    message::TokenRequest,
+};
 
 const MAX_SHARDS: usize = 64;
 const MIN_PER_SHARD: usize = 16;
@@ -123,6 +126,11 @@ impl Shard {
     }
 }
 
+/// Nothing panics while a shard is locked, so a poisoned lock is sound.
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The whole request, compared by structure, with its hash.
 ///
 /// The hash is computed once. It selects the shard, and the place in the table of the shard.
@@ -175,14 +183,16 @@ impl Hasher for Prehashed {
     }
 }
 
-type NumberedEntries = Mutex<HashMap<NonZeroU64, Weak<Entry>>>;
+type NumberedEntries = HashMap<NonZeroU64, Weak<Entry>>;
 
 /// All entries of the process by their numbers.
 ///
 /// A response that is on its way names the entry of its token by this number. A counted pointer would be written by each request, and
 /// all threads would wait for one cache line; this table is read only when an API refuses a token.
-static BY_ID: LazyLock<[NumberedEntries; MAX_SHARDS]> =
-    LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
+///
+/// Its locks are not those of [`base::sync`](crate::base::sync), because the model checks cannot replace the locks of a static.
+static BY_ID: LazyLock<[std::sync::Mutex<NumberedEntries>; MAX_SHARDS]> =
+    LazyLock::new(|| std::array::from_fn(|_| std::sync::Mutex::default()));
 
 static REGISTERED: AtomicU64 = AtomicU64::new(0);
 
@@ -190,24 +200,20 @@ static REGISTERED: AtomicU64 = AtomicU64::new(0);
 pub(super) fn register(entry: impl FnOnce(NonZeroU64) -> Entry) -> Arc<Entry> {
     let id = NonZeroU64::MIN.saturating_add(REGISTERED.fetch_add(1, Ordering::Relaxed));
     let entry = Arc::new(entry(id));
-    lock(by_id(id)).insert(id, Arc::downgrade(&entry));
+    lock_by_id(id).insert(id, Arc::downgrade(&entry));
     entry
 }
 
 pub(super) fn unregister(id: NonZeroU64) {
-    lock(by_id(id)).remove(&id);
+    lock_by_id(id).remove(&id);
 }
 
 pub(super) fn find_by_id(id: NonZeroU64) -> Option<Arc<Entry>> {
-    lock(by_id(id)).get(&id)?.upgrade()
+    lock_by_id(id).get(&id)?.upgrade()
 }
 
-fn by_id(id: NonZeroU64) -> &'static NumberedEntries {
-    &BY_ID[id.get() as usize % MAX_SHARDS]
-}
-
-/// Nothing panics while a shard is locked, so a poisoned lock is sound.
-fn lock<T>(shard: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_by_id(id: NonZeroU64) -> std::sync::MutexGuard<'static, NumberedEntries> {
+    let shard = &BY_ID[id.get() as usize % MAX_SHARDS];
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -219,7 +225,7 @@ mod tests {
     use crate::{BoxError, TokenCache, TokenRequest, TokenResponse, error::TokenError};
 
     fn is_registered(id: NonZeroU64) -> bool {
-        lock(by_id(id)).contains_key(&id)
+        lock_by_id(id).contains_key(&id)
     }
 
     #[test]

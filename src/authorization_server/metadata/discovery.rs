@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use crate::{
         clock::{Clock, Moment},
         panic::catch_panic,
         single_flight::driven::Driven,
+        sync::{Mutex, MutexGuard},
     },
     error::{TokenError, TokenErrorKind},
 };

@@ -11,7 +11,7 @@ mod look_up;
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -33,7 +33,11 @@ use super::{
     state::{self, CachedToken, Condition},
 };
 use crate::{
-    base::{clock::Moment, published::Published},
+    base::{
+        clock::Moment,
+        published::Published,
+        sync::{Mutex, MutexGuard},
+    },
     error::TokenError,
     message::TokenRequest,
 };
@@ -163,7 +167,7 @@ impl Entry {
         let _state = self.lock();
         let changes = self
             .changes
-            .get_or_init(|| watch::Sender::new(self.generation()));
+            .get_or_init(|| watch::channel(self.generation()).0);
         changes.subscribe()
     }
 
