@@ -38,8 +38,10 @@
 //!
 //! * **Redirects above this layer**, such as tower-http's `FollowRedirect`: the request to another origin goes without a token. If that
 //!   one leads back to a named origin, the request there carries the token again.
-//! * **Redirects below this layer**, such as those that `reqwest::Client` follows: this layer does not see them. tower-http and reqwest
-//!   remove `Authorization` from a request to another origin. A 401 from there counts as a refusal of the token.
+//! * **Redirects below this layer**, such as those that `reqwest::Client` follows by default: this layer does not see them. A 401 from
+//!   another origin counts as a refusal. tower-http 0.6, and reqwest 0.13 that uses it, remove the token from the first request to
+//!   another origin, but not from the next one, if that origin then redirects to another of its own URLs. Turn redirects off below, for
+//!   example with `reqwest::redirect::Policy::none()`, and put `FollowRedirect` above this layer.
 //! * **Proxies**: the token is in the request, wherever it passes. A client that reaches an `https` origin through a proxy uses a tunnel,
 //!   and the proxy sees nothing. A `CONNECT` request that passes this layer itself (its URI is `host:port`) goes without a token, because
 //!   its headers are for the proxy.
