@@ -836,7 +836,7 @@ async fn an_empty_error_counts_as_absent() {
     let error = fetch(200, r#"{"error":""}"#).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert!(
-        error.to_string().contains("without an `access_token`"),
+        error.to_string().contains("returned no `access_token`"),
         "{error}"
     );
 }

@@ -1,4 +1,5 @@
 //! The endpoints of an authorization server.
 
+pub(crate) mod endpoint;
 pub(crate) mod metadata;
 pub mod token_endpoint;

@@ -299,7 +299,7 @@ impl fmt::Display for InvalidAccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "not a usable access token: {} (RFC 6749 appendix A.12)",
+            "invalid access token: {} (RFC 6749 appendix A.12)",
             self.0
         )
     }

@@ -9,7 +9,7 @@ mod well_known;
 
 pub use self::server_metadata::ServerMetadata;
 pub(crate) use self::{
-    check_method::check_method,
+    check_method::{AuthenticationLists, check_method},
     discovery::Discovery,
     fetch::{Http, Rules},
 };

@@ -24,6 +24,8 @@ use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
 #[derive(Clone)]
 pub struct ServerMetadata {
     issuer: Box<str>,
+    /// Whether the issuer is on this machine.
+    is_local: bool,
     token_endpoint: Uri,
     mtls_token_endpoint: Option<Uri>,
     methods: Option<Vec<String>>,
@@ -67,46 +69,61 @@ impl ServerMetadata {
             Some(_) => return Err(Unusable::Wrong("their `issuer` is not a text".into())),
             None => return Err(Unusable::NoDocument("the answer names no `issuer`")),
         }
-        // A server elsewhere has no business to send secrets to whoever listens on this machine.
-        let is_here = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
-        let check = |uri: &Uri| match check_secure(uri, allow_http) {
-            Ok(()) if !allow_http && !is_here && uri.scheme() != Some(&Scheme::HTTPS) => {
-                Err("is plain http on this machine, and the issuer is not on this machine")
-            }
-            checked => checked,
+        let wrong = |why: String| Unusable::Wrong(why);
+        let is_local = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
+        let guard = EndpointGuard {
+            is_local,
+            allow_http,
         };
-        let endpoint = |name: &str, value: Option<&Value>| match value.and_then(Value::as_str) {
-            None => Ok(None),
-            Some(text) => match text.parse() {
-                Ok(uri) => match check(&uri) {
-                    Ok(()) => Ok(Some(uri)),
-                    Err(why) => Err(Unusable::Wrong(format!("the {name} {why}"))),
-                },
-                Err(_) => Err(Unusable::Wrong(format!("the {name} is not a URI"))),
-            },
-        };
-        let token_endpoint = endpoint("`token_endpoint`", members.get("token_endpoint"))?
-            .ok_or_else(|| Unusable::Wrong("they name no `token_endpoint`".into()))?;
-        let alias = members
-            .get("mtls_endpoint_aliases")
-            .and_then(|aliases| aliases.get("token_endpoint"));
-        let names = |name: &str| {
-            let names = members.get(name)?.as_array()?.iter();
-            Some(
-                names
-                    .filter_map(|name| Some(name.as_str()?.to_owned()))
-                    .collect(),
-            )
+        let token_endpoint = guard.endpoint(&members, TOKEN_ENDPOINT).map_err(wrong)?;
+        let mtls_token_endpoint = guard.alias(&members, TOKEN_ENDPOINT).map_err(wrong)?;
+        let list = |name| {
+            let names = members.get(name).and_then(strings)?;
+            Some(names.map(str::to_owned).collect())
         };
         Ok(Self {
             issuer: issuer.into(),
-            mtls_token_endpoint: endpoint("`token_endpoint` of `mtls_endpoint_aliases`", alias)?,
-            token_endpoint,
-            methods: names("token_endpoint_auth_methods_supported"),
-            algorithms: names("token_endpoint_auth_signing_alg_values_supported"),
-            dpop_algorithms: names("dpop_signing_alg_values_supported"),
+            is_local,
+            token_endpoint: token_endpoint
+                .ok_or_else(|| wrong("they name no `token_endpoint`".into()))?,
+            mtls_token_endpoint,
+            methods: list("token_endpoint_auth_methods_supported"),
+            algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
+            dpop_algorithms: list("dpop_signing_alg_values_supported"),
             json: Value::Object(members),
         })
+    }
+
+    /// The URI of any endpoint, if the metadata name it. With `by_alias`, that for TLS clients if there is one (RFC 8705 §5).
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the URI, as a sentence.
+    pub(crate) fn endpoint(
+        &self,
+        name: &str,
+        by_alias: bool,
+        allow_http: bool,
+    ) -> Result<Option<Uri>, String> {
+        let Value::Object(members) = &self.json else {
+            return Ok(None);
+        };
+        let guard = EndpointGuard {
+            is_local: self.is_local,
+            allow_http,
+        };
+        match by_alias {
+            true => match guard.alias(members, name)? {
+                Some(alias) => Ok(Some(alias)),
+                None => guard.endpoint(members, name),
+            },
+            false => guard.endpoint(members, name),
+        }
+    }
+
+    /// The strings of a member that is a list.
+    pub(super) fn list(&self, name: &str) -> Option<impl Iterator<Item = &str> + Clone> {
+        self.get(name).and_then(strings)
     }
 
     /// The issuer, exactly as it was asked for and as its server writes it.
@@ -172,6 +189,52 @@ impl fmt::Debug for ServerMetadata {
             .field("token_endpoint", &self.token_endpoint)
             .finish_non_exhaustive()
     }
+}
+
+const TOKEN_ENDPOINT: &str = "token_endpoint";
+
+/// Which URIs an endpoint may have.
+#[derive(Clone, Copy)]
+struct EndpointGuard {
+    /// Whether the issuer is on this machine.
+    is_local: bool,
+    allow_http: bool,
+}
+
+impl EndpointGuard {
+    fn endpoint(self, members: &Map<String, Value>, name: &str) -> Result<Option<Uri>, String> {
+        self.check(members.get(name), format_args!("`{name}`"))
+    }
+
+    /// The endpoint for TLS clients.
+    fn alias(self, members: &Map<String, Value>, name: &str) -> Result<Option<Uri>, String> {
+        const ALIASES: &str = "mtls_endpoint_aliases";
+        let alias = members.get(ALIASES).and_then(|aliases| aliases.get(name));
+        self.check(alias, format_args!("`{name}` of `{ALIASES}`"))
+    }
+
+    fn check(self, value: Option<&Value>, name: fmt::Arguments<'_>) -> Result<Option<Uri>, String> {
+        let Some(text) = value.and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let uri = text
+            .parse()
+            .map_err(|_| format!("the {name} is not a URI"))?;
+        check_secure(&uri, self.allow_http).map_err(|why| format!("the {name} {why}"))?;
+        // A server elsewhere must not make a client send its secrets to whatever listens on this machine.
+        if !self.allow_http && !self.is_local && uri.scheme() != Some(&Scheme::HTTPS) {
+            return Err(format!(
+                "the {name} is plain http on this machine, and the issuer is not on this machine"
+            ));
+        }
+        Ok(Some(uri))
+    }
+}
+
+/// The strings of a list.
+fn strings(list: &Value) -> Option<impl Iterator<Item = &str> + Clone> {
+    let list = list.as_array()?.iter();
+    Some(list.filter_map(Value::as_str))
 }
 
 /// The members of a JSON object. Of one that stands twice the last counts, and one that no type can hold is left out: a number

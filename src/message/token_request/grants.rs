@@ -1,8 +1,8 @@
 //! One constructor per grant.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use super::{Inner, Parameter, Rest, TokenRequest};
+use super::{Form, TokenRequest};
 use crate::secret::{Credential, RefreshToken};
 
 /// # One constructor per grant
@@ -174,15 +174,7 @@ impl TokenRequest {
     /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
     /// ```
     pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
-        let grant_type = grant_type.into();
-        Self(Arc::new(Inner {
-            parameters: vec![Parameter {
-                name: "grant_type".into(),
-                value: Credential::fixed(grant_type),
-                repeatable: false,
-            }],
-            rest: None,
-        }))
+        Self(Form::default()).with("grant_type", Credential::fixed(grant_type.into()))
     }
 }
 
@@ -199,22 +191,9 @@ impl TokenRequest {
             "refresh_token",
         ];
         let mut request = Self::refresh_token(refresh_token);
-        let inner = Arc::make_mut(&mut request.0);
-        let kept = self
+        request
             .0
-            .parameters
-            .iter()
-            .filter(|p| !FIRST_ONLY.contains(&&*p.name));
-        inner.parameters.extend(kept.cloned());
-        inner.rest = self.0.rest.as_deref().map(|rest| {
-            Box::new(Rest {
-                headers: rest.headers.clone(),
-                token_endpoint: rest.token_endpoint.clone(),
-                client_authentication: rest.client_authentication.clone(),
-                dpop: rest.dpop.clone(),
-                ..Rest::default()
-            })
-        });
+            .take_over(&self.0, |name| !FIRST_ONLY.contains(&name));
         request
     }
 }

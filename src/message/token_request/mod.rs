@@ -3,23 +3,12 @@
 mod grants;
 mod overrides;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    hash::{Hash, Hasher},
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 
-use crate::{
-    base::uri::Printable,
-    client_authentication::ClientAuthentication,
-    dpop::DpopKey,
-    message::scope::{self, Scope},
-    secret::{Credential, Secret},
-};
+use super::{form::Form, scope::Scope};
+use crate::{base::uri::Printable, secret::Credential};
 
 /// A request to a token endpoint
 /// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)): a constructor per grant, then what it asks for.
@@ -45,35 +34,8 @@ use crate::{
 ///     .resource("https://api.example/")
 ///     .parameter("tenant", "blue");
 /// ```
-#[derive(Clone)]
-pub struct TokenRequest(Arc<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    parameters: Vec<Parameter>,
-    /// Boxed, since most requests have none, and a cache holds many requests.
-    rest: Option<Box<Rest>>,
-}
-
-/// What a request has beside its parameters.
-#[derive(Clone, Default)]
-struct Rest {
-    headers: HeaderMap,
-    token_endpoint: Option<Uri>,
-    client_authentication: Option<ClientAuthentication>,
-    dpop: Option<DpopKey>,
-    polling_interval: Option<Duration>,
-    extensions: Extensions,
-    invalid: Option<String>,
-}
-
-/// A name and a value of the form body.
-#[derive(Clone)]
-pub(crate) struct Parameter {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) value: Credential,
-    pub(crate) repeatable: bool,
-}
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TokenRequest(Form);
 
 /// # What the request asks for
 impl TokenRequest {
@@ -197,18 +159,7 @@ impl TokenRequest {
         K: TryInto<HeaderName>,
         V: TryInto<HeaderValue>,
     {
-        let rest = self.rest_mut();
-        let invalid = match name.try_into() {
-            Ok(name) => match value.try_into() {
-                Ok(value) => {
-                    rest.headers.append(name, value);
-                    return self;
-                }
-                Err(_) => format!("the value of the header `{name}` is invalid"),
-            },
-            Err(_) => "the name of a header is invalid".to_owned(),
-        };
-        rest.invalid.get_or_insert(invalid);
+        self.0.push_header(name, value);
         self
     }
 
@@ -225,14 +176,7 @@ impl TokenRequest {
     }
 
     fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
-        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
-        // A request has few, and a cache may hold many requests.
-        parameters.reserve_exact(1);
-        parameters.push(Parameter {
-            name,
-            value,
-            repeatable,
-        });
+        self.0.push(name, value, repeatable);
         self
     }
 }
@@ -241,119 +185,41 @@ impl TokenRequest {
     /// The type of the grant.
     #[must_use]
     pub fn grant_type(&self) -> &str {
-        self.known("grant_type").unwrap_or_default()
-    }
-
-    fn rest(&self) -> &Rest {
-        static NOTHING: LazyLock<Rest> = LazyLock::new(Rest::default);
-        self.0.rest.as_deref().unwrap_or_else(|| &NOTHING)
-    }
-
-    fn rest_mut(&mut self) -> &mut Rest {
-        Arc::make_mut(&mut self.0).rest.get_or_insert_default()
+        self.0.known("grant_type").unwrap_or_default()
     }
 
     /// The scope, if it is a fixed text, for those who read a log.
     pub(crate) fn known_scope(&self) -> Option<&str> {
-        self.known("scope")
-    }
-
-    fn known(&self, name: &str) -> Option<&str> {
-        let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
-        parameter.value.known().map(|secret| secret.expose())
+        self.0.known("scope")
     }
 
     /// Whether it carries a credential that the server takes once, and that must not be sent again after a failure which
     /// leaves open whether it was taken.
     pub(crate) fn carries_one_time_credential(&self) -> bool {
         const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+        let mut parameters = self.0.parameters().iter();
+        parameters.any(|p| ONE_TIME.contains(&&*p.name))
+    }
+
+    pub(crate) fn into_form(self) -> Form {
         self.0
-            .parameters
-            .iter()
-            .any(|p| ONE_TIME.contains(&&*p.name))
-    }
-
-    pub(crate) fn parameters(&self) -> &[Parameter] {
-        &self.0.parameters
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.rest().headers
-    }
-
-    /// What a setter could not take.
-    pub(crate) fn invalid(&self) -> Option<&str> {
-        self.rest().invalid.as_deref()
     }
 }
 
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.0.parameters.iter().skip(1).map(|p| &*p.name).collect();
+        let names: Vec<&str> = self
+            .0
+            .parameters()
+            .iter()
+            .skip(1)
+            .map(|p| &*p.name)
+            .collect();
         f.debug_struct("TokenRequest")
             .field("grant_type", &self.grant_type())
             .field("parameters", &names)
-            .field(
-                "token_endpoint",
-                &self.rest().token_endpoint.as_ref().map(Printable),
-            )
-            .field("client_authentication", &self.rest().client_authentication)
+            .field("token_endpoint", &self.0.endpoint_override().map(Printable))
+            .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for TokenRequest {
-    fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.rest(), other.rest());
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.parameters == other.0.parameters
-                && a.headers == b.headers
-                && a.token_endpoint == b.token_endpoint
-                && a.client_authentication == b.client_authentication
-                && a.dpop == b.dpop
-                && a.invalid == b.invalid)
-    }
-}
-
-impl Eq for TokenRequest {}
-
-impl Hash for TokenRequest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.parameters.hash(state);
-        self.rest().token_endpoint.hash(state);
-        self.rest().client_authentication.hash(state);
-        self.rest().dpop.hash(state);
-    }
-}
-
-impl Parameter {
-    /// The value, if it is a scope that is known: a set of words.
-    fn scope(&self) -> Option<&str> {
-        match &*self.name {
-            "scope" => self.value.known().map(Secret::expose),
-            _ => None,
-        }
-    }
-}
-
-impl PartialEq for Parameter {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-            && match (self.scope(), other.scope()) {
-                (Some(a), Some(b)) => scope::is_same(a, b),
-                _ => self.value == other.value,
-            }
-    }
-}
-
-impl Eq for Parameter {}
-
-impl Hash for Parameter {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-        match self.scope() {
-            Some(scope) => scope::hash(scope, state),
-            None => self.value.hash(state),
-        }
     }
 }

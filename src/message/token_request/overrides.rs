@@ -23,14 +23,14 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn token_endpoint(mut self, uri: Uri) -> Self {
-        self.rest_mut().token_endpoint = Some(uri);
+        self.0.extras_mut().endpoint = Some(uri);
         self
     }
 
     /// Sends this request as another client. Default is that of the service.
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.rest_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(client);
         self
     }
 
@@ -49,7 +49,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.rest_mut().polling_interval = Some(interval);
+        self.0.extras_mut().polling_interval = Some(interval);
         self
     }
 
@@ -70,14 +70,14 @@ impl TokenRequest {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
-        self.rest_mut().dpop = Some(key);
+        self.0.extras_mut().dpop = Some(key);
         self
     }
 
     /// What travels down to the HTTP service in the extensions of the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.rest().extensions
+        self.0.extensions()
     }
 
     /// Changes what travels down to the HTTP service in the extensions of the HTTP request.
@@ -95,22 +95,10 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.rest_mut().extensions
-    }
-
-    pub(crate) fn token_endpoint_override(&self) -> Option<&Uri> {
-        self.rest().token_endpoint.as_ref()
-    }
-
-    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.rest().client_authentication.as_ref()
-    }
-
-    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
-        self.rest().dpop.as_ref()
+        &mut self.0.extras_mut().extensions
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
-        self.rest().polling_interval
+        self.0.extras().polling_interval
     }
 }
