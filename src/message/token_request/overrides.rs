@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::{Extensions, Uri};
 
 use super::TokenRequest;
-use crate::{client_authentication::ClientAuthentication, dpop::DpopKey};
+use crate::client_authentication::ClientAuthentication;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 
 /// # What this one request does differently
 impl TokenRequest {
