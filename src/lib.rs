@@ -1,14 +1,15 @@
-//! Tower middleware with which outbound HTTP and gRPC clients obtain OAuth 2.0 tokens and authenticate themselves.
+//! Tower middleware that gets OAuth 2.0 access tokens and adds them to outgoing HTTP and gRPC requests.
 //!
-//! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) that turns a [`TokenRequest`] into an HTTP request to an OAuth 2.0 or
-//!    OpenID Connect token endpoint, sends it through any HTTP client that is a tower service, and turns the answer into a
-//!    [`TokenResponse`] or a [`TokenError`]. Where the token endpoint is, [`discover`](TokenEndpoint::discover) finds out by the issuer.
-//! 2. [`AddAccessTokenLayer`] wraps an outbound service client and puts the token of a [`TokenSource`] on each request. The source
-//!    belongs to a [`TokenCache`], which obtains a token once, shares it, and renews it before it expires.
+//! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) for the token endpoint of an OAuth 2.0 or OpenID Connect server. It
+//!    turns a [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response
+//!    into a [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
+//! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request. The source belongs to a
+//!    [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
-//! Either stands alone. Both run over whatever client there is: hyper-util's, tonic's `Channel`, reqwest by an adapter, a function.
+//! You can use either without the other. Both run over any client: hyper-util's, tonic's `Channel`, reqwest through an adapter, or a
+//! function.
 //!
-//! # Ask once
+//! # Fetch one token
 //!
 //! ```
 //! use tower::ServiceExt;
@@ -28,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! # Or never think of tokens again
+//! # Add a token to every request
 //!
 //! ```
 //! use tower::ServiceBuilder;
@@ -47,16 +48,16 @@
 //!
 //! # Features
 //!
-//! None is on by default; each only adds.
+//! None is enabled by default. A feature only adds items; it never changes behavior.
 //!
 //! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
-//! * `rustls`: [`HttpsClient`], hyper-util's client over rustls in one call, and [`ClientCertificate`], mutual TLS by certificates
+//! * `rustls`: [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates
 //!   that rotate
-//! * `reqwest`: [`ReqwestService`], `reqwest::Client` as a service of `http` requests
-//! * `tonic`: [`grpc_status()`], what a tonic client makes of a missing token, and
+//! * `reqwest`: [`ReqwestService`], an adapter that makes `reqwest::Client` a service for `http` requests
+//! * `tonic`: [`grpc_status()`], the gRPC status of a missing token, and
 //!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
-//! * `jwt`: [`jwt`], client authentication by a JWT that is signed here or by a remote key:
-//!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; how to follow FAPI 2.0
+//! * `jwt`: [`jwt`], client authentication with a JWT that is signed by a local or a remote key:
+//!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0
 //! * `dpop`: [`DpopKey`], tokens that are bound to a key, with a proof on each request
 //! * `test-util`: [`test_util`], an authorization server and clocks for tests
 #![forbid(unsafe_code)]
@@ -121,6 +122,13 @@ pub use self::{
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
 };
+
+/// Longer documents about the crate.
+#[cfg(any(doc, doctest))]
+pub mod _documentation {
+    #[doc = include_str!("../docs/design.md")]
+    pub mod design {}
+}
 
 #[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]
 #[doc = include_str!("../README.md")]

@@ -94,8 +94,7 @@ async fn wait_for(condition: impl Fn() -> bool) {
 
 #[test]
 fn what_is_wrong_with_a_pair_is_named_at_construction() {
-    const CUT: &str =
-        "a section has no end; is it written only by half, or were its line breaks lost?";
+    const CUT: &str = "a section has no end; the file may be only partly written, or its line breaks may be missing";
     let ca = Ca::new("ca");
     let (good, other) = (ca.issue("client"), ca.issue("client"));
     let expired = ca.issue_with("client", |params| {
@@ -118,7 +117,7 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         ("certificate", "`CERTIFICATE`"),
         ("private key", "`PRIVATE KEY`"),
     ]
-    .map(|(what, section)| format!("no {what} in it: a PEM section {section}"));
+    .map(|(what, section)| format!("no {what} found: add a PEM section {section}"));
     let cases: &[(&str, &str, &str)] = &[
         ("", &good.key, &no_certificate),
         ("no PEM at all", &good.key, &no_certificate),
@@ -126,22 +125,22 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         (
             &half(&good.certificate),
             &good.key,
-            &format!("the PEM of the certificate is broken: {CUT}"),
+            &format!("the PEM of the certificate is malformed: {CUT}"),
         ),
         (
             &odd(&good.certificate),
             &good.key,
-            "the PEM of the certificate is broken: a section is not base64",
+            "the PEM of the certificate is malformed: a section is not base64",
         ),
         (
             &joined(&good.certificate),
             &good.key,
-            &format!("the PEM of the certificate is broken: {CUT}"),
+            &format!("the PEM of the certificate is malformed: {CUT}"),
         ),
         (
             "-----BEGIN CERTIFICATE\nMIIB\n",
             &good.key,
-            "the PEM of the certificate is broken: a line that begins a section is malformed",
+            "the PEM of the certificate is malformed: the first line of a section is malformed",
         ),
         (no_x509, &good.key, "the certificate is not X.509: "),
         (
@@ -159,17 +158,17 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         (
             &good.certificate,
             &half(&good.key),
-            &format!("the PEM of the private key is broken: {CUT}"),
+            &format!("the PEM of the private key is malformed: {CUT}"),
         ),
         (
             &good.certificate,
             &odd(&good.key),
-            "the PEM of the private key is broken: a section is not base64",
+            "the PEM of the private key is malformed: a section is not base64",
         ),
         (
             &good.certificate,
             &joined(&good.key),
-            &format!("the PEM of the private key is broken: {CUT}"),
+            &format!("the PEM of the private key is malformed: {CUT}"),
         ),
         (
             &good.certificate,
@@ -189,12 +188,12 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         (
             &good.certificate,
             &other.key,
-            "the private key is not that of the certificate",
+            "the private key does not belong to the certificate",
         ),
         (
             &(ca.pem() + &good.certificate),
             &good.key,
-            "the private key is not that of the certificate",
+            "the private key does not belong to the certificate",
         ),
     ];
     for (certificate, key, expected) in cases {
@@ -292,10 +291,10 @@ fn nothing_prints_the_key() {
 fn root_certificates_that_cannot_be_used_are_refused() {
     let pair = Ca::new("ca").issue("client");
     for (pem, expected) in [
-        ("", "a PEM section `CERTIFICATE` is needed"),
-        (&*pair.key, "a PEM section `CERTIFICATE` is needed"),
-        (&pair.certificate[..100], "the PEM is broken"),
-        (&*pair.key.replace('\n', " "), "the PEM is broken"),
+        ("", "add a PEM section `CERTIFICATE`"),
+        (&*pair.key, "add a PEM section `CERTIFICATE`"),
+        (&pair.certificate[..100], "the PEM is malformed"),
+        (&*pair.key.replace('\n', " "), "the PEM is malformed"),
         (
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
             "invalid peer certificate: BadEncoding",

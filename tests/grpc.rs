@@ -649,7 +649,10 @@ mod status {
             let error = TokenError::find_in_chain(status.source().unwrap()).unwrap();
             assert_eq!(error.kind(), kind);
             assert_eq!(status.code(), code, "{kind:?}");
-            assert_eq!(status.message(), format!("no access token: {error}"));
+            assert_eq!(
+                status.message(),
+                format!("failed to fetch an access token: {error}")
+            );
             assert_eq!(calls, 0, "no token, no call");
             let texts = [
                 status.message().to_owned(),

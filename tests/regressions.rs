@@ -657,7 +657,9 @@ fn check_redirect(error: &TokenError) {
     assert!(!error.is_transient(), "{error:?}");
     assert!(error.may_have_been_processed(), "{error:?}");
     assert!(
-        error.to_string().contains("the token endpoint redirects"),
+        error
+            .to_string()
+            .contains("the token endpoint responded with a redirect"),
         "{error}"
     );
     assert!(error.to_string().contains("check the URI"), "{error}");

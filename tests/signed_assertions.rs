@@ -391,7 +391,7 @@ async fn what_does_not_fit_together_is_refused_before_anything_is_sent() {
                 "c",
                 Misfit(p256().public_key().unwrap().clone()),
             ),
-            "curve P-256, and PS256",
+            "curve P-256, but PS256",
         ),
         (
             ClientAuthentication::private_key_jwt("c", Hmac),
@@ -416,15 +416,15 @@ async fn what_does_not_fit_together_is_refused_before_anything_is_sent() {
         ),
         (
             ClientAuthentication::client_secret_basic("c", "s").assertion(assertion()),
-            "`client_secret_basic` makes no assertion",
+            "`client_secret_basic` does not sign one",
         ),
         (
             ClientAuthentication::client_assertion("c", "e30.e30.").assertion(assertion()),
-            "`client_assertion` makes no assertion",
+            "`client_assertion` does not sign one",
         ),
         (
             ClientAuthentication::anonymous().assertion(assertion()),
-            "`anonymous` makes no assertion",
+            "`anonymous` does not sign one",
         ),
     ] {
         let (kind, error) = refused(client).await;
@@ -549,7 +549,7 @@ async fn a_signer_that_fails_is_a_failed_credential_and_nothing_is_sent() {
     for (answer, named) in [
         ((|_| Err("the vault is sealed".into())) as Answer, "sealed"),
         // What AWS KMS answers: DER.
-        ((|_| Ok(vec![0x30; 71])) as Answer, "not DER"),
+        ((|_| Ok(vec![0x30; 71])) as Answer, "not as DER"),
         ((|_| Ok(Vec::new())) as Answer, "0 bytes"),
     ] {
         let client = ClientAuthentication::private_key_jwt("c", Remote::new(answer));
@@ -756,26 +756,26 @@ fn a_pem_that_cannot_sign_is_refused_with_the_reason() {
         (
             rsa,
             ES256,
-            "the key is an RSA key, and ES256 signs with a key on the curve P-256",
+            "the key is an RSA key, but ES256 needs a key on the curve P-256",
         ),
         (rsa, EdDSA, "an RSA key"),
         (fixture!("rsa-pkcs1.pem"), ES384, "an RSA key"),
         (
             p256,
             RS256,
-            "the key is a key on the curve P-256, and RS256 signs with an RSA key",
+            "the key is a key on the curve P-256, but RS256 needs an RSA key",
         ),
         (
             p256,
             ES384,
-            "curve P-256, and ES384 signs with a key on the curve P-384",
+            "curve P-256, but ES384 needs a key on the curve P-384",
         ),
         (fixture!("p384-sec1.pem"), ES256, "curve P-384"),
         (fixture!("p521-sec1.pem"), ES256, "curve P-521"),
         (
             fixture!("secp256k1-sec1.pem"),
             ES256,
-            "not of a kind that is supported",
+            "malformed or not supported",
         ),
         (
             fixture!("ed25519-pkcs8.pem"),
@@ -785,11 +785,11 @@ fn a_pem_that_cannot_sign_is_refused_with_the_reason() {
         (
             fixture!("ed448-pkcs8.pem"),
             EdDSA,
-            "not of a kind that is supported",
+            "malformed or not supported",
         ),
         (p256, HS256, "client_secret_jwt"),
-        (fixture!("rsa-1024.pem"), RS256, "less than 2048 bits"),
-        (fixture!("rsa-1024.pem"), PS512, "less than 2048 bits"),
+        (fixture!("rsa-1024.pem"), RS256, "shorter than 2048 bits"),
+        (fixture!("rsa-1024.pem"), PS512, "shorter than 2048 bits"),
         (fixture!("encrypted-pkcs8.pem"), ES256, "is encrypted"),
         (fixture!("encrypted-sec1.pem"), ES256, "is encrypted"),
         (fixture!("openssh.pem"), EdDSA, "OpenSSH"),
@@ -799,13 +799,13 @@ fn a_pem_that_cannot_sign_is_refused_with_the_reason() {
             ES256,
             "the PEM is a certificate",
         ),
-        (&on_one_line, ES256, "backslash"),
-        (&with_hole, ES256, "broken"),
-        (&flipped, ES256, "broken"),
-        (&p256[..80], ES256, "broken"),
-        (&no_dashes, ES256, "broken"),
+        (&on_one_line, ES256, "the characters `\\n`"),
+        (&with_hole, ES256, "malformed"),
+        (&flipped, ES256, "malformed"),
+        (&p256[..80], ES256, "malformed"),
+        (&no_dashes, ES256, "malformed"),
         (&twice, ES256, "more than one"),
-        (&bad_label, ES256, "holds no private key"),
+        (&bad_label, ES256, "contains no private key"),
         ("client-key.pem", ES256, "no PEM"),
         ("", ES256, "no PEM"),
     ] {
@@ -822,15 +822,19 @@ fn a_der_that_cannot_sign_is_refused_with_the_reason() {
         (der(fixture!("public.pem")), ES256, "is a public key"),
         (der(fixture!("encrypted-pkcs8.pem")), ES256, "is encrypted"),
         (fixture!("p256-pkcs8.pem").into(), ES256, "use `from_pem`"),
-        (der(fixture!("rsa-1024.pem")), RS256, "less than 2048 bits"),
+        (
+            der(fixture!("rsa-1024.pem")),
+            RS256,
+            "shorter than 2048 bits",
+        ),
         (der(fixture!("rsa-1024.pem")), ES256, "an RSA key"),
-        (flipped, RS256, "do not belong together"),
+        (flipped, RS256, "do not match each other"),
         (
             der(fixture!("rsa-pkcs1.pem"))[..900].into(),
             RS256,
-            "broken",
+            "malformed",
         ),
-        (Vec::new(), RS256, "broken"),
+        (Vec::new(), RS256, "malformed"),
     ] {
         check_refused(SigningKey::from_der(der, algorithm), "", named);
     }
@@ -879,18 +883,18 @@ fn a_jwk_that_cannot_sign_is_refused_with_the_reason() {
         (edit(ec, "d", Some(1.into())), "`d`"),
         (set(ec, "d", "not base64url!"), "base64url"),
         (set(ec, "d", "AAAA"), "not 32 bytes"),
-        (set(ec, "d", d_of_another), "do not belong together"),
-        (set(ed, "x", d_of_another), "do not belong together"),
+        (set(ec, "d", d_of_another), "do not match each other"),
+        (set(ed, "x", d_of_another), "do not match each other"),
         (set(ec, "use", "enc"), "`use`"),
-        (set(ec, "alg", "ES384"), "curve P-256, and ES384"),
-        (set(ec, "alg", "RS256"), "curve P-256, and RS256"),
+        (set(ec, "alg", "ES384"), "curve P-256, but ES384"),
+        (set(ec, "alg", "RS256"), "curve P-256, but RS256"),
         (set(ec, "alg", "ES512"), "`alg`"),
         (without(rsa, "alg"), "from_jwk_with"),
         (without(rsa, "p"), "`p`"),
         (without(rsa, "qi"), "`qi`"),
         (set(rsa, "dp", "AAAA"), "zero"),
-        (set(rsa, "q", "AQAB"), "do not belong together"),
-        (set(rsa, "n", "0w"), "less than 2048 bits"),
+        (set(rsa, "q", "AQAB"), "do not match each other"),
+        (set(rsa, "n", "0w"), "shorter than 2048 bits"),
         (edit(rsa, "oth", Some(json!([]))), "two primes"),
     ] {
         check_refused(SigningKey::from_jwk(&jwk), &jwk, named);

@@ -1,4 +1,4 @@
-//! What an X.509 certificate (RFC 5280) says of its key and of its time.
+//! Reads the key, validity period and thumbprint of an X.509 certificate (RFC 5280).
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -6,23 +6,23 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use x509_cert::der::{self, Decode};
 
-/// What of a certificate matters to one who has its key.
+/// The properties of a certificate that matter to the owner of its key.
 pub(crate) struct Certificate {
     /// The content of `subjectPublicKey`.
     pub(crate) public_key: Vec<u8>,
     pub(crate) valid_from: SystemTime,
-    /// The last second in which it is valid.
+    /// The last second of the validity period.
     pub(crate) expires_at: SystemTime,
-    /// `x5t#S256`: the SHA-256 digest, base64url (RFC 7515 §4.1.8, RFC 8705 §3.1).
+    /// `x5t#S256`: the SHA-256 digest of the certificate, base64url (RFC 7515 §4.1.8, RFC 8705 §3.1).
     pub(crate) thumbprint: String,
 }
 
-/// How a certificate stands at some time.
+/// Whether a certificate is valid at a given time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Validity {
     NotYet,
     Valid,
-    Over,
+    Expired,
 }
 
 impl Certificate {
@@ -39,14 +39,14 @@ impl Certificate {
         })
     }
 
-    /// The period includes its last second (RFC 5280 §4.1.2.5).
-    pub(crate) fn at(&self, now: SystemTime) -> Validity {
+    /// Checks the validity period, which includes its last second (RFC 5280 §4.1.2.5).
+    pub(crate) fn validity_at(&self, now: SystemTime) -> Validity {
         if now < self.valid_from {
             Validity::NotYet
         } else if now < self.expires_at + Duration::from_secs(1) {
             Validity::Valid
         } else {
-            Validity::Over
+            Validity::Expired
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The only file that reads a clock.
 //!
-//! Tokens go by two clocks: the monotonic one stands still while the host is suspended, and the wall clock can be stepped.
-//! A deadline is reached when either of them has reached it, so neither can make a token live longer.
+//! The lifetime of a token is measured with two clocks, because each can run slow: the monotonic clock stops while the host is
+//! suspended, and the wall clock can be set back. A deadline is reached as soon as either clock has reached it.
 #![allow(clippy::disallowed_methods)]
 
 #[cfg(feature = "test-util")]
@@ -14,12 +14,12 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// The time of day, to read dates that a server sent.
+/// Returns the wall-clock time, to compare with dates that a server sent.
 pub(crate) fn wall_now() -> SystemTime {
     SystemTime::now()
 }
 
-/// The time of day in seconds since the Unix epoch, as JWTs count it.
+/// Returns the wall-clock time in seconds since the Unix epoch, as used in JWTs.
 #[cfg(feature = "jwt")]
 pub(crate) fn unix_now() -> u64 {
     wall_now()
@@ -27,16 +27,18 @@ pub(crate) fn unix_now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The monotonic clock of the runtime, which stands still while a test has paused it.
+/// Returns the time of tokio's clock, which stops while a test has paused it.
 #[cfg(feature = "test-util")]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
-/// What a cache tells the time by. Default is the clocks of the system; `test_util::ManualClock` (feature `test-util`) is
-/// for tests.
+/// The clock that a cache reads.
 ///
-/// Where the platform has them, the coarse clocks are read: they lag behind by up to ten milliseconds and cost a tenth.
+/// Default is the system's clocks. For tests, use `test_util::ManualClock` (feature `test-util`).
+///
+/// On Linux and Android, the coarse system clocks are used: they lag by up to ten milliseconds, but reading them takes a tenth
+/// of the time.
 ///
 /// # Examples
 ///
@@ -46,10 +48,10 @@ pub(crate) fn tokio_now() -> tokio::time::Instant {
 /// let clock = Clock::system();
 /// ```
 #[derive(Clone, Default)]
-pub struct Clock(Source);
+pub struct Clock(TimeSource);
 
 #[derive(Clone, Default)]
-enum Source {
+enum TimeSource {
     #[default]
     System,
     #[cfg(feature = "test-util")]
@@ -57,23 +59,23 @@ enum Source {
 }
 
 impl Clock {
-    /// The clocks of the system.
+    /// Returns the system's clocks.
     #[must_use]
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(TimeSource::System)
     }
 
     #[cfg(feature = "test-util")]
     pub(crate) fn manual(time: Arc<ManualTime>) -> Self {
-        Self(Source::Manual(time))
+        Self(TimeSource::Manual(time))
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         match &self.0 {
-            Source::System => system::now(),
+            TimeSource::System => system::now(),
             #[cfg(feature = "test-util")]
-            Source::Manual(time) => time.now(),
+            TimeSource::Manual(time) => time.now(),
         }
     }
 }
@@ -81,14 +83,14 @@ impl Clock {
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
-            Source::System => "Clock(system)",
+            TimeSource::System => "Clock(system)",
             #[cfg(feature = "test-util")]
-            Source::Manual(_) => "Clock(manual)",
+            TimeSource::Manual(_) => "Clock(manual)",
         })
     }
 }
 
-/// A moment on both clocks, in nanoseconds from an arbitrary start and from the Unix epoch.
+/// A point in time on both clocks, in nanoseconds: since an arbitrary start, and since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Moment {
     monotonic: u64,
@@ -104,7 +106,7 @@ impl Moment {
         }
     }
 
-    /// The moment after a time on both clocks; at the end of time for one that is too long.
+    /// Adds a duration on both clocks. A duration that is too long saturates.
     pub(crate) fn after(self, time: Duration) -> Self {
         let time = nanos(time);
         Self {
@@ -113,23 +115,25 @@ impl Moment {
         }
     }
 
-    /// Whether this moment is at or after the deadline on either clock.
+    /// Whether either clock has reached the deadline.
     #[inline]
     pub(crate) fn has_reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
-    /// Whether the monotonic clock has reached the deadline, whatever the wall clock says: for what is under way on this host.
+    /// Whether the monotonic clock has reached the deadline. The wall clock is ignored.
+    ///
+    /// Use it to time work on this host.
     pub(crate) fn has_outlasted(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic
     }
 
-    /// How long until [`has_outlasted`](Self::has_outlasted) the deadline.
+    /// Returns how long until [`has_outlasted`](Self::has_outlasted) is true.
     pub(crate) fn until_outlasted(self, deadline: Self) -> Duration {
         Duration::from_nanos(deadline.monotonic.saturating_sub(self.monotonic))
     }
 
-    /// How long until the deadline is reached, by the clock that reaches it first.
+    /// Returns how long until the first of the two clocks reaches the deadline.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         Duration::from_nanos(
             deadline
@@ -193,7 +197,7 @@ fn since_epoch(time: SystemTime) -> u64 {
     nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
-/// Clocks that a test moves: both go with tokio's clock, paused or not, and each can be moved on its own.
+/// Two clocks for tests. Both follow tokio's clock, paused or not, and each can be shifted on its own.
 #[cfg(feature = "test-util")]
 pub(crate) struct ManualTime {
     start: tokio::time::Instant,
@@ -203,7 +207,7 @@ pub(crate) struct ManualTime {
 
 #[cfg(feature = "test-util")]
 impl ManualTime {
-    /// Far enough from zero that both clocks can be moved back.
+    /// Far enough from zero that a test can move both clocks back.
     const ORIGIN: u64 = 1_000_000_000 * 1_000_000_000;
 
     pub(crate) fn start() -> Self {
@@ -214,7 +218,7 @@ impl ManualTime {
         }
     }
 
-    /// Moves the clocks by so many nanoseconds.
+    /// Shifts the clocks by these numbers of nanoseconds.
     pub(crate) fn shift(&self, monotonic: i64, wall: i64) {
         self.monotonic.fetch_add(monotonic, Ordering::Relaxed);
         self.wall.fetch_add(wall, Ordering::Relaxed);
@@ -245,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_is_reached_when_either_clock_says_so() {
+    fn deadline_is_reached_when_either_clock_reaches_it() {
         let deadline = Moment::new(secs(100), secs(1000)).after(secs(10));
         for (monotonic, wall, reached, until) in [
             (100, 1000, false, 10),
@@ -263,13 +267,13 @@ mod tests {
     }
 
     #[test]
-    fn time_does_not_overflow() {
+    fn deadline_saturates_instead_of_overflowing() {
         let end = Moment::new(secs(1), secs(1)).after(Duration::MAX);
         assert!(!Moment::new(secs(1 << 33), secs(1 << 33)).has_reached(end));
     }
 
     #[test]
-    fn the_system_clocks_go_forward() {
+    fn system_clocks_do_not_go_backwards() {
         let clock = Clock::system();
         let before = clock.now();
         assert!(clock.now().has_reached(before));
@@ -278,9 +282,9 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// What is left of a deadline is nothing exactly when it is reached, and to wait for it is enough.
+        /// The remaining time is zero exactly when the deadline is reached, and waiting for it reaches the deadline.
         #[test]
-        fn a_deadline_is_reached_when_nothing_is_left_of_it(start: [u64; 2], now: [u64; 2], time: Duration) {
+        fn deadline_is_reached_when_the_remaining_time_is_zero(start: [u64; 2], now: [u64; 2], time: Duration) {
             let [start, now] = [start, now].map(|[monotonic, wall]| Moment { monotonic, wall });
             let deadline = start.after(time);
             let left = now.until(deadline);

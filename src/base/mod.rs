@@ -1,4 +1,4 @@
-//! What knows nothing of OAuth: clocks, URIs, panics, foreign text.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers.
 
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]

@@ -1,4 +1,4 @@
-//! The panic of a future that others wait for.
+//! Catches the panic of a future that others wait for.
 
 use std::{
     future::{Future, poll_fn},
@@ -7,12 +7,13 @@ use std::{
     task::Poll,
 };
 
-/// The output of a future, or `None` if it panicked.
+/// Returns the output of a future, or `None` if it panicked.
 ///
-/// That a thread panics does not tell: a runtime that is torn down by a panic drops its tasks, and such a flight is lost.
+/// `std::thread::panicking` cannot replace this. When a panic shuts down a runtime, the runtime drops its tasks while the
+/// thread is panicking, although those tasks did not panic.
 pub(crate) async fn catch_panic<F: Future>(future: F) -> Option<F::Output> {
     let mut future = pin!(future);
-    // It is not polled again after a panic.
+    // `AssertUnwindSafe` is fine here: after a panic, the future is not polled again.
     poll_fn(
         |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll.map(Some),

@@ -1,8 +1,8 @@
-//! Foreign text, made fit to be printed.
+//! Makes text from a server safe to print.
 
 use std::fmt;
 
-/// Text of a server, made fit to be printed: escaped, and cut after 200 characters.
+/// Displays text from a server safely: escaped, and truncated after 200 characters.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Quoted<'_> {
@@ -22,7 +22,7 @@ impl fmt::Display for Quoted<'_> {
     }
 }
 
-/// What turns the direction of a text, breaks its line or cannot be seen.
+/// Whether a character changes the text direction, breaks the line or is invisible.
 fn is_invisible(c: char) -> bool {
     matches!(
         c,
@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_seen_is_escaped() {
+    fn invisible_characters_are_escaped() {
         for c in [
             '\u{7}', '\u{9b}', '\u{61c}', '\u{200b}', '\u{200d}', '\u{200f}', '\u{2028}',
             '\u{202e}', '\u{2069}', '\u{feff}',

@@ -1,10 +1,10 @@
-//! What a URI says: whether it stays on this machine, and how it may be printed.
+//! Whether a URI points to this machine, and how to print a URI without secrets.
 
 use std::fmt;
 
 use http::Uri;
 
-/// Whether the host of the URI is this machine by its very name: `localhost`, 127.0.0.0/8 or `[::1]`.
+/// Whether the host of the URI is a loopback name or address: `localhost`, 127.0.0.0/8 or `[::1]`. Nothing is resolved.
 pub(crate) fn is_loopback(uri: &Uri) -> bool {
     let Some(host) = uri.host() else {
         return false;
@@ -18,7 +18,7 @@ pub(crate) fn is_loopback(uri: &Uri) -> bool {
     }
 }
 
-/// A URI as it may be printed: without user name, password and query, any of which can be a secret.
+/// Prints a URI without its user name, password and query, because each of them may be a secret.
 pub(crate) struct Printable<'a>(pub(crate) &'a Uri);
 
 impl fmt::Debug for Printable<'_> {
@@ -41,7 +41,7 @@ impl fmt::Debug for Printable<'_> {
     }
 }
 
-/// What should be a URI, as [`Printable`]; nothing of it if it is none.
+/// Prints a string as [`Printable`] if it is a URI, and otherwise shows nothing of it.
 pub(crate) struct PrintableText<'a>(pub(crate) &'a str);
 
 impl fmt::Debug for PrintableText<'_> {
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_can_be_a_secret_is_not_printed() {
+    fn user_info_and_query_are_not_printed() {
         for (uri, printed) in [
             ("https://as.example/token", "https://as.example/token"),
             ("http://u:p@[::1]:80/t?key=k", "http://[::1]:80/t?.."),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_is_a_matter_of_the_name() {
+    fn only_loopback_names_and_addresses_are_loopback() {
         for (uri, expected) in [
             ("http://localhost/token", true),
             ("http://LOCALHOST:8080/", true),

@@ -1,11 +1,11 @@
-//! `client_secret_basic`: id and secret in the `Authorization` header, form-encoded or raw.
+//! `client_secret_basic`: sends id and secret in the `Authorization` header, form-encoded or raw.
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use form_urlencoded::byte_serialize;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
-/// Both parts form-encoded before they are joined, as RFC 6749 §2.3.1 demands.
+/// Form-encodes the id and the secret before it joins them, as RFC 6749 §2.3.1 requires.
 pub(super) fn encoded(id: &str, secret: &str) -> Result<HeaderValue, String> {
     let mut pair = Zeroizing::new(String::with_capacity(id.len() + secret.len() + 16));
     pair.extend(byte_serialize(id.as_bytes()));
@@ -14,7 +14,7 @@ pub(super) fn encoded(id: &str, secret: &str) -> Result<HeaderValue, String> {
     header(&pair)
 }
 
-/// Both parts as they are, as RFC 7617 §2 has it: the first colon parts them.
+/// Joins the id and the secret unencoded, as in RFC 7617 §2: the first colon separates them.
 pub(super) fn raw(id: &str, secret: &str) -> Result<HeaderValue, String> {
     header(&Zeroizing::new(format!("{id}:{secret}")))
 }
@@ -22,7 +22,7 @@ pub(super) fn raw(id: &str, secret: &str) -> Result<HeaderValue, String> {
 pub(super) fn check_raw_id(id: &str) -> Result<(), String> {
     match id.contains(':') {
         true => Err(
-            "`client_id` holds a colon, which `client_secret_basic_raw` cannot send; \
+            "`client_id` contains a colon, which `client_secret_basic_raw` cannot send; \
              use `client_secret_basic` or `client_secret_post`"
                 .into(),
         ),
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn every_odd_character_is_form_encoded_or_left_alone() {
+    fn special_characters_are_form_encoded_or_sent_raw() {
         let odd = " +&=%:~*é";
         let form = "+%2B%26%3D%25%3A%7E*%C3%A9";
         assert_eq!(
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colon_in_a_raw_id_is_refused() {
+    fn colon_in_a_raw_id_is_refused() {
         assert!(check_raw_id("a:b").unwrap_err().contains("client_id"));
     }
 }

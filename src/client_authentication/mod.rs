@@ -1,4 +1,4 @@
-//! How the client proves who it is to the token endpoint.
+//! `ClientAuthentication`: how the client authenticates to the token endpoint.
 
 mod basic;
 #[cfg(feature = "jwt")]
@@ -21,12 +21,12 @@ use crate::{error::BoxError, secret::Secret};
 /// The `client_assertion_type` of a JWT (RFC 7523 §2.2).
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// How the client proves who it is to the token endpoint
+/// How the client authenticates to the token endpoint
 /// ([RFC 6749 §2.3](https://www.rfc-editor.org/rfc/rfc6749#section-2.3)).
 ///
-/// The constructors bear the names of the
+/// The constructors are named after the
 /// [registered methods](https://www.iana.org/assignments/oauth-parameters/oauth-parameters.xhtml#token-endpoint-auth-method).
-/// An empty client id, secret or assertion is refused before anything is sent.
+/// A request with an empty client id, secret or assertion fails before anything is sent.
 ///
 /// # Security
 ///
@@ -53,12 +53,12 @@ enum Method {
 }
 
 impl ClientAuthentication {
-    /// Nothing at all: the request says neither who the client is nor proves it.
+    /// Sends neither a client id nor any authentication.
     ///
-    /// For the grants where client identification is optional, since the assertion or the subject token stands for itself: a
-    /// JWT or SAML 2.0 bearer ([RFC 7521 §4.1](https://www.rfc-editor.org/rfc/rfc7521#section-4.1),
-    /// [RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)) and a token exchange
-    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). A public client that has an id uses
+    /// Use it for grants in which the assertion or the subject token suffices, so that the client need not identify itself: a JWT or
+    /// SAML 2.0 bearer assertion ([RFC 7521 §4.1](https://www.rfc-editor.org/rfc/rfc7521#section-4.1),
+    /// [RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)), and a token exchange
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). For a public client with an id, use
     /// [`none`](Self::none).
     ///
     /// # Examples
@@ -74,7 +74,7 @@ impl ClientAuthentication {
         Self::new("", Method::Anonymous)
     }
 
-    /// `none`: a public client, which says who it is (`client_id` in the body) and proves nothing.
+    /// `none`: a public client, which sends `client_id` in the body and does not authenticate.
     ///
     /// # Examples
     ///
@@ -88,11 +88,11 @@ impl ClientAuthentication {
         Self::new(client_id, Method::None)
     }
 
-    /// `client_secret_basic`: id and secret in the `Authorization` header, form-encoded first as
-    /// [RFC 6749 §2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1) demands.
+    /// `client_secret_basic`: sends the id and the secret in the `Authorization` header.
     ///
-    /// A server that answers `invalid_client` to a secret with odd characters (`+`, `%`, `&` …) may not decode it: try
-    /// [`client_secret_basic_raw`](Self::client_secret_basic_raw) then.
+    /// Both are form-encoded first, as [RFC 6749 §2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1) requires. If a
+    /// server returns `invalid_client` for a secret with special characters (`+`, `%`, `&` …), it may not decode the header correctly:
+    /// try [`client_secret_basic_raw`](Self::client_secret_basic_raw).
     ///
     /// # Examples
     ///
@@ -109,8 +109,10 @@ impl ClientAuthentication {
         Self::new(client_id, Method::Basic(secret.into()))
     }
 
-    /// As [`client_secret_basic`](Self::client_secret_basic), but without the form-encoding, for the servers that do not
-    /// decode ([RFC 7617 §2](https://www.rfc-editor.org/rfc/rfc7617#section-2)). The client id cannot hold a colon then.
+    /// Like [`client_secret_basic`](Self::client_secret_basic), but without form-encoding
+    /// ([RFC 7617 §2](https://www.rfc-editor.org/rfc/rfc7617#section-2)).
+    ///
+    /// Use it for a server that does not decode the id and the secret. The client id must not contain a colon.
     ///
     /// # Examples
     ///
@@ -126,7 +128,7 @@ impl ClientAuthentication {
         Self::new(client_id, Method::BasicRaw(secret.into()))
     }
 
-    /// `client_secret_post`: id and secret in the body
+    /// `client_secret_post`: sends the id and the secret in the body
     /// ([RFC 6749 §2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
     ///
     /// # Examples
@@ -143,10 +145,10 @@ impl ClientAuthentication {
         Self::new(client_id, Method::Post(secret.into()))
     }
 
-    /// `tls_client_auth` and `self_signed_tls_client_auth`: the TLS connection proves who the client is, and `client_id`
-    /// stands in the body ([RFC 8705 §2](https://www.rfc-editor.org/rfc/rfc8705#section-2)).
+    /// `tls_client_auth` and `self_signed_tls_client_auth`: authenticates with the certificate of the TLS connection
+    /// ([RFC 8705 §2](https://www.rfc-editor.org/rfc/rfc8705#section-2)).
     ///
-    /// The certificate is the business of the HTTP client below.
+    /// The request only contains `client_id` in the body. Configure the certificate in the HTTP client.
     ///
     /// # Examples
     ///
@@ -159,11 +161,11 @@ impl ClientAuthentication {
         Self::new(client_id, Method::Tls)
     }
 
-    /// A JWT that somebody else made and signed: `client_assertion` with the type
-    /// `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`
-    /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)). `client_id` stands in the body beside it.
+    /// Sends a JWT that is created and signed elsewhere as `client_assertion`
+    /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     ///
-    /// The [`Credential`] is asked anew for every attempt.
+    /// The assertion type is `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`. `client_id` is also sent in the body. The
+    /// [`Credential`] is obtained again for every attempt.
     ///
     /// # Examples
     ///
@@ -182,7 +184,7 @@ impl ClientAuthentication {
         Self::new(client_id, Method::Assertion(JWT_BEARER, assertion.into()))
     }
 
-    /// As [`client_assertion`](Self::client_assertion) with a SAML 2.0 assertion, base64url-encoded
+    /// Like [`client_assertion`](Self::client_assertion), but with a SAML 2.0 assertion, base64url-encoded
     /// ([RFC 7522 §2.2](https://www.rfc-editor.org/rfc/rfc7522#section-2.2)).
     ///
     /// # Examples
@@ -209,13 +211,13 @@ impl ClientAuthentication {
         }
     }
 
-    /// The identifier that the authorization server gave to this client; empty for [`anonymous`](Self::anonymous).
+    /// Returns the client id, which the authorization server assigned. It is empty for [`anonymous`](Self::anonymous).
     #[must_use]
     pub fn client_id(&self) -> &str {
         &self.client_id
     }
 
-    /// The secret that is shared with the server, if it comes from a provider and so may be rotated.
+    /// Returns the client secret if it comes from a provider, and so may be rotated.
     pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
         let secret = match &self.method {
             Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => Some(secret),
@@ -226,7 +228,7 @@ impl ClientAuthentication {
         secret.filter(|secret| secret.known().is_none())
     }
 
-    /// What the proof is made of, if it takes a secret or an assertion.
+    /// Returns the secret or assertion that this method needs, if any.
     pub(crate) fn credential(&self) -> Option<&Credential> {
         match &self.method {
             Method::Anonymous | Method::None | Method::Tls => None,
@@ -239,7 +241,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// Whether the proof is a JWT that [`sign_assertion`](Self::sign_assertion) makes for each attempt.
+    /// Whether [`sign_assertion`](Self::sign_assertion) creates a JWT for each attempt.
     pub(crate) fn signs(&self) -> bool {
         #[cfg(feature = "jwt")]
         return matches!(self.method, Method::SignedJwt(_));
@@ -256,13 +258,12 @@ impl ClientAuthentication {
         Ok(None)
     }
 
-    /// Whether anything but the client id proves who the client is, so that a second proof in the request would break
-    /// RFC 6749 §2.3.
+    /// Whether this method authenticates the client. Then the request must not use a second method (RFC 6749 §2.3).
     pub(crate) fn proves(&self) -> bool {
         !matches!(self.method, Method::Anonymous | Method::None)
     }
 
-    /// What is wrong with the id, and with the secret where it is known, in words.
+    /// Returns an error message if the id is invalid, or the secret if it is fixed.
     pub(crate) fn check(&self) -> Result<(), String> {
         #[cfg(feature = "jwt")]
         self.check_signed_jwt()?;
@@ -281,7 +282,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// What is wrong with `secret` as the text of [`credential`](Self::credential), in words.
+    /// Returns an error message if `secret`, the text of [`credential`](Self::credential), is invalid.
     pub(crate) fn check_secret(&self, secret: &str) -> Result<(), String> {
         match &self.method {
             Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_) if secret.is_empty() => {
@@ -294,8 +295,9 @@ impl ClientAuthentication {
         }
     }
 
-    /// What this method adds to the body; `secret` is the text of [`credential`](Self::credential), or the assertion that was
-    /// signed.
+    /// Returns the parameters that this method adds to the body.
+    ///
+    /// `secret` is the text of [`credential`](Self::credential), or the signed assertion.
     pub(crate) fn parameters<'a>(&'a self, secret: &'a str) -> Vec<(&'static str, &'a str)> {
         let id = &*self.client_id;
         match self.method {
@@ -308,7 +310,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// The header that carries the proof, if this method uses one.
+    /// Returns the `Authorization` header, if this method uses it.
     pub(crate) fn authorization(&self, secret: &str) -> Result<Option<HeaderValue>, String> {
         match self.method {
             Method::Basic(_) => basic::encoded(&self.client_id, secret).map(Some),
@@ -317,24 +319,25 @@ impl ClientAuthentication {
         }
     }
 
-    /// Of these registered methods a server must support one, or none is asked for. Those of a public client are not: servers
-    /// that serve it (Keycloak, Entra ID) leave `none` out of their metadata.
+    /// Returns the registered methods of which the server's metadata must list at least one. If empty, nothing is checked.
+    ///
+    /// For a public client nothing is checked: some servers (Keycloak, Entra ID) support `none` but do not list it.
     pub(crate) fn registered_methods(&self) -> &'static [&'static str] {
         match self.method {
             Method::Anonymous | Method::None => &[],
             Method::Basic(_) | Method::BasicRaw(_) => &["client_secret_basic"],
             Method::Post(_) => &["client_secret_post"],
             Method::Tls => &["tls_client_auth", "self_signed_tls_client_auth"],
-            // Who made the assertion knows how it is signed.
+            // Only the creator of the assertion knows how it is signed.
             Method::Assertion(JWT_BEARER, _) => &["private_key_jwt", "client_secret_jwt"],
-            // No method is registered for it.
+            // No method is registered for SAML 2.0 assertions.
             Method::Assertion(..) => &[],
             #[cfg(feature = "jwt")]
             Method::SignedJwt(ref signed) => signed.registered_methods(),
         }
     }
 
-    /// With what it signs its assertions, if it does.
+    /// Returns the algorithm that signs the assertions, if this method signs any.
     pub(crate) fn signing_algorithm(&self) -> Option<&'static str> {
         match &self.method {
             #[cfg(feature = "jwt")]
@@ -343,7 +346,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// Whether the TLS connection proves who the client is, so that the server may want it at another place.
+    /// Whether the client authenticates with its TLS certificate. Servers may have another token endpoint for that.
     pub(crate) fn is_by_tls(&self) -> bool {
         matches!(self.method, Method::Tls)
     }

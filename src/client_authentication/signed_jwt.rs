@@ -1,4 +1,4 @@
-//! `private_key_jwt` and `client_secret_jwt`: an assertion that this crate makes and signs, anew for every attempt.
+//! `private_key_jwt` and `client_secret_jwt`: assertions that this crate creates and signs for every attempt.
 
 use std::{
     borrow::Cow,
@@ -15,7 +15,7 @@ use crate::{
     secret::{Credential, Secret},
 };
 
-/// With what a client signs its assertions.
+/// What signs the client's assertions.
 #[derive(Clone)]
 pub(super) enum SignedJwt {
     PrivateKey(Arc<dyn Signer>),
@@ -23,16 +23,16 @@ pub(super) enum SignedJwt {
 }
 
 impl ClientAuthentication {
-    /// `private_key_jwt`: a JWT that is signed with a private key, made anew for every attempt
+    /// `private_key_jwt`: sends a JWT that is signed with a private key
     /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2),
     /// [OpenID Connect Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)).
     ///
-    /// The [`Signer`] is a [`SigningKey`](crate::jwt::SigningKey), or something that asks a KMS or an HSM. If it fails, nothing is
-    /// sent, and the error is a [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential). What the JWT says is set by
-    /// [`assertion`](Self::assertion).
+    /// A new JWT is signed for every attempt. The [`Signer`] is a [`SigningKey`](crate::jwt::SigningKey), or your own type that calls a
+    /// KMS or an HSM. If it fails, the error has the kind [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing
+    /// is sent. To change the claims of the JWT, use [`assertion`](Self::assertion).
     ///
-    /// Two of them are equal when their client ids and assertions are, and their signers have the same algorithm, public key, `kid`
-    /// and certificate; where a signer does not tell its public key, when one is a clone of the other.
+    /// Two values are equal if their client ids and assertions are equal, and their signers have the same algorithm, public key, `kid`
+    /// and certificate. If the signers do not return a public key, the values are equal only if one is a clone of the other.
     ///
     /// # Examples
     ///
@@ -56,12 +56,13 @@ impl ClientAuthentication {
         Self::new(client_id, Method::SignedJwt(signed))
     }
 
-    /// `client_secret_jwt`: a JWT that is signed with the client secret, which so is never sent
+    /// `client_secret_jwt`: sends a JWT that is signed with the client secret
     /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2),
     /// [OpenID Connect Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)).
     ///
-    /// The algorithm is one of HS256, HS384 and HS512. A secret shorter than its hash is refused before anything is sent, as
-    /// [RFC 7518 §3.2](https://www.rfc-editor.org/rfc/rfc7518#section-3.2) demands. What the JWT says is set by
+    /// The secret itself is never sent. The algorithm is HS256, HS384 or HS512. If the secret is shorter than the output of the hash
+    /// function, the request fails before anything is sent, as
+    /// [RFC 7518 §3.2](https://www.rfc-editor.org/rfc/rfc7518#section-3.2) requires. To change the claims of the JWT, use
     /// [`assertion`](Self::assertion).
     ///
     /// # Examples
@@ -85,8 +86,10 @@ impl ClientAuthentication {
         Self::new(client_id, Method::SignedJwt(signed))
     }
 
-    /// What the JWT of [`private_key_jwt`](Self::private_key_jwt) and [`client_secret_jwt`](Self::client_secret_jwt) says. For
-    /// other methods it is refused before anything is sent. Default is [`ClientAssertion::new`].
+    /// Sets the claims and header of the JWT of [`private_key_jwt`](Self::private_key_jwt) and
+    /// [`client_secret_jwt`](Self::client_secret_jwt).
+    ///
+    /// With another method, the request fails before anything is sent. Default is [`ClientAssertion::new`].
     #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
     #[must_use]
     pub fn assertion(mut self, assertion: ClientAssertion) -> Self {
@@ -94,7 +97,7 @@ impl ClientAuthentication {
         self
     }
 
-    /// What is wrong with the signer and with what the assertion is to say, in words.
+    /// Returns an error message if the signer or the assertion's settings are invalid.
     pub(super) fn check_signed_jwt(&self) -> Result<(), String> {
         match (&self.method, self.assertion.as_deref()) {
             (Method::SignedJwt(signed), assertion) => {
@@ -102,14 +105,14 @@ impl ClientAuthentication {
                 assertion.map_or(Ok(()), ClientAssertion::check)
             }
             (_, Some(_)) => Err(format!(
-                "`assertion` is set, but `{}` makes no assertion; use `private_key_jwt` or `client_secret_jwt`",
+                "`assertion` is set, but `{}` does not sign one; use `private_key_jwt` or `client_secret_jwt`",
                 self.method_name()
             )),
             (_, None) => Ok(()),
         }
     }
 
-    /// Makes the assertion of one attempt, if this method has one; `secret` is the text of [`credential`](Self::credential).
+    /// Signs the assertion for one attempt, if this method uses one. `secret` is the text of [`credential`](Self::credential).
     pub(crate) async fn sign_assertion(
         &self,
         audience: &str,
@@ -126,7 +129,7 @@ impl ClientAuthentication {
                 match &secret_signer {
                     Some(signer) => signer,
                     None => {
-                        return Err("there is no secret to sign the client assertion with".into());
+                        return Err("the secret that signs the client assertion is missing".into());
                     }
                 }
             }
@@ -165,7 +168,7 @@ impl SignedJwt {
         }
     }
 
-    /// What is wrong with the algorithm, in words.
+    /// Returns an error message if the algorithm does not fit the method or the key.
     pub(super) fn check(&self) -> Result<(), String> {
         match self {
             Self::PrivateKey(signer) => match hash(signer.algorithm()) {
@@ -174,21 +177,21 @@ impl SignedJwt {
                     fits.map_err(|error| error.to_string())
                 }),
                 Some(_) => Err(format!(
-                    "{} signs with a secret, and `private_key_jwt` with a private key; use `client_secret_jwt`",
+                    "{} needs a shared secret, but `private_key_jwt` signs with a private key; use `client_secret_jwt`",
                     signer.algorithm()
                 )),
             },
             Self::Secret(_, algorithm) => match hash(*algorithm) {
                 Some(_) => Ok(()),
                 None => Err(format!(
-                    "`client_secret_jwt` signs with HS256, HS384 or HS512, and not with {algorithm}; use \
+                    "`client_secret_jwt` signs with HS256, HS384 or HS512, not with {algorithm}; use \
                      `private_key_jwt` for a private key"
                 )),
             },
         }
     }
 
-    /// What is wrong with `secret` as the text of [`credential`](Self::credential), in words.
+    /// Returns an error message if `secret`, the text of [`credential`](Self::credential), is invalid.
     pub(super) fn check_secret(&self, secret: &str) -> Result<(), String> {
         let Self::Secret(_, algorithm) = self else {
             return Ok(());
@@ -197,14 +200,14 @@ impl SignedJwt {
         match hash(*algorithm).map(|hash| hash.digest_algorithm().output_len()) {
             Some(_) if secret.is_empty() => Err("`client_secret` is empty".into()),
             Some(least) if secret.len() < least => Err(format!(
-                "`client_secret` is shorter than the {least} bytes that {algorithm} takes (RFC 7518 section 3.2)"
+                "`client_secret` is shorter than the {least} bytes that {algorithm} requires (RFC 7518 section 3.2); use a longer secret"
             )),
             _ => Ok(()),
         }
     }
 }
 
-/// What makes two signers the same one, where they tell.
+/// The properties by which two signers are compared, or `None` if the signer does not return its public key.
 fn identity(signer: &dyn Signer) -> Option<(&str, SigningAlgorithm, Option<&str>, Option<&str>)> {
     let key = signer.public_key()?.thumbprint();
     let certificate = signer.certificate_thumbprint();
@@ -249,7 +252,7 @@ fn hash(algorithm: SigningAlgorithm) -> Option<hmac::Algorithm> {
     }
 }
 
-/// Signs with the secret of one attempt.
+/// A signer that uses the secret obtained for one attempt.
 struct SecretSigner {
     key: hmac::Key,
     algorithm: SigningAlgorithm,

@@ -1,4 +1,4 @@
-//! `DpopKey`: the key that tokens are bound to, and the proofs that it makes.
+//! `DpopKey`: the key that tokens are bound to. It signs proofs.
 
 use std::{
     fmt,
@@ -25,15 +25,16 @@ use crate::{
     },
 };
 
-/// The key that access tokens are bound to (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)): who steals such a token cannot
-/// use it without the key.
+/// The key that access tokens are bound to (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)).
 ///
-/// Given to [`TokenEndpoint::dpop`](crate::TokenEndpoint::dpop), it is all that has to be said: token requests bear a proof, the
-/// tokens that come are bound to the key, and [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) makes a proof for each request that bears
-/// one of them.
+/// A stolen token that is bound to a key is useless without the key.
 ///
-/// It also remembers the nonces that servers hand out, per origin, for up to 1,024 servers. Clones share key and nonces; two keys are
-/// equal when their thumbprints are.
+/// Pass the key to [`TokenEndpoint::dpop`](crate::TokenEndpoint::dpop); nothing else is needed. Token requests then carry a proof, the
+/// tokens are bound to the key, and [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) adds a proof to each request that carries one
+/// of these tokens.
+///
+/// The key also stores the latest nonce of each server (by origin), for up to 1,024 servers. Clones share the key and the nonces. Two
+/// keys are equal if their thumbprints are equal.
 ///
 /// # Security
 ///
@@ -78,21 +79,23 @@ struct Inner {
 }
 
 impl DpopKey {
-    /// A new key on P-256, which signs with ES256 and lives as long as this process. Tokens that are bound to it die with it.
+    /// Generates a new P-256 key, which signs with ES256.
+    ///
+    /// The key lasts only as long as this process. Tokens that are bound to it cannot be used afterwards.
     ///
     /// # Errors
     ///
-    /// If the random number generator of the system fails.
+    /// Returns an error if the system's random number generator fails.
     pub fn generate() -> Result<Self, InvalidKey> {
         Self::new(SigningKey::generate(SigningAlgorithm::ES256)?)
     }
 
-    /// A key that is there already: of this process, or in a KMS or HSM.
+    /// Uses an existing key: one in this process, or one in a KMS or HSM.
     ///
     /// # Errors
     ///
-    /// If the signer does not tell its [public key](Signer::public_key), signs with a shared secret, or with an algorithm that does not
-    /// fit the key.
+    /// Returns an error if the signer does not return its [public key](Signer::public_key), needs a shared secret, or uses an algorithm
+    /// that does not fit the key.
     ///
     /// # Examples
     ///
@@ -109,12 +112,12 @@ impl DpopKey {
         let algorithm = signer.algorithm();
         if let HS256 | HS384 | HS512 = algorithm {
             return Err(InvalidKey::new(format!(
-                "a DPoP proof cannot be signed with {algorithm}, which needs a shared secret (RFC 9449 section 4.2)"
+                "a DPoP proof cannot be signed with {algorithm}, which needs a shared secret; use a private key (RFC 9449 section 4.2)"
             )));
         }
         let Some(public_key) = signer.public_key() else {
             return Err(InvalidKey::new(
-                "the signer does not tell its public key, which stands in every DPoP proof; implement `Signer::public_key`",
+                "the signer does not return its public key, which every DPoP proof contains; implement `Signer::public_key`",
             ));
         };
         public_key.check_fits(algorithm)?;
@@ -131,14 +134,16 @@ impl DpopKey {
         })))
     }
 
-    /// The SHA-256 thumbprint of the public key, base64url: `dpop_jkt` of an authorization request
-    /// ([RFC 9449 §10](https://www.rfc-editor.org/rfc/rfc9449#section-10)), and `jkt` of a bound token (§6).
+    /// Returns the SHA-256 thumbprint of the public key, base64url.
+    ///
+    /// It is `dpop_jkt` in an authorization request ([RFC 9449 §10](https://www.rfc-editor.org/rfc/rfc9449#section-10)), and `jkt` in a
+    /// bound token (§6).
     #[must_use]
     pub fn thumbprint(&self) -> &str {
         &self.0.thumbprint
     }
 
-    /// With what it signs.
+    /// Returns the algorithm of the proofs' signatures.
     #[must_use]
     pub fn algorithm(&self) -> SigningAlgorithm {
         self.0.signer.algorithm()
@@ -148,7 +153,7 @@ impl DpopKey {
         self.algorithm().as_str()
     }
 
-    /// `ath` for a token: its SHA-256 digest.
+    /// Returns the `ath` claim for a token: its SHA-256 digest.
     pub(crate) fn token_hash(&self, token: &str) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(digest(&SHA256, token.as_bytes()))
     }
@@ -165,7 +170,7 @@ impl DpopKey {
         let htu = htu(&origin, uri);
         let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
         proof.map_err(|source| {
-            let message = "the DPoP proof could not be made; the request was not sent";
+            let message = "failed to create the DPoP proof; the request was not sent";
             TokenError::new(TokenErrorKind::Credential, message, Some(source))
         })
     }
@@ -193,7 +198,7 @@ impl DpopKey {
         Ok(proof)
     }
 
-    /// Takes in the nonce of a response, if it holds one.
+    /// Stores the nonce of a response, if it contains one.
     pub(crate) fn note_nonce(&self, role: Role, uri: &Uri, headers: &HeaderMap) {
         if let Some(origin) = Origin::over_http(uri) {
             self.0.nonces.note(role, origin, headers);
@@ -201,8 +206,8 @@ impl DpopKey {
     }
 }
 
-const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof names; \
-                            use an absolute URI, or name the one origin of the API by `AddAccessTokenLayer::origin`";
+const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof must contain; \
+                            use an absolute URI, or set the API's only origin with `AddAccessTokenLayer::origin`";
 
 impl PartialEq for DpopKey {
     fn eq(&self, other: &Self) -> bool {

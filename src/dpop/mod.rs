@@ -1,6 +1,6 @@
-//! Tokens that are bound to a key: proofs of possession (DPoP, RFC 9449).
+//! Tokens that are bound to a key, and the proofs of possession for them (DPoP, RFC 9449).
 //!
-//! Without the feature `dpop` there are no keys: `DpopKey` is a type without values, and what is done with one compiles to nothing.
+//! Without the feature `dpop`, `DpopKey` is a type that has no values, so code that uses a key compiles to nothing.
 
 #[cfg(feature = "dpop")]
 mod key;
@@ -19,19 +19,19 @@ pub use self::key::DpopKey;
 pub(crate) use self::none::DpopKey;
 use crate::error::ErrorCode;
 
-/// The header that bears a proof (RFC 9449 §4.1).
+/// The header that carries a proof (RFC 9449 §4.1).
 pub(crate) const DPOP: HeaderName = HeaderName::from_static("dpop");
 
-/// The header by which a server hands out a nonce (RFC 9449 §8).
+/// The header in which a server sends a nonce (RFC 9449 §8).
 pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
-/// The error by which a server demands a proof with its nonce (RFC 9449 §8 and §9).
+/// The error code with which a server demands a proof with its nonce (RFC 9449 §8 and §9).
 pub(crate) const USE_DPOP_NONCE: &str = "use_dpop_nonce";
 
-/// A nonce that is longer is none: the server has something else in mind.
+/// The maximum length of a nonce. A longer one is ignored.
 const MAX_NONCE_LENGTH: usize = 1024;
 
-/// The nonce that a response hands out, if it is one by RFC 9449 §8.1.
+/// Returns the nonce in a response, if it is valid by RFC 9449 §8.1.
 pub(crate) fn nonce(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get(DPOP_NONCE)?.to_str().ok()?;
     let is_allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
@@ -39,9 +39,10 @@ pub(crate) fn nonce(headers: &HeaderMap) -> Option<&str> {
     is_usable.then_some(text)
 }
 
-/// Whether the authorization server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
+/// Whether the authorization server demands a proof with the nonce in its response.
 ///
-/// Any answer may carry a nonce: it decides only where the server does not say what is wrong.
+/// If so, it did not process the request (RFC 9449 §8). Any response may contain a nonce, so a nonce alone counts as a demand only if the
+/// response has no error code.
 pub(crate) fn demands_nonce(
     status: StatusCode,
     headers: &HeaderMap,
@@ -52,7 +53,9 @@ pub(crate) fn demands_nonce(
         && code.is_none_or(|code| *code == ErrorCode::UseDpopNonce)
 }
 
-/// In which role a server gets a proof. The nonces of the one are none of the other's, even at one origin.
+/// The role of the server that receives a proof.
+///
+/// Each role has its own nonces, even at the same origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     AuthorizationServer,

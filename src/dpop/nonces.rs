@@ -1,4 +1,4 @@
-//! The nonces that servers handed out.
+//! The DPoP nonces that servers have sent.
 
 use std::{
     collections::HashMap,
@@ -10,7 +10,9 @@ use http::HeaderMap;
 use super::{Role, nonce};
 use crate::base::origin::Origin;
 
-/// So many servers at most. Then the one whose nonce is the oldest is forgotten, which costs it one more demand.
+/// The maximum number of servers.
+///
+/// If there are more, the server with the oldest nonce is forgotten, and must demand its nonce again.
 const MAX: usize = 1024;
 
 /// The last nonce of each server (RFC 9449 §8 and §9).
@@ -29,14 +31,14 @@ struct Nonce {
 }
 
 impl Nonces {
-    /// The nonce for the next proof.
+    /// Returns the nonce for the next proof.
     pub(super) fn get(&self, role: Role, origin: &Origin) -> Option<Arc<str>> {
         let known = self.lock();
         let nonce = known.nonces.get(&(role, origin.clone()))?;
         Some(nonce.text.clone())
     }
 
-    /// Takes in the nonce of a response, whatever else the response says.
+    /// Stores the nonce of a response, if it contains one. The status does not matter.
     pub(super) fn note(&self, role: Role, origin: Origin, headers: &HeaderMap) {
         let Some(text) = nonce(headers) else {
             return;
@@ -88,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn nonces_are_kept_per_origin_and_role() {
+    fn nonces_are_stored_per_origin_and_role() {
         let nonces = Nonces::default();
         nonces.note(Role::ResourceServer, origin(1), &headers("one"));
         nonces.note(Role::ResourceServer, origin(2), &headers("two"));
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn they_are_bounded_and_the_oldest_goes_first() {
+    fn oldest_nonce_is_dropped_at_the_limit() {
         let nonces = Nonces::default();
         for n in 0..=MAX {
             nonces.note(Role::ResourceServer, origin(n), &headers("x"));
@@ -115,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_nonce_is_not_kept() {
+    fn invalid_nonces_are_not_stored() {
         let long = "x".repeat(MAX_NONCE_LENGTH + 1);
         for nonce in ["", "a b", "a\"b", "a\\b", "caf\u{e9}", &long] {
             let nonces = Nonces::default();

@@ -1,4 +1,4 @@
-//! What stands for a key where the feature `dpop` is off.
+//! The `DpopKey` of a build without the feature `dpop`.
 
 use std::convert::Infallible;
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use super::Role;
 use crate::error::TokenError;
 
-/// A type without values.
+/// A type that has no values, so code that uses one compiles to nothing.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct DpopKey(Infallible);
 

@@ -1,11 +1,11 @@
-//! The claims of a proof (RFC 9449 §4.2). Pure.
+//! The claims of a proof (RFC 9449 §4.2). Pure functions.
 
 use http::Uri;
 use serde_json::Error;
 
 use crate::base::origin::Origin;
 
-/// What a proof says, beside the key and the algorithm in its header.
+/// The claims of a proof. The key and the algorithm are in its header.
 pub(super) struct Claims<'a> {
     pub(super) jti: &'a str,
     pub(super) htm: &'a str,
@@ -17,7 +17,9 @@ pub(super) struct Claims<'a> {
 }
 
 impl Claims<'_> {
-    /// By hand, since a map of values would cost more than all the rest beside the signature.
+    /// Writes the claims as JSON.
+    ///
+    /// It is written by hand because a map of values would cost more than everything else except the signature.
     pub(super) fn to_json(&self) -> Result<Vec<u8>, Error> {
         let mut json = Vec::with_capacity(256);
         json.extend_from_slice(b"{\"iat\":");
@@ -42,9 +44,9 @@ impl Claims<'_> {
     }
 }
 
-/// The target of a request as `htu` names it: without query and fragment (RFC 9449 §4.2).
+/// Returns the `htu` claim for a request: its target without query and fragment (RFC 9449 §4.2).
 ///
-/// Only what no server can tell apart is normalized: the path is the one that is sent.
+/// Scheme, host and port are normalized. The path stays exactly as it is sent, except that an empty path or `*` becomes `/`.
 pub(super) fn htu(origin: &Origin, uri: &Uri) -> String {
     let path = match uri.path() {
         // The target of `OPTIONS *` has no path (RFC 9110 §7.1).
@@ -59,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn claims_are_those_that_there_are_and_escaped() {
+    fn claims_are_escaped_and_absent_ones_left_out() {
         let mut claims = Claims {
             jti: "1",
             htm: "GET",

@@ -1,4 +1,4 @@
-//! The HTTP response that a result, good or bad, was read from.
+//! The HTTP response that a token or an error was read from.
 
 use std::sync::OnceLock;
 
@@ -6,12 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-/// The HTTP response that a result, good or bad, was read from.
+/// The HTTP response that a token or an error was read from.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) raw: Bytes,
-    /// Whether the body came whole. Otherwise `raw` is empty.
+    /// Whether the whole body was received. If not, `raw` is empty.
     pub(crate) is_whole: bool,
     json: OnceLock<Option<Value>>,
 }
@@ -27,7 +27,7 @@ impl Answer {
         }
     }
 
-    /// One whose body broke off or was too large.
+    /// A response whose body was cut off or too large.
     pub(crate) fn without_body(status: StatusCode, headers: HeaderMap) -> Self {
         Self {
             is_whole: false,
@@ -35,7 +35,7 @@ impl Answer {
         }
     }
 
-    /// The body without the byte order mark that some servers put before it.
+    /// The body without the byte order mark that some servers prepend.
     pub(crate) fn text(&self) -> &[u8] {
         self.raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.raw)
     }

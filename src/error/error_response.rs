@@ -1,4 +1,4 @@
-//! What a token endpoint answers that gives no token: an error (RFC 6749 §5.2).
+//! The OAuth error in a response of the token endpoint (RFC 6749 §5.2).
 
 use std::{
     fmt,
@@ -7,13 +7,13 @@ use std::{
 
 use crate::base::Quoted;
 
-/// An error that the server named
+/// The OAuth error that the server returned
 /// ([RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)).
 ///
 /// # Security
 ///
-/// The texts are the server's: they may hold anything, even a secret that the server was sent and repeats. `Display` and
-/// `Debug` escape and cut them.
+/// The strings come from the server: they may contain anything, even a secret that was sent to the server and that it
+/// repeats. `Display` and `Debug` escape and truncate them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     pub(crate) code: ErrorCode,
@@ -22,19 +22,19 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// `error`: which error it is.
+    /// Returns the error code, `error`.
     #[must_use]
     pub fn code(&self) -> &ErrorCode {
         &self.code
     }
 
-    /// `error_description`: for the developer, as the server sent it.
+    /// Returns `error_description`, a message for developers, as the server sent it.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
     }
 
-    /// `error_uri`: a page about it, as the server sent it.
+    /// Returns `error_uri`, the address of a page about the error, as the server sent it.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
         self.uri.as_deref()
@@ -59,9 +59,9 @@ impl fmt::Debug for ErrorResponse {
 
 macro_rules! error_codes {
     ($($(#[$doc:meta])* $name:ident = $text:literal,)*) => {
-        /// The `error` of an [`ErrorResponse`].
+        /// The `error` code of an [`ErrorResponse`].
         ///
-        /// Two codes are equal when their texts are, so that `Other("invalid_grant")` is `InvalidGrant`.
+        /// Codes are compared by their text, so `Other("invalid_grant")` equals `InvalidGrant`.
         ///
         /// # Examples
         ///
@@ -75,12 +75,12 @@ macro_rules! error_codes {
         #[non_exhaustive]
         pub enum ErrorCode {
             $($(#[$doc])* $name,)*
-            /// A code that stands in none of the RFCs above.
+            /// A code that none of the RFCs above defines.
             Other(Box<str>),
         }
 
         impl ErrorCode {
-            /// The code as the server sent it.
+            /// Returns the code as the server sent it.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
@@ -116,21 +116,21 @@ error_codes! {
     InvalidScope = "invalid_scope",
     /// `invalid_target` (RFC 8707 §2, RFC 8693 §2.2.2): the resource or audience is unknown or refused.
     InvalidTarget = "invalid_target",
-    /// `access_denied` (RFC 8628 §3.5, CIBA §11): the user said no.
+    /// `access_denied` (RFC 8628 §3.5, CIBA §11): the user refused.
     AccessDenied = "access_denied",
-    /// `authorization_pending` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; ask again later.
+    /// `authorization_pending` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; try again later.
     AuthorizationPending = "authorization_pending",
-    /// `slow_down` (RFC 8628 §3.5, CIBA §11): as above, and wait five seconds longer from now on.
+    /// `slow_down` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; from now on, wait five seconds longer.
     SlowDown = "slow_down",
     /// `expired_token` (RFC 8628 §3.5, CIBA §11): the user did not decide in time.
     ExpiredToken = "expired_token",
     /// `invalid_dpop_proof` (RFC 9449 §5): the DPoP proof is wrong.
     InvalidDpopProof = "invalid_dpop_proof",
-    /// `use_dpop_nonce` (RFC 9449 §8): the server wants a proof with the nonce that it sent.
+    /// `use_dpop_nonce` (RFC 9449 §8): the DPoP proof must contain the nonce that the server sent.
     UseDpopNonce = "use_dpop_nonce",
-    /// `temporarily_unavailable` (RFC 6749 §4.1.2.1, sent by token endpoints too): ask again later.
+    /// `temporarily_unavailable` (RFC 6749 §4.1.2.1, but token endpoints send it too): try again later.
     TemporarilyUnavailable = "temporarily_unavailable",
-    /// `server_error` (RFC 6749 §4.1.2.1, sent by token endpoints too): the server is broken.
+    /// `server_error` (RFC 6749 §4.1.2.1, but token endpoints send it too): the server has failed.
     ServerError = "server_error",
 }
 
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_are_equal_by_their_text() {
+    fn codes_with_the_same_text_are_equal() {
         let hash = |code: &ErrorCode| {
             std::hash::BuildHasherDefault::<std::collections::hash_map::DefaultHasher>::default()
                 .hash_one(code)
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn server_text_is_escaped_and_cut() {
+    fn server_text_is_escaped_and_truncated() {
         let error = ErrorResponse {
             code: ErrorCode::from("bad\r\nlog: line"),
             description: Some("\u{1b}[31m\u{202e}x".repeat(100).into()),

@@ -1,4 +1,4 @@
-//! What errors share: the boxed error of the ecosystem, and a walk along a chain of sources.
+//! The error types of the crate, and a walk along the chain of an error's sources.
 
 mod answer;
 mod error_response;
@@ -15,24 +15,24 @@ pub use self::{
     token_error::{TokenError, TokenErrorKind},
 };
 
-/// A boxed error, as tower uses it.
+/// A boxed error, as used by tower.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// Proof that a request never left this process.
 ///
-/// An HTTP service may wrap its own error in it when it knows that no byte of the request was sent, because no connection
-/// could be made. [`TokenError::may_have_been_processed`](crate::TokenError::may_have_been_processed) is
-/// `false` then, and even a one-time credential (an authorization code, a refresh token) may be sent again. Nothing else is
-/// taken for proof: a refused connection or an unreachable host can also be reported of a connection that was in use.
+/// An HTTP service can wrap its error in `NotSent` when it knows that no byte of the request was sent, because it could not
+/// connect. Then [`TokenError::may_have_been_processed`](crate::TokenError::may_have_been_processed) returns `false`, and even a
+/// one-time credential (an authorization code, a refresh token) may be sent again. Nothing else counts as proof: the operating
+/// system can report a refused connection or an unreachable host for a connection that was already in use.
 ///
-/// It speaks of the last attempt only: a layer below the endpoint that sends a request again must not
-/// let the proof through when an earlier attempt did leave.
+/// The proof covers only the last attempt. A layer below the endpoint that retries requests must not pass the proof on if an
+/// earlier attempt was sent.
 ///
-/// `HttpsClient` and `ReqwestService` give the proof by themselves.
+/// `HttpsClient` and `ReqwestService` return `NotSent` where it applies; you need not wrap their errors.
 ///
 /// # Examples
 ///
-/// What to give to `map_err` over a client of hyper-util:
+/// A function for `map_err` around a hyper-util client:
 ///
 /// ```
 /// use tower_oauth2_client::{BoxError, NotSent};
@@ -45,7 +45,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub struct NotSent(BoxError);
 
 impl NotSent {
-    /// Wraps the error that kept the request from being sent.
+    /// Wraps the error that prevented the request from being sent.
     pub fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())
     }
@@ -63,11 +63,11 @@ impl Error for NotSent {
     }
 }
 
-/// The HTTP client below has followed a redirect, so that the answer is not that of the token endpoint.
+/// The inner HTTP client followed a redirect, so the response is not from the token endpoint.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "reqwest"),
-    allow(dead_code, reason = "only `ReqwestService` can tell")
+    allow(dead_code, reason = "only `ReqwestService` can detect it")
 )]
 pub(crate) struct FollowedRedirect;
 
@@ -79,9 +79,9 @@ impl fmt::Display for FollowedRedirect {
 
 impl Error for FollowedRedirect {}
 
-/// The error itself and everything below it.
+/// Iterates over the error and its sources.
 ///
-/// `io::Error` hides the error it was made from (its `source` is that error's source), so it is opened here.
+/// `io::Error` skips the error that it wraps (its `source` is that error's source), so it is unwrapped here.
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
@@ -93,7 +93,7 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// Whether something in the chain says that time ran out.
+/// Whether any error in the chain is a timeout.
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
         error.is::<tower::timeout::error::Elapsed>()
@@ -104,15 +104,15 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Whether something in the chain proves that the request never left this process.
+/// Whether any error in the chain proves that the request never left this process.
 ///
-/// No kind of `io::Error` is such proof, not even a refused connection or an unreachable host: Linux reports them on
-/// connections that were in use, too. Only who made the connection knows.
+/// No kind of `io::Error` is such a proof, not even a refused connection or an unreachable host: Linux also reports them for
+/// connections that were in use. Only the code that made the connection knows.
 pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<NotSent>())
 }
 
-/// Whether something in the chain says that a redirect was followed.
+/// Whether any error in the chain says that a redirect was followed.
 pub(crate) fn is_followed_redirect(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<FollowedRedirect>())
 }
@@ -122,14 +122,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_inside_an_io_error_is_seen() {
+    fn chain_includes_the_error_inside_an_io_error() {
         let error = io::Error::other(NotSent::new("no route"));
         assert!(is_not_sent(&error));
         assert_eq!(chain(&error).count(), 3);
     }
 
     #[test]
-    fn no_kind_of_io_error_is_proof_that_nothing_was_sent() {
+    fn no_kind_of_io_error_proves_that_nothing_was_sent() {
         for kind in [
             io::ErrorKind::ConnectionReset,
             io::ErrorKind::ConnectionRefused,

@@ -1,4 +1,4 @@
-//! How a `TokenError` is made: one constructor per way to fail.
+//! The constructors of `TokenError`: one for each way to fail.
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent};
 /// The message about an endpoint (`token endpoint`) that redirects.
 pub(crate) fn redirects(endpoint: &str) -> String {
     format!(
-        "the {endpoint} redirects; the redirect is not followed, since it would send the secrets elsewhere; \
+        "the {endpoint} responded with a redirect, which is not followed because that could send secrets to another server; \
          check the URI of the {endpoint}"
     )
 }
@@ -28,7 +28,7 @@ impl TokenError {
         }
     }
 
-    /// An error that no answer of a server belongs to.
+    /// An error without a server response.
     pub(crate) fn new(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -49,22 +49,22 @@ impl TokenError {
             source: Some(source),
             ..Self::inner(
                 TokenErrorKind::Credential,
-                "a secret, assertion or token could not be obtained from its provider",
+                "failed to get a secret, assertion or token from its provider",
             )
         }))
     }
 
-    /// The service below failed to become ready, so it never saw the request.
+    /// The inner service failed to become ready, so it never saw the request.
     pub(crate) fn not_ready(endpoint: &str, source: BoxError) -> Self {
         Self::service(endpoint, NotSent::new(source).into())
     }
 
-    /// The service below failed before a response of `endpoint` (`token endpoint`) began.
+    /// The inner service failed before a response of `endpoint` (`token endpoint`) began.
     pub(crate) fn service(endpoint: &str, source: BoxError) -> Self {
         let (kind, message) = if error::is_followed_redirect(&*source) {
             (TokenErrorKind::UnexpectedStatus, redirects(endpoint))
         } else if error::is_timeout(&*source) {
-            let message = format!("the {endpoint} did not answer in time");
+            let message = format!("the {endpoint} did not respond in time");
             (TokenErrorKind::Timeout, message)
         } else {
             let message = format!("the request to the {endpoint} failed");
@@ -76,7 +76,7 @@ impl TokenError {
         }))
     }
 
-    /// The answer came without its body, which failed with `source`.
+    /// The response started, but reading its body failed with `source`.
     pub(crate) fn body(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -92,7 +92,7 @@ impl TokenError {
         }))
     }
 
-    /// The metadata of the issuer could not be obtained.
+    /// Fetching the issuer's metadata failed.
     pub(crate) fn metadata(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,
@@ -109,7 +109,7 @@ impl TokenError {
         }))
     }
 
-    /// The same error, of a server that demands a DPoP proof with the nonce that came along.
+    /// Marks the error as a server's demand for a DPoP proof with the nonce in its response.
     pub(crate) fn demanding_nonce(mut self, demands_nonce: bool) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.demands_nonce = demands_nonce;
@@ -117,7 +117,7 @@ impl TokenError {
         self
     }
 
-    /// The server's answer is not a token. `kind` follows from what was found in it.
+    /// The server's response is not a token.
     pub(crate) fn answer(
         kind: TokenErrorKind,
         message: impl Into<Cow<'static, str>>,

@@ -1,4 +1,4 @@
-//! When a server wants to be asked again.
+//! The `Retry-After` header (RFC 9110 §10.2.3).
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +7,9 @@ use http::{
     header::{DATE, RETRY_AFTER},
 };
 
-/// `Retry-After` in seconds or as a date, which counts from the server's own `Date` where it sent one.
+/// Reads `Retry-After`, in seconds or as a date.
+///
+/// A date counts from the server's own `Date` header if it sent one, otherwise from `now`.
 pub(crate) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -30,7 +32,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_in_seconds_as_a_date_huge_or_broken() {
+    fn retry_after_is_read_as_seconds_or_as_a_date() {
         let now = httpdate::parse_http_date("Fri, 31 Dec 1999 23:59:00 GMT").unwrap();
         for (value, date, expected) in [
             ("120", None, Some(120)),

@@ -1,4 +1,4 @@
-//! What can go wrong between a token request and its answer.
+//! `TokenError`: why a token request failed.
 
 use std::{borrow::Cow, error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -8,16 +8,16 @@ use serde_json::Value;
 
 use super::{Answer, BoxError, ErrorCode, ErrorResponse};
 
-/// Why there is no token.
+/// Why a token request failed.
 ///
-/// Cloning is cheap: those who waited for one fetch share its error.
+/// Cloning is cheap: all callers that waited for one fetch share its error.
 ///
 /// # Security
 ///
-/// `Display` and `Debug` never show a secret of ours, a token or the body. Of what the server said they show the status and
-/// the error with its description, escaped and cut: a server that repeats a secret there shows it. `Debug` shows the source, too,
-/// but not that of the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and [`json`](Self::json) are for the
-/// caller: keep them out of logs.
+/// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
+/// error code and its description, escaped and truncated: if the server repeats a secret in the description, it is shown. `Debug`
+/// also shows the source, except for the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and
+/// [`json`](Self::json) return the response body, which may contain secrets: keep it out of logs.
 ///
 /// # Examples
 ///
@@ -40,50 +40,55 @@ pub(super) struct Inner {
     pub(super) retry_after: Option<Duration>,
     pub(super) secret: Option<Box<dyn Rotates>>,
     pub(super) demands_nonce: bool,
-    /// Whether it is of what comes before the token request, so that this was not sent.
+    /// Whether something failed before the token request was sent.
     pub(super) is_before_sending: bool,
 }
 
-/// Whose fault it is that there is no token.
+/// What kind of failure it is, and whose fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
-    /// The caller's: the request is wrong in itself. Nothing was sent; the message says what to change.
+    /// The caller's fault: the request is invalid. Nothing was sent; the message says what to change.
     Request,
-    /// The caller's: a secret, assertion or token could not be obtained from its provider. Nothing was sent.
+    /// The caller's fault: a provider failed to return a secret, assertion or token. Nothing was sent.
     Credential,
-    /// The network's: the HTTP service below failed before an answer began.
+    /// The network's fault: the inner HTTP service failed before a response arrived.
     Service,
-    /// The network's: time ran out.
+    /// The network's fault: the request timed out.
     Timeout,
-    /// The network's: the server said yes, and its answer broke off.
+    /// The network's fault: the server returned a success status, but the response was cut off.
     Body,
-    /// The server's: it said yes, with an answer larger than the limit.
+    /// The server's fault: it returned a success status, with a response larger than the limit.
     BodyTooLarge,
-    /// The server said no, and why: see [`TokenError::error_response`].
+    /// The server refused the request with an OAuth error: see [`TokenError::error_response`].
     ErrorResponse,
-    /// The server said no without an OAuth error: a redirect, a page of a proxy, an empty answer, one that broke off.
+    /// The server returned an error status without an OAuth error.
+    ///
+    /// For example: a redirect, a proxy's error page, an empty or incomplete response.
     UnexpectedStatus,
-    /// The server said yes, but no token could be read from it; or its metadata are not those of the issuer.
+    /// The server returned a success status without a valid token; or the metadata does not belong to the issuer.
     InvalidResponse,
-    /// The server issued a token of a type that cannot be sent.
+    /// The server issued a token of a type that this crate cannot send.
     UnsupportedTokenType,
-    /// The caller's: there is no tokio runtime to fetch a token on.
+    /// The caller's fault: no tokio runtime is available to fetch a token on.
     NoRuntime,
-    /// The user's: the code, device code or refresh token that a source lives on has ended, and only a new sign-in brings another.
+    /// The user must sign in again.
+    ///
+    /// The code, device code or refresh token that a source depends on is no longer valid.
     SignInRequired,
 }
 
-/// What every error says: its kind, whether to try again, and what the server said.
+/// The kind of the error, whether to retry, and the server's response.
 impl TokenError {
-    /// Whose fault it is.
+    /// Returns the kind of failure.
     #[must_use]
     pub fn kind(&self) -> TokenErrorKind {
         self.0.kind
     }
 
-    /// Whether the same request may succeed later: the network or the server had a bad moment. It does not say that a
-    /// second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
+    /// Returns whether the same request may succeed later, because the network or the server failed transiently.
+    ///
+    /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.kind() {
@@ -92,7 +97,7 @@ impl TokenError {
             | TokenErrorKind::Service
             | TokenErrorKind::Timeout
             | TokenErrorKind::Body => true,
-            // The proof of the next attempt has the nonce.
+            // The proof of the next attempt will contain the nonce.
             TokenErrorKind::ErrorResponse if self.demands_nonce() => true,
             TokenErrorKind::ErrorResponse | TokenErrorKind::UnexpectedStatus => {
                 let code = self.error_response().map(ErrorResponse::code);
@@ -107,12 +112,13 @@ impl TokenError {
         }
     }
 
-    /// Whether the server may have acted on the request, so that a credential which can be used once (a code, a refresh
-    /// token, a device code) may be used up.
+    /// Returns whether the server may have processed the request.
     ///
-    /// `false` only with proof: nothing was sent (so it is of whatever befell the metadata of the issuer), or the server turned the
-    /// request away with 429 or 503, or for a DPoP proof with another nonce. That no connection could be made is said by the service
-    /// below, by [`NotSent`](crate::NotSent).
+    /// If so, a one-time credential (a code, a refresh token, a device code) may already be used up.
+    ///
+    /// It is `false` only with proof: nothing was sent (which includes metadata failures), or the server rejected the request with
+    /// 429, with 503, or with a demand for another DPoP nonce. An inner service that could not connect proves it by returning
+    /// [`NotSent`](crate::NotSent).
     #[must_use]
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
@@ -131,58 +137,61 @@ impl TokenError {
         }
     }
 
-    /// The status of the HTTP response, if one came.
+    /// Returns the status of the HTTP response, if there was one.
     #[must_use]
     pub fn status(&self) -> Option<StatusCode> {
         self.said().map(|answer| answer.status)
     }
 
-    /// The error that the server named, with whatever status.
+    /// Returns the OAuth error in the response, whatever its status.
     #[must_use]
     pub fn error_response(&self) -> Option<&ErrorResponse> {
         let own = self.0.error_response.as_ref();
         own.or_else(|| self.cause()?.error_response())
     }
 
-    /// How long the server asked to wait (`Retry-After`, in seconds or as a date:
-    /// [RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). It is not clamped; a value that cannot be
-    /// read is `None`.
+    /// Returns how long the server asked the client to wait.
+    ///
+    /// This is `Retry-After`, in seconds or as a date
+    /// ([RFC 9110 §10.2.3](https://www.rfc-editor.org/rfc/rfc9110#section-10.2.3)). It is not clamped. An invalid value is `None`.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
     }
 
-    /// Any member of the JSON object that the server answered with.
+    /// Returns a member of the JSON object in the response.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.json()?.get(name)
     }
 
-    /// The JSON that the server answered with, parsed by the first call. `None` if there is none.
+    /// Returns the response body as JSON, or `None` if it is not JSON. The first call parses it.
     #[must_use]
     pub fn json(&self) -> Option<&Value> {
         self.said()?.json()
     }
 
-    /// The body of the answer, if one came whole.
+    /// Returns the response body, if it was received completely.
     #[must_use]
     pub fn raw(&self) -> Option<&Bytes> {
         let whole = self.said().filter(|answer| answer.is_whole);
         whole.map(|answer| &answer.raw)
     }
 
-    /// The headers of the answer, if one came.
+    /// Returns the headers of the HTTP response, if there was one.
     #[must_use]
     pub fn headers(&self) -> Option<&HeaderMap> {
         self.said().map(|answer| &answer.headers)
     }
 
-    /// Whether the server wants a proof with the nonce that came along, and did not look at the rest (RFC 9449 §8).
+    /// Whether the server demands a proof with the nonce in its response.
+    ///
+    /// If so, it did not process the request (RFC 9449 §8).
     pub(crate) fn demands_nonce(&self) -> bool {
         self.0.demands_nonce
     }
 
-    /// The same error, which knows with which secret the request was made.
+    /// Attaches the secret that the request was made with.
     pub(crate) fn with_secret(mut self, secret: Option<Box<dyn Rotates>>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
             inner.secret = secret;
@@ -190,7 +199,7 @@ impl TokenError {
         self
     }
 
-    /// Whether the server refused a secret that has been rotated since it was read. It asks the provider of the secret.
+    /// Asks the secret's provider whether the server refused a secret that has been rotated since it was read.
     pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
         let code = self.error_response().map(ErrorResponse::code);
         match &self.0.secret {
@@ -199,7 +208,7 @@ impl TokenError {
         }
     }
 
-    /// What the server said: to the request of this error, or to that of the error which caused it.
+    /// The server's response, to this request or to the one whose error caused this error.
     fn said(&self) -> Option<&Answer> {
         self.0.answer.as_ref().or_else(|| self.cause()?.said())
     }
@@ -208,7 +217,9 @@ impl TokenError {
         self.source()?.downcast_ref()
     }
 
-    /// Finds the token error in the chain of another error, for example of a stack with a timeout in it.
+    /// Finds the token error in an error's chain of sources.
+    ///
+    /// Use it when other layers, such as a timeout, are stacked on top and wrap the error.
     ///
     /// # Examples
     ///
@@ -226,15 +237,15 @@ impl TokenError {
     }
 }
 
-/// A secret that a request was made with, and that may have been rotated since.
+/// A secret that a request was made with and that may have been rotated since.
 pub(crate) trait Rotates: Send + Sync {
-    /// Asks the provider of the secret again.
+    /// Asks the secret's provider again and compares.
     fn has_changed(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
 }
 
-/// Whether an answer with this status and this error is a bad moment of the server.
+/// Whether a response with this status and error is a transient failure of the server.
 ///
-/// A code that the RFCs define as final is believed, except beside the statuses by which a gateway sheds load.
+/// An error code that the RFCs define as final is final, unless the status is one that gateways use to shed load.
 fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     let sheds_load = matches!(
         status,
@@ -242,7 +253,7 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     );
     match code {
         Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
-        // The polling of a device code or an auth_req_id, whose pace the caller keeps (RFC 8628 section 3.5).
+        // The caller polls for a device code or an auth_req_id, and sets the pace (RFC 8628 section 3.5).
         Some(ErrorCode::AuthorizationPending | ErrorCode::SlowDown) => false,
         Some(ErrorCode::Other(_)) | None => {
             sheds_load
@@ -279,7 +290,7 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
-            // What a provider failed with is of others' making, and can hold the secret.
+            // A provider's error comes from foreign code and may contain the secret.
             .field(
                 "source",
                 &self
@@ -298,7 +309,7 @@ impl Error for TokenError {
     }
 }
 
-/// So that code which is generic over [`BoxError`] and this error can look into both.
+/// Lets generic code inspect a [`BoxError`] and a `TokenError` in the same way.
 impl AsRef<dyn Error + Send + Sync> for TokenError {
     fn as_ref(&self) -> &(dyn Error + Send + Sync + 'static) {
         self
@@ -310,7 +321,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_answers_are_transient() {
+    fn status_and_code_decide_whether_an_error_is_transient() {
         for (status, code, expected) in [
             (500, None, true),
             (501, None, false),
@@ -345,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_one_word_wide_and_can_cross_threads() {
+    fn token_error_is_one_word_wide_and_can_cross_threads() {
         fn is_sendable<T: Send + Sync + 'static>() {}
         is_sendable::<TokenError>();
         assert_eq!(size_of::<TokenError>(), size_of::<usize>());

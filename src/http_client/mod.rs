@@ -1,4 +1,4 @@
-//! HTTP clients that are ready to use, and adapters to others.
+//! Ready-made HTTP clients, and adapters for other clients.
 
 #[cfg(feature = "rustls")]
 pub(crate) mod client_certificate;

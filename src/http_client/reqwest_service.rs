@@ -1,4 +1,4 @@
-//! `reqwest::Client` as a service of `http` requests.
+//! `ReqwestService`: makes `reqwest::Client` a service for `http` requests.
 
 use std::{
     fmt,
@@ -28,29 +28,29 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 
 /// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
 ///
-/// It serves below a [`TokenEndpoint`](crate::TokenEndpoint) as well as below a layer that authenticates outgoing requests.
+/// Use it as the inner service of a [`TokenEndpoint`](crate::TokenEndpoint), or of an
+/// [`AddAccessTokenLayer`](crate::AddAccessTokenLayer).
 ///
-/// reqwest's own types fit around: `http::Request::try_from` takes a [`reqwest::Request`], and `reqwest::Response::from` gives a
-/// [`reqwest::Response`] back, with its URL.
+/// You can convert reqwest's own types: `http::Request::try_from` accepts a [`reqwest::Request`], and `reqwest::Response::from` returns a
+/// [`reqwest::Response`] with its URL.
 ///
 /// # Redirects
 ///
-/// reqwest follows redirects by default, and repeats the body of the request when the answer is 307 or 308. For a token
-/// request, whose body or header holds the client's secret, this adapter closes that: the body cannot be repeated, and an
-/// answer that came from another URL than the one asked is an error, which the token endpoint reports as
-/// [`UnexpectedStatus`](crate::TokenErrorKind::UnexpectedStatus), as it does a redirect that was not followed. Other requests follow the redirect policy of the
-/// client.
+/// By default, reqwest follows redirects, and sends the request body again if the status is 307 or 308. The body or the headers of a token
+/// request contain the client's secret, so this adapter prevents that. The body of a token request cannot be sent again, and a response
+/// from another URL than the requested one is an error. The token endpoint reports it as
+/// [`UnexpectedStatus`](crate::TokenErrorKind::UnexpectedStatus), like a redirect that was not followed. For other requests, the client's
+/// redirect policy applies.
 ///
 /// # Security
 ///
-/// reqwest itself removes `Authorization` on the way to another host, but not headers that were set with
-/// [`TokenRequest::header`](crate::TokenRequest::header). Where those are secret, build the client with
-/// `redirect::Policy::none()`.
+/// When reqwest follows a redirect to another host, it removes `Authorization`, but not the headers that were set with
+/// [`TokenRequest::header`](crate::TokenRequest::header). If those are secret, build the client with `redirect::Policy::none()`.
 ///
 /// # Errors
 ///
-/// Those of reqwest. One that says that no connection could be made is wrapped in [`NotSent`], one that says that time ran
-/// out in an `io::Error` of the kind `TimedOut`.
+/// Returns the errors of reqwest. If the client failed to connect, the error is wrapped in [`NotSent`]. If the request timed out, the error
+/// is wrapped in an `io::Error` of the kind `TimedOut`.
 ///
 /// # Examples
 ///
@@ -70,7 +70,7 @@ pub struct ReqwestService {
 }
 
 impl ReqwestService {
-    /// Sends requests through `client`, with its pool, its timeouts and its TLS.
+    /// Sends requests through `client`, with its connection pool, timeouts and TLS settings.
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self { client }
@@ -101,7 +101,7 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
         let body_taken = Arc::new(AtomicBool::new(false));
-        // A wrapped body is a stream to reqwest, which cannot send it twice.
+        // To reqwest, a wrapped body is a stream, which it cannot send twice.
         let request = request.map(|body| {
             reqwest::Body::wrap(Watched {
                 body,
@@ -140,7 +140,7 @@ pin_project! {
 pin_project! {
     #[project = StateProj]
     enum State {
-        // The body is taken once there is a connection to send it on.
+        // `body_taken` is set when the body is first polled, which needs a connection.
         Pending { #[pin] pending: Pending, asked: Option<Url>, body_taken: Arc<AtomicBool> },
         Failed { error: Option<BoxError> },
     }
@@ -163,7 +163,7 @@ impl Future for ReqwestFuture {
                 Err(error) => {
                     let body_taken = body_taken.load(Ordering::Relaxed);
                     Err(match asked {
-                        // There is a second connection only for where a redirect led.
+                        // If the body was already taken, only a redirect causes another attempt to connect.
                         Some(_) if error.is_redirect() || (body_taken && error.is_connect()) => {
                             FollowedRedirect.into()
                         }
@@ -180,7 +180,7 @@ impl Future for ReqwestFuture {
 }
 
 pin_project! {
-    /// A body that tells when it was taken. `map_frame` of http-body-util would lose its length.
+    /// A body that records when it is first polled. http-body-util's `map_frame` would lose the body's length.
     struct Watched<B> {
         #[pin]
         body: B,
@@ -216,7 +216,9 @@ impl fmt::Debug for ReqwestFuture {
     }
 }
 
-/// reqwest loses the URL on this way, but takes it from the extensions on the way back.
+/// Converts the response and keeps its URL.
+///
+/// reqwest's conversion drops the URL, but its conversion back reads the URL from the extensions.
 fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
     let bearer = Response::builder().url(response.url().clone()).body(());
     let mut response = Response::<reqwest::Body>::from(response);
@@ -227,7 +229,7 @@ fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
     response
 }
 
-/// Says in the terms of [`crate::error`] what only reqwest knows of its error.
+/// Wraps an error of reqwest so that [`crate::error`] recognizes a timeout or a failure to connect.
 fn boxed(error: reqwest::Error, body_taken: bool) -> BoxError {
     let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
     let error: BoxError = match is_timeout {

@@ -1,4 +1,4 @@
-//! What tonic makes of a missing token.
+//! Support for tonic: the gRPC status of a missing token, and a buffer for request bodies.
 
 use tonic::{Code, Status, body::Body};
 
@@ -7,10 +7,12 @@ use crate::{
     error::{BoxError, TokenError, TokenErrorKind},
 };
 
-/// The status of an error of [`AddAccessToken`](crate::AddAccessToken) below a tonic client, which would else see `Unknown`.
+/// Converts an error of [`AddAccessToken`](crate::AddAccessToken) into a gRPC status.
 ///
-/// A missing token is `UNAVAILABLE` if a later call may get one, and `UNAUTHENTICATED` if nothing but a change (of the secret, the
-/// registration, the sign-in) brings one. Whatever else it is, it is what tonic makes of it.
+/// Use it with `map_err` between a tonic client and the layer. Otherwise the tonic client returns `UNKNOWN` for a missing token.
+///
+/// A missing token becomes `UNAVAILABLE` if a later call may succeed, and `UNAUTHENTICATED` if something must change first (the secret,
+/// the registration, the user's sign-in). Any other error is converted by [`Status::from_error`].
 ///
 /// # Examples
 ///
@@ -38,14 +40,14 @@ pub fn grpc_status(error: BoxError) -> Status {
     } else {
         Code::Unauthenticated
     };
-    let message = format!("no access token: {token_error}");
+    let message = format!("failed to fetch an access token: {token_error}");
     let mut status = Status::new(code, message);
     status.set_source(std::sync::Arc::from(error));
     status
 }
 
 impl BufferBody<Body> {
-    /// Keeps bodies of tonic's requests of up to `limit` bytes.
+    /// Buffers the bodies of tonic's requests, up to `limit` bytes.
     #[must_use]
     pub fn tonic(limit: usize) -> Self {
         Self::new(limit, Body::new)

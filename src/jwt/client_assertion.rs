@@ -1,4 +1,4 @@
-//! `ClientAssertion`: what a client says in the JWT by which it authenticates.
+//! `ClientAssertion`: the claims of the JWT with which a client authenticates.
 
 use std::{fmt, time::Duration};
 
@@ -10,23 +10,23 @@ use crate::{base::clock, error::BoxError, secret::Secret};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
-/// What this crate says itself, so that nothing else may.
+/// The claims and header members that this crate sets, so the caller may not.
 const OWN_CLAIMS: [&str; 6] = ["iss", "sub", "aud", "exp", "iat", "jti"];
 const OWN_HEADERS: [&str; 3] = ["alg", "kid", "x5t#S256"];
 
-/// What a client says in the JWT by which it authenticates
+/// The claims of the JWT with which a client authenticates
 /// ([RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)): `private_key_jwt` and `client_secret_jwt`.
 ///
-/// It says by itself:
+/// Every assertion has these claims:
 ///
 /// 1. `iss` and `sub`: the client id.
-/// 2. `aud`: the issuer where it is known, else the URI of the token endpoint.
-/// 3. `iat` and `exp`: now, and the [lifetime](Self::lifetime) later, in whole seconds.
-/// 4. `jti`: 128 random bits, new for every attempt, since a server may take each assertion once only.
+/// 2. `aud`: the issuer if it is known, otherwise the URI of the token endpoint.
+/// 3. `iat` and `exp`: the current time, and the current time plus the [lifetime](Self::lifetime), in whole seconds.
+/// 4. `jti`: 128 random bits, new for every attempt, because a server may accept each assertion only once.
 ///
-/// It does not say `nbf`, which adds nothing to `iat` and makes a server refuse it whose clock is a second behind.
+/// It has no `nbf`: that adds nothing to `iat`, and a server whose clock is one second behind would reject the assertion.
 ///
-/// The header holds `alg`, `typ`, and the `kid` and `x5t#S256` that the [`Signer`] has.
+/// The header contains `alg`, `typ`, and the `kid` and `x5t#S256` of the [`Signer`] if it has them.
 ///
 /// # Examples
 ///
@@ -51,8 +51,8 @@ const OWN_HEADERS: [&str; 3] = ["alg", "kid", "x5t#S256"];
 pub struct ClientAssertion {
     audience: Audience,
     lifetime: Duration,
-    claims: Members,
-    headers: Members,
+    claims: NamedValues,
+    headers: NamedValues,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -62,66 +62,75 @@ enum Audience {
     Many(Vec<String>),
 }
 
-/// Names, and values as JSON: a text is compared and hashed, which a [`Value`] is not everywhere.
-type Members = Vec<(String, String)>;
+/// Names and their values as JSON text. Older versions of `serde_json` cannot hash a [`Value`].
+type NamedValues = Vec<(String, String)>;
 
 impl ClientAssertion {
-    /// With the defaults of each setter.
+    /// Creates an assertion with the default of each setter.
     pub fn new() -> Self {
         Self {
             audience: Audience::Server,
             lifetime: LIFETIME,
-            claims: Members::new(),
-            headers: Members::new(),
+            claims: NamedValues::new(),
+            headers: NamedValues::new(),
         }
     }
 
-    /// The one value of `aud`, sent as a string. Default is the issuer where it is known, else the URI of the token endpoint.
+    /// Sets `aud` to one value, sent as a string.
+    ///
+    /// Default is the issuer if it is known, otherwise the URI of the token endpoint.
     ///
     /// # Security
     ///
-    /// The issuer is the one value that cannot be turned against another server of the same client; a server that wants
-    /// something else says so.
+    /// Prefer the issuer: it is the only value that prevents a malicious server from using the assertion at another server of the
+    /// same client. Set another value only if the server's documentation requires it.
     pub fn audience(mut self, audience: impl Into<String>) -> Self {
         self.audience = Audience::One(audience.into());
         self
     }
 
-    /// Several values of `aud`, sent as an array, even if it is one. Default is that of [`audience`](Self::audience).
+    /// Sets `aud` to several values, sent as an array even if there is only one.
+    ///
+    /// Default is the default of [`audience`](Self::audience).
     ///
     /// # Security
     ///
-    /// Whoever of them gets the assertion can use it at the others. Many servers refuse arrays for that reason.
+    /// Each server in the array can use the assertion at the others. Many servers reject arrays for that reason.
     pub fn audiences<T: Into<String>>(mut self, audiences: impl IntoIterator<Item = T>) -> Self {
         self.audience = Audience::Many(audiences.into_iter().map(Into::into).collect());
         self
     }
 
-    /// How long it is valid, rounded up to whole seconds. Default is 60 seconds: enough for a slow connection and for clocks that
-    /// differ a little, and soon over for whoever finds one in a log. FAPI 2.0 servers take no long-lived ones.
+    /// Sets how long the assertion is valid, rounded up to whole seconds. Default is 60 seconds.
     ///
-    /// It begins before the HTTP service is ready: it must outlast the wait for a place in a queue or a limit below. A cache gives up
-    /// before ([`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout), 30 seconds by default).
+    /// The default is long enough for a slow connection and for clocks that differ a little, and too short to be useful to somebody
+    /// who finds the assertion in a log. FAPI 2.0 servers reject long-lived assertions.
+    ///
+    /// The lifetime starts before the HTTP service is ready, so it must be longer than the wait in a queue or for a concurrency limit
+    /// in the inner service. A cache stops waiting earlier, after
+    /// [`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout) (30 seconds by default).
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
     }
 
-    /// One more claim. Default is none. One that this crate sets by itself, or that is set twice, is refused before anything is
-    /// sent.
+    /// Adds a claim. Default is none.
+    ///
+    /// A claim that this crate sets, or that is set twice, makes the request fail before anything is sent.
     pub fn claim(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.claims.push((name.into(), value.into().to_string()));
         self
     }
 
-    /// One more member of the header. Default is `typ` with the value `JWT`, which this replaces if `name` is `typ`. One that this
-    /// crate sets by itself, or that is set twice, is refused before anything is sent.
+    /// Adds a member to the header. Default is `typ` with the value `JWT`, which you can replace.
+    ///
+    /// A member that this crate sets, or that is set twice, makes the request fail before anything is sent.
     pub fn header(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.headers.push((name.into(), value.into().to_string()));
         self
     }
 
-    /// What is wrong with it, in words.
+    /// Returns an error message if a setting is invalid.
     pub(crate) fn check(&self) -> Result<(), String> {
         check_members("claim", &self.claims, &OWN_CLAIMS)?;
         check_members("header", &self.headers, &OWN_HEADERS)?;
@@ -141,7 +150,7 @@ impl ClientAssertion {
         }
     }
 
-    /// A new assertion; `audience` is for one that says none of its own.
+    /// Signs a new assertion. `audience` is used if the caller did not set one.
     pub(crate) async fn sign(
         &self,
         client_id: &str,
@@ -196,10 +205,10 @@ impl Default for ClientAssertion {
     }
 }
 
-/// The names only: a claim may be about a person.
+/// Shows only the names, because a claim may be about a person.
 impl fmt::Debug for ClientAssertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |members: &Members| -> Vec<String> {
+        let names = |members: &NamedValues| -> Vec<String> {
             members.iter().map(|(name, _)| name.clone()).collect()
         };
         f.debug_struct("ClientAssertion")
@@ -210,11 +219,11 @@ impl fmt::Debug for ClientAssertion {
     }
 }
 
-fn check_members(what: &str, members: &Members, own: &[&str]) -> Result<(), String> {
+fn check_members(what: &str, members: &NamedValues, own: &[&str]) -> Result<(), String> {
     for (index, (name, _)) in members.iter().enumerate() {
         if own.contains(&name.as_str()) {
             return Err(format!(
-                "the {what} `{name}` of the client assertion is set by this crate; leave it out"
+                "this crate sets the {what} `{name}` of the client assertion; remove yours"
             ));
         }
         if members[..index].iter().any(|(earlier, _)| earlier == name) {
@@ -226,7 +235,7 @@ fn check_members(what: &str, members: &Members, own: &[&str]) -> Result<(), Stri
     Ok(())
 }
 
-/// A JSON object in the making, its members in the order in which they are set.
+/// Writes a JSON object, with its members in the order in which they are added.
 struct Object(String);
 
 impl Object {
@@ -238,13 +247,13 @@ impl Object {
         self.member(name, Value::from(value));
     }
 
-    fn members(&mut self, members: &Members) {
+    fn members(&mut self, members: &NamedValues) {
         for (name, json) in members {
             self.member(name, json);
         }
     }
 
-    /// `json` is a JSON value.
+    /// Adds a member. `json` must be valid JSON.
     fn member(&mut self, name: &str, json: impl fmt::Display) {
         self.0.push(if self.0.is_empty() { '{' } else { ',' });
         self.0.push_str(&Value::from(name).to_string());
@@ -270,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn the_claims_are_those_of_the_rfc_and_whole_seconds() {
+    fn claims_follow_the_rfc_with_times_in_whole_seconds() {
         let rest = r#""jti":"_____________________w""#;
         let start = r#"{"iss":"a\"b","sub":"a\"b","aud":"#;
         for (assertion, expected) in [
@@ -302,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_header_says_what_the_signer_is() {
+    fn header_describes_the_signer() {
         let key = SigningKey::generate(SigningAlgorithm::ES256).unwrap();
         let assertion = ClientAssertion::new();
         assert_eq!(
@@ -324,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_set_twice_or_means_nothing_is_refused_by_name() {
+    fn reserved_repeated_or_empty_members_are_refused_by_name() {
         let new = ClientAssertion::new;
         for (assertion, named) in [
             (new().claim("iss", "x"), "`iss`"),
@@ -355,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_time_is_not_passed() {
+    fn expiry_saturates_instead_of_overflowing() {
         let assertion = ClientAssertion::new().lifetime(Duration::from_secs(u64::MAX));
         assert!(claims(&assertion).contains(&format!(r#""exp":{}"#, u64::MAX)));
         let assertion = ClientAssertion::new().lifetime(Duration::MAX);

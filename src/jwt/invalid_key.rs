@@ -1,14 +1,14 @@
-//! What is wrong with a key or with the certificate of one.
+//! `InvalidKey`: why a key or its certificate cannot be used.
 
 use std::{borrow::Cow, error::Error, fmt};
 
-/// A key or a certificate that cannot be used.
+/// The error for a key or a certificate that cannot be used.
 ///
-/// `Display` says what is wrong and what to do.
+/// `Display` says what is wrong and how to fix it.
 ///
 /// # Security
 ///
-/// Neither `Display` nor `Debug` shows anything of the key.
+/// Neither `Display` nor `Debug` shows any part of the key.
 ///
 /// # Examples
 ///
@@ -26,10 +26,10 @@ impl InvalidKey {
         Self(reason.into())
     }
 
-    /// Of an RSA key, in whatever form it comes.
+    /// The error for a short RSA key, whatever its format.
     pub(super) fn too_small() -> Self {
         Self::new(
-            "the RSA key has less than 2048 bits, which RFC 7518 section 3.3 forbids; make a longer one",
+            "the RSA key is shorter than 2048 bits, which RFC 7518 section 3.3 forbids; generate a longer one",
         )
     }
 }

@@ -1,4 +1,4 @@
-//! A JSON Web Key and its members (RFC 7517, RFC 7518 §6, RFC 8037 §2).
+//! Reads the members of a JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2).
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::{InvalidKey, PublicKey, SigningAlgorithm};
 
-/// A JWK whose members are wiped from memory when it is dropped.
+/// A JWK. Its members are wiped from memory when it is dropped.
 pub(super) struct Jwk(Map<String, Value>);
 
 /// The curves of [`SigningAlgorithm::ES256`] and [`SigningAlgorithm::ES384`].
@@ -19,7 +19,7 @@ pub(super) enum Curve {
     P384,
 }
 
-/// The type of a key, with its curve.
+/// The type and curve of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum KeyType {
     Rsa,
@@ -28,7 +28,7 @@ pub(super) enum KeyType {
 }
 
 impl Curve {
-    /// How long a coordinate and a private key are.
+    /// Returns the length in bytes of a coordinate and of a private key.
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::P256 => 32,
@@ -47,7 +47,7 @@ impl fmt::Display for Curve {
 }
 
 impl Jwk {
-    /// Nothing of the text is in the error, so not that of the JSON parser either.
+    /// Parses a JWK. The error contains nothing of the text, so it does not include the JSON parser's error.
     pub(super) fn parse(json: &str) -> Result<Self, InvalidKey> {
         let jwk = match serde_json::from_str(json) {
             Ok(Value::Object(members)) => Self(members),
@@ -61,7 +61,7 @@ impl Jwk {
         };
         if jwk.0.contains_key("keys") {
             return Err(InvalidKey::new(
-                "the JSON is a set of keys; give the one to use",
+                "the JSON is a set of keys; pass only the key to use",
             ));
         }
         Ok(jwk)
@@ -75,15 +75,15 @@ impl Jwk {
         self.0.contains_key("d")
     }
 
-    /// `alg`, if there is one.
+    /// Returns `alg`, if the JWK has it.
     pub(super) fn algorithm(&self) -> Result<Option<SigningAlgorithm>, InvalidKey> {
         let Some(value) = self.0.get("alg") else {
             return Ok(None);
         };
         let known = value.as_str().and_then(SigningAlgorithm::from_name);
-        known.map(Some).ok_or_else(|| {
-            InvalidKey::new("the `alg` of the JWK is none that this crate signs with")
-        })
+        known
+            .map(Some)
+            .ok_or_else(|| InvalidKey::new("this crate does not support the `alg` of the JWK"))
     }
 
     pub(super) fn key_type(&self) -> Result<KeyType, InvalidKey> {
@@ -100,7 +100,7 @@ impl Jwk {
                 "the JWK is a shared secret; use `ClientAuthentication::client_secret_jwt`",
             )),
             (Some(_), _) => Err(InvalidKey::new(
-                "the `kty` of the JWK is none of RSA, EC, OKP",
+                "the `kty` of the JWK is not RSA, EC or OKP",
             )),
             (None, _) => Err(InvalidKey::new("the JWK has no `kty`")),
         }
@@ -124,11 +124,11 @@ impl Jwk {
         })
     }
 
-    /// The private key of an RSA JWK as DER (`RSAPrivateKey`, RFC 8017 A.1.2).
+    /// Returns the private key of an RSA JWK as DER (`RSAPrivateKey`, RFC 8017 A.1.2).
     pub(super) fn rsa_der(&self) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
         if self.0.contains_key("oth") {
             return Err(InvalidKey::new(
-                "the JWK is an RSA key of more than two primes (`oth`), which is not supported",
+                "the JWK is an RSA key with more than two primes (`oth`), which is not supported",
             ));
         }
         let mut integers = vec![Zeroizing::new(vec![0])];
@@ -139,7 +139,7 @@ impl Jwk {
             .map_err(|_| InvalidKey::new("the RSA key of the JWK is too large"))
     }
 
-    /// A `Base64urlUInt` (RFC 7518 §2), without zeros before it.
+    /// Reads a `Base64urlUInt` (RFC 7518 §2) and removes leading zeros.
     fn integer(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
         let mut bytes = self.bytes(name)?;
         let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
@@ -165,9 +165,9 @@ impl Jwk {
     }
 
     fn bytes(&self, name: &str) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {
-        let text = self
-            .text(name)
-            .ok_or_else(|| InvalidKey::new(format!("the JWK has no text `{name}`")))?;
+        let text = self.text(name).ok_or_else(|| {
+            InvalidKey::new(format!("the JWK has no `{name}`, or it is not a string"))
+        })?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(text.len()));
         BASE64_URL_SAFE_NO_PAD
             .decode_vec(text, &mut bytes)
@@ -190,7 +190,9 @@ impl Drop for Jwk {
     }
 }
 
-/// In a buffer of the right length, since one that grows leaves copies behind.
+/// Encodes integers as a DER sequence.
+///
+/// The buffer has the final length from the start, because a growing one would leave copies of the key in memory.
 fn encode_sequence(
     integers: &[Zeroizing<Vec<u8>>],
 ) -> Result<Zeroizing<Vec<u8>>, x509_cert::der::Error> {

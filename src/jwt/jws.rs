@@ -1,4 +1,4 @@
-//! The compact serialization of a signed JWT (RFC 7515 §3.1).
+//! Signs a JWT and writes it in the compact serialization (RFC 7515 §3.1).
 
 use aws_lc_rs::rand;
 use base64::{Engine, encoded_len, prelude::BASE64_URL_SAFE_NO_PAD};
@@ -6,14 +6,16 @@ use base64::{Engine, encoded_len, prelude::BASE64_URL_SAFE_NO_PAD};
 use super::{Signer, SigningAlgorithm};
 use crate::error::BoxError;
 
-/// A `jti` that nobody guesses and that never comes twice: 128 random bits.
+/// Returns a new `jti`: 128 random bits, so it is unique and cannot be guessed.
 pub(crate) fn jti() -> Result<String, BoxError> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| "the random number generator of the system failed")?;
+    rand::fill(&mut bytes).map_err(|_| "the system's random number generator failed")?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Signs a header, base64url already, and claims. A `&dyn Signer` whose future is ready makes this one ready at once.
+/// Signs a header, which is already base64url, and claims.
+///
+/// If the signer's future is ready at once, so is this one.
 pub(crate) async fn sign(
     signer: &dyn Signer,
     header: &str,
@@ -21,7 +23,7 @@ pub(crate) async fn sign(
 ) -> Result<String, BoxError> {
     let algorithm = signer.algorithm();
     let length = |bytes| encoded_len(bytes, false).unwrap_or(0);
-    // RSA keys longer than 4096 bits make it grow, which is nothing beside their signatures.
+    // For an RSA key longer than 4096 bits the string must grow, which costs little compared to the signature.
     let signature_length = fixed_length(algorithm).unwrap_or(512);
     let capacity = header.len() + length(claims.len()) + length(signature_length) + 2;
     let mut token = String::with_capacity(capacity);
@@ -35,7 +37,7 @@ pub(crate) async fn sign(
     Ok(token)
 }
 
-/// How many bytes a signature has, where that does not depend on the key.
+/// Returns the length of a signature in bytes, unless it depends on the key.
 fn fixed_length(algorithm: SigningAlgorithm) -> Option<usize> {
     match algorithm {
         SigningAlgorithm::HS256 => Some(32),
@@ -46,15 +48,17 @@ fn fixed_length(algorithm: SigningAlgorithm) -> Option<usize> {
     }
 }
 
-/// Key services give ECDSA signatures as DER, which no server takes in a JWT, and which none explains.
+/// Checks the length of the signature, to catch ECDSA signatures in DER.
+///
+/// Key management services return DER. Servers reject it in a JWT without a helpful error.
 fn check_length(algorithm: SigningAlgorithm, length: usize) -> Result<(), BoxError> {
     match fixed_length(algorithm) {
         Some(right) if length != right => Err(format!(
-            "the signer made a signature of {length} bytes, and {algorithm} has {right}; \
-             one of ECDSA is `r` and `s` in a row, not DER (RFC 7518 section 3.4)"
+            "the signer returned a signature of {length} bytes, but {algorithm} needs {right}; \
+             return an ECDSA signature as `r` followed by `s`, not as DER (RFC 7518 section 3.4)"
         )
         .into()),
-        None if length == 0 => Err("the signer made an empty signature".into()),
+        None if length == 0 => Err("the signer returned an empty signature".into()),
         _ => Ok(()),
     }
 }

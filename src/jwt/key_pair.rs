@@ -1,4 +1,4 @@
-//! A private key in this process, and what is wrong with one that is none.
+//! `KeyPair`: reads a private key, signs with it, and explains why a key cannot be used.
 
 use aws_lc_rs::{
     error::{KeyRejected, Unspecified},
@@ -26,7 +26,7 @@ use super::{
     pem,
 };
 
-/// A private key, and how it signs.
+/// A private key, with the parameters of its signatures.
 pub(super) enum KeyPair {
     Rsa(RsaKeyPair, &'static dyn RsaEncoding),
     Ec(EcdsaKeyPair, Curve),
@@ -49,12 +49,14 @@ impl KeyPair {
         let found = jwk.key_type()?;
         if !jwk.is_private() {
             return Err(InvalidKey::new(
-                "the JWK is a public key (it has no `d`); give the private key that belongs to it",
+                "the JWK is a public key (it has no `d`); pass the private key that belongs to it",
             ));
         }
         check_fits(found, algorithm)?;
         let inconsistent = |_| {
-            InvalidKey::new("the members of the JWK do not belong together, or are no valid key")
+            InvalidKey::new(
+                "the members of the JWK are not a valid key, or do not match each other",
+            )
         };
         match found {
             KeyType::Rsa => {
@@ -90,11 +92,11 @@ impl KeyPair {
             KeyType::Ed25519 => Ed25519KeyPair::generate().map(Self::Ed25519),
         };
         pair.map_err(|_| {
-            InvalidKey::new("no key could be generated; is there a source of randomness?")
+            InvalidKey::new("failed to generate a key; check the system's random number generator")
         })
     }
 
-    /// The content of the `subjectPublicKey` that a certificate of this key has.
+    /// Returns the content of `subjectPublicKey` in a certificate of this key.
     pub(super) fn subject_public_key(&self) -> &[u8] {
         match self {
             Self::Rsa(pair, _) => pair.public_key().as_ref(),
@@ -110,7 +112,7 @@ impl KeyPair {
             Self::Ec(_, curve) => PublicKey::ec_point(*curve, public),
             Self::Ed25519(_) => Some(PublicKey::ed25519(public)),
         }
-        .ok_or_else(|| InvalidKey::new("the public half of the key has an unknown form"))
+        .ok_or_else(|| InvalidKey::new("the public half of the key has an unknown format"))
     }
 
     pub(super) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
@@ -127,7 +129,7 @@ impl KeyPair {
     }
 }
 
-/// The type of the keys that sign with an algorithm.
+/// Returns the type of key that the algorithm needs.
 fn key_type(algorithm: SigningAlgorithm) -> Result<KeyType, InvalidKey> {
     use SigningAlgorithm as A;
     match algorithm {
@@ -136,12 +138,12 @@ fn key_type(algorithm: SigningAlgorithm) -> Result<KeyType, InvalidKey> {
         A::ES384 => Ok(KeyType::Ec(Curve::P384)),
         A::EdDSA => Ok(KeyType::Ed25519),
         A::HS256 | A::HS384 | A::HS512 => Err(InvalidKey::new(format!(
-            "{algorithm} signs with a secret and not with a key; use `ClientAuthentication::client_secret_jwt`"
+            "{algorithm} signs with a shared secret, not with a private key; use `ClientAuthentication::client_secret_jwt`"
         ))),
     }
 }
 
-/// Says what is wrong if keys of the type `found` do not sign with the algorithm.
+/// Returns an error if the algorithm needs another type of key than `found`.
 pub(super) fn check_fits(found: KeyType, algorithm: SigningAlgorithm) -> Result<(), InvalidKey> {
     match key_type(algorithm)? == found {
         true => Ok(()),
@@ -183,19 +185,22 @@ fn name(key_type: KeyType) -> &'static str {
 fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
     let needed = key_type(algorithm).map_or("", name);
     InvalidKey::new(format!(
-        "the key is {found}, and {algorithm} signs with {needed}; \
-         give such a key, or the algorithm that fits the key"
+        "the key is {found}, but {algorithm} needs {needed}; pass such a key, or the algorithm that fits this key"
     ))
 }
 
-/// Why `der` is no private key for the algorithm: it may be another key, or none.
+/// Explains why `der` is not a private key for the algorithm.
+///
+/// It may be another kind of key, or not a key at all.
 fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
     let rsa_bits = rsa_bits(der);
     if key_type(algorithm).is_ok_and(|needed| needed == KeyType::Rsa) {
         match rsa_bits {
             Some(..2048) => return InvalidKey::too_small(),
             Some(..=8192) => {
-                return InvalidKey::new("the RSA key is broken: its parts do not belong together");
+                return InvalidKey::new(
+                    "the RSA key is malformed: its parts do not match each other",
+                );
             }
             Some(_) => {
                 return InvalidKey::new("the RSA key has more than 8192 bits; use a shorter one");
@@ -221,20 +226,20 @@ fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
         return wrong_algorithm(other, algorithm);
     }
     InvalidKey::new(if pem::is_pem(der) {
-        "the key is PEM and not DER; use `from_pem`"
+        "the key is PEM, not DER; use `from_pem`"
     } else if Certificate::from_der(der).is_ok() {
-        "the DER is a certificate; give the private key that belongs to it"
+        "the DER is a certificate; pass the private key that belongs to it"
     } else if SubjectPublicKeyInfoRef::from_der(der).is_ok() || PublicKey::rsa_der(der).is_some() {
-        "the DER is a public key; give the private key that belongs to it"
+        "the DER is a public key; pass the private key that belongs to it"
     } else if is_encrypted(der) {
         "the private key is encrypted; decrypt it first, for example with `openssl pkey -in FILE -out FILE`"
     } else {
-        "the private key is broken, or not of a kind that is supported: \
-         RSA, EC on P-256 or P-384, Ed25519, as PKCS#8, PKCS#1 or SEC 1"
+        "the private key is malformed or not supported; \
+         pass an RSA key, an EC key on P-256 or P-384, or an Ed25519 key, as PKCS#8, PKCS#1 or SEC 1"
     })
 }
 
-/// How many bits the modulus of an RSA private key has, be it PKCS#8 or PKCS#1 (RFC 5958 §2, RFC 8017 A.1.2).
+/// Returns the size in bits of the modulus of an RSA private key in PKCS#8 or PKCS#1 (RFC 5958 §2, RFC 8017 A.1.2).
 fn rsa_bits(der: &[u8]) -> Option<usize> {
     let der = read_start(der, |reader| {
         reader.decode::<AlgorithmIdentifierRef<'_>>()?;
@@ -246,13 +251,13 @@ fn rsa_bits(der: &[u8]) -> Option<usize> {
     Some(modulus.len() * 8 - usize::try_from(zeros).ok()?)
 }
 
-/// What `read` finds after the version of a private key; the rest of the key is not read.
+/// Returns what `read` reads after the version of a private key. The rest of the key is not read.
 fn read_start<'a, T>(
     der: &'a [u8],
     read: impl FnOnce(&mut SliceReader<'a>) -> der::Result<T>,
 ) -> Option<T> {
     let mut found = None;
-    // It is an error to the reader that the sequence goes on.
+    // The reader returns an error because the rest of the sequence is not read.
     let _ = SliceReader::new(der).ok()?.sequence(|reader| {
         reader.decode::<u8>()?;
         found = Some(read(reader)?);
@@ -261,7 +266,7 @@ fn read_start<'a, T>(
     found
 }
 
-/// Whether it is an `EncryptedPrivateKeyInfo` (RFC 5208 §6).
+/// Whether the DER is an `EncryptedPrivateKeyInfo` (RFC 5208 §6).
 fn is_encrypted(der: &[u8]) -> bool {
     let read = |der| {
         SliceReader::new(der)?.sequence(|reader| {

@@ -1,22 +1,22 @@
-//! Signed JWTs: who signs, with what, and the public half of a key.
+//! Signed JWTs: signers, keys, and the claims of client assertions.
 //!
 //! # FAPI 2.0
 //!
-//! What the [security profile](https://openid.net/specs/fapi-security-profile-2_0-final.html) asks of the token requests of a client, and
-//! how to have it:
+//! The [FAPI 2.0 security profile](https://openid.net/specs/fapi-security-profile-2_0-final.html) has these requirements for a client's
+//! token requests:
 //!
-//! 1. The client authenticates by `private_key_jwt` or by TLS (§5.3.3):
+//! 1. The client authenticates with `private_key_jwt` or mutual TLS (§5.3.3). Use
 //!    [`private_key_jwt`](crate::ClientAuthentication::private_key_jwt) or
 //!    [`tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
-//! 2. The audience of its assertion is the issuer of the server, as one string: so it is where the token endpoint is found by
-//!    [`discover`](crate::TokenEndpoint::discover); else [`ClientAssertion::audience`] sets it.
-//! 3. Access tokens are bound, by DPoP or by the certificate of the client: `TokenEndpoint::dpop` (feature `dpop`), or
-//!    [`certificate_bound_tokens`](crate::TokenEndpoint::certificate_bound_tokens) with an HTTP client that shows this certificate to the
-//!    token endpoint and the APIs alike.
-//! 4. Keys sign with PS256, ES256 or EdDSA, and RSA keys have 2048 bits or more (§5.4.1).
-//!    [`SigningKey`] takes no shorter ones; `RS256` and its kin are not allowed there.
+//! 2. The audience of the client assertion is the server's issuer, as a single string. That is the default for a token endpoint that was
+//!    found with [`discover`](crate::TokenEndpoint::discover). For any other, set it with [`ClientAssertion::audience`].
+//! 3. Access tokens are bound to a key, with DPoP or with the client's certificate. Use `TokenEndpoint::dpop` (feature `dpop`), or
+//!    [`certificate_bound_tokens`](crate::TokenEndpoint::certificate_bound_tokens) and an HTTP client that presents the same certificate to
+//!    the token endpoint and to the APIs.
+//! 4. Keys sign with PS256, ES256 or EdDSA, and an RSA key has at least 2048 bits (§5.4.1). [`SigningKey`] rejects shorter RSA
+//!    keys. The profile does not allow `RS256`, `RS384` or `RS512`.
 //!
-//! With an authorization server that takes part:
+//! For an authorization server that supports the profile:
 //!
 //! ```no_run
 //! use tower::ServiceBuilder;
@@ -38,7 +38,7 @@
 //!
 //! let tokens = TokenCache::new(endpoint);
 //! let accounts = tokens.source(TokenRequest::client_credentials().scope("accounts"));
-//! // The resend answers an API that demands a nonce in the proof.
+//! // `resend` sends a request again if the API demands a nonce in the proof.
 //! let api = ServiceBuilder::new()
 //!     .layer(AddAccessTokenLayer::new(accounts).resend(CloneBody))
 //!     .service(http);
@@ -47,7 +47,6 @@
 //! # }
 //! ```
 
-mod certificate;
 mod client_assertion;
 mod invalid_key;
 mod jwk;

@@ -1,4 +1,4 @@
-//! The public half of a key, as a JWK.
+//! `PublicKey`: the public half of a key, as a JWK.
 
 use std::fmt;
 
@@ -12,8 +12,9 @@ use super::{
     key_pair,
 };
 
-/// The public half of a key as a JSON Web Key ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)), with the members that
-/// [RFC 7638 §3.2](https://www.rfc-editor.org/rfc/rfc7638#section-3.2) requires and no others.
+/// The public half of a key as a JSON Web Key ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
+///
+/// It has only the members that [RFC 7638 §3.2](https://www.rfc-editor.org/rfc/rfc7638#section-3.2) requires.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     key_type: KeyType,
@@ -22,14 +23,16 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads a JWK: an RSA key of at least 2048 bits, a key on P-256 or P-384, or an Ed25519 key. It is for a
-    /// [`Signer`](super::Signer) whose key is elsewhere; a `SigningKey` knows its own.
+    /// Reads a JWK.
     ///
-    /// Members beyond the required ones are left out, those of a private key too.
+    /// The key is an RSA key of at least 2048 bits, an EC key on P-256 or P-384, or an Ed25519 key. Members that are not required are
+    /// dropped, including those of a private key.
+    ///
+    /// Use this to implement [`Signer`](super::Signer) for a remote key. A `SigningKey` knows its public key.
     ///
     /// # Errors
     ///
-    /// What is wrong with the JWK.
+    /// Returns an error that says what is wrong with the JWK.
     ///
     /// # Examples
     ///
@@ -47,24 +50,24 @@ impl PublicKey {
         Jwk::parse(json)?.public_key()
     }
 
-    /// The key as JSON, its members in lexicographic order and without white space.
+    /// Returns the key as JSON, with its members in lexicographic order and without white space.
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.json
     }
 
-    /// The SHA-256 thumbprint, base64url without padding ([RFC 7638 §3](https://www.rfc-editor.org/rfc/rfc7638#section-3)).
+    /// Returns the SHA-256 thumbprint, base64url without padding ([RFC 7638 §3](https://www.rfc-editor.org/rfc/rfc7638#section-3)).
     #[must_use]
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }
 
-    /// Says what is wrong if keys of this type do not sign with the algorithm.
+    /// Returns an error if the algorithm needs another type of key.
     pub(crate) fn check_fits(&self, algorithm: SigningAlgorithm) -> Result<(), InvalidKey> {
         key_pair::check_fits(self.key_type, algorithm)
     }
 
-    /// An RSA key of its modulus and exponent, big-endian and without zeros before them.
+    /// Creates an RSA key from its modulus and exponent, big-endian and without leading zeros.
     pub(super) fn rsa(n: &[u8], e: &[u8]) -> Self {
         let [n, e] = [n, e].map(base64url);
         Self::new(
@@ -73,7 +76,7 @@ impl PublicKey {
         )
     }
 
-    /// An RSA key of its DER (`RSAPublicKey`, RFC 8017 A.1.1).
+    /// Reads an RSA key in DER (`RSAPublicKey`, RFC 8017 A.1.1).
     pub(super) fn rsa_der(der: &[u8]) -> Option<Self> {
         let read = |der| {
             SliceReader::new(der)?.sequence(|reader| {
@@ -84,7 +87,7 @@ impl PublicKey {
         read(der).ok()
     }
 
-    /// A key of the coordinates of its point, each as long as the curve has it.
+    /// Creates an EC key from the coordinates of its point, each padded to the length of the curve.
     pub(super) fn ec(curve: Curve, x: &[u8], y: &[u8]) -> Self {
         let [x, y] = [x, y].map(base64url);
         Self::new(
@@ -93,7 +96,7 @@ impl PublicKey {
         )
     }
 
-    /// A key of its point, uncompressed (SEC 1, 2.3.3).
+    /// Reads an EC key from its uncompressed point (SEC 1, 2.3.3).
     pub(super) fn ec_point(curve: Curve, point: &[u8]) -> Option<Self> {
         let coordinates = point.strip_prefix(&[4])?;
         let (x, y) = coordinates.split_at_checked(curve.bytes())?;
@@ -140,7 +143,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn a_thumbprint_is_that_of_the_rfc() {
+    fn thumbprint_matches_the_example_of_the_rfc() {
         let key = PublicKey::from_jwk(RSA).unwrap();
         let thumbprint = "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs";
         assert_eq!(key.thumbprint(), thumbprint);
@@ -153,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn how_a_jwk_is_written_does_not_change_its_thumbprint() {
+    fn member_order_and_leading_zeros_do_not_change_the_thumbprint() {
         let reordered = RSA
             .replace(r#""e": "AQAB", "#, "")
             .replace('{', r#"{"e":"AQAB","#);
         let key = PublicKey::from_jwk(RSA).unwrap();
         assert_eq!(PublicKey::from_jwk(&reordered).unwrap(), key);
 
-        // RFC 7518 §2 has no zeros before a number; some libraries write them.
+        // RFC 7518 §2 forbids leading zeros in a number, but some libraries write them.
         let mut jwk: serde_json::Value = serde_json::from_str(RSA).unwrap();
         let n = BASE64_URL_SAFE_NO_PAD.decode(jwk["n"].as_str().unwrap());
         let with_zero = [vec![0], n.unwrap()].concat();
@@ -169,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_der_of_a_key_is_read_as_its_jwk() {
+    fn der_of_a_key_gives_the_same_key_as_its_jwk() {
         let der = [0x30, 0x09, 2, 2, 0, 0xd3, 2, 3, 1, 0, 1];
         let json = r#"{"e":"AQAB","kty":"RSA","n":"0w"}"#;
         assert_eq!(PublicKey::rsa_der(&der).unwrap().as_json(), json);

@@ -1,17 +1,17 @@
-//! Who signs a JWT: a key in this process, or one that never leaves its vault.
+//! `Signer`: signs JWTs with a local or a remote key.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use super::PublicKey;
 use crate::error::BoxError;
 
-/// The future of [`Signer::sign`].
+/// The future that [`Signer::sign`] returns.
 pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, BoxError>> + Send + 'a>>;
 
 /// Signs JWTs: client assertions and DPoP proofs.
 ///
-/// [`SigningKey`](super::SigningKey) is one whose key is in this process. Implement it for a key that is not: in a KMS, an HSM, an
-/// agent.
+/// [`SigningKey`](super::SigningKey) implements it with a key in this process. Implement it yourself for a key elsewhere: in a KMS, an
+/// HSM or an agent.
 ///
 /// # Examples
 ///
@@ -50,32 +50,40 @@ pub type SignFuture<'a> = Pin<Box<dyn Future<Output = Result<Vec<u8>, BoxError>>
 /// let client = ClientAuthentication::private_key_jwt("client", vault);
 /// ```
 pub trait Signer: Send + Sync {
-    /// With what it signs; stands in the header as `alg`.
+    /// Returns the algorithm, which is sent as `alg` in the header.
     fn algorithm(&self) -> SigningAlgorithm;
 
-    /// The name under which the server knows the key; stands in the header as `kid`. Default is none.
+    /// Returns the name under which the server knows the key. Default is none.
+    ///
+    /// It is sent as `kid` in the header.
     fn key_id(&self) -> Option<&str> {
         None
     }
 
-    /// The SHA-256 digest of the certificate (DER) of the key, base64url without padding; stands in the header of client assertions
-    /// as `x5t#S256`. Default is none.
+    /// Returns the SHA-256 digest of the key's certificate (DER), base64url without padding.
+    ///
+    /// It is sent as `x5t#S256` in the header of client assertions. Default is none.
     fn certificate_thumbprint(&self) -> Option<&str> {
         None
     }
 
-    /// The public half of the key. A DPoP proof holds it; for client assertions it is not needed, but two clients are only known to
-    /// be the same by it. Default is none.
+    /// Returns the public half of the key. Default is none.
+    ///
+    /// DPoP requires it, because every proof contains it. Client assertions do not; but without it, two
+    /// [`ClientAuthentication`](crate::ClientAuthentication)s are only equal if one is a clone of the other.
     fn public_key(&self) -> Option<&PublicKey> {
         None
     }
 
-    /// Signs the header and the claims of a JWT ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)), and returns the
-    /// signature as [RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3) has it: for ECDSA that is `r` and `s`, not DER.
+    /// Signs `message`, the encoded header and claims of a JWT
+    /// ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)).
+    ///
+    /// The signature must have the format that [RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3) defines. For ECDSA, that
+    /// is `r` followed by `s`, not DER.
     ///
     /// # Errors
     ///
-    /// Why there is no signature. It is shown where a chain of errors is, so it must not hold a secret.
+    /// Return the reason why there is no signature. It is printed with the chain of errors, so it must not contain a secret.
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a>;
 }
 
@@ -108,7 +116,7 @@ macro_rules! signs_through {
 signs_through!(Arc);
 signs_through!(Box);
 
-/// How a JWT is signed ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
+/// The signature algorithm of a JWT ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SigningAlgorithm {
@@ -139,7 +147,7 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// The value of `alg`.
+    /// Returns the value of `alg`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

@@ -1,24 +1,29 @@
 //! `SigningKey`: a private key in this process.
 
-use std::{fmt, future, sync::Arc};
+use std::{fmt, future, sync::Arc, time::SystemTime};
 
 use super::{
-    InvalidKey, PublicKey, SignFuture, Signer, SigningAlgorithm, certificate, jwk::Jwk,
-    key_pair::KeyPair, pem,
+    InvalidKey, PublicKey, SignFuture, Signer, SigningAlgorithm, jwk::Jwk, key_pair::KeyPair, pem,
 };
-use crate::error::BoxError;
+use crate::{
+    base::{
+        certificate::{Certificate, Validity},
+        clock,
+    },
+    error::BoxError,
+};
 
-/// A [`Signer`] whose private key is in this process, and the algorithm with which it signs.
+/// A [`Signer`] with a private key in this process.
 ///
-/// Every algorithm of [`SigningAlgorithm`] but the `HS` ones, which sign with a secret. A key is judged here: what is
-/// constructed can sign.
+/// It supports every [`SigningAlgorithm`] except the `HS` ones, which need a shared secret. The constructors check the key and the
+/// algorithm, so a `SigningKey` can always sign.
 ///
-/// Cloning is cheap. To sign takes the time of the signature and never waits; an RSA signature takes up to a millisecond or two.
+/// Cloning is cheap. Signing never waits: its future is ready at once. An RSA signature takes up to a millisecond or two.
 ///
 /// # Security
 ///
-/// `Debug` shows the algorithm, `kid` and the thumbprint of the public key. What this crate reads of the private key is wiped
-/// from memory; what the caller passed in is the caller's.
+/// `Debug` shows the algorithm, `kid` and the thumbprint of the public key. Copies of the private key that this crate makes while
+/// reading it are wiped from memory. The caller's own copy is not.
 ///
 /// # Examples
 ///
@@ -37,25 +42,27 @@ use crate::error::BoxError;
 /// ```
 #[derive(Clone)]
 pub struct SigningKey {
-    key: Arc<Key>,
+    key: Arc<LoadedKey>,
     algorithm: SigningAlgorithm,
     key_id: Option<Arc<str>>,
     certificate_thumbprint: Option<Arc<str>>,
 }
 
-struct Key {
+struct LoadedKey {
     pair: KeyPair,
     public_key: PublicKey,
 }
 
 impl SigningKey {
-    /// Reads the private key in a PEM text: `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1).
-    /// Certificates beside it are passed over; see [`certificate`](Self::certificate).
+    /// Reads a private key in PEM.
+    ///
+    /// The section is `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1). Certificates in the PEM are
+    /// ignored; to use one, pass it to [`certificate`](Self::certificate).
     ///
     /// # Errors
     ///
-    /// There is no private key in the text, or more than one; it is broken or encrypted; it does not fit the algorithm; it is
-    /// an RSA key of less than 2048 bits.
+    /// Returns an error if the PEM does not contain exactly one private key, if the key is malformed, encrypted or does not fit the
+    /// algorithm, or if it is an RSA key shorter than 2048 bits.
     ///
     /// # Examples
     ///
@@ -80,7 +87,7 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// As [`from_pem`](Self::from_pem).
+    /// Returns an error if the key is malformed, encrypted or does not fit the algorithm, or if it is an RSA key shorter than 2048 bits.
     pub fn from_der(
         der: impl AsRef<[u8]>,
         algorithm: SigningAlgorithm,
@@ -88,13 +95,15 @@ impl SigningKey {
         Self::new(KeyPair::from_der(der.as_ref(), algorithm)?, algorithm)
     }
 
-    /// Reads a private JWK ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)): RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on
-    /// P-256 or P-384, or Ed25519. Its `kid` and its `alg` are taken over. An RSA key needs `alg`; the others say by their curve
-    /// with what they sign.
+    /// Reads a private JWK ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
+    ///
+    /// The key is RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on P-256 or P-384, or Ed25519. The `kid` and `alg` of the JWK are used. An
+    /// RSA key must have `alg`; for the other keys, the curve determines the algorithm.
     ///
     /// # Errors
     ///
-    /// The JWK is broken, public, a set, or for encryption; it lacks `alg`, or has one that does not fit.
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// or if its `alg` does not fit the key or is missing from an RSA key.
     ///
     /// # Examples
     ///
@@ -118,11 +127,12 @@ impl SigningKey {
         Self::read_jwk(&jwk, algorithm)
     }
 
-    /// As [`from_jwk`](Self::from_jwk), with an algorithm in place of the `alg` of the JWK.
+    /// Reads a private JWK like [`from_jwk`](Self::from_jwk), but ignores its `alg` and uses `algorithm`.
     ///
     /// # Errors
     ///
-    /// As [`from_jwk`](Self::from_jwk).
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// or if the algorithm does not fit the key.
     pub fn from_jwk_with(
         json: impl AsRef<str>,
         algorithm: SigningAlgorithm,
@@ -133,7 +143,7 @@ impl SigningKey {
     fn read_jwk(jwk: &Jwk, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
         if jwk.text("use").is_some_and(|usage| usage != "sig") {
             return Err(InvalidKey::new(
-                "the JWK is not for signatures (its `use` is not `sig`); give one that is",
+                "the JWK is not for signatures (its `use` is not `sig`); pass one that is",
             ));
         }
         let key = Self::new(KeyPair::from_jwk(jwk, algorithm)?, algorithm)?;
@@ -143,11 +153,13 @@ impl SigningKey {
         })
     }
 
-    /// Makes a new key, which ends with this process: for DPoP, and for tests. An RSA key has 2048 bits.
+    /// Generates a new key, for DPoP or for tests. An RSA key has 2048 bits.
+    ///
+    /// The key cannot be exported, so it lasts only as long as this process.
     ///
     /// # Errors
     ///
-    /// The algorithm signs with a secret, or there is no randomness.
+    /// Returns an error if the algorithm needs a shared secret, or if the system's random number generator fails.
     ///
     /// # Examples
     ///
@@ -164,40 +176,78 @@ impl SigningKey {
     fn new(pair: KeyPair, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
         let public_key = pair.public_key()?;
         Ok(Self {
-            key: Arc::new(Key { pair, public_key }),
+            key: Arc::new(LoadedKey { pair, public_key }),
             algorithm,
             key_id: None,
             certificate_thumbprint: None,
         })
     }
 
-    /// The name under which the server knows the key (`kid`). Default is none, or that of the JWK.
+    /// Sets `kid`, the name under which the server knows the key.
+    ///
+    /// Default is the `kid` of the JWK if there is one, otherwise none.
     #[must_use]
     pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
         self.key_id = Some(kid.as_ref().into());
         self
     }
 
-    /// The certificate of the key, in PEM or DER, whose SHA-256 thumbprint then stands in client assertions as `x5t#S256`
-    /// ([RFC 7515 §4.1.8](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.8)). Of a chain, the first is taken. Default is none.
+    /// Sets the certificate of the key, in PEM or DER.
+    ///
+    /// Client assertions then contain its SHA-256 thumbprint as `x5t#S256`
+    /// ([RFC 7515 §4.1.8](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.8)). If a chain is passed, its first certificate is used.
+    /// Default is none.
     ///
     /// # Errors
     ///
-    /// It is no certificate, it is that of another key, or it is not valid now. That is judged once, here.
+    /// Returns an error if this is not a certificate, if it belongs to another key, or if it is not valid now. The validity period is
+    /// checked only here, not when the key signs.
     pub fn certificate(mut self, pem_or_der: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
         let public_key = self.key.pair.subject_public_key();
-        let thumbprint = certificate::thumbprint(pem_or_der.as_ref(), public_key)?;
+        let thumbprint = thumbprint(pem_or_der.as_ref(), public_key)?;
         self.certificate_thumbprint = Some(thumbprint.into());
         Ok(self)
     }
 }
 
-/// The one algorithm of the curve.
+/// Returns the SHA-256 thumbprint of a certificate that is valid now and belongs to the public key.
+///
+/// `public_key` is the content of the certificate's `subjectPublicKey`.
+fn thumbprint(pem_or_der: &[u8], public_key: &[u8]) -> Result<String, InvalidKey> {
+    if pem::is_pem(pem_or_der) {
+        return thumbprint(&pem::first_certificate(pem_or_der)?, public_key);
+    }
+    let certificate = Certificate::from_der(pem_or_der).map_err(|_| {
+        InvalidKey::new("the certificate is not an X.509 certificate in PEM or DER (RFC 5280)")
+    })?;
+    if certificate.public_key != public_key {
+        return Err(InvalidKey::new(
+            "the certificate belongs to another key; in a chain, the certificate of the key must come first",
+        ));
+    }
+    match certificate.validity_at(clock::wall_now()) {
+        Validity::Valid => Ok(certificate.thumbprint),
+        Validity::NotYet => Err(InvalidKey::new(format!(
+            "the certificate is not valid before {}; check the clock of this host, or pass a valid certificate",
+            date(certificate.valid_from)
+        ))),
+        Validity::Expired => Err(InvalidKey::new(format!(
+            "the certificate expired on {}; pass its successor",
+            date(certificate.expires_at)
+        ))),
+    }
+}
+
+fn date(time: SystemTime) -> String {
+    httpdate::fmt_http_date(time)
+}
+
+/// Returns the only algorithm that the curve allows.
 fn default_algorithm(jwk: &Jwk) -> Result<SigningAlgorithm, InvalidKey> {
     use super::jwk::{Curve, KeyType};
     match jwk.key_type()? {
         KeyType::Rsa => Err(InvalidKey::new(
-            "the JWK has no `alg`, and RSA keys sign with several; use `from_jwk_with`",
+            "the JWK has no `alg`, and an RSA key supports several algorithms; use `from_jwk_with`",
         )),
         KeyType::Ec(Curve::P256) => Ok(SigningAlgorithm::ES256),
         KeyType::Ec(Curve::P384) => Ok(SigningAlgorithm::ES384),
@@ -224,7 +274,7 @@ impl Signer for SigningKey {
 
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
         let signature = self.key.pair.sign(message);
-        let signature = signature.map_err(|_| BoxError::from("the key could not sign"));
+        let signature = signature.map_err(|_| BoxError::from("the key failed to sign"));
         Box::pin(future::ready(signature))
     }
 }

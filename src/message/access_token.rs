@@ -1,4 +1,4 @@
-//! An access token, ready to be sent.
+//! `AccessToken`: a token with the header that carries it.
 
 use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
@@ -15,8 +15,9 @@ use crate::{base::Quoted, dpop::DpopKey, secret::Credential};
 ///
 /// # Security
 ///
-/// `Debug` shows the type only, and there is no `Display`. The header value is marked sensitive. The text is wiped from
-/// memory when the last clone is dropped; copies of the header value in requests are not.
+/// `Debug` shows only the type, and there is no `Display`. The header value is marked sensitive. Clones of the token and of the header
+/// value share the text, which is wiped from memory when the last of them is dropped. Copies that an HTTP client makes while sending a
+/// request are not wiped.
 ///
 /// # Examples
 ///
@@ -35,34 +36,34 @@ pub struct AccessToken(Arc<Inner>);
 struct Inner {
     text: Text,
     token_type: TokenType,
-    binding: Option<Box<Binding>>,
+    binding: Option<Box<KeyBinding>>,
 }
 
-/// The key without which a token is of no use.
+/// The key that a token is bound to.
 #[derive(Clone)]
-pub(crate) struct Binding {
+pub(crate) struct KeyBinding {
     pub(crate) key: DpopKey,
-    /// `ath` of its proofs.
+    /// The `ath` claim of its proofs.
     pub(crate) token_hash: String,
 }
 
-/// The token, kept once: a cache holds many, and some are long.
+/// The token's text, stored only once: a cache holds many tokens, and some are long.
 #[derive(Clone)]
 enum Text {
-    /// In the header that bears it, after the scheme.
+    /// Part of the header value, after the scheme.
     Header { value: HeaderValue, start: usize },
-    /// Of a type that no header bears.
+    /// The text of a token whose type this crate cannot send in a header.
     Bare(Zeroizing<String>),
 }
 
 impl AccessToken {
-    /// Makes a token from its text.
+    /// Creates a token from its text.
     ///
     /// # Errors
     ///
-    /// If the text is empty, holds anything but printable ASCII
-    /// ([RFC 6749 Appendix A.12](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.12)), or has a space at its start or end:
-    /// no header can carry it.
+    /// Returns an error if the text is empty or contains anything but printable ASCII
+    /// ([RFC 6749 Appendix A.12](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.12)), or if it starts or ends with a space. A header
+    /// cannot carry such a token.
     pub fn new(
         secret: impl Into<String>,
         token_type: TokenType,
@@ -71,23 +72,25 @@ impl AccessToken {
         Self::from_text(&secret, token_type)
     }
 
-    /// As [`new`](Self::new), of a text that is not to be kept.
+    /// Like [`new`](Self::new), but borrows the text.
     pub(crate) fn from_text(
         secret: &str,
         token_type: TokenType,
     ) -> Result<Self, InvalidAccessToken> {
         if secret.is_empty() {
-            return Err(InvalidAccessToken("it is empty"));
+            return Err(InvalidAccessToken(
+                "the token is empty (RFC 6749 appendix A.12)",
+            ));
         }
-        // Not `all`, which looks at one byte at a time.
+        // Not `all`: it may stop early, so it checks one byte at a time.
         let is_printable = |all, byte| all & matches!(byte, 0x20..=0x7e);
         if !secret.bytes().fold(true, is_printable) {
             return Err(InvalidAccessToken(
-                "it holds a character that is not printable ASCII",
+                "the token contains a character that is not printable ASCII (RFC 6749 appendix A.12)",
             ));
         }
         if secret.starts_with(' ') || secret.ends_with(' ') {
-            return Err(InvalidAccessToken("it has a space at its start or end"));
+            return Err(InvalidAccessToken("the token starts or ends with a space"));
         }
         let text = match token_type.scheme() {
             Some(scheme) => Text::Header {
@@ -103,10 +106,10 @@ impl AccessToken {
         })))
     }
 
-    /// The same token, which is bound to `key` and sent with a proof by [`AddAccessTokenLayer`](crate::AddAccessTokenLayer).
+    /// Binds the token to `key`, so that [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) sends it with a proof.
     ///
-    /// Tokens that come from a token endpoint with a [key](crate::TokenEndpoint::dpop) are bound already; this is for one that came
-    /// from elsewhere. Only a token of the type `DPoP` can be bound; one of another type stays as it is.
+    /// Use this for a token from another source. A token endpoint with a [key](crate::TokenEndpoint::dpop) already returns bound tokens.
+    /// Only a token of the type `DPoP` can be bound; any other token stays unbound.
     ///
     /// # Examples
     ///
@@ -130,11 +133,11 @@ impl AccessToken {
     pub(crate) fn bind(self, key: DpopKey) -> Self {
         let token_hash = key.token_hash(self.expose_secret());
         let mut inner = Arc::unwrap_or_clone(self.0);
-        inner.binding = Some(Box::new(Binding { key, token_hash }));
+        inner.binding = Some(Box::new(KeyBinding { key, token_hash }));
         Self(Arc::new(inner))
     }
 
-    /// The text itself. Keep it out of logs and error messages.
+    /// Returns the text of the token. Keep it out of logs and error messages.
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         match &self.0.text {
@@ -148,13 +151,13 @@ impl AccessToken {
         }
     }
 
-    /// How the token is to be sent.
+    /// Returns the type of the token, which determines how it is sent.
     #[must_use]
     pub fn token_type(&self) -> &TokenType {
         &self.0.token_type
     }
 
-    /// The key that the token is bound to.
+    /// Returns the key that the token is bound to.
     #[cfg(feature = "dpop")]
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
@@ -162,21 +165,23 @@ impl AccessToken {
         self.binding().map(|binding| &binding.key)
     }
 
-    /// What a proof needs, for a token of the type `DPoP` whose key is known.
+    /// Returns what a proof needs, if the token is of the type `DPoP` and its key is known.
     #[inline]
-    pub(crate) fn binding(&self) -> Option<&Binding> {
+    pub(crate) fn binding(&self) -> Option<&KeyBinding> {
         let binding = self.0.binding.as_deref();
         binding.filter(|_| *self.token_type() == TokenType::DPOP)
     }
 
-    /// The header that carries it, if it can be sent: a `DPoP` token is of no use without its key.
+    /// Returns the header that carries the token, if it can be sent. A `DPoP` token cannot be sent without its key.
     pub(crate) fn sendable(&self) -> Option<&HeaderValue> {
         let is_sendable = *self.token_type() == TokenType::BEARER || self.binding().is_some();
         self.authorization().filter(|_| is_sendable)
     }
 
-    /// The value of the `Authorization` header that carries this token, marked sensitive: the scheme `Bearer` or `DPoP`
-    /// and the text. `None` for a token of any other type, which this crate does not know how to send.
+    /// Returns the value of the `Authorization` header that carries this token.
+    ///
+    /// It consists of the scheme, `Bearer` or `DPoP`, and the text, and is marked sensitive. For a token of any other type, which this
+    /// crate cannot send, it is `None`.
     #[must_use]
     pub fn authorization(&self) -> Option<&HeaderValue> {
         match &self.0.text {
@@ -187,13 +192,13 @@ impl AccessToken {
 }
 
 fn authorization(scheme: &str, secret: &str) -> Result<HeaderValue, InvalidAccessToken> {
-    // With the last copy of the header goes the text.
+    // `Zeroizing` wipes the text when the last copy of the header value is dropped.
     let mut value = Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + secret.len()));
     value.extend_from_slice(scheme.as_bytes());
     value.push(b' ');
     value.extend_from_slice(secret.as_bytes());
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
-        .map_err(|_| InvalidAccessToken("no header can carry it"))?;
+        .map_err(|_| InvalidAccessToken("the token cannot be sent in a header"))?;
     value.set_sensitive(true);
     Ok(value)
 }
@@ -206,7 +211,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Equal when the text and the type are equal.
+/// Tokens are equal if their text and type are equal.
 impl PartialEq for AccessToken {
     fn eq(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
@@ -217,11 +222,11 @@ impl PartialEq for AccessToken {
 
 impl Eq for AccessToken {}
 
-/// How an access token is to be sent
+/// The type of an access token, which determines how it is sent
 /// ([RFC 6749 §7.1](https://www.rfc-editor.org/rfc/rfc6749#section-7.1)).
 ///
-/// The text is kept as it came; equality does not look at the case, as the RFC demands. `Display` and `Debug` escape and
-/// cut it, as it may be that of a server.
+/// The text is stored unchanged. Comparison ignores case, as the RFC requires. `Display` and `Debug` escape and truncate the text,
+/// because it may come from a server.
 ///
 /// # Examples
 ///
@@ -240,17 +245,17 @@ impl TokenType {
     pub const BEARER: Self = Self(Cow::Borrowed("Bearer"));
     /// `DPoP` ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)).
     pub const DPOP: Self = Self(Cow::Borrowed("DPoP"));
-    /// `N_A`: what was issued is no access token
+    /// `N_A`: the issued token is not an access token
     /// ([RFC 8693 §2.2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1)).
     pub const N_A: Self = Self(Cow::Borrowed("N_A"));
 
-    /// The text as it came.
+    /// Returns the text unchanged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The authentication scheme of the `Authorization` header for this type.
+    /// Returns the `Authorization` scheme for this type, if this crate can send it.
     fn scheme(&self) -> Option<&'static str> {
         if *self == Self::BEARER {
             Some("Bearer")
@@ -291,26 +296,24 @@ impl From<&str> for TokenType {
     }
 }
 
-/// A text that cannot be an access token. It is not printed.
+/// The error for a string that cannot be an access token.
+///
+/// `Display` and `Debug` do not show the string.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidAccessToken(&'static str);
 
 impl fmt::Display for InvalidAccessToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "invalid access token: {} (RFC 6749 appendix A.12)",
-            self.0
-        )
+        f.write_str(self.0)
     }
 }
 
 impl Error for InvalidAccessToken {}
 
-/// A mark in the extensions of an HTTP request: no access token is to be put on it.
+/// A request extension that stops [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) from adding an access token.
 ///
-/// Every request to a token endpoint bears it, so that a token client which is built on the stack that it authenticates
-/// does not wait for itself.
+/// Every request to a token endpoint has this extension. Otherwise, a token endpoint that sends its requests through a client with this
+/// layer would wait for its own token.
 ///
 /// # Examples
 ///
@@ -340,7 +343,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_header_is_made_only_for_types_that_can_be_sent() {
+    fn only_types_that_can_be_sent_have_a_header() {
         for (token_type, header) in [
             ("Bearer", Some("Bearer t")),
             ("bearer", Some("Bearer t")),
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn a_type_is_printed_escaped_and_cut() {
+    fn type_is_escaped_and_truncated_when_printed() {
         let token_type = TokenType::from(&*format!("\u{1b}{}", "x".repeat(1000)));
         for shown in [token_type.to_string(), format!("{token_type:?}")] {
             assert!(shown.contains(r"\u{1b}x") && shown.len() < 300, "{shown}");
@@ -369,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_no_header_can_carry_is_refused() {
+    fn text_that_a_header_cannot_carry_is_refused() {
         for text in ["", "a\nb", "a\0", "tokén", "\u{7f}", " ", " a", "a "] {
             assert!(
                 AccessToken::new(text, TokenType::BEARER).is_err(),

@@ -1,4 +1,4 @@
-//! DPoP proofs for requests that no layer of this crate sends.
+//! DPoP proofs for requests that are not sent by this crate.
 
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
@@ -8,16 +8,20 @@ use crate::{
     error::TokenError,
 };
 
-/// # Proofs by hand
+/// # Proofs for your own requests
 impl DpopKey {
-    /// A proof for one request, to be sent in the header `DPoP`: for requests that no layer of this crate sends. With a token it is
-    /// for a request to an API that bears this token; without, for one to the authorization server. It is marked sensitive.
+    /// Creates a proof for one request, to send in the `DPoP` header.
     ///
-    /// The query of `uri` is left out. The nonce is the last one that [`note_response`](Self::note_response) took in for this origin.
+    /// Use it for requests that you send without the layers of this crate. Pass a token for a request to an API that carries this token,
+    /// and `None` for a request to the authorization server. The header value is marked sensitive.
+    ///
+    /// The proof does not contain the query of `uri`. Its nonce is the last one that [`note_response`](Self::note_response) stored for
+    /// the origin of `uri`.
     ///
     /// # Errors
     ///
-    /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) if `uri` is not absolute, and [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential) if the signer fails.
+    /// Returns an error of the kind [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) if `uri` is not absolute, and of the kind
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential) if the signer fails.
     ///
     /// # Examples
     ///
@@ -51,7 +55,10 @@ impl DpopKey {
         }
     }
 
-    /// Takes in the nonce of a response, if it holds one: of an API for a `token`, of the authorization server without.
+    /// Stores the nonce of a response, if it contains one.
+    ///
+    /// Pass the same `token` as to [`proof`](Self::proof): a token for the response of an API, and `None` for one of the authorization
+    /// server.
     ///
     /// # Examples
     ///
@@ -59,8 +66,8 @@ impl DpopKey {
     /// use http::{Response, Uri};
     /// use tower_oauth2_client::DpopKey;
     ///
-    /// // What the authorization server answered to a request at another of its endpoints.
-    /// fn answered<B>(key: &DpopKey, uri: &Uri, response: &Response<B>) {
+    /// // The response of another endpoint of the authorization server
+    /// fn received<B>(key: &DpopKey, uri: &Uri, response: &Response<B>) {
     ///     key.note_response(uri, None, response.headers());
     /// }
     /// ```

@@ -25,11 +25,11 @@ pub(crate) struct Form(Arc<Inner>);
 #[derive(Clone, Default)]
 struct Inner {
     parameters: Vec<Parameter>,
-    /// Boxed, since most requests have none, and a cache holds many requests.
+    /// Boxed, because most requests have none and a cache holds many requests.
     extras: Option<Box<Extras>>,
 }
 
-/// What a request has beside its parameters.
+/// Everything in a request except its parameters.
 #[derive(Clone, Default)]
 pub(super) struct Extras {
     headers: HeaderMap,
@@ -42,7 +42,7 @@ pub(super) struct Extras {
     invalid: Option<String>,
 }
 
-/// A name and a value of the form.
+/// A name and value in the form body.
 #[derive(Clone)]
 pub(crate) struct Parameter {
     pub(crate) name: Cow<'static, str>,
@@ -53,7 +53,7 @@ pub(crate) struct Parameter {
 impl Form {
     pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
         let parameters = &mut Arc::make_mut(&mut self.0).parameters;
-        // A request has few, and a cache may hold many requests.
+        // A request has few parameters, and a cache may hold many requests.
         parameters.reserve_exact(1);
         parameters.push(Parameter {
             name,
@@ -102,7 +102,7 @@ impl Form {
         &self.0.parameters
     }
 
-    /// The value of a parameter, if it is a fixed text.
+    /// Returns the value of a parameter, if it is a fixed string.
     pub(crate) fn known(&self, name: &str) -> Option<&str> {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(Secret::expose)
@@ -140,7 +140,7 @@ impl Form {
         self.extras().dpop.as_ref()
     }
 
-    /// What a setter could not accept.
+    /// Returns the error of the first setter that was passed an invalid value.
     pub(crate) fn invalid(&self) -> Option<&str> {
         self.extras().invalid.as_deref()
     }
@@ -171,7 +171,7 @@ impl Hash for Form {
 }
 
 impl Parameter {
-    /// The value, if it is a scope that is known: a set of words.
+    /// Returns the value if this is a fixed scope, which is compared as a set of words.
     fn scope(&self) -> Option<&str> {
         match &*self.name {
             "scope" => self.value.known().map(Secret::expose),

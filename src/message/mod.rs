@@ -1,4 +1,4 @@
-//! What is said to an authorization server, and what it says.
+//! Token requests and token responses, with their tokens and scopes.
 
 mod access_token;
 #[cfg(feature = "dpop")]

@@ -1,4 +1,4 @@
-//! The scope of a token: a set of words (RFC 6749 §3.3).
+//! `Scope`: a set of words (RFC 6749 §3.3).
 
 use std::{
     borrow::Cow,
@@ -10,15 +10,15 @@ use std::{
 
 use crate::base::Quoted;
 
-/// What a token is for: a set of scope tokens
+/// The scope of a token: a set of words
 /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
 ///
-/// The text is kept as it came; `Debug` escapes and cuts it, as it may be that of a server. Two scopes are equal when they hold the
-/// same words, whatever their order.
+/// The text is stored unchanged. `Debug` escapes and truncates it, because it may come from a server. Two scopes are equal if they
+/// contain the same words, in any order.
 ///
-/// Making one never fails. One that breaks the grammar of
-/// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4) is refused by [`check`](Self::check), and
-/// by the token endpoint before anything is sent.
+/// Creating a scope never fails. If it violates the grammar of
+/// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4), [`check`](Self::check) returns an error, and so does
+/// [`TokenEndpoint`](crate::TokenEndpoint), before anything is sent.
 ///
 /// # Examples
 ///
@@ -34,18 +34,18 @@ use crate::base::Quoted;
 pub struct Scope(Box<str>);
 
 impl Scope {
-    /// The words, in the order in which they came.
+    /// Iterates over the words, in their original order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         words(&self.0)
     }
 
-    /// Whether the word is one of the set.
+    /// Returns whether the scope contains the word.
     #[must_use]
     pub fn contains(&self, word: &str) -> bool {
         self.iter().any(|other| other == word)
     }
 
-    /// The text as it came.
+    /// Returns the text unchanged.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -55,23 +55,23 @@ impl Scope {
     ///
     /// # Errors
     ///
-    /// If a character is neither a space nor printable ASCII other than `"` and `\`.
+    /// Returns an error if the text contains a character other than printable ASCII, or if it contains `"` or `\`.
     pub fn check(&self) -> Result<(), InvalidScope> {
         check(&self.0)
     }
 }
 
-/// The words of a scope, in the order in which they came.
+/// Iterates over the words of a scope, in their original order.
 fn words(scope: &str) -> impl Iterator<Item = &str> {
     scope.split(' ').filter(|word| !word.is_empty())
 }
 
-/// Whether two scopes hold the same words.
+/// Whether two scopes contain the same words.
 pub(crate) fn is_same(a: &str, b: &str) -> bool {
     a == b || words(a).collect::<BTreeSet<_>>() == words(b).collect()
 }
 
-/// Hashes a scope as the set of its words. Most come in order already.
+/// Hashes a scope as the set of its words. Most scopes are already sorted, which saves building the set.
 pub(crate) fn hash<H: Hasher>(scope: &str, state: &mut H) {
     let mut set = BTreeSet::new();
     let is_sorted = words(scope).is_sorted_by(|a, b| a < b);
@@ -90,7 +90,7 @@ pub(crate) fn hash<H: Hasher>(scope: &str, state: &mut H) {
     count.hash(state);
 }
 
-/// As [`Scope::check`].
+/// Checks a string like [`Scope::check`].
 pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
     match scope.chars().find(|c| !is_scope_char(*c)) {
         Some(found) => Err(InvalidScope { found }),
@@ -98,7 +98,7 @@ pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
     }
 }
 
-/// The scope with one space between two words and none around them, as the grammar of RFC 6749 A.4 has it.
+/// Returns the scope with one space between words and none at the ends (RFC 6749 A.4).
 pub(crate) fn normalized(scope: &str) -> Cow<'_, str> {
     let is_normal = !scope.starts_with(' ') && !scope.ends_with(' ') && !scope.contains("  ");
     match is_normal {
@@ -168,7 +168,7 @@ impl<A: AsRef<str>> FromIterator<A> for Scope {
     }
 }
 
-/// A scope that holds a character which no scope may hold.
+/// The error for a scope with a character that is not allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidScope {
     found: char,
@@ -178,8 +178,8 @@ impl fmt::Display for InvalidScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a scope cannot hold the character {:?}; use printable ASCII without quotes and backslashes, \
-             words parted by spaces (RFC 6749 appendix A.4)",
+            "a scope cannot contain the character {:?}; use words of printable ASCII without quotes and backslashes, \
+             separated by spaces (RFC 6749 appendix A.4)",
             self.found
         )
     }
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_escapes_and_cuts_and_display_does_neither() {
+    fn debug_escapes_and_truncates_but_display_does_not() {
         let text = format!("\u{1b}\u{202e}{}", "x".repeat(1000));
         let scope = Scope::from(&*text);
         assert_eq!(scope.to_string(), text);
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn the_grammar_of_rfc_6749_a_4() {
+    fn check_follows_the_grammar_of_rfc_6749_a_4() {
         for (text, valid) in [
             ("", true),
             ("openid", true),

@@ -1,4 +1,4 @@
-//! A token and what the server said about it (RFC 6749 §5.1).
+//! `TokenResponse`: the successful response of a token endpoint (RFC 6749 §5.1).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -12,18 +12,18 @@ use crate::{
     secret::{IdToken, RefreshToken},
 };
 
-/// A token and what the server said about it
+/// The successful response of a token endpoint: a token and its properties
 /// ([RFC 6749 §5.1](https://www.rfc-editor.org/rfc/rfc6749#section-5.1)).
 ///
 /// Cloning is cheap.
 ///
 /// # Security
 ///
-/// `Debug` shows the status, the type, the lifetime and the scope: no token, no header, nothing of the body.
+/// `Debug` shows the status, token type, lifetime and scope. It shows no token, no header and nothing else of the body.
 ///
 /// # Examples
 ///
-/// For the tests of code that uses one:
+/// Build a response to test code that uses one:
 ///
 /// ```
 /// use std::time::Duration;
@@ -47,7 +47,7 @@ struct Inner {
     answer: Answer,
 }
 
-/// The standard values of a successful answer.
+/// The standard members of a successful response.
 pub(crate) struct Fields {
     pub(crate) access_token: AccessToken,
     pub(crate) expires_in: Option<Duration>,
@@ -59,7 +59,7 @@ pub(crate) struct Fields {
 }
 
 impl TokenResponse {
-    /// Builds a response without a server, as a service of one's own or a test does.
+    /// Builds a response without a server, in a test or in your own service.
     pub fn builder(access_token: AccessToken) -> TokenResponseBuilder {
         TokenResponseBuilder {
             fields: Fields {
@@ -81,89 +81,91 @@ impl TokenResponse {
         Self(Arc::new(Inner { fields, answer }))
     }
 
-    /// The access token.
+    /// Returns the access token.
     #[must_use]
     pub fn access_token(&self) -> &AccessToken {
         &self.0.fields.access_token
     }
 
-    /// How the token is to be sent, as the server said it; `Bearer` where it said nothing.
+    /// Returns the token type, as the server sent it. `Bearer` if the server did not send one.
     #[must_use]
     pub fn token_type(&self) -> &TokenType {
         self.access_token().token_type()
     }
 
-    /// How long the token lives from the moment the answer was made, with fractions of a second if the server sent them.
+    /// Returns the lifetime of the token, counted from when the server generated the response.
     ///
-    /// Zero for a token that is already over (0, or negative). `None` where the server said nothing that can be used: no
-    /// `expires_in`, `null`, a text that is no number, or more than ten years.
+    /// It includes fractions of a second if the server sent them. It is zero if the token has already expired (0 or a negative
+    /// number). It is `None` if `expires_in` is missing or unusable: `null`, a string that is not a number, or more than ten years.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.0.fields.expires_in
     }
 
-    /// When the server wants the token to be renewed, from the moment at which the answer was made: no standard, but Microsoft's
-    /// servers send it. Read as [`expires_in`](Self::expires_in) is.
+    /// Returns how long until the token should be renewed, counted from when the server generated the response.
+    ///
+    /// `refresh_in` is not a standard member, but Microsoft's servers send it. It is read in the same way as
+    /// [`expires_in`](Self::expires_in).
     #[must_use]
     pub fn refresh_in(&self) -> Option<Duration> {
         self.0.fields.refresh_in
     }
 
-    /// The refresh token. `None` in the answer to a refresh means that the old one goes on
+    /// Returns the refresh token. `None` in the response to a refresh means that the old one stays valid
     /// ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
     #[must_use]
     pub fn refresh_token(&self) -> Option<&RefreshToken> {
         self.0.fields.refresh_token.as_ref()
     }
 
-    /// What the token is good for. `None` means: what was asked for
+    /// Returns the scope of the token. `None` means that it equals the requested scope
     /// ([RFC 6749 §5.1](https://www.rfc-editor.org/rfc/rfc6749#section-5.1)).
     #[must_use]
     pub fn scope(&self) -> Option<&Scope> {
         self.0.fields.scope.as_ref()
     }
 
-    /// The ID token of OpenID Connect, not verified.
+    /// Returns the ID token of OpenID Connect, not verified.
     #[must_use]
     pub fn id_token(&self) -> Option<&IdToken> {
         self.0.fields.id_token.as_ref()
     }
 
-    /// Which type of token a token exchange issued
+    /// Returns the type of the token that a token exchange issued
     /// ([RFC 8693 §2.2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.2.1)).
     #[must_use]
     pub fn issued_token_type(&self) -> Option<&str> {
         self.0.fields.issued_token_type.as_deref()
     }
 
-    /// Any member of the JSON object by its name. The first call of this or of [`json`](Self::json) parses the body.
+    /// Returns a member of the JSON object by its name. The first call of this or of [`json`](Self::json) parses the body.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.json().get(name)
     }
 
-    /// The whole JSON object, parsed by the first call. It holds the tokens: keep it out of logs.
+    /// Returns the whole JSON object. The first call parses it. It contains the tokens: keep it out of logs.
     ///
-    /// `Null` in the odd case of a body that is not UTF-8, has a number that is too large for [`Value`], or is nested deeper
-    /// than 128 levels: the members that this crate knows have been read all the same.
+    /// It is `Null` if the body is not UTF-8, contains a number too large for [`Value`], or is nested deeper than 128 levels. The other
+    /// methods return the standard members even then.
     #[must_use]
     pub fn json(&self) -> &Value {
         self.0.answer.json().unwrap_or(&Value::Null)
     }
 
-    /// The body as it came. It holds the tokens: keep it out of logs.
+    /// Returns the unparsed body. It contains the tokens: keep it out of logs.
     #[must_use]
     pub fn raw(&self) -> &Bytes {
         &self.0.answer.raw
     }
 
-    /// The status of the HTTP response: 2xx.
+    /// Returns the status of the HTTP response, which is 2xx.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.0.answer.status
     }
 
-    /// The headers of the HTTP response.
+    /// Returns the headers of the HTTP response.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         &self.0.answer.headers
@@ -182,7 +184,7 @@ impl fmt::Debug for TokenResponse {
 }
 
 /// Builds a [`TokenResponse`] without a server.
-#[must_use = "nothing is built before `build`"]
+#[must_use = "a builder does nothing until `build` is called"]
 pub struct TokenResponseBuilder {
     fields: Fields,
     parameters: serde_json::Map<String, Value>,
@@ -191,61 +193,61 @@ pub struct TokenResponseBuilder {
 }
 
 impl TokenResponseBuilder {
-    /// How long the token lives. Default is that the answer does not say.
+    /// Sets the lifetime of the token. Default is none.
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.fields.expires_in = Some(expires_in);
         self
     }
 
-    /// When the token is to be renewed. Default is that the answer does not say.
+    /// Sets when to renew the token. Default is none.
     pub fn refresh_in(mut self, refresh_in: Duration) -> Self {
         self.fields.refresh_in = Some(refresh_in);
         self
     }
 
-    /// The refresh token. Default is none.
+    /// Sets the refresh token. Default is none.
     pub fn refresh_token(mut self, refresh_token: impl Into<RefreshToken>) -> Self {
         self.fields.refresh_token = Some(refresh_token.into());
         self
     }
 
-    /// The scope. Default is none: what was asked for.
+    /// Sets the scope. Default is none, which means the requested scope.
     pub fn scope(mut self, scope: impl Into<Scope>) -> Self {
         self.fields.scope = Some(scope.into());
         self
     }
 
-    /// The ID token. Default is none.
+    /// Sets the ID token. Default is none.
     pub fn id_token(mut self, id_token: impl Into<IdToken>) -> Self {
         self.fields.id_token = Some(id_token.into());
         self
     }
 
-    /// The type of the issued token, in a token exchange. Default is none.
+    /// Sets the type of the issued token, for a token exchange. Default is none.
     pub fn issued_token_type(mut self, issued_token_type: impl Into<Box<str>>) -> Self {
         self.fields.issued_token_type = Some(issued_token_type.into());
         self
     }
 
-    /// Any other member of the JSON object. A standard one keeps the value of its own setter.
+    /// Adds another member to the JSON object. For a standard member, the value of its own setter takes precedence.
     pub fn parameter(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.parameters.insert(name.into(), value.into());
         self
     }
 
-    /// The status. Default is 200.
+    /// Sets the status. Default is 200.
     pub fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// The headers. Default is none.
+    /// Sets the headers. Default is none.
     pub fn headers(mut self, headers: HeaderMap) -> Self {
         self.headers = headers;
         self
     }
 
-    /// Builds the response; its JSON and its raw body are made of what was set.
+    /// Builds the response, with a JSON body that contains everything that was set.
     pub fn build(self) -> TokenResponse {
         let Self {
             fields,
@@ -305,7 +307,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_built_response_says_the_same_by_every_accessor() {
+    fn built_response_returns_what_was_set_from_every_accessor() {
         let token = AccessToken::new("t", TokenType::BEARER).unwrap();
         let response = TokenResponse::builder(token)
             .expires_in(Duration::from_millis(1500))

@@ -1,4 +1,4 @@
-//! A secret, an assertion or a token that goes into a request: known, or asked for anew for every attempt.
+//! `Credential`: a secret, an assertion or a token for a request, fixed or from a provider.
 
 use std::{
     env,
@@ -19,34 +19,34 @@ use crate::{
 
 type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 
-/// A secret, an assertion or a token that goes into a token request.
+/// A secret, an assertion or a token to send in a token request.
 ///
-/// It is either a fixed text, or comes from a provider that is asked **anew for every attempt**, so that what expires or
+/// It is either a fixed string, or comes from a provider that is called **for every attempt**. So a credential that expires or
 /// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
 ///
-/// Two credentials are equal when they are the same fixed text, the same file, the same variable of the environment,
-/// providers with the same [name](Self::named), or clones of the same provider.
+/// Two credentials are equal if they are the same fixed string, the same file, the same environment variable, providers with
+/// the same [name](Self::named), or clones of the same provider.
 ///
 /// # Security
 ///
-/// `Debug` never shows the text.
+/// `Debug` never shows the secret.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_oauth2_client::{ClientAuthentication, Credential};
 ///
-/// // A fixed text
+/// // A fixed string
 /// let client = ClientAuthentication::client_secret_basic("client", "secret");
-/// // A file that something else rotates
+/// // A file that another program rotates
 /// let client = ClientAuthentication::client_assertion(
 ///     "client",
 ///     Credential::file("/var/run/secrets/tokens/oauth"),
 /// );
-/// // A variable of the environment
+/// // An environment variable
 /// let client =
 ///     ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET"));
-/// // Any async function: see `from_fn`
+/// // The result of any async function: see `from_fn`
 /// ```
 #[derive(Clone)]
 pub struct Credential(Kind);
@@ -55,14 +55,14 @@ pub struct Credential(Kind);
 enum Kind {
     Fixed(Secret),
     Provider {
-        identity: Identity,
+        identity: ProviderIdentity,
         provide: Arc<dyn Fn() -> Provided + Send + Sync>,
     },
 }
 
-/// What makes two providers the same one.
+/// What two providers are compared by.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Identity {
+enum ProviderIdentity {
     Instance,
     Name(Arc<str>),
     File(PathBuf),
@@ -70,7 +70,7 @@ enum Identity {
 }
 
 impl Credential {
-    /// A text that does not change.
+    /// Creates a credential from a fixed string.
     ///
     /// # Examples
     ///
@@ -83,10 +83,10 @@ impl Credential {
         Self(Kind::Fixed(Secret::new(text)))
     }
 
-    /// The content of a file, without white space at its end, read anew for every attempt.
+    /// Creates a credential that reads a file for every attempt.
     ///
-    /// A file that cannot be read, is not UTF-8 or is empty fails the request, with
-    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential); nothing is sent then.
+    /// White space at the end of the file is removed. If the file cannot be read, is not UTF-8 or is empty, the request fails with
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent.
     ///
     /// # Examples
     ///
@@ -98,16 +98,16 @@ impl Credential {
     pub fn file(path: impl AsRef<Path>) -> Self {
         let path = path.as_ref().to_owned();
         Self(Kind::Provider {
-            identity: Identity::File(path.clone()),
+            identity: ProviderIdentity::File(path.clone()),
             provide: Arc::new(move || Box::pin(read_file(path.clone()))),
         })
     }
 
-    /// The value of a variable of the environment, read anew for every attempt.
+    /// Creates a credential that reads an environment variable for every attempt.
     ///
-    /// A variable that is not set, is not UTF-8 or is empty fails the request, with
-    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential); nothing is sent then, and the error names the
-    /// variable without its value.
+    /// If the variable is not set, is not UTF-8 or is empty, the request fails with
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the variable but does
+    /// not show its value.
     ///
     /// # Examples
     ///
@@ -120,19 +120,21 @@ impl Credential {
     pub fn env(name: impl AsRef<str>) -> Self {
         let name: Arc<str> = name.as_ref().into();
         Self(Kind::Provider {
-            identity: Identity::Env(name.clone()),
+            identity: ProviderIdentity::Env(name.clone()),
             provide: Arc::new(move || Box::pin(future::ready(read_env(&name)))),
         })
     }
 
-    /// Whatever an async function returns, called anew for every attempt: a text, a [`ClientSecret`], an
-    /// [`AccessToken`], or anything else that is a credential.
+    /// Creates a credential that calls an async function for every attempt.
+    ///
+    /// The function may return a string, a [`ClientSecret`], an [`AccessToken`](crate::AccessToken), or any other type that
+    /// converts into a `Credential`.
     ///
     /// # Security
     ///
-    /// Its error is the [source](std::error::Error::source) of the [`TokenError`](crate::TokenError), and is printed where
-    /// a chain of errors is. So it must not hold the secret, as some errors of the standard library do:
-    /// `VarError::NotUnicode` shows the variable, `FromUtf8Error` the bytes.
+    /// The function's error becomes the [source](std::error::Error::source) of the [`TokenError`](crate::TokenError), and is printed
+    /// with the chain of errors. It must not contain the secret, as some errors of the standard library do: `VarError::NotUnicode`
+    /// shows the value of the variable, and `FromUtf8Error` shows the bytes.
     ///
     /// # Examples
     ///
@@ -153,7 +155,7 @@ impl Credential {
         E: Into<BoxError>,
     {
         Self(Kind::Provider {
-            identity: Identity::Instance,
+            identity: ProviderIdentity::Instance,
             provide: Arc::new(move || {
                 let provided = provide();
                 Box::pin(async move {
@@ -164,8 +166,9 @@ impl Credential {
         })
     }
 
-    /// Names a provider: providers with the same name are equal, and so share the tokens of one cache.
-    /// Default is that only clones of one provider are equal. A fixed text is always compared as a text.
+    /// Names the provider, so that providers with the same name are equal and share tokens in a cache.
+    ///
+    /// A fixed string has no provider: it is always compared by its text. Default is that only clones of a provider are equal.
     ///
     /// # Examples
     ///
@@ -179,12 +182,12 @@ impl Credential {
     #[must_use]
     pub fn named(mut self, name: impl AsRef<str>) -> Self {
         if let Kind::Provider { identity, .. } = &mut self.0 {
-            *identity = Identity::Name(name.as_ref().into());
+            *identity = ProviderIdentity::Name(name.as_ref().into());
         }
         self
     }
 
-    /// The text, if it need not be asked for.
+    /// The secret, if it is a fixed string.
     pub(crate) fn known(&self) -> Option<&Secret> {
         match &self.0 {
             Kind::Fixed(secret) => Some(secret),
@@ -192,7 +195,7 @@ impl Credential {
         }
     }
 
-    /// Asks for the text of this very attempt.
+    /// Gets the secret for one attempt, from the provider if there is one.
     pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
         match &self.0 {
             Kind::Fixed(secret) => Ok(secret.clone()),
@@ -201,7 +204,7 @@ impl Credential {
     }
 }
 
-/// Nothing of the value may be in the error, so not that of `std::env::var`.
+/// The error must not contain the value, so `std::env::var` is not used: its error can contain it.
 fn read_env(name: &str) -> Result<Secret, BoxError> {
     let why = match env::var_os(name).map(OsString::into_string) {
         Some(Ok(text)) if !text.is_empty() => return Ok(Secret::new(text)),
@@ -212,7 +215,7 @@ fn read_env(name: &str) -> Result<Secret, BoxError> {
     Err(format!("the environment variable {name} {why}").into())
 }
 
-/// Reading may block, so it is done beside the runtime where there is one.
+/// Reads on a thread for blocking work if there is a tokio runtime.
 async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
     let read = move || {
         let mut text = std::fs::read_to_string(&path).map_err(|error| {
@@ -234,7 +237,7 @@ async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
     }
 }
 
-/// A secret that a provider gave for one request, and that may have been rotated since.
+/// A secret that a provider returned for one request and that may have been rotated since.
 pub(crate) struct UsedSecret {
     pub(crate) credential: Credential,
     pub(crate) text: Secret,
@@ -254,10 +257,12 @@ impl fmt::Debug for Credential {
         match &self.0 {
             Kind::Fixed(_) => f.write_str("Credential([redacted])"),
             Kind::Provider { identity, .. } => match identity {
-                Identity::Instance => f.write_str("Credential(provider)"),
-                Identity::Name(name) => write!(f, "Credential(provider {name:?})"),
-                Identity::Env(name) => write!(f, "Credential(environment variable {name:?})"),
-                Identity::File(path) => write!(f, "Credential(file {path:?})"),
+                ProviderIdentity::Instance => f.write_str("Credential(provider)"),
+                ProviderIdentity::Name(name) => write!(f, "Credential(provider {name:?})"),
+                ProviderIdentity::Env(name) => {
+                    write!(f, "Credential(environment variable {name:?})")
+                }
+                ProviderIdentity::File(path) => write!(f, "Credential(file {path:?})"),
             },
         }
     }
@@ -277,7 +282,9 @@ impl PartialEq for Credential {
                     provide: provide_b,
                 },
             ) => match (a, b) {
-                (Identity::Instance, Identity::Instance) => Arc::ptr_eq(provide_a, provide_b),
+                (ProviderIdentity::Instance, ProviderIdentity::Instance) => {
+                    Arc::ptr_eq(provide_a, provide_b)
+                }
                 _ => a == b,
             },
             _ => false,
@@ -292,7 +299,7 @@ impl Hash for Credential {
         match &self.0 {
             Kind::Fixed(secret) => secret.hash(state),
             Kind::Provider {
-                identity: Identity::Instance,
+                identity: ProviderIdentity::Instance,
                 provide,
             } => {
                 Arc::as_ptr(provide).cast::<()>().hash(state);

@@ -1,4 +1,4 @@
-//! Strings that are never printed, and wiped from memory when the last copy is dropped.
+//! Strings that are never printed, and that are wiped from memory when the last clone is dropped.
 
 mod credential;
 
@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 pub use self::credential::Credential;
 pub(crate) use self::credential::UsedSecret;
 
-/// The text of a secret, shared by its clones.
+/// A secret string, shared by its clones.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Secret(Arc<Zeroizing<String>>);
 
@@ -39,28 +39,27 @@ macro_rules! secret {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         ///
-        /// Cloning is cheap: clones share the text, which is wiped when the last of them is dropped.
+        /// Cloning is cheap: clones share the text, which is wiped from memory when the last clone is dropped.
         ///
         /// # Security
         ///
-        /// `Debug` prints `[redacted]`, and there is no `Display`: only
-        /// [`expose_secret`](Self::expose_secret) shows the text.
+        /// `Debug` prints `[redacted]`, and there is no `Display`. Only [`expose_secret`](Self::expose_secret) returns the text.
         #[derive(Clone, PartialEq, Eq, Hash)]
         pub struct $name(Secret);
 
         impl $name {
-            /// Takes over the text.
+            /// Wraps a secret.
             pub fn new(secret: impl Into<String>) -> Self {
                 Self(Secret::new(secret))
             }
 
-            /// The text itself. Keep it out of logs and error messages.
+            /// Returns the secret. Keep it out of logs and error messages.
             #[must_use]
             pub fn expose_secret(&self) -> &str {
                 self.0.expose()
             }
 
-            #[allow(dead_code, reason = "not every kind of secret is sent again")]
+            #[allow(dead_code, reason = "not every kind of secret is sent to a server")]
             pub(crate) fn into_inner(self) -> Secret {
                 self.0
             }
@@ -87,7 +86,7 @@ macro_rules! secret {
 }
 
 secret! {
-    /// The secret that a client shares with the authorization server
+    /// A secret that a client shares with the authorization server
     /// ([RFC 6749 §2.3.1](https://www.rfc-editor.org/rfc/rfc6749#section-2.3.1)).
     ///
     /// # Examples
@@ -103,7 +102,7 @@ secret! {
 }
 
 secret! {
-    /// A credential to obtain further access tokens
+    /// A token that a client exchanges for new access tokens
     /// ([RFC 6749 §1.5](https://www.rfc-editor.org/rfc/rfc6749#section-1.5)).
     ///
     /// # Examples
@@ -122,7 +121,7 @@ secret! {
     /// An ID token as the server sent it, not verified
     /// ([OpenID Connect Core §2](https://openid.net/specs/openid-connect-core-1_0.html#IDToken)).
     ///
-    /// It carries claims about a person, so it is treated as a secret.
+    /// It is treated as a secret because it contains claims about a person.
     ///
     /// # Examples
     ///

@@ -177,7 +177,11 @@ async fn a_missing_token_is_unavailable_or_unauthenticated_and_nothing_is_sent()
         for service in [api.plain(), api.resending(), api.watching()] {
             let status = api.unary(service).await.unwrap_err();
             assert_eq!(status.code(), code, "{status:?}");
-            assert!(status.message().starts_with("no access token: "));
+            assert!(
+                status
+                    .message()
+                    .starts_with("failed to fetch an access token: ")
+            );
             let error: &(dyn std::error::Error + 'static) = &status;
             let error = TokenError::find_in_chain(error).unwrap();
             assert_ne!(error.kind(), TokenErrorKind::Request);

@@ -70,7 +70,7 @@ pub(super) fn fields(
     }
     let access_token = match access_token {
         JsonValue::Text(text) => AccessToken::from_text(&text, token_type.clone())
-            .map_err(|error| unusable(&format!("returned an {error}")))?,
+            .map_err(|error| unusable(&format!("returned an invalid access token: {error}")))?,
         JsonValue::Absent => return Err(unusable("returned no `access_token`")),
         _ => return Err(unusable("returned an `access_token` that is not a string")),
     };

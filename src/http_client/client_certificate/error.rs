@@ -1,4 +1,4 @@
-//! Why a certificate and a key cannot be used.
+//! `InvalidClientCertificate`: why a certificate or a private key cannot be used.
 
 use std::{
     error::Error,
@@ -9,9 +9,9 @@ use std::{
 
 use rustls_pki_types::pem;
 
-/// A certificate or a private key that a [`ClientCertificate`](super::ClientCertificate) cannot be made of.
+/// The error for a certificate or a private key that a [`ClientCertificate`](super::ClientCertificate) cannot use.
 ///
-/// Its `Display` names the problem, and the file if there is one. Nothing of the key is in it.
+/// `Display` names the problem, and the file if there is one. It shows nothing of the key.
 #[derive(Debug)]
 pub struct InvalidClientCertificate {
     file: Option<PathBuf>,
@@ -38,7 +38,7 @@ impl InvalidClientCertificate {
         Self::from(Problem::Unreadable(error)).in_file(file)
     }
 
-    /// Names the file with the certificate, or that with the key.
+    /// Adds the name of the file with the problem.
     pub(super) fn in_files(self, certificate: &Path, key: &Path) -> Self {
         let file = match self.problem {
             Problem::NoKey
@@ -87,10 +87,10 @@ impl fmt::Display for InvalidClientCertificate {
         }
         match &self.problem {
             Problem::Unreadable(_) => f.write_str("cannot be read"),
-            Problem::BrokenPem(why) => write!(f, "the PEM of the certificate is broken: {why}"),
-            Problem::BrokenKeyPem(why) => write!(f, "the PEM of the private key is broken: {why}"),
+            Problem::BrokenPem(why) => write!(f, "the PEM of the certificate is malformed: {why}"),
+            Problem::BrokenKeyPem(why) => write!(f, "the PEM of the private key is malformed: {why}"),
             Problem::NoCertificate => {
-                f.write_str("no certificate in it: a PEM section `CERTIFICATE` is needed")
+                f.write_str("no certificate found: add a PEM section `CERTIFICATE`")
             }
             Problem::NotX509(why) => write!(f, "the certificate is not X.509: {why}"),
             Problem::NotYetValid(from) => write!(
@@ -104,14 +104,14 @@ impl fmt::Display for InvalidClientCertificate {
                 httpdate::fmt_http_date(*at)
             ),
             Problem::NoKey => f.write_str(
-                "no private key in it: a PEM section `PRIVATE KEY`, `EC PRIVATE KEY` or `RSA PRIVATE KEY` is needed",
+                "no private key found: add a PEM section `PRIVATE KEY`, `EC PRIVATE KEY` or `RSA PRIVATE KEY`",
             ),
             Problem::EncryptedKey => f.write_str(
-                "the private key is encrypted: decrypt it first, with `openssl pkey` for example",
+                "the private key is encrypted: decrypt it first, for example with `openssl pkey`",
             ),
             Problem::UnusableKey(why) => write!(f, "the private key cannot be used: {why}"),
             Problem::WrongKey => f.write_str(
-                "the private key is not that of the certificate, which must be the first one of its chain",
+                "the private key does not belong to the certificate: use the matching key, and put its certificate first in the chain",
             ),
         }
     }
@@ -126,13 +126,15 @@ impl Error for InvalidClientCertificate {
     }
 }
 
-/// The words of `pem::Error` are not used: they quote the line that is broken, which is the key itself when its line breaks were lost.
+/// Describes the error without the text of `pem::Error`.
+///
+/// That text quotes the malformed line. If the line breaks are missing, the line is the key itself.
 fn why_broken(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
-            "a section has no end; is it written only by half, or were its line breaks lost?"
+            "a section has no end; the file may be only partly written, or its line breaks may be missing"
         }
-        pem::Error::IllegalSectionStart { .. } => "a line that begins a section is malformed",
+        pem::Error::IllegalSectionStart { .. } => "the first line of a section is malformed",
         pem::Error::Base64Decode(_) => "a section is not base64",
         _ => "it cannot be decoded",
     }

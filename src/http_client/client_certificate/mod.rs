@@ -1,7 +1,7 @@
-//! A certificate by which a client proves who it is over TLS, and which can be replaced while it is in use.
+//! `ClientCertificate`: a certificate for mutual TLS that can be replaced while it is in use.
 
+mod certified_key_pair;
 mod error;
-mod identity;
 
 use std::{
     fmt, fs,
@@ -14,46 +14,44 @@ use arc_swap::{ArcSwap, Guard};
 use rustls::{SignatureScheme, client::ResolvesClientCert, sign::CertifiedKey};
 use zeroize::Zeroizing;
 
+use self::certified_key_pair::CertifiedKeyPair;
 pub use self::error::InvalidClientCertificate;
-use self::identity::Identity;
 use crate::base::clock;
 
-/// A certificate chain and its private key for mutual TLS ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)), which can be
-/// replaced while it is in use.
+/// A certificate chain and its private key for mutual TLS ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)).
 ///
-/// Cloning is cheap; clones share the certificate, so a rotation reaches all of them. Give one to
-/// [`HttpsClientBuilder::client_certificate`](crate::HttpsClientBuilder::client_certificate), and name the client with
+/// It can be replaced while it is in use. Cloning is cheap. Clones share the certificate, so a rotation affects all of them. Pass it to
+/// [`HttpsClientBuilder::client_certificate`](crate::HttpsClientBuilder::client_certificate), and set the client id with
 /// [`ClientAuthentication::tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
 ///
-/// A pair is checked before it is used: both are PEM and can be read, the key is that of the certificate, and the certificate is valid
+/// Every certificate and key is checked before use: both are valid PEM, the key belongs to the certificate, and the certificate is valid
 /// now.
 ///
 /// # Rotation
 ///
-/// An authorization server may bind a token to the certificate of the connection that asked for it
-/// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)): an API takes it over a connection with that certificate only. So
-/// when the certificate changes, two things must go, in this order:
+/// An authorization server may bind a token to the certificate of the connection over which it was requested
+/// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)). An API then accepts the token only over a connection with the same
+/// certificate. So when the certificate changes, two things must be replaced, in this order:
 ///
-/// 1. The connections. [`HttpsClient`](crate::HttpsClient) does that by itself: a request that begins after the change goes over a
-///    connection with the new certificate; requests under way end where they are.
+/// 1. The connections. [`HttpsClient`](crate::HttpsClient) replaces them by itself: a request that starts after the change uses a
+///    connection with the new certificate. Requests in flight finish on their old connections.
 /// 2. The tokens. Call [`TokenCache::invalidate_all`](crate::TokenCache::invalidate_all) when [`reload`](Self::reload) or
-///    [`replace`](Self::replace) says that something changed. It also gives up the fetches under way, so a token that was asked for
-///    over an old connection is not kept. The other way round, a fetch could begin between the two and bring a token bound to the
-///    old certificate.
+///    [`replace`](Self::replace) returns `true`. It also abandons fetches in flight, so a token that was requested over an old connection
+///    is not stored. In the opposite order, a fetch could start in between and return a token bound to the old certificate.
 ///
-/// A request that had its token before the change and meets an API after it is refused with 401 `invalid_token`.
-/// [`resend`](crate::AddAccessTokenLayer::resend) heals that: the request is sent once more with a new token. So it does for the token
-/// of a fetch that spends a refresh token or a code, which is never given up.
+/// If a request got its token before the change but reaches the API after it, the API rejects it with 401 `invalid_token`. With
+/// [`resend`](crate::AddAccessTokenLayer::resend), the request is sent again with a new token. The same happens with a token from a
+/// fetch that uses up a refresh token or a code, because such a fetch is never abandoned.
 ///
-/// # With other clients
+/// # Other clients
 ///
-/// It is a rustls [`ResolvesClientCert`], for `ClientConfig` and whatever takes one: hyper-rustls, reqwest, tonic. Such a client goes
-/// on with the connections that it has, and resumes TLS sessions as whom it was before: set `ClientConfig::resumption` to
-/// `Resumption::disabled()`, and build the client anew when the certificate has changed.
+/// This type implements rustls' [`ResolvesClientCert`], so you can use it in a `ClientConfig` for hyper-rustls, reqwest or tonic. These
+/// clients keep using their open connections, and resume TLS sessions with the old certificate. Set `ClientConfig::resumption` to
+/// `Resumption::disabled()`, and build a new client when the certificate has changed.
 ///
 /// # Security
 ///
-/// `Debug` shows the thumbprint and the end of validity. Nothing shows the key.
+/// `Debug` shows the thumbprint and the expiry date. Nothing shows the key.
 ///
 /// # Examples
 ///
@@ -95,14 +93,14 @@ pub struct ClientCertificate(Arc<Inner>);
 struct Inner {
     current: ArcSwap<Current>,
     files: Option<Files>,
-    /// Held while files are read, so that what was read earlier is never put in place later.
+    /// Locked while files are read, so that an older read never overwrites a newer one.
     replacing: Mutex<()>,
 }
 
-/// The certificate in use, and how many there were before it.
+/// The certificate in use, with the number of certificates before it.
 pub(crate) struct Current {
     pub(crate) generation: u64,
-    pub(crate) identity: Identity,
+    pub(crate) key_pair: CertifiedKeyPair,
 }
 
 struct Files {
@@ -111,13 +109,15 @@ struct Files {
 }
 
 impl ClientCertificate {
-    /// Takes a chain and a key as PEM. The client's own certificate comes first; then, if the server needs them, those of the
-    /// authorities between it and the root. The key is PKCS #8, SEC 1 or PKCS #1, and not encrypted.
+    /// Reads a certificate chain and a private key in PEM.
+    ///
+    /// The client's own certificate comes first, followed by the intermediate certificates that the server needs. The key is PKCS #8,
+    /// SEC 1 or PKCS #1, and not encrypted.
     ///
     /// # Errors
     ///
-    /// If the PEM is broken, there is no certificate or no key in it, the key is encrypted or is not that of the certificate, or the
-    /// certificate has expired or is not valid yet.
+    /// Returns an error if the PEM is malformed or contains no certificate or no key, if the key is encrypted or does not belong to the
+    /// certificate, or if the certificate has expired or is not valid yet.
     ///
     /// # Examples
     ///
@@ -125,21 +125,23 @@ impl ClientCertificate {
     /// use tower_oauth2_client::ClientCertificate;
     ///
     /// let error = ClientCertificate::from_pem("", "").unwrap_err();
-    /// assert!(error.to_string().starts_with("no certificate in it"));
+    /// assert!(error.to_string().starts_with("no certificate found"));
     /// ```
     pub fn from_pem(
         certificate_chain: impl AsRef<[u8]>,
         private_key: impl AsRef<[u8]>,
     ) -> Result<Self, InvalidClientCertificate> {
-        let identity = read_pem(certificate_chain.as_ref(), private_key.as_ref())?;
-        Ok(Self::new(identity, None))
+        let key_pair = read_pem(certificate_chain.as_ref(), private_key.as_ref())?;
+        Ok(Self::new(key_pair, None))
     }
 
-    /// Reads a chain and a key from PEM files, which may be one and the same, and which [`reload`](Self::reload) reads again.
+    /// Reads a certificate chain and a private key from PEM files, which [`reload`](Self::reload) can read again.
+    ///
+    /// Both may be in the same file.
     ///
     /// # Errors
     ///
-    /// Those of [`from_pem`](Self::from_pem), and if a file cannot be read. They name the file.
+    /// Returns an error if a file cannot be read, and the errors of [`from_pem`](Self::from_pem). They name the file.
     pub fn from_files(
         certificate_chain: impl AsRef<Path>,
         private_key: impl AsRef<Path>,
@@ -151,10 +153,10 @@ impl ClientCertificate {
         Ok(Self::new(files.read()?, Some(files)))
     }
 
-    fn new(identity: Identity, files: Option<Files>) -> Self {
+    fn new(key_pair: CertifiedKeyPair, files: Option<Files>) -> Self {
         let current = Current {
             generation: 0,
-            identity,
+            key_pair,
         };
         Self(Arc::new(Inner {
             current: ArcSwap::from_pointee(current),
@@ -163,14 +165,15 @@ impl ClientCertificate {
         }))
     }
 
-    /// Reads the files again, and says whether the certificate changed. One that was made of PEM has no files, and never changes so.
+    /// Reads the files again and returns whether the certificate changed.
     ///
-    /// It blocks while the files are read. Nothing watches them: call this every minute or so, or when something says that they
-    /// changed.
+    /// It blocks while the files are read. Nothing watches the files: call this about every minute, or when you learn that they changed.
+    /// A certificate from [`from_pem`](Self::from_pem) has no files, so this always returns `false`.
     ///
     /// # Errors
     ///
-    /// Those of [`from_files`](Self::from_files): the files are being written, for example. The old certificate stays in use then.
+    /// Returns the errors of [`from_files`](Self::from_files), for example while the files are only partly written. The old certificate
+    /// then stays in use.
     pub fn reload(&self) -> Result<bool, InvalidClientCertificate> {
         match &self.0.files {
             Some(files) => self.replace_with(|| files.read()),
@@ -178,11 +181,11 @@ impl ClientCertificate {
         }
     }
 
-    /// Puts another chain and key in place, and says whether the certificate changed.
+    /// Replaces the chain and the key, and returns whether the certificate changed.
     ///
     /// # Errors
     ///
-    /// Those of [`from_pem`](Self::from_pem). The old certificate stays in use then.
+    /// Returns the errors of [`from_pem`](Self::from_pem). The old certificate then stays in use.
     pub fn replace(
         &self,
         certificate_chain: impl AsRef<[u8]>,
@@ -193,44 +196,48 @@ impl ClientCertificate {
 
     fn replace_with(
         &self,
-        read: impl FnOnce() -> Result<Identity, InvalidClientCertificate>,
+        read: impl FnOnce() -> Result<CertifiedKeyPair, InvalidClientCertificate>,
     ) -> Result<bool, InvalidClientCertificate> {
         let _replacing = self
             .0
             .replacing
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let identity = read()?;
+        let key_pair = read()?;
         let current = self.current();
-        // The key belongs to the first certificate, so the same chain is the same key.
-        if identity.certified.cert == current.identity.certified.cert {
+        // The key belongs to the first certificate, so an equal chain means an equal key.
+        if key_pair.certified.cert == current.key_pair.certified.cert {
             return Ok(false);
         }
         let generation = current.generation + 1;
         self.0.current.store(Arc::new(Current {
             generation,
-            identity,
+            key_pair,
         }));
         Ok(true)
     }
 
-    /// How many times the certificate changed: for whoever must notice, and is not told.
+    /// Returns how many times the certificate has changed, so that code can detect a change by polling.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.current().generation
     }
 
-    /// The SHA-256 digest of the client's own certificate, base64url without padding: the member `x5t#S256` of the claim `cnf` in the
-    /// tokens that are bound to it ([RFC 8705 §3.1](https://www.rfc-editor.org/rfc/rfc8705#section-3.1)).
+    /// Returns the SHA-256 digest of the client's own certificate, base64url without padding.
+    ///
+    /// Tokens that are bound to the certificate contain it in the claim `cnf`, as the member `x5t#S256`
+    /// ([RFC 8705 §3.1](https://www.rfc-editor.org/rfc/rfc8705#section-3.1)).
     #[must_use]
     pub fn thumbprint(&self) -> String {
-        self.current().identity.thumbprint.clone()
+        self.current().key_pair.thumbprint.clone()
     }
 
-    /// When the client's own certificate expires. It is offered to servers all the same after that, and they refuse it.
+    /// Returns when the client's own certificate expires.
+    ///
+    /// An expired certificate is still presented to servers, which reject it.
     #[must_use]
     pub fn expires_at(&self) -> SystemTime {
-        self.current().identity.expires_at
+        self.current().key_pair.expires_at
     }
 
     pub(crate) fn current(&self) -> Guard<Arc<Current>> {
@@ -238,10 +245,10 @@ impl ClientCertificate {
     }
 }
 
-/// Whatever authorities a server names, this is the certificate to offer: a server may leave some out.
+/// Always presents the certificate, even if the server does not list its issuer: the list may be incomplete.
 impl ResolvesClientCert for ClientCertificate {
     fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.current().identity.certified.clone())
+        Some(self.current().key_pair.certified.clone())
     }
 
     fn has_certs(&self) -> bool {
@@ -251,17 +258,17 @@ impl ResolvesClientCert for ClientCertificate {
 
 impl fmt::Debug for ClientCertificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let identity = &self.current().identity;
-        let expires_at = httpdate::fmt_http_date(identity.expires_at);
+        let key_pair = &self.current().key_pair;
+        let expires_at = httpdate::fmt_http_date(key_pair.expires_at);
         f.debug_struct("ClientCertificate")
-            .field("thumbprint", &identity.thumbprint)
+            .field("thumbprint", &key_pair.thumbprint)
             .field("expires_at", &format_args!("{expires_at}"))
             .finish_non_exhaustive()
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<Identity, InvalidClientCertificate> {
+    fn read(&self) -> Result<CertifiedKeyPair, InvalidClientCertificate> {
         let chain = read(&self.certificate)?;
         let key = read(&self.key)?;
         read_pem(&chain, &key).map_err(|error| error.in_files(&self.certificate, &self.key))
@@ -275,6 +282,6 @@ fn read(file: &Path) -> Result<Zeroizing<Vec<u8>>, InvalidClientCertificate> {
     }
 }
 
-fn read_pem(chain: &[u8], key: &[u8]) -> Result<Identity, InvalidClientCertificate> {
-    Identity::from_pem(chain, key, clock::wall_now()).map_err(Into::into)
+fn read_pem(chain: &[u8], key: &[u8]) -> Result<CertifiedKeyPair, InvalidClientCertificate> {
+    CertifiedKeyPair::from_pem(chain, key, clock::wall_now()).map_err(Into::into)
 }

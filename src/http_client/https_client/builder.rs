@@ -1,4 +1,4 @@
-//! Whom an [`HttpsClient`] trusts, and who it says it is.
+//! `HttpsClientBuilder`: the trusted root certificates and the client certificate.
 
 use std::{io, sync::Arc};
 
@@ -39,12 +39,13 @@ impl HttpsClientBuilder {
         }
     }
 
-    /// Trusts the servers that these certificates vouch for, and no others: a private CA. Further calls add to them. Default is the
-    /// root certificates of the operating system.
+    /// Trusts only these root certificates, for example those of a private CA.
+    ///
+    /// Further calls add more certificates. Default is the root certificates of the operating system.
     ///
     /// # Errors
     ///
-    /// If the PEM is broken, has no certificate, or one that cannot be trusted.
+    /// Returns an error if the PEM is malformed, contains no certificate, or contains one that cannot be a root certificate.
     pub fn root_certificates_pem(mut self, pem: impl AsRef<[u8]>) -> io::Result<Self> {
         let invalid = |why: String| {
             let message = format!("the root certificates cannot be used: {why}");
@@ -53,8 +54,8 @@ impl HttpsClientBuilder {
         let roots = self.roots.get_or_insert_with(RootCertStore::empty);
         let mut has_any = false;
         for certificate in CertificateDer::pem_slice_iter(pem.as_ref()) {
-            // Not the error itself, since it quotes the PEM, which may be that of a key that stands here by mistake.
-            let certificate = certificate.map_err(|_| invalid("the PEM is broken".into()))?;
+            // The error is not passed on: it quotes the PEM, which may be a private key passed by mistake.
+            let certificate = certificate.map_err(|_| invalid("the PEM is malformed".into()))?;
             roots
                 .add(certificate)
                 .map_err(|error| invalid(error.to_string()))?;
@@ -62,13 +63,13 @@ impl HttpsClientBuilder {
         }
         match has_any {
             true => Ok(self),
-            false => Err(invalid("a PEM section `CERTIFICATE` is needed".into())),
+            false => Err(invalid("add a PEM section `CERTIFICATE`".into())),
         }
     }
 
-    /// Proves to servers who the client is, where they ask for a certificate. Default is none.
+    /// Presents this certificate to servers that request one. Default is none.
     ///
-    /// After the certificate was [replaced](ClientCertificate#rotation), requests go over new connections.
+    /// After the certificate is [replaced](ClientCertificate#rotation), requests use new connections.
     pub fn client_certificate(mut self, certificate: ClientCertificate) -> Self {
         self.certificate = Some(certificate);
         self
@@ -78,7 +79,7 @@ impl HttpsClientBuilder {
     ///
     /// # Errors
     ///
-    /// If the root certificates of the operating system are to be used, and there are none that can be read.
+    /// Returns an error if the root certificates of the operating system are needed but cannot be read.
     pub fn build<B>(self) -> io::Result<HttpsClient<B>>
     where
         B: Body + Send,

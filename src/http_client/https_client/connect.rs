@@ -1,4 +1,4 @@
-//! How a connection is made.
+//! Connects to a server, with a time limit.
 
 use std::{
     future::Future,
@@ -24,7 +24,7 @@ pub(super) fn connector(tls: ClientConfig) -> Connector {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
-    // Shared out among the addresses of a name, so that one which is silent does not take the time of the next.
+    // hyper-util divides this time among the addresses of a host, so one that does not respond leaves time for the others.
     http.set_connect_timeout(Some(CONNECT_TIMEOUT));
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
@@ -34,7 +34,7 @@ pub(super) fn connector(tls: ClientConfig) -> Connector {
     Limited { connector }
 }
 
-/// A connector that gives up after [`CONNECT_TIMEOUT`]. hyper-util has a limit for TCP alone, hyper-rustls none.
+/// A connector that fails after [`CONNECT_TIMEOUT`]. hyper-util limits only TCP, and hyper-rustls has no limit.
 #[derive(Clone)]
 pub(super) struct Limited<C> {
     connector: C,
@@ -59,7 +59,7 @@ where
             match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
                 Ok(connected) => connected,
                 Err(_) => {
-                    let message = format!("no connection within {CONNECT_TIMEOUT:?}");
+                    let message = format!("failed to connect within {CONNECT_TIMEOUT:?}");
                     Err(io::Error::new(io::ErrorKind::TimedOut, message).into())
                 }
             }

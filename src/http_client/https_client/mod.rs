@@ -1,4 +1,4 @@
-//! A ready HTTPS client for those who have none.
+//! `HttpsClient`: a ready-made HTTPS client.
 
 mod builder;
 mod connect;
@@ -25,20 +25,23 @@ pub use self::builder::HttpsClientBuilder;
 use self::pool::Pool;
 use crate::error::{BoxError, NotSent};
 
-/// hyper-util's pooled client over rustls: HTTP/1.1 and HTTP/2, `https` and `http`, the root certificates of the operating
-/// system, ten seconds to connect (the name, TCP and TLS together). There is no time limit on the answer: put tower's
-/// `Timeout` around.
+/// A ready-made HTTPS client: hyper-util's pooled client over rustls.
 ///
-/// Cloning is cheap; clones share the pool. [`builder`](Self::builder) is for a private CA and for client certificates. Where something
-/// else is wanted, build a `hyper_util` client: every part of this crate takes it just as well.
+/// 1. It supports HTTP/1.1 and HTTP/2, `https` and `http`.
+/// 2. It trusts the root certificates of the operating system.
+/// 3. Connecting takes at most ten seconds, including name resolution, TCP and TLS.
+/// 4. There is no time limit for the response: wrap the client in tower's `Timeout`.
+///
+/// Cloning is cheap; clones share the pool. For a private CA or a client certificate, use [`builder`](Self::builder). If you need other
+/// settings, build a `hyper_util` client yourself: every part of this crate accepts it.
 ///
 /// # Errors
 ///
-/// Those of hyper-util. One that says that no connection could be made is wrapped in [`NotSent`].
+/// Returns the errors of hyper-util. If the client failed to connect, the error is wrapped in [`NotSent`].
 ///
-/// A server that does not take the client certificate says so during the handshake of TLS 1.2, so nothing was sent. In TLS 1.3 it says
-/// so after the client has finished its part and may have sent the request; that error is not wrapped, and it has the alert of the server
-/// in its chain, such as `UnknownCA` or `CertificateRequired`.
+/// With TLS 1.2, a server rejects the client certificate during the handshake, so nothing was sent. With TLS 1.3, it does so after the
+/// client has finished the handshake and may have sent the request. That error is not wrapped, and its chain contains the server's alert,
+/// such as `UnknownCA` or `CertificateRequired`.
 ///
 /// # Examples
 ///
@@ -61,7 +64,7 @@ pub struct HttpsClient<B = Full<Bytes>> {
 }
 
 impl HttpsClient {
-    /// Builds a client that trusts other servers, or that has a certificate of its own.
+    /// Returns a builder, for a client with other root certificates or with a client certificate.
     pub fn builder() -> HttpsClientBuilder {
         HttpsClientBuilder::new()
     }
@@ -72,11 +75,11 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    /// A client with all defaults.
+    /// Creates a client with the default settings.
     ///
     /// # Errors
     ///
-    /// If the operating system has no root certificates that can be read.
+    /// Returns an error if the root certificates of the operating system cannot be read.
     pub fn new() -> io::Result<Self> {
         HttpsClientBuilder::new().build()
     }

@@ -1,4 +1,4 @@
-//! The pool of connections, and another one when the client certificate has changed.
+//! The connection pool, which is replaced when the client certificate changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -23,19 +23,19 @@ use crate::{
 
 type Pooled<B> = Client<Connector, B>;
 
-/// Where requests find a connection.
+/// The connection pool of an `HttpsClient`.
 pub(super) enum Pool<B> {
     Fixed(Arc<Pooled<B>>),
     Rotating(Arc<Rotating<B>>),
 }
 
-/// A pool whose connections were all made with one certificate.
+/// A pool in which all connections use the same certificate.
 ///
-/// 1. Each generation of the certificate has a pool, a configuration and a session cache of its own. A resolver that is asked for the
-///    current certificate would not do: a connection made before the change stays in the pool and proves the old one, and so does
-///    a TLS session that is resumed, for then the server asks for no certificate at all.
-/// 2. The certificate is looked at when a request begins. What has begun ends on the connection that it has; the old pool goes with
-///    the last of these.
+/// 1. Each generation of the certificate has its own pool, TLS configuration and session cache. A resolver that returns the current
+///    certificate is not enough: connections from before the change stay in the pool and use the old certificate, and so do resumed TLS
+///    sessions, because the server does not request a certificate for them.
+/// 2. The certificate is checked when a request starts. Requests in flight finish on their old connections, and the old pool is dropped
+///    with the last of them.
 pub(super) struct Rotating<B> {
     certificate: ClientCertificate,
     tls: ClientConfig,
@@ -89,7 +89,7 @@ where
     fn request(&self, request: Request<B>) -> ResponseFuture {
         let certificate = self.certificate.current();
         let current = self.current.load();
-        // A later one may have come since the certificate was looked at.
+        // Another caller may have stored a newer generation since `certificate` was loaded.
         if current.number >= certificate.generation {
             return current.client.request(request);
         }
@@ -97,7 +97,7 @@ where
         self.renew(&certificate).client.request(request)
     }
 
-    /// One caller makes the pool; those who come meanwhile take it.
+    /// Creates the pool for a new certificate. Concurrent callers wait for the first one and use its pool.
     fn renew(&self, certificate: &Current) -> Arc<Generation<B>> {
         let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load_full();
@@ -117,7 +117,7 @@ where
 {
     fn new(tls: &ClientConfig, certificate: &Current) -> Self {
         let mut tls = tls.clone();
-        let certified = CertifiedKey::clone(&certificate.identity.certified);
+        let certified = CertifiedKey::clone(&certificate.key_pair.certified);
         tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
         tls.resumption = Resumption::default();
         Self {

@@ -1,13 +1,13 @@
-//! One constructor per grant.
+//! The constructors of `TokenRequest`: one for each grant.
 
 use std::borrow::Cow;
 
 use super::{Form, TokenRequest};
 use crate::secret::{Credential, RefreshToken};
 
-/// # One constructor per grant
+/// # Constructors, one for each grant
 impl TokenRequest {
-    /// The client asks in its own name
+    /// Requests a token for the client itself
     /// ([RFC 6749 §4.4](https://www.rfc-editor.org/rfc/rfc6749#section-4.4)).
     ///
     /// # Examples
@@ -22,10 +22,10 @@ impl TokenRequest {
         Self::extension("client_credentials")
     }
 
-    /// The name and the password of a user
-    /// ([RFC 6749 §4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3)). The password may be empty.
+    /// Requests a token with the name and password of a user
+    /// ([RFC 6749 §4.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.3)).
     ///
-    /// OAuth 2.1 has dropped this grant; use it for old servers only.
+    /// The password may be empty. OAuth 2.1 removes this grant: use it only for old servers.
     ///
     /// # Examples
     ///
@@ -40,10 +40,11 @@ impl TokenRequest {
             .with("password", password)
     }
 
-    /// A code that came back from the authorization endpoint, with the redirect URI that it came to
+    /// Redeems an authorization code
     /// ([RFC 6749 §4.1.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3)).
     ///
-    /// For a server that wants no `redirect_uri` here (OAuth 2.1), use
+    /// You obtain the code from the authorization endpoint. `redirect_uri` is the URI to which that endpoint redirected the user. For a
+    /// server that does not accept `redirect_uri` here (OAuth 2.1), use
     /// `TokenRequest::extension("authorization_code").parameter("code", code)`.
     ///
     /// # Examples
@@ -63,10 +64,10 @@ impl TokenRequest {
             .with("redirect_uri", redirect_uri.into())
     }
 
-    /// A refresh token ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
+    /// Requests a token with a refresh token ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)).
     ///
-    /// A server that rotates answers with a new one; where
-    /// [`TokenResponse::refresh_token`](crate::TokenResponse::refresh_token) is `None`, keep the old one.
+    /// A server that rotates refresh tokens returns a new one. If
+    /// [`TokenResponse::refresh_token`](crate::TokenResponse::refresh_token) is `None`, keep using the old one.
     ///
     /// # Examples
     ///
@@ -79,11 +80,11 @@ impl TokenRequest {
         Self::extension("refresh_token").with("refresh_token", refresh_token)
     }
 
-    /// A device code, to poll with
+    /// Polls for a token with a device code
     /// ([RFC 8628 §3.4](https://www.rfc-editor.org/rfc/rfc8628#section-3.4)).
     ///
-    /// The server answers [`AuthorizationPending`](crate::ErrorCode::AuthorizationPending) until the user has decided, and
-    /// [`SlowDown`](crate::ErrorCode::SlowDown) when it is asked too often.
+    /// Until the user has decided, the server returns the error [`AuthorizationPending`](crate::ErrorCode::AuthorizationPending), or
+    /// [`SlowDown`](crate::ErrorCode::SlowDown) if the client polls too often.
     ///
     /// # Examples
     ///
@@ -97,9 +98,10 @@ impl TokenRequest {
             .with("device_code", device_code)
     }
 
-    /// A token for another token
-    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)): impersonation, or delegation with an
-    /// [actor token](Self::actor_token).
+    /// Exchanges a token for another token
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)).
+    ///
+    /// With an [actor token](Self::actor_token) this is delegation, otherwise impersonation.
     ///
     /// # Examples
     ///
@@ -121,7 +123,7 @@ impl TokenRequest {
             .with("subject_token_type", subject_token_type.into())
     }
 
-    /// A JWT as the grant ([RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)).
+    /// Requests a token with a JWT as the grant ([RFC 7523 §2.1](https://www.rfc-editor.org/rfc/rfc7523#section-2.1)).
     ///
     /// # Examples
     ///
@@ -134,7 +136,7 @@ impl TokenRequest {
         Self::extension("urn:ietf:params:oauth:grant-type:jwt-bearer").with("assertion", assertion)
     }
 
-    /// A SAML 2.0 assertion, base64url-encoded, as the grant
+    /// Requests a token with a SAML 2.0 assertion, base64url-encoded, as the grant
     /// ([RFC 7522 §2.1](https://www.rfc-editor.org/rfc/rfc7522#section-2.1)).
     ///
     /// # Examples
@@ -149,7 +151,7 @@ impl TokenRequest {
             .with("assertion", assertion)
     }
 
-    /// The id of a backchannel authentication request, to poll with
+    /// Polls for a token with the id of a backchannel authentication request
     /// ([OpenID Connect CIBA §10.1](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#token_request)).
     ///
     /// # Examples
@@ -163,7 +165,7 @@ impl TokenRequest {
         Self::extension("urn:openid:params:grant-type:ciba").with("auth_req_id", auth_req_id)
     }
 
-    /// Any other grant, by its type
+    /// Uses another grant, identified by its type
     /// ([RFC 6749 §4.5](https://www.rfc-editor.org/rfc/rfc6749#section-4.5)).
     ///
     /// # Examples
@@ -179,7 +181,9 @@ impl TokenRequest {
 }
 
 impl TokenRequest {
-    /// The same request by a refresh token that came of it: everything but what can be used once.
+    /// Creates the request that refreshes the token of this request.
+    ///
+    /// It keeps the headers, the overrides and the parameters, except for the one-time credentials and what belongs to them.
     pub(crate) fn continued_by(&self, refresh_token: RefreshToken) -> Self {
         const FIRST_ONLY: [&str; 7] = [
             "grant_type",

@@ -1,4 +1,4 @@
-//! What to ask a token endpoint for: a grant, its parameters, and what one request does differently.
+//! `TokenRequest`: a grant, its parameters, and overrides of the token endpoint's settings.
 
 mod grants;
 mod overrides;
@@ -11,18 +11,21 @@ use super::{form::Form, scope::Scope};
 use crate::{base::uri::Printable, secret::Credential};
 
 /// A request to a token endpoint
-/// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)): a constructor per grant, then what it asks for.
+/// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)).
 ///
-/// It can be sent any number of times, and cloning is cheap. Nothing fails while it is built: what is wrong with it (a
-/// parameter set twice, an empty code) is said by the token endpoint, with
-/// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request), before anything is sent.
+/// There is one constructor for each grant. Setters add what the request asks for. A request can be sent any number of times, and
+/// cloning is cheap.
 ///
-/// Two requests are equal when they would ask for the same thing: the same grant, parameters in the same order, headers and
-/// overrides, where the order of the words in `scope` does not matter. [Extensions](Self::extensions) are not compared.
+/// Building a request never fails. If it is invalid (a parameter set twice, an empty code),
+/// [`TokenEndpoint`](crate::TokenEndpoint) returns [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
+///
+/// Two requests are equal if they have the same grant, the same parameters in the same order, the same headers and the same overrides.
+/// The order of the words in `scope` does not matter. [Extensions](Self::extensions) are not compared.
 ///
 /// # Security
 ///
-/// `Debug` shows the grant type and the names of the parameters, no values.
+/// `Debug` shows the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does not show
+/// the values of parameters.
 ///
 /// # Examples
 ///
@@ -37,11 +40,12 @@ use crate::{base::uri::Printable, secret::Credential};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct TokenRequest(Form);
 
-/// # What the request asks for
+/// # Parameters and headers
 impl TokenRequest {
-    /// What the token is to be good for, all words in one scope
-    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)); a second one is refused, as any other
-    /// parameter is. Default is that the server decides; an empty scope is the same.
+    /// Sets the scope of the token ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+    ///
+    /// Pass all words in one call: like any other parameter, the scope must not be set twice. An empty scope is ignored. Default is that
+    /// the server decides.
     ///
     /// # Examples
     ///
@@ -60,29 +64,34 @@ impl TokenRequest {
         self.with("scope", scope.as_str())
     }
 
-    /// A resource that the token is for, an absolute URI; may be set several times
-    /// ([RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)). Default is none.
+    /// Adds a resource that the token is for, an absolute URI
+    /// ([RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)).
+    ///
+    /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
         self.with_repeatable("resource", resource.into())
     }
 
-    /// A service that the token is for, by its name; may be set several times
-    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is none.
+    /// Adds a service that the token is for, identified by its name
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)).
+    ///
+    /// You can add several audiences. Default is none.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.with_repeatable("audience", audience.into())
     }
 
-    /// The verifier of PKCE ([RFC 7636 §4.5](https://www.rfc-editor.org/rfc/rfc7636#section-4.5)): 43 to 128 characters
-    /// out of letters, digits and `-._~`. Default is none.
+    /// Sets the PKCE code verifier ([RFC 7636 §4.5](https://www.rfc-editor.org/rfc/rfc7636#section-4.5)).
+    ///
+    /// It consists of 43 to 128 letters, digits and characters out of `-._~`. Default is none.
     #[must_use]
     pub fn code_verifier(self, code_verifier: impl Into<Credential>) -> Self {
         self.with("code_verifier", code_verifier)
     }
 
-    /// Who acts on behalf of the subject, in a token exchange
-    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is nobody.
+    /// Sets the token of the party that acts on behalf of the subject, in a token exchange
+    /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is none.
     #[must_use]
     pub fn actor_token(
         self,
@@ -93,14 +102,16 @@ impl TokenRequest {
             .with("actor_token_type", actor_token_type.into())
     }
 
-    /// Which type of token to issue, in a token exchange
+    /// Sets the type of token to issue, in a token exchange
     /// ([RFC 8693 §2.1](https://www.rfc-editor.org/rfc/rfc8693#section-2.1)). Default is that the server decides.
     #[must_use]
     pub fn requested_token_type(self, requested_token_type: impl Into<String>) -> Self {
         self.with("requested_token_type", requested_token_type.into())
     }
 
-    /// Any other parameter. One that is set twice is refused before anything is sent
+    /// Sets another parameter.
+    ///
+    /// If a parameter is set twice, the request fails before anything is sent
     /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)).
     ///
     /// # Examples
@@ -119,8 +130,9 @@ impl TokenRequest {
         self.with(name, value)
     }
 
-    /// Any other parameter, which may be set several times. A parameter that the RFCs allow once is still refused when
-    /// it stands twice.
+    /// Adds another parameter, which can be set several times.
+    ///
+    /// If a parameter that the RFCs allow only once is set twice, the request still fails before anything is sent.
     ///
     /// # Examples
     ///
@@ -140,11 +152,10 @@ impl TokenRequest {
         self.with_repeatable(name, value)
     }
 
-    /// A header of the HTTP request, beside those that the token endpoint sets itself; may be set several times. Default is
-    /// none.
+    /// Adds a header to the HTTP request. Default is none.
     ///
-    /// An invalid name or value, and a header that this crate sets itself, are refused before anything is sent.
-    /// `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
+    /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
+    /// fails before anything is sent. `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
     ///
     /// # Examples
     ///
@@ -182,19 +193,20 @@ impl TokenRequest {
 }
 
 impl TokenRequest {
-    /// The type of the grant.
+    /// Returns the grant type.
     #[must_use]
     pub fn grant_type(&self) -> &str {
         self.0.known("grant_type").unwrap_or_default()
     }
 
-    /// The scope, if it is a fixed text, for those who read a log.
+    /// Returns the scope for logs, if it is a fixed string.
     pub(crate) fn known_scope(&self) -> Option<&str> {
         self.0.known("scope")
     }
 
-    /// Whether it carries a credential that the server takes once, and that must not be sent again after a failure which
-    /// leaves open whether it was taken.
+    /// Whether the request contains a credential that the server accepts only once.
+    ///
+    /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
     pub(crate) fn carries_one_time_credential(&self) -> bool {
         const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
         let mut parameters = self.0.parameters().iter();

@@ -1,4 +1,4 @@
-//! What one request does differently from what the service, or the cache, would do.
+//! The settings of a single request that override those of the token endpoint or the cache.
 
 use std::time::Duration;
 
@@ -9,9 +9,9 @@ use crate::client_authentication::ClientAuthentication;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 
-/// # What this one request does differently
+/// # Overrides for this request
 impl TokenRequest {
-    /// Sends this request to another token endpoint. Default is that of the service.
+    /// Sends this request to another token endpoint. Default is the URI of the [`TokenEndpoint`](crate::TokenEndpoint).
     ///
     /// # Examples
     ///
@@ -29,16 +29,18 @@ impl TokenRequest {
         self
     }
 
-    /// Sends this request as another client. Default is that of the service.
+    /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
         self.0.extras_mut().client_authentication = Some(client);
         self
     }
 
-    /// How long a cache waits at least between two requests while the user has not decided: the `interval` of the answer that brought the
-    /// device code ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Default is 5 seconds, and
-    /// less than one second is one. It is not compared.
+    /// Sets the minimum time between two requests of a cache while the user has not decided.
+    ///
+    /// Pass the `interval` from the response that contained the device code
+    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Less than one second counts as one
+    /// second. The interval is ignored when requests are compared. Default is 5 seconds.
     ///
     /// # Examples
     ///
@@ -55,8 +57,9 @@ impl TokenRequest {
         self
     }
 
-    /// Asks for a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)). Default is
-    /// that of the service. In a cache, tokens that are bound to different keys are different tokens.
+    /// Requests a token that is bound to this key ([RFC 9449 §5](https://www.rfc-editor.org/rfc/rfc9449#section-5)).
+    ///
+    /// A cache stores one token for each key. Default is the key of the [`TokenEndpoint`](crate::TokenEndpoint).
     ///
     /// # Examples
     ///
@@ -76,13 +79,13 @@ impl TokenRequest {
         self
     }
 
-    /// What travels down to the HTTP service in the extensions of the HTTP request.
+    /// Returns the extensions that are added to the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
         self.0.extensions()
     }
 
-    /// Changes what travels down to the HTTP service in the extensions of the HTTP request.
+    /// Returns the extensions that are added to the HTTP request, to change them.
     ///
     /// # Examples
     ///

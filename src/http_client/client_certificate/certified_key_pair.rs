@@ -1,4 +1,4 @@
-//! A certificate with its key, checked.
+//! Reads and checks a certificate and its private key.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -12,23 +12,24 @@ use x509_cert::{der::Decode, spki::SubjectPublicKeyInfoRef};
 use super::error::Problem;
 use crate::base::certificate::{Certificate, Validity};
 
-pub(crate) struct Identity {
+/// A certificate chain and its private key, both checked.
+pub(crate) struct CertifiedKeyPair {
     pub(crate) certified: Arc<CertifiedKey>,
     pub(super) thumbprint: String,
     pub(super) expires_at: SystemTime,
 }
 
-impl Identity {
-    /// Reads a chain, whose first certificate is the client's own, and its key.
+impl CertifiedKeyPair {
+    /// Reads a chain and its private key. The first certificate of the chain is the client's own.
     pub(super) fn from_pem(chain: &[u8], key: &[u8], now: SystemTime) -> Result<Self, Problem> {
         let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(Problem::in_certificate)?;
         let own = chain.first().ok_or(Problem::NoCertificate)?;
         let own =
             Certificate::from_der(own).map_err(|error| Problem::NotX509(error.to_string()))?;
-        match own.at(now) {
+        match own.validity_at(now) {
             Validity::NotYet => return Err(Problem::NotYetValid(own.valid_from)),
-            Validity::Over => return Err(Problem::Expired(own.expires_at)),
+            Validity::Expired => return Err(Problem::Expired(own.expires_at)),
             Validity::Valid => {}
         }
         let key = signing_key(key)?;
@@ -44,7 +45,7 @@ impl Identity {
 }
 
 fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
-    // PKCS #8, and the form that OpenSSL had before (RFC 1421 §4.6.1.1), whose headers are not base64.
+    // PKCS #8, and OpenSSL's older format (RFC 1421 §4.6.1.1), whose headers are not base64.
     let is_encrypted = [
         "-----BEGIN ENCRYPTED PRIVATE KEY-----",
         "Proc-Type: 4,ENCRYPTED",
@@ -61,8 +62,10 @@ fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
     any_supported_type(&key).map_err(|error| Problem::UnusableKey(error.to_string()))
 }
 
-/// Not `CertifiedKey::keys_match`, which knows no certificates of version 1, as OpenSSL long made them by default; a server decides
-/// about those. The algorithm is not compared, since there are two names for the same RSA key.
+/// Whether the certificate belongs to the key.
+///
+/// `CertifiedKey::keys_match` is not used because it rejects certificates of version 1, which OpenSSL created by default for a long
+/// time; whether to accept those is up to the server. The algorithm is not compared, because an RSA key has two algorithm names.
 fn is_key_of(key: &dyn SigningKey, certificate: &Certificate) -> bool {
     let Some(public) = key.public_key() else {
         return false;
