@@ -2,4 +2,5 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod metadata;
+pub mod revocation;
 pub mod token_endpoint;

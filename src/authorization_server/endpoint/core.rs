@@ -137,12 +137,21 @@ impl<S, B> EndpointCore<S, B> {
         match &self.place {
             Place::Known(uri) => debug.field("uri", &Printable(uri)),
             Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
+            Place::Unknown => &mut debug,
         };
         debug.field("client", &self.client).finish_non_exhaustive()
     }
 }
 
 impl<S: Clone, B> EndpointCore<S, B> {
+    /// The same settings for another endpoint of the same issuer.
+    pub(crate) fn other_endpoint(&self) -> Self {
+        Self {
+            place: self.place.other_endpoint(),
+            ..self.clone()
+        }
+    }
+
     /// Drops the ready inner service, whose reservation (a permit, a slot in a buffer) would otherwise be held until the next call.
     /// Returns a clone, which has to become ready first.
     fn give_reservation_back(&mut self) -> S {

@@ -16,6 +16,8 @@ use crate::{
 pub(super) enum Place {
     Known(Uri),
     OfIssuer(Discovery),
+    /// The endpoint belongs to one whose issuer is not known.
+    Unknown,
 }
 
 /// An endpoint whose URI is known.
@@ -39,21 +41,29 @@ impl Place {
     pub(super) fn uri(&self) -> Option<&Uri> {
         match self {
             Self::Known(uri) => Some(uri),
-            Self::OfIssuer(_) => None,
+            Self::OfIssuer(_) | Self::Unknown => None,
         }
     }
 
     pub(super) fn discovery(&self) -> Option<&Discovery> {
         match self {
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Unknown => None,
             Self::OfIssuer(discovery) => Some(discovery),
         }
     }
 
     pub(super) fn discovery_mut(&mut self) -> Option<&mut Discovery> {
         match self {
-            Self::Known(_) => None,
+            Self::Known(_) | Self::Unknown => None,
             Self::OfIssuer(discovery) => Some(discovery),
+        }
+    }
+
+    /// Where another endpoint of the same issuer is.
+    pub(super) fn other_endpoint(&self) -> Self {
+        match self {
+            Self::OfIssuer(discovery) => Self::OfIssuer(discovery.clone()),
+            Self::Known(_) | Self::Unknown => Self::Unknown,
         }
     }
 
@@ -73,6 +83,13 @@ impl Place {
                 });
             }
             Self::OfIssuer(discovery) => discovery,
+            Self::Unknown => {
+                return Err(names.refuse(format!(
+                    "the URI of the {} is not known, since the `TokenEndpoint` was created without an issuer; \
+                     create it with `TokenEndpoint::discover`, or use `{}::new`",
+                    names.endpoint, names.service
+                )));
+            }
         };
         let metadata = discovery.metadata(rules).await?;
         let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());

@@ -77,8 +77,8 @@ use crate::{
 /// # }
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
-    pub(super) core: EndpointCore<S, B>,
-    pub(super) allow_bearer: bool,
+    pub(crate) core: EndpointCore<S, B>,
+    allow_bearer: bool,
 }
 
 impl<S> TokenEndpoint<S> {
