@@ -94,8 +94,12 @@ impl Place {
         let metadata = discovery.metadata(rules).await?;
         let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
         let lists = names.authentication_lists;
-        check_method(&metadata, lists, methods, algorithm, dpop_algorithm)
-            .map_err(|why| names.refuse(why))?;
+        check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
+            names.refuse(format!(
+                "{why}; if they are wrong, give the URI with `{}::new`",
+                names.service
+            ))
+        })?;
         let by_alias = client.is_by_tls() || discovery.by_alias;
         // Checked again, since the metadata may have been obtained by a clone that allows more.
         let uri = metadata.endpoint(names.metadata_member, by_alias, rules.allow_http);
@@ -105,7 +109,7 @@ impl Place {
                 issuer: Some(discovery.issuer().clone()),
             }),
             None => Err(names.refuse(format!(
-                "the metadata name no `{}`; the server may not have one; otherwise give its URI with `{}::new`",
+                "the metadata name no `{}`; if the server has one all the same, give its URI with `{}::new`",
                 names.metadata_member, names.service
             ))),
         }
