@@ -1,4 +1,4 @@
-//! Tokens that this crate revokes (RFC 7009), as the server then sees them.
+//! Revoked tokens (RFC 7009) are no longer active.
 
 use http::{Request, StatusCode, header::CONTENT_TYPE};
 use http_body_util::Full;
@@ -22,7 +22,7 @@ fn endpoint(client: ClientAuthentication) -> RevocationEndpoint<Http> {
 }
 
 #[tokio::test]
-async fn an_access_token_is_active_before_and_not_after() {
+async fn revoked_access_token_is_no_longer_active() {
     for hint in [None, Some("access_token")] {
         let response = send(basic(), client_credentials()).await.unwrap();
         let state = introspect(ROTATING, "basic", &response).await;
@@ -42,7 +42,7 @@ async fn an_access_token_is_active_before_and_not_after() {
 }
 
 #[tokio::test]
-async fn a_revoked_refresh_token_brings_no_other_token() {
+async fn revoked_refresh_token_returns_no_other_token() {
     let response = send(web(), password()).await.unwrap();
     let request = RevocationRequest::new(response.refresh_token().unwrap());
     endpoint(web()).oneshot(request).await.unwrap();
@@ -51,10 +51,14 @@ async fn a_revoked_refresh_token_brings_no_other_token() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_unknown_or_of_another_client_is_a_success_and_stays_as_it_is() {
+async fn unknown_token_is_a_success() {
     let request = RevocationRequest::new("unknown");
     endpoint(basic()).oneshot(request).await.unwrap();
+}
 
+/// The server reports a success.
+#[tokio::test]
+async fn token_of_another_client_stays_valid() {
     let response = send(basic(), client_credentials()).await.unwrap();
     let request = RevocationRequest::new(response.access_token());
     endpoint(web()).oneshot(request).await.unwrap();
@@ -62,9 +66,9 @@ async fn a_token_that_is_unknown_or_of_another_client_is_a_success_and_stays_as_
     assert_eq!(state["active"], true);
 }
 
-/// This server takes only a secret in Basic here, as its metadata say.
+/// This server accepts only `client_secret_basic` here, as its metadata say.
 #[tokio::test]
-async fn a_client_without_its_secret_is_401_without_a_body() {
+async fn failed_client_authentication_returns_401() {
     for client in [
         ClientAuthentication::client_secret_basic_raw("basic", "wrong"),
         ClientAuthentication::client_secret_basic_raw("unknown", SECRET),
@@ -83,7 +87,7 @@ fn refused(result: Result<(), TokenError>) {
 }
 
 #[tokio::test]
-async fn a_discovered_token_endpoint_revokes_with_the_same_metadata() {
+async fn discovered_token_endpoint_shares_its_metadata() {
     let (issuer, sent) = (uri(ROTATING, ""), Sent::default());
     let tokens = TokenEndpoint::discover(sent.record(http()), issuer, basic());
     let revocation = tokens.revocation();
@@ -97,9 +101,9 @@ async fn a_discovered_token_endpoint_revokes_with_the_same_metadata() {
     assert_eq!(state["active"], false);
 }
 
-/// Its metadata list `client_secret_basic` alone, although its alias for TLS clients accepts them.
+/// The metadata list only `client_secret_basic`, although the alias for TLS clients accepts them.
 #[tokio::test]
-async fn a_tls_client_revokes_at_the_alias_that_the_metadata_deny() {
+async fn tls_client_is_accepted_at_an_alias_that_the_metadata_do_not_list() {
     let certificate = client_certificate(KEYS, "tls-client");
     let (issuer, sent) = (format!("{}/mtls", setting("GLEWLWYD_TLS")), Sent::default());
     let http = sent.record(https(KEYS, Some(&certificate)));

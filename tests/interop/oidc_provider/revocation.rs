@@ -1,4 +1,4 @@
-//! Tokens that this crate revokes (RFC 7009), as the server then sees them.
+//! Revoked tokens (RFC 7009) are no longer active.
 
 use http::StatusCode;
 use tower::ServiceExt as _;
@@ -31,7 +31,7 @@ async fn is_active(token: &str) -> bool {
 }
 
 #[tokio::test]
-async fn every_client_authentication_revokes_its_access_token() {
+async fn every_client_authentication_revokes_an_access_token() {
     for client in [
         basic(),
         post_client(),
@@ -55,7 +55,7 @@ async fn every_client_authentication_revokes_its_access_token() {
 }
 
 #[tokio::test]
-async fn a_public_client_revokes_its_refresh_token_and_all_that_came_of_it() {
+async fn public_client_revokes_a_refresh_token_and_its_access_token() {
     let public = || ClientAuthentication::none("public");
     let code = sign_in("public").await;
     let response = send(public(), code_request(&code)).await.unwrap();
@@ -71,7 +71,7 @@ async fn a_public_client_revokes_its_refresh_token_and_all_that_came_of_it() {
 }
 
 #[tokio::test]
-async fn a_wrong_hint_changes_nothing() {
+async fn wrong_hint_changes_nothing() {
     let code = sign_in("web").await;
     let response = send(web(), code_request(&code)).await.unwrap();
     let token = response.access_token();
@@ -81,12 +81,12 @@ async fn a_wrong_hint_changes_nothing() {
 }
 
 #[tokio::test]
-async fn an_unknown_token_is_a_success() {
+async fn unknown_token_is_a_success() {
     revoke(basic(), "unknown").await;
 }
 
 #[tokio::test]
-async fn a_wrong_secret_is_invalid_client() {
+async fn wrong_secret_returns_invalid_client() {
     let wrong = ClientAuthentication::client_secret_basic("basic", "wrong");
     let result = endpoint(wrong).oneshot(RevocationRequest::new("t")).await;
     let error = result.unwrap_err();
@@ -96,7 +96,7 @@ async fn a_wrong_secret_is_invalid_client() {
 }
 
 #[tokio::test]
-async fn the_token_of_another_client_stays_valid() {
+async fn token_of_another_client_stays_valid() {
     let response = send(basic(), TokenRequest::client_credentials());
     let response = response.await.unwrap();
     let token = response.access_token();
@@ -108,7 +108,7 @@ async fn the_token_of_another_client_stays_valid() {
 }
 
 #[tokio::test]
-async fn a_jwt_access_token_is_of_an_unsupported_type() {
+async fn jwt_access_token_is_an_unsupported_type() {
     let request = TokenRequest::client_credentials().resource(API);
     let response = send(basic(), request).await.unwrap();
     let request = RevocationRequest::new(response.access_token());
@@ -118,7 +118,7 @@ async fn a_jwt_access_token_is_of_an_unsupported_type() {
 }
 
 #[tokio::test]
-async fn a_path_without_an_endpoint_is_reported() {
+async fn path_without_an_endpoint_is_reported() {
     let uri = uri("/nothing/here").parse().unwrap();
     let endpoint = RevocationEndpoint::new(http(), uri, basic());
     let result = endpoint.oneshot(RevocationRequest::new("t")).await;
@@ -133,7 +133,7 @@ async fn a_path_without_an_endpoint_is_reported() {
 }
 
 #[tokio::test]
-async fn a_discovered_token_endpoint_revokes_with_the_same_metadata() {
+async fn discovered_token_endpoint_shares_its_metadata() {
     let (issuer, sent) = (setting("OIDC_PROVIDER"), Sent::default());
     let tokens = TokenEndpoint::discover(sent.record(http()), issuer, basic());
     let revocation = tokens.revocation();
@@ -151,7 +151,7 @@ async fn a_discovered_token_endpoint_revokes_with_the_same_metadata() {
 }
 
 #[tokio::test]
-async fn a_tls_client_revokes_at_the_alias() {
+async fn tls_client_uses_the_alias() {
     let certificate = client_certificate(KEYS, "tls-client");
     let (issuer, sent) = (setting("OIDC_PROVIDER_TLS"), Sent::default());
     let http = sent.record(https(KEYS, Some(&certificate)));
