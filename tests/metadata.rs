@@ -503,7 +503,7 @@ async fn invalid_metadata_are_refused() {
             with("issuer", json!("https://evil.test")),
             "another issuer, `https://evil.test`",
         ),
-        (with("issuer", json!(null)), "`issuer` is not a text"),
+        (with("issuer", json!(null)), "`issuer` is not a string"),
         (
             with("token_endpoint", json!(null)),
             "name no `token_endpoint`",
@@ -519,7 +519,7 @@ async fn invalid_metadata_are_refused() {
             ),
             "is plain http",
         ),
-        ("[]".to_owned(), "something else than a JSON object"),
+        ("[]".to_owned(), "something other than a JSON object"),
         ("<html>".to_owned(), "a page instead of JSON"),
         (String::new(), "is empty"),
     ] {

@@ -1,4 +1,4 @@
-//! Whether the server takes what the client is about to send.
+//! Whether the server supports the way in which the client authenticates.
 
 use std::fmt;
 
@@ -20,7 +20,7 @@ pub(crate) struct AuthenticationLists {
 ///
 /// # Errors
 ///
-/// What the server does not support, as a sentence.
+/// If the server does not support one of them. The error is a sentence.
 pub(crate) fn check_method(
     metadata: &ServerMetadata,
     lists: AuthenticationLists,
@@ -57,7 +57,7 @@ struct Names<'a>(&'a [&'a str]);
 
 impl fmt::Display for Names<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // More than any server has.
+        // More than any server lists.
         const MAX: usize = 20;
         if self.0.is_empty() {
             return f.write_str("none");
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_lists_is_what_it_takes() {
+    fn only_listed_methods_and_algorithms_are_supported() {
         let all = json!({
             "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": ["PS256", "ES256"],

@@ -1,4 +1,4 @@
-//! From an issuer to its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+//! The metadata of an issuer, which name its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
 mod check_method;
 mod discovery;
