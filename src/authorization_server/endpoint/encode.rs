@@ -44,6 +44,7 @@ pub(super) fn must_obtain(form: &Form, client: &ClientAuthentication) -> bool {
 }
 
 /// The text of one of the [`credentials`]. `obtained` is `None` if all of them are known.
+#[inline]
 fn text<'a>(
     index: usize,
     credential: &'a Credential,
@@ -63,23 +64,16 @@ pub(super) fn form<C: EndpointCall>(
     target: &Target<'_>,
     obtained: Option<&Obtained<'_>>,
 ) -> Result<Request<Bytes>, TokenError> {
-    encode_form::<C>(form, target, obtained).map_err(|why| C::NAMES.refuse(why))
-}
-
-fn encode_form<C: EndpointCall>(
-    form: &Form,
-    target: &Target<'_>,
-    obtained: Option<&Obtained<'_>>,
-) -> Result<Request<Bytes>, String> {
+    let refuse = |why: String| C::NAMES.refuse(why);
     let mut body = form_urlencoded::Serializer::new(String::with_capacity(256));
     for (index, parameter) in form.parameters().iter().enumerate() {
         let name = &*parameter.name;
         let Some(value) = text(index, &parameter.value, obtained) else {
-            return Err(format!("the parameter `{name}` was not obtained"));
+            return Err(refuse(format!("the parameter `{name}` was not obtained")));
         };
         let value = value.expose();
         if parameter.value.known().is_none() {
-            check_value::<C>(name, value)?;
+            check_value::<C>(name, value).map_err(refuse)?;
         }
         if name == "scope" {
             body.append_pair(name, &scope::normalized(value));
@@ -87,9 +81,9 @@ fn encode_form<C: EndpointCall>(
             body.append_pair(name, value);
         }
     }
-    let proof = client_proof(form, target.client, obtained)?;
+    let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
     body.extend_pairs(target.client.parameters(proof));
-    let authorization = target.client.authorization(proof)?;
+    let authorization = target.client.authorization(proof).map_err(refuse)?;
 
     let mut http = Request::new(Bytes::from(body.finish()));
     *http.method_mut() = Method::POST;
@@ -101,6 +95,7 @@ fn encode_form<C: EndpointCall>(
 }
 
 /// The text that proves the client: the assertion that it signed, or its secret. It is empty for a client that needs none.
+#[inline]
 fn client_proof<'a>(
     form: &Form,
     client: &'a ClientAuthentication,
