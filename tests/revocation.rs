@@ -499,7 +499,7 @@ mod stack {
     async fn a_request_that_is_not_sent_gives_its_reservation_back() {
         let recorder = Recorder::new(|_| answer(200, ""));
         let limited = ConcurrencyLimit::new(recorder, 1);
-        let provided = Credential::from_fn(|| std::future::pending::<Result<String, Infallible>>());
+        let provided = Credential::from_fn(std::future::pending::<Result<String, Infallible>>);
         for request in [RevocationRequest::new(""), RevocationRequest::new(provided)] {
             let uri = Uri::from_static(URI);
             let mut endpoint = RevocationEndpoint::new(limited.clone(), uri, public());
