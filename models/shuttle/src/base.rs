@@ -9,6 +9,8 @@ pub(crate) mod erased_service;
 pub(crate) mod origin;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
+#[path = "../../../src/base/published.rs"]
+pub(crate) mod published;
 #[path = "../../../src/base/quoted.rs"]
 mod quoted;
 #[path = "../../../src/base/secure_uri.rs"]
