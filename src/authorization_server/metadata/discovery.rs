@@ -71,7 +71,7 @@ struct MetadataFetch {
     task: Option<AbortHandle>,
 }
 
-enum Lookup {
+enum Availability {
     Usable(Arc<ServerMetadata>),
     /// With the number of the renewal and the renewal, which nobody drives yet.
     Stale(Arc<ServerMetadata>, u64, Arc<Driven<MetadataResult>>),
@@ -129,15 +129,15 @@ impl Discovery {
     /// Metadata that are no longer fresh are used while they are renewed, and if that fails.
     pub(crate) async fn metadata(&self, rules: Rules) -> MetadataResult {
         match self.look(rules) {
-            Lookup::Usable(metadata) => Ok(metadata),
-            Lookup::Stale(metadata, number, renewal) => {
+            Availability::Usable(metadata) => Ok(metadata),
+            Availability::Stale(metadata, number, renewal) => {
                 Ok(self.renew(number, renewal).await.unwrap_or(metadata))
             }
-            Lookup::Fetching(flight) => outcome_of(flight).await,
+            Availability::Fetching(flight) => outcome_of(flight).await,
         }
     }
 
-    fn look(&self, rules: Rules) -> Lookup {
+    fn look(&self, rules: Rules) -> Availability {
         let now = self.clock.now();
         // Declared before the lock, so that it is dropped after it: it may be the last owner of a request of the user's HTTP service.
         let under_way;
@@ -155,13 +155,13 @@ impl Discovery {
         );
         let cached = state.cached.as_ref().map(|cached| cached.metadata.clone());
         match (step, cached, &under_way) {
-            (Step::Use, Some(cached), _) => Lookup::Usable(cached),
-            (Step::Join, _, Some(flight)) => Lookup::Fetching(flight.clone()),
+            (Step::Use, Some(cached), _) => Availability::Usable(cached),
+            (Step::Join, _, Some(flight)) => Availability::Fetching(flight.clone()),
             (_, cached, _) => {
                 let (number, flight) = self.begin(&mut state, now, rules);
                 match cached {
-                    Some(cached) => Lookup::Stale(cached, number, flight),
-                    None => Lookup::Fetching(flight),
+                    Some(cached) => Availability::Stale(cached, number, flight),
+                    None => Availability::Fetching(flight),
                 }
             }
         }
