@@ -53,7 +53,8 @@
 //!
 //! # Features
 //!
-//! None is enabled by default. A feature only adds items; it never changes behavior.
+//! None is enabled by default. A feature only adds items; it never changes behavior, except that `tower-http` adds a
+//! check.
 //!
 //! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
 //! * `rustls`: [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates
@@ -61,6 +62,8 @@
 //! * `reqwest`: [`ReqwestService`], an adapter that makes `reqwest::Client` a service for `http` requests
 //! * `tonic`: [`grpc_status()`], the gRPC status of a missing token, and
 //!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
+//! * `tower-http`: [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a
+//!   redirect
 //! * `jwt`: [`jwt`], client authentication with a JWT that is signed by a local or a remote key:
 //!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0
 //! * `dpop`: [`DpopKey`], tokens that are bound to a key, with a proof on each request
