@@ -10,7 +10,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header::LOCATION};
+use http::{
+    Request, Response, StatusCode, Uri,
+    header::{AUTHORIZATION, LOCATION},
+};
 use http_body_util::Full;
 use tower::{Layer, Service, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_oauth2_client::{
@@ -38,7 +41,8 @@ fn redirecting(status: u16, location: &'static str, times: usize) -> (Http, Seen
     let noted = seen.clone();
     let number = Arc::new(AtomicUsize::new(0));
     let http = service_fn(move |request: Request<Body>| {
-        noted.0.lock().unwrap().push(request.uri().clone());
+        let has_secret = request.headers().contains_key(AUTHORIZATION);
+        noted.0.lock().unwrap().push(has_secret);
         let response = match number.fetch_add(1, Ordering::SeqCst) < times {
             true => Response::builder()
                 .status(status)
@@ -55,8 +59,9 @@ fn redirecting(status: u16, location: &'static str, times: usize) -> (Http, Seen
     (BoxCloneSyncService::new(http), seen)
 }
 
+/// Of each request, whether it had an `Authorization` header.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<Uri>>>);
+struct Seen(Arc<Mutex<Vec<bool>>>);
 
 impl Seen {
     fn len(&self) -> usize {
@@ -214,5 +219,18 @@ async fn a_redirect_that_is_not_followed_is_an_error() {
             check(Err::<(), _>(error));
             assert_eq!(seen.len(), 1);
         }
+    }
+}
+
+/// The docs of `TokenEndpoint` warn of tower-http 0.6. If this fails because it was fixed there, the docs can say so.
+#[tokio::test]
+async fn tower_http_0_6_sends_the_secret_again_with_a_second_redirect() {
+    for (follow, expected) in followers().into_iter().zip([true, false]) {
+        let (http, seen) = redirecting(302, "https://evil.example/token", 2);
+        let uri = Uri::from_static(TOKEN_ENDPOINT);
+        let client = ClientAuthentication::client_secret_basic("c", "s");
+        let endpoint = TokenEndpoint::new(follow(http), uri, client);
+        check(endpoint.oneshot(TokenRequest::client_credentials()).await);
+        assert_eq!(*seen.0.lock().unwrap(), [true, false, expected]);
     }
 }
