@@ -319,11 +319,12 @@ mod guard {
     #[tokio::test(start_paused = true)]
     async fn an_origin_can_be_a_str_a_string_or_a_uri() {
         let uri = call().into_parts().0.uri;
+        let text = cache_support::API.to_owned();
         let layer = || AddAccessTokenLayer::new(fixed());
         for layer in [
             layer().origin(cache_support::API),
-            layer().origin(cache_support::API.to_owned()),
-            layer().origin(&cache_support::API.to_owned()),
+            layer().origin(&text),
+            layer().origin(text),
             layer().origin(&uri),
             layer().origin(uri.clone()),
             layer().origins(vec![ELSEWHERE, cache_support::API]),
@@ -348,8 +349,8 @@ mod guard {
         let by_source_of_the_cache = |call: &mut Request<Body>, fixture: &Fixture| {
             call.extensions_mut().insert(fixture.source());
         };
-        let ways: [&dyn Fn(&mut Request<Body>, &Fixture); 3] =
-            [&by_source, &by_request, &by_source_of_the_cache];
+        type NameToken = fn(&mut Request<Body>, &Fixture);
+        let ways: [NameToken; 3] = [by_source, by_request, by_source_of_the_cache];
         for name_token in ways {
             let fixture = Fixture::new();
             let api = Api::content();
