@@ -20,7 +20,7 @@ use tokio::sync::Semaphore;
 use tower::service_fn;
 use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
 
-const ROUNDS: usize = 4000;
+const ROUNDS: usize = 8000;
 const THREADS: usize = 4;
 /// So many that threads are busy with them at the same time.
 const CALLERS_PER_THREAD: usize = 100;
