@@ -20,9 +20,10 @@ use tokio::sync::Semaphore;
 use tower::service_fn;
 use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
 
-const ROUNDS: usize = 8000;
+/// `WAKEUP_ROUNDS=N` sets another number.
+const ROUNDS: usize = 2000;
 const THREADS: usize = 4;
-/// So many that threads are busy with them at the same time.
+/// Enough callers to keep all threads busy at the same time.
 const CALLERS_PER_THREAD: usize = 100;
 const DOCUMENT: &str = r#"{"issuer":"https://as.test","token_endpoint":"https://as.test/token"}"#;
 
@@ -33,7 +34,7 @@ struct Call(SyncSender<()>);
 
 impl Wake for Call {
     fn wake(self: Arc<Self>) {
-        // One that has not been received yet is enough.
+        // One call that has not been received yet is enough.
         let _ = self.0.try_send(());
     }
 }
@@ -53,7 +54,9 @@ fn block_on<F: Future>(future: F) -> Option<F::Output> {
 
 #[test]
 fn whoever_waits_for_discovery_is_woken() {
-    for round in 0..ROUNDS {
+    let rounds = std::env::var("WAKEUP_ROUNDS");
+    let rounds = rounds.map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"));
+    for round in 0..rounds {
         let allowed = Arc::new(Semaphore::new(0));
         let answer = allowed.clone();
         let http = service_fn(move |_: Request<Full<Bytes>>| {
