@@ -503,7 +503,7 @@ async fn invalid_metadata_are_refused() {
             with("issuer", json!("https://evil.test")),
             "another issuer, `https://evil.test`",
         ),
-        (with("issuer", json!(null)), "`issuer` is not a text"),
+        (with("issuer", json!(null)), "`issuer` is not a string"),
         (
             with("token_endpoint", json!(null)),
             "name no `token_endpoint`",
@@ -519,7 +519,7 @@ async fn invalid_metadata_are_refused() {
             ),
             "is plain http",
         ),
-        ("[]".to_owned(), "something else than a JSON object"),
+        ("[]".to_owned(), "something other than a JSON object"),
         ("<html>".to_owned(), "a page instead of JSON"),
         (String::new(), "is empty"),
     ] {
@@ -741,7 +741,10 @@ async fn a_redirect_is_not_followed() {
     }
     let error = ask(&discover(&server)).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
-    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(
+        error.to_string().contains("responded with a redirect"),
+        "{error}"
+    );
     assert!(!error.may_have_been_processed());
     assert_eq!(server.token_requests(), 0);
 }
@@ -757,7 +760,10 @@ async fn a_redirect_is_not_followed_by_reqwest_either() {
 
     let error = ask(&endpoint).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
-    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(
+        error.to_string().contains("responded with a redirect"),
+        "{error}"
+    );
     assert!(!error.may_have_been_processed());
 }
 

@@ -373,6 +373,7 @@ async fn every_error_code_of_the_rfcs_has_a_variant() {
         ("expired_token", ErrorCode::ExpiredToken),
         ("invalid_dpop_proof", ErrorCode::InvalidDpopProof),
         ("use_dpop_nonce", ErrorCode::UseDpopNonce),
+        ("unsupported_token_type", ErrorCode::UnsupportedTokenType),
         ("Invalid_Grant", ErrorCode::Other("Invalid_Grant".into())),
     ] {
         let error = fetch(400, format!(r#"{{"error":"{code}"}}"#))
@@ -859,7 +860,7 @@ async fn an_empty_error_counts_as_absent() {
     let error = fetch(200, r#"{"error":""}"#).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert!(
-        error.to_string().contains("without an `access_token`"),
+        error.to_string().contains("returned no `access_token`"),
         "{error}"
     );
 }

@@ -9,7 +9,7 @@ mod token_error;
 use std::{error::Error, fmt, io, iter};
 
 pub(crate) use self::token_error::Rotates;
-pub(crate) use self::{answer::Answer, new::REDIRECTS, retry_after::retry_after};
+pub(crate) use self::{answer::Answer, new::redirects, retry_after::retry_after};
 pub use self::{
     error_response::{ErrorCode, ErrorResponse},
     token_error::{TokenError, TokenErrorKind},

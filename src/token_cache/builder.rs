@@ -169,6 +169,6 @@ where
 fn token_error(source: BoxError) -> TokenError {
     match TokenError::find_in_chain(&*source) {
         Some(error) => error.clone(),
-        None => TokenError::service(source),
+        None => TokenError::service("token endpoint", source),
     }
 }

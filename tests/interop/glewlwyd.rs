@@ -2,6 +2,7 @@
 
 mod dpop;
 mod mtls;
+mod revocation;
 mod signed_jwt;
 mod token_cache;
 

@@ -7,6 +7,7 @@ mod dpop_api;
 mod fapi;
 mod instance;
 mod mtls;
+mod revocation;
 mod signed_jwt;
 
 use std::collections::BTreeSet;

@@ -1,0 +1,135 @@
+//! From a form to an HTTP request. Pure: what takes time has been obtained before.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION},
+};
+
+use super::{EndpointCall, check::check_value};
+use crate::{
+    client_authentication::ClientAuthentication,
+    dpop::DPOP,
+    error::TokenError,
+    message::{Form, NoAccessToken, scope},
+    secret::{Credential, Secret},
+};
+
+/// Where a request is sent to, and which client sends it.
+pub(crate) struct Target<'a> {
+    pub(crate) uri: &'a Uri,
+    pub(crate) client: &'a ClientAuthentication,
+}
+
+/// What was obtained for one attempt.
+pub(crate) struct Obtained<'a> {
+    /// The text of every credential, in the order of [`credentials`].
+    pub(super) secrets: &'a [Secret],
+    /// The JWT that the client signed, if it authenticates with one.
+    pub(super) assertion: Option<&'a Secret>,
+}
+
+/// The credentials of a form and of its client, in the order in which they are sent.
+pub(super) fn credentials<'a>(
+    form: &'a Form,
+    client: &'a ClientAuthentication,
+) -> impl Iterator<Item = &'a Credential> {
+    let parameters = form.parameters().iter().map(|p| &p.value);
+    parameters.chain(client.credential())
+}
+
+/// Whether something must be obtained or signed before the request can be made.
+pub(super) fn must_obtain(form: &Form, client: &ClientAuthentication) -> bool {
+    client.signs() || credentials(form, client).any(|c| c.known().is_none())
+}
+
+/// The text of one of the [`credentials`]. `obtained` is `None` if all of them are known.
+#[inline]
+fn text<'a>(
+    index: usize,
+    credential: &'a Credential,
+    obtained: Option<&Obtained<'a>>,
+) -> Option<&'a Secret> {
+    match obtained {
+        Some(obtained) => obtained.secrets.get(index),
+        None => credential.known(),
+    }
+}
+
+/// Makes the `POST` of a form that has passed [`check`](super::check::check).
+///
+/// `obtained` is `None` if every credential is known and the client signs nothing.
+pub(super) fn form<C: EndpointCall>(
+    form: &Form,
+    target: &Target<'_>,
+    obtained: Option<&Obtained<'_>>,
+) -> Result<Request<Bytes>, TokenError> {
+    let refuse = |why: String| C::NAMES.refuse(why);
+    let mut body = form_urlencoded::Serializer::new(String::with_capacity(256));
+    for (index, parameter) in form.parameters().iter().enumerate() {
+        let name = &*parameter.name;
+        let Some(value) = text(index, &parameter.value, obtained) else {
+            return Err(refuse(format!("the parameter `{name}` was not obtained")));
+        };
+        let value = value.expose();
+        if parameter.value.known().is_none() {
+            check_value::<C>(name, value).map_err(refuse)?;
+        }
+        if name == "scope" {
+            body.append_pair(name, &scope::normalized(value));
+        } else {
+            body.append_pair(name, value);
+        }
+    }
+    let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
+    body.extend_pairs(target.client.parameters(proof));
+    let authorization = target.client.authorization(proof).map_err(refuse)?;
+
+    let mut http = Request::new(Bytes::from(body.finish()));
+    *http.method_mut() = Method::POST;
+    *http.uri_mut() = target.uri.clone();
+    *http.headers_mut() = headers(form.headers(), authorization);
+    *http.extensions_mut() = form.extensions().clone();
+    http.extensions_mut().insert(NoAccessToken);
+    Ok(http)
+}
+
+/// The text that proves the client: the assertion that it signed, or its secret. It is empty for a client that needs none.
+#[inline]
+fn client_proof<'a>(
+    form: &Form,
+    client: &'a ClientAuthentication,
+    obtained: Option<&Obtained<'a>>,
+) -> Result<&'a str, String> {
+    let secret = client
+        .credential()
+        .and_then(|credential| text(form.parameters().len(), credential, obtained))
+        .map_or("", Secret::expose);
+    client.check_secret(secret)?;
+    match obtained.and_then(|obtained| obtained.assertion) {
+        Some(assertion) => Ok(assertion.expose()),
+        None if client.signs() => Err("the client assertion was not signed".into()),
+        None => Ok(secret),
+    }
+}
+
+fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(extra.len() + 3);
+    if !extra.contains_key(ACCEPT) {
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+    }
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/x-www-form-urlencoded"),
+    );
+    if let Some(authorization) = authorization {
+        headers.insert(AUTHORIZATION, authorization);
+    }
+    for (name, value) in extra {
+        let mut value = value.clone();
+        let is_secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, DPOP].contains(name);
+        value.set_sensitive(value.is_sensitive() || is_secret);
+        headers.append(name, value);
+    }
+    headers
+}
