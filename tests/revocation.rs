@@ -1,4 +1,4 @@
-//! `RevocationEndpoint`: what is sent to revoke a token, and what the answers mean.
+//! `RevocationEndpoint`: the requests that it sends, and the responses that it reads.
 
 mod dpop_support;
 mod support;
@@ -537,7 +537,7 @@ mod stack {
     }
 }
 
-/// Answers the metadata with this document, and everything else with the answer of a token endpoint.
+/// Answers the first request with this document, and the others with a token.
 fn issuer(document: Value) -> Recorder {
     let document = document.to_string();
     Recorder::new(move |number| match number {

@@ -18,7 +18,7 @@ use crate::{
 
 /// The parameters of a request, in order, and what goes beside them.
 ///
-/// Two forms are equal when they ask for the same thing; extensions are not compared.
+/// Two forms are equal if they request the same thing. Extensions are not compared.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Arc<Inner>);
 

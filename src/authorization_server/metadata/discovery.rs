@@ -219,7 +219,7 @@ impl Discovery {
 }
 
 impl Inner {
-    fn land(&self, number: u64, asked: Moment, outcome: &MetadataResult) {
+    fn land(&self, number: u64, begun: Moment, outcome: &MetadataResult) {
         let mut state = self.lock();
         let is_newer = state
             .cached
@@ -229,7 +229,7 @@ impl Inner {
             state.cached = Some(CachedMetadata {
                 metadata: metadata.clone(),
                 number,
-                obtained: asked,
+                obtained: begun,
             });
         }
         if let Some(fetch) = state.fetch.as_mut().filter(|fetch| fetch.number == number) {
