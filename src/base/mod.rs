@@ -1,5 +1,6 @@
 //! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers.
 
+pub(crate) mod authority;
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;

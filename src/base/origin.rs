@@ -7,6 +7,8 @@ use http::{
     uri::{Authority, Scheme},
 };
 
+use super::authority::HostAndPort;
+
 /// The scheme, the host and the port of a URI.
 ///
 /// Two origins are equal if only the case of their scheme or host differs, or if only one of them names the default port.
@@ -20,7 +22,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Returns the origin of `uri`, or `None` if its scheme or its host is missing.
+    /// Returns the origin of `uri`, or `None` if its scheme or its host is missing, or if its authority is malformed.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         Self::new(uri.scheme()?, uri.authority()?)
     }
@@ -37,30 +39,26 @@ impl Origin {
     }
 
     fn new(scheme: &Scheme, authority: &Authority) -> Option<Self> {
-        let host = authority.host();
-        // The parser accepts a port or a user name without a host.
-        if host.is_empty() {
-            return None;
-        }
+        let HostAndPort { host, port } = HostAndPort::of(authority)?;
         Some(Self {
             scheme: scheme.clone(),
             host: host.to_ascii_lowercase().into(),
-            port: explicit_port(scheme, authority),
+            port: without_default(port, scheme),
         })
     }
 
     /// Whether a request with this scheme and authority goes to this origin. A request for a tunnel has no scheme.
     pub(crate) fn matches(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
         scheme.is_none_or(|scheme| self.scheme == *scheme)
-            && self.port == explicit_port(&self.scheme, authority)
-            && self.host.eq_ignore_ascii_case(authority.host())
+            && HostAndPort::of(authority).is_some_and(|HostAndPort { host, port }| {
+                self.port == without_default(port, &self.scheme)
+                    && self.host.eq_ignore_ascii_case(host)
+            })
     }
 }
 
-fn explicit_port(scheme: &Scheme, authority: &Authority) -> Option<u16> {
-    authority
-        .port_u16()
-        .filter(|port| default_port(scheme) != Some(*port))
+fn without_default(port: Option<u16>, scheme: &Scheme) -> Option<u16> {
+    port.filter(|port| default_port(scheme) != Some(*port))
 }
 
 fn default_port(scheme: &Scheme) -> Option<u16> {
@@ -87,7 +85,12 @@ impl fmt::Display for Origin {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::{
+        super::authority::tests::{MALFORMED, authorities},
+        *,
+    };
 
     fn origin(uri: &str) -> Option<Origin> {
         Origin::of(&uri.parse().unwrap())
@@ -127,6 +130,43 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_authority_has_no_origin_and_matches_none() {
+        for authority in MALFORMED {
+            let uri = format!("https://{authority}/");
+            let Ok(uri) = uri.parse::<Uri>() else {
+                continue;
+            };
+            assert_eq!(Origin::of(&uri), None, "{uri}");
+            assert_eq!(Origin::over_http(&uri), None, "{uri}");
+            for named in ["https://[::1]", "https://localhost", "https://127.0.0.1:80"] {
+                let named = origin(named).unwrap();
+                let matches = named.matches(uri.scheme(), uri.authority().unwrap());
+                assert!(!matches, "{uri}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1024, ..ProptestConfig::default() })]
+
+        /// By the judgement of a parser that has nothing to do with ours: that of the WHATWG.
+        #[test]
+        fn equal_origins_are_the_same_by_another_parser(authorities in pairs()) {
+            let texts = authorities.map(|authority| format!("https://{authority}/"));
+            let uris = texts.each_ref().map(|text| text.parse::<Uri>().ok());
+            let origins = uris.each_ref().map(|uri| uri.as_ref().and_then(Origin::of));
+            let others = texts.each_ref().map(|text| url::Url::parse(text).ok().map(|url| url.origin()));
+            if let ([Some(a), Some(b)], [_, Some(uri)]) = (&origins, &uris) {
+                let matches = a.matches(uri.scheme(), uri.authority().unwrap());
+                prop_assert_eq!(matches, a == b, "{:?}", texts);
+                if matches {
+                    prop_assert_eq!(&others[0], &others[1], "{:?}", texts);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn websockets_use_the_origin_of_http() {
         for (uri, expected) in [
             ("WSS://As.example:443/chat", "https://as.example"),
@@ -136,5 +176,18 @@ mod tests {
             let origin = Origin::over_http(&uri.parse().unwrap()).unwrap();
             assert_eq!(origin.to_string(), expected, "{uri}");
         }
+    }
+
+    /// Two authorities, of which the second often only adds to the first.
+    fn pairs() -> impl Strategy<Value = [String; 2]> {
+        let other = prop_oneof![authorities(), Just(String::new()), Just(":443".to_owned())];
+        (authorities(), other, 0..3).prop_map(|(a, other, how)| {
+            let b = match how {
+                0 => other,
+                1 => a.clone() + &other,
+                _ => other + &a,
+            };
+            [a, b]
+        })
     }
 }

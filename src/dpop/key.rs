@@ -206,7 +206,7 @@ impl DpopKey {
     }
 }
 
-const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof must contain; \
+const NOT_ABSOLUTE: &str = "the request was not sent: its URI lacks a scheme or a valid host, which a DPoP proof must contain; \
                             use an absolute URI, or set the API's only origin with `AddAccessTokenLayer::origin`";
 
 impl PartialEq for DpopKey {
