@@ -59,6 +59,9 @@ impl SigningKey {
     /// The section is `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1). Certificates in the PEM are
     /// ignored; to use one, pass it to [`certificate`](Self::certificate).
     ///
+    /// The line breaks of the section do not matter: it may be indented, stand on a single line, or contain `\n` as two characters, as
+    /// in many environment variables. Text outside of the section is ignored.
+    ///
     /// # Errors
     ///
     /// Returns an error if the PEM does not contain exactly one private key, if the key is malformed, encrypted or does not fit the
@@ -102,7 +105,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
+    /// RSA key shorter than 2048 bits;
     /// or if its `alg` does not fit the key or is missing from an RSA key.
     ///
     /// # Examples
@@ -131,7 +135,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
+    /// RSA key shorter than 2048 bits;
     /// or if the algorithm does not fit the key.
     pub fn from_jwk_with(
         json: impl AsRef<str>,
@@ -141,11 +146,7 @@ impl SigningKey {
     }
 
     fn read_jwk(jwk: &Jwk, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
-        if jwk.text("use").is_some_and(|usage| usage != "sig") {
-            return Err(InvalidKey::new(
-                "the JWK is not for signatures (its `use` is not `sig`); pass one that is",
-            ));
-        }
+        jwk.check_purpose(&["sign"])?;
         let key = Self::new(KeyPair::from_jwk(jwk, algorithm)?, algorithm)?;
         Ok(match jwk.text("kid") {
             Some(key_id) => key.kid(key_id),
