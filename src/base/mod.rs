@@ -12,4 +12,4 @@ mod quoted;
 pub(crate) mod secure_uri;
 pub(crate) mod uri;
 
-pub(crate) use self::quoted::Quoted;
+pub(crate) use self::quoted::{ForeignText, Quoted};

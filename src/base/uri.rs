@@ -4,7 +4,7 @@ use std::fmt;
 
 use http::Uri;
 
-use super::authority::HostAndPort;
+use super::{Quoted, authority::HostAndPort};
 
 /// Whether the host of the URI is a loopback name or address; see [`HostAndPort::is_loopback`].
 pub(crate) fn is_loopback(uri: &Uri) -> bool {
@@ -25,9 +25,9 @@ impl fmt::Debug for Printable<'_> {
             let host = authority
                 .rsplit_once('@')
                 .map_or(authority, |(_, host)| host);
-            f.write_str(host)?;
+            write!(f, "{}", Quoted(host))?;
         }
-        f.write_str(uri.path())?;
+        write!(f, "{}", Quoted(uri.path()))?;
         match uri.query() {
             Some(_) => f.write_str("?.."),
             None => Ok(()),
