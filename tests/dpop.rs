@@ -436,6 +436,7 @@ mod signers {
         assert_eq!(error.kind(), TokenErrorKind::Credential);
         assert!(!error.may_have_been_processed());
         let source = std::error::Error::source(&error).unwrap();
+        let source = source.source().unwrap();
         assert_eq!(source.to_string(), "the HSM is on fire");
         assert_eq!(recorder.calls(), 0);
     }

@@ -93,7 +93,8 @@ async fn refused(client: ClientAuthentication) -> (TokenErrorKind, String) {
     let request = TokenRequest::client_credentials();
     let error = endpoint.oneshot(request).await.unwrap_err();
     assert_eq!(recorder.calls(), 0, "{error}");
-    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let source = std::error::Error::source(&error).and_then(|source| source.source());
+    let source = source.map(ToString::to_string);
     (
         error.kind(),
         format!("{error} {}", source.unwrap_or_default()),

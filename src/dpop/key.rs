@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{clock, origin::Origin},
-    error::{BoxError, TokenError, TokenErrorKind},
+    error::{BoxError, OwnError, TokenError},
     jwt::{
         InvalidKey, Signer,
         SigningAlgorithm::{self, HS256, HS384, HS512},
@@ -171,7 +171,7 @@ impl DpopKey {
         let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
         proof.map_err(|source| {
             let message = "failed to create the DPoP proof; the request was not sent";
-            TokenError::new(TokenErrorKind::Credential, message, Some(source))
+            TokenError::of_provider(message, source)
         })
     }
 
@@ -193,7 +193,8 @@ impl DpopKey {
         };
         let Inner { signer, header, .. } = &*self.0;
         let proof = jws::sign(&**signer, header, &claims.to_json()?).await?;
-        let mut proof = HeaderValue::try_from(proof)?;
+        let mut proof = HeaderValue::try_from(proof)
+            .map_err(|_| OwnError::new("the proof cannot be sent in a header"))?;
         proof.set_sensitive(true);
         Ok(proof)
     }

@@ -1,15 +1,21 @@
-//! The error types of the crate, and a walk along the chain of an error's sources.
+//! The error types of the crate.
 
 mod answer;
+mod chain;
 mod error_response;
 mod new;
 mod retry_after;
 mod token_error;
 
-use std::{error::Error, fmt, io, iter};
+use std::{error::Error, fmt, io};
 
 pub(crate) use self::token_error::Rotates;
-pub(crate) use self::{answer::Answer, new::REDIRECTS, retry_after::retry_after};
+pub(crate) use self::{
+    answer::Answer,
+    chain::{OwnError, PrintableChain, chain},
+    new::REDIRECTS,
+    retry_after::retry_after,
+};
 pub use self::{
     error_response::{ErrorCode, ErrorResponse},
     token_error::{TokenError, TokenErrorKind},
@@ -78,20 +84,6 @@ impl fmt::Display for FollowedRedirect {
 }
 
 impl Error for FollowedRedirect {}
-
-/// Iterates over the error and its sources.
-///
-/// `io::Error` skips the error that it wraps (its `source` is that error's source), so it is unwrapped here.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error| {
-        match error.downcast_ref().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
-}
 
 /// Whether any error in the chain is a timeout.
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {

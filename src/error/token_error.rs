@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Answer, BoxError, ErrorCode, ErrorResponse};
+use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
 
 /// Why a token request failed.
 ///
@@ -16,8 +16,9 @@ use super::{Answer, BoxError, ErrorCode, ErrorResponse};
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
 /// error code and its description, escaped and truncated: if the server repeats a secret in the description, it is shown. `Debug`
-/// also shows the source, except for the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and
-/// [`json`](Self::json) return the response body, which may contain secrets: keep it out of logs.
+/// also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
+/// events of a cache. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
+/// logs.
 ///
 /// # Examples
 ///
@@ -290,15 +291,7 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
-            // A provider's error comes from foreign code and may contain the secret.
-            .field(
-                "source",
-                &self
-                    .0
-                    .source
-                    .as_ref()
-                    .filter(|_| self.kind() != TokenErrorKind::Credential),
-            )
+            .field("source", &self.source().map(PrintableChain))
             .finish_non_exhaustive()
     }
 }

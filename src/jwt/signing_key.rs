@@ -10,7 +10,7 @@ use crate::{
         certificate::{Certificate, Validity},
         clock,
     },
-    error::BoxError,
+    error::OwnError,
 };
 
 /// A [`Signer`] with a private key in this process.
@@ -275,7 +275,7 @@ impl Signer for SigningKey {
 
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
         let signature = self.key.pair.sign(message);
-        let signature = signature.map_err(|_| BoxError::from("the key failed to sign"));
+        let signature = signature.map_err(|_| OwnError::new("the key failed to sign").into());
         Box::pin(future::ready(signature))
     }
 }

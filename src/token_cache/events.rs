@@ -3,11 +3,11 @@
 //! Every event bears `grant_type` and `scope`, and never a token or a secret. None is sent while a lock is held: a subscriber is code
 //! of the user, and may well want a token itself.
 
-use std::{error::Error, fmt, time::Duration};
+use std::time::Duration;
 
 use super::{entry::Invalidation, refresh_window::Windows, state::Reason};
 use crate::{
-    error::{TokenError, TokenErrorKind},
+    error::{PrintableChain, TokenError},
     message::TokenRequest,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
         target: TARGET,
         grant_type = request.grant_type(),
         scope = request.known_scope(),
-        error = %Chain(error),
+        error = %PrintableChain(error),
         "the fetch failed; it is tried once more",
     );
 }
@@ -57,7 +57,7 @@ pub(super) fn failed(
         grant_type = request.grant_type(),
         scope = request.known_scope(),
         reason = reason.as_str(),
-        error = %Chain(error),
+        error = %PrintableChain(error),
         failures,
         ?pause,
         "no new access token",
@@ -91,23 +91,4 @@ pub(super) fn owner_was_not_told(request: &TokenRequest) {
         scope = request.known_scope(),
         "a new refresh token could not be handed to its owner in time; it is used all the same",
     );
-}
-
-/// An error and what is below it, which says whether it was the name, the connection or TLS that failed. The error of a
-/// credential's provider is left out: it is not ours, and may hold what it was asked for.
-struct Chain<'a>(&'a TokenError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut below = match self.0.kind() {
-            TokenErrorKind::Credential => None,
-            _ => self.0.source(),
-        };
-        while let Some(error) = below {
-            write!(f, ": {error}")?;
-            below = error.source();
-        }
-        Ok(())
-    }
 }
