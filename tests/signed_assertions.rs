@@ -951,6 +951,36 @@ fn a_jwk_for_signatures_is_read() {
 }
 
 #[test]
+fn a_jwk_after_a_byte_order_mark_is_read() {
+    for (_, _, jwk) in forms() {
+        let marked = format!("\u{feff}\r\n  {jwk}\r\n");
+        let key = SigningKey::from_jwk(&marked).unwrap();
+        assert_eq!(key.public_key(), PublicKey::from_jwk(jwk).as_ref().ok());
+        assert_eq!(
+            PublicKey::from_jwk(&marked).ok(),
+            PublicKey::from_jwk(jwk).ok()
+        );
+    }
+}
+
+#[test]
+fn key_ids_and_client_ids_are_printed_on_one_short_line() {
+    let name = format!("x\nERROR\u{202e}\u{3164}{}", "y".repeat(10_000));
+    let key = p256().kid(&name);
+    for shown in [
+        format!("{key:?}"),
+        format!(
+            "{:?}",
+            ClientAuthentication::private_key_jwt(name.clone(), key)
+        ),
+        format!("{:?}", ClientAuthentication::none(name)),
+    ] {
+        assert!(shown.is_ascii() && !shown.contains('\n'), "{shown}");
+        assert!(shown.contains("x\\nERROR") && shown.len() < 1000, "{shown}");
+    }
+}
+
+#[test]
 fn a_public_jwk_that_is_not_for_signatures_is_refused() {
     for (_, _, jwk) in forms() {
         for (name, value, is_for_signatures) in [

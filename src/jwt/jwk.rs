@@ -49,7 +49,7 @@ impl fmt::Display for Curve {
 impl Jwk {
     /// Parses a JWK. The error contains nothing of the text, so it does not include the JSON parser's error.
     pub(super) fn parse(json: &str) -> Result<Self, InvalidKey> {
-        let jwk = match serde_json::from_str(json) {
+        let jwk = match serde_json::from_str(json.trim_start_matches('\u{feff}')) {
             Ok(Value::Object(members)) => Self(members),
             Ok(_) => return Err(InvalidKey::new("the JWK is not a JSON object")),
             Err(error) => {

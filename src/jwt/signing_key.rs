@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     base::{
+        Quoted,
         certificate::{Certificate, Validity},
         clock,
     },
@@ -284,7 +285,7 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey")
             .field("algorithm", &self.algorithm)
-            .field("key_id", &self.key_id)
+            .field("key_id", &self.key_id.as_deref().map(Quoted))
             .field("public_key", &self.key.public_key)
             .finish_non_exhaustive()
     }
