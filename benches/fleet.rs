@@ -1,10 +1,10 @@
-//! A fleet that started in the same moment, over one simulated hour: how many token requests reach the server, and when.
+//! How many token requests of a fleet reach the server during one simulated hour, and when. All instances start at the same moment.
 //!
-//! `cargo bench --bench fleet`, or `cargo bench --bench fleet -- FILE.csv` for `benches/plot` to draw. `README.md` beside this file
-//! says how to read it.
+//! Run it with `cargo bench --bench fleet`, or with `cargo bench --bench fleet -- FILE.csv` to write a file that `benches/plot` draws.
+//! `README.md` in this folder explains the results.
 #![allow(
     clippy::disallowed_methods,
-    reason = "the clock is that of the simulation"
+    reason = "the simulation uses tokio's paused clock"
 )]
 
 use std::{
@@ -34,7 +34,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 const LIFETIME: Duration = Duration::from_secs(300);
 const BIN: Duration = Duration::from_secs(10);
 const BINS: usize = (HOUR.as_secs() / BIN.as_secs()) as usize;
-/// What comes before is the start itself, which no client can spread: nobody has a token.
+/// The first bin after the start phase. No client can spread the requests of the start, because no instance has a token.
 const SECOND_LIFETIME: usize = (LIFETIME.as_secs() / BIN.as_secs()) as usize;
 const ENDPOINT_TAKES: Duration = Duration::from_millis(50);
 const DOWN_FROM: Duration = Duration::from_secs(1200);
@@ -44,12 +44,12 @@ const DOWN_FOR: Duration = Duration::from_secs(120);
 enum Scenario {
     /// The defaults of the cache.
     Jitter,
-    /// Every renewal at the same part of the lifetime.
+    /// Every renewal happens at the same fraction of the lifetime.
     NoJitter,
-    /// The defaults, over a store that all instances share. Simulated, as an ideal one: it hands out its token at once, never
-    /// fails, and lets one instance at a time ask the server.
+    /// The defaults, over a simulation of an ideal store that all instances share. The store returns its token immediately, never
+    /// fails, and lets only one instance at a time send a request to the server.
     SharedStore,
-    /// The defaults, and a server that answers 503 for two minutes.
+    /// The defaults, and a server that answers with 503 for two minutes.
     Down,
 }
 
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Of each bin: the requests that reached the server, and the instances that had no token at its end.
+/// For each bin: the number of requests that reached the server, and the number of instances without a token at its end.
 type Bins = Vec<(u64, usize)>;
 
 fn print(scenario: Scenario, instances: usize, bins: &Bins) {
@@ -136,7 +136,7 @@ fn print(scenario: Scenario, instances: usize, bins: &Bins) {
 }
 
 fn simulate(scenario: Scenario, instances: usize) -> Bins {
-    // The same chance at each run: all of a simulation runs on this thread.
+    // Every run uses the same random numbers: the whole simulation runs on this thread.
     fastrand::seed(instances as u64);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -170,8 +170,8 @@ async fn run(scenario: Scenario, instances: usize) -> Bins {
         })
         .collect();
     for source in &sources {
-        // As an instance does that is asked all the time: a token is renewed as soon as it is stale, and after a failed renewal
-        // as soon as the pause is over.
+        // This renews like an instance under constant load: as soon as a token is stale and, after a failed renewal, as soon as the
+        // pause is over.
         source.keep_warm().expect("a runtime");
     }
     let mut without = Vec::with_capacity(BINS);
@@ -184,11 +184,11 @@ async fn run(scenario: Scenario, instances: usize) -> Bins {
                 .count(),
         );
     }
-    let requests = server.requests.lock().expect("no panic").clone();
+    let requests = server.requests.lock().expect("no thread panics").clone();
     requests.into_iter().zip(without).collect()
 }
 
-/// A token endpoint that counts what reaches it.
+/// A token endpoint that counts the requests it receives.
 struct Server {
     scenario: Scenario,
     start: Instant,
@@ -222,7 +222,7 @@ async fn answer(server: Arc<Server>) -> Result<Response<Full<Bytes>>, BoxError> 
     let at = server.start.elapsed();
     let bin = (at.as_secs() / BIN.as_secs()) as usize;
     let number = {
-        let mut requests = server.requests.lock().expect("no panic");
+        let mut requests = server.requests.lock().expect("no thread panics");
         if let Some(requests) = requests.get_mut(bin) {
             *requests += 1;
         }
@@ -256,7 +256,7 @@ impl<S> TokenService for S where
 {
 }
 
-/// What a shared store would hold.
+/// A simulated token store that all instances share.
 #[derive(Clone, Default)]
 struct Store(Arc<sync::Mutex<Option<Stored>>>);
 
@@ -267,7 +267,7 @@ struct Stored {
 }
 
 impl Store {
-    /// Asks the server only when the token that is held is stale.
+    /// Sends a request to the server only if the stored token is stale.
     fn over(self, server: impl TokenService + Sync) -> impl TokenService {
         service_fn(move |request: TokenRequest| {
             let (store, server) = (self.clone(), server.clone());
@@ -284,7 +284,7 @@ impl Store {
                         expires_at: sent + lifetime,
                     });
                 }
-                let stored = stored.as_ref().ok_or("an empty store")?;
+                let stored = stored.as_ref().ok_or("the store is empty")?;
                 let left = stored.expires_at - Instant::now();
                 let response = TokenResponse::builder(stored.token.clone()).expires_in(left);
                 Ok::<_, BoxError>(response.build())

@@ -1,9 +1,9 @@
-//! One cache with 1 to 100,000 tenants, asked in random order, beside a bare map of the same size in the same order.
+//! One cache with 1 to 100,000 tenants in random order, compared with a bare map of the same size in the same order.
 //!
-//! `README.md` beside this file says how to run it and how to read what it prints.
+//! `README.md` in this folder explains how to run it and how to read the results.
 #![allow(
     clippy::mutable_key_type,
-    reason = "the nonces of a DPoP key are no part of its hash"
+    reason = "the hash of a DPoP key does not include its nonces"
 )]
 
 mod support;
@@ -40,7 +40,7 @@ const CALLS_PER_ROUND: u32 = 2_000;
 const TENANTS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
 const GROWTHS: usize = 9;
 
-/// What a process of [`print_growth`] is told.
+/// Arguments of the processes that [`print_growth`] starts.
 const CACHE: &str = "--grow-cache";
 const MAP: &str = "--grow-map";
 
@@ -64,7 +64,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// The same tenants three times: in a map by name, in a map by request, in a cache.
+/// Adds the same tenants three times: in a map by name, in a map by request, and in a cache.
 fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result<()> {
     let names: Vec<String> = (0..tenants).map(name).collect();
     let requests: Vec<TokenRequest> = names.iter().map(|name| request(name)).collect();
@@ -121,10 +121,10 @@ fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result
 
 fn case<T>(name: &str, floor: &str, call: impl Fn() -> T + 'static) -> Case {
     let run = move |calls| time(calls, || drop(black_box(call())));
-    Case::new(name, CALLS_PER_ROUND, run).beside(floor)
+    Case::new(name, CALLS_PER_ROUND, run).relative_to(floor)
 }
 
-/// Goes through all keys again and again.
+/// Cycles through all keys.
 struct Turns<K> {
     keys: Rc<Vec<K>>,
     next: Cell<usize>,
@@ -145,7 +145,7 @@ impl<K> Turns<K> {
     }
 }
 
-/// The same disorder at each run.
+/// Shuffles the keys, in the same way in every run.
 fn in_random_order<K: Clone>(keys: &[K]) -> Vec<K> {
     let mut keys = keys.to_vec();
     fastrand::Rng::with_seed(7).shuffle(&mut keys);
@@ -160,7 +160,7 @@ fn request(name: &str) -> TokenRequest {
     TokenRequest::client_credentials().scope(name)
 }
 
-/// A cache with a token for each request, and the headers that bear them.
+/// Returns a cache with a token for each request, and the headers that contain these tokens.
 fn filled(requests: &[TokenRequest], runtime: &Runtime) -> Result<(TokenCache, Vec<HeaderValue>)> {
     let cache = empty(requests.len());
     let tokens = runtime.block_on(async {
@@ -173,11 +173,7 @@ fn filled(requests: &[TokenRequest], runtime: &Runtime) -> Result<(TokenCache, V
         }
         Result::Ok(tokens)
     })?;
-    assert_eq!(
-        cache.status().len(),
-        requests.len(),
-        "entries were given up"
-    );
+    assert_eq!(cache.status().len(), requests.len(), "entries were evicted");
     Ok((cache, tokens))
 }
 
@@ -191,20 +187,25 @@ fn empty(tenants: usize) -> TokenCache {
             Ok::<_, BoxError>(response.build())
         }
     });
-    // Twice as many as there are tenants, so that no entry is given up.
+    // Twice the number of tenants, so that no entry is evicted.
     TokenCache::builder(endpoint)
         .max_entries(2 * tenants)
         .build()
 }
 
-/// The longest single call while 100,000 tenants come, by the processor time of the thread. Of several processes the one that had
-/// the shortest: interrupts count as time of whatever thread they hit, and what the calls themselves take is there in each.
+/// Prints the longest single call while 100,000 tenants are added, in CPU time of the thread.
+///
+/// Interrupts count as CPU time of the thread that they interrupt, so the minimum over several processes is the best estimate: the cost
+/// of the calls themselves is part of each of them.
 fn print_growth() -> Result<()> {
     println!(
-        "\nthe longest call while {} tenants come",
+        "\nthe longest call while {} tenants are added",
         TENANTS[TENANTS.len() - 1]
     );
-    for (what, name) in [(CACHE, "cache, a source of each"), (MAP, "map by request")] {
+    for (what, name) in [
+        (CACHE, "cache, one source per tenant"),
+        (MAP, "map by request"),
+    ] {
         let growths = (0..GROWTHS).map(|_| {
             let output = Command::new(env::current_exe()?).arg(what).output()?;
             Ok(String::from_utf8(output.stdout)?.trim().parse()?)

@@ -1,6 +1,6 @@
-//! What 100,000 distinct keys cost in memory, beside the tokens themselves.
+//! How much memory 100,000 distinct keys take, in addition to the tokens themselves.
 //!
-//! `cargo bench --bench memory`, or `cargo bench --bench memory -- KEYS`. It fails when a key costs 1.5 KiB or more.
+//! Run it with `cargo bench --bench memory` or `cargo bench --bench memory -- KEYS`. It fails if a key takes 1.5 KiB or more.
 
 use std::{
     env,
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     let keys = env::args()
         .find_map(|argument| argument.parse().ok())
         .unwrap_or(KEYS);
-    // A first life of everything, so that what is made once for all (thread-locals, tables) is not counted.
+    // Warm up, so that one-time allocations (thread-locals, tables) are not counted.
     run(1000);
     let (requests, entries, tokens) = run(keys);
 
@@ -40,22 +40,22 @@ fn main() -> ExitCode {
             "the caller's `TokenRequest`, shared with the cache",
             &requests,
         ),
-        ("its entry, before the first fetch", &entries),
+        ("its cache entry, before the first fetch", &entries),
         (
-            "what a fetch adds, the token of 800 bytes included",
+            "added by a fetch, including the token of 800 bytes",
             &tokens,
         ),
     ];
-    println!("{keys} keys, bytes asked of the allocator and not given back:");
+    println!("{keys} keys, bytes allocated and not freed:");
     println!("{:>10} {:>12}", "bytes/key", "blocks/key");
     for (what, info) in rows {
         println!("{:>10.1} {:>12.2}  {what}", per_key(info), count(info));
     }
     let all: f64 = rows.iter().map(|(_, info)| per_key(info)).sum();
     let beside = all - TOKEN as f64;
-    println!("{all:>10.1} {:>12}  in all", "");
+    println!("{all:>10.1} {:>12}  total", "");
     println!(
-        "{beside:>10.1} {:>12}  in all, beside one copy of the token's text; below {TARGET} is what counts",
+        "{beside:>10.1} {:>12}  total, without one copy of the token's text (target: below {TARGET})",
         ""
     );
     if beside < TARGET {
@@ -65,14 +65,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is held after the requests were made, more after each got its entry, and more after each got its token.
+/// Measures the memory held by the requests, and what their entries and then their tokens add to it.
 ///
-/// All on one thread, that of the runtime, since allocations are counted by thread. The sources are dropped, as those of a
-/// layer are that picks a token by the request; a source that is kept is two words more. The answers are dropped as well.
+/// Everything runs on the thread of the runtime, because allocations are counted per thread. The sources are dropped, like those
+/// of a layer that picks a token by the request; a source that is kept adds two words. The responses are dropped as well.
 fn run(keys: u64) -> (AllocationInfo, AllocationInfo, AllocationInfo) {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
-    // Twice as many as there are keys, so that no full shard gives one of them up.
+    // Twice the number of keys, so that no shard fills up and evicts an entry.
     let max = usize::try_from(2 * keys).expect("a number of keys");
     let cache = TokenCache::builder(endpoint()).max_entries(max).build();
 
@@ -93,16 +93,16 @@ fn run(keys: u64) -> (AllocationInfo, AllocationInfo, AllocationInfo) {
             for request in &requests {
                 let token = cache.source(request.clone()).token().await;
                 assert_eq!(token.expect("a token").expose_secret().len(), TOKEN);
-                // The task of the fetch ends, and with it what it held.
+                // Lets the task of the fetch end and free its memory.
                 tokio::task::yield_now().await;
             }
         });
     });
-    assert_eq!(cache.status().len() as u64, keys, "entries were given up");
+    assert_eq!(cache.status().len() as u64, keys, "entries were evicted");
     (made, entries, tokens)
 }
 
-/// A token endpoint whose answers are those of a common server: the raw answer must not be what fills the memory.
+/// A token endpoint with typical responses: the raw response must not dominate the memory.
 fn endpoint()
 -> impl Service<TokenRequest, Response = TokenResponse, Error: Into<BoxError>, Future: Send>
 + Clone

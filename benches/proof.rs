@@ -1,9 +1,9 @@
-//! What one DPoP proof costs beside the bare signature of a message of the same size, by the same library.
+//! The cost of one DPoP proof, compared with the bare signature of a message of the same size by the same library.
 //!
-//! `README.md` beside this file says how to run it and how to read what it prints.
+//! `README.md` in this folder explains how to run it and how to read the results.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a benchmark reads the clock by itself"
+    reason = "benchmarks read the clock directly"
 )]
 
 use std::{
@@ -36,7 +36,7 @@ const URI: &str = "https://api.example/v1/items?limit=10";
 fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "{:<8} {:>12} {:>12} {:>8} {:>12} {:>12}",
-        "", "signature", "proof", "ratio", "allocations", "of those"
+        "", "signature", "proof", "ratio", "allocations", "allocations"
     );
     println!(
         "{:<8} {:>12} {:>12} {:>8} {:>12} {:>12}",
@@ -63,7 +63,7 @@ fn measure(algorithm: SigningAlgorithm, calls: u32) -> Result<(), Box<dyn Error>
     let mut sign = || drop(black_box(bare(black_box(message.as_bytes()))));
     let mut prove = || drop(black_box(prove()));
 
-    // Interleaved, so that what disturbs the machine disturbs both alike.
+    // Interleaved, so that disturbances of the machine affect both equally.
     let mut signatures = Vec::new();
     let mut proofs = Vec::new();
     for _ in 0..ROUNDS {
@@ -83,7 +83,7 @@ fn measure(algorithm: SigningAlgorithm, calls: u32) -> Result<(), Box<dyn Error>
 
 type Bare = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
-/// The signature alone, by a key of its own.
+/// Returns a function that only signs, with its own key.
 fn bare(algorithm: SigningAlgorithm) -> Result<Bare, Box<dyn Error>> {
     let random = SystemRandom::new();
     Ok(match algorithm {
@@ -111,15 +111,15 @@ fn bare(algorithm: SigningAlgorithm) -> Result<Bare, Box<dyn Error>> {
     })
 }
 
-/// A key in this process signs without waiting.
+/// Returns the output of a future that does not wait, because a key in this process signs immediately.
 fn at_once<F: Future>(future: F) -> F::Output {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("a key in this process signs at once"),
+        Poll::Pending => panic!("a key in this process signs immediately"),
     }
 }
 
-/// Of one call.
+/// Returns the nanoseconds per call.
 fn nanos(call: &mut impl FnMut(), calls: u32) -> f64 {
     let start = Instant::now();
     for _ in 0..calls {

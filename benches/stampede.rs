@@ -1,10 +1,11 @@
-//! 10,000 callers on a cold cache at once, over an endpoint that takes 50 ms: what they cost beside the same tasks that wait for one
-//! shared future.
+//! The cost of 10,000 simultaneous callers on a cold cache over an endpoint that takes 50 ms, compared with the same number of tasks
+//! that wait for one shared future.
 //!
-//! `cargo bench --bench stampede`, or `cargo bench --bench stampede -- ROUNDS`. `README.md` beside this file says how to read it.
+//! Run it with `cargo bench --bench stampede` or `cargo bench --bench stampede -- ROUNDS`. `README.md` in this folder explains the
+//! results.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a benchmark reads the clock by itself"
+    reason = "benchmarks read the clock directly"
 )]
 
 mod support;
@@ -51,7 +52,7 @@ fn main() -> Result<()> {
     let rounds: usize = rounds.unwrap_or(ROUNDS);
     let cases = cases();
     let mut costs = vec![Vec::new(); cases.len()];
-    // Interleaved, so that what disturbs the machine disturbs all cases alike.
+    // Interleaved, so that disturbances of the machine affect all cases equally.
     for _ in 0..rounds.max(1) {
         for (case, costs) in cases.iter().zip(&mut costs) {
             costs.push(case.run()?);
@@ -72,7 +73,7 @@ fn main() -> Result<()> {
     for (it, case) in cases.iter().enumerate() {
         let median_of = |it: usize, of: fn(&Cost) -> f64| median(costs[it].iter().map(of));
         let cpu = median_of(it, |cost| cost.cpu);
-        // The floor stands just before what is held against it.
+        // The floor is the case just before the one that is compared with it.
         let floor = it
             - usize::from(case.way != Way::SharedFuture && case.way != Way::SharedFutureThenCall);
         let allocations = median_of(it, |cost| cost.allocations) / case.callers as f64;
@@ -102,7 +103,7 @@ struct Case {
     answer: Answer,
 }
 
-/// How callers get to the token.
+/// How callers get the token.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     SharedFuture,
@@ -114,9 +115,9 @@ enum Way {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Token,
-    /// Final: no second attempt heals it.
+    /// A final error, which is not retried.
     InvalidClient,
-    /// Of a moment, as far as a client can tell.
+    /// A transient error, as far as a client can tell.
     Unavailable,
 }
 
@@ -124,7 +125,7 @@ enum Answer {
 struct Cost {
     wall: f64,
     cpu: f64,
-    /// Of the thread that drives the runtime, so all of them if it is one.
+    /// Allocations of the thread that drives the runtime. With a single thread, these are all.
     allocations: f64,
     requests: f64,
     tokens: f64,
@@ -213,7 +214,7 @@ impl Case {
         let requests = Arc::new(AtomicU64::new(0));
         let endpoint = endpoint(self.answer, requests.clone());
         let request = || TokenRequest::client_credentials().scope(token::SCOPE);
-        // Lives until the measurement is over.
+        // The cache must live until the measurement is over.
         let tokens = TokenCache::new(endpoint.clone());
         let source = tokens.source(request());
         let api = service_fn(calls::answer);
@@ -269,7 +270,7 @@ impl Case {
     }
 }
 
-/// Runs so many callers to their end, each a task of its own. `call` says whether there was a token.
+/// Runs `callers` tasks to completion. `call` returns whether the caller got a token.
 fn stampede<F>(runtime: &Runtime, callers: u64, mut call: impl FnMut() -> F) -> Cost
 where
     F: Future<Output = bool> + Send + 'static,
@@ -282,7 +283,7 @@ where
             let mut tasks: JoinSet<bool> = (0..callers).map(|_| call()).collect();
             let mut tokens = 0;
             while let Some(outcome) = tasks.join_next().await {
-                tokens += u64::from(outcome.expect("a caller that did not panic"));
+                tokens += u64::from(outcome.expect("the caller does not panic"));
             }
             tokens
         });

@@ -1,7 +1,7 @@
-//! One layer on 1, 2 and 4 threads: what a call costs each of them, by the processor time of its thread, so that a machine with fewer
-//! cores than threads tells the truth too.
+//! The cost of a call through one layer on 1, 2 and 4 threads, in CPU time per thread. CPU time is meaningful even if the machine has
+//! fewer cores than threads.
 //!
-//! `README.md` beside this file says how to run it and how to read what it prints.
+//! `README.md` in this folder explains how to run it and how to read the results.
 
 mod support;
 
@@ -70,7 +70,7 @@ fn caller<S: Service<Request<Body>>>(mut service: S) -> impl FnMut() {
     move || call_once(&mut service)
 }
 
-/// A case, held against the same on one thread.
+/// Adds a case that is compared with the same case on one thread.
 fn add<C: FnMut() + Send>(
     cases: &mut Vec<Case>,
     name: &str,
@@ -81,10 +81,10 @@ fn add<C: FnMut() + Send>(
     let case = Case::new(of(name, threads), CALLS_PER_ROUND, move |calls| {
         on_threads_by(threads, &make, |call| cost(calls, call))
     });
-    cases.push(case.over(of(BARE, threads)).beside(of(name, 1)));
+    cases.push(case.over(of(BARE, threads)).relative_to(of(name, 1)));
 }
 
-/// Of `calls` calls, in processor time.
+/// Measures the cost of `calls` calls in CPU time.
 fn cost(calls: u32, call: &mut dyn FnMut()) -> Cost {
     let mut time = Duration::ZERO;
     let counted = allocation_counter::measure(|| {

@@ -1,6 +1,6 @@
-//! A token request from parameters to a header that is ready to send: encoded, decoded, no network in between.
+//! A token request from its parameters to a header that is ready to send: encoding and decoding, without a network.
 //!
-//! `README.md` beside this file says how to run it and how to read what it prints.
+//! `README.md` in this folder explains how to run it and how to read the results.
 
 mod support;
 
@@ -25,14 +25,14 @@ fn main() -> Result<()> {
     let endpoint = TokenEndpoint::new(service_fn(http.clone()), uri.clone(), client);
     let request = || TokenRequest::client_credentials().scope(token::SCOPE);
 
-    let mut cases = vec![case("least", {
+    let mut cases = vec![case("minimum", {
         let http = http.clone();
         move || {
             let (http, uri) = (http.clone(), uri.clone());
-            move || drop(black_box(token::least(&uri, &http)))
+            move || drop(black_box(token::minimum(&uri, &http)))
         }
     })];
-    // As the cache does it: the request stands, and is sent again for each token.
+    // As in the cache: one request is sent again for each token.
     cases.push(case("token request", {
         let endpoint = endpoint.clone();
         move || {
@@ -51,7 +51,7 @@ fn case<C: FnMut() + Send>(name: &str, make: impl Fn() -> C + 'static) -> Case {
     let case = Case::new(name, CALLS_PER_ROUND, move |calls| {
         on_threads(1, &make, calls)
     });
-    case.beside("least")
+    case.relative_to("minimum")
 }
 
 fn fetch<S>(endpoint: &mut S, request: TokenRequest) -> http::HeaderValue

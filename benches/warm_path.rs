@@ -1,6 +1,6 @@
-//! What a request pays for its token while that token is fresh: every rule of the layer on, beside tower-http's fixed header.
+//! The cost per request while the token is fresh, with every check of the layer enabled, compared with tower-http's fixed header.
 //!
-//! `README.md` beside this file says how to run it and how to read what it prints.
+//! `README.md` in this folder explains how to run it and how to read the results.
 
 mod support;
 
@@ -59,7 +59,7 @@ where
             usage.run(&service, calls)
         })
         .over(of(BARE, usage))
-        .beside(of(FLOOR, usage))
+        .relative_to(of(FLOOR, usage))
     }));
 }
 

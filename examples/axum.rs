@@ -1,6 +1,6 @@
-//! Handlers of axum that call another API, each with the token of the tenant for whom they act.
+//! axum handlers that call another API, each with the token of the tenant on whose behalf it acts.
 //!
-//! It starts an authorization server, the API, and the service with the handlers, and calls the service for two tenants.
+//! It starts an authorization server, the API, and the service with the handlers. Then it calls the service for two tenants.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -25,21 +25,21 @@ use tower_oauth2_client::{
     test_util::{AuthorizationServer, Failure},
 };
 
-/// Each has a client of its own at the authorization server.
+/// Each tenant has its own client at the authorization server.
 const TENANTS: [(&str, &str); 2] = [("acme", "secret of acme"), ("globex", "secret of globex")];
 const X_TENANT: &str = "x-tenant";
 const CALLS: usize = 20;
 
 type Http = Client<HttpConnector, Body>;
 
-/// What the handlers share.
+/// The state shared by all handlers.
 #[derive(Clone)]
 struct App {
     api: AddAccessToken<Http>,
     origin: Arc<str>,
 }
 
-/// The tenant for whom a handler acts. In earnest it comes from what proves who the caller is, not from a header alone.
+/// The tenant on whose behalf a handler acts. In production, derive it from the authenticated caller, not from a header alone.
 struct Tenant(&'static str, ClientAuthentication);
 
 impl<S: Sync> FromRequestParts<S> for Tenant {
@@ -57,14 +57,14 @@ impl<S: Sync> FromRequestParts<S> for Tenant {
     }
 }
 
-/// The request has a header by which the layer chooses the token.
-async fn orders(State(app): State<App>, Tenant(name, _): Tenant) -> Result<Response, NoAnswer> {
+/// The layer chooses the token by a header of the request.
+async fn orders(State(app): State<App>, Tenant(name, _): Tenant) -> Result<Response, ApiError> {
     let request = Request::get(format!("{}/orders", app.origin)).header(X_TENANT, name);
     app.send(request).await
 }
 
-/// The request says in its extensions what token it needs.
-async fn reports(State(app): State<App>, Tenant(_, client): Tenant) -> Result<Response, NoAnswer> {
+/// The request carries the wanted token request in its extensions.
+async fn reports(State(app): State<App>, Tenant(_, client): Tenant) -> Result<Response, ApiError> {
     let token = TokenRequest::client_credentials()
         .client_authentication(client)
         .scope("reports");
@@ -73,21 +73,21 @@ async fn reports(State(app): State<App>, Tenant(_, client): Tenant) -> Result<Re
 }
 
 impl App {
-    async fn send(self, request: http::request::Builder) -> Result<Response, NoAnswer> {
+    async fn send(self, request: http::request::Builder) -> Result<Response, ApiError> {
         let request = request
             .body(Body::empty())
-            .map_err(|error| NoAnswer(error.into()))?;
-        let response = self.api.oneshot(request).await.map_err(NoAnswer)?;
+            .map_err(|error| ApiError(error.into()))?;
+        let response = self.api.oneshot(request).await.map_err(ApiError)?;
         Ok(response.map(Body::new))
     }
 }
 
-/// What the caller of a handler gets when there is no token, or no answer.
-struct NoAnswer(BoxError);
+/// An error of a call to the API, and the response that the caller of the handler gets for it.
+struct ApiError(BoxError);
 
-impl IntoResponse for NoAnswer {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        eprintln!("no answer from the API: {}", self.0);
+        eprintln!("the call to the API failed: {}", self.0);
         match TokenError::find_in_chain(&*self.0) {
             Some(error) if error.is_transient() => {
                 let wait = error.retry_after().map_or(1, |wait| wait.as_secs());
@@ -145,7 +145,7 @@ async fn main() -> Result<(), BoxError> {
             ("/orders", format!("service, tenant:{name}")),
             ("/reports", format!("{name}, reports")),
         ] {
-            println!("{path} for {name}: the API shall see a token of {answer}");
+            println!("{path} for {name}: expecting client and scope {answer}");
             for _ in 0..CALLS {
                 let (call, answer) = (call(&http, &origin, path, name), answer.clone());
                 calls.spawn(async move { call.await.map(|got| (got, (StatusCode::OK, answer))) });
@@ -156,7 +156,7 @@ async fn main() -> Result<(), BoxError> {
         let (got, expected) = done??;
         assert_eq!(got, expected);
     }
-    assert_eq!(server.token_requests(), 4, "one for each token");
+    assert_eq!(server.token_requests(), 4, "one per token");
 
     let (status, _) = call(&http, &origin, "/orders", "nobody").await?;
     assert_eq!(status, StatusCode::NOT_FOUND);
@@ -167,7 +167,7 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// One call of the service, as a user makes it.
+/// Calls the service as a user would.
 fn call(
     http: &Http,
     origin: &str,
@@ -184,7 +184,7 @@ fn call(
     }
 }
 
-/// The API: it answers whose token it was, and for what.
+/// The API: it answers with the client and the scope of the token.
 fn api(server: AuthorizationServer) -> Router {
     Router::new().fallback(
         async move |headers: HeaderMap| -> Result<String, Response> {
@@ -199,7 +199,7 @@ fn api(server: AuthorizationServer) -> Router {
     )
 }
 
-/// Serves on a free port of loopback.
+/// Serves on a free loopback port.
 async fn serve(router: Router) -> Result<SocketAddr, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -1,4 +1,4 @@
-//! Starts an authorization server and asks it for a token by each grant that needs no human.
+//! Starts an authorization server and requests a token with each grant that works without a user.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -9,7 +9,7 @@ use tower_oauth2_client::{
     test_util::{AuthorizationCode, AuthorizationServer},
 };
 
-/// The pair of RFC 7636 appendix B.
+/// The example pair of RFC 7636 appendix B.
 const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
@@ -43,7 +43,7 @@ async fn main() -> Result<(), BoxError> {
             .code_verifier(CODE_VERIFIER),
         TokenRequest::refresh_token(server.issue_refresh_token("client", "profile")),
         TokenRequest::token_exchange(subject, "urn:ietf:params:oauth:token-type:access_token"),
-        // A provider is asked anew for every attempt.
+        // The function is called again for every attempt.
         TokenRequest::jwt_bearer(Credential::from_fn(|| async {
             Ok::<_, BoxError>("header.claims.signature")
         })),
@@ -69,6 +69,6 @@ async fn main() -> Result<(), BoxError> {
     if let Err(error) = endpoint.oneshot(wrong).await {
         println!("with a wrong secret: {error}");
     }
-    println!("quickstart: {} token requests", server.token_requests());
+    println!("grants: {} token requests", server.token_requests());
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! The layer around hyper-util's client over TLS with a private CA: once by HTTP/1.1, once by HTTP/2.
+//! The layer around hyper-util's client over TLS with a private CA, first with HTTP/1.1 and then with HTTP/2.
 //!
-//! It makes a CA, starts an authorization server and an API with a certificate of that CA, and makes 100 calls by each version.
+//! It creates a CA, starts an authorization server and an API with a certificate of that CA, and makes 100 calls with each version.
 
 use std::sync::Arc;
 
@@ -49,7 +49,7 @@ async fn main() -> Result<(), BoxError> {
         let source =
             TokenCache::new(endpoint).source(TokenRequest::client_credentials().scope("api1"));
         let layer = AddAccessTokenLayer::new(source)
-            .origin(&hello)? // the only place that may see the token
+            .origin(&hello)? // the only origin that receives the token
             .resend(CloneBody);
         let api = ServiceBuilder::new().layer(layer).service(http);
 
@@ -66,11 +66,11 @@ async fn main() -> Result<(), BoxError> {
         }
         println!("{version:?}: {CALLS} calls ok");
     }
-    assert_eq!(server.token_requests(), 2, "one for each cache");
+    assert_eq!(server.token_requests(), 2, "one per cache");
     Ok(())
 }
 
-/// A client that trusts one CA and speaks one version. `enable_all_versions` lets it negotiate instead.
+/// Returns a client that trusts one CA and uses one HTTP version. `enable_all_versions` would negotiate the version instead.
 fn https_client(ca: &CertificateDer<'static>, version: Version) -> Result<HttpsClient, BoxError> {
     let mut roots = RootCertStore::empty();
     roots.add(ca.clone())?;
@@ -90,7 +90,7 @@ fn https_client(ca: &CertificateDer<'static>, version: Version) -> Result<HttpsC
         .build(connector))
 }
 
-/// The other side: the authorization server at `/token`, and everywhere else an API that checks each token.
+/// Starts the servers: the authorization server at `/token`, and an API that checks each token at all other paths.
 async fn start(server: AuthorizationServer) -> Result<(CertificateDer<'static>, String), BoxError> {
     let (ca, config) = certificates()?;
     let acceptor = TlsAcceptor::from(Arc::new(config));
@@ -124,7 +124,7 @@ async fn answer(
     Ok(response.map(Either::Right))
 }
 
-/// A CA, and what a server for `localhost` needs that it vouches for.
+/// Creates a CA, and the TLS configuration of a server for `localhost` with a certificate of that CA.
 fn certificates() -> Result<(CertificateDer<'static>, ServerConfig), BoxError> {
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));

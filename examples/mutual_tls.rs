@@ -1,8 +1,8 @@
-//! A client that proves who it is by a certificate (RFC 8705), while the certificate is rotated under it.
+//! A client that authenticates with a certificate (RFC 8705), while the certificate is rotated.
 //!
-//! It makes a CA, and starts an authorization server and an API that ask for certificates of it. Each token is good only over
-//! connections with the certificate that it was asked for with. Then it makes 100 calls; halfway it writes another certificate to the
-//! files.
+//! It creates a CA, and starts an authorization server and an API that require client certificates of this CA. Each token is
+//! valid only over connections with the certificate with which it was requested. Then it makes 100 calls. Halfway through, it writes
+//! a new certificate to the files.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -51,7 +51,7 @@ async fn main() -> Result<(), BoxError> {
     let origin = start(&ca, server.clone()).await?;
     let hello: Uri = format!("{origin}/hello").parse()?;
 
-    // The stack: this is all that an application writes.
+    // An application only needs this part.
     let certificate = ClientCertificate::from_files(&files.certificate, &files.key)?;
     let http = HttpsClient::builder()
         .root_certificates_pem(ca.pem())?
@@ -69,10 +69,10 @@ async fn main() -> Result<(), BoxError> {
         .service(http);
     tokio::spawn(watch(certificate.clone(), tokens));
 
-    println!("the certificate is {}", certificate.thumbprint());
+    println!("using the certificate {}", certificate.thumbprint());
     for call in 0..CALLS {
         if call == CALLS / 2 {
-            println!("another certificate is written to the files");
+            println!("writing a new certificate to the files");
             files.write(&ca)?;
         }
         let request = Request::get(&hello).body(Full::default())?;
@@ -91,23 +91,23 @@ async fn main() -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Looks at the files now and then; once a minute is often enough elsewhere.
+/// Reloads the files periodically. In production, once a minute is often enough.
 async fn watch(certificate: ClientCertificate, tokens: TokenCache) {
     let mut tick = time::interval(PACE * 10);
     loop {
         tick.tick().await;
         match certificate.reload() {
             Ok(true) => {
-                println!("the certificate is {}", certificate.thumbprint());
+                println!("using the certificate {}", certificate.thumbprint());
                 tokens.invalidate_all();
             }
             Ok(false) => {}
-            Err(error) => println!("the certificate stays as it is for now: {error}"),
+            Err(error) => println!("keeping the current certificate: {error}"),
         }
     }
 }
 
-/// Where the certificate and its key are.
+/// The files that contain the certificate and its key.
 struct Files {
     directory: PathBuf,
     certificate: PathBuf,
@@ -125,12 +125,12 @@ impl Files {
         })
     }
 
-    /// Makes a certificate and a key, and puts each in its place at once.
+    /// Creates a certificate and a key, and replaces each file atomically.
     fn write(&self, ca: &Ca) -> Result<(), BoxError> {
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(["client".to_owned()])?.signed_by(&key, ca)?;
-        put(&self.certificate, &certificate.pem())?;
-        put(&self.key, &key.serialize_pem())
+        replace(&self.certificate, &certificate.pem())?;
+        replace(&self.key, &key.serialize_pem())
     }
 }
 
@@ -140,13 +140,13 @@ impl Drop for Files {
     }
 }
 
-fn put(path: &Path, text: &str) -> Result<(), BoxError> {
+fn replace(path: &Path, text: &str) -> Result<(), BoxError> {
     let new = path.with_extension("new");
     fs::write(&new, text)?;
     Ok(fs::rename(&new, path)?)
 }
 
-/// The other side: the authorization server at `/token`, and everywhere else an API.
+/// The servers: the authorization server at `/token`, and an API at all other paths.
 #[derive(Clone)]
 struct Server {
     authorization: AuthorizationServer,
@@ -227,7 +227,7 @@ fn make_ca() -> Result<Ca, BoxError> {
     Ok(Ca::self_signed(params, KeyPair::generate()?)?)
 }
 
-/// A server for `localhost` that speaks only to clients with a certificate of the CA.
+/// Configures a server for `localhost` that accepts only clients with a certificate of the CA.
 fn server_config(ca: &Ca) -> Result<ServerConfig, BoxError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let mut roots = RootCertStore::empty();

@@ -1,7 +1,7 @@
-//! API calls that authenticate themselves, while their tokens expire and are revoked under them.
+//! API calls that are authenticated by the layer while their tokens expire and are revoked.
 //!
-//! It starts an authorization server, whose tokens live two seconds, and an API that accepts only tokens which are good at that
-//! very moment. Then 50 tasks make 2,000 calls over about six seconds; halfway the server revokes the token in use.
+//! It starts an authorization server, whose tokens are valid for two seconds, and an API that accepts only tokens that are valid at
+//! that moment. Then 50 tasks make 2,000 calls over about six seconds. Halfway through, the server revokes the token in use.
 
 use std::{
     convert::Infallible,
@@ -44,7 +44,7 @@ const MAX_TOKEN_REQUESTS: usize = 12;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
-    tell_what_happens();
+    print_cache_events();
     let server = AuthorizationServer::builder()
         .client("client", "secret")
         .access_token_lifetime(Duration::from_secs(2))
@@ -52,7 +52,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let listening = server.listen().await?;
     let api_address = start_api(server.clone()).await?;
 
-    // The stack: this is all that an application writes.
+    // An application only needs this part.
     let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
     let endpoint = TokenEndpoint::new(
         http.clone(),
@@ -83,7 +83,7 @@ async fn main() -> Result<ExitCode, BoxError> {
         });
     }
     time::sleep(PACE * (CALLS / TASKS / 2) as u32).await;
-    println!("the server revokes the token in use");
+    println!("the server revokes the current token");
     server.revoke_all();
     while let Some(task) = tasks.join_next().await {
         task?;
@@ -102,8 +102,8 @@ async fn main() -> Result<ExitCode, BoxError> {
     })
 }
 
-/// The cache says by `tracing` what it does and why: the first token, a renewal before the old one is over, a refused token.
-fn tell_what_happens() {
+/// Prints the `tracing` events of the cache: the first token, renewals before a token expires, refused tokens.
+fn print_cache_events() {
     let events = Targets::new().with_target("tower_oauth2_client::token_cache", Level::DEBUG);
     let printer = fmt::layer()
         .without_time()
@@ -114,7 +114,7 @@ fn tell_what_happens() {
         .init();
 }
 
-/// One call as an application makes it: it knows nothing of tokens.
+/// Makes one call as an application does, without handling tokens.
 async fn call<S, B>(api: &mut S, uri: &Uri) -> Result<(), BoxError>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<B>>,
@@ -128,7 +128,7 @@ where
     }
 }
 
-/// An API on loopback that checks each token against the authorization server.
+/// Starts an API on loopback that checks each token with the authorization server.
 async fn start_api(server: AuthorizationServer) -> Result<SocketAddr, BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;

@@ -1,6 +1,6 @@
-//! A token from any server: `cargo run --example request_token -- --token-url https://as.example/token --client-id me`.
+//! Requests a token from any server: `cargo run --example request_token -- --token-url https://as.example/token --client-id me`.
 //!
-//! Each flag can be given in the environment instead: TOKEN_URL, CLIENT_ID, CLIENT_SECRET, SCOPE.
+//! Some options can also be set in the environment: TOKEN_URL, CLIENT_ID, CLIENT_SECRET, SCOPE.
 
 use std::{env, ffi::OsString, process::ExitCode, time::Duration};
 
@@ -13,19 +13,19 @@ use tower_oauth2_client::{
 };
 
 const HELP: &str = "\
-Requests a token and prints the answer.
+Requests a token and prints the response.
 
-  --token-url URL       the token endpoint            (or TOKEN_URL)
-  --client-id ID        the client                    (or CLIENT_ID)
-  --client-secret TEXT  its secret                    (or CLIENT_SECRET, which no process list shows)
-  --auth METHOD         basic, basic-raw, post, none  (default: basic with a secret, else none)
-  --scope SCOPE         what the token is for         (or SCOPE)
-  --param NAME=VALUE    a further parameter; may be repeated. `grant_type=...` chooses the grant
+  --token-url URL       URL of the token endpoint     (or TOKEN_URL)
+  --client-id ID        client id                     (or CLIENT_ID)
+  --client-secret TEXT  client secret                 (or CLIENT_SECRET, which process lists do not show)
+  --auth METHOD         basic, basic-raw, post, none  (default: basic with a secret, otherwise none)
+  --scope SCOPE         requested scope               (or SCOPE)
+  --param NAME=VALUE    additional parameter; may be repeated; `grant_type=...` chooses the grant
                         (default: client_credentials)
-  --show                prints the whole answer, tokens and all
+  --show                print the whole response, including tokens
 ";
 
-/// What is no secret by any RFC. Everything else is shown by its length.
+/// Fields that no RFC considers secret. Of all others, only the length is shown.
 const SHOWN: [&str; 8] = [
     "token_type",
     "expires_in",
@@ -96,12 +96,12 @@ fn print_response(response: &TokenResponse, show: bool) {
     }
 }
 
-/// Text of a server, which must not steer the terminal.
+/// Replaces control characters, so that text from a server cannot control the terminal.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
-/// The error and what is below it; the words of [`TokenError`] already say what to do.
+/// Prints the error and its sources. The message of a [`TokenError`] already says what to do.
 fn print_error(error: &BoxError) {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
     let mut indent = "";
@@ -144,11 +144,11 @@ fn parse_options() -> Result<Option<Options>, BoxError> {
             "--auth" => &mut method,
             "--param" => {
                 let pair = text(arguments.value().map_err(describe)?, &flag)?;
-                let (name, value) = pair.split_once('=').ok_or("--param wants NAME=VALUE")?;
+                let (name, value) = pair.split_once('=').ok_or("--param requires NAME=VALUE")?;
                 parameters.push((name.to_owned(), value.to_owned()));
                 continue;
             }
-            _ => return Err(format!("there is no {flag}").into()),
+            _ => return Err(format!("unknown option {flag}").into()),
         };
         *slot = Some(text(arguments.value().map_err(describe)?, &flag)?);
     }
@@ -188,15 +188,15 @@ fn text(value: OsString, name: &str) -> Result<String, String> {
     text.map_err(|_| format!("{name}: the value is not UTF-8"))
 }
 
-/// lexopt's own words would quote the value, which may be a secret at a wrong place.
+/// lexopt's own messages would quote the value, which may be a misplaced secret.
 fn describe(error: lexopt::Error) -> String {
     match error {
         lexopt::Error::MissingValue {
             option: Some(option),
-        } => format!("{option} wants a value"),
+        } => format!("{option} requires a value"),
         lexopt::Error::UnexpectedValue { option, .. } => format!("{option} takes no value"),
-        lexopt::Error::UnexpectedOption(option) => format!("there is no {option}"),
-        lexopt::Error::UnexpectedArgument(_) => "a value stands without a flag".to_owned(),
+        lexopt::Error::UnexpectedOption(option) => format!("unknown option {option}"),
+        lexopt::Error::UnexpectedArgument(_) => "a value without an option".to_owned(),
         _ => "the arguments cannot be read".to_owned(),
     }
 }
@@ -212,8 +212,8 @@ fn client_authentication(
         "basic" => ClientAuthentication::client_secret_basic,
         "basic-raw" => ClientAuthentication::client_secret_basic_raw,
         "post" => ClientAuthentication::client_secret_post,
-        _ => return Err("--auth is none of basic, basic-raw, post, none".into()),
+        _ => return Err("--auth must be basic, basic-raw, post or none".into()),
     };
-    let secret = secret.ok_or_else(|| format!("--auth {method} needs --client-secret"))?;
+    let secret = secret.ok_or_else(|| format!("--auth {method} requires --client-secret"))?;
     Ok(with_secret(id, secret))
 }

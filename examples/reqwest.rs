@@ -1,6 +1,6 @@
-//! reqwest as the transport of the token endpoint, and as a client whose requests bear a token.
+//! reqwest as the transport of the token endpoint, and as a client whose requests carry a token.
 //!
-//! It starts an authorization server and an API, calls the API, has the token revoked, and calls it again.
+//! It starts an authorization server and an API, calls the API, revokes the token, and calls the API again.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -22,7 +22,7 @@ use tower_oauth2_client::{
     test_util::AuthorizationServer,
 };
 
-/// Requests of up to this size are sent once more when their token was refused.
+/// Requests up to this size are resent once if their token is refused.
 const MAX_RESENT: usize = 64 * 1024;
 
 type Api = AddAccessToken<ReqwestService, BufferBody<reqwest::Body>>;
@@ -33,13 +33,13 @@ async fn main() -> Result<(), BoxError> {
     let listening = server.listen().await?;
     let origin = format!("http://{}", start_api(server.clone()).await?);
 
-    // A client of its own for the token endpoint: it follows no redirect, and waits less long.
-    let to_server = reqwest::Client::builder()
+    // The token endpoint uses a separate client, which follows no redirects and has a shorter timeout.
+    let for_tokens = reqwest::Client::builder()
         .redirect(Policy::none())
         .timeout(Duration::from_secs(10))
         .build()?;
     let endpoint = TokenEndpoint::new(
-        ReqwestService::new(to_server),
+        ReqwestService::new(for_tokens),
         listening.token_endpoint(),
         ClientAuthentication::client_secret_basic("client", "secret"),
     );
@@ -64,12 +64,12 @@ async fn main() -> Result<(), BoxError> {
 
     let nowhere = format!("{origin}/nowhere");
     let error = send(&mut api, client.get(&nowhere)).await.unwrap_err();
-    println!("an error of reqwest as ever: {error}");
+    println!("errors are the usual ones of reqwest: {error}");
     assert!(error.to_string().contains(&nowhere));
     Ok(())
 }
 
-/// The way from reqwest's builder through a stack of services to reqwest's response.
+/// Sends a request from reqwest's builder through a stack of services, and returns reqwest's response.
 async fn send(
     api: &mut Api,
     request: reqwest::RequestBuilder,
@@ -79,7 +79,7 @@ async fn send(
     Ok(reqwest::Response::from(response).error_for_status()?)
 }
 
-/// The other side: an API that checks each token.
+/// Starts an API that checks each token.
 async fn start_api(server: AuthorizationServer) -> Result<SocketAddr, BoxError> {
     let router = Router::new()
         .route("/orders", get(|| async { Json(json!([])) }))

@@ -6,6 +6,8 @@
 //! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request. The source belongs to a
 //!    [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
+//! [`RevocationEndpoint`] revokes an access token or a refresh token.
+//!
 //! You can use either without the other. Both run over any client: hyper-util's, tonic's `Channel`, reqwest through an adapter, or a
 //! function.
 //!
@@ -110,14 +112,15 @@ pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
         metadata::ServerMetadata,
+        revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
     base::clock::Clock,
     client_authentication::ClientAuthentication,
     error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
     message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, Scope, TokenRequest,
-        TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
+        TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},

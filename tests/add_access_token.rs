@@ -1,4 +1,4 @@
-//! The layer, rule by rule: in process on paused time, and unboxed over the clients that people use.
+//! `AddAccessTokenLayer`, rule by rule: in process on paused time, and over real HTTP clients on loopback.
 #![cfg(all(feature = "reqwest", feature = "test-util"))]
 
 mod cache_support;
@@ -53,9 +53,9 @@ fn is_refused<B>(response: &Response<B>) -> bool {
 mod header {
     use super::*;
 
-    /// Cold, warm, and warm from the copy that an instance makes for itself.
+    /// The first call waits for the token. The second finds it in the cache. Later ones use the copy that the instance has made.
     #[tokio::test(start_paused = true)]
-    async fn the_token_is_put_on_each_request_and_is_sensitive() {
+    async fn each_request_carries_the_token_marked_sensitive() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -76,7 +76,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_token_after_a_renewal_is_the_new_one() {
+    async fn requests_after_a_renewal_carry_the_new_token() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -86,13 +86,13 @@ mod header {
             settle().await;
             advance(secs(30)).await;
         }
-        // Stale at 50 of 100 seconds, so every other call renews.
+        // A token is stale after 50 of its 100 seconds, so every other call renews it.
         assert_eq!(fixture.requests(), 10);
     }
 
-    /// The copy that an instance has made is dropped with the token, on either clock.
+    /// An instance drops its copy when the token has expired on either clock.
     #[tokio::test(start_paused = true)]
-    async fn the_token_is_a_new_one_after_the_host_was_suspended() {
+    async fn a_token_that_expired_while_the_host_was_suspended_is_replaced() {
         let fixture = Fixture::new();
         let api = Api::content();
         let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -107,7 +107,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_token_is_a_new_one_for_every_instance_after_a_refusal() {
+    async fn a_refusal_makes_every_instance_use_another_token() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let mut one = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -124,7 +124,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_marked_goes_bare_and_at_once() {
+    async fn a_request_marked_no_access_token_is_sent_at_once_without_a_token() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
         let api = Api::refusing();
@@ -133,12 +133,12 @@ mod header {
         marked.extensions_mut().insert(NoAccessToken);
         let response = at_once(service.oneshot(marked)).unwrap();
         assert_eq!(api.last().authorization(), None);
-        assert!(!is_refused(&response), "there was no token to refuse");
+        assert!(!is_refused(&response), "no token was refused");
         assert_eq!(fixture.requests(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_may_name_another_token_request() {
+    async fn a_token_request_in_the_extensions_replaces_that_of_the_layer() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -159,7 +159,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_may_name_another_token_source() {
+    async fn a_token_source_in_the_extensions_replaces_that_of_the_layer() {
         let fixture = Fixture::new();
         let api = Api::content();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -171,7 +171,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_another_token_leaves_that_of_the_layer() {
+    async fn a_refusal_of_another_token_keeps_the_token_of_the_layer() {
         let fixture = Fixture::new();
         let token = fixture.source().token().await.unwrap();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
@@ -184,7 +184,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_request_beside_a_fixed_token_is_an_error() {
+    async fn a_token_request_in_the_extensions_is_an_error_if_the_layer_has_a_fixed_token() {
         let api = Api::content();
         let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
         let mut other = call();
@@ -196,7 +196,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_request_with_extensions_is_an_error() {
+    async fn a_token_request_that_has_extensions_itself_is_an_error() {
         let fixture = Fixture::new();
         let api = Api::content();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -211,7 +211,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fixed_token_that_cannot_be_sent_is_an_error() {
+    async fn a_fixed_token_of_an_unsupported_type_is_an_error() {
         let token = AccessToken::new("t", TokenType::N_A).unwrap();
         let api = Api::content();
         let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
@@ -222,7 +222,7 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_token_error_is_found_through_layers_above() {
+    async fn layers_above_keep_the_token_error_in_the_source_chain() {
         let fixture = Fixture::new();
         fixture
             .server
@@ -243,7 +243,7 @@ mod guard {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn plain_http_to_this_machine_is_no_matter() {
+    async fn plain_http_to_this_machine_carries_the_token() {
         for uri in [
             "http://127.0.0.1:8080/",
             "http://[::1]/",
@@ -265,7 +265,7 @@ mod guard {
         assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
     }
 
-    /// As tonic's clients send them.
+    /// Clients that tonic generates send such requests.
     #[tokio::test(start_paused = true)]
     async fn a_request_without_an_authority_gets_the_token() {
         let api = Api::content();
@@ -280,7 +280,7 @@ mod guard {
     }
 
     #[test]
-    fn an_origin_without_a_scheme_or_a_host_is_an_error() {
+    fn a_uri_without_a_scheme_or_a_host_is_not_an_origin() {
         let origin = Uri::from_static("/orders");
         let error = AddAccessTokenLayer::new(fixed())
             .origin(&origin)
@@ -289,7 +289,7 @@ mod guard {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_not_sent_gives_its_reservation_back() {
+    async fn a_rejected_request_gives_its_reservation_back() {
         let limited = ServiceBuilder::new()
             .concurrency_limit(1)
             .service(Api::content());
@@ -301,13 +301,13 @@ mod guard {
     }
 }
 
-/// A service by hand: it panics when an instance is called that was not made ready.
+/// Over `tower_test::mock`, which panics when an instance is called that was not made ready.
 mod readiness {
     use super::*;
 
     type Mocked = mock::Handle<Request<Body>, Response<Body>>;
 
-    /// Answers the next request, and says what was on it.
+    /// Answers the next request, and returns its `Authorization` header.
     #[track_caller]
     fn answer(handle: &mut Mocked) -> Option<HeaderValue> {
         let next = assert_ready!(task::spawn(handle.next_request()).poll());
@@ -317,7 +317,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_the_warm_path_the_readied_instance_is_called() {
+    async fn with_a_usable_token_the_ready_instance_is_called() {
         let layer = AddAccessTokenLayer::new(fixed());
         let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
         for _ in 0..4 {
@@ -330,7 +330,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_the_warm_path_with_resending_the_readied_instance_is_called() {
+    async fn with_resend_and_a_usable_token_the_ready_instance_is_called() {
         let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
         let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
         assert_ready_ok!(service.poll_ready());
@@ -341,7 +341,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn on_the_cold_path_a_readied_clone_is_called() {
+    async fn without_a_usable_token_a_clone_is_made_ready_and_called() {
         let fixture = Fixture::new();
         fixture.server.fail_next(Failure::delay(secs(3)));
         let layer = AddAccessTokenLayer::new(fixture.source());
@@ -354,7 +354,7 @@ mod readiness {
         advance(secs(3)).await;
         settle().await;
 
-        // The token is there, but the service is busy.
+        // The token has come, but the service is busy.
         assert!(fixture.source().peek().is_some());
         assert!(sending.is_woken());
         assert_pending!(sending.poll());
@@ -367,7 +367,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ready_is_what_the_inner_service_says_and_never_waits_for_a_token() {
+    async fn readiness_is_that_of_the_inner_service_and_never_waits_for_a_token() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
         let layer = AddAccessTokenLayer::new(fixture.source());
@@ -386,7 +386,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_service_that_breaks_while_the_token_is_awaited_is_an_error() {
+    async fn a_service_that_fails_while_the_request_waits_for_its_token_is_an_error() {
         let fixture = Fixture::new();
         let layer = AddAccessTokenLayer::new(fixture.source());
         let (mut service, mut handle) =
@@ -401,7 +401,7 @@ mod readiness {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_waits_holds_no_reservation() {
+    async fn a_request_that_waits_for_its_token_holds_no_reservation() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
         let limited = ServiceBuilder::new()
@@ -411,13 +411,13 @@ mod readiness {
         let mut waiting = task::spawn(at_once(service.ready()).unwrap().call(call()));
         assert_pending!(waiting.poll());
         at_once(limited.clone().ready()).unwrap();
-        // Nor has the instance itself kept one.
+        // The instance itself has kept no reservation either.
         at_once(service.ready()).unwrap();
         assert_pending!(waiting.poll());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_future_may_be_dropped_after_any_poll() {
+    async fn dropping_the_future_after_any_poll_sends_nothing_and_keeps_the_fetch() {
         for polls in 0..6 {
             let fixture = Fixture::new();
             fixture.server.fail_next(Failure::delay(secs(2)));
@@ -452,9 +452,9 @@ mod refusals {
         })
     }
 
-    /// The token is dropped exactly when the response is marked.
+    /// The token is invalidated exactly when the response is marked.
     #[tokio::test(start_paused = true)]
-    async fn what_refuses_the_token_and_what_does_not() {
+    async fn only_responses_that_refuse_the_token_are_marked_and_invalidate_it() {
         const CHALLENGE: &str = "www-authenticate";
         for (status, headers, expected) in [
             (401, &[][..], true),
@@ -508,7 +508,7 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_the_callers_own_token_is_its_own_business() {
+    async fn a_refusal_of_the_callers_own_header_is_ignored() {
         let fixture = Fixture::new();
         let token = fixture.source().token().await.unwrap();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
@@ -521,7 +521,7 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_a_fixed_token_is_told_and_changes_nothing() {
+    async fn a_refusal_of_a_fixed_token_is_marked_and_not_resent() {
         let api = Api::refusing();
         let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
         let service = layer.layer(api.clone());
@@ -532,9 +532,9 @@ mod refusals {
         }
     }
 
-    /// The cache may be gone when a late answer comes.
+    /// The cache may have been dropped when the response comes.
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_that_outlives_the_cache_is_told() {
+    async fn a_refusal_is_marked_even_after_the_cache_was_dropped() {
         let fixture = Fixture::new();
         let source = fixture.source();
         source.token().await.unwrap();
@@ -549,7 +549,7 @@ mod resend {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_off_by_default() {
+    async fn a_refused_request_is_not_resent_by_default() {
         let fixture = Fixture::new();
         let api = Api::refusing();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -564,9 +564,9 @@ mod resend {
     #[derive(Clone, Debug, PartialEq)]
     struct Traced(u64);
 
-    /// From the warm path, and from the cold one.
+    /// With a token in the cache, and without one.
     #[tokio::test(start_paused = true)]
-    async fn a_refused_request_is_sent_once_more_whole_with_another_token() {
+    async fn a_refused_request_is_resent_completely_with_another_token() {
         for is_warm in [true, false] {
             let fixture = Fixture::new();
             let refused_once = AtomicUsize::new(0);
@@ -600,7 +600,7 @@ mod resend {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_happens_at_once() {
+    async fn a_request_is_resent_without_a_pause() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
@@ -632,7 +632,7 @@ mod resend {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_refusal_comes_back_when_there_is_no_other_token() {
+    async fn the_caller_gets_the_refusal_if_no_other_token_can_be_fetched() {
         for failure in [
             Failure::oauth("invalid_client"),
             Failure::status(503),
@@ -653,9 +653,9 @@ mod resend {
         }
     }
 
-    /// Another request has had the token replaced already.
+    /// Another request has already replaced the token.
     #[tokio::test(start_paused = true)]
-    async fn a_late_refusal_is_answered_with_the_token_that_is_there() {
+    async fn a_request_refused_with_a_replaced_token_is_resent_with_the_current_one() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
@@ -694,7 +694,7 @@ mod resend {
         }
     }
 
-    /// A service of which each instance is busy once, as one is whose place in a queue is lost with it.
+    /// A service whose every new instance is busy once, like one that has to queue again.
     struct BusyAtFirst(Api, bool);
 
     impl Clone for BusyAtFirst {
@@ -722,7 +722,7 @@ mod resend {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_was_over_when_it_came_is_sent_once_though_the_service_is_busy() {
+    async fn a_token_that_had_expired_when_it_came_is_sent_once_even_if_the_service_is_busy() {
         let fetches = Arc::new(AtomicUsize::new(0));
         let counter = fetches.clone();
         let endpoint = service_fn(move |_: TokenRequest| {
@@ -741,9 +741,9 @@ mod resend {
         assert_eq!(fetches.load(Ordering::SeqCst), 1);
     }
 
-    /// The server hands the refused token out again while the request waits for its service.
+    /// The server returns the refused token again while the request waits for its service.
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_that_comes_back_while_the_service_is_busy_is_not_resent() {
+    async fn a_refused_token_is_not_sent_if_it_is_issued_again_while_the_service_is_busy() {
         let tokens = ["refused", "another", "refused"];
         let number = Arc::new(AtomicUsize::new(0));
         let endpoint = service_fn(move |_: TokenRequest| {
@@ -774,7 +774,7 @@ mod resend {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_token_of_the_request_itself_is_replaced_by_its_own() {
+    async fn a_resent_request_takes_its_new_token_from_its_own_source() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
@@ -796,7 +796,7 @@ mod resend {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_error_of_the_second_attempt_is_told() {
+    async fn the_caller_gets_the_error_of_the_second_attempt() {
         let fixture = Fixture::new();
         let sent = Arc::new(AtomicUsize::new(0));
         let flaky = tower::service_fn(move |_: Request<Body>| {
@@ -816,7 +816,7 @@ mod stacks {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn under_a_timeout_the_token_counts_and_its_fetch_goes_on() {
+    async fn a_timeout_above_includes_the_fetch_but_does_not_cancel_it() {
         let fixture = Fixture::new();
         fixture.server.fail_next(Failure::delay(secs(5)));
         let api = Api::checking(&fixture.server);
@@ -832,7 +832,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_a_timeout_the_token_does_not_count() {
+    async fn a_timeout_below_does_not_include_the_fetch() {
         let fixture = Fixture::new();
         fixture.server.fail_next(Failure::delay(secs(5)));
         let service = ServiceBuilder::new()
@@ -843,7 +843,7 @@ mod stacks {
         assert_eq!(response.status(), StatusCode::OK);
     }
 
-    /// Sends a request once more after any answer but 200.
+    /// Retries once after any response but 200.
     #[derive(Clone)]
     struct Once(bool);
 
@@ -865,7 +865,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn under_a_retry_the_second_attempt_has_another_token() {
+    async fn a_retry_above_sends_another_token_after_a_refusal() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let service = ServiceBuilder::new()
@@ -880,7 +880,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_a_retry_both_attempts_have_the_token() {
+    async fn a_retry_below_sends_the_same_token_again() {
         let fixture = Fixture::new();
         let answers = AtomicUsize::new(0);
         let api = Api::new(move |_| {
@@ -902,9 +902,9 @@ mod stacks {
         assert_eq!(seen[0].authorization(), seen[1].authorization());
     }
 
-    /// As the docs of the layer say: let in once, and shed all the same when its token is there.
+    /// The docs of the layer say so: the request was admitted once, and is shed when its token has come.
     #[tokio::test(start_paused = true)]
-    async fn over_load_shed_a_cold_request_may_be_shed_when_its_token_is_there() {
+    async fn load_shed_below_may_shed_a_request_after_it_waited_for_its_token() {
         let fixture = Fixture::new();
         let limited = ServiceBuilder::new()
             .concurrency_limit(1)
@@ -924,7 +924,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn under_load_shed_a_request_that_waits_for_its_token_is_not_counted() {
+    async fn load_shed_above_does_not_count_requests_that_wait_for_their_token() {
         let fixture = Fixture::new();
         let service = ServiceBuilder::new()
             .load_shed()
@@ -941,7 +941,7 @@ mod stacks {
         assert_ready_ok!(second.poll());
     }
 
-    /// An API that redirects to another origin, and what that one sees.
+    /// An API that redirects to another origin, and the API at that origin.
     fn redirecting() -> (Api, Api) {
         let elsewhere = Api::content();
         let redirects = Api::new(|_| {
@@ -952,7 +952,7 @@ mod stacks {
         (redirects, elsewhere)
     }
 
-    /// Sends each request to where its URI says.
+    /// Routes each request by the host of its URI.
     fn network_of(
         api: Api,
         elsewhere: Api,
@@ -968,7 +968,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_follow_redirect_the_token_does_not_go_to_another_origin() {
+    async fn follow_redirect_below_does_not_send_the_token_to_another_origin() {
         let fixture = Fixture::new();
         let (api, elsewhere) = redirecting();
         let service = ServiceBuilder::new()
@@ -981,9 +981,9 @@ mod stacks {
         assert_eq!(elsewhere.last().authorization(), None);
     }
 
-    /// The layer sees each hop as a request of its own, so the origins have to be named.
+    /// The layer sees each redirect as a new request, so the origins have to be named.
     #[tokio::test(start_paused = true)]
-    async fn under_follow_redirect_the_token_goes_to_the_named_origins_alone() {
+    async fn follow_redirect_above_sends_the_token_only_to_named_origins() {
         let fixture = Fixture::new();
         let (api, elsewhere) = redirecting();
         let layer = AddAccessTokenLayer::new(fixture.source());
@@ -998,7 +998,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_layer_may_stand_twice() {
+    async fn the_outer_of_two_layers_decides_the_token() {
         let fixture = Fixture::new();
         let api = Api::content();
         let service = ServiceBuilder::new()
@@ -1011,7 +1011,7 @@ mod stacks {
     }
 }
 
-/// Unboxed, over loopback.
+/// Over real HTTP clients on loopback, without boxed services.
 mod clients {
     use std::{future::IntoFuture, net::Ipv4Addr};
 
@@ -1042,7 +1042,7 @@ mod clients {
         }
     }
 
-    /// An API on a port of its own, and the server that it asks.
+    /// An API on its own port, and the authorization server that checks its tokens.
     async fn listen() -> (AuthorizationServer, Listening, String) {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
@@ -1066,7 +1066,7 @@ mod clients {
     }
 
     #[tokio::test]
-    async fn over_the_client_of_hyper_util() {
+    async fn requests_over_hyper_util_are_authenticated_and_resent() {
         let (server, listening, uri) = listen().await;
         let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();
         let endpoint = TokenEndpoint::new(
@@ -1090,7 +1090,7 @@ mod clients {
     }
 
     #[tokio::test]
-    async fn over_reqwest() {
+    async fn requests_over_reqwest_are_authenticated() {
         let (server, listening, uri) = listen().await;
         let http = ReqwestService::new(reqwest::Client::new());
         let endpoint = TokenEndpoint::new(
@@ -1115,7 +1115,7 @@ mod clients {
     }
 
     #[tokio::test]
-    async fn over_the_channel_of_a_client_that_tonic_generated() {
+    async fn requests_of_a_tonic_client_are_authenticated() {
         let server = AuthorizationServer::new();
         let endpoint = cache_support::endpoint(&server);
         let source = TokenCache::new(endpoint).source(request());
@@ -1128,7 +1128,7 @@ mod clients {
                 let headers = request.metadata().clone().into_headers();
                 match checked.check_bearer(&headers) {
                     Ok(()) => Ok(request),
-                    Err(_) => Err(tonic::Status::unauthenticated("the token is not good")),
+                    Err(_) => Err(tonic::Status::unauthenticated("the token is invalid")),
                 }
             },
         );
@@ -1157,7 +1157,7 @@ mod clients {
         client.check(check()).await.unwrap();
         assert_eq!(server.token_requests(), 2);
 
-        // No token, and the error is found below the status.
+        // Without a token, the error is in the source chain of the status.
         server.revoke_all();
         client.check(check()).await.unwrap_err();
         server.fail_until_told(Failure::oauth("invalid_client"));
@@ -1167,7 +1167,7 @@ mod clients {
     }
 
     #[tokio::test]
-    async fn a_token_that_cannot_be_had_in_time_sends_nothing() {
+    async fn a_token_that_cannot_be_fetched_is_a_service_error() {
         let (server, listening, uri) = listen().await;
         server.fail_until_told(Failure::drop_connection());
         let http: Client<HttpConnector, Body> = Client::builder(TokioExecutor::new()).build_http();

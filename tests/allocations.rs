@@ -1,4 +1,4 @@
-//! How often a call allocates: exactly as often as `benches/budget` says, over the bare service.
+//! Counts allocations per call, on top of the bare service, and compares them with `benches/budget`.
 #![cfg(feature = "test-util")]
 
 #[path = "../benches/support/mod.rs"]
@@ -25,34 +25,34 @@ const BUDGET: &str = include_str!("../benches/budget");
 const CALLS: u32 = 100;
 
 #[tokio::test]
-async fn a_request_with_a_fresh_token_allocates_nothing_of_its_own() {
+async fn a_request_with_a_fresh_token_adds_no_allocations() {
     let service = AddAccessTokenLayer::new(source().await).layer(service_fn(answer));
     for usage in [Usage::OneThread, Usage::ClonePerRequest] {
         let name = format!("access token, {}", usage.name());
         assert_eq!(budget(&name), 0.0);
-        assert_eq!(over_bare(&service, usage), 0.0, "{name}");
+        assert_eq!(added_allocations(&service, usage), 0.0, "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_request_that_may_be_resent_allocates_its_copy_and_no_more() {
+async fn a_resendable_request_allocates_only_its_copy() {
     let layer = AddAccessTokenLayer::new(source().await).resend(CloneBody);
     let service = layer.layer(service_fn(answer));
     for usage in [Usage::OneThread, Usage::ClonePerRequest] {
         let name = format!("access token, resend, {}", usage.name());
-        assert_eq!(over_bare(&service, usage), budget(&name), "{name}");
+        assert_eq!(added_allocations(&service, usage), budget(&name), "{name}");
     }
 }
 
 #[tokio::test]
-async fn a_fresh_token_is_handed_out_without_an_allocation() {
+async fn returning_a_fresh_token_allocates_nothing() {
     let source = source().await;
     let cost = time(CALLS, || drop(now(source.token()).unwrap()));
     assert_eq!(cost.allocations, 0.0);
 }
 
 #[test]
-fn a_token_request_allocates_as_often_as_its_budget_says() {
+fn a_token_request_allocates_exactly_its_budget() {
     let endpoint = TokenEndpoint::new(
         service_fn(token::endpoint(token::body())),
         Uri::from_static(token::URI),
@@ -65,14 +65,14 @@ fn a_token_request_allocates_as_often_as_its_budget_says() {
     };
     let request = || TokenRequest::client_credentials().scope(token::SCOPE);
 
-    let kept = request();
-    let cost = time(CALLS, || fetch(kept.clone()));
+    let reused = request();
+    let cost = time(CALLS, || fetch(reused.clone()));
     assert_eq!(cost.allocations, budget("token request"));
     let cost = time(CALLS, || fetch(request()));
     assert_eq!(cost.allocations, budget("token request, made each time"));
 }
 
-/// The last number of the line of a case.
+/// Returns the last number in the line of a case.
 fn budget(case: &str) -> f64 {
     let numbers = BUDGET
         .lines()
@@ -81,7 +81,7 @@ fn budget(case: &str) -> f64 {
     numbers.split_whitespace().last().unwrap().parse().unwrap()
 }
 
-fn over_bare<S>(service: &S, usage: Usage) -> f64
+fn added_allocations<S>(service: &S, usage: Usage) -> f64
 where
     S: Service<Request<Body>> + Clone + Send,
 {

@@ -1,6 +1,6 @@
-//! The authorization server for tests, driven by forms written by hand.
+//! Drives the test authorization server with handwritten forms.
 #![cfg(feature = "test-util")]
-// The ban is for `src/`; here tokio's clock is what is measured.
+// The rule is for `src/`; tests measure tokio's clock.
 #![allow(clippy::disallowed_methods)]
 
 use std::{
@@ -40,13 +40,13 @@ struct Answer {
 }
 
 impl Answer {
-    async fn of<B>(response: Response<B>) -> Self
+    async fn collect<B>(response: Response<B>) -> Self
     where
         B: Body<Data = Bytes>,
         B::Error: std::fmt::Debug,
     {
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
+        let body = body.collect().await.expect("an incomplete body").to_bytes();
         Self {
             status: parts.status,
             headers: parts.headers,
@@ -55,25 +55,27 @@ impl Answer {
     }
 
     fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).expect("JSON")
+        serde_json::from_slice(&self.body).expect("not JSON")
     }
 
-    fn text(&self, name: &str) -> String {
+    fn string(&self, name: &str) -> String {
         self.json()[name]
             .as_str()
-            .unwrap_or_else(|| panic!("{name} in {}", self.json()))
+            .unwrap_or_else(|| panic!("no string {name:?} in {}", self.json()))
             .to_owned()
     }
 
+    /// Returns the access token of a successful response.
     #[track_caller]
     fn token(&self) -> String {
         assert_eq!(self.status, StatusCode::OK, "{:?}", self.body);
         assert_eq!(self.headers[header::CACHE_CONTROL], "no-store");
         assert_eq!(self.headers[header::CONTENT_TYPE], "application/json");
         assert_eq!(self.json()["token_type"], "Bearer");
-        self.text("access_token")
+        self.string("access_token")
     }
 
+    /// Asserts that the request was refused with this error code.
     #[track_caller]
     fn refused(&self, code: &str) {
         assert_eq!(self.json()["error"], code, "{:?}", self.body);
@@ -99,14 +101,14 @@ fn with_basic(mut request: Request<Full<Bytes>>, credentials: &str) -> Request<F
 }
 
 async fn send(server: &AuthorizationServer, request: Request<Full<Bytes>>) -> Answer {
-    Answer::of(server.clone().oneshot(request).await.expect("an answer")).await
+    Answer::collect(server.clone().oneshot(request).await.expect("no response")).await
 }
 
 async fn post(server: &AuthorizationServer, form: &str) -> Answer {
     send(server, post_to("https://as.test/token", form)).await
 }
 
-/// As the client `client`, by `client_secret_post`.
+/// Sends a token request from the client `client` with `client_secret_post`.
 async fn ask(server: &AuthorizationServer, form: &str) -> Answer {
     post(server, &format!("{form}&{CLIENT}")).await
 }
@@ -119,7 +121,8 @@ async fn basic(server: &AuthorizationServer, credentials: &str, form: &str) -> A
     .await
 }
 
-async fn at(server: &AuthorizationServer, path: &str, form: &str) -> Answer {
+/// Sends a request to another endpoint from the client `client` with `client_secret_post`.
+async fn post_at(server: &AuthorizationServer, path: &str, form: &str) -> Answer {
     send(
         server,
         post_to(
@@ -180,7 +183,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn post_is_accepted_and_a_wrong_secret_has_no_challenge() {
+    async fn post_is_accepted_and_a_wrong_secret_gets_no_challenge() {
         let server = AuthorizationServer::new();
         ask(&server, CC).await.token();
         for wrong in [
@@ -217,7 +220,7 @@ mod client_authentication {
         basic(&server, "client:secret", &format!("{CC}&{assertion}"))
             .await
             .refused("invalid_request");
-        // Its own client_id beside Basic is no second method; another's contradicts it.
+        // With Basic, the client's own `client_id` is not a second method; that of another client is a contradiction.
         basic(&server, "client:secret", &format!("{CC}&client_id=client"))
             .await
             .token();
@@ -227,7 +230,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn another_scheme_or_two_headers_are_refused() {
+    async fn an_unknown_scheme_or_a_second_header_is_refused() {
         let server = AuthorizationServer::new();
         let mut request = post_to("https://as.test/token", CC);
         request
@@ -236,8 +239,8 @@ mod client_authentication {
         send(&server, request).await.refused("invalid_client");
 
         let mut request = with_basic(post_to("https://as.test/token", CC), "client:secret");
-        let again = request.headers()[header::AUTHORIZATION].clone();
-        request.headers_mut().append(header::AUTHORIZATION, again);
+        let second = request.headers()[header::AUTHORIZATION].clone();
+        request.headers_mut().append(header::AUTHORIZATION, second);
         send(&server, request).await.refused("invalid_request");
 
         let mut request = post_to("https://as.test/token", CC);
@@ -249,7 +252,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn a_public_client_sends_its_id_alone_and_has_no_credentials_grant() {
+    async fn a_public_client_sends_only_its_id_and_may_not_use_client_credentials() {
         let server = AuthorizationServer::builder()
             .public_client("cli")
             .user("u", "p")
@@ -273,7 +276,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn a_tls_client_sends_its_id_alone() {
+    async fn a_tls_client_sends_only_its_id() {
         let server = AuthorizationServer::builder().tls_client("mtls").build();
         post(&server, &format!("{CC}&client_id=mtls")).await.token();
         post(&server, &format!("{CC}&client_id=mtls&client_secret=x"))
@@ -301,7 +304,7 @@ mod client_authentication {
         post(&server, &form("signed%3A1", SAML, "&client_id=checked"))
             .await
             .token();
-        // Replay is allowed unless refused on demand.
+        // Replay is allowed by default.
         post(&server, &form("h.p.s", JWT, "")).await.token();
 
         post(&server, &form("h.p.x", JWT, ""))
@@ -328,7 +331,7 @@ mod client_authentication {
     }
 
     #[tokio::test]
-    async fn a_replayed_client_assertion_is_refused_on_demand() {
+    async fn a_replayed_client_assertion_can_be_refused() {
         let server = AuthorizationServer::builder()
             .assertion_client_with("signer", |assertion| assertion.starts_with("jwt"))
             .refuse_replayed_assertions(true)
@@ -336,8 +339,8 @@ mod client_authentication {
         let form = |n: u8| format!("{CC}&client_assertion=jwt{n}&client_assertion_type={JWT}");
         post(&server, &form(1)).await.token();
         post(&server, &form(1)).await.refused("invalid_client");
-        let refused = format!("{}&scope=%22", form(2));
-        post(&server, &refused).await.refused("invalid_scope");
+        let invalid_scope = format!("{}&scope=%22", form(2));
+        post(&server, &invalid_scope).await.refused("invalid_scope");
         post(&server, &form(2)).await.refused("invalid_client");
         post(&server, &form(3)).await.token();
     }
@@ -347,7 +350,7 @@ mod form {
     use super::*;
 
     #[tokio::test]
-    async fn a_repeated_parameter_is_refused_but_resource_and_audience() {
+    async fn only_resource_and_audience_may_be_repeated() {
         let server = AuthorizationServer::new();
         let cc = "grant_type=client_credentials";
         ask(&server, &format!("{cc}&scope=a&scope=a"))
@@ -361,15 +364,15 @@ mod form {
             .refused("invalid_request");
         let many = "resource=https%3A%2F%2Fa.test&resource=urn%3Ab&audience=c&audience=d";
         ask(&server, &format!("{cc}&{many}")).await.token();
-        // Without a value it is not there.
+        // A parameter without a value counts as absent.
         ask(&server, &format!("{cc}&scope=a&scope=")).await.token();
     }
 
     #[tokio::test]
-    async fn another_content_type_method_or_path_is_refused() {
+    async fn a_wrong_content_type_method_or_path_is_refused() {
         let server = AuthorizationServer::new();
         let form = format!("grant_type=client_credentials&{CLIENT}");
-        for (content_type, good) in [
+        for (content_type, is_accepted) in [
             (FORM, true),
             ("Application/x-www-form-urlencoded; charset=UTF-8", true),
             ("application/json", false),
@@ -379,7 +382,7 @@ mod form {
             let value = HeaderValue::from_static(content_type);
             request.headers_mut().insert(header::CONTENT_TYPE, value);
             let answer = send(&server, request).await;
-            if good {
+            if is_accepted {
                 drop(answer.token())
             } else {
                 answer.refused("invalid_request")
@@ -399,7 +402,7 @@ mod form {
     }
 
     #[tokio::test]
-    async fn a_secret_in_the_uri_is_refused_and_another_query_is_kept() {
+    async fn a_secret_in_the_query_is_refused_and_other_parameters_are_accepted() {
         let server = AuthorizationServer::new();
         let form = format!("grant_type=client_credentials&{CLIENT}");
         let secret = post_to("https://as.test/token?client_secret=secret", &form);
@@ -410,7 +413,7 @@ mod form {
     }
 
     #[tokio::test]
-    async fn a_body_over_the_limit_is_413() {
+    async fn a_body_over_the_limit_gets_a_413() {
         let server = AuthorizationServer::new();
         let answer = post(&server, &"a".repeat(1024 * 1024 + 1)).await;
         assert_eq!(answer.status, StatusCode::PAYLOAD_TOO_LARGE);
@@ -441,7 +444,7 @@ mod form {
     }
 
     #[tokio::test]
-    async fn unknown_scopes_targets_and_grants_have_their_own_codes() {
+    async fn unknown_scopes_targets_and_grant_types_get_their_own_error_codes() {
         let server = AuthorizationServer::builder()
             .scopes(["read", "write"])
             .targets(["https://a.test/", "reports"])
@@ -450,7 +453,7 @@ mod form {
         let cc = "grant_type=client_credentials";
         let answer = ask(&server, &format!("{cc}&scope=write+read")).await;
         answer.token();
-        assert_eq!(answer.text("scope"), "write read");
+        assert_eq!(answer.string("scope"), "write read");
         for scope in ["admin", "read+admin", "read++write", "%22", "+read"] {
             ask(&server, &format!("{cc}&scope={scope}"))
                 .await
@@ -490,7 +493,7 @@ mod form {
     }
 
     #[tokio::test]
-    async fn a_resource_is_an_absolute_uri_without_fragment() {
+    async fn a_resource_must_be_an_absolute_uri_without_fragment() {
         let server = AuthorizationServer::new();
         for resource in [
             "api",
@@ -513,7 +516,7 @@ mod grants {
     use super::*;
 
     #[tokio::test]
-    async fn client_credentials_has_no_refresh_token() {
+    async fn client_credentials_get_no_refresh_token() {
         let server = AuthorizationServer::new();
         let answer = ask(&server, "grant_type=client_credentials").await;
         assert!(answer.token().starts_with("at-1-"));
@@ -530,14 +533,14 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn password_is_checked() {
+    async fn passwords_are_checked() {
         let server = AuthorizationServer::builder()
             .user("ann", "p&ss wörd")
             .build();
         let good = "grant_type=password&username=ann&password=p%26ss+w%C3%B6rd";
         let answer = ask(&server, good).await;
         let token = answer.token();
-        assert!(answer.text("refresh_token").starts_with("rt-1-"));
+        assert!(answer.string("refresh_token").starts_with("rt-1-"));
         assert_eq!(server.introspect(&token)["sub"], "ann");
         for wrong in [
             "username=ann&password=x",
@@ -556,8 +559,12 @@ mod grants {
         format!("grant_type=authorization_code&code={code}&redirect_uri={REDIRECT_ENCODED}{rest}")
     }
 
+    fn code_form_with_verifier(code: &str, verifier: &str) -> String {
+        code_form(code, &format!("&code_verifier={verifier}"))
+    }
+
     #[tokio::test]
-    async fn pkce_s256_is_verified_with_the_vector_of_the_rfc() {
+    async fn pkce_s256_accepts_the_test_vector_of_the_rfc() {
         let server = AuthorizationServer::new();
         let code = server.issue_code(
             AuthorizationCode::new("client", REDIRECT)
@@ -568,42 +575,32 @@ mod grants {
         ask(&server, &code_form(&code, ""))
             .await
             .refused("invalid_grant");
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={other}")),
-        )
-        .await
-        .refused("invalid_grant");
-        // The plain method would send the challenge itself.
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={CHALLENGE}")),
-        )
-        .await
-        .refused("invalid_grant");
-        let answer = ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={VERIFIER}")),
-        )
-        .await;
+        ask(&server, &code_form_with_verifier(&code, &other))
+            .await
+            .refused("invalid_grant");
+        // With the plain method, the verifier would be the challenge itself.
+        ask(&server, &code_form_with_verifier(&code, CHALLENGE))
+            .await
+            .refused("invalid_grant");
+        let answer = ask(&server, &code_form_with_verifier(&code, VERIFIER)).await;
         answer.token();
-        assert_eq!(answer.text("scope"), "openid");
+        assert_eq!(answer.string("scope"), "openid");
     }
 
     #[tokio::test]
-    async fn a_verifier_of_the_wrong_length_is_refused_though_it_matches() {
+    async fn a_matching_verifier_of_the_wrong_length_is_refused() {
         let server = AuthorizationServer::new();
         // BASE64URL(SHA256("abc")), FIPS 180-2 appendix B.1.
         let challenge = "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0";
         let code =
             server.issue_code(AuthorizationCode::new("client", REDIRECT).s256_challenge(challenge));
-        ask(&server, &code_form(&code, "&code_verifier=abc"))
+        ask(&server, &code_form_with_verifier(&code, "abc"))
             .await
             .refused("invalid_grant");
     }
 
     #[tokio::test]
-    async fn a_code_is_for_its_client_and_its_redirect_uri() {
+    async fn a_code_is_bound_to_its_client_and_redirect_uri() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .public_client("p")
@@ -628,22 +625,19 @@ mod grants {
         ask(&server, &code_form("code-9", ""))
             .await
             .refused("invalid_grant");
-        ask(
-            &server,
-            &code_form(&code, &format!("&code_verifier={VERIFIER}")),
-        )
-        .await
-        .refused("invalid_grant");
+        ask(&server, &code_form_with_verifier(&code, VERIFIER))
+            .await
+            .refused("invalid_grant");
         ask(&server, &form).await.token();
     }
 
     #[tokio::test]
-    async fn a_code_used_twice_revokes_what_came_of_it() {
+    async fn a_second_use_of_a_code_revokes_its_tokens() {
         let server = AuthorizationServer::new();
         let code = server.issue_code(AuthorizationCode::new("client", REDIRECT));
         let bystander = server.issue_access_token("client", "");
         let first = ask(&server, &code_form(&code, "")).await;
-        let (access, refresh) = (first.token(), first.text("refresh_token"));
+        let (access, refresh) = (first.token(), first.string("refresh_token"));
         assert!(server.is_active(&access) && server.is_active(&refresh));
         ask(&server, &code_form(&code, ""))
             .await
@@ -673,17 +667,17 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn a_rotated_refresh_token_used_again_revokes_the_family() {
+    async fn a_second_use_of_a_rotated_refresh_token_revokes_the_family() {
         let server = AuthorizationServer::new();
         let first = server.issue_refresh_token("client", "a b");
         let answer = ask(&server, &refresh_form(&first)).await;
-        let (access, second) = (answer.token(), answer.text("refresh_token"));
+        let (access, second) = (answer.token(), answer.string("refresh_token"));
         assert_ne!(first, second);
-        assert_eq!(answer.text("scope"), "a b");
+        assert_eq!(answer.string("scope"), "a b");
         assert!(!server.is_active(&first));
 
         let answer = ask(&server, &refresh_form(&second)).await;
-        let third = answer.text("refresh_token");
+        let third = answer.string("refresh_token");
         assert!(server.is_active(&access) && server.is_active(&third));
 
         ask(&server, &refresh_form(&first))
@@ -696,7 +690,7 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn without_rotation_the_refresh_token_stays_and_is_not_repeated() {
+    async fn without_rotation_the_refresh_token_stays_valid_and_is_not_returned() {
         let server = AuthorizationServer::builder()
             .rotate_refresh_tokens(false)
             .build();
@@ -709,23 +703,23 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn a_refresh_narrows_the_scope_and_never_widens_it() {
+    async fn a_refresh_can_narrow_the_scope_but_not_widen_it() {
         let server = AuthorizationServer::new();
         let refresh = server.issue_refresh_token("client", "a b");
         ask(&server, &format!("{}&scope=a+c", refresh_form(&refresh)))
             .await
             .refused("invalid_scope");
         let narrow = ask(&server, &format!("{}&scope=b", refresh_form(&refresh))).await;
-        assert_eq!(narrow.text("scope"), "b");
-        let next = narrow.text("refresh_token");
+        assert_eq!(narrow.string("scope"), "b");
+        let next = narrow.string("refresh_token");
         assert_eq!(
-            ask(&server, &refresh_form(&next)).await.text("scope"),
+            ask(&server, &refresh_form(&next)).await.string("scope"),
             "a b"
         );
     }
 
     #[tokio::test]
-    async fn a_refresh_token_is_for_its_client_and_an_access_token_is_none() {
+    async fn a_refresh_token_is_bound_to_its_client_and_an_access_token_cannot_replace_it() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .client("b", "b")
@@ -750,7 +744,7 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn refresh_tokens_can_be_left_out() {
+    async fn refresh_tokens_can_be_disabled() {
         let server = AuthorizationServer::builder()
             .user("u", "p")
             .issue_refresh_tokens(false)
@@ -763,23 +757,23 @@ mod grants {
     const DEVICE: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Adevice_code";
 
     #[tokio::test(start_paused = true)]
-    async fn a_device_polls_until_the_user_approves_and_is_slowed_down_for_good() {
+    async fn a_device_polls_until_the_user_approves_and_each_slow_down_is_permanent() {
         let server = AuthorizationServer::new();
-        let begun = at(&server, "/device_authorization", "scope=tv").await;
-        assert_eq!(begun.json()["interval"], 5);
-        assert_eq!(begun.json()["expires_in"], 600);
-        let (code, user_code) = (begun.text("device_code"), begun.text("user_code"));
+        let device = post_at(&server, "/device_authorization", "scope=tv").await;
+        assert_eq!(device.json()["interval"], 5);
+        assert_eq!(device.json()["expires_in"], 600);
+        let (code, user_code) = (device.string("device_code"), device.string("user_code"));
         assert_eq!(
-            begun.text("verification_uri_complete"),
+            device.string("verification_uri_complete"),
             format!("https://as.test/device?user_code={user_code}")
         );
         let form = format!("{DEVICE}&device_code={code}");
 
         ask(&server, &form).await.refused("authorization_pending");
         advance(Duration::from_millis(4_999)).await;
-        ask(&server, &form).await.refused("slow_down"); // 10 s from here
+        ask(&server, &form).await.refused("slow_down"); // the interval is now 10 s
         advance(Duration::from_secs(9)).await;
-        ask(&server, &form).await.refused("slow_down"); // 15 s from here
+        ask(&server, &form).await.refused("slow_down"); // the interval is now 15 s
         advance(Duration::from_secs(15)).await;
         ask(&server, &form).await.refused("authorization_pending");
 
@@ -788,40 +782,40 @@ mod grants {
         assert!(!server.approve_device(&user_code));
         let answer = ask(&server, &form).await;
         answer.token();
-        assert_eq!(answer.text("scope"), "tv");
-        answer.text("refresh_token");
+        assert_eq!(answer.string("scope"), "tv");
+        answer.string("refresh_token");
         ask(&server, &form).await.refused("invalid_grant");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_device_code_is_denied_or_expires_and_is_for_its_client() {
+    async fn a_device_code_can_be_denied_or_expire_and_is_bound_to_its_client() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .public_client("tv")
             .device_code_lifetime(Duration::from_secs(60))
             .polling_interval(Duration::from_millis(1_500))
             .build();
-        let begun = at(&server, "/device_authorization", "").await;
-        assert_eq!(begun.json()["interval"], 2);
-        let form = format!("{DEVICE}&device_code={}", begun.text("device_code"));
+        let device = post_at(&server, "/device_authorization", "").await;
+        assert_eq!(device.json()["interval"], 2);
+        let form = format!("{DEVICE}&device_code={}", device.string("device_code"));
         post(&server, &format!("{form}&client_id=tv"))
             .await
             .refused("invalid_grant");
-        assert!(server.deny_device(&begun.text("user_code")));
+        assert!(server.deny_device(&device.string("user_code")));
         ask(&server, &form).await.refused("access_denied");
 
-        let begun = send(
+        let device = send(
             &server,
             post_to("https://as.test/device_authorization", "client_id=tv"),
         );
-        let begun = begun.await;
+        let device = device.await;
         let form = format!(
             "{DEVICE}&device_code={}&client_id=tv",
-            begun.text("device_code")
+            device.string("device_code")
         );
         advance(Duration::from_secs(60)).await;
         post(&server, &form).await.refused("expired_token");
-        assert!(!server.approve_device(&begun.text("user_code")));
+        assert!(!server.approve_device(&device.string("user_code")));
         ask(&server, &format!("{DEVICE}&device_code=dc-9"))
             .await
             .refused("invalid_grant");
@@ -831,19 +825,19 @@ mod grants {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ciba_polls_until_the_user_has_decided() {
+    async fn ciba_is_polled_until_the_user_has_decided() {
         const CIBA: &str = "grant_type=urn%3Aopenid%3Aparams%3Agrant-type%3Aciba";
         let server = AuthorizationServer::new();
         let id = server.issue_auth_request("client", "openid");
         let form = format!("{CIBA}&auth_req_id={id}");
         ask(&server, &form).await.refused("authorization_pending");
         ask(&server, &form).await.refused("slow_down");
-        // Not a device code, though both are polled.
+        // It is not a device code, although both are polled.
         ask(&server, &format!("{DEVICE}&device_code={id}"))
             .await
             .refused("invalid_grant");
         assert!(server.approve_auth_request(&id));
-        assert_eq!(ask(&server, &form).await.text("scope"), "openid");
+        assert_eq!(ask(&server, &form).await.string("scope"), "openid");
         ask(&server, &form).await.refused("invalid_grant");
 
         let denied = server.issue_auth_request("client", "");
@@ -859,7 +853,7 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn token_exchange_takes_live_or_registered_tokens_and_names_the_type() {
+    async fn token_exchange_accepts_active_or_registered_tokens_and_returns_the_type() {
         const EXCHANGE: &str =
             "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Atoken-exchange";
         const AT: &str = "urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Aaccess_token";
@@ -874,7 +868,7 @@ mod grants {
 
         let answer = ask(&server, &form(&own)).await;
         assert_eq!(
-            answer.text("issued_token_type"),
+            answer.string("issued_token_type"),
             "urn:ietf:params:oauth:token-type:access_token"
         );
         assert_eq!(server.introspect(&answer.token())["sub"], "ann");
@@ -885,9 +879,9 @@ mod grants {
             .token();
         let saml = "&requested_token_type=urn%3Aietf%3Aparams%3Aoauth%3Atoken-type%3Asaml2";
         let answer = ask(&server, &format!("{}{saml}", form(&own))).await;
-        assert_eq!(answer.text("token_type"), "N_A");
+        assert_eq!(answer.string("token_type"), "N_A");
         assert_eq!(
-            answer.text("issued_token_type"),
+            answer.string("issued_token_type"),
             "urn:ietf:params:oauth:token-type:saml2"
         );
 
@@ -911,7 +905,7 @@ mod grants {
     }
 
     #[tokio::test]
-    async fn bearer_assertions_are_checked_each_by_its_kind_with_or_without_a_client() {
+    async fn bearer_assertions_are_checked_by_kind_with_or_without_a_client() {
         const JWT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer";
         const SAML: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Asaml2-bearer";
         let server = AuthorizationServer::builder()
@@ -949,7 +943,7 @@ mod tokens {
     const CC: &str = "grant_type=client_credentials&scope=a";
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_expires_on_the_instant() {
+    async fn a_token_expires_at_the_exact_instant() {
         let server = AuthorizationServer::builder()
             .access_token_lifetime(Duration::from_millis(2_500))
             .build();
@@ -971,7 +965,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn expires_in_can_be_anything_or_nothing() {
+    async fn expires_in_can_have_any_value_or_be_absent() {
         let ask_with = |server: AuthorizationServer| async move { ask(&server, CC).await.json() };
         let builder = AuthorizationServer::builder;
         let sub_second = builder()
@@ -998,15 +992,15 @@ mod tokens {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_same_token_is_handed_out_until_it_has_expired() {
+    async fn the_same_token_can_be_returned_until_it_expires() {
         let server = AuthorizationServer::new();
         server.same_token(true);
         let first = ask(&server, CC).await.token();
         advance(Duration::from_secs(600)).await;
         server.revoke(&first);
-        let again = ask(&server, CC).await;
-        assert_eq!(again.token(), first);
-        assert_eq!(again.json()["expires_in"], 3000);
+        let second = ask(&server, CC).await;
+        assert_eq!(second.token(), first);
+        assert_eq!(second.json()["expires_in"], 3000);
         assert_eq!((server.token_requests(), server.issued()), (2, 1));
         let other_scope = ask(&server, "grant_type=client_credentials&scope=b")
             .await
@@ -1022,7 +1016,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn response_fields_are_added_and_replace() {
+    async fn response_fields_are_added_or_replaced() {
         let server = AuthorizationServer::builder()
             .response_field("id_token", "h.p.s")
             .response_field("token_type", "bearer")
@@ -1035,7 +1029,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn introspection_tells_an_authenticated_client_only() {
+    async fn introspection_requires_an_authenticated_client() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .public_client("p")
@@ -1044,11 +1038,11 @@ mod tokens {
         let form = format!("token={token}&token_type_hint=refresh_token");
         let active =
             json!({ "active": true, "client_id": "p", "scope": "a b", "token_type": "Bearer" });
-        assert_eq!(at(&server, "/introspect", &form).await.json(), active);
+        assert_eq!(post_at(&server, "/introspect", &form).await.json(), active);
         assert_eq!(server.introspect(&token), active);
-        let unknown = at(&server, "/introspect", "token=x").await;
+        let unknown = post_at(&server, "/introspect", "token=x").await;
         assert_eq!(unknown.json(), json!({ "active": false }));
-        at(&server, "/introspect", "x=y")
+        post_at(&server, "/introspect", "x=y")
             .await
             .refused("invalid_request");
         let public = post_to("https://as.test/introspect", &format!("{form}&client_id=p"));
@@ -1057,14 +1051,14 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn revocation_is_for_the_owner_and_takes_the_family_of_a_refresh_token() {
+    async fn only_the_owner_can_revoke_a_token_and_revoking_a_refresh_token_revokes_its_family() {
         let server = AuthorizationServer::builder()
             .client("client", "secret")
             .client("b", "b")
             .user("u", "p")
             .build();
         let answer = ask(&server, "grant_type=password&username=u&password=p").await;
-        let (access, refresh) = (answer.token(), answer.text("refresh_token"));
+        let (access, refresh) = (answer.token(), answer.string("refresh_token"));
 
         let foreign = post_to("https://as.test/revoke", &format!("token={access}"));
         send(&server, with_basic(foreign, "b:b"))
@@ -1076,7 +1070,7 @@ mod tokens {
             .await
             .refused("invalid_client");
 
-        let revoked = at(&server, "/revoke", &format!("token={access}")).await;
+        let revoked = post_at(&server, "/revoke", &format!("token={access}")).await;
         assert_eq!((revoked.status, revoked.body.len()), (StatusCode::OK, 0));
         assert!(!server.is_active(&access) && server.is_active(&refresh));
 
@@ -1085,17 +1079,17 @@ mod tokens {
             &format!("grant_type=refresh_token&refresh_token={refresh}"),
         )
         .await;
-        let (access, refresh) = (next.token(), next.text("refresh_token"));
-        at(&server, "/revoke", &format!("token={refresh}")).await;
+        let (access, refresh) = (next.token(), next.string("refresh_token"));
+        post_at(&server, "/revoke", &format!("token={refresh}")).await;
         assert!(!server.is_active(&access) && !server.is_active(&refresh));
         assert_eq!(
-            at(&server, "/revoke", "token=unknown").await.status,
+            post_at(&server, "/revoke", "token=unknown").await.status,
             StatusCode::OK
         );
     }
 
     #[tokio::test]
-    async fn revoke_all_spares_what_comes_later() {
+    async fn revoke_all_does_not_affect_later_tokens() {
         let server = AuthorizationServer::new();
         let tokens = [
             server.issue_access_token("client", ""),
@@ -1117,7 +1111,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn check_bearer_takes_an_access_token_and_nothing_else() {
+    async fn check_bearer_accepts_only_a_valid_access_token() {
         let server = AuthorizationServer::new();
         let token = server.issue_access_token("client", "");
         assert!(server.check_bearer(&bearer(&token)).is_ok());
@@ -1147,7 +1141,7 @@ mod tokens {
     }
 
     #[tokio::test]
-    async fn metadata_names_the_endpoints_by_issuer_address_or_host() {
+    async fn metadata_names_the_endpoints_by_address_host_or_issuer() {
         let get = |uri: &str| Request::get(uri).body(Full::default()).unwrap();
         let path = "/.well-known/oauth-authorization-server";
         let server = AuthorizationServer::builder()
@@ -1207,7 +1201,7 @@ mod script {
     }
 
     #[tokio::test]
-    async fn counted_failures_come_in_order_and_then_all_is_well() {
+    async fn counted_failures_happen_in_order_and_then_requests_succeed() {
         let server = AuthorizationServer::new();
         let busy = Failure::status(503)
             .retry_after(Duration::from_millis(1_001))
@@ -1230,7 +1224,7 @@ mod script {
     }
 
     #[tokio::test]
-    async fn a_standing_failure_stays_until_recover_and_counted_ones_come_before_it() {
+    async fn a_permanent_failure_lasts_until_recover_and_counted_ones_come_first() {
         let server = AuthorizationServer::new();
         server.fail_until_told(Failure::status(500));
         server.fail_until_told(Failure::oauth("invalid_client"));
@@ -1245,7 +1239,7 @@ mod script {
     }
 
     #[tokio::test]
-    async fn a_rule_sees_the_request_and_may_use_the_server() {
+    async fn a_failure_rule_sees_the_request_and_may_use_the_server() {
         let server = AuthorizationServer::new();
         let seen = server.clone();
         server.fail_when(move |request| {
@@ -1265,21 +1259,30 @@ mod script {
     }
 
     #[tokio::test]
-    async fn a_failure_is_for_its_path() {
+    async fn a_failure_applies_only_to_its_path() {
         let server = AuthorizationServer::new();
         server.fail_next(Failure::status(500).at("/revoke"));
         server.fail_when(|_| Some(Failure::status(501).at("/introspect")));
         ask(&server, CC).await.token();
-        assert_eq!(at(&server, "/revoke", "token=x").await.status.as_u16(), 500);
-        assert_eq!(at(&server, "/revoke", "token=x").await.status.as_u16(), 200);
         assert_eq!(
-            at(&server, "/introspect", "token=x").await.status.as_u16(),
+            post_at(&server, "/revoke", "token=x").await.status.as_u16(),
+            500
+        );
+        assert_eq!(
+            post_at(&server, "/revoke", "token=x").await.status.as_u16(),
+            200
+        );
+        assert_eq!(
+            post_at(&server, "/introspect", "token=x")
+                .await
+                .status
+                .as_u16(),
             501
         );
     }
 
     #[tokio::test]
-    async fn an_exact_answer_is_given_as_it_is() {
+    async fn a_scripted_response_is_returned_unchanged() {
         let server = AuthorizationServer::new();
         let response = Response::builder()
             .status(201)
@@ -1299,34 +1302,34 @@ mod script {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delay_is_of_the_tokio_clock_and_precedes_the_processing() {
+    async fn a_delay_uses_the_tokio_clock_and_precedes_processing() {
         let server = AuthorizationServer::new();
-        let begin = Instant::now();
+        let start = Instant::now();
         server.fail_next(Failure::delay(Duration::from_secs(20)));
         let answer = ask(&server, CC).await;
-        assert_eq!(begin.elapsed(), Duration::from_secs(20));
+        assert_eq!(start.elapsed(), Duration::from_secs(20));
         assert_eq!(answer.json()["expires_in"], 3600);
         assert!(server.is_active(&answer.token()));
 
-        // A client that goes away during the delay got nothing done.
+        // If the client disconnects during the delay, nothing is processed.
         server.fail_next(Failure::delay(Duration::from_secs(20)));
-        let gone = timeout(Duration::from_secs(19), ask(&server, CC)).await;
-        assert!(gone.is_err());
+        let timed_out = timeout(Duration::from_secs(19), ask(&server, CC)).await;
+        assert!(timed_out.is_err());
         assert_eq!((server.token_requests(), server.issued()), (2, 1));
 
         server.fail_next(Failure::delay(Duration::from_secs(20)).after_processing());
-        let gone = timeout(Duration::from_secs(19), ask(&server, CC)).await;
-        assert!(gone.is_err());
+        let timed_out = timeout(Duration::from_secs(19), ask(&server, CC)).await;
+        assert!(timed_out.is_err());
         assert_eq!(server.issued(), 2);
 
         server.fail_next(Failure::status(503).delayed(Duration::from_secs(3)));
-        let begin = Instant::now();
+        let start = Instant::now();
         assert_eq!(ask(&server, CC).await.status.as_u16(), 503);
-        assert_eq!(begin.elapsed(), Duration::from_secs(3));
+        assert_eq!(start.elapsed(), Duration::from_secs(3));
     }
 
     #[tokio::test]
-    async fn a_dropped_connection_is_a_reset_and_spends_nothing_unless_told() {
+    async fn a_dropped_connection_is_a_reset_and_processes_nothing_by_default() {
         let server = AuthorizationServer::new();
         let refresh = server.issue_refresh_token("client", "");
         let form = format!("grant_type=refresh_token&refresh_token={refresh}&{CLIENT}");
@@ -1342,7 +1345,7 @@ mod script {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert!(!server.is_active(&refresh));
         assert_eq!(server.issued(), 1);
-        // An error status after processing never shows the token.
+        // An error status after processing never contains the token.
         let other = server.issue_refresh_token("client", "");
         server.fail_next(Failure::status(502).after_processing());
         let answer = ask(
@@ -1355,7 +1358,7 @@ mod script {
     }
 
     #[tokio::test]
-    async fn a_truncated_body_announces_all_and_breaks_off() {
+    async fn a_truncated_body_announces_its_full_length_and_breaks_off() {
         let server = AuthorizationServer::new();
         server.fail_next(Failure::truncate_body(10));
         let response = server.clone().oneshot(request()).await.unwrap();
@@ -1369,7 +1372,7 @@ mod script {
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         assert!(body.frame().await.is_none());
 
-        // The last byte never comes, or the body would be whole.
+        // The last byte is never sent; otherwise the body would be complete.
         server.fail_next(Failure::truncate_body(usize::MAX));
         let response = server.clone().oneshot(request()).await.unwrap();
         let mut body = response.into_body();
@@ -1407,7 +1410,7 @@ mod script {
     }
 
     #[tokio::test]
-    async fn garbage_is_no_json_and_a_redirect_has_its_location() {
+    async fn garbage_is_not_json_and_a_redirect_has_a_location() {
         let server = AuthorizationServer::new();
         server.fail_next(Failure::garbage());
         let answer = ask(&server, CC).await;
@@ -1434,7 +1437,7 @@ mod observation {
     use super::*;
 
     #[tokio::test]
-    async fn requests_are_recorded_decoded_in_order_and_never_printed() {
+    async fn requests_are_recorded_decoded_and_in_order_and_never_printed() {
         let server = AuthorizationServer::builder()
             .client("client", "sentinel-s3")
             .build();
@@ -1489,7 +1492,7 @@ mod observation {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_peak_counts_token_requests_under_way() {
+    async fn the_peak_counts_concurrent_token_requests() {
         let server = AuthorizationServer::new();
         let form = "grant_type=client_credentials";
         server.fail_next_n(3, Failure::delay(Duration::from_secs(1)));
@@ -1509,7 +1512,7 @@ mod observation {
     }
 
     #[test]
-    fn issuing_and_asking_need_no_runtime() {
+    fn issuing_and_checking_tokens_needs_no_runtime() {
         let server = AuthorizationServer::default();
         let token = server.issue_access_token("client", "");
         assert!(server.is_active(&token));
@@ -1529,11 +1532,11 @@ mod loopback {
 
     async fn ask_at(http: &Http, uri: Uri) -> Answer {
         let form = format!("grant_type=client_credentials&{CLIENT}");
-        Answer::of(http.request(post_to(uri.to_string(), &form)).await.unwrap()).await
+        Answer::collect(http.request(post_to(uri.to_string(), &form)).await.unwrap()).await
     }
 
     #[tokio::test]
-    async fn a_token_is_issued_over_the_wire_and_seen_by_the_handle() {
+    async fn a_token_issued_over_loopback_is_known_to_the_handle() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         let http = http();
@@ -1545,7 +1548,7 @@ mod loopback {
         );
 
         let uri = listening.uri("/.well-known/oauth-authorization-server");
-        let metadata = Answer::of(http.get(uri).await.unwrap()).await.json();
+        let metadata = Answer::collect(http.get(uri).await.unwrap()).await.json();
         assert_eq!(metadata["issuer"], format!("http://{}", listening.addr()));
         assert_eq!(
             metadata["token_endpoint"],
@@ -1555,7 +1558,7 @@ mod loopback {
     }
 
     #[tokio::test]
-    async fn statuses_and_headers_come_over_the_wire() {
+    async fn statuses_and_headers_arrive_over_loopback() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         let http = http();
@@ -1581,7 +1584,7 @@ mod loopback {
     }
 
     #[tokio::test]
-    async fn a_dropped_connection_is_closed_without_an_answer() {
+    async fn a_dropped_connection_is_closed_without_a_response() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         server.fail_next(Failure::drop_connection());
@@ -1595,18 +1598,18 @@ mod loopback {
     }
 
     #[tokio::test]
-    async fn a_truncated_body_breaks_off_after_the_head_and_the_part() {
+    async fn a_truncated_body_breaks_off_after_its_first_part() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         server.fail_next(Failure::truncate_body(12));
         let form = format!("grant_type=client_credentials&{CLIENT}");
         let request = post_to(listening.token_endpoint().to_string(), &form);
-        let response = http().request(request).await.expect("the head arrives");
+        let response = http().request(request).await.expect("no response head");
         assert_eq!(response.status(), StatusCode::OK);
         let mut body = response.into_body();
         let mut received = Vec::new();
         let error = loop {
-            match body.frame().await.expect("an error before the end") {
+            match body.frame().await.expect("the body ended without an error") {
                 Ok(frame) => received.extend_from_slice(&frame.into_data().unwrap()),
                 Err(error) => break error,
             }
@@ -1622,7 +1625,7 @@ mod loopback {
     }
 
     #[tokio::test]
-    async fn a_stalled_answer_keeps_the_connection_open() {
+    async fn a_stalled_response_keeps_the_connection_open() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         let http = http();
@@ -1647,21 +1650,22 @@ mod loopback {
         while server.token_requests() < 2 {
             tokio::task::yield_now().await;
         }
-        // Other connections are served meanwhile, and neither of the two has moved.
+        // Other connections are served meanwhile, and neither of the two makes progress.
         for _ in 0..20 {
             ask_at(&super::loopback::http(), listening.token_endpoint())
                 .await
                 .token();
         }
-        assert!(futures_ready(&mut stalled).await.is_none());
-        assert!(futures_ready(body.frame()).await.is_none());
+        assert!(now_or_never(&mut stalled).await.is_none());
+        assert!(now_or_never(body.frame()).await.is_none());
 
         listening.stop().await;
         assert!(stalled.await.unwrap().is_err());
         assert!(body.frame().await.unwrap().is_err());
     }
 
-    async fn futures_ready<F: Future>(future: F) -> Option<F::Output> {
+    /// Returns the output of a future that is ready now.
+    async fn now_or_never<F: Future>(future: F) -> Option<F::Output> {
         tokio::select! {
             biased;
             output = future => Some(output),
@@ -1670,17 +1674,17 @@ mod loopback {
     }
 
     #[tokio::test]
-    async fn a_delay_comes_over_the_wire() {
+    async fn a_delay_applies_over_loopback() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
-        let begin = Instant::now();
+        let start = Instant::now();
         server.fail_next(Failure::delay(Duration::from_millis(50)));
         ask_at(&http(), listening.token_endpoint()).await.token();
-        assert!(begin.elapsed() >= Duration::from_millis(50));
+        assert!(start.elapsed() >= Duration::from_millis(50));
     }
 
     #[tokio::test]
-    async fn stopping_closes_the_port_and_the_connections_and_the_server_can_come_back() {
+    async fn stopping_closes_the_port_and_its_connections_and_the_server_can_restart() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
         let (addr, endpoint) = (listening.addr(), listening.token_endpoint());
@@ -1719,25 +1723,25 @@ mod loopback {
     async fn a_panic_while_serving_fails_the_test() {
         let server = AuthorizationServer::new();
         let listening = server.listen().await.unwrap();
-        server.fail_when(|_| panic!("the rule is broken"));
+        server.fail_when(|_| panic!("intended by the test"));
         let form = format!("grant_type=client_credentials&{CLIENT}");
         let request = post_to(listening.token_endpoint().to_string(), &form);
         assert!(http().request(request).await.is_err());
         let payload =
             std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(listening))).unwrap_err();
-        assert_eq!(payload.downcast_ref(), Some(&"the rule is broken"));
-        // The server itself is not poisoned.
+        assert_eq!(payload.downcast_ref(), Some(&"intended by the test"));
+        // The server itself still works.
         server.recover();
         ask(&server, "grant_type=client_credentials").await.token();
     }
 }
 
 #[test]
-fn handle_and_future_can_be_sent() {
-    fn is<T: Send + Sync + Clone + 'static>(_: &T) {}
-    fn sent<T: Send>(_: &T) {}
+fn handle_and_future_are_send() {
+    fn assert_handle<T: Send + Sync + Clone + 'static>(_: &T) {}
+    fn assert_send<T: Send>(_: &T) {}
     let server = AuthorizationServer::new();
-    is(&server);
+    assert_handle(&server);
     let request = post_to("https://as.test/token", "");
-    sent(&server.clone().oneshot(request));
+    assert_send(&server.clone().oneshot(request));
 }

@@ -1,4 +1,4 @@
-//! `BufferBody` over hyper's own clients: what is sent a second time is what was sent the first time, whole or not at all.
+//! `BufferBody` over hyper's client: a body is resent exactly as it was sent, or not at all.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
@@ -50,7 +50,7 @@ enum Version {
 
 use Version::{Http1, Http2};
 
-/// When the API says that a token is not good.
+/// When the API refuses a token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Refuses {
     AfterTheBody,
@@ -76,7 +76,7 @@ struct Api {
     server: AuthorizationServer,
     refuses: Refuses,
     arrived: Arc<Mutex<Vec<Arrived>>>,
-    /// Bodies over HTTP/1 that nobody reads. If they were dropped, the connection would be closed, and the response lost on some platforms.
+    /// Unread bodies over HTTP/1. Dropping one closes the connection, and some platforms then lose the response.
     unread: Arc<Mutex<Vec<Incoming>>>,
 }
 
@@ -92,13 +92,13 @@ impl Api {
         if verdict.is_err() && self.refuses == Refuses::BeforeTheBody {
             if let (Err(refusal), http::Version::HTTP_11) = (&mut verdict, parts.version) {
                 self.unread.lock().unwrap().push(body);
-                // RFC 9112 §9.6: nothing else can be read from it before that body.
+                // RFC 9112 §9.6: the connection cannot be used again before this body is read.
                 let headers = refusal.headers_mut();
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
         } else {
             let Ok(body) = body.collect().await else {
-                // Nothing that broke off is ever taken for a whole one.
+                // A body that failed never counts as a request.
                 return std::future::pending().await;
             };
             arrived.trailers = body.trailers().cloned();
@@ -146,14 +146,14 @@ impl Fixture {
         }
     }
 
-    /// Sends a body when the token that is held is not good any more.
+    /// Sends a body after the current token was revoked.
     async fn send_refused(&self, body: Body) -> (StatusCode, Bytes, bool) {
         self.source.token().await.unwrap();
         self.api.server.revoke_all();
         self.send(body).await
     }
 
-    /// The status, the body, and whether it was a refusal.
+    /// Sends a body. Returns the status, the body, and whether the response is marked as a refusal.
     async fn send(&self, body: Body) -> (StatusCode, Bytes, bool) {
         let request = Request::post(self.uri.clone()).body(body).unwrap();
         let response = in_time(self.service.clone().oneshot(request))
@@ -170,9 +170,11 @@ impl Fixture {
     }
 }
 
-/// What hangs would hang for ever.
+/// Fails a test that would otherwise hang forever.
 async fn in_time<F: Future>(future: F) -> F::Output {
-    timeout(secs(30), future).await.expect("it hangs")
+    timeout(secs(30), future)
+        .await
+        .expect("no answer within 30 seconds")
 }
 
 async fn serve(listener: TcpListener, version: Version, api: Api) {
@@ -200,7 +202,7 @@ fn chunks() -> Vec<Bytes> {
         .collect()
 }
 
-/// A body that comes piece by piece, and says only at its end that it is over.
+/// A body that comes piece by piece, and does not know its length in advance.
 fn streamed(chunks: Vec<Bytes>, trailers: Option<HeaderMap>) -> Body {
     let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
     tokio::spawn(async move {
@@ -216,7 +218,7 @@ fn streamed(chunks: Vec<Bytes>, trailers: Option<HeaderMap>) -> Body {
     Body::new(body)
 }
 
-/// A body that has begun and does not end.
+/// A body with one frame that stays open.
 async fn endless() -> (Sender<Bytes, BoxError>, Body) {
     let (mut sender, body) = Channel::<Bytes, BoxError>::new(1);
     sender
@@ -227,7 +229,7 @@ async fn endless() -> (Sender<Bytes, BoxError>, Body) {
 }
 
 #[tokio::test]
-async fn a_streamed_body_arrives_whole_both_times() {
+async fn a_streamed_body_arrives_completely_both_times() {
     for version in [Http1, Http2] {
         let whole = Bytes::from(chunks().concat());
         let fixture = Fixture::new(version, Refuses::AfterTheBody, whole.len()).await;
@@ -239,14 +241,14 @@ async fn a_streamed_body_arrives_whole_both_times() {
         };
         assert_eq!((&first.body, &second.body), (&whole, &whole));
         assert_ne!(first.token(), second.token());
-        // Its length, which nobody knew the first time, may be told the second time; a wrong one may not.
+        // The length was unknown the first time. The second time it may be known, but must then be correct.
         let length = second.headers.get(CONTENT_LENGTH);
         assert!(length.is_none_or(|length| *length == whole.len().to_string()[..]));
     }
 }
 
 #[tokio::test]
-async fn a_body_whose_length_is_known_tells_it_both_times() {
+async fn a_known_length_is_sent_both_times() {
     for version in [Http1, Http2] {
         let fixture = Fixture::new(version, Refuses::AfterTheBody, 8).await;
         let body = Full::from("the body").map_err(BoxError::from);
@@ -262,7 +264,7 @@ async fn a_body_whose_length_is_known_tells_it_both_times() {
 }
 
 #[tokio::test]
-async fn an_empty_body_is_sent_again() {
+async fn an_empty_body_is_resent() {
     for version in [Http1, Http2] {
         let fixture = Fixture::new(version, Refuses::AfterTheBody, 0).await;
         let body = Full::default().map_err(BoxError::from);
@@ -288,7 +290,7 @@ async fn trailers_are_sent_both_times() {
 }
 
 #[tokio::test]
-async fn a_body_larger_than_the_bound_arrives_whole_and_once() {
+async fn a_body_above_the_limit_arrives_completely_and_only_once() {
     for version in [Http1, Http2] {
         let whole = Bytes::from(chunks().concat());
         let fixture = Fixture::new(version, Refuses::AfterTheBody, whole.len() - 1).await;
@@ -297,15 +299,15 @@ async fn a_body_larger_than_the_bound_arrives_whole_and_once() {
         let arrived = fixture.arrived();
         assert_eq!(arrived.len(), 1);
         assert_eq!(arrived[0].body, whole);
-        // The next one bears another token.
+        // The next request carries another token.
         let (status, ..) = fixture.send(streamed(chunks(), None)).await;
         assert_eq!(status, StatusCode::OK);
     }
 }
 
-/// Far more than sockets and flow control hold.
+/// The body is far larger than what sockets and flow control can buffer.
 #[tokio::test]
-async fn a_large_body_within_the_bound_arrives_whole_both_times() {
+async fn a_large_body_within_the_limit_arrives_completely_both_times() {
     for version in [Http1, Http2] {
         let chunks: Vec<_> = (0..64_u8).map(|n| Bytes::from(vec![n; 1 << 17])).collect();
         let whole = chunks.concat();
@@ -318,9 +320,9 @@ async fn a_large_body_within_the_bound_arrives_whole_both_times() {
     }
 }
 
-/// As the calls of a bidirectional gRPC stream do.
+/// Calls of bidirectional gRPC streams have such bodies.
 #[tokio::test]
-async fn a_body_that_stays_open_goes_on_with_another_token() {
+async fn a_body_that_stays_open_continues_in_the_resent_request() {
     for version in [Http1, Http2] {
         let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
         let (mut sender, body) = endless().await;
@@ -339,16 +341,16 @@ async fn a_body_that_stays_open_goes_on_with_another_token() {
         let arrived = fixture.arrived();
         assert_eq!(arrived.len(), 2);
         assert_ne!(arrived[0].token(), arrived[1].token());
-        // Whatever became of the connection.
+        // The connection may have been closed or not.
         let (status, body, _) = fixture.send(streamed(chunks(), None)).await;
         assert_eq!(status, StatusCode::OK, "{version:?}");
         assert_eq!(body, chunks().concat());
     }
 }
 
-/// More than sockets and flow control hold, so that the client is stuck in the midst of it.
+/// The body is larger than what sockets and flow control can buffer, so the client cannot send it to its end.
 #[tokio::test]
-async fn a_refusal_before_a_large_body_is_seen_before_its_end() {
+async fn a_refusal_is_noticed_before_a_large_body_was_sent() {
     for version in [Http1, Http2] {
         let chunks = vec![Bytes::from(vec![7; 1 << 20]); 64];
         let whole = chunks.concat();
@@ -368,9 +370,9 @@ async fn a_refusal_before_a_large_body_is_seen_before_its_end() {
     }
 }
 
-/// The refusal races with the body: whoever wins, it is sent again, and whole.
+/// The refusal races with the body.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_sent_again_is_whole_whenever_the_refusal_comes() {
+async fn a_resent_body_is_complete_whenever_the_refusal_comes() {
     for version in [Http1, Http2] {
         for round in 0..200 {
             let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
@@ -390,9 +392,9 @@ async fn what_is_sent_again_is_whole_whenever_the_refusal_comes() {
     }
 }
 
-/// Its error goes to the client below, and what came before is not taken for all.
+/// The client below gets the error of the body. What was sent before must not look like the whole body.
 #[tokio::test]
-async fn a_body_that_breaks_off_is_not_sent_again() {
+async fn a_body_that_fails_is_not_resent() {
     for version in [Http1, Http2] {
         let fixture = Fixture::new(version, Refuses::BeforeTheBody, 1 << 20).await;
         let (sender, body) = endless().await;
@@ -402,7 +404,7 @@ async fn a_body_that_breaks_off_is_not_sent_again() {
             fixture.api.server.revoke_all();
             fixture.service.clone().oneshot(request)
         });
-        sender.abort("as the test wants it".into());
+        sender.abort("aborted by the test".into());
         if let Ok(response) = in_time(sending).await.unwrap() {
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         }

@@ -1,4 +1,4 @@
-//! Every future, dropped after each of its polls: the others get what they wait for, nothing is fetched twice, and nothing is kept.
+//! Drops every future after each of its polls. Other callers still get their result, nothing is fetched twice, and nothing leaks.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
@@ -38,32 +38,32 @@ use self::cache_support::{
     Body, Http, at_once, bearer, call, client, millis, request, secs, settle,
 };
 
-/// What every step of the network takes.
+/// How long each step of the network takes.
 const STEP: Duration = millis(50);
 
-/// A future is polled twice in each step, so that it is dropped at every point at which it can wait.
+/// Polls twice within each step, so that a future is dropped at every point where it can wait.
 const POLL_EVERY: Duration = millis(25);
 
-/// Nothing here takes so long unless a wake-up was lost.
-const LOST: Duration = secs(60);
+/// A task that takes longer has lost a wake-up.
+const LOST_WAKE_UP: Duration = secs(60);
 
-/// One HTTP client for the authorization server and the API, slow at every point, that lets one request in at a time.
+/// One slow HTTP client for the authorization server and the API, which allows one request at a time.
 struct Rig {
     server: AuthorizationServer,
     cache: TokenCache,
     http: Http,
     permits: Arc<Semaphore>,
-    /// Counted by every request and every body that is under way.
+    /// Cloned by every request and every body in flight.
     alive: Arc<()>,
     calls: Arc<AtomicUsize>,
 }
 
 impl Rig {
     fn new() -> Self {
-        Self::authenticating(client())
+        Self::with_client(client())
     }
 
-    fn authenticating(client: ClientAuthentication) -> Self {
+    fn with_client(client: ClientAuthentication) -> Self {
         let server = AuthorizationServer::builder()
             .access_token_lifetime(secs(1000))
             .build();
@@ -93,19 +93,19 @@ impl Rig {
         self.server.token_requests()
     }
 
-    /// Requests to the API that came as far as to be answered.
+    /// Returns the number of requests that reached the API.
     fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// Nobody waits for anything any more, so nothing must be left.
-    async fn assert_nothing_is_kept(&self) {
+    /// Asserts that no task, permit or request is left once nobody waits.
+    async fn assert_nothing_leaks(&self) {
         settle().await;
         let tasks = Handle::current().metrics().num_alive_tasks();
-        assert_eq!(tasks, 0, "a task is left");
-        assert_eq!(self.permits.available_permits(), 1, "a permit is kept");
-        // Its own, and that of the service that the cache and this rig share.
-        assert_eq!(Arc::strong_count(&self.alive), 2, "a request is left");
+        assert_eq!(tasks, 0, "a task leaked");
+        assert_eq!(self.permits.available_permits(), 1, "a permit leaked");
+        // One reference is in `self`, the other in the HTTP service.
+        assert_eq!(Arc::strong_count(&self.alive), 2, "a request leaked");
     }
 }
 
@@ -138,7 +138,7 @@ fn slow_http(
     let stack = ServiceBuilder::new()
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(permits.clone()))
         .service(network);
-    // Below the cache a body is collected; above the layer nobody reads it.
+    // The cache collects the body itself; above the layer nobody reads it.
     Http::new(stack.and_then(|response: Response<SlowBody>| async move {
         let (parts, body) = response.into_parts();
         let body = body.collect().await?.to_bytes();
@@ -146,7 +146,7 @@ fn slow_http(
     }))
 }
 
-/// A body that comes in two parts, each after a while.
+/// A body that arrives in two parts, each after a delay.
 struct SlowBody {
     parts: VecDeque<Bytes>,
     sleep: Pin<Box<Sleep>>,
@@ -178,7 +178,7 @@ impl http_body::Body for SlowBody {
     }
 }
 
-/// Polls a future so many times while the world goes on, and drops it. The output, if it came to one.
+/// Polls a future `polls` times, advancing time in between, and drops it. Returns its output if it completed.
 async fn poll_and_drop<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = task::spawn(future);
     for _ in 0..polls {
@@ -192,19 +192,21 @@ async fn poll_and_drop<F: Future>(future: F, polls: usize) -> Option<F::Output> 
     None
 }
 
-/// Runs a scenario with ever more polls, until it says that its future came to its end.
-async fn for_each_poll(fewest: usize, scenario: impl AsyncFn(usize) -> bool) {
+/// Runs a scenario with more and more polls until it returns `true`: its future has completed.
+///
+/// The future must be pending for at least `min_polls` polls.
+async fn for_each_poll(min_polls: usize, scenario: impl AsyncFn(usize) -> bool) {
     let mut polls = 0;
     while !scenario(polls).await {
         polls += 1;
-        assert!(polls < 1000, "it never ends");
+        assert!(polls < 1000, "the future never completes");
     }
-    assert!(polls >= fewest, "it waits at more points than {polls}");
+    assert!(polls >= min_polls, "completed after only {polls} polls");
 }
 
-/// What somebody else gets who waits on a task.
+/// Awaits a task, and fails the test if a wake-up was lost.
 async fn output<T>(task: JoinHandle<T>) -> T {
-    let finished = timeout(LOST, task).await;
+    let finished = timeout(LOST_WAKE_UP, task).await;
     finished.expect("a wake-up was lost").unwrap()
 }
 
@@ -222,7 +224,7 @@ mod source {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn token_of_an_empty_cache() {
+    async fn dropped_token_call_does_not_cancel_the_fetch() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -233,15 +235,14 @@ mod source {
             let (before, after) = (output(before).await, output(after).await);
             assert_eq!(before, after);
             assert_eq!(rig.requests(), 1, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             token.is_some_and(|token| token.unwrap() == before)
         })
         .await;
     }
 
-    /// Nobody else waits, and the token is there all the same.
     #[tokio::test(start_paused = true)]
-    async fn token_of_an_empty_cache_alone() {
+    async fn dropped_only_caller_does_not_cancel_the_fetch() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -249,7 +250,7 @@ mod source {
             sleep(secs(1)).await;
             let fetches = usize::from(polls > 0);
             assert_eq!(rig.requests(), fetches, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             if polls > 0 {
                 at_once(source.token()).unwrap();
             }
@@ -259,7 +260,7 @@ mod source {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn token_in_place_of_an_expired_one() {
+    async fn dropped_token_call_does_not_cancel_the_replacement_of_an_expired_token() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -272,15 +273,15 @@ mod source {
             assert_eq!(before, after);
             assert_ne!(before, expired);
             assert_eq!(rig.requests(), 2, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             token.is_some()
         })
         .await;
     }
 
-    /// With the last handle goes the fetch, wherever it is.
+    /// This holds at every point of the fetch.
     #[tokio::test(start_paused = true)]
-    async fn token_together_with_the_last_handle() {
+    async fn dropping_the_last_handle_cancels_the_fetch() {
         for_each_poll(8, async |polls| {
             let Rig {
                 server,
@@ -304,7 +305,7 @@ mod source {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renew() {
+    async fn dropped_renew_call_does_not_cancel_the_renewal() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -319,15 +320,15 @@ mod source {
             assert_ne!(before, old);
             assert_eq!(at_once(source.token()).unwrap(), before);
             assert_eq!(rig.requests(), 2, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             renewed.is_some()
         })
         .await;
     }
 
-    /// The second a renewal waits for is one of the points.
+    /// The renewal waits for the one-second spacing between fetches.
     #[tokio::test(start_paused = true)]
-    async fn renew_within_the_second() {
+    async fn dropped_renew_call_does_not_cancel_a_delayed_renewal() {
         for_each_poll(40, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -337,28 +338,28 @@ mod source {
             let renewed = poll_and_drop(source.renew(), polls).await;
             assert_ne!(output(before).await, old);
             assert_eq!(rig.requests(), 2, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             renewed.is_some()
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn warm_up() {
+    async fn dropped_warm_up_call_does_not_cancel_the_fetch() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
             let warmed = poll_and_drop(source.warm_up(), polls).await;
             output(spawn_token(&source)).await;
             assert_eq!(rig.requests(), 1, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             warmed.is_some()
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn changed() {
+    async fn dropped_changed_call_does_not_lose_the_change() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -374,12 +375,12 @@ mod source {
             assert_eq!(output(other).await, token);
             match &seen {
                 Some(seen) => assert_eq!(seen.as_ref(), Some(&token)),
-                // It is told to whoever asks again.
+                // The next call still sees the change.
                 None => assert_eq!(at_once(changes.changed()), Some(token)),
             }
             assert!(task::spawn(changes.changed()).poll().is_pending());
             assert_eq!(rig.requests(), 1);
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             seen.is_some()
         })
         .await;
@@ -389,13 +390,17 @@ mod source {
 mod layer {
     use super::*;
 
-    type Answered = Result<Response<Body>, BoxError>;
+    type HttpResult = Result<Response<Body>, BoxError>;
 
-    /// Drops a request between two others after each of its polls.
+    /// Sends three requests and drops the second one after each of its polls.
     ///
-    /// `prepare` says with which token it begins; `fetches` is how many there are in all, whoever asks.
-    async fn one_of_three(fewest: usize, prepare: impl AsyncFn(&Rig), fetches: usize) {
-        for_each_poll(fewest, async |polls| {
+    /// `prepare` sets up the initial token; `fetches` is the expected number of token requests.
+    async fn drop_one_of_three_requests(
+        min_polls: usize,
+        prepare: impl AsyncFn(&Rig),
+        fetches: usize,
+    ) {
+        for_each_poll(min_polls, async |polls| {
             let rig = Rig::new();
             prepare(&rig).await;
             let layer = AddAccessTokenLayer::new(rig.source()).resend(CloneBody);
@@ -404,65 +409,64 @@ mod layer {
 
             let before = send();
             settle().await;
-            let answered: Option<Answered> =
+            let response: Option<HttpResult> =
                 poll_and_drop(service.clone().oneshot(call()), polls).await;
             let after = send();
-            for answered in [output(before).await, output(after).await] {
-                assert_eq!(answered.unwrap().status(), StatusCode::OK);
+            for response in [output(before).await, output(after).await] {
+                assert_eq!(response.unwrap().status(), StatusCode::OK);
             }
             assert_eq!(rig.requests(), fetches, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
-            answered.is_some_and(|answered| answered.unwrap().status() == StatusCode::OK)
+            rig.assert_nothing_leaks().await;
+            response.is_some_and(|response| response.unwrap().status() == StatusCode::OK)
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_with_a_token_at_hand() {
+    async fn dropped_request_with_a_cached_token_does_not_affect_others() {
         let warm = async |rig: &Rig| rig.source().warm_up().await.unwrap();
-        one_of_three(8, warm, 1).await;
+        drop_one_of_three_requests(8, warm, 1).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_that_waits_for_its_token() {
-        one_of_three(20, async |_: &Rig| {}, 1).await;
+    async fn dropped_request_that_waits_for_a_token_does_not_affect_others() {
+        drop_one_of_three_requests(20, async |_: &Rig| {}, 1).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_whose_request_is_sent_once_more() {
+    async fn dropped_request_that_is_resent_does_not_affect_others() {
         let revoked = async |rig: &Rig| {
             rig.source().warm_up().await.unwrap();
             rig.server.revoke_all();
         };
-        one_of_three(20, revoked, 2).await;
+        drop_one_of_three_requests(20, revoked, 2).await;
     }
 
-    /// Dropped before its token is there, it was not sent.
     #[tokio::test(start_paused = true)]
-    async fn response_that_waits_alone() {
+    async fn request_dropped_before_its_token_arrives_is_not_sent() {
         for_each_poll(12, async |polls| {
             let rig = Rig::new();
             let service = AddAccessTokenLayer::new(rig.source()).layer(rig.http.clone());
-            let answered = poll_and_drop(service.clone().oneshot(call()), polls).await;
+            let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
             let has_token = rig.source().peek().is_some();
             sleep(secs(1)).await;
             let calls = rig.calls();
             assert!(calls == 0 || has_token);
-            assert!(calls == 1 || answered.is_none());
-            rig.assert_nothing_is_kept().await;
+            assert!(calls == 1 || response.is_none());
+            rig.assert_nothing_leaks().await;
 
             let next = tokio::spawn(service.oneshot(call()));
             output(next).await.unwrap();
             assert_eq!(rig.requests(), 1, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
-            answered.is_some()
+            rig.assert_nothing_leaks().await;
+            response.is_some()
         })
         .await;
     }
 
-    /// A refusal is told to the cache as soon as it is seen; what comes after it is for those who come after it.
+    /// The cache learns of the refusal as soon as the response arrives, so the next request gets a new token.
     #[tokio::test(start_paused = true)]
-    async fn response_whose_request_is_sent_once_more_alone() {
+    async fn refused_token_is_replaced_after_its_request_is_dropped() {
         for_each_poll(20, async |polls| {
             let rig = Rig::new();
             let source = rig.source();
@@ -470,9 +474,9 @@ mod layer {
             rig.server.revoke_all();
             let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
             let service = layer.layer(rig.http.clone());
-            let answered = poll_and_drop(service.clone().oneshot(call()), polls).await;
+            let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
             sleep(secs(1)).await;
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
             assert!(rig.requests() <= 2);
             assert!(rig.calls() <= 2);
 
@@ -480,24 +484,24 @@ mod layer {
             assert_eq!(output(next).await.unwrap().status(), StatusCode::OK);
             assert_ne!(source.peek(), Some(revoked));
             assert_eq!(rig.requests(), 2, "dropped after {polls} polls");
-            rig.assert_nothing_is_kept().await;
-            answered.is_some()
+            rig.assert_nothing_leaks().await;
+            response.is_some()
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_with_a_fixed_token() {
+    async fn dropped_request_with_a_fixed_token_leaks_nothing() {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = TokenSource::fixed(bearer("fixed"));
             let service = AddAccessTokenLayer::new(source).layer(rig.http.clone());
-            let answered = poll_and_drop(service.clone().oneshot(call()), polls).await;
-            rig.assert_nothing_is_kept().await;
+            let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
+            rig.assert_nothing_leaks().await;
             let next = tokio::spawn(service.oneshot(call()));
             output(next).await.unwrap();
-            rig.assert_nothing_is_kept().await;
-            answered.is_some()
+            rig.assert_nothing_leaks().await;
+            response.is_some()
         })
         .await;
     }
@@ -506,45 +510,45 @@ mod layer {
 mod endpoint {
     use super::*;
 
-    async fn one_of_two(fewest: usize, client: ClientAuthentication) {
-        for_each_poll(fewest, async |polls| {
-            let rig = Rig::authenticating(client.clone());
+    async fn drop_one_of_two_requests(min_polls: usize, client: ClientAuthentication) {
+        for_each_poll(min_polls, async |polls| {
+            let rig = Rig::with_client(client.clone());
             let uri = rig.server.token_endpoint();
             let endpoint = TokenEndpoint::new(rig.http.clone(), uri, client.clone());
-            let answered = poll_and_drop(endpoint.clone().oneshot(request()), polls).await;
+            let response = poll_and_drop(endpoint.clone().oneshot(request()), polls).await;
             let in_flight = rig.server.in_flight_peak();
             assert!(in_flight <= 1);
-            rig.assert_nothing_is_kept().await;
+            rig.assert_nothing_leaks().await;
 
             let other = tokio::spawn(endpoint.oneshot(request()));
             output(other).await.unwrap();
-            rig.assert_nothing_is_kept().await;
-            answered.is_some_and(|answered| answered.is_ok())
+            rig.assert_nothing_leaks().await;
+            response.is_some_and(|response| response.is_ok())
         })
         .await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_with_a_known_secret() {
-        one_of_two(8, client()).await;
+    async fn dropped_token_request_with_a_fixed_secret_leaks_nothing() {
+        drop_one_of_two_requests(8, client()).await;
     }
 
     #[tokio::test(start_paused = true)]
-    async fn response_with_a_secret_from_a_provider() {
+    async fn dropped_token_request_with_a_provided_secret_leaks_nothing() {
         let secret = Credential::from_fn(|| async {
             sleep(STEP).await;
             Ok::<_, BoxError>("secret")
         });
-        one_of_two(
+        drop_one_of_two_requests(
             10,
             ClientAuthentication::client_secret_basic("client", secret),
         )
         .await;
     }
 
-    /// The provider goes through the very client that lets one request in at a time.
+    /// The provider uses the same HTTP client, which allows one request at a time.
     #[tokio::test(start_paused = true)]
-    async fn response_with_an_assertion_that_comes_by_the_same_client() {
+    async fn dropped_token_request_whose_assertion_uses_the_same_client_leaks_nothing() {
         for_each_poll(16, async |polls| {
             let rig = Rig::new();
             let http = rig.http.clone();
@@ -558,17 +562,17 @@ mod endpoint {
             let grant = TokenRequest::jwt_bearer(assertion);
             let endpoint =
                 TokenEndpoint::new(rig.http.clone(), rig.server.token_endpoint(), client());
-            let answered = poll_and_drop(endpoint.clone().oneshot(grant.clone()), polls).await;
+            let response = poll_and_drop(endpoint.clone().oneshot(grant.clone()), polls).await;
             settle().await;
             assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
             assert_eq!(rig.permits.available_permits(), 1);
 
             let other = tokio::spawn(endpoint.oneshot(grant));
-            // The server knows no such assertion: what counts is that it was asked.
+            // The server does not know the assertion; it only matters that it received the request.
             output(other).await.unwrap_err();
-            let asked = rig.requests();
-            assert!((1..=2).contains(&asked), "{asked}");
-            answered.is_some()
+            let requests = rig.requests();
+            assert!((1..=2).contains(&requests), "{requests}");
+            response.is_some()
         })
         .await;
     }

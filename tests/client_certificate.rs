@@ -1,4 +1,4 @@
-//! Client certificates: what is refused, how they rotate, and what becomes of connections and tokens then.
+//! Client certificates: which are refused, how they rotate, and how rotation affects connections and tokens.
 
 mod support;
 
@@ -30,7 +30,7 @@ use tower_oauth2_client::{
     TokenRequest, add_access_token::CloneBody, test_util::Failure,
 };
 
-use self::support::mutual_tls::{Ca, Files, MutualTlsServer, Options, PATIENCE, Pair};
+use self::support::mutual_tls::{Ca, Files, MutualTlsServer, Options, Pair, TEST_TIMEOUT};
 
 const TLS12: Versions = &[&rustls::version::TLS12];
 const TLS13: Versions = &[&rustls::version::TLS13];
@@ -64,14 +64,14 @@ where
     S::Error: Into<BoxError>,
 {
     let request = Request::get(uri).body(Full::default()).unwrap();
-    let response = tokio::time::timeout(PATIENCE, client.clone().oneshot(request)).await;
-    let response = response.expect("an answer").map_err(Into::into)?;
+    let response = tokio::time::timeout(TEST_TIMEOUT, client.clone().oneshot(request)).await;
+    let response = response.expect("timed out").map_err(Into::into)?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     Ok((status, String::from_utf8(body.to_vec())?))
 }
 
-/// What the server says the certificate of the connection is.
+/// Returns the thumbprint of the client certificate that the server sees.
 async fn who_am_i(client: &HttpsClient, server: &MutualTlsServer) -> String {
     send(client, server.uri("/")).await.unwrap().1
 }
@@ -86,14 +86,14 @@ async fn wait_for(condition: impl Fn() -> bool) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
-    let waited = tokio::time::timeout(PATIENCE, waiting).await;
-    waited.expect("what is waited for happens");
+    let waited = tokio::time::timeout(TEST_TIMEOUT, waiting).await;
+    waited.expect("timed out");
 }
 
-// What is refused.
+// Refused certificates.
 
 #[test]
-fn what_is_wrong_with_a_pair_is_named_at_construction() {
+fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
     const CUT: &str = "a section has no end; the file may be only partly written, or its line breaks may be missing";
     let ca = Ca::new("ca");
     let (good, other) = (ca.issue("client"), ca.issue("client"));
@@ -104,11 +104,11 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         params.not_before = date_time_ymd(2999, 4, 5)
     });
     let half = |pem: &str| pem[..pem.len() / 2].to_owned();
-    let odd = |pem: &str| pem.replace("\nMI", "\n*I");
-    let joined = |pem: &str| pem.replace('\n', " ");
+    let not_base64 = |pem: &str| pem.replace("\nMI", "\n*I");
+    let without_line_breaks = |pem: &str| pem.replace('\n', " ");
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
-    let encrypted_as_once = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: \
+    let encrypted_pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: \
         AES-128-CBC,00\n\nMIIB\n-----END RSA PRIVATE KEY-----\n";
     let no_x509 = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
     let no_key = "-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n";
@@ -128,12 +128,12 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
             &format!("the PEM of the certificate is malformed: {CUT}"),
         ),
         (
-            &odd(&good.certificate),
+            &not_base64(&good.certificate),
             &good.key,
             "the PEM of the certificate is malformed: a section is not base64",
         ),
         (
-            &joined(&good.certificate),
+            &without_line_breaks(&good.certificate),
             &good.key,
             &format!("the PEM of the certificate is malformed: {CUT}"),
         ),
@@ -162,12 +162,12 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         ),
         (
             &good.certificate,
-            &odd(&good.key),
+            &not_base64(&good.key),
             "the PEM of the private key is malformed: a section is not base64",
         ),
         (
             &good.certificate,
-            &joined(&good.key),
+            &without_line_breaks(&good.key),
             &format!("the PEM of the private key is malformed: {CUT}"),
         ),
         (
@@ -177,7 +177,7 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
         ),
         (
             &good.certificate,
-            encrypted_as_once,
+            encrypted_pkcs1,
             "the private key is encrypted: decrypt it first",
         ),
         (
@@ -199,7 +199,10 @@ fn what_is_wrong_with_a_pair_is_named_at_construction() {
     for (certificate, key, expected) in cases {
         let error = refused(certificate, key);
         let message = error.to_string();
-        assert!(message.starts_with(expected), "{message}, not: {expected}");
+        assert!(
+            message.starts_with(expected),
+            "expected {expected:?}, got {message:?}"
+        );
         for line in good
             .key
             .lines()
@@ -261,7 +264,7 @@ fn a_certificate_and_its_key_may_be_one_file() {
 }
 
 #[test]
-fn nothing_prints_the_key() {
+fn debug_does_not_print_the_key() {
     let ca = Ca::new("ca");
     let pair = ca.issue_with("client", |params| {
         params.not_after = date_time_ymd(2999, 4, 5)
@@ -288,7 +291,7 @@ fn nothing_prints_the_key() {
 }
 
 #[test]
-fn root_certificates_that_cannot_be_used_are_refused() {
+fn invalid_root_certificates_are_refused() {
     let pair = Ca::new("ca").issue("client");
     for (pem, expected) in [
         ("", "add a PEM section `CERTIFICATE`"),
@@ -309,7 +312,7 @@ fn root_certificates_that_cannot_be_used_are_refused() {
 }
 
 #[tokio::test]
-async fn a_key_of_every_kind_is_taken() {
+async fn every_kind_of_key_is_accepted() {
     let ca = Ca::new("ca");
     let server = MutualTlsServer::start(&ca).await;
     for kind in [
@@ -326,10 +329,10 @@ async fn a_key_of_every_kind_is_taken() {
     }
 }
 
-// How it is replaced.
+// Replacing a certificate.
 
 #[test]
-fn a_half_written_pair_leaves_the_old_one_in_use() {
+fn a_partly_written_pair_keeps_the_old_one_in_use() {
     let ca = Ca::new("ca");
     let (old, new) = (ca.issue("client"), ca.issue("client"));
     let files = Files::new("a_half_written_pair", &old);
@@ -356,7 +359,7 @@ fn a_half_written_pair_leaves_the_old_one_in_use() {
 }
 
 #[test]
-fn an_expired_certificate_does_not_replace_a_good_one() {
+fn an_expired_certificate_does_not_replace_a_valid_one() {
     let ca = Ca::new("ca");
     let certificate = ca.issue("client").client_certificate();
     let expired = ca.issue_with("client", |params| {
@@ -370,7 +373,7 @@ fn an_expired_certificate_does_not_replace_a_good_one() {
 }
 
 #[test]
-fn a_certificate_made_of_pem_is_replaced_by_pem() {
+fn a_certificate_from_pem_can_be_replaced_by_pem() {
     let ca = Ca::new("ca");
     let (old, new) = (ca.issue("client"), ca.issue("client"));
     let certificate = old.client_certificate();
@@ -380,10 +383,10 @@ fn a_certificate_made_of_pem_is_replaced_by_pem() {
     assert_eq!(certificate.thumbprint(), new.thumbprint());
 }
 
-// What becomes of the connections.
+// Connections after a rotation.
 
 #[tokio::test]
-async fn a_request_after_a_change_goes_over_a_connection_with_the_new_certificate() {
+async fn a_request_after_a_rotation_uses_a_connection_with_the_new_certificate() {
     for versions in [TLS12, TLS13] {
         for protocols in [&["h2"][..], &["http/1.1"]] {
             let ca = Ca::new("ca");
@@ -403,7 +406,7 @@ async fn a_request_after_a_change_goes_over_a_connection_with_the_new_certificat
 
             assert_eq!(who_am_i(&http, &server).await, new.thumbprint());
             assert_eq!(who_am_i(&clone, &server).await, new.thumbprint());
-            server.is_closed(0).await;
+            server.wait_until_closed(0).await;
             let seen = server.seen().into_iter();
             let seen: Vec<_> = seen.map(|seen| (seen.connection, seen.resumed)).collect();
             assert_eq!(seen, [(0, false), (0, false), (1, false), (1, false)]);
@@ -411,9 +414,9 @@ async fn a_request_after_a_change_goes_over_a_connection_with_the_new_certificat
     }
 }
 
-/// Why `HttpsClient` does not merely ask the resolver: the old identity lives on in the pool and in TLS sessions.
+/// A new certificate in the resolver alone is not enough: the connection pool and TLS sessions keep the old identity.
 #[tokio::test]
-async fn another_client_needs_a_new_pool_and_no_resumption() {
+async fn another_http_client_needs_a_new_pool_and_no_session_resumption() {
     for (resumption, is_old) in [
         (Resumption::default(), true),
         (Resumption::disabled(), false),
@@ -449,7 +452,7 @@ async fn another_client_needs_a_new_pool_and_no_resumption() {
 }
 
 #[tokio::test]
-async fn a_request_under_way_ends_on_the_connection_that_it_has() {
+async fn a_running_request_completes_on_its_connection() {
     let ca = Ca::new("ca");
     let server = MutualTlsServer::start(&ca).await;
     let (old, new) = (ca.issue("client"), ca.issue("client"));
@@ -467,7 +470,7 @@ async fn a_request_under_way_ends_on_the_connection_that_it_has() {
     let response = fetch.await.unwrap().unwrap();
     let token = response.access_token().expose_secret();
     assert_eq!(server.bound_to(token), Some(old.thumbprint()));
-    server.is_closed(0).await;
+    server.wait_until_closed(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -480,19 +483,19 @@ async fn rotation_under_load_loses_no_request() {
     let order: Arc<Vec<String>> = Arc::new(pairs.iter().map(Pair::thumbprint).collect());
     let certificate = pairs[0].client_certificate();
     let http = client(&ca, &certificate);
-    let is_over = Arc::new(AtomicBool::new(false));
+    let is_done = Arc::new(AtomicBool::new(false));
     let answered = Arc::new(AtomicUsize::new(0));
 
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let (http, server, certificate) = (http.clone(), server.clone(), certificate.clone());
-        let (order, is_over, answered) = (order.clone(), is_over.clone(), answered.clone());
+        let (order, is_done, answered) = (order.clone(), is_done.clone(), answered.clone());
         callers.spawn(async move {
-            while !is_over.load(Ordering::Relaxed) {
-                let at_least = certificate.generation() as usize;
+            while !is_done.load(Ordering::Relaxed) {
+                let generation = certificate.generation() as usize;
                 let used = who_am_i(&http, &server).await;
                 let used = order.iter().position(|thumbprint| *thumbprint == used);
-                assert!(used.unwrap() >= at_least, "{used:?} after {at_least}");
+                assert!(used.unwrap() >= generation, "{used:?} after {generation}");
                 answered.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -502,17 +505,17 @@ async fn rotation_under_load_loses_no_request() {
         wait_for(|| answered.load(Ordering::Relaxed) >= enough || callers.len() < CALLERS).await;
         assert!(certificate.replace(&pair.certificate, &pair.key).unwrap());
     }
-    is_over.store(true, Ordering::Relaxed);
+    is_done.store(true, Ordering::Relaxed);
     while let Some(caller) = callers.join_next().await {
         caller.unwrap();
     }
     assert_eq!(who_am_i(&http, &server).await, order[ROTATIONS]);
 }
 
-// What becomes of the tokens.
+// Tokens after a rotation.
 
 #[tokio::test]
-async fn a_bound_token_is_dropped_with_the_certificate() {
+async fn bound_tokens_can_be_dropped_after_a_rotation() {
     let ca = Ca::new("ca");
     let server = MutualTlsServer::start(&ca).await;
     let (old, new) = (ca.issue("client"), ca.issue("client"));
@@ -570,7 +573,7 @@ async fn a_token_bound_to_the_old_certificate_is_refused_and_replaced() {
 }
 
 #[tokio::test]
-async fn a_fetch_under_way_over_an_old_connection_is_given_up() {
+async fn a_running_fetch_over_an_old_connection_is_cancelled() {
     let ca = Ca::new("ca");
     let server = MutualTlsServer::start(&ca).await;
     let (old, new) = (ca.issue("client"), ca.issue("client"));
@@ -588,9 +591,9 @@ async fn a_fetch_under_way_over_an_old_connection_is_given_up() {
     certificate.replace(&new.certificate, &new.key).unwrap();
     tokens.invalidate_all();
 
-    // Who waited for it waits for the next one.
-    let early = tokio::time::timeout(PATIENCE, early).await;
-    let token = early.expect("a token").unwrap().unwrap();
+    // Callers of the cancelled fetch wait for the next one.
+    let early = tokio::time::timeout(TEST_TIMEOUT, early).await;
+    let token = early.expect("timed out").unwrap().unwrap();
     assert_eq!(
         server.bound_to(token.expose_secret()),
         Some(new.thumbprint())
@@ -600,7 +603,7 @@ async fn a_fetch_under_way_over_an_old_connection_is_given_up() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_was_refused_holds_up_none_that_replaces_it() {
+async fn a_refused_certificate_does_not_delay_its_replacement() {
     let (ca, other) = (Ca::new("ca"), Ca::new("other"));
     let server = MutualTlsServer::start(&ca).await;
     let (old, new) = (other.issue("client"), ca.issue("client"));
@@ -621,19 +624,19 @@ async fn a_certificate_that_was_refused_holds_up_none_that_replaces_it() {
     );
 }
 
-// What a handshake that fails looks like.
+// Failed handshakes.
 
 async fn fail(server: &MutualTlsServer, http: &HttpsClient) -> TokenError {
     let fetch = endpoint(server, http).oneshot(TokenRequest::refresh_token("r"));
-    let fetched = tokio::time::timeout(PATIENCE, fetch).await;
-    fetched.expect("an error").unwrap_err()
+    let fetched = tokio::time::timeout(TEST_TIMEOUT, fetch).await;
+    fetched.expect("timed out").unwrap_err()
 }
 
 #[tokio::test]
-async fn a_certificate_that_the_server_does_not_take_is_an_error_that_says_so() {
+async fn a_certificate_that_the_server_refuses_is_an_error_that_says_so() {
     for (versions, is_sent) in [
         (TLS12, false),
-        // The client has finished its part of the handshake, and may send, before the server has judged the certificate.
+        // In TLS 1.3 the client may send data before the server has checked the certificate.
         (TLS13, true),
     ] {
         for protocols in [&["h2"][..], &["http/1.1"]] {
@@ -661,7 +664,7 @@ async fn a_certificate_that_the_server_does_not_take_is_an_error_that_says_so() 
 }
 
 #[tokio::test]
-async fn a_server_that_the_client_does_not_trust_is_not_spoken_to() {
+async fn nothing_is_sent_to_an_untrusted_server() {
     let (ca, other) = (Ca::new("ca"), Ca::new("other"));
     let server = MutualTlsServer::start_with(&other, &ca, Options::default()).await;
     let http = client(&ca, &ca.issue("client").client_certificate());

@@ -1,4 +1,4 @@
-//! DPoP at the token endpoint, and what stands in a proof (RFC 9449), judged by a library that is not ours.
+//! DPoP at the token endpoint, and the contents of proofs (RFC 9449), checked with a third-party library.
 
 mod dpop_support;
 mod support;
@@ -62,11 +62,11 @@ fn parameter(request: &Request<Bytes>, name: &str) -> Option<String> {
     pairs.find(|(n, _)| n == name).map(|(_, value)| value)
 }
 
-/// A client whose assertion is another one each time it is asked for.
+/// Returns a client with a new assertion for each request.
 fn counting_client() -> ClientAuthentication {
-    let asked = Arc::new(AtomicUsize::new(0));
+    let calls = Arc::new(AtomicUsize::new(0));
     let assertion = Credential::from_fn(move || {
-        let number = asked.fetch_add(1, Ordering::SeqCst);
+        let number = calls.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, std::convert::Infallible>(format!("assertion-{number}")) }
     });
     ClientAuthentication::client_assertion("c", assertion)
@@ -81,7 +81,7 @@ fn clients() -> [ClientAuthentication; 2] {
 }
 
 #[tokio::test]
-async fn a_token_request_bears_a_proof_of_every_algorithm() {
+async fn a_token_request_carries_a_proof_with_every_algorithm() {
     use SigningAlgorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
     let judge = Judge::new();
     for algorithm in [
@@ -103,7 +103,7 @@ async fn a_token_request_bears_a_proof_of_every_algorithm() {
 }
 
 #[tokio::test]
-async fn a_key_of_one_request_goes_before_that_of_the_endpoint() {
+async fn the_key_of_a_request_takes_precedence_over_that_of_the_endpoint() {
     let (judge, recorder) = (Judge::new(), Recorder::new(|_| answer(200, DPOP_TOKEN)));
     let (common, own) = (key(), key());
     let endpoint = recorder.endpoint(client()).dpop(common);
@@ -120,9 +120,9 @@ async fn a_key_of_one_request_goes_before_that_of_the_endpoint() {
     judge.token_request(recorder.take_one().headers(), URI, &own);
 }
 
-/// Row 18 of the bugs of others, Duende foss #323: proof and assertion are those of the first attempt.
+/// Row 18 of the project's list of bugs in other clients (Duende foss #323): a retry reused proof and assertion.
 #[tokio::test(start_paused = true)]
-async fn row_18_proof_and_assertion_are_new_on_every_attempt() {
+async fn every_attempt_has_a_new_proof_and_a_new_assertion() {
     for client in clients() {
         let (judge, key) = (Judge::new(), key());
         let recorder = Recorder::new(|number| match number {
@@ -148,7 +148,7 @@ async fn row_18_proof_and_assertion_are_new_on_every_attempt() {
 mod nonce {
     use super::*;
 
-    /// The ways in which servers say that they want one.
+    /// Returns the responses with which servers demand a nonce.
     fn demands() -> Vec<Answer> {
         vec![
             demand(400, "n1"),
@@ -159,7 +159,7 @@ mod nonce {
     }
 
     #[tokio::test]
-    async fn a_demand_is_met_once_with_a_new_proof_and_a_new_assertion() {
+    async fn a_demand_is_answered_once_with_a_new_proof_and_a_new_assertion() {
         for client in clients() {
             for which in 0..demands().len() {
                 let (judge, key) = (Judge::new(), key());
@@ -177,7 +177,7 @@ mod nonce {
                         .map(|sent| judge.token_request(sent.headers(), URI, &key))
                         .collect();
                     let nonces: Vec<_> = nonces.iter().map(Option::as_deref).collect();
-                    assert_eq!(nonces, expected, "the 200 hands out the next one");
+                    assert_eq!(nonces, expected, "the 200 response sets the next nonce");
                     let assertions: HashSet<_> = sent
                         .iter()
                         .map(|sent| parameter(sent, "client_assertion").unwrap())
@@ -188,9 +188,9 @@ mod nonce {
         }
     }
 
-    /// Row 20: requests_oauth2client goes on for ever.
+    /// Row 20 (requests_oauth2client retries forever).
     #[tokio::test]
-    async fn row_20_a_second_demand_is_an_error_and_its_nonce_is_remembered() {
+    async fn a_second_demand_is_an_error_and_its_nonce_is_remembered() {
         let (judge, key) = (Judge::new(), key());
         let recorder = Recorder::new(|number| match number {
             0 => demand(400, "n1"),
@@ -210,9 +210,9 @@ mod nonce {
         assert_eq!(nonce.as_deref(), Some("n2"));
     }
 
-    /// A nonce that rolls (glewlwyd's does every five uses) can be over before the second request arrives.
+    /// A rotating nonce (glewlwyd rotates it every five uses) can expire before the second request arrives.
     #[tokio::test(start_paused = true)]
-    async fn a_second_demand_is_a_bad_moment_and_nothing_was_processed() {
+    async fn a_second_demand_is_transient_and_proves_that_nothing_was_processed() {
         let recorder = || {
             Recorder::new(|number| match number {
                 0 => demand(400, "n1"),
@@ -225,11 +225,11 @@ mod nonce {
         let error = endpoint.oneshot(code()).await.unwrap_err();
         assert!(error.is_transient() && !error.may_have_been_processed());
 
-        let once_more = recorder();
-        let endpoint = once_more.endpoint(client()).dpop(key());
+        let retried = recorder();
+        let endpoint = retried.endpoint(client()).dpop(key());
         let retry = Retry::new(RetryTransient::new(), endpoint);
         retry.oneshot(code()).await.unwrap();
-        assert_eq!(once_more.take().len(), 3);
+        assert_eq!(retried.take().len(), 3);
 
         let cached = recorder();
         let tokens = TokenCache::new(cached.endpoint(client()).dpop(key()));
@@ -237,29 +237,27 @@ mod nonce {
         assert_eq!(cached.take().len(), 3);
     }
 
-    type Refuse = fn() -> Answer;
+    type AnswerFn = fn() -> Answer;
 
-    /// A code must not be sent twice because an answer happens to carry a nonce (row 28).
+    /// A code must not be sent twice only because a response carries a nonce (row 28).
     #[tokio::test]
-    async fn what_is_no_demand_is_not_sent_again() {
-        let refusals: [(&str, Refuse); 7] = [
+    async fn a_request_is_not_sent_again_without_a_demand() {
+        let refusals: [(&str, AnswerFn); 7] = [
             ("another error", || {
                 with_nonce(answer(400, r#"{"error":"invalid_grant"}"#), "n1")
             }),
-            ("a wrong proof", || {
+            ("an invalid proof", || {
                 with_nonce(answer(400, r#"{"error":"invalid_dpop_proof"}"#), "n1")
             }),
             ("no nonce", || answer(400, r#"{"error":"use_dpop_nonce"}"#)),
-            ("a nonce that no proof may hold", || {
-                demand(400, "not \"a\" nonce")
-            }),
+            ("an invalid nonce", || demand(400, "not \"a\" nonce")),
             ("a server error", || with_nonce(answer(500, ""), "n1")),
             ("forbidden", || demand(403, "n1")),
-            ("a success that is none", || {
+            ("an error with status 200", || {
                 with_nonce(answer(200, r#"{"error":"use_dpop_nonce"}"#), "n1")
             }),
         ];
-        for (what, refusal) in refusals {
+        for (case, refusal) in refusals {
             for request in [
                 TokenRequest::authorization_code("code", "https://c.example/cb"),
                 TokenRequest::refresh_token("rt"),
@@ -267,15 +265,15 @@ mod nonce {
                 let recorder = Recorder::new(move |_| refusal());
                 let endpoint = recorder.endpoint(client()).dpop(key());
                 let error = endpoint.oneshot(request).await.unwrap_err();
-                assert_eq!(recorder.take().len(), 1, "{what}");
-                assert!(error.may_have_been_processed(), "{what}");
+                assert_eq!(recorder.take().len(), 1, "{case}");
+                assert!(error.may_have_been_processed(), "{case}");
             }
         }
     }
 
     #[tokio::test]
-    async fn an_answer_that_broke_off_is_no_demand() {
-        // What the server said is not known: it may have been `invalid_grant`.
+    async fn a_truncated_response_is_not_a_demand() {
+        // The error is unknown; it may have been `invalid_grant`.
         let broken =
             "HTTP/1.1 400 X\r\ncontent-length: 99\r\ndpop-nonce: n1\r\n\r\n{\"error\":\"inv";
         let server = Loopback::start(move |_| Script::new(broken, support::Then::Close)).await;
@@ -334,7 +332,7 @@ mod nonce {
         let nonces: Vec<_> = nonces.iter().map(Option::as_deref).collect();
         assert_eq!(nonces, [None, None, Some("n0"), Some("n1")]);
 
-        // An API at the same origin has nonces of its own.
+        // An API at the same origin has separate nonces.
         let token = AccessToken::new("T", TokenType::DPOP).unwrap();
         let uri = Uri::from_static(URI);
         for (token, expected) in [(Some(&token), None), (None, Some("n2"))] {
@@ -348,7 +346,7 @@ mod nonce {
 mod downgrade {
     use super::*;
 
-    fn typed(token_type: &str) -> Recorder {
+    fn with_token_type(token_type: &str) -> Recorder {
         let body = format!(r#"{{"access_token":"T"{token_type}}}"#);
         Recorder::new(move |_| answer(200, body.clone()))
     }
@@ -356,21 +354,21 @@ mod downgrade {
     const BEARER: &str = r#","token_type":"bEaRer""#;
 
     #[tokio::test]
-    async fn a_bearer_token_is_an_error_where_a_bound_one_was_asked_for() {
-        let endpoint = typed(BEARER).endpoint(client()).dpop(key());
+    async fn a_bearer_token_is_an_error_if_a_bound_one_was_requested() {
+        let endpoint = with_token_type(BEARER).endpoint(client()).dpop(key());
         let error = endpoint.oneshot(request()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
         assert!(!error.is_transient());
         assert!(error.to_string().contains("DPoP"), "{error}");
 
-        let endpoint = typed(BEARER).endpoint(client());
+        let endpoint = with_token_type(BEARER).endpoint(client());
         let error = endpoint.oneshot(request().dpop(key())).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
     }
 
     #[tokio::test]
-    async fn a_bearer_token_that_is_allowed_is_sent_as_such() {
-        let endpoint = typed(BEARER).endpoint(client()).dpop(key());
+    async fn an_allowed_bearer_token_is_sent_as_a_bearer_token() {
+        let endpoint = with_token_type(BEARER).endpoint(client()).dpop(key());
         let endpoint = endpoint.danger_allow_bearer();
         let response = endpoint.oneshot(request()).await.unwrap();
         let token = response.access_token().clone();
@@ -390,7 +388,7 @@ mod downgrade {
     }
 
     #[tokio::test]
-    async fn other_types_are_what_they_are() {
+    async fn other_token_types_are_kept() {
         for (token_type, expected, bound) in [
             ("", "DPoP", true),
             (r#","token_type":"dpop""#, "DPoP", true),
@@ -398,13 +396,18 @@ mod downgrade {
             (r#","token_type":"mac""#, "mac", false),
         ] {
             let key = key();
-            let endpoint = typed(token_type).endpoint(client()).dpop(key.clone());
+            let endpoint = with_token_type(token_type)
+                .endpoint(client())
+                .dpop(key.clone());
             let response = endpoint.oneshot(request()).await.unwrap();
             let token = response.access_token();
             assert_eq!(*token.token_type(), TokenType::from(expected));
             assert_eq!(token.dpop_key(), bound.then_some(&key), "{token_type}");
         }
-        let response = typed("").endpoint(client()).oneshot(request()).await;
+        let response = with_token_type("")
+            .endpoint(client())
+            .oneshot(request())
+            .await;
         let response = response.unwrap();
         assert_eq!(*response.access_token().token_type(), TokenType::BEARER);
     }
@@ -414,7 +417,7 @@ mod signers {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_remote_signer_makes_the_proof() {
+    async fn a_remote_signer_can_sign_the_proof() {
         let (judge, remote) = (Judge::new(), Remote::new(1));
         let control = remote.control.clone();
         let key = DpopKey::new(remote).unwrap();
@@ -441,10 +444,10 @@ mod signers {
         assert_eq!(recorder.calls(), 0);
     }
 
-    /// A signer that says of itself what it is told to say.
-    struct Odd(SigningAlgorithm, Option<PublicKey>);
+    /// A signer with an arbitrary algorithm and public key.
+    struct FakeSigner(SigningAlgorithm, Option<PublicKey>);
 
-    impl Signer for Odd {
+    impl Signer for FakeSigner {
         fn algorithm(&self) -> SigningAlgorithm {
             self.0
         }
@@ -459,14 +462,14 @@ mod signers {
     }
 
     #[test]
-    fn a_signer_that_cannot_sign_proofs_is_no_key() {
+    fn a_signer_that_cannot_sign_proofs_is_refused() {
         let public = SigningKey::generate(SigningAlgorithm::ES256).unwrap();
         let public = public.public_key().cloned();
         for (signer, why) in [
-            (Odd(SigningAlgorithm::ES256, None), "public key"),
-            (Odd(SigningAlgorithm::HS256, public.clone()), "HS256"),
-            (Odd(SigningAlgorithm::ES384, public.clone()), "P-256"),
-            (Odd(SigningAlgorithm::PS256, public), "P-256"),
+            (FakeSigner(SigningAlgorithm::ES256, None), "public key"),
+            (FakeSigner(SigningAlgorithm::HS256, public.clone()), "HS256"),
+            (FakeSigner(SigningAlgorithm::ES384, public.clone()), "P-256"),
+            (FakeSigner(SigningAlgorithm::PS256, public), "P-256"),
         ] {
             let error = DpopKey::new(signer).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
@@ -474,7 +477,7 @@ mod signers {
     }
 
     #[tokio::test]
-    async fn a_header_of_the_caller_beside_the_key_is_refused() {
+    async fn a_dpop_header_of_the_caller_is_refused_if_there_is_a_key() {
         let recorder = Recorder::good();
         let endpoint = recorder.endpoint(client()).dpop(key());
         let request = request().header("DPoP", "mine");
@@ -489,7 +492,7 @@ mod vectors {
 
     /// RFC 9449 §4.1 and §6.1.
     #[test]
-    fn the_thumbprint_is_that_of_the_rfc() {
+    fn the_thumbprint_matches_the_rfc() {
         let jwk = r#"{"kty":"EC","x":"l8tFrhx-34tV3hRICRDY9zCkDlpBhF42UQUfWVAWBFs",
             "y":"9VE4jf_Ok_o64zbTTlcuNJajHmt6v9TDVrU0CdvGRDA","crv":"P-256"}"#;
         let key = PublicKey::from_jwk(jwk).unwrap();
@@ -499,7 +502,7 @@ mod vectors {
 
     /// RFC 9449 §7.1.
     #[tokio::test]
-    async fn the_token_hash_is_that_of_the_rfc() {
+    async fn the_token_hash_matches_the_rfc() {
         let (judge, key) = (Judge::new(), key());
         let text = "Kz~8mXK1EalYznwH-LC-1fBAo.4Ljp~zsPE_NeO.gxU";
         let token = AccessToken::new(text, TokenType::DPOP).unwrap();
@@ -548,8 +551,8 @@ mod htu {
             format!("{scheme}://{userinfo}{host}{port}{path}{rest}")
         }
 
-        /// What a server sees of it, which gets scheme, host and port from its connection and the path as it was sent.
-        fn seen(&self) -> String {
+        /// Returns the URI as a server sees it, with scheme, host and port from the connection and the path as it was sent.
+        fn as_seen_by_the_server(&self) -> String {
             let scheme = self.scheme.to_lowercase();
             let host = self.host.to_lowercase();
             let port = self.port.as_deref().unwrap_or_default();
@@ -611,6 +614,7 @@ mod htu {
             })
     }
 
+    /// Parses the URI as a strict server does, without query, fragment and user info.
     fn strict(uri: &str) -> Option<Url> {
         let mut url = Url::parse(uri).ok()?;
         url.set_query(None);
@@ -624,19 +628,19 @@ mod htu {
         #![proptest_config(ProptestConfig::with_cases(1024))]
 
         #[test]
-        fn it_is_what_a_strict_server_computes(parts in parts()) {
+        fn htu_matches_what_a_strict_server_computes(parts in parts()) {
             let text = parts.uri();
-            // What http takes is for http to say.
+            // URIs that the http crate rejects cannot occur.
             let Ok(uri) = text.parse::<Uri>() else {
                 return Ok(());
             };
             let key = SigningKey::from_jwk(RFC_ED25519).unwrap();
             let htu = block_on(htu_of(&DpopKey::new(key).unwrap(), &uri));
-            prop_assert_eq!(&htu, &parts.seen());
+            prop_assert_eq!(&htu, &parts.as_seen_by_the_server());
             if let Some(url) = strict(&text) {
                 let origin = url.origin().ascii_serialization();
                 prop_assert!(htu.starts_with(&format!("{origin}/")), "{htu} {origin}");
-                // A parser that also changes paths does so to both sides of the comparison.
+                // A parser that also normalizes paths does so on both sides of the comparison.
                 if url.path() == parts.path {
                     prop_assert_eq!(&htu, url.as_str());
                 }
@@ -649,9 +653,9 @@ mod htu {
     const RFC_ED25519: &str = r#"{"kty":"OKP","crv":"Ed25519","d":"nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A",
         "x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}"#;
 
-    /// The target URI of a WebSocket is that of its handshake (RFC 9110 §7.1, RFC 6455 §3), that of `OPTIONS *` has no path.
+    /// The target URI of a WebSocket is that of its handshake (RFC 9110 §7.1, RFC 6455 §3), and that of `OPTIONS *` has no path.
     #[tokio::test]
-    async fn schemes_and_targets_that_are_no_urls_of_a_page() {
+    async fn websockets_and_asterisk_targets_have_an_http_htu() {
         let key = key();
         for (uri, expected) in [
             ("wss://api.example/chat?x", "https://api.example/chat"),
@@ -670,9 +674,9 @@ mod htu {
         }
     }
 
-    /// The request line and the `Host` of a real request, as a server has them.
+    /// Compares `htu` with the request line and the `Host` header that a real server receives.
     #[tokio::test]
-    async fn it_is_what_goes_over_the_wire() {
+    async fn htu_matches_the_request_on_the_wire() {
         let server = Loopback::start(|_| Script::answer(200, "", "")).await;
         let address = server.uri();
         let authority = address.authority().unwrap();

@@ -1,4 +1,4 @@
-//! DPoP on the way to an API: the layer and the cache, before an API that judges every proof (RFC 9449 §7 and §9).
+//! DPoP to an API: the layer and the cache, with an API that checks every proof (RFC 9449 §7 and §9).
 
 mod cache_support;
 mod dpop_support;
@@ -40,7 +40,7 @@ fn key() -> DpopKey {
     DpopKey::generate().unwrap()
 }
 
-/// Issues bound tokens, `t0`, `t1` and so on, which live for 100 seconds.
+/// Issues bound tokens `t0`, `t1` and so on, which live for 100 seconds.
 fn issuer() -> Recorder {
     Recorder::new(|number| {
         let token =
@@ -72,24 +72,24 @@ fn invalid_token() -> Response<Body> {
     challenge(r#"DPoP error="invalid_token", algs="ES256""#, None)
 }
 
-/// What a request bore: its token and the nonce of its proof, which is right in all else.
-type Borne = (String, Option<String>);
+/// What a request carried: its token, and the nonce of its proof. The rest of the proof is correct.
+type Carried = (String, Option<String>);
 
-/// An API that judges every proof, and answers by the number of the request, from 0, and what it bore.
+/// An API that checks every proof, and answers by the number of the request, from 0, and what it carried.
 #[derive(Clone)]
 struct Strict {
     api: Api,
-    borne: Arc<Mutex<Vec<Borne>>>,
+    carried: Arc<Mutex<Vec<Carried>>>,
 }
 
 impl Strict {
     fn new(
         key: &DpopKey,
-        answer: impl Fn(usize, &Borne, &Seen) -> Response<Body> + Send + Sync + 'static,
+        answer: impl Fn(usize, &Carried, &Seen) -> Response<Body> + Send + Sync + 'static,
     ) -> Self {
         let (judge, key) = (Judge::new(), key.clone());
-        let borne = Arc::<Mutex<Vec<Borne>>>::default();
-        let kept = borne.clone();
+        let carried = Arc::<Mutex<Vec<Carried>>>::default();
+        let kept = carried.clone();
         let api = Api::new(move |seen| {
             let htu = seen.uri.to_string();
             let htu = htu.split('?').next().unwrap();
@@ -100,16 +100,16 @@ impl Strict {
             kept.push((token, proof.nonce));
             answer(kept.len() - 1, kept.last().unwrap(), seen)
         });
-        Self { api, borne }
+        Self { api, carried }
     }
 
-    /// What the requests since the last look bore.
-    fn take(&self) -> Vec<Borne> {
-        std::mem::take(&mut *self.borne.lock().unwrap())
+    /// What the requests since the last call carried.
+    fn take(&self) -> Vec<Carried> {
+        std::mem::take(&mut *self.carried.lock().unwrap())
     }
 }
 
-fn borne(token: &str, nonce: &str) -> Borne {
+fn carried(token: &str, nonce: &str) -> Carried {
     let nonce = (!nonce.is_empty()).then(|| nonce.to_owned());
     (token.to_owned(), nonce)
 }
@@ -124,9 +124,9 @@ where
 mod proofs {
     use super::*;
 
-    /// Cold, warm, and from an instance that has been called before.
+    /// The first request waits for the token, the others find it.
     #[tokio::test(start_paused = true)]
-    async fn each_request_bears_the_token_and_a_proof_of_its_own() {
+    async fn each_request_carries_the_token_and_its_own_proof() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |_, _, _| ok());
         let mut service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
@@ -134,7 +134,7 @@ mod proofs {
             let uri: Uri = uri.parse().unwrap();
             let mut call = call();
             *call.uri_mut() = uri.clone();
-            // The judge compares with the URI as it was sent, in the form that a server has it.
+            // The proof names the normalized URI, which is what a server sees.
             if uri.host() == Some("API.test") {
                 let judge = Judge::new();
                 let api = Api::content();
@@ -146,18 +146,18 @@ mod proofs {
             }
             service.ready().await.unwrap().call(call).await.unwrap();
         }
-        assert_eq!(strict.take(), vec![borne("t0", ""); 3]);
+        assert_eq!(strict.take(), vec![carried("t0", ""); 3]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_nonce_of_a_response_is_in_the_next_proof() {
+    async fn the_next_proof_contains_the_nonce_of_a_response() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |number, _, _| ok_with(&format!("n{number}")));
         let mut service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
         for _ in 0..3 {
             get(&mut service).await;
         }
-        let expected = [borne("t0", ""), borne("t0", "n0"), borne("t0", "n1")];
+        let expected = [carried("t0", ""), carried("t0", "n0"), carried("t0", "n1")];
         assert_eq!(strict.take(), expected);
     }
 
@@ -181,7 +181,7 @@ mod proofs {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_nonce_of_the_token_endpoint_is_not_for_the_api_of_the_same_origin() {
+    async fn the_nonce_of_the_token_endpoint_is_not_used_for_an_api_of_the_same_origin() {
         let key = key();
         let issuer = Recorder::new(|_| {
             let mut response = answer(200, r#"{"access_token":"t0","expires_in":9}"#)?;
@@ -193,12 +193,12 @@ mod proofs {
         let service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
         let call = call_to("https://as.example/userinfo");
         service.oneshot(call).await.unwrap();
-        assert_eq!(strict.take(), [borne("t0", "")]);
+        assert_eq!(strict.take(), [carried("t0", "")]);
     }
 
-    /// As tonic makes them.
+    /// Clients that tonic generates send such requests.
     #[tokio::test(start_paused = true)]
-    async fn a_request_without_an_authority_needs_one_origin() {
+    async fn a_request_without_an_authority_needs_exactly_one_named_origin() {
         let (issuer, key) = (issuer(), key());
         let source = source(&issuer, &key);
         let layer = AddAccessTokenLayer::new(source.clone());
@@ -208,7 +208,7 @@ mod proofs {
                 .origin(&Uri::from_static("https://two.test"))
         };
         for layer in [layer.clone(), two(layer.clone()).unwrap()] {
-            // Cold, then with a token.
+            // Without a token, then with one.
             for _ in 0..2 {
                 let api = Api::content();
                 let error = layer.layer(api.clone()).oneshot(call_to("/p.S/M")).await;
@@ -241,7 +241,7 @@ mod proofs {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_header_of_the_caller_is_its_own_business() {
+    async fn headers_of_the_caller_are_sent_unchanged() {
         let (issuer, key) = (issuer(), key());
         let api = Api::content();
         let service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(api.clone());
@@ -262,27 +262,27 @@ mod demands {
         Strict::new(key, |number, (_, nonce), _| match nonce.as_deref() {
             Some("n") => ok(),
             _ => {
-                assert_eq!(number, 0, "demanded once");
+                assert_eq!(number, 0, "a nonce is demanded once");
                 demand("n")
             }
         })
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_demand_is_met_by_one_resend() {
+    async fn a_request_is_resent_once_with_the_demanded_nonce() {
         let (issuer, key) = (issuer(), key());
         let strict = demanding(&key);
         let layer = AddAccessTokenLayer::new(source(&issuer, &key)).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
-        let expected = [borne("t0", ""), borne("t0", "n"), borne("t0", "n")];
+        let expected = [carried("t0", ""), carried("t0", "n"), carried("t0", "n")];
         assert_eq!(strict.take(), expected);
         assert_eq!(issuer.calls(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_demand_is_met_by_one_resend_of_a_buffered_body() {
+    async fn a_buffered_body_is_resent_once_with_the_demanded_nonce() {
         type Stream = http_body_util::combinators::UnsyncBoxBody<Bytes, tower::BoxError>;
         let (issuer, key) = (issuer(), key());
         let strict = demanding(&key);
@@ -301,12 +301,12 @@ mod demands {
         let call = call().map(|body| Stream::new(body.map_err(Into::into)));
         let response = layer.layer(inner).oneshot(call).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        assert_eq!(strict.take(), [borne("t0", ""), borne("t0", "n")]);
+        assert_eq!(strict.take(), [carried("t0", ""), carried("t0", "n")]);
     }
 
-    /// Row 20: requests_oauth2client goes on for ever.
+    /// Row 20: requests_oauth2client resends forever.
     #[tokio::test(start_paused = true)]
-    async fn row_20_a_second_demand_goes_to_the_caller_after_one_resend() {
+    async fn row_20_the_caller_gets_the_second_demand_for_a_nonce() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |number, _, _| demand(&format!("n{number}")));
         let source = source(&issuer, &key);
@@ -314,17 +314,21 @@ mod demands {
         let mut service = layer.layer(strict.api.clone());
         let response = get(&mut service).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-        assert_eq!(response.headers()["dpop-nonce"], "n1", "the second one");
+        assert_eq!(
+            response.headers()["dpop-nonce"],
+            "n1",
+            "of the second demand"
+        );
         assert!(response.extensions().get::<AccessTokenRefused>().is_none());
-        assert_eq!(strict.take(), [borne("t0", ""), borne("t0", "n0")]);
+        assert_eq!(strict.take(), [carried("t0", ""), carried("t0", "n0")]);
         get(&mut service).await;
-        assert_eq!(strict.take()[0], borne("t0", "n1"));
+        assert_eq!(strict.take()[0], carried("t0", "n1"));
         assert_eq!(issuer.calls(), 1, "the token is kept");
     }
 
-    /// Row 29: any layer that takes every 401 as a refusal.
+    /// Row 29: a layer that takes every 401 as a refusal drops the token.
     #[tokio::test(start_paused = true)]
-    async fn row_29_a_demand_keeps_the_token() {
+    async fn row_29_a_demand_for_a_nonce_keeps_the_token() {
         for text in [
             r#"DPoP error="use_dpop_nonce""#,
             r#"Bearer realm="api", DPoP algs="ES256", error="use_dpop_nonce""#,
@@ -343,14 +347,14 @@ mod demands {
             assert!(response.extensions().get::<AccessTokenRefused>().is_none());
             assert_eq!(source.peek().unwrap().expose_secret(), "t0", "{text}");
             assert_eq!(get(&mut service).await.status(), StatusCode::OK, "{text}");
-            assert_eq!(strict.take(), [borne("t0", ""), borne("t0", "n")]);
+            assert_eq!(strict.take(), [carried("t0", ""), carried("t0", "n")]);
             assert_eq!(issuer.calls(), 1);
         }
     }
 
-    /// A server that takes both kinds of token names both schemes.
+    /// A server that accepts both kinds of tokens names both schemes.
     #[tokio::test(start_paused = true)]
-    async fn a_wrong_proof_keeps_the_token() {
+    async fn a_refusal_of_the_proof_keeps_the_token() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |_, _, _| {
             challenge(r#"Bearer, DPoP error="invalid_dpop_proof""#, None)
@@ -364,7 +368,7 @@ mod demands {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_token_is_replaced_with_a_new_proof() {
+    async fn a_request_with_a_refused_token_is_resent_with_another_token_and_a_new_proof() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |_, (token, _), _| match &**token {
             "t0" => invalid_token(),
@@ -373,11 +377,11 @@ mod demands {
         let layer = AddAccessTokenLayer::new(source(&issuer, &key)).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
-        assert_eq!(strict.take(), [borne("t0", ""), borne("t1", "")]);
+        assert_eq!(strict.take(), [carried("t0", ""), carried("t1", "")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_demand_and_a_refusal_of_one_request_are_both_met() {
+    async fn a_request_is_resent_for_a_demand_and_for_a_refusal() {
         for warm in [false, true] {
             for refuses_first in [false, true] {
                 let (issuer, key) = (issuer(), key());
@@ -400,15 +404,19 @@ mod demands {
                     true => ("t1", ""),
                     false => ("t0", "n"),
                 };
-                let expected = [borne("t0", ""), borne(second, nonce), borne("t1", "n")];
+                let expected = [
+                    carried("t0", ""),
+                    carried(second, nonce),
+                    carried("t1", "n"),
+                ];
                 assert_eq!(strict.take(), expected, "{warm} {refuses_first}");
             }
         }
     }
 
-    /// The server may stop to bind tokens while a request is on its way.
+    /// The server may stop binding tokens while a request is sent.
     #[tokio::test(start_paused = true)]
-    async fn an_old_proof_does_not_go_with_a_bearer_token() {
+    async fn a_request_resent_with_a_bearer_token_carries_no_proof() {
         let key = key();
         let issuer = Recorder::new(|number| match number {
             0 => answer(200, r#"{"access_token":"t0","token_type":"DPoP"}"#),
@@ -432,7 +440,7 @@ mod cache {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_shared_by_thumbprint() {
+    async fn keys_with_the_same_thumbprint_share_a_token() {
         let jwk = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
             "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI"}"#;
         let read = || DpopKey::new(SigningKey::from_jwk(jwk).unwrap()).unwrap();
@@ -451,7 +459,7 @@ mod cache {
         assert_eq!(tokens, ["t0", "t0", "t1"]);
     }
 
-    /// The key of a request goes with the refresh token, too.
+    /// The key of a token request is also used with the refresh token.
     #[tokio::test(start_paused = true)]
     async fn a_renewal_by_refresh_token_is_bound_to_the_same_key() {
         let (judge, key) = (Judge::new(), key());
@@ -500,11 +508,11 @@ mod cache {
         let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
         let response = layer.layer(strict.api.clone()).oneshot(call()).await;
         assert_eq!(response.unwrap().status(), StatusCode::OK);
-        assert_eq!(strict.take(), [borne("t", ""), borne("t", "n")]);
+        assert_eq!(strict.take(), [carried("t", ""), carried("t", "n")]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_of_one_request_brings_its_own_key() {
+    async fn a_token_request_in_the_extensions_uses_its_own_key() {
         let (issuer, common, own) = (issuer(), key(), key());
         let strict = Strict::new(&own, |number, _, _| match number {
             0 => demand("n"),
@@ -517,7 +525,7 @@ mod cache {
         extensions.insert(request().dpop(own));
         let response = layer.layer(strict.api.clone()).oneshot(call).await;
         assert_eq!(response.unwrap().status(), StatusCode::OK);
-        let expected = [borne("t0", ""), borne("t0", "n"), borne("t1", "n")];
+        let expected = [carried("t0", ""), carried("t0", "n"), carried("t1", "n")];
         assert_eq!(strict.take(), expected);
     }
 }
@@ -525,7 +533,7 @@ mod cache {
 mod signers {
     use super::*;
 
-    /// A key service has its price, and its limits.
+    /// A key service costs money and has rate limits.
     #[tokio::test(start_paused = true)]
     async fn a_remote_signer_is_asked_once_for_each_request() {
         let issuer = issuer();
@@ -549,7 +557,7 @@ mod signers {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_sent_without_a_proof() {
+    async fn no_request_is_sent_if_its_proof_cannot_be_signed() {
         let issuer = issuer();
         let remote = Remote::new(100);
         let control = remote.control.clone();
@@ -565,7 +573,7 @@ mod signers {
         assert!(!error.may_have_been_processed());
         assert_eq!(api.requests(), 0);
 
-        // What was refused already is what the caller gets.
+        // If the proof of a resend fails, the caller gets the first response.
         control.fails.store(false, Ordering::SeqCst);
         let failing = control.clone();
         let api = Api::new(move |_| {
@@ -579,7 +587,7 @@ mod signers {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_ends_while_its_proof_is_made_is_not_sent() {
+    async fn a_token_that_expires_while_its_proof_is_signed_is_not_sent() {
         let issuer = issuer();
         let remote = Remote::new(1);
         let control = remote.control.clone();
@@ -598,14 +606,14 @@ mod signers {
         let service = AddAccessTokenLayer::new(source).layer(strict.api.clone());
         let call = tokio::spawn(service.oneshot(call()));
         settle().await;
-        assert_eq!(control.asked(), 2, "the proof for t0 is on its way");
+        assert_eq!(control.asked(), 2, "the proof for t0 is being signed");
         clock.advance(secs(101));
         control.open.add_permits(100);
         assert_eq!(call.await.unwrap().unwrap().status(), StatusCode::OK);
-        assert_eq!(strict.take(), [borne("t1", "")]);
+        assert_eq!(strict.take(), [carried("t1", "")]);
     }
 
-    /// Its key is on the other side of the very stack that it signs for.
+    /// A signer that reaches its key through the same stack that it signs for.
     struct Through {
         key: SigningKey,
         stack: Mutex<Option<Http>>,
@@ -673,7 +681,7 @@ mod signers {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_sign_through_the_very_stack_does_not_deadlock() {
+    async fn signing_through_the_same_stack_does_not_deadlock() {
         signs_through(|http| BoxCloneSyncService::new(ConcurrencyLimit::new(http, 1))).await;
         signs_through(|http| BoxCloneSyncService::new(Buffer::new(http, 1))).await;
         signs_through(|http| {
@@ -682,7 +690,7 @@ mod signers {
         .await;
     }
 
-    /// A key in this process, which counts.
+    /// A key in this process that counts its signatures.
     struct Counting(SigningKey, Arc<AtomicUsize>);
 
     impl Signer for Counting {
@@ -700,8 +708,8 @@ mod signers {
         }
     }
 
-    /// How often is signed, and with which nonce, when the service becomes ready long after the proof was made.
-    async fn late(key: &DpopKey) -> (Judge, Seen) {
+    /// Sends a request whose service becomes ready only after its proof was made and the nonce was replaced.
+    async fn send_after_a_wait(key: &DpopKey) -> (Judge, Seen) {
         let (issuer, judge) = (issuer(), Judge::new());
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
         let mut service = AddAccessTokenLayer::new(source(&issuer, key)).layer(service);
@@ -740,29 +748,29 @@ mod signers {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_proof_of_a_late_request_is_made_anew_by_a_local_key() {
+    async fn a_local_key_signs_again_after_the_request_waited_for_its_service() {
         let signed = Arc::new(AtomicUsize::new(0));
         let signer = SigningKey::generate(SigningAlgorithm::ES256).unwrap();
         let key = DpopKey::new(Counting(signer, signed.clone())).unwrap();
-        let (judge, seen) = late(&key).await;
+        let (judge, seen) = send_after_a_wait(&key).await;
         let (_, proof) = judge.api_request(&seen.headers, "POST", API, &key);
         assert_eq!(proof.nonce.as_deref(), Some("newer"));
         assert_eq!(
             signed.load(Ordering::SeqCst),
             3,
-            "token request, early, late"
+            "the token request, the first proof, the second proof"
         );
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_proof_of_a_late_request_is_kept_for_a_remote_key() {
+    async fn a_remote_key_does_not_sign_again_after_the_request_waited_for_its_service() {
         let remote = Remote::new(100);
         let control = remote.control.clone();
         let key = DpopKey::new(remote).unwrap();
-        let (judge, seen) = late(&key).await;
+        let (judge, seen) = send_after_a_wait(&key).await;
         let (_, proof) = judge.api_request(&seen.headers, "POST", API, &key);
         assert_eq!(proof.nonce, None);
-        assert_eq!(control.asked(), 2, "the token request, and the request");
+        assert_eq!(control.asked(), 2, "the token request and the request");
     }
 }
 
@@ -780,10 +788,10 @@ impl Write for Log {
     }
 }
 
-/// Row 19, with keys and proofs: nothing that this crate prints holds them, nor what a layer below prints of a request.
+/// Row 19, for keys and proofs: neither this crate nor a layer below that logs requests prints them.
 #[tokio::test(start_paused = true)]
 async fn row_19_no_key_proof_or_token_is_printed() {
-    // RFC 7515 A.3.
+    // The private key of RFC 7515 A.3.
     const PRIVATE: &str = "jpsQnnGQmL-YBIffH1136cspYG6-0iY7X1fCE9-E9LI";
     const TOKEN: &str = "sentinel-of-a-token";
     let jwk = format!(

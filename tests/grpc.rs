@@ -1,4 +1,4 @@
-//! Over tonic: the client that it generates for the health service, against servers on loopback.
+//! gRPC with tonic: its generated client for the health service, with servers on loopback.
 #![cfg(all(feature = "test-util", feature = "tonic"))]
 
 mod cache_support;
@@ -51,7 +51,7 @@ fn ask(service: &str) -> HealthCheckRequest {
 const SERVING: i32 = ServingStatus::Serving as i32;
 const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
 
-/// A gRPC server on loopback, the authorization server that it asks, and a cache over that.
+/// A gRPC server on loopback, the authorization server that checks its tokens, and a cache over that server.
 struct Grpc {
     server: AuthorizationServer,
     cache: TokenCache,
@@ -61,13 +61,13 @@ struct Grpc {
 }
 
 impl Grpc {
-    /// Lets those in who have a good token, and says so to others before it reads their message.
+    /// Accepts valid tokens, and refuses others before it reads the message.
     async fn checking() -> Self {
         let server = AuthorizationServer::new();
         let checked = server.clone();
         Self::judging(server, move |headers| match checked.check_bearer(headers) {
             Ok(()) => Ok(()),
-            Err(_) => Err(Status::unauthenticated("the token is not good")),
+            Err(_) => Err(Status::unauthenticated("the token is invalid")),
         })
         .await
     }
@@ -117,7 +117,7 @@ impl Grpc {
         HealthClient::new(layer.layer(self.channel.clone()))
     }
 
-    /// The tokens of the calls that arrived.
+    /// The tokens of the calls that the server got.
     fn tokens(&self) -> Vec<Option<HeaderValue>> {
         let sent = self.sent.lock().unwrap();
         let tokens = sent.iter().map(|headers| headers.get(AUTHORIZATION));
@@ -159,7 +159,7 @@ mod calls {
     }
 
     #[tokio::test]
-    async fn a_stream_that_comes_first_waits_for_its_token() {
+    async fn a_stream_waits_for_the_first_token() {
         let grpc = Grpc::checking().await;
         let mut watched = grpc.client().watch(ask("")).await.unwrap().into_inner();
         let first = watched.message().await.unwrap().unwrap();
@@ -168,7 +168,7 @@ mod calls {
     }
 
     #[tokio::test]
-    async fn a_call_may_say_in_its_extensions_which_token_it_bears() {
+    async fn the_extensions_of_a_call_choose_its_token() {
         let grpc = Grpc::judging(AuthorizationServer::new(), |_| Ok(())).await;
         let mut client = grpc.client();
         let with = |mark: fn(&mut tonic::Request<HealthCheckRequest>)| {
@@ -207,7 +207,7 @@ mod calls {
     }
 
     #[tokio::test]
-    async fn any_other_status_keeps_the_token_and_is_not_resent() {
+    async fn a_call_with_any_other_status_keeps_the_token_and_is_not_resent() {
         for code in [
             Code::PermissionDenied,
             Code::NotFound,
@@ -229,7 +229,7 @@ mod headers {
     use super::*;
 
     #[tokio::test]
-    async fn a_refusal_drops_the_token_and_the_next_call_bears_another() {
+    async fn a_refusal_invalidates_the_token_and_the_next_call_carries_another() {
         for is_stream in [false, true] {
             let grpc = Grpc::checking().await;
             let mut client = grpc.client();
@@ -240,23 +240,23 @@ mod headers {
                 true => client.watch(ask("")).await.map(drop).unwrap_err(),
             };
             assert_eq!(status.code(), Code::Unauthenticated);
-            assert_eq!(status.message(), "the token is not good");
+            assert_eq!(status.message(), "the token is invalid");
             assert_eq!(grpc.source().peek(), None);
-            assert_eq!(grpc.tokens().len(), 2, "it was resent");
+            assert_eq!(grpc.tokens().len(), 2, "the call was not resent");
             client.check(ask("")).await.unwrap();
             assert_eq!(grpc.server.token_requests(), 2);
         }
     }
 
     #[tokio::test]
-    async fn a_refused_call_is_sent_once_more_with_another_token_and_served() {
+    async fn a_refused_call_is_resent_with_another_token() {
         let grpc = Grpc::checking().await;
         let stopped = ServingStatus::NotServing;
         grpc.reporter.set_service_status("orders", stopped).await;
         let mut client = grpc.resending(1024);
         client.check(ask("")).await.unwrap();
 
-        // The answer tells that the message came whole the second time.
+        // The response proves that the server got the whole message the second time.
         grpc.server.revoke_all();
         let response = client.check(ask("orders")).await.unwrap();
         assert_eq!(response.into_inner().status, NOT_SERVING);
@@ -274,7 +274,7 @@ mod headers {
     }
 
     #[tokio::test]
-    async fn a_server_that_refuses_every_token_gets_a_call_twice() {
+    async fn a_call_is_resent_only_once() {
         let server = AuthorizationServer::new();
         let refuse = |_: &HeaderMap| Err(Status::unauthenticated("never"));
         let grpc = Grpc::judging(server, refuse).await;
@@ -287,7 +287,7 @@ mod headers {
     }
 
     #[tokio::test]
-    async fn a_call_is_not_sent_again_with_the_token_that_was_refused() {
+    async fn a_call_is_not_resent_with_the_refused_token() {
         let server = AuthorizationServer::new();
         server.same_token(true);
         let refuse = |_: &HeaderMap| Err(Status::unauthenticated("never"));
@@ -299,15 +299,15 @@ mod headers {
     }
 
     #[tokio::test]
-    async fn a_message_larger_than_the_bound_is_not_sent_again() {
-        // The message has a head of five bytes, and a tag and a length of three.
-        let bound = 5 + 3 + 1000;
+    async fn a_message_above_the_limit_is_not_resent() {
+        // Five bytes of gRPC header, then three bytes of protobuf tag and length.
+        let limit = 5 + 3 + 1000;
         for (size, calls) in [(1000, 3), (1001, 2)] {
             let grpc = Grpc::checking().await;
             let name = "x".repeat(size);
             let serving = ServingStatus::Serving;
             grpc.reporter.set_service_status(&name, serving).await;
-            let mut client = grpc.resending(bound);
+            let mut client = grpc.resending(limit);
             client.check(ask(&name)).await.unwrap();
             grpc.server.revoke_all();
             let result = client.check(ask(&name)).await;
@@ -329,7 +329,7 @@ mod trailers {
     /// `HealthCheckResponse { status: Serving }`.
     const MESSAGE: &[u8] = &[0, 0, 0, 0, 2, 8, 1];
 
-    /// A message, and then what the trailers say.
+    /// A response with one message and a status in its trailers.
     fn answer(content_type: &'static str, status: &'static str) -> Response<GrpcBody> {
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static(status));
@@ -340,7 +340,7 @@ mod trailers {
         response.body(GrpcBody::new(body)).unwrap()
     }
 
-    /// A server that serves everybody, and tells of a bad token at the end alone.
+    /// A server that serves every call, and reports an invalid token only in the trailers.
     struct Late {
         server: AuthorizationServer,
         cache: TokenCache,
@@ -359,7 +359,7 @@ mod trailers {
             .await
         }
 
-        /// Ends each call with a status.
+        /// Ends each call with the status that `status` returns.
         async fn saying(
             server: AuthorizationServer,
             status: impl Fn(&HeaderMap) -> &'static str + Clone + Send + 'static,
@@ -401,7 +401,7 @@ mod trailers {
         }
     }
 
-    /// What the wrapper makes of a client, which must not resend although it could.
+    /// A client that watches trailers. It has a resend strategy, but must not resend.
     macro_rules! watching {
         ($late:expr, $layer:expr) => {
             HealthClient::new(
@@ -415,7 +415,7 @@ mod trailers {
     }
 
     #[tokio::test]
-    async fn a_refusal_drops_the_token_and_nothing_is_resent() {
+    async fn a_refusal_in_trailers_invalidates_the_token_without_a_resend() {
         let late = Late::new().await;
         let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
         client.check(ask("")).await.unwrap();
@@ -431,7 +431,7 @@ mod trailers {
     }
 
     #[tokio::test]
-    async fn without_the_wrapper_nothing_happens() {
+    async fn a_refusal_in_trailers_is_not_noticed_without_the_layer() {
         let late = Late::new().await;
         let layer = AddAccessTokenLayer::new(late.source()).resend(BufferBody::tonic(1024));
         let mut client = HealthClient::new(layer.layer(late.channel.clone()));
@@ -448,7 +448,7 @@ mod trailers {
     }
 
     #[tokio::test]
-    async fn a_stream_gives_its_messages_and_the_token_goes_at_its_end() {
+    async fn a_stream_delivers_its_messages_before_its_trailers_invalidate_the_token() {
         let late = Late::new().await;
         let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
         late.source().token().await.unwrap();
@@ -464,7 +464,7 @@ mod trailers {
     }
 
     #[tokio::test]
-    async fn any_other_status_keeps_the_token() {
+    async fn any_other_status_in_trailers_keeps_the_token() {
         for status in ["0", "7", "14", "160", ""] {
             let late = Late::saying(AuthorizationServer::new(), move |_| status).await;
             let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
@@ -474,9 +474,9 @@ mod trailers {
         }
     }
 
-    /// It is that of the tenant, however the call came to it, and whether it waited for it.
+    /// The call may name its token in three ways, and find it in the cache or wait for it.
     #[tokio::test]
-    async fn a_refusal_drops_the_token_that_the_call_bore_and_no_other() {
+    async fn a_refusal_in_trailers_invalidates_only_the_token_of_the_call() {
         let late = Late::saying(AuthorizationServer::new(), |_| "16").await;
         let of_the_layer = late.source().token().await.unwrap();
         let by_header = |parts: &Parts| match parts.headers.get("x-tenant") {
@@ -505,12 +505,12 @@ mod trailers {
             }
         }
         assert_eq!(late.source().peek(), Some(of_the_layer));
-        // Two tokens for each way, and that of the layer.
+        // Two tokens for each way, and the token of the layer.
         assert_eq!(late.server.token_requests(), 7);
     }
 
     #[tokio::test]
-    async fn a_callers_own_authorization_is_none_of_its_business() {
+    async fn refusals_of_the_callers_own_header_are_ignored() {
         let late = Late::saying(AuthorizationServer::new(), |_| "16").await;
         let token = late.source().token().await.unwrap();
         let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
@@ -526,7 +526,7 @@ mod trailers {
     }
 
     #[tokio::test]
-    async fn trailers_count_in_answers_of_grpc_alone() {
+    async fn trailers_are_watched_only_in_grpc_responses() {
         for (content_type, is_dropped) in [
             ("application/grpc", true),
             ("application/grpc+proto", true),
@@ -556,7 +556,7 @@ mod status {
 
     const SECRET: &str = "hush-hush";
 
-    /// A cache that has not got much time, over a client whose secret is told from all other words.
+    /// A cache with a short fetch timeout, over a client whose secret is easy to find in any text.
     fn cache(server: &AuthorizationServer) -> TokenCache {
         let client = ClientAuthentication::client_secret_post("orders", SECRET);
         let endpoint: TokenEndpoint<_> =
@@ -565,7 +565,7 @@ mod status {
         builder.fetch_timeout(millis(1500)).build()
     }
 
-    /// What a real client sees when `failure` is all that the authorization server says.
+    /// The status that a client gets while the authorization server answers with `failure`, and the number of calls that were sent.
     async fn of_a_call(failure: Option<Failure>, request: TokenRequest) -> (Status, usize) {
         let server = AuthorizationServer::builder()
             .client("orders", SECRET)
@@ -587,7 +587,7 @@ mod status {
     }
 
     #[tokio::test]
-    async fn a_missing_token_is_unavailable_if_a_later_call_may_get_one_and_else_unauthenticated() {
+    async fn a_missing_token_is_unavailable_if_transient_and_otherwise_unauthenticated() {
         let good = TokenRequest::client_credentials;
         for (failure, request, code, kind) in [
             (
@@ -653,7 +653,7 @@ mod status {
                 status.message(),
                 format!("failed to fetch an access token: {error}")
             );
-            assert_eq!(calls, 0, "no token, no call");
+            assert_eq!(calls, 0, "no call is sent without a token");
             let texts = [
                 status.message().to_owned(),
                 format!("{status} {status:?} {status:#?}"),
@@ -662,9 +662,9 @@ mod status {
         }
     }
 
-    /// The lack of a runtime is not the fault of the credentials.
+    /// A missing runtime does not mean that the credentials are wrong.
     #[test]
-    fn no_runtime_is_unavailable() {
+    fn a_missing_runtime_is_unavailable() {
         let source = cache(&AuthorizationServer::new()).source(request());
         let error = cache_support::at_once(source.token()).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
@@ -672,7 +672,7 @@ mod status {
     }
 
     #[tokio::test]
-    async fn a_token_error_is_found_below_other_layers() {
+    async fn a_token_error_is_found_through_layers_in_between() {
         let server = AuthorizationServer::new();
         server.fail_until_told(Failure::oauth("invalid_client"));
         let grpc = Grpc::judging(server, |_| Ok(())).await;
@@ -686,7 +686,7 @@ mod status {
     }
 
     #[test]
-    fn every_other_error_is_what_tonic_makes_of_it() {
+    fn every_other_error_gets_the_status_that_tonic_gives_it() {
         let errors: [fn() -> BoxError; 5] = [
             || Status::already_exists("there is one").into(),
             || InsecureTransport.into(),
@@ -703,7 +703,7 @@ mod status {
     }
 
     #[tokio::test]
-    async fn a_server_that_is_not_there_is_what_tonic_makes_of_it() {
+    async fn an_unreachable_server_gets_the_status_that_tonic_gives_it() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let channel = connect(&listener);
         drop(listener);
@@ -721,7 +721,7 @@ mod status {
     }
 
     #[tokio::test]
-    async fn what_the_server_says_is_left_alone() {
+    async fn the_status_of_the_server_is_kept() {
         let refuse = |_: &HeaderMap| Err(Status::failed_precondition("not now"));
         let grpc = Grpc::judging(AuthorizationServer::new(), refuse).await;
         let service = ServiceBuilder::new()

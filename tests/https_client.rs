@@ -1,4 +1,4 @@
-//! The time limits of `HttpsClient`. Its use over TLS is in the tests of the example `request_token`.
+//! Timeouts of `HttpsClient`. The tests of the example `request_token` cover TLS itself.
 
 mod support;
 
@@ -28,28 +28,28 @@ fn endpoint(uri: Uri) -> TokenEndpoint<HttpsClient> {
     TokenEndpoint::new(HttpsClient::new().unwrap(), uri, client)
 }
 
-/// A server that takes the connection and never answers the TLS handshake.
+/// The server accepts the connection but never answers the TLS handshake.
 #[tokio::test(start_paused = true)]
 #[allow(clippy::disallowed_methods, reason = "the paused clock of the test")]
-async fn the_time_to_connect_covers_the_tls_handshake() {
+async fn the_connect_timeout_covers_the_tls_handshake() {
     let (listener, uri) = listen("https").await;
-    let begun = tokio::time::Instant::now();
+    let started = tokio::time::Instant::now();
     let fetch = endpoint(uri).oneshot(TokenRequest::refresh_token("r"));
     let (limited, accepted) = tokio::join!(
         tokio::time::timeout(Duration::from_secs(3600), fetch),
         listener.accept()
     );
     accepted.unwrap();
-    let error = limited.expect("it does not wait for ever").unwrap_err();
-    assert_eq!(begun.elapsed(), Duration::from_secs(10));
+    let error = limited.expect("the client waits forever").unwrap_err();
+    assert_eq!(started.elapsed(), Duration::from_secs(10));
     assert_eq!(error.kind(), TokenErrorKind::Timeout, "{error:?}");
     assert!(error.is_transient());
     assert!(!error.may_have_been_processed(), "{error:?}");
 }
 
-/// The limit is on the connection, not on the answer.
+/// The timeout covers only the connection, not the response.
 #[tokio::test(start_paused = true)]
-async fn an_answer_may_take_longer_than_the_connection() {
+async fn a_response_may_take_longer_than_the_connect_timeout() {
     let (listener, uri) = listen("http").await;
     let fetch = endpoint(uri).oneshot(TokenRequest::client_credentials());
     let serve = async {
@@ -66,9 +66,9 @@ async fn an_answer_may_take_longer_than_the_connection() {
     result.unwrap();
 }
 
-/// Without a timer an idle connection stays until the next request.
+/// Without a timer, an idle connection would stay open until the next request.
 #[tokio::test(start_paused = true)]
-async fn an_idle_connection_is_closed_though_no_request_follows() {
+async fn an_idle_connection_is_closed_without_another_request() {
     let (listener, uri) = listen("http").await;
     let endpoint = endpoint(uri);
     let serving = tokio::spawn(async move {
@@ -84,6 +84,8 @@ async fn an_idle_connection_is_closed_though_no_request_follows() {
     let request = TokenRequest::client_credentials();
     endpoint.clone().oneshot(request).await.unwrap();
     let closed = tokio::time::timeout(Duration::from_secs(3600), serving).await;
-    closed.expect("it is closed within the hour").unwrap();
+    closed
+        .expect("the connection stays open for an hour")
+        .unwrap();
     drop(endpoint);
 }

@@ -1,9 +1,9 @@
-//! `TokenSource::keep_warm`: a token that is renewed although nobody asks for it.
+//! `TokenSource::keep_warm` renews a token even if no caller asks for it.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
 
-use std::future::pending;
+use std::{future::pending, time::Duration};
 
 use tokio::{
     runtime::{self, Handle, Runtime},
@@ -24,28 +24,33 @@ fn tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_first_fetch_waits_for_nobody() {
-    let fixture = Fixture::new();
+/// Returns a fixture and a source whose token is kept warm and has just been fetched.
+async fn kept_warm(lifetime: Duration) -> (Fixture, TokenSource) {
+    let fixture = Fixture::with_lifetime(lifetime);
     let source = fixture.source();
     source.keep_warm().unwrap();
     settle().await;
+    (fixture, source)
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_fetch_starts_without_a_caller() {
+    let (fixture, source) = kept_warm(secs(100)).await;
     assert_eq!(fixture.requests(), 1);
     at_once(source.token()).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_service_holds_a_good_token_all_the_time() {
-    let fixture = Fixture::living(secs(100));
-    let source = fixture.source();
-    source.keep_warm().unwrap();
-    settle().await;
+async fn an_idle_service_always_holds_a_valid_token() {
+    let (fixture, source) = kept_warm(secs(100)).await;
     for second in 0..HOUR {
-        let token = source.peek().unwrap_or_else(|| panic!("none at {second}"));
+        let token = source
+            .peek()
+            .unwrap_or_else(|| panic!("no token at {second} s"));
         assert!(fixture.server.is_active(token.expose_secret()), "{second}");
         sleep(secs(1)).await;
     }
-    // At the half of each life, and not a second time in it.
+    // Each token is renewed once, at half of its lifetime.
     let requests = fixture.requests();
     assert!((71..=72).contains(&requests), "{requests}");
 }
@@ -53,10 +58,7 @@ async fn an_idle_service_holds_a_good_token_all_the_time() {
 #[tokio::test(start_paused = true)]
 async fn the_first_caller_after_a_long_idle_time_does_not_wait() {
     for idle in [secs(60), secs(3 * HOUR), secs(7 * 24 * HOUR)] {
-        let fixture = Fixture::living(secs(1000));
-        let source = fixture.source();
-        source.keep_warm().unwrap();
-        settle().await;
+        let (fixture, source) = kept_warm(secs(1000)).await;
         sleep(idle).await;
         let requests = fixture.requests();
         let token = at_once(source.token()).unwrap();
@@ -66,43 +68,40 @@ async fn the_first_caller_after_a_long_idle_time_does_not_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_that_takes_its_time_leaves_no_gap() {
-    let fixture = Fixture::living(secs(100));
+async fn a_slow_renewal_leaves_no_gap() {
+    let fixture = Fixture::with_lifetime(secs(100));
     fixture.server.fail_until_told(Failure::delay(secs(20)));
     let source = fixture.source();
     source.keep_warm().unwrap();
     sleep(secs(20) + millis(1)).await;
     for second in 0..HOUR {
-        assert!(source.peek().is_some(), "none at {second}");
+        assert!(source.peek().is_some(), "no token at {second} s");
         sleep(secs(1)).await;
     }
     assert_eq!(fixture.server.in_flight_peak(), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_shorter_than_the_rest_of_a_life_leaves_no_gap() {
-    let fixture = Fixture::living(secs(1000));
-    let source = fixture.source();
-    source.keep_warm().unwrap();
-    settle().await;
+async fn an_outage_shorter_than_the_remaining_lifetime_leaves_no_gap() {
+    let (fixture, source) = kept_warm(secs(1000)).await;
     sleep(secs(490)).await;
     fixture.server.fail_until_told(Failure::status(503));
     for second in 0..300 {
-        assert!(source.peek().is_some(), "none at {second}");
+        assert!(source.peek().is_some(), "no token at {second} s");
         sleep(secs(1)).await;
     }
     let failed = fixture.requests() - fixture.server.issued();
     assert!((5..=15).contains(&failed), "{failed}");
     fixture.server.recover();
-    // The longest pause is a minute.
+    // The longest pause is one minute.
     sleep(secs(61)).await;
     assert_eq!(fixture.server.issued(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_terminal_error_does_not_hammer_the_server_and_heals() {
-    for (failure, least, most) in [
-        // The pause is five seconds at first and a minute at most, and half of that at least.
+async fn persistent_errors_are_retried_at_growing_intervals_until_the_server_recovers() {
+    for (failure, min, max) in [
+        // The pause grows from five seconds to one minute; jitter shortens it by at most half.
         (Failure::oauth("invalid_client"), 60, 124),
         (Failure::oauth("invalid_scope"), 60, 124),
         (Failure::status(503), 60, 127),
@@ -114,7 +113,7 @@ async fn a_terminal_error_does_not_hammer_the_server_and_heals() {
         source.keep_warm().unwrap();
         sleep(secs(HOUR) - millis(1)).await;
         let requests = fixture.requests();
-        assert!((least..=most).contains(&requests), "{requests}");
+        assert!((min..=max).contains(&requests), "{requests}");
         fixture.server.recover();
         sleep(secs(301)).await;
         at_once(source.token()).unwrap();
@@ -123,7 +122,7 @@ async fn a_terminal_error_does_not_hammer_the_server_and_heals() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_source_that_has_ended_for_good_asks_no_more() {
+async fn nothing_is_sent_after_the_refresh_token_was_rejected() {
     let fixture = Fixture::new();
     let unknown = TokenRequest::refresh_token("unknown");
     let source = fixture.cache.source(unknown);
@@ -134,10 +133,10 @@ async fn a_source_that_has_ended_for_good_asks_no_more() {
     assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
 }
 
-/// Those without any use once a minute, since nobody waits for them.
+/// Tokens that are never usable are fetched only once a minute, since no caller waits for them.
 #[tokio::test(start_paused = true)]
-async fn tokens_that_hardly_live_are_not_fetched_more_than_once_a_second() {
-    for (lifetime, most) in [
+async fn very_short_lived_tokens_are_fetched_at_most_once_per_second() {
+    for (lifetime, max) in [
         (secs(0), 2),
         (millis(1), 2),
         (millis(500), 61),
@@ -153,17 +152,17 @@ async fn tokens_that_hardly_live_are_not_fetched_more_than_once_a_second() {
         source.keep_warm().unwrap();
         sleep(secs(60)).await;
         let calls = short.calls();
-        assert!((1..=most).contains(&calls), "{calls} for {lifetime:?}");
+        assert!((1..=max).contains(&calls), "{calls} for {lifetime:?}");
     }
 }
 
 mod clocks {
     use super::*;
 
-    /// The timer has slept through it too, so there may be a caller before it notices; a minute later there is no wait.
+    /// The timer was suspended too, so a caller may wait at first; after a minute none does.
     #[tokio::test(start_paused = true)]
-    async fn a_host_that_was_suspended_is_warm_again_within_a_minute() {
-        let fixture = Fixture::living(secs(7200));
+    async fn a_token_is_renewed_within_a_minute_after_a_suspend() {
+        let fixture = Fixture::with_lifetime(secs(7200));
         let source = fixture.source();
         source.keep_warm().unwrap();
         sleep(secs(90)).await;
@@ -176,14 +175,13 @@ mod clocks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_wall_clock_that_is_set_back_delays_nothing() {
-        let fixture = Fixture::living(secs(1000));
-        let source = fixture.source();
-        source.keep_warm().unwrap();
-        settle().await;
+    async fn setting_the_wall_clock_back_does_not_delay_renewals() {
+        let (fixture, source) = kept_warm(secs(1000)).await;
         fixture.clock.set_wall_back(secs(24 * HOUR));
         for second in 0..HOUR {
-            let token = source.peek().unwrap_or_else(|| panic!("none at {second}"));
+            let token = source
+                .peek()
+                .unwrap_or_else(|| panic!("no token at {second} s"));
             assert!(fixture.server.is_active(token.expose_secret()), "{second}");
             sleep(secs(1)).await;
         }
@@ -192,11 +190,8 @@ mod clocks {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_token_that_was_refused_is_replaced_without_a_caller() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
-    source.keep_warm().unwrap();
-    settle().await;
+async fn a_refused_token_is_replaced_without_a_caller() {
+    let (fixture, source) = kept_warm(secs(100)).await;
     let token = source.peek().unwrap();
     source.invalidate(&token);
     sleep(secs(60)).await;
@@ -209,7 +204,7 @@ mod end {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_with_the_last_handle_whatever_it_does() {
+    async fn dropping_the_last_handle_ends_keep_warm() {
         for failure in [
             None,
             Some(Failure::stall()),
@@ -219,23 +214,23 @@ mod end {
             if let Some(failure) = failure {
                 fixture.server.fail_until_told(failure);
             }
-            let (one, two) = (fixture.source(), fixture.source());
-            one.keep_warm().unwrap();
+            let (first, last) = (fixture.source(), fixture.source());
+            first.keep_warm().unwrap();
             settle().await;
             assert!(tasks() > 0);
             drop(fixture);
-            drop(one);
+            drop(first);
             settle().await;
-            assert!(tasks() > 0, "there is one more handle");
-            drop(two);
+            assert!(tasks() > 0, "another handle is still alive");
+            drop(last);
             settle().await;
             assert_eq!(tasks(), 0);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_source_alone_keeps_it_going() {
-        let Fixture { server, cache, .. } = Fixture::living(secs(100));
+    async fn a_source_alone_keeps_the_token_warm() {
+        let Fixture { server, cache, .. } = Fixture::with_lifetime(secs(100));
         let source = cache.source(request());
         source.keep_warm().unwrap();
         drop(cache);
@@ -245,8 +240,8 @@ mod end {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_cache_alone_keeps_it_going() {
-        let fixture = Fixture::living(secs(100));
+    async fn the_cache_alone_keeps_the_token_warm() {
+        let fixture = Fixture::with_lifetime(secs(100));
         fixture.source().keep_warm().unwrap();
         sleep(secs(HOUR)).await;
         at_once(fixture.source().token()).unwrap();
@@ -254,12 +249,12 @@ mod end {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_ends_with_an_entry_that_is_given_up() {
+    async fn evicting_the_entry_ends_keep_warm() {
         let server = AuthorizationServer::new();
         let fixture = Fixture::with(server, |builder| builder.max_entries(1));
         fixture.source().keep_warm().unwrap();
         settle().await;
-        // Twice, since it was used.
+        // Two insertions, since an entry that was used survives the first one.
         for tenant in ["blue", "red"] {
             drop(fixture.cache.source(request().parameter("tenant", tenant)));
         }
@@ -268,8 +263,8 @@ mod end {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn to_ask_for_it_again_changes_nothing() {
-        let fixture = Fixture::living(secs(100));
+    async fn repeated_calls_start_only_one_task() {
+        let fixture = Fixture::with_lifetime(secs(100));
         let source = fixture.source();
         for _ in 0..10 {
             source.keep_warm().unwrap();
@@ -291,7 +286,7 @@ mod runtimes {
     }
 
     #[test]
-    fn no_runtime_is_an_error_and_is_not_remembered() {
+    fn a_missing_runtime_is_an_error_that_is_not_remembered() {
         let server = AuthorizationServer::new();
         let source = TokenCache::new(endpoint(&server)).source(request());
         let error = source.keep_warm().unwrap_err();
@@ -304,13 +299,12 @@ mod runtimes {
     }
 
     #[test]
-    fn a_fixed_token_is_warm_without_one() {
+    fn a_fixed_token_needs_no_runtime() {
         TokenSource::fixed(bearer("fixed")).keep_warm().unwrap();
     }
 
-    /// Whose runtime has ended asks again on the next one.
     #[test]
-    fn it_can_be_asked_for_again_when_its_runtime_has_ended() {
+    fn keep_warm_can_be_restarted_after_its_runtime_has_shut_down() {
         let calls = Endpoint::counting();
         let source = TokenCache::new(calls.clone()).source(request());
         for runtimes in 1..=2 {
@@ -328,9 +322,9 @@ mod runtimes {
         }
     }
 
-    /// The one that keeps it warm is not the one that fetches.
+    /// The runtime that keeps the token warm is not the one that fetches it.
     #[test]
-    fn it_takes_up_the_fetch_of_a_runtime_that_died() {
+    fn keep_warm_takes_over_the_fetch_of_a_runtime_that_has_shut_down() {
         let hangs_once = Endpoint::new(|call| async move {
             if call == 1 {
                 pending::<()>().await;

@@ -1,4 +1,4 @@
-//! Many tenants over one cache: which token a request bears, how many are held, and what can be told of them.
+//! Many tenants with one cache: which token a request carries, how many entries are kept, and what `status` reports.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
@@ -17,8 +17,8 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, NoAccessToken, TokenCache, TokenError, TokenErrorKind, TokenRequest,
-    TokenSource,
+    AccessToken, AddAccessTokenLayer, NoAccessToken, TokenCache, TokenError, TokenErrorKind,
+    TokenRequest, TokenSource,
     test_util::{AuthorizationServer, Failure},
     token_cache::TokenState,
 };
@@ -28,19 +28,25 @@ use self::cache_support::{
     token_response,
 };
 
-/// The token request of a tenant.
-fn of(tenant: impl std::fmt::Display) -> TokenRequest {
+/// Returns the token request of a tenant.
+fn request_for(tenant: impl std::fmt::Display) -> TokenRequest {
     request().parameter("tenant", tenant.to_string())
+}
+
+/// Fetches the token of a tenant.
+async fn fetch(fixture: &Fixture, tenant: impl std::fmt::Display) -> AccessToken {
+    let source = fixture.cache.source(request_for(tenant));
+    source.token().await.unwrap()
 }
 
 fn by_header(parts: &Parts) -> TokenRequest {
     match parts.headers.get("x-tenant") {
-        Some(tenant) => of(tenant.to_str().unwrap()),
+        Some(tenant) => request_for(tenant.to_str().unwrap()),
         None => request(),
     }
 }
 
-/// A request on behalf of a tenant.
+/// Returns an API request on behalf of a tenant.
 fn call_for(tenant: impl std::fmt::Display) -> Request<Body> {
     let mut request = call();
     let tenant = HeaderValue::try_from(tenant.to_string()).unwrap();
@@ -48,7 +54,7 @@ fn call_for(tenant: impl std::fmt::Display) -> Request<Body> {
     request
 }
 
-/// How often the server was asked for the token of each tenant.
+/// Returns the number of token requests for each tenant.
 fn fetches(server: &AuthorizationServer) -> HashMap<String, usize> {
     let mut fetches = HashMap::new();
     for request in server.requests() {
@@ -58,7 +64,7 @@ fn fetches(server: &AuthorizationServer) -> HashMap<String, usize> {
     fetches
 }
 
-fn bounded(max_entries: usize) -> Fixture {
+fn with_max_entries(max_entries: usize) -> Fixture {
     let server = AuthorizationServer::new();
     Fixture::with(server, |builder| builder.max_entries(max_entries))
 }
@@ -67,7 +73,7 @@ mod token_request_for {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn each_tenant_has_a_token_of_its_own_by_a_header() {
+    async fn the_tenant_can_come_from_a_header() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
@@ -85,7 +91,7 @@ mod token_request_for {
         assert_eq!(fetches(&fixture.server), HashMap::from(expected));
         for seen in api.seen() {
             let source = fixture.cache.source(match seen.headers.get("x-tenant") {
-                Some(tenant) => of(tenant.to_str().unwrap()),
+                Some(tenant) => request_for(tenant.to_str().unwrap()),
                 None => request(),
             });
             let token = source.peek().unwrap();
@@ -94,28 +100,28 @@ mod token_request_for {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn each_tenant_has_a_token_of_its_own_by_the_host() {
+    async fn the_tenant_can_come_from_the_host() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source());
         let service = layer
-            .token_request_for(|parts: &Parts| of(parts.uri.host().unwrap()))
+            .token_request_for(|parts: &Parts| request_for(parts.uri.host().unwrap()))
             .layer(api.clone());
         for _ in 0..3 {
             for tenant in ["blue.test", "red.test"] {
                 let request = call_to(&format!("https://{tenant}/orders"));
                 let response = service.clone().oneshot(request).await.unwrap();
                 assert_eq!(response.status(), StatusCode::OK);
-                let token = fixture.cache.source(of(tenant)).peek().unwrap();
+                let token = fixture.cache.source(request_for(tenant)).peek().unwrap();
                 assert_eq!(api.last().authorization(), token.authorization());
             }
         }
         assert_eq!(fixture.requests(), 2);
     }
 
-    /// The function is shown the whole head, and neither it nor the body is changed by that.
+    /// The function sees the whole head and changes neither head nor body.
     #[tokio::test(start_paused = true)]
-    async fn the_function_sees_the_request_as_it_goes_out() {
+    async fn the_function_sees_the_outgoing_request() {
         #[derive(Clone, Debug, PartialEq)]
         struct Mark(u8);
 
@@ -128,7 +134,7 @@ mod token_request_for {
                 assert_eq!(parts.uri, cache_support::API);
                 assert_eq!(parts.headers["x-tenant"], "blue");
                 assert!(parts.headers.get(AUTHORIZATION).is_none());
-                of(parts.extensions.get::<Mark>().unwrap().0)
+                request_for(parts.extensions.get::<Mark>().unwrap().0)
             })
             .layer(api.clone());
         for _ in 0..2 {
@@ -146,28 +152,28 @@ mod token_request_for {
         assert_eq!(fetches(&fixture.server), HashMap::from([("7".into(), 1)]));
     }
 
-    /// A layer whose function counts how often it is asked.
-    fn counting(source: TokenSource) -> (AddAccessTokenLayer, Arc<AtomicUsize>) {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = asked.clone();
+    /// Returns a layer whose function counts its calls.
+    fn counting_layer(source: TokenSource) -> (AddAccessTokenLayer, Arc<AtomicUsize>) {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let count = calls.clone();
         let layer = AddAccessTokenLayer::new(source).token_request_for(move |_: &Parts| {
             count.fetch_add(1, Ordering::Relaxed);
-            of("function")
+            request_for("function")
         });
-        (layer, asked)
+        (layer, calls)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_request_bears_goes_before_the_function() {
+    async fn extensions_of_the_request_take_precedence_over_the_function() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let (layer, asked) = counting(fixture.source());
+        let (layer, calls) = counting_layer(fixture.source());
         let service = layer.layer(api.clone());
 
         let mut named = call();
-        named.extensions_mut().insert(of("blue"));
+        named.extensions_mut().insert(request_for("blue"));
         service.clone().oneshot(named).await.unwrap();
-        let token = fixture.cache.source(of("blue")).peek().unwrap();
+        let token = fixture.cache.source(request_for("blue")).peek().unwrap();
         assert_eq!(api.last().authorization(), token.authorization());
 
         let mut sourced = call();
@@ -177,16 +183,16 @@ mod token_request_for {
         service.clone().oneshot(sourced).await.unwrap();
         assert_eq!(api.last().authorization().unwrap(), "Bearer own");
 
-        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
         service.oneshot(call()).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_gets_no_token_does_not_ask_the_function() {
+    async fn the_function_is_not_called_for_a_request_without_a_token() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let (layer, asked) = counting(fixture.source());
+        let (layer, calls) = counting_layer(fixture.source());
         let origin = Uri::from_static("https://api.test");
         let service = layer.origin(&origin).unwrap().layer(api.clone());
 
@@ -205,30 +211,30 @@ mod token_request_for {
         service.clone().oneshot(foreign).await.unwrap();
         assert_eq!(api.last().authorization(), None);
 
-        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
         assert_eq!(fixture.requests(), 0);
-        // Nor has any of them made an entry.
+        // None of them has created a cache entry either.
         assert_eq!(fixture.cache.status().len(), 1);
         service.oneshot(call()).await.unwrap();
-        assert_eq!(asked.load(Ordering::Relaxed), 1);
+        assert_eq!(calls.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_is_not_sent_does_not_ask_the_function() {
+    async fn the_function_is_not_called_for_a_request_that_is_not_sent() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let (layer, asked) = counting(fixture.source());
+        let (layer, calls) = counting_layer(fixture.source());
         let service = layer.layer(api.clone());
         service
             .oneshot(call_to("http://mesh.test/"))
             .await
             .unwrap_err();
-        assert_eq!(asked.load(Ordering::Relaxed), 0);
+        assert_eq!(calls.load(Ordering::Relaxed), 0);
         assert_eq!(api.requests() + fixture.requests(), 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn over_a_fixed_token_an_error_says_what_to_do() {
+    async fn with_a_fixed_token_the_error_says_what_to_do() {
         let api = Api::content();
         let fixed = TokenSource::fixed(bearer("the-secret"));
         let layer = AddAccessTokenLayer::new(fixed).token_request_for(by_header);
@@ -245,7 +251,7 @@ mod token_request_for {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_drops_the_token_of_its_tenant_alone() {
+    async fn a_refusal_drops_only_the_token_of_its_tenant() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
@@ -253,17 +259,17 @@ mod token_request_for {
         for tenant in ["blue", "red"] {
             service.clone().oneshot(call_for(tenant)).await.unwrap();
         }
-        let [blue, red] = ["blue", "red"].map(|tenant| fixture.cache.source(of(tenant)));
+        let [blue, red] = ["blue", "red"].map(|tenant| fixture.cache.source(request_for(tenant)));
         assert!(fixture.server.revoke(blue.peek().unwrap().expose_secret()));
-        let kept = red.peek().unwrap();
+        let unaffected = red.peek().unwrap();
         let response = service.clone().oneshot(call_for("blue")).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(blue.peek(), None);
-        assert_eq!(red.peek(), Some(kept));
+        assert_eq!(red.peek(), Some(unaffected));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_sent_once_more_bears_another_token_of_the_same_tenant() {
+    async fn a_resent_request_carries_a_new_token_of_the_same_tenant() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let service = AddAccessTokenLayer::new(fixture.source())
@@ -274,7 +280,7 @@ mod token_request_for {
         fixture.server.revoke_all();
         let response = service.oneshot(call_for("blue")).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
-        let blue = fixture.cache.source(of("blue")).peek().unwrap();
+        let blue = fixture.cache.source(request_for("blue")).peek().unwrap();
         assert_eq!(api.last().authorization(), blue.authorization());
         assert_eq!(
             fetches(&fixture.server),
@@ -287,7 +293,7 @@ mod tenants {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn one_fetch_per_tenant_however_many_call_at_once() {
+    async fn concurrent_callers_cause_one_fetch_per_tenant() {
         let fixture = Fixture::new();
         fixture.server.fail_next_n(50, Failure::delay(secs(1)));
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
@@ -304,10 +310,10 @@ mod tenants {
         assert!(fetches.values().all(|fetches| *fetches == 1));
     }
 
-    /// In one shard, so that all of them meet.
+    /// All of them fall into one shard.
     #[tokio::test(start_paused = true)]
-    async fn a_miss_of_one_tenant_never_delays_a_hit_of_another() {
-        let fixture = bounded(16);
+    async fn a_miss_of_one_tenant_does_not_delay_a_hit_of_another() {
+        let fixture = with_max_entries(16);
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         service.clone().oneshot(call_for("warm")).await.unwrap();
@@ -341,7 +347,7 @@ mod tenants {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_at_once_each_get_their_own_token() {
+    async fn ten_thousand_concurrent_tenants_each_get_their_own_token() {
         const TENANTS: usize = 10_000;
         let fixture = Fixture::new();
         let api = Api::content();
@@ -356,7 +362,7 @@ mod tenants {
             }
         }
         assert_eq!(fixture.requests(), TENANTS);
-        // And the layer's own, which nobody asked for.
+        // One entry belongs to the layer's own request, which was not used.
         assert_eq!(fixture.cache.status().len(), TENANTS + 1);
         let mut pairs = HashSet::new();
         let mut tokens = HashSet::new();
@@ -373,11 +379,11 @@ mod bound {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_never_more_entries_than_the_bound() {
+    async fn the_number_of_entries_never_exceeds_the_bound() {
         for bound in [1, 2, 16, 100, 1000] {
-            let fixture = bounded(bound);
+            let fixture = with_max_entries(bound);
             for tenant in 0..2 * bound + 100 {
-                drop(fixture.cache.source(of(tenant)));
+                drop(fixture.cache.source(request_for(tenant)));
                 let len = fixture.cache.status().len();
                 assert!(len <= bound, "{len} of {bound} after {tenant}");
             }
@@ -386,14 +392,14 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn there_are_never_more_entries_than_the_bound_and_those_in_use() {
+    async fn the_number_of_entries_exceeds_the_bound_only_by_those_in_use() {
         for pinned in [1, 8, 10, 15, 16, 20, 100] {
-            let fixture = bounded(16);
+            let fixture = with_max_entries(16);
             let sources: Vec<_> = (0..pinned)
-                .map(|n| fixture.cache.source(of(format!("pinned-{n}"))))
+                .map(|n| fixture.cache.source(request_for(format!("pinned-{n}"))))
                 .collect();
             for tenant in 0..1000 {
-                drop(fixture.cache.source(of(tenant)));
+                drop(fixture.cache.source(request_for(tenant)));
                 let len = fixture.cache.status().len();
                 assert!(len <= 16 + pinned, "{len} with {pinned} after {tenant}");
             }
@@ -401,14 +407,14 @@ mod bound {
         }
     }
 
-    /// Entries that everybody uses put off their end; they do not put it off for ever.
+    /// Using an entry delays its eviction, but not forever.
     #[tokio::test(start_paused = true)]
-    async fn entries_that_are_used_do_not_make_it_grow() {
-        let fixture = bounded(16);
+    async fn frequently_used_entries_do_not_make_the_cache_grow() {
+        let fixture = with_max_entries(16);
         for tenant in 0..1000 {
-            drop(fixture.cache.source(of(tenant)));
+            drop(fixture.cache.source(request_for(tenant)));
             for used in 0..12 {
-                drop(fixture.cache.source(of(format!("used-{used}"))));
+                drop(fixture.cache.source(request_for(format!("used-{used}"))));
             }
             let len = fixture.cache.status().len();
             assert!(len <= 16 + 12, "{len} after {tenant}");
@@ -416,27 +422,27 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_shrinks_again_when_sources_are_dropped() {
-        let fixture = bounded(16);
+    async fn the_cache_shrinks_after_sources_are_dropped() {
+        let fixture = with_max_entries(16);
         let sources: Vec<_> = (0..200)
-            .map(|n| fixture.cache.source(of(format!("pinned-{n}"))))
+            .map(|n| fixture.cache.source(request_for(format!("pinned-{n}"))))
             .collect();
         assert_eq!(fixture.cache.status().len(), 200);
         drop(sources);
         for tenant in 0..200 {
-            drop(fixture.cache.source(of(tenant)));
+            drop(fixture.cache.source(request_for(tenant)));
         }
         assert_eq!(fixture.cache.status().len(), 16);
     }
 
-    /// However their keys are spread: as many as the bound says have room.
+    /// This holds for any distribution of the keys over the shards.
     #[tokio::test(start_paused = true)]
-    async fn as_many_tenants_as_the_bound_says_keep_their_tokens() {
+    async fn as_many_tenants_as_the_bound_allows_keep_their_tokens() {
         for bound in [16, 100, 1000] {
-            let fixture = bounded(bound);
+            let fixture = with_max_entries(bound);
             for _ in 0..3 {
                 for tenant in 0..bound {
-                    fixture.cache.source(of(tenant)).token().await.unwrap();
+                    fetch(&fixture, tenant).await;
                 }
             }
             assert_eq!(fixture.requests(), bound);
@@ -444,31 +450,34 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_live_source_pins_its_own() {
-        let fixture = bounded(16);
-        let pinned = fixture.cache.source(of("pinned"));
+    async fn a_live_source_pins_its_entry() {
+        let fixture = with_max_entries(16);
+        let pinned = fixture.cache.source(request_for("pinned"));
         let token = pinned.token().await.unwrap();
         for tenant in 0..1000 {
-            fixture.cache.source(of(tenant)).token().await.unwrap();
+            fetch(&fixture, tenant).await;
         }
-        assert_eq!(fixture.cache.source(of("pinned")).peek(), Some(token));
+        assert_eq!(
+            fixture.cache.source(request_for("pinned")).peek(),
+            Some(token)
+        );
         assert_eq!(fetches(&fixture.server)["pinned"], 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscription_does_not_pin_its_own_and_ends_with_it() {
-        let fixture = bounded(16);
-        let mut changes = fixture.cache.source(of("watched")).subscribe();
+    async fn a_subscription_does_not_pin_its_entry_and_ends_with_it() {
+        let fixture = with_max_entries(16);
+        let mut changes = fixture.cache.source(request_for("watched")).subscribe();
         for tenant in 0..1000 {
-            drop(fixture.cache.source(of(tenant)));
+            drop(fixture.cache.source(request_for(tenant)));
         }
-        fixture.cache.source(of("watched")).token().await.unwrap();
+        fetch(&fixture, "watched").await;
         assert_eq!(at_once(changes.changed()), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_request_that_waits_pins_its_own() {
-        let fixture = bounded(16);
+    async fn a_waiting_request_pins_its_entry() {
+        let fixture = with_max_entries(16);
         fixture.server.fail_next(Failure::delay(secs(5)));
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
@@ -485,33 +494,33 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_recently_used_one_survives_an_idle_one() {
-        let fixture = bounded(16);
+    async fn recently_used_entries_are_evicted_after_idle_ones() {
+        let fixture = with_max_entries(16);
         for tenant in 0..16 {
-            fixture.cache.source(of(tenant)).token().await.unwrap();
+            fetch(&fixture, tenant).await;
         }
-        // The oldest, and one in the middle.
+        // Use the oldest entry and one in the middle.
         for used in [0, 9] {
-            fixture.cache.source(of(used)).token().await.unwrap();
+            fetch(&fixture, used).await;
         }
         for tenant in 100..114 {
-            fixture.cache.source(of(tenant)).token().await.unwrap();
+            fetch(&fixture, tenant).await;
         }
         for used in [0, 9] {
-            fixture.cache.source(of(used)).token().await.unwrap();
+            fetch(&fixture, used).await;
         }
         let fetches = fetches(&fixture.server);
         assert_eq!((fetches["0"], fetches["9"]), (1, 1));
-        let held = fixture.cache.status();
-        let names: HashSet<_> = held.iter().map(|status| status.request()).collect();
+        let statuses = fixture.cache.status();
+        let requests: HashSet<_> = statuses.iter().map(|status| status.request()).collect();
         for idle in (1..16).filter(|tenant| *tenant != 9) {
-            assert!(!names.contains(&of(idle)), "{idle}");
+            assert!(!requests.contains(&request_for(idle)), "{idle}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_that_was_given_up_comes_back_by_one_fetch() {
-        let fixture = bounded(16);
+    async fn an_evicted_token_is_fetched_again_once() {
+        let fixture = with_max_entries(16);
         let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         service.clone().oneshot(call_for("blue")).await.unwrap();
@@ -525,7 +534,7 @@ mod bound {
         assert_eq!(fetches(&fixture.server)["blue"], 2);
     }
 
-    /// Counts those that are alive.
+    /// Counts the values that are alive.
     struct Alive(Arc<AtomicUsize>);
 
     impl Alive {
@@ -541,9 +550,9 @@ mod bound {
         }
     }
 
-    /// Its answer may be the only one that there is, and its callers may come back.
+    /// Its response may be the only one there will ever be, and its callers may return.
     #[tokio::test(start_paused = true)]
-    async fn an_entry_with_a_fetch_under_way_is_not_given_up_and_the_fetch_ends_with_the_cache() {
+    async fn a_running_fetch_pins_its_entry_and_ends_with_the_cache() {
         let alive = Arc::new(AtomicUsize::new(0));
         let count = alive.clone();
         let hanging = Endpoint::new(move |_| {
@@ -557,7 +566,7 @@ mod bound {
         let cache = TokenCache::builder(hanging.clone()).max_entries(16).build();
         let metrics = tokio::runtime::Handle::current().metrics();
         for tenant in 0..50 {
-            let source = cache.source(of(tenant));
+            let source = cache.source(request_for(tenant));
             assert_pending!(task::spawn(source.token()).poll());
         }
         settle().await;
@@ -569,15 +578,15 @@ mod bound {
         assert_eq!(metrics.num_alive_tasks(), 0);
     }
 
-    /// The key is held once in the table and once in the queue, and by the entry.
+    /// The table, the queue and the entry share one copy of the key.
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_left_of_one_that_was_given_up() {
+    async fn nothing_is_left_of_an_evicted_entry() {
         let shared = Arc::new(());
-        let cache = bounded(16).cache;
+        let cache = with_max_entries(16).cache;
         for tenant in 0..100 {
-            let held = shared.clone();
+            let reference = shared.clone();
             let secret = tower_oauth2_client::Credential::from_fn(move || {
-                let _held = &held;
+                let _reference = &reference;
                 async { Ok::<_, tower_oauth2_client::BoxError>("secret".to_owned()) }
             });
             let client = tower_oauth2_client::ClientAuthentication::client_secret_basic(
@@ -596,18 +605,18 @@ mod invalidate_all {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn every_tenant_gets_another_token() {
+    async fn every_tenant_gets_a_new_token() {
         let fixture = Fixture::new();
-        let tenants = || (0..100).map(|tenant| fixture.cache.source(of(tenant)));
+        let tenants = || (0..100).map(|tenant| fixture.cache.source(request_for(tenant)));
         let mut before = Vec::new();
         for source in tenants() {
             before.push(source.token().await.unwrap());
         }
         fixture.cache.invalidate_all();
         assert!(tenants().all(|source| source.peek().is_none()));
-        let states = fixture.cache.status();
+        let statuses = fixture.cache.status();
         assert!(
-            states
+            statuses
                 .iter()
                 .all(|status| status.state() == TokenState::Empty)
         );
@@ -617,9 +626,9 @@ mod invalidate_all {
         assert_eq!(fixture.requests(), 200);
     }
 
-    /// It is no refusal: nothing is slowed down by it, however often it comes.
+    /// Even frequent calls cause no pause.
     #[tokio::test(start_paused = true)]
-    async fn it_does_not_count_as_a_refusal() {
+    async fn dropping_all_tokens_does_not_count_as_a_refusal() {
         let fixture = Fixture::new();
         let source = fixture.source();
         for fetches in 1..=10 {
@@ -633,7 +642,7 @@ mod invalidate_all {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_instance_of_the_layer_that_has_a_copy_notices() {
+    async fn a_service_with_a_local_copy_of_the_token_gets_a_new_one() {
         let fixture = Fixture::new();
         let api = Api::content();
         let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
@@ -652,65 +661,65 @@ mod status {
     use super::*;
 
     #[track_caller]
-    fn the_one(fixture: &Fixture) -> tower_oauth2_client::token_cache::TokenStatus {
+    fn only_status(fixture: &Fixture) -> tower_oauth2_client::token_cache::TokenStatus {
         let mut all = fixture.cache.status();
         assert_eq!(all.len(), 1);
         all.pop().unwrap()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_is_seen_through_its_life() {
-        let fixture = Fixture::living(secs(100));
+    async fn the_state_of_a_token_is_reported_throughout_its_life() {
+        let fixture = Fixture::with_lifetime(secs(100));
         assert!(fixture.cache.status().is_empty());
         let source = fixture.source();
 
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.request(), &request());
         assert_eq!(status.state(), TokenState::Empty);
         assert_eq!(status.expires_in(), None);
         assert!(status.last_error().is_none());
 
         let token = source.token().await.unwrap();
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Fresh);
-        // A twentieth is kept for the leeway.
+        // The leeway is a twentieth of the lifetime.
         assert_eq!(status.expires_in(), Some(secs(95)));
 
         advance(secs(49)).await;
-        assert_eq!(the_one(&fixture).state(), TokenState::Fresh);
+        assert_eq!(only_status(&fixture).state(), TokenState::Fresh);
         advance(secs(1)).await;
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Stale);
         assert_eq!(status.expires_in(), Some(secs(45)));
 
         advance(secs(45)).await;
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Expired);
         assert_eq!(status.expires_in(), Some(secs(0)));
         assert!(status.last_error().is_none());
 
-        // To look does not fetch.
+        // `status` does not cause a fetch.
         settle().await;
         assert_eq!(fixture.requests(), 1);
 
         let next = source.token().await.unwrap();
         assert_ne!(next, token);
-        assert_eq!(the_one(&fixture).state(), TokenState::Fresh);
+        assert_eq!(only_status(&fixture).state(), TokenState::Fresh);
         source.invalidate(&next);
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Empty);
         assert_eq!(status.expires_in(), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_failure_is_seen_until_a_token_is_there() {
+    async fn a_failure_is_reported_until_a_token_arrives() {
         let fixture = Fixture::new();
         let source = fixture.source();
         fixture
             .server
             .fail_until_told(Failure::oauth("invalid_scope"));
         let error = source.token().await.unwrap_err();
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Failed);
         assert_eq!(status.expires_in(), None);
         assert_eq!(status.last_error().unwrap().to_string(), error.to_string());
@@ -724,22 +733,22 @@ mod status {
             error.error_response().unwrap().code(),
         );
 
-        // After the pause the next caller asks again.
+        // After the pause, the next caller will fetch again.
         advance(secs(5)).await;
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Empty);
         assert!(status.last_error().is_some());
 
         fixture.server.recover();
         source.token().await.unwrap();
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Fresh);
         assert!(status.last_error().is_none());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_that_cannot_be_renewed_is_stale_with_an_error_and_fails_after_its_end() {
-        let fixture = Fixture::living(secs(100));
+    async fn a_token_that_cannot_be_renewed_is_stale_with_an_error_and_failed_after_its_expiry() {
+        let fixture = Fixture::with_lifetime(secs(100));
         let source = fixture.source();
         source.token().await.unwrap();
         fixture
@@ -748,33 +757,33 @@ mod status {
         advance(secs(50)).await;
         at_once(source.token()).unwrap();
         settle().await;
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Stale);
         assert_eq!(status.expires_in(), Some(secs(45)));
         assert!(status.last_error().is_some());
 
         advance(secs(45)).await;
         source.token().await.unwrap_err();
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Failed);
         assert_eq!(status.expires_in(), Some(secs(0)));
         assert!(status.last_error().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_goes_by_both_clocks() {
-        let fixture = Fixture::living(secs(100));
+    async fn the_state_depends_on_both_clocks() {
+        let fixture = Fixture::with_lifetime(secs(100));
         fixture.source().token().await.unwrap();
         fixture.clock.suspend(secs(60));
-        let status = the_one(&fixture);
+        let status = only_status(&fixture);
         assert_eq!(status.state(), TokenState::Stale);
         assert_eq!(status.expires_in(), Some(secs(35)));
         fixture.clock.suspend(secs(60));
-        assert_eq!(the_one(&fixture).state(), TokenState::Expired);
+        assert_eq!(only_status(&fixture).state(), TokenState::Expired);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_shows_no_secret() {
+    async fn the_status_shows_no_secret() {
         let server = AuthorizationServer::builder()
             .client("client", "secret-of-the-client")
             .user("ann", "secret-of-the-user");
@@ -800,7 +809,7 @@ mod status {
             assert!(!text.contains("secret-of"), "{text}");
             assert!(!text.contains(token.expose_secret()), "{text}");
         }
-        // But it says which is which.
+        // It still shows which entry is which.
         let text = format!("{status:?}");
         assert!(text.contains("Fresh") && text.contains("Failed"), "{text}");
         assert!(

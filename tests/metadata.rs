@@ -1,4 +1,4 @@
-//! `TokenEndpoint::discover`: from an issuer to its token endpoint.
+//! `TokenEndpoint::discover` finds the token endpoint of an issuer.
 
 mod support;
 
@@ -53,8 +53,8 @@ where
     endpoint.clone().oneshot(request).await
 }
 
-/// How often each path was asked for.
-fn asked(server: &AuthorizationServer, path: &str) -> usize {
+/// Returns the number of requests for a path.
+fn requests_to(server: &AuthorizationServer, path: &str) -> usize {
     let requests = server.requests();
     requests.iter().filter(|r| r.path() == path).count()
 }
@@ -63,23 +63,33 @@ fn document(issuer: &str) -> Value {
     json!({ "issuer": issuer, "token_endpoint": format!("{issuer}/token") })
 }
 
-/// Answers each request by its path, and counts.
+/// Returns an HTTP service that answers each request by its path.
 fn by_path(script: impl Fn(&str) -> Answer + Send + Sync + 'static) -> Http {
     Http {
-        asked: Arc::default(),
+        uris: Arc::default(),
         script: Arc::new(script),
     }
 }
 
+/// Returns an HTTP service that serves the metadata document, and a token on every other path.
+fn with_metadata(document: &Value) -> Http {
+    let document = document.to_string();
+    by_path(move |path| match path {
+        OAUTH => answer(200, document.clone()),
+        _ => answer(200, GOOD),
+    })
+}
+
 #[derive(Clone)]
 struct Http {
-    asked: Arc<std::sync::Mutex<Vec<String>>>,
+    uris: Arc<std::sync::Mutex<Vec<String>>>,
     script: Arc<dyn Fn(&str) -> Answer + Send + Sync>,
 }
 
 impl Http {
-    fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    /// Takes the URIs that were requested since the last call.
+    fn take_uris(&self) -> Vec<String> {
+        std::mem::take(&mut self.uris.lock().unwrap())
     }
 }
 
@@ -95,19 +105,19 @@ impl tower::Service<Request<Full<Bytes>>> for Http {
     fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
         let uri = request.uri().to_string();
         let answer = (self.script)(request.uri().path());
-        self.asked.lock().unwrap().push(uri);
+        self.uris.lock().unwrap().push(uri);
         std::future::ready(answer)
     }
 }
 
 #[tokio::test]
-async fn a_token_request_goes_where_the_metadata_say() {
+async fn token_requests_are_sent_to_the_endpoint_in_the_metadata() {
     let server = AuthorizationServer::new();
     let endpoint = discover(&server);
     assert_eq!(
         server.requests().len(),
         0,
-        "nothing is sent before the first request"
+        "metadata were fetched before the first request"
     );
 
     for _ in 0..3 {
@@ -125,7 +135,7 @@ async fn a_token_request_goes_where_the_metadata_say() {
 }
 
 #[tokio::test]
-async fn the_request_for_the_metadata_bears_no_secret_and_the_mark() {
+async fn the_metadata_request_has_no_credentials_and_is_marked() {
     let recorder = Recorder::new(|number| match number {
         0 => answer(200, document(ISSUER).to_string()),
         _ => answer(200, GOOD),
@@ -146,7 +156,7 @@ async fn the_request_for_the_metadata_bears_no_secret_and_the_mark() {
 }
 
 #[tokio::test]
-async fn the_metadata_can_be_had_alone() {
+async fn metadata_can_be_fetched_without_a_token_request() {
     let server = AuthorizationServer::builder()
         .metadata_field("authorization_endpoint", "https://as.test/authorize")
         .build();
@@ -159,7 +169,7 @@ async fn the_metadata_can_be_had_alone() {
     );
     ask(&endpoint).await.unwrap();
     assert!(Arc::ptr_eq(&metadata, &endpoint.metadata().await.unwrap()));
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
 
     let without = TokenEndpoint::new(server.clone(), server.token_endpoint(), basic());
     assert_eq!(
@@ -169,7 +179,7 @@ async fn the_metadata_can_be_had_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_thousand_callers_make_one_request_for_the_metadata() {
+async fn a_thousand_callers_share_one_metadata_request() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
     let endpoint = discover(&server);
@@ -183,12 +193,12 @@ async fn a_thousand_callers_make_one_request_for_the_metadata() {
         call.unwrap().unwrap();
     }
 
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
     assert_eq!(server.token_requests(), 1000);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn callers_on_many_threads_make_one_request_for_the_metadata() {
+async fn callers_on_many_threads_share_one_metadata_request() {
     for _ in 0..50 {
         let server = AuthorizationServer::new();
         let endpoint = discover(&server);
@@ -200,12 +210,12 @@ async fn callers_on_many_threads_make_one_request_for_the_metadata() {
         while let Some(call) = calls.join_next().await {
             call.unwrap().unwrap();
         }
-        assert_eq!(asked(&server, OAUTH), 1);
+        assert_eq!(requests_to(&server, OAUTH), 1);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_caller_that_is_dropped_changes_nothing_for_the_rest() {
+async fn a_dropped_first_caller_does_not_affect_the_others() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
     let endpoint = discover(&server);
@@ -216,11 +226,11 @@ async fn a_first_caller_that_is_dropped_changes_nothing_for_the_rest() {
 
     drop(first);
     second.await.unwrap();
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_caller_that_is_not_polled_any_more_changes_nothing_for_the_rest() {
+async fn a_first_caller_that_is_no_longer_polled_does_not_affect_the_others() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
     let endpoint = discover(&server);
@@ -229,36 +239,36 @@ async fn a_first_caller_that_is_not_polled_any_more_changes_nothing_for_the_rest
 
     ask(&endpoint).await.unwrap();
     assert!(first.is_woken());
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_caller_that_panics_changes_nothing_for_the_rest() {
+async fn a_first_caller_that_panics_does_not_affect_the_others() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::delay(MINUTE / 6).at(OAUTH));
     let endpoint = discover(&server);
-    let (first, told) = (endpoint.clone(), Arc::new(Notify::new()));
-    let may_panic = told.clone();
+    let (first, signal) = (endpoint.clone(), Arc::new(Notify::new()));
+    let may_panic = signal.clone();
     let first = tokio::spawn(async move {
         tokio::select! {
             biased;
             _ = ask(&first) => unreachable!(),
-            () = may_panic.notified() => panic!("as the test wants"),
+            () = may_panic.notified() => panic!("intended by the test"),
         }
     });
     tokio::task::yield_now().await;
     let mut second = task::spawn(ask(&endpoint));
     assert_pending!(second.poll());
-    assert_eq!(asked(&server, OAUTH), 1);
-    told.notify_one();
+    assert_eq!(requests_to(&server, OAUTH), 1);
+    signal.notify_one();
 
     assert!(first.await.unwrap_err().is_panic());
     second.await.unwrap();
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_request_for_the_metadata_ends_with_the_last_who_waits() {
+async fn dropping_the_last_caller_cancels_the_metadata_request() {
     let alive = Arc::new(());
     let held = alive.clone();
     let http = service_fn(move |_: Request<Full<Bytes>>| {
@@ -282,7 +292,7 @@ async fn the_request_for_the_metadata_ends_with_the_last_who_waits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_waited_share_the_error_and_the_next_asks_again() {
+async fn waiting_callers_share_an_error_and_the_next_caller_retries() {
     let server = AuthorizationServer::new();
     let delayed = Failure::status(500).delayed(MINUTE / 6);
     server.fail_next(delayed.at(OAUTH));
@@ -293,21 +303,21 @@ async fn those_who_waited_share_the_error_and_the_next_asks_again() {
         assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
         assert!(error.is_transient() && !error.may_have_been_processed());
     }
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
     ask(&endpoint).await.unwrap();
-    assert_eq!(asked(&server, OAUTH), 2);
+    assert_eq!(requests_to(&server, OAUTH), 2);
 }
 
 #[tokio::test]
-async fn a_panic_of_the_http_client_is_an_error_for_all_who_wait() {
+async fn a_panic_of_the_http_client_is_an_error_for_all_waiting_callers() {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
     let http = service_fn(move |_: Request<Full<Bytes>>| {
         counted.fetch_add(1, Ordering::SeqCst);
         async {
             tokio::task::yield_now().await;
-            panic!("as the test wants");
-            #[allow(unreachable_code, reason = "it says of what type the answer is")]
+            panic!("intended by the test");
+            #[allow(unreachable_code, reason = "determines the type of the response")]
             answer(200, "")
         }
     });
@@ -330,26 +340,26 @@ async fn metadata_are_renewed_in_the_background_after_their_lifetime() {
 
     tokio::time::advance(HOUR - Duration::from_secs(1)).await;
     ask(&endpoint).await.unwrap();
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
 
-    // What comes anew is for the requests that come later.
+    // The new metadata apply only to later requests.
     let moved = json!({ "issuer": ISSUER, "token_endpoint": format!("{ISSUER}/introspect") });
     let moved = Failure::status(200).body(moved.to_string());
     server.fail_next(moved.delayed(MINUTE).at(OAUTH));
     tokio::time::advance(Duration::from_secs(1)).await;
     for _ in 0..2 {
-        // Nobody waits for the renewal.
+        // No request waits for the renewal.
         assert_ready_ok!(task::spawn(ask(&endpoint)).poll());
     }
 
     tokio::time::sleep(2 * MINUTE).await;
-    assert_eq!(asked(&server, OAUTH), 2);
+    assert_eq!(requests_to(&server, OAUTH), 2);
     ask(&endpoint).await.unwrap_err();
     assert_eq!(server.requests().last().unwrap().path(), "/introspect");
 }
 
 #[tokio::test(start_paused = true)]
-async fn another_lifetime_of_the_metadata() {
+async fn the_lifetime_of_metadata_can_be_set() {
     let server = AuthorizationServer::new();
     let clock = ManualClock::new();
     let endpoint = discover(&server)
@@ -360,12 +370,12 @@ async fn another_lifetime_of_the_metadata() {
         tokio::time::advance(pause).await;
         ask(&endpoint).await.unwrap();
         tokio::task::yield_now().await;
-        assert_eq!(asked(&server, OAUTH), expected);
+        assert_eq!(requests_to(&server, OAUTH), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn old_metadata_serve_while_their_renewal_fails() {
+async fn old_metadata_are_used_while_their_renewal_fails() {
     let broken = Failure::status(200).body(r#"{"issuer": 1}"#);
     for failure in [
         Failure::status(503),
@@ -380,41 +390,41 @@ async fn old_metadata_serve_while_their_renewal_fails() {
         server.fail_until_told(failure.at(OAUTH));
         tokio::time::advance(2 * HOUR).await;
 
-        // Ten minutes, a request each second, and one attempt each half a minute.
+        // For ten minutes there is one request per second and one attempt to renew every thirty seconds.
         for _ in 0..600 {
             ask(&endpoint).await.unwrap();
             tokio::time::advance(Duration::from_secs(1)).await;
         }
-        assert_eq!(asked(&server, OAUTH), 1 + 20);
+        assert_eq!(requests_to(&server, OAUTH), 1 + 20);
 
         server.recover();
         tokio::time::advance(MINUTE).await;
         ask(&endpoint).await.unwrap();
         tokio::task::yield_now().await;
-        let so_far = asked(&server, OAUTH);
+        let before = requests_to(&server, OAUTH);
         tokio::time::advance(HOUR / 2).await;
         ask(&endpoint).await.unwrap();
         tokio::task::yield_now().await;
-        assert_eq!(asked(&server, OAUTH), so_far, "it was renewed");
+        assert_eq!(
+            requests_to(&server, OAUTH),
+            before,
+            "the metadata are fresh again"
+        );
     }
 }
 
 #[test]
-fn without_a_runtime_the_caller_obtains_the_metadata() {
-    let document = document(ISSUER).to_string();
-    let http = by_path(move |path| match path {
-        OAUTH => answer(200, document.clone()),
-        _ => answer(200, GOOD),
-    });
+fn without_a_runtime_the_caller_fetches_the_metadata() {
+    let http = with_metadata(&document(ISSUER));
     let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
     for expected in [2, 1] {
         assert_ready_ok!(task::spawn(ask(&endpoint)).poll());
-        assert_eq!(http.asked().len(), expected);
+        assert_eq!(http.take_uris().len(), expected);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_runtime_a_failed_renewal_leaves_the_old_metadata() {
+async fn without_a_runtime_a_failed_renewal_keeps_the_old_metadata() {
     let server = AuthorizationServer::new();
     let clock = ManualClock::new();
     let endpoint = discover(&server).metadata_clock(clock.clock());
@@ -430,11 +440,11 @@ async fn without_a_runtime_a_failed_renewal_leaves_the_old_metadata() {
         });
         outside.join().unwrap().unwrap();
     });
-    assert_eq!(asked(&server, OAUTH), 2);
+    assert_eq!(requests_to(&server, OAUTH), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_renewal_ends_with_the_next_one_and_with_the_last_handle() {
+async fn the_next_renewal_and_the_last_handle_end_a_hanging_renewal() {
     let alive = Arc::new(());
     let held = alive.clone();
     let document = document(ISSUER).to_string();
@@ -464,7 +474,7 @@ async fn a_renewal_ends_with_the_next_one_and_with_the_last_handle() {
     tokio::time::advance(HOUR).await;
     let mut counts = Vec::new();
     for _ in 0..10 {
-        // One that hangs gives way to the next one.
+        // The next renewal replaces one that hangs.
         ask(&endpoint).await.unwrap();
         tokio::task::yield_now().await;
         counts.push(Arc::strong_count(&alive));
@@ -478,7 +488,7 @@ async fn a_renewal_ends_with_the_next_one_and_with_the_last_handle() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
+async fn invalid_metadata_are_refused() {
     let with = |name: &str, value: Value| {
         let mut document = document(ISSUER);
         document[name] = value;
@@ -493,7 +503,7 @@ async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
             with("issuer", json!("https://evil.test")),
             "another issuer, `https://evil.test`",
         ),
-        (with("issuer", json!(null)), "`issuer` is not a text"),
+        (with("issuer", json!(null)), "`issuer` is not a string"),
         (
             with("token_endpoint", json!(null)),
             "name no `token_endpoint`",
@@ -509,7 +519,7 @@ async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
             ),
             "is plain http",
         ),
-        ("[]".to_owned(), "something else than a JSON object"),
+        ("[]".to_owned(), "something other than a JSON object"),
         ("<html>".to_owned(), "a page instead of JSON"),
         (String::new(), "is empty"),
     ] {
@@ -525,12 +535,12 @@ async fn a_document_that_is_not_that_of_the_issuer_is_refused() {
         );
         assert!(message.contains(why), "{message}");
         assert!(!error.is_transient() && !error.may_have_been_processed());
-        assert!(http.asked().iter().all(|uri| !uri.ends_with("/token")));
+        assert!(http.take_uris().iter().all(|uri| !uri.ends_with("/token")));
     }
 }
 
 #[tokio::test]
-async fn an_issuer_that_is_none_is_refused_before_anything_is_sent() {
+async fn an_invalid_issuer_is_refused_before_anything_is_sent() {
     for issuer in [
         "",
         "as.test",
@@ -552,17 +562,13 @@ async fn an_issuer_that_is_none_is_refused_before_anything_is_sent() {
 }
 
 #[tokio::test]
-async fn plain_http_is_for_this_machine_and_for_those_who_allow_it() {
+async fn plain_http_is_allowed_on_loopback_or_by_opt_in() {
     for (issuer, allow, expected) in [
         ("http://as.test", false, false),
         ("http://as.test", true, true),
         ("http://127.0.0.1:80", false, true),
     ] {
-        let document = document(issuer).to_string();
-        let http = by_path(move |path| match path {
-            OAUTH => answer(200, document.clone()),
-            _ => answer(200, GOOD),
-        });
+        let http = with_metadata(&document(issuer));
         let mut endpoint = TokenEndpoint::discover(http, issuer, basic());
         if allow {
             endpoint = endpoint.danger_allow_http();
@@ -572,12 +578,9 @@ async fn plain_http_is_for_this_machine_and_for_those_who_allow_it() {
 }
 
 #[tokio::test]
-async fn what_one_clone_allows_another_does_not() {
+async fn allowing_plain_http_affects_only_one_clone() {
     let document = json!({ "issuer": ISSUER, "token_endpoint": "http://as.test/token" });
-    let http = by_path(move |path| match path {
-        OAUTH => answer(200, document.to_string()),
-        _ => answer(200, GOOD),
-    });
+    let http = with_metadata(&document);
     let strict = TokenEndpoint::discover(http, ISSUER, basic());
     ask(&strict.clone().danger_allow_http()).await.unwrap();
 
@@ -585,9 +588,9 @@ async fn what_one_clone_allows_another_does_not() {
     assert_eq!(error.kind(), TokenErrorKind::Request);
 }
 
-/// Where a server has no document of RFC 8414, that of OpenID Connect is asked for.
+/// If the server has no document of RFC 8414, the one of OpenID Connect is fetched.
 #[tokio::test]
-async fn the_second_place_is_asked_if_the_first_has_no_document() {
+async fn the_openid_document_is_fetched_if_there_is_no_oauth_document() {
     for (status, body) in [
         (404, ""),
         (400, "{}"),
@@ -597,14 +600,11 @@ async fn the_second_place_is_asked_if_the_first_has_no_document() {
         (410, ""),
         (302, ""),
         (501, ""),
-        (
-            200,
-            "<html>an application that shows itself everywhere</html>",
-        ),
+        (200, "<html>a single-page application for every path</html>"),
         (204, ""),
         (
             200,
-            r#"{"message": "of a gateway that knows no such path"}"#,
+            r#"{"message": "a gateway that does not know the path"}"#,
         ),
     ] {
         let issuer = "https://as.test/tenant/";
@@ -616,12 +616,12 @@ async fn the_second_place_is_asked_if_the_first_has_no_document() {
         });
         let endpoint = TokenEndpoint::discover(http.clone(), issuer, basic());
         ask(&endpoint).await.unwrap();
-        assert_eq!(http.asked().len(), 3, "{status}");
+        assert_eq!(http.take_uris().len(), 3, "{status}");
     }
 }
 
 #[tokio::test]
-async fn the_second_place_is_not_asked_after_a_bad_moment_of_the_first() {
+async fn the_openid_document_is_not_fetched_after_a_transient_failure_or_a_wrong_document() {
     let wrong = document("https://evil.test").to_string();
     for (status, body, kind) in [
         (500, String::new(), TokenErrorKind::UnexpectedStatus),
@@ -637,12 +637,12 @@ async fn the_second_place_is_not_asked_after_a_bad_moment_of_the_first() {
         let error = ask(&endpoint).await.unwrap_err();
         assert_eq!(error.kind(), kind);
         assert_eq!(error.status().unwrap(), status);
-        assert_eq!(http.asked(), [format!("{ISSUER}{OAUTH}")]);
+        assert_eq!(http.take_uris(), [format!("{ISSUER}{OAUTH}")]);
     }
 }
 
 #[tokio::test]
-async fn of_two_places_without_a_document_the_one_that_says_more_is_told() {
+async fn without_any_document_the_more_informative_status_is_reported() {
     for (oauth, openid, expected) in [(404, 404, 404), (403, 404, 403), (404, 403, 403)] {
         let http = by_path(move |path| match path {
             OAUTH => answer(oauth, ""),
@@ -658,7 +658,7 @@ async fn of_two_places_without_a_document_the_one_that_says_more_is_told() {
 }
 
 #[tokio::test]
-async fn retry_after_is_told() {
+async fn retry_after_is_reported() {
     let server = AuthorizationServer::new();
     server.fail_next(Failure::status(503).retry_after(MINUTE).at(OAUTH));
     let error = ask(&discover(&server)).await.unwrap_err();
@@ -667,7 +667,7 @@ async fn retry_after_is_told() {
 }
 
 #[tokio::test]
-async fn an_oauth_error_in_place_of_the_metadata_is_not_one_about_the_grant() {
+async fn an_oauth_error_instead_of_metadata_is_not_an_error_response() {
     let http = by_path(|_| answer(400, r#"{"error":"invalid_grant"}"#));
     let endpoint = TokenEndpoint::discover(http, ISSUER, basic());
     let error = ask(&endpoint).await.unwrap_err();
@@ -676,7 +676,7 @@ async fn an_oauth_error_in_place_of_the_metadata_is_not_one_about_the_grant() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn failures_of_the_network_are_transient_and_nothing_was_processed() {
+async fn network_failures_are_transient_and_prove_that_nothing_was_processed() {
     for (failure, kind) in [
         (Failure::drop_connection(), TokenErrorKind::Service),
         (Failure::truncate_body(10), TokenErrorKind::Body),
@@ -700,7 +700,7 @@ async fn failures_of_the_network_are_transient_and_nothing_was_processed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_one_time_credential_is_sent_after_the_metadata_came_at_last() {
+async fn a_one_time_credential_is_sent_once_after_failed_metadata_requests() {
     let server = AuthorizationServer::new();
     let token = server.issue_refresh_token("client", "");
     server.fail_next_n(2, Failure::drop_connection().at(OAUTH));
@@ -712,12 +712,12 @@ async fn a_one_time_credential_is_sent_after_the_metadata_came_at_last() {
         .oneshot(TokenRequest::refresh_token(token))
         .await
         .unwrap();
-    assert_eq!(asked(&server, OAUTH), 3);
+    assert_eq!(requests_to(&server, OAUTH), 3);
     assert_eq!(server.token_requests(), 1);
 }
 
 #[tokio::test]
-async fn a_document_above_the_limit_is_refused() {
+async fn metadata_larger_than_the_limit_are_refused() {
     let server = AuthorizationServer::builder()
         .metadata_field("padding", "x".repeat(2000))
         .build();
@@ -762,14 +762,10 @@ async fn a_redirect_is_not_followed_by_reqwest_either() {
 }
 
 #[tokio::test]
-async fn only_tls_clients_go_to_the_alias_and_those_who_want_bound_tokens() {
+async fn the_mtls_alias_is_used_only_by_tls_clients_and_for_bound_tokens() {
     let mut document = document(ISSUER);
     document["mtls_endpoint_aliases"] = json!({ "token_endpoint": "https://mtls.test/token" });
-    let document = document.to_string();
-    let http = by_path(move |path| match path {
-        OAUTH => answer(200, document.clone()),
-        _ => answer(200, GOOD),
-    });
+    let http = with_metadata(&document);
     let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
     let tls = ClientAuthentication::tls_client_auth("client");
     let by_tls = TokenRequest::client_credentials().client_authentication(tls);
@@ -777,13 +773,13 @@ async fn only_tls_clients_go_to_the_alias_and_those_who_want_bound_tokens() {
     ask(&endpoint).await.unwrap();
     ask(&endpoint.certificate_bound_tokens()).await.unwrap();
 
-    let asked = http.asked();
+    let uris = http.take_uris();
     let (alias, usual) = ("https://mtls.test/token", "https://as.test/token");
-    assert_eq!(asked[1..], [alias, usual, alias]);
+    assert_eq!(uris[1..], [alias, usual, alias]);
 }
 
 #[tokio::test]
-async fn a_method_that_the_server_does_not_support_is_refused_before_anything_is_sent() {
+async fn an_unsupported_client_authentication_method_is_refused_before_anything_is_sent() {
     type Client = ClientAuthentication;
     let all = [
         Client::client_secret_basic("c", "s"),
@@ -795,8 +791,8 @@ async fn a_method_that_the_server_does_not_support_is_refused_before_anything_is
         Client::anonymous(),
         Client::saml2_client_assertion("c", "a"),
     ];
-    // What a server lists, and which of the above may pass; the last three always do.
-    for (listed, may_pass) in [
+    // What the server lists, and which of the methods above are accepted. The last three always are.
+    for (listed, accepted) in [
         (Some(json!(["client_secret_basic"])), vec![0, 1]),
         (Some(json!(["client_secret_post"])), vec![2]),
         (Some(json!(["private_key_jwt"])), vec![3]),
@@ -814,17 +810,13 @@ async fn a_method_that_the_server_does_not_support_is_refused_before_anything_is
         if let Some(listed) = &listed {
             document["token_endpoint_auth_methods_supported"] = listed.clone();
         }
-        let document = document.to_string();
-        let http = by_path(move |path| match path {
-            OAUTH => answer(200, document.clone()),
-            _ => answer(200, GOOD),
-        });
+        let http = with_metadata(&document);
         for (index, client) in all.iter().enumerate() {
             let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, client.clone());
             let result = ask(&endpoint).await;
-            let may_pass = index >= 5 || may_pass.contains(&index);
-            assert_eq!(result.is_ok(), may_pass, "{listed:?} {client:?}");
-            assert_eq!(http.asked().len(), 1 + usize::from(may_pass));
+            let is_accepted = index >= 5 || accepted.contains(&index);
+            assert_eq!(result.is_ok(), is_accepted, "{listed:?} {client:?}");
+            assert_eq!(http.take_uris().len(), 1 + usize::from(is_accepted));
             if let Err(error) = result {
                 assert_eq!(error.kind(), TokenErrorKind::Request);
                 assert!(
@@ -837,7 +829,7 @@ async fn a_method_that_the_server_does_not_support_is_refused_before_anything_is
 }
 
 #[tokio::test]
-async fn nothing_is_discovered_for_a_request_that_names_its_token_endpoint() {
+async fn a_request_that_names_its_token_endpoint_needs_no_discovery() {
     let server = AuthorizationServer::new();
     let request = TokenRequest::client_credentials().token_endpoint(server.token_endpoint());
     discover(&server).oneshot(request).await.unwrap();
@@ -845,7 +837,7 @@ async fn nothing_is_discovered_for_a_request_that_names_its_token_endpoint() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_wrong_in_itself_discovers_nothing() {
+async fn an_invalid_request_causes_no_discovery() {
     let server = AuthorizationServer::new();
     let request = TokenRequest::client_credentials()
         .parameter("scope", "a")
@@ -855,19 +847,19 @@ async fn a_request_that_is_wrong_in_itself_discovers_nothing() {
 }
 
 #[tokio::test]
-async fn a_cache_over_it_asks_for_the_metadata_once() {
+async fn a_cache_fetches_the_metadata_once() {
     let server = AuthorizationServer::new();
     let tokens = TokenCache::new(discover(&server));
     for scope in ["a", "b", "c"] {
         let request = TokenRequest::client_credentials().scope(scope);
         tokens.source(request).token().await.unwrap();
     }
-    assert_eq!(asked(&server, OAUTH), 1);
+    assert_eq!(requests_to(&server, OAUTH), 1);
     assert_eq!(server.token_requests(), 3);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_limit_of_one_and_a_buffer_of_one_are_enough() {
+async fn discovery_works_with_a_limit_or_a_buffer_of_one() {
     let server = AuthorizationServer::new();
     let limited = ServiceBuilder::new()
         .concurrency_limit(1)
@@ -884,11 +876,11 @@ async fn a_limit_of_one_and_a_buffer_of_one_are_enough() {
         }
     };
     tokio::time::timeout(MINUTE, all).await.unwrap();
-    assert_eq!(asked(&server, OAUTH), 2);
+    assert_eq!(requests_to(&server, OAUTH), 2);
 }
 
 #[tokio::test]
-async fn a_service_with_another_body_is_told_how_to_make_it() {
+async fn a_service_with_another_body_type_can_be_used() {
     type Body = http_body_util::combinators::UnsyncBoxBody<Bytes, Infallible>;
     let server = AuthorizationServer::new();
     let inner = server.clone();
@@ -907,7 +899,7 @@ fn debug_shows_the_issuer_and_no_secret() {
     assert!(debug.contains(ISSUER), "{debug}");
     assert!(!debug.contains("\"secret\""), "{debug}");
 
-    // No issuer has either, but that is said by the first request.
+    // None of these is a valid issuer, but only the first request reports that.
     for issuer in [
         "https://user:PASSWORD@as.example",
         "https://as.example/?key=PASSWORD",

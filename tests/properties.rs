@@ -1,4 +1,4 @@
-//! What holds for a cache whatever the lifetime, the jitter, the network and the rhythm of its callers; on paused time.
+//! Properties of a cache that hold for any lifetime, jitter, latency and call pattern; on paused time.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
@@ -25,49 +25,49 @@ use tower_oauth2_client::{
 
 use self::cache_support::{client, millis, now, request, secs};
 
-/// A server whose answers say that a token lives so many seconds, and callers who ask again and again.
+/// A server with a fixed token lifetime and latency, and callers that keep asking for a token.
 #[derive(Clone, Debug)]
-struct World {
+struct Simulation {
     expires_in: f64,
     window: [f64; 4],
     latency: Duration,
-    /// Which token requests succeed, over and over.
+    /// Which token requests succeed; repeated as needed.
     outcomes: Vec<bool>,
-    /// The pauses between two calls, over and over, as parts of the lifetime.
-    rhythm: Vec<f64>,
+    /// The pauses between calls as parts of the lifetime; repeated as needed.
+    call_gaps: Vec<f64>,
     seed: u64,
 }
 
-/// A token request, from where the server stands. The tokens are named by the numbers of their requests.
+/// A token request as the server sees it. The number of the request is the text of its token.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     at: Instant,
     succeeded: bool,
 }
 
-/// Timers fire at whole milliseconds, not before their time.
+/// Timers fire at whole milliseconds, never early.
 const TICK: Duration = millis(1);
 
 type Log = Arc<Mutex<Vec<Sent>>>;
 
 const CALLS: usize = 120;
 
-/// A lifetime that does not come out even in binary, as a cache and a test compute it.
-const GRAIN: Duration = Duration::from_micros(1);
+/// Tolerance for lifetimes that cache and test round differently.
+const ROUNDING: Duration = Duration::from_micros(1);
 
-impl World {
+impl Simulation {
     fn lifetime(&self) -> Duration {
         Duration::from_secs_f64(self.expires_in.max(0.0))
     }
 
-    /// How long a token can be used, by the docs of `RefreshWindow`: up to "a twentieth of its lifetime, at least 10
+    /// Returns how long a token can be used. The docs of `RefreshWindow` say: up to "a twentieth of its lifetime, at least 10
     /// milliseconds and at most 10 seconds" before its end.
     fn usable(&self) -> Duration {
         let lifetime = self.lifetime();
         lifetime.saturating_sub((lifetime / 20).clamp(millis(10), secs(10)))
     }
 
-    /// When a token is renewed, at the earliest and at the latest.
+    /// Returns the earliest and the latest time at which a token is renewed.
     fn renewal(&self, is_first: bool) -> (Duration, Duration) {
         let [a, b] = match is_first {
             true => [self.window[0], self.window[1]],
@@ -79,18 +79,18 @@ impl World {
 
     fn source(&self, log: &Log) -> TokenSource {
         let [a, b, c, d] = self.window;
-        let (world, log) = (self.clone(), log.clone());
+        let (simulation, log) = (self.clone(), log.clone());
         let http = tower::service_fn(move |_: Request<Full<Bytes>>| {
             let mut log = log.lock().unwrap();
             let number = log.len();
-            let succeeded = world.outcomes[number % world.outcomes.len()];
+            let succeeded = simulation.outcomes[number % simulation.outcomes.len()];
             log.push(Sent {
                 at: now(),
                 succeeded,
             });
             let (status, body) = match succeeded {
                 true => {
-                    let expires_in = world.expires_in;
+                    let expires_in = simulation.expires_in;
                     (
                         200,
                         format!(r#"{{"access_token":"{number}","expires_in":{expires_in}}}"#),
@@ -101,7 +101,7 @@ impl World {
             let answer = Response::builder()
                 .status(status)
                 .body(Full::<Bytes>::from(body));
-            let latency = world.latency;
+            let latency = simulation.latency;
             async move {
                 sleep(latency).await;
                 Ok::<_, Infallible>(answer.unwrap())
@@ -115,7 +115,7 @@ impl World {
         cache.source(request())
     }
 
-    /// Lets callers ask, checks what each of them gets, and returns what was sent.
+    /// Runs the calls, checks each result, and returns the requests that were sent.
     fn run(&self) -> Result<Vec<Sent>, TestCaseError> {
         fastrand::seed(self.seed);
         let mut runtime = runtime::Builder::new_current_thread();
@@ -125,7 +125,7 @@ impl World {
             let source = self.source(&log);
             for call in 0..CALLS {
                 self.check_call(&source, &log).await?;
-                let part = self.rhythm[call % self.rhythm.len()];
+                let part = self.call_gaps[call % self.call_gaps.len()];
                 sleep(self.lifetime().mul_f64(part).max(millis(1))).await;
                 self.check_renewal(&log)?;
             }
@@ -136,9 +136,9 @@ impl World {
 
     async fn check_call(&self, source: &TokenSource, log: &Log) -> Result<(), TestCaseError> {
         let at = |number: usize| log.lock().unwrap()[number].at;
-        let best = {
+        let newest = {
             let log = log.lock().unwrap();
-            // What was answered by now.
+            // The newest token that has arrived.
             let mut answered = log.iter().filter(|sent| sent.succeeded);
             answered
                 .rfind(|sent| now() >= sent.at + self.latency + TICK)
@@ -147,11 +147,11 @@ impl World {
         let mut calling = task::spawn(source.token());
         let at_once = calling.poll();
         let waits = at_once.is_pending();
-        if let Some(best) = best {
-            let is_usable = now() - best.at + GRAIN < self.usable();
+        if let Some(newest) = newest {
+            let is_usable = now() - newest.at + ROUNDING < self.usable();
             prop_assert!(
                 !(is_usable && waits),
-                "a caller waits beside a token that is good"
+                "a caller waits although a usable token exists"
             );
         }
         let result = match at_once {
@@ -161,11 +161,11 @@ impl World {
         match result {
             Ok(token) if !waits => {
                 let age = now() - at(token.expose_secret().parse().unwrap());
-                prop_assert!(age < self.usable() + GRAIN, "{age:?} old");
+                prop_assert!(age < self.usable() + ROUNDING, "{age:?} old");
                 prop_assert!(age < self.lifetime(), "{age:?} old");
             }
             Ok(token) => {
-                // Who waited gets what came, whatever is left of it.
+                // A waiting caller gets the token that arrived, even if it has already expired.
                 let number: usize = token.expose_secret().parse().unwrap();
                 prop_assert_eq!(number, log.lock().unwrap().len() - 1);
                 let age = now() - at(number);
@@ -176,11 +176,11 @@ impl World {
             }
             Err(error) => {
                 prop_assert!(error.is_transient(), "{error}");
-                if let Some(best) = best {
-                    let age = now() - best.at;
+                if let Some(newest) = newest {
+                    let age = now() - newest.at;
                     prop_assert!(
-                        age + GRAIN > self.usable(),
-                        "an error beside a token of {age:?}"
+                        age + ROUNDING > self.usable(),
+                        "an error although a token of {age:?} exists"
                     );
                 }
             }
@@ -188,14 +188,14 @@ impl World {
         Ok(())
     }
 
-    /// Somebody has just asked, so a token that was stale by then is being renewed, unless a pause is on.
+    /// Checks that a stale token is being renewed. A caller has just asked, so only a pause after a failure may delay it.
     fn check_renewal(&self, log: &Log) -> Result<(), TestCaseError> {
         let log = log.lock().unwrap();
         let Some(last) = log.last().filter(|last| last.succeeded) else {
             return Ok(());
         };
         let is_first = log.iter().filter(|sent| sent.succeeded).count() == 1;
-        let longest = self.rhythm.iter().fold(0.0_f64, |a, b| a.max(*b));
+        let longest = self.call_gaps.iter().fold(0.0_f64, |a, b| a.max(*b));
         let step = self.lifetime().mul_f64(longest).max(millis(1));
         let latest = self.renewal(is_first).1.max(secs(1)).max(self.latency) + 2 * step + millis(2);
         let age = now() - last.at;
@@ -204,18 +204,20 @@ impl World {
     }
 }
 
-/// At most one fetch a second goes out; a fetch is one attempt, or two if the first fails while callers wait. After fetches that
-/// failed in a row comes a pause of at least half a second, which doubles up to half a minute.
-fn check_spacing(world: &World, sent: &[Sent]) -> Result<(), TestCaseError> {
+/// Checks that at most one fetch per second is sent. A fetch has one attempt, or two if the first one fails while callers wait.
+///
+/// After consecutive failures there is a pause of at least half a second, which doubles up to half a minute.
+fn check_spacing(simulation: &Simulation, sent: &[Sent]) -> Result<(), TestCaseError> {
     let mut last_was_retry = false;
     let mut failures = 0;
     for pair in sent.windows(2) {
         let gap = pair[1].at - pair[0].at;
-        // No pause after a fetch that failed is as short as the moment before a second attempt.
-        let is_retry = !pair[0].succeeded && !last_was_retry && gap <= world.latency + millis(401);
+        // The pause after a failed fetch is always longer than the one before a second attempt.
+        let is_retry =
+            !pair[0].succeeded && !last_was_retry && gap <= simulation.latency + millis(401);
         last_was_retry = is_retry;
         if is_retry {
-            prop_assert!(gap >= world.latency + millis(200), "{gap:?}");
+            prop_assert!(gap >= simulation.latency + millis(200), "{gap:?}");
             continue;
         }
         prop_assert!(gap >= secs(1), "{gap:?}");
@@ -223,7 +225,7 @@ fn check_spacing(world: &World, sent: &[Sent]) -> Result<(), TestCaseError> {
         if failures > 0 {
             let pause = millis(500) * 2_u32.saturating_pow(failures - 1).min(60);
             prop_assert!(
-                gap >= world.latency + pause,
+                gap >= simulation.latency + pause,
                 "{gap:?} after {failures} failures"
             );
         }
@@ -242,31 +244,37 @@ fn lifetimes() -> impl Strategy<Value = f64> {
     ]
 }
 
-fn worlds(
+fn simulations(
     part: impl Strategy<Value = f64> + Clone,
     outcomes: impl Strategy<Value = Vec<bool>>,
-) -> impl Strategy<Value = World> {
+) -> impl Strategy<Value = Simulation> {
     let latency = prop_oneof![Just(0_u64), 1..100_u64, 100..5_000_u64].prop_map(millis);
-    let rhythm = prop::collection::vec(0.001..0.15, 1..8);
+    let call_gaps = prop::collection::vec(0.001..0.15, 1..8);
     let window = [part.clone(), part.clone(), part.clone(), part];
-    (lifetimes(), window, latency, outcomes, rhythm, any::<u64>()).prop_map(
-        |(expires_in, window, latency, outcomes, rhythm, seed)| {
-            let mut world = World {
+    (
+        lifetimes(),
+        window,
+        latency,
+        outcomes,
+        call_gaps,
+        any::<u64>(),
+    )
+        .prop_map(|(expires_in, window, latency, outcomes, call_gaps, seed)| {
+            let mut simulation = Simulation {
                 expires_in,
                 window,
                 latency,
                 outcomes,
-                rhythm,
+                call_gaps,
                 seed,
             };
-            // A token that is over before it arrives is an error; the scenarios say so.
-            if !world.usable().is_zero() {
-                let half = (world.usable() / 2).as_millis() as u64;
-                world.latency = world.latency.min(millis(half));
+            // A token that expires before it arrives is an error, which the scenarios cover.
+            if !simulation.usable().is_zero() {
+                let half = (simulation.usable() / 2).as_millis() as u64;
+                simulation.latency = simulation.latency.min(millis(half));
             }
-            world
-        },
-    )
+            simulation
+        })
 }
 
 fn config() -> ProptestConfig {
@@ -279,44 +287,44 @@ fn config() -> ProptestConfig {
 proptest! {
     #![proptest_config(config())]
 
-    /// With any bounds, sensible or not, a token is renewed no earlier than they say, and no faster than one a second.
+    /// This holds for any bounds, sensible or not. Renewals are also at least one second apart.
     #[test]
-    fn tokens_are_renewed_in_their_window(world in worlds(-0.5..1.5, Just(vec![true]))) {
-        let sent = world.run()?;
-        check_spacing(&world, &sent)?;
+    fn tokens_are_not_renewed_before_their_window(simulation in simulations(-0.5..1.5, Just(vec![true]))) {
+        let sent = simulation.run()?;
+        check_spacing(&simulation, &sent)?;
         for (number, pair) in sent.windows(2).enumerate() {
             let gap = pair[1].at - pair[0].at;
-            let earliest = world.renewal(number == 0).0;
-            prop_assert!(gap + GRAIN >= earliest, "renewed after {gap:?}, before {earliest:?}");
+            let earliest = simulation.renewal(number == 0).0;
+            prop_assert!(gap + ROUNDING >= earliest, "renewed after {gap:?}, before {earliest:?}");
             prop_assert!(gap >= secs(1));
         }
     }
 
-    /// With bounds from a half on, as the later ones are by default.
+    /// The bounds are at least 0.5, as those for later renewals are by default.
     #[test]
-    fn at_most_two_fetches_succeed_in_a_lifetime(world in worlds(0.5..1.0, Just(vec![true]))) {
-        let sent = world.run()?;
+    fn at_most_two_fetches_succeed_within_a_lifetime(simulation in simulations(0.5..1.0, Just(vec![true]))) {
+        let sent = simulation.run()?;
         for three in sent.windows(3) {
             let time = three[2].at - three[0].at;
-            prop_assert!(time + GRAIN >= world.lifetime(), "{time:?}");
+            prop_assert!(time + ROUNDING >= simulation.lifetime(), "{time:?}");
         }
     }
 
     #[test]
-    fn at_most_two_fetches_succeed_in_a_lifetime_by_default(world in worlds(Just(0.0), Just(vec![true]))) {
-        let world = World { window: [0.4, 0.9, 0.75, 0.85], ..world };
-        let sent = world.run()?;
+    fn at_most_two_fetches_succeed_within_a_lifetime_by_default(simulation in simulations(Just(0.0), Just(vec![true]))) {
+        let simulation = Simulation { window: [0.4, 0.9, 0.75, 0.85], ..simulation };
+        let sent = simulation.run()?;
         for three in sent.windows(3) {
             let time = three[2].at - three[0].at;
-            prop_assert!(time + GRAIN >= world.lifetime(), "{time:?}");
+            prop_assert!(time + ROUNDING >= simulation.lifetime(), "{time:?}");
         }
     }
 
     #[test]
-    fn failures_displace_no_token_and_are_paced(
-        world in worlds(0.05..0.95, prop::collection::vec(any::<bool>(), 1..6)),
+    fn failures_do_not_replace_tokens_and_are_spaced_out(
+        simulation in simulations(0.05..0.95, prop::collection::vec(any::<bool>(), 1..6)),
     ) {
-        let sent = world.run()?;
-        check_spacing(&world, &sent)?;
+        let sent = simulation.run()?;
+        check_spacing(&simulation, &sent)?;
     }
 }

@@ -3,11 +3,7 @@
 
 mod support;
 
-use std::{
-    error::Error,
-    fmt, io,
-    sync::{Arc, Mutex},
-};
+use std::{error::Error, fmt, io};
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
@@ -19,7 +15,7 @@ use tower_oauth2_client::{
     jwt::{PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey},
 };
 
-use self::support::{Recorder, URI};
+use self::support::{Log, Recorder, URI};
 
 const SECRET: &str = "S3NT1NEL";
 
@@ -104,38 +100,6 @@ const WRAPS: [Wrap; 7] = [
     |error| Wrapped(Transparent(Wrapped(error).into()).into()).into(),
 ];
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Log {
-    /// Writes down every event of this thread until the guard is dropped.
-    fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let written = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || written.clone())
-            .finish();
-        (log, tracing::subscriber::set_default(subscriber))
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
-
 fn clients() -> Vec<ClientAuthentication> {
     vec![
         ClientAuthentication::client_secret_basic("c", vault()),
@@ -160,7 +124,7 @@ fn printed(error: &TokenError) -> String {
 
 #[tokio::test(start_paused = true)]
 async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::record();
     for client in clients() {
         for wrap in WRAPS {
             for outer in WRAPS {
@@ -197,7 +161,7 @@ async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_signer_of_a_proof_said_is_not_printed() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::record();
     let endpoint = Recorder::good()
         .endpoint(ClientAuthentication::none("c"))
         .dpop(DpopKey::new(hsm()).unwrap());
@@ -252,7 +216,7 @@ async fn a_missing_variable_or_file_is_named_in_the_error_and_in_the_event() {
         ),
         (Credential::file(&directory), "it is not a regular file"),
     ] {
-        let (log, _guard) = Log::start();
+        let (log, _guard) = Log::record();
         let client = ClientAuthentication::client_secret_post("c", credential.clone());
         let requests = [
             (client, TokenRequest::client_credentials()),
@@ -284,7 +248,7 @@ async fn a_missing_variable_or_file_is_named_in_the_error_and_in_the_event() {
 /// The error of a token that a request is made with tells what became of that token.
 #[tokio::test(start_paused = true)]
 async fn the_error_of_a_token_that_is_exchanged_is_named_in_the_event() {
-    let (log, _guard) = Log::start();
+    let (log, _guard) = Log::record();
     let nope = ClientAuthentication::client_secret_post("c", Credential::env("NOPE"));
     let subject = TokenCache::new(Recorder::good().endpoint(nope));
     let subject = subject.source(TokenRequest::client_credentials());

@@ -1,4 +1,4 @@
-//! One test per bug that a peer shipped; the numbers are those of the project's list of them.
+//! One test for each bug that another OAuth client shipped. Row numbers refer to the project's list of them.
 
 mod support;
 
@@ -6,9 +6,9 @@ use std::{
     convert::Infallible,
     error::Error,
     fmt::{Debug, Display},
-    io::{self, Write},
+    io,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -32,8 +32,8 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    Answer, GOOD, Loopback, Recorder, Script, Then, answer, deserted, form, hyper_client,
-    hyper_client_with_proof, reqwest_client,
+    Answer, GOOD, Log, Loopback, Recorder, Script, Then, answer, form, hyper_client,
+    hyper_client_with_proof, reqwest_client, unreachable_uri,
 };
 
 const SENTINEL: &str = "S3NT1NEL";
@@ -51,9 +51,9 @@ async fn fetch(
         .await
 }
 
-/// Row 8, huskarl #198 and golang/oauth2: an empty or absent value overwrote the refresh token in use.
+/// Row 8 (huskarl #198, golang/oauth2): an empty or absent value overwrote the current refresh token.
 #[tokio::test]
-async fn row_8_an_answer_without_a_refresh_token_is_told_from_one_with_it() {
+async fn an_empty_or_absent_refresh_token_is_none() {
     for (json, expected) in [
         (r#"{"access_token":"T"}"#, None),
         (r#"{"access_token":"T","refresh_token":null}"#, None),
@@ -67,9 +67,9 @@ async fn row_8_an_answer_without_a_refresh_token_is_told_from_one_with_it() {
     }
 }
 
-/// Row 8, golang/oauth2: a 5xx must not cost the refresh token; the request goes out again as it was.
+/// Row 8 (golang/oauth2): a 5xx discarded the refresh token.
 #[tokio::test(start_paused = true)]
-async fn row_8_a_refresh_token_survives_a_server_that_fails() {
+async fn a_refresh_token_is_sent_again_after_a_503() {
     let recorder = Recorder::new(|number| match number {
         0 => answer(503, ""),
         _ => answer(200, GOOD),
@@ -86,9 +86,9 @@ async fn row_8_a_refresh_token_survives_a_server_that_fails() {
     }
 }
 
-/// Row 12, oauth2-rs #85 #320 #302, Duende, golang/oauth2: each of these answers was taken for something else.
+/// Row 12 (oauth2-rs #85 #320 #302, Duende, golang/oauth2): each of these responses was misread.
 #[tokio::test]
-async fn row_12_odd_answers_are_told_apart() {
+async fn unusual_responses_are_classified_correctly() {
     use TokenErrorKind::{BodyTooLarge, ErrorResponse, InvalidResponse};
     let large = format!("{GOOD}{}", " ".repeat(10 * 1024 * 1024));
     for (status, body, expected) in [
@@ -139,22 +139,22 @@ async fn row_12_odd_answers_are_told_apart() {
                 assert_eq!(error.kind(), kind, "{case}");
                 assert_eq!(error.status().unwrap(), status, "{case}");
             }
-            (result, expected) => panic!("{case}: {result:?} instead of {expected:?}"),
+            (result, expected) => panic!("{case}: expected {expected:?}, got {result:?}"),
         }
     }
 }
 
-/// Row 18, Duende foss #323: a retried request carried the assertion of the first, which the server had seen.
+/// Row 18 (Duende foss #323): a retried request carried the assertion of the first attempt, which the server had already seen.
 #[tokio::test(start_paused = true)]
-async fn row_18_a_client_assertion_is_new_on_every_attempt() {
+async fn every_attempt_has_a_new_client_assertion() {
     let recorder = Recorder::new(|number| match number {
         0 => answer(503, ""),
         1 => Err("reset".into()),
         _ => answer(200, GOOD),
     });
-    let made = AtomicUsize::new(0);
+    let created = AtomicUsize::new(0);
     let assertion = Credential::from_fn(move || {
-        let number = made.fetch_add(1, Ordering::SeqCst);
+        let number = created.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, Infallible>(format!("assertion-{number}")) }
     });
     let endpoint = recorder.endpoint(ClientAuthentication::client_assertion("c", assertion));
@@ -170,7 +170,7 @@ async fn row_18_a_client_assertion_is_new_on_every_attempt() {
     assert_eq!(assertions, ["assertion-0", "assertion-1", "assertion-2"]);
 }
 
-/// Every form in which a log might hold the secret.
+/// Checks that `shown` contains the secret in none of the forms in which it might be printed.
 fn check_hidden(case: &str, shown: &str) {
     for hidden in [
         SENTINEL.to_owned(),
@@ -234,9 +234,9 @@ fn secret_requests() -> Vec<TokenRequest> {
     ]
 }
 
-/// Row 19, octocrab (`Display`), oauth2-rs #170 (raw body in `Debug`), tower (`Oneshot`).
+/// Row 19 (octocrab with `Display`, oauth2-rs #170 with a raw body in `Debug`, tower with `Oneshot`): a secret was printed.
 #[tokio::test]
-async fn row_19_no_value_prints_its_secret() {
+async fn no_value_prints_its_secret() {
     let token = AccessToken::new(SENTINEL, TokenType::BEARER).unwrap();
     let values: [&dyn Debug; 9] = [
         &token,
@@ -279,9 +279,9 @@ async fn row_19_no_value_prints_its_secret() {
     assert!(format!("{}", response.json()).contains(SENTINEL));
 }
 
-/// Row 19: a URI with a password in it is refused, but it must not be printed before that either.
+/// Row 19: a URI that contains a password is refused, and must not be printed before that either.
 #[tokio::test]
-async fn row_19_a_uri_does_not_print_the_secret_in_it() {
+async fn a_uri_with_a_secret_is_not_printed() {
     for uri in [
         format!("https://u:{SENTINEL}@as.example/token"),
         format!("https://as.example/token?key={SENTINEL}"),
@@ -295,7 +295,7 @@ async fn row_19_a_uri_does_not_print_the_secret_in_it() {
             check_error(&error);
         }
     }
-    let uri: Uri = format!("{}?key={SENTINEL}", deserted().await)
+    let uri: Uri = format!("{}?key={SENTINEL}", unreachable_uri().await)
         .parse()
         .unwrap();
     let reqwest = ReqwestService::new(reqwest_client());
@@ -307,9 +307,9 @@ async fn row_19_a_uri_does_not_print_the_secret_in_it() {
     check_error(&error);
 }
 
-/// Row 19: in the request that goes out, the header is marked, so that not even a layer below prints it.
+/// Row 19: the header of the outgoing request is marked as sensitive, so that the layers below do not print it either.
 #[tokio::test]
-async fn row_19_the_outgoing_headers_do_not_print_the_secret() {
+async fn outgoing_headers_do_not_print_the_secret() {
     let own = TokenRequest::client_credentials()
         .header("authorization", format!("Basic {SENTINEL}"))
         .client_authentication(ClientAuthentication::none("c"));
@@ -327,9 +327,9 @@ async fn row_19_the_outgoing_headers_do_not_print_the_secret() {
     }
 }
 
-/// Row 19: every kind of error, with its sources, after a request and an answer full of secrets.
+/// Row 19: this covers every kind of error, with its sources, after a request and a response full of secrets.
 #[tokio::test]
-async fn row_19_no_error_prints_a_secret() {
+async fn no_error_prints_a_secret() {
     let token = format!(r#""access_token":"{SENTINEL}","refresh_token":"{SENTINEL}""#);
     let mut kinds = Vec::new();
     let scripts: Vec<(usize, Box<dyn Fn() -> Answer + Send + Sync>)> = vec![
@@ -434,14 +434,14 @@ async fn row_19_no_error_prints_a_secret() {
         Kind::UnexpectedStatus,
         Kind::InvalidResponse,
     ] {
-        assert!(kinds.contains(&kind), "{kind:?} was not tried");
+        assert!(kinds.contains(&kind), "{kind:?} is not covered");
     }
 }
 
-/// Row 19: the errors of the standard library that hold the text which they could not read.
+/// Row 19: some errors of the standard library contain the text that they could not decode.
 #[cfg(unix)]
 #[tokio::test]
-async fn row_19_the_error_of_a_provider_is_not_in_that_of_the_endpoint() {
+async fn the_endpoints_error_does_not_print_the_providers_error() {
     let bytes = || [SENTINEL.as_bytes(), b"\xff"].concat();
     let text = move || async move { String::from_utf8(bytes()) };
     let variable = move || async move {
@@ -461,9 +461,9 @@ async fn row_19_the_error_of_a_provider_is_not_in_that_of_the_endpoint() {
     }
 }
 
-/// Row 19: the future holds the request in each of its states.
+/// Row 19: the future contains the request in each of its states.
 #[tokio::test]
-async fn row_19_the_future_does_not_print_the_secret() {
+async fn the_response_future_does_not_print_the_secret() {
     for client in secret_clients() {
         for request in secret_requests() {
             let mut endpoint = Recorder::good().endpoint(client.clone());
@@ -478,31 +478,10 @@ async fn row_19_the_future_does_not_print_the_secret() {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Row 19: a request at TRACE, where a layer below logs what it is given.
+/// Row 19: the level is TRACE, and a layer below logs the request.
 #[tokio::test(start_paused = true)]
-async fn row_19_the_log_of_a_request_holds_no_secret() {
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || written.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+async fn the_log_of_a_request_contains_no_secret() {
+    let (log, _guard) = Log::record();
 
     for client in secret_clients() {
         for (status, body) in [
@@ -520,21 +499,24 @@ async fn row_19_the_log_of_a_request_holds_no_secret() {
                 .oneshot(TokenRequest::token_exchange(SENTINEL, "t"))
                 .await;
             tracing::trace!(?result, "done");
-            assert!(server.requests()[0].contains(SENTINEL), "it was sent");
+            assert!(
+                server.requests()[0].contains(SENTINEL),
+                "the secret was not sent"
+            );
         }
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("sent") && log.contains("done"), "{log}");
     check_hidden("log", &log);
 }
 
-/// Row 21: most peers ignore `Retry-After`, or trust any number in it.
+/// Row 21 (most clients): `Retry-After` was ignored, or any number in it was trusted.
 #[tokio::test(start_paused = true)]
 #[allow(clippy::disallowed_methods, reason = "the paused clock of the test")]
-async fn row_21_retry_after_is_honoured_clamped_or_left_out() {
+async fn retry_after_is_obeyed_if_valid_and_short() {
     const SENT: &str = "Fri, 31 Dec 1999 23:59:50 GMT";
-    // What it means; whether there is a second attempt.
-    for (value, means, again) in [
+    // The header, its meaning in seconds, and whether there is a second attempt.
+    for (value, meaning, is_retried) in [
         ("7", Some(7), true),
         ("0", Some(0), true),
         ("30", Some(30), true),
@@ -568,30 +550,34 @@ async fn row_21_retry_after_is_honoured_clamped_or_left_out() {
             let paused = started.elapsed();
             assert_eq!(
                 error.retry_after(),
-                means.map(Duration::from_secs),
+                meaning.map(Duration::from_secs),
                 "{value:?}"
             );
-            assert_eq!(recorder.calls(), if again { 2 } else { 1 }, "{value:?}");
-            // Never earlier than asked for; later by at most half of the first window of 200 ms, and the grain of
-            // tokio's timer. Without a date that can be read, the pause of the first retry.
-            let (least, most) = match means {
-                _ if !again => (0, 0),
+            assert_eq!(
+                recorder.calls(),
+                if is_retried { 2 } else { 1 },
+                "{value:?}"
+            );
+            // Never earlier than requested, and later by at most half of the first window of 200 ms plus the resolution of
+            // tokio's timer. If the header cannot be parsed, the pause of a first retry applies.
+            let (min, max) = match meaning {
+                _ if !is_retried => (0, 0),
                 Some(seconds) => (seconds * 1000, seconds * 1000 + 101),
                 None => (100, 201),
             };
-            let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
-            assert!((least..=most).contains(&paused), "{value:?}: {paused:?}");
+            let (min, max) = (Duration::from_millis(min), Duration::from_millis(max));
+            assert!((min..=max).contains(&paused), "{value:?}: {paused:?}");
         }
     }
 }
 
-/// The secret of a request in each way that it travels.
+/// Returns whether the request contains the secret in any form.
 fn leaks(request: &str) -> bool {
     request.contains(SENTINEL) || request.contains(&BASE64_STANDARD.encode(format!("c:{SENTINEL}")))
 }
 
-/// A token endpoint that redirects to another host, which would take the secret and answer with a token.
-async fn redirecting(status: u16) -> (Loopback, Loopback) {
+/// Starts a token endpoint that redirects to another host, which would accept the secret and return a token.
+async fn redirecting_server(status: u16) -> (Loopback, Loopback) {
     let other = Loopback::start(|_| Script::good()).await;
     let location = format!("location: {}\r\n", other.uri_at("localhost"));
     let first = Loopback::start(move |_| Script::answer(status, &location, "")).await;
@@ -600,7 +586,7 @@ async fn redirecting(status: u16) -> (Loopback, Loopback) {
 
 const REDIRECTS: [u16; 5] = [301, 302, 303, 307, 308];
 
-fn redirected() -> [(ClientAuthentication, TokenRequest); 2] {
+fn redirected_requests() -> [(ClientAuthentication, TokenRequest); 2] {
     [
         (
             ClientAuthentication::client_secret_basic("c", SENTINEL),
@@ -613,36 +599,42 @@ fn redirected() -> [(ClientAuthentication, TokenRequest); 2] {
     ]
 }
 
-/// Row 26, any adapter over a client that follows: hyper's does not.
+/// Row 26 (any adapter over a client that follows redirects): hyper's client does not follow them.
 #[tokio::test]
-async fn row_26_a_redirect_is_an_error_over_hyper() {
+async fn a_redirect_is_an_error_over_hyper() {
     for status in REDIRECTS {
-        for (client, request) in redirected() {
-            let (first, other) = redirecting(status).await;
+        for (client, request) in redirected_requests() {
+            let (first, other) = redirecting_server(status).await;
             let error = TokenEndpoint::new(hyper_client(), first.uri(), client)
                 .oneshot(request)
                 .await
                 .unwrap_err();
             check_redirect(&error);
             assert_eq!(error.status().unwrap(), status);
-            assert!(leaks(&first.requests()[0]), "the first host gets it");
+            assert!(
+                leaks(&first.requests()[0]),
+                "the first host must get the secret"
+            );
             assert_eq!(other.connections(), 0, "{status}");
         }
     }
 }
 
-/// Row 26: reqwest follows by default, and repeats a body that it can repeat.
+/// Row 26: reqwest follows redirects by default, and sends the body again if it can.
 #[tokio::test]
-async fn row_26_a_redirect_is_an_error_over_the_default_redirects_of_reqwest() {
+async fn a_redirect_is_an_error_over_reqwest_with_default_redirects() {
     for status in REDIRECTS {
-        for (client, request) in redirected() {
-            let (first, other) = redirecting(status).await;
+        for (client, request) in redirected_requests() {
+            let (first, other) = redirecting_server(status).await;
             let http = ReqwestService::new(reqwest_client());
             let error = TokenEndpoint::new(http, first.uri(), client)
                 .oneshot(request)
                 .await
                 .unwrap_err();
-            assert!(leaks(&first.requests()[0]), "the first host gets it");
+            assert!(
+                leaks(&first.requests()[0]),
+                "the first host must get the secret"
+            );
             for request in other.requests() {
                 assert!(!leaks(&request), "{status}: {request}");
             }
@@ -651,7 +643,7 @@ async fn row_26_a_redirect_is_an_error_over_the_default_redirects_of_reqwest() {
     }
 }
 
-/// However the redirect came to light, it is final, and the message says what to check.
+/// Checks that the error is final and says what to check.
 fn check_redirect(error: &TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus, "{error:?}");
     assert!(!error.is_transient(), "{error:?}");
@@ -665,9 +657,9 @@ fn check_redirect(error: &TokenError) {
     assert!(error.to_string().contains("check the URI"), "{error}");
 }
 
-/// Row 26: a redirect that reqwest gives up following is final, too.
+/// Row 26: an endless redirect, which reqwest stops following, is final too.
 #[tokio::test(start_paused = true)]
-async fn row_26_a_redirect_without_end_is_not_sent_again_over_reqwest() {
+async fn an_endless_redirect_is_not_retried_over_reqwest() {
     let server = Loopback::start(|_| Script::answer(302, "location: /token\r\n", "")).await;
     let http = ReqwestService::new(reqwest_client());
     let endpoint = TokenEndpoint::new(http, server.uri(), client());
@@ -681,12 +673,12 @@ async fn row_26_a_redirect_without_end_is_not_sent_again_over_reqwest() {
     assert_eq!(posted, 1);
 }
 
-/// Row 26: with redirects switched off nothing at all goes to the other host.
+/// Row 26: without redirects, nothing at all is sent to the other host.
 #[tokio::test]
-async fn row_26_a_redirect_is_an_error_over_reqwest_without_redirects() {
+async fn a_redirect_is_an_error_over_reqwest_without_redirects() {
     for status in REDIRECTS {
-        for (client, request) in redirected() {
-            let (first, other) = redirecting(status).await;
+        for (client, request) in redirected_requests() {
+            let (first, other) = redirecting_server(status).await;
             let http = reqwest::Client::builder()
                 .no_proxy()
                 .redirect(reqwest::redirect::Policy::none());
@@ -702,19 +694,22 @@ async fn row_26_a_redirect_is_an_error_over_reqwest_without_redirects() {
     }
 }
 
-/// Row 26: tower-http's layer, with its standard policy, takes the secret off before it follows.
+/// Row 26: the layer of tower-http, with its standard policy, removes the secret before it follows a redirect.
 #[tokio::test]
-async fn row_26_a_redirect_carries_no_secret_through_follow_redirect() {
+async fn a_redirect_through_follow_redirect_carries_no_secret() {
     for status in REDIRECTS {
-        for (client, request) in redirected() {
-            let (first, other) = redirecting(status).await;
+        for (client, request) in redirected_requests() {
+            let (first, other) = redirecting_server(status).await;
             let http = ServiceBuilder::new()
                 .layer(FollowRedirectLayer::new())
                 .service(hyper_client());
             let result = TokenEndpoint::new(http, first.uri(), client)
                 .oneshot(request)
                 .await;
-            assert!(leaks(&first.requests()[0]), "the first host gets it");
+            assert!(
+                leaks(&first.requests()[0]),
+                "the first host must get the secret"
+            );
             for request in other.requests() {
                 assert!(!leaks(&request), "{status}: {request}");
             }
@@ -727,17 +722,21 @@ async fn row_26_a_redirect_carries_no_secret_through_follow_redirect() {
     }
 }
 
-/// Row 28: that the connection of the *second* hop was refused proves nothing about the first, which got the request.
+/// Row 28: a refused connection to the *second* host says nothing about the first one, which received the request.
 #[tokio::test]
-async fn row_28_a_connection_refused_after_a_redirect_is_no_proof() {
-    let location = format!("location: {}\r\n", deserted().await);
+async fn a_connection_refused_after_a_redirect_does_not_prove_that_nothing_was_sent() {
+    let location = format!("location: {}\r\n", unreachable_uri().await);
     let server = Loopback::start(move |_| Script::answer(302, &location, "")).await;
     let http = ReqwestService::new(reqwest_client());
     let error = TokenEndpoint::new(http, server.uri(), client())
         .oneshot(TokenRequest::refresh_token("r"))
         .await
         .unwrap_err();
-    assert_eq!(server.requests().len(), 1, "the first host got the request");
+    assert_eq!(
+        server.requests().len(),
+        1,
+        "the first host must get the request"
+    );
     check_redirect(&error);
 }
 
@@ -753,10 +752,10 @@ fn one_time_requests() -> Vec<TokenRequest> {
     ]
 }
 
-type Failing = fn() -> Answer;
+type FailureFn = fn() -> Answer;
 
-/// How often a request is sent to a server that fails always, with two retries allowed.
-async fn attempts(request: TokenRequest, fail: Failing) -> usize {
+/// Returns how often a request is sent to a server that always fails, with at most two retries.
+async fn attempts(request: TokenRequest, fail: FailureFn) -> usize {
     let recorder = Recorder::new(move |_| fail());
     let error = ServiceBuilder::new()
         .layer(RetryLayer::new(RetryTransient::new().max_retries(2)))
@@ -772,12 +771,12 @@ fn fail_by(kind: io::ErrorKind) -> Answer {
     Err(io::Error::from(kind).into())
 }
 
-/// Row 28, any retry layer: a second use of a refresh token is taken for theft.
+/// Row 28 (any retry layer): the server takes a second use of a refresh token for theft.
 #[tokio::test(start_paused = true)]
-async fn row_28_a_one_time_credential_is_not_sent_twice_after_an_ambiguous_failure() {
-    let ambiguous: [(&str, Failing); 14] = [
+async fn a_one_time_credential_is_not_sent_again_after_an_ambiguous_failure() {
+    let ambiguous: [(&str, FailureFn); 14] = [
         ("reset", || fail_by(io::ErrorKind::ConnectionReset)),
-        // Linux reports each of these on connections that were in use, too.
+        // Linux can report each of these for an established connection too.
         ("refused", || fail_by(io::ErrorKind::ConnectionRefused)),
         ("no address", || fail_by(io::ErrorKind::AddrNotAvailable)),
         ("no host", || fail_by(io::ErrorKind::HostUnreachable)),
@@ -804,14 +803,14 @@ async fn row_28_a_one_time_credential_is_not_sent_twice_after_an_ambiguous_failu
             assert_eq!(sent, 1, "{case} {request:?}");
         }
         let sent = attempts(TokenRequest::client_credentials(), fail).await;
-        assert_eq!(sent, 3, "{case}: what can be repeated is");
+        assert_eq!(sent, 3, "{case}: client credentials can be sent again");
     }
 }
 
-/// Row 28: with proof that it was not processed, it is sent again.
+/// Row 28: these failures prove that the request was not processed.
 #[tokio::test(start_paused = true)]
-async fn row_28_a_one_time_credential_is_sent_again_with_proof_that_it_was_not_processed() {
-    let proven: [(&str, Failing); 4] = [
+async fn a_one_time_credential_is_sent_again_if_it_was_provably_not_processed() {
+    let proven: [(&str, FailureFn); 4] = [
         ("not sent", || Err(NotSent::new("no route").into())),
         ("429", || answer(429, "")),
         ("503", || answer(503, "")),
@@ -827,10 +826,9 @@ async fn row_28_a_one_time_credential_is_sent_again_with_proof_that_it_was_not_p
     }
 }
 
-/// Row 28, over a real client: the server that closed the connection sees the code once; the refused connection, which
-/// nobody sees, is tried again.
+/// Row 28: a server that closes the connection sees the refresh token once, and a refused connection is retried.
 #[tokio::test(start_paused = true)]
-async fn row_28_holds_over_a_real_connection() {
+async fn a_one_time_credential_is_not_sent_again_over_a_real_connection() {
     for (request, expected) in [
         (TokenRequest::refresh_token("r"), 1),
         (TokenRequest::client_credentials(), 3),
@@ -844,19 +842,19 @@ async fn row_28_holds_over_a_real_connection() {
         assert_eq!(server.requests().len(), expected);
     }
 
-    let tried = Arc::new(AtomicUsize::new(0));
-    let counted = tried.clone();
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let counted = attempts.clone();
     let http = hyper_client_with_proof().map_request(move |request: Request<Full<Bytes>>| {
         counted.fetch_add(1, Ordering::SeqCst);
         request
     });
-    let endpoint = TokenEndpoint::new(http, deserted().await, client());
+    let endpoint = TokenEndpoint::new(http, unreachable_uri().await, client());
     let error: BoxError = Retry::new(RetryTransient::new().max_retries(2), endpoint)
         .oneshot(TokenRequest::refresh_token("r"))
         .await
         .unwrap_err()
         .into();
-    assert_eq!(tried.load(Ordering::SeqCst), 3);
+    assert_eq!(attempts.load(Ordering::SeqCst), 3);
     assert!(
         !TokenError::find_in_chain(&*error)
             .unwrap()

@@ -1,14 +1,15 @@
-//! Bugs that other clients shipped in their token caches and layers, each as a test of the property that was broken.
+//! One test for each bug that another client shipped in its token cache or layer. Row numbers refer to the project's list of them.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
+#[path = "support/log.rs"]
+mod log;
 
 use std::{
     error::Error,
     fmt::Debug,
-    io,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, OnceLock},
+    sync::{Arc, OnceLock},
     task::Poll,
 };
 
@@ -29,12 +30,15 @@ use tower_oauth2_client::{
     test_util::{AuthorizationServer, Failure, ManualClock},
 };
 
-use self::cache_support::{
-    Api, Body, Endpoint, Fixture, Http, at_once, bearer, call, call_all, call_to, client, endpoint,
-    millis, network, request, secs, settle, token_texts,
+use self::{
+    cache_support::{
+        Api, Body, Endpoint, Fixture, Http, at_once, bearer, call, call_all, call_to, client,
+        endpoint, millis, network, request, secs, settle, token_texts,
+    },
+    log::Log,
 };
 
-/// What can go wrong, of each kind one. Those that hang end at the limit of the fetch.
+/// One failure of each kind. Those that hang end at the fetch timeout.
 fn failures() -> Vec<Failure> {
     let unusable = br#"{"access_token":"t","token_type":"N_A","expires_in":3600}"#;
     vec![
@@ -60,11 +64,11 @@ fn is_refused<B>(response: &Response<B>) -> bool {
     response.extensions().get::<AccessTokenRefused>().is_some()
 }
 
-/// Row 1: google-cloud-rust #5809, azure-sdk-for-rust #2611.
+/// Row 1 (google-cloud-rust #5809, azure-sdk-for-rust #2611).
 #[tokio::test(start_paused = true)]
-async fn a_failed_renewal_never_displaces_a_token_that_is_valid() {
+async fn a_failed_renewal_does_not_replace_a_valid_token() {
     for failure in failures() {
-        let fixture = Fixture::living(secs(1000));
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         let api = Api::checking(&fixture.server);
         let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
@@ -81,15 +85,14 @@ async fn a_failed_renewal_never_displaces_a_token_that_is_valid() {
             settle().await;
             advance(secs(10)).await;
         }
-        assert!(fixture.requests() > 3, "renewals were tried");
+        assert!(fixture.requests() > 3, "there were no renewals");
     }
 }
 
-/// Row 3: gcp_auth, yup-oauth2, Spring Security #11461, octocrab.
+/// Row 3 (gcp_auth, yup-oauth2, Spring Security #11461, octocrab): callers that had waited must not send a second request.
 #[tokio::test(start_paused = true)]
-async fn callers_at_expiry_make_one_fetch_and_whoever_waited_asks_no_second_time() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+async fn callers_that_arrive_at_expiry_share_one_fetch() {
+    let (fixture, source) = Fixture::with_source();
     for fetches in 1..=3 {
         fixture.server.fail_next(Failure::delay(secs(2)));
         let mut waves = Vec::new();
@@ -111,9 +114,9 @@ async fn callers_at_expiry_make_one_fetch_and_whoever_waited_asks_no_second_time
     }
 }
 
-/// Row 4: azure_identity and gcp_auth hold the map's write lock over the network.
+/// Row 4 (azure_identity, gcp_auth): the map's write lock was held during network requests.
 #[tokio::test(start_paused = true)]
-async fn a_miss_on_one_key_never_delays_a_hit_on_another() {
+async fn a_miss_on_one_key_does_not_delay_a_hit_on_another() {
     let fixture = Fixture::new();
     let slow = fixture.cache.source(request().parameter("tenant", "slow"));
     let fast = fixture.source();
@@ -128,7 +131,7 @@ async fn a_miss_on_one_key_never_delays_a_hit_on_another() {
     assert_eq!(fixture.requests(), 2);
     assert_eq!(at_once(fast.token()).unwrap(), token);
     assert_eq!(at_once(fixture.source().token()).unwrap(), token);
-    // Nor a miss on a third.
+    // A miss on a third key is not delayed either.
     let third = fixture.cache.source(request().parameter("tenant", "third"));
     let mut third = task::spawn(third.token());
     assert_pending!(third.poll());
@@ -137,32 +140,32 @@ async fn a_miss_on_one_key_never_delays_a_hit_on_another() {
     assert!(!missing.is_woken());
 }
 
-/// Row 5: golang/oauth2 #388, hyper-util #299, IdentityModel introspection #177.
+/// Row 5 (golang/oauth2 #388, hyper-util #299, IdentityModel introspection #177).
 #[tokio::test(start_paused = true)]
-async fn the_rest_get_their_token_from_the_fetch_of_a_first_caller_that_went_away() {
-    type Leaves = fn(TokenSource) -> tokio::task::JoinHandle<()>;
-    let is_dropped: Leaves = |source| {
+async fn a_fetch_completes_for_other_callers_after_the_first_caller_is_gone() {
+    type Disappear = fn(TokenSource) -> tokio::task::JoinHandle<()>;
+    let is_dropped: Disappear = |source| {
         tokio::spawn(async move {
             let mut caller = task::spawn(source.token());
             assert_pending!(caller.poll());
         })
     };
-    let times_out: Leaves = |source| {
+    let times_out: Disappear = |source| {
         tokio::spawn(async move {
             timeout(millis(500), source.token()).await.unwrap_err();
         })
     };
-    let panics: Leaves = |source| {
+    let panics: Disappear = |source| {
         tokio::spawn(async move {
             let panicked = catch_unwind(AssertUnwindSafe(|| {
                 let mut caller = task::spawn(source.token());
                 assert_pending!(caller.poll());
-                panic!("as the test wants it");
+                panic!("intended by the test");
             }));
             panicked.unwrap_err();
         })
     };
-    let is_aborted: Leaves = |source| {
+    let is_aborted: Disappear = |source| {
         let caller = tokio::spawn(async move { source.token().await.map(drop).unwrap() });
         let abort = caller.abort_handle();
         tokio::spawn(async move {
@@ -171,12 +174,11 @@ async fn the_rest_get_their_token_from_the_fetch_of_a_first_caller_that_went_awa
             assert!(caller.await.unwrap_err().is_cancelled());
         })
     };
-    for leaves in [is_dropped, times_out, panics, is_aborted] {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    for disappear in [is_dropped, times_out, panics, is_aborted] {
+        let (fixture, source) = Fixture::with_source();
         fixture.server.fail_next(Failure::delay(secs(2)));
-        let first = leaves(source.clone());
-        // It is the first: the fetch is its own.
+        let first = disappear(source.clone());
+        // It is the first caller, so it starts the fetch.
         tokio::task::yield_now().await;
         settle().await;
         assert_eq!(fixture.requests(), 1);
@@ -187,15 +189,14 @@ async fn the_rest_get_their_token_from_the_fetch_of_a_first_caller_that_went_awa
     }
 }
 
-/// Row 6: azure_core, Duende AccessTokenManagement.
+/// Row 6 (azure_core, Duende AccessTokenManagement).
 #[tokio::test(start_paused = true)]
 async fn a_late_401_for_the_old_token_does_not_drop_the_new_one() {
-    let fixture = Fixture::new();
-    let source = fixture.source();
+    let (fixture, source) = Fixture::with_source();
     let api = Api::checking(&fixture.server);
     let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
     let old = source.token().await.unwrap();
-    // Sent with the old token, answered late.
+    // These are sent with the old token and answered late.
     let late: Vec<_> = (0..10).map(|_| service.call(call())).collect();
     fixture.server.revoke(old.expose_secret());
     assert!(is_refused(&service.call(call()).await.unwrap()));
@@ -209,14 +210,14 @@ async fn a_late_401_for_the_old_token_does_not_drop_the_new_one() {
         assert_eq!(source.peek(), Some(new.clone()));
     }
     assert_eq!(fixture.requests(), 2);
-    // Nor have they counted as refusals: the next one is answered at once.
+    // They did not count as refusals either, so the next refusal takes effect at once.
     source.invalidate(&new);
     assert!(source.peek().is_none());
 }
 
-/// Row 6, the other half.
+/// Row 6, from the point of view of the authorization server.
 #[tokio::test(start_paused = true)]
-async fn a_burst_of_401s_makes_one_fetch() {
+async fn a_burst_of_401s_causes_one_fetch() {
     for is_resent in [false, true] {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
@@ -247,9 +248,9 @@ async fn a_burst_of_401s_makes_one_fetch() {
     }
 }
 
-/// Row 7: cf-gears.
+/// Row 7 (cf-gears).
 #[tokio::test(start_paused = true)]
-async fn a_rejected_token_that_the_server_hands_out_again_is_not_resent() {
+async fn a_refused_token_that_the_server_returns_again_is_not_resent() {
     let fixture = Fixture::new();
     fixture.server.same_token(true);
     let source = fixture.source();
@@ -263,14 +264,14 @@ async fn a_rejected_token_that_the_server_hands_out_again_is_not_resent() {
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(response.headers().contains_key(WWW_AUTHENTICATE));
         assert!(is_refused(&response));
-        assert_eq!(api.requests(), sent, "never the bytes that were refused");
+        assert_eq!(api.requests(), sent, "the refused token was sent again");
     }
-    assert_eq!(fixture.requests(), 3, "the first, and two renewals");
+    assert_eq!(fixture.requests(), 3, "expected one fetch and two renewals");
 }
 
-/// Row 9: Duende (two tenants share one token), Duende Support #634 and #1396, azure_identity.
+/// Row 9 (Duende, where two tenants shared one token; Duende Support #634 and #1396, azure_identity).
 #[tokio::test(start_paused = true)]
-async fn all_that_can_change_the_token_is_in_the_key_and_the_order_of_scopes_is_not() {
+async fn the_key_covers_everything_that_can_change_the_token_except_scope_order() {
     let base = || TokenRequest::client_credentials();
     let client = |id: &'static str, secret: &str| {
         let client = ClientAuthentication::client_secret_basic(id, secret);
@@ -323,7 +324,7 @@ async fn all_that_can_change_the_token_is_in_the_key_and_the_order_of_scopes_is_
         TokenRequest::token_exchange("secret", "urn:a").actor_token("x", "urn:a"),
         TokenRequest::token_exchange("secret", "urn:a").requested_token_type("urn:b"),
     ];
-    // The hash alone must not be what tells them apart.
+    // They must differ by comparison, not only by hash.
     for (n, one) in different.iter().enumerate() {
         for another in &different[n + 1..] {
             assert_ne!(one, another);
@@ -371,18 +372,18 @@ async fn all_that_can_change_the_token_is_in_the_key_and_the_order_of_scopes_is_
     assert_eq!(endpoint.calls(), different.len());
 }
 
-/// Row 10: Duende sends it bare.
+/// Row 10 (Duende): the request was sent without a token.
 #[tokio::test(start_paused = true)]
-async fn without_a_token_no_request_is_sent() {
+async fn no_request_is_sent_without_a_token() {
     for failure in failures() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(failure.clone());
         let api = Api::content();
         let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
-        // The second meets the pause.
+        // The second request falls into the pause.
         for _ in 0..2 {
             let error = service.clone().oneshot(call()).await.unwrap_err();
-            let error = TokenError::find_in_chain(&*error).expect("a token error");
+            let error = TokenError::find_in_chain(&*error).expect("not a token error");
             assert_eq!(
                 error.to_string(),
                 at_once(fixture.source().token()).unwrap_err().to_string()
@@ -399,9 +400,9 @@ async fn without_a_token_no_request_is_sent() {
     }
 }
 
-/// Row 10, without a runtime.
+/// Row 10: there is no runtime for the fetch.
 #[test]
-fn without_a_runtime_to_fetch_a_token_on_no_request_is_sent() {
+fn no_request_is_sent_without_a_runtime_to_fetch_a_token() {
     let cache = TokenCache::new(endpoint(&AuthorizationServer::new()));
     let api = Api::content();
     let service = AddAccessTokenLayer::new(cache.source(request())).layer(api.clone());
@@ -411,9 +412,9 @@ fn without_a_runtime_to_fetch_a_token_on_no_request_is_sent() {
     assert_eq!(api.requests(), 0);
 }
 
-/// Row 11: Duende overwrites.
+/// Row 11 (Duende): the header was overwritten.
 #[tokio::test(start_paused = true)]
-async fn a_callers_own_authorization_stays() {
+async fn the_callers_own_authorization_header_is_kept() {
     for value in ["Basic Y2xpZW50", "Bearer own", ""] {
         for uri in [cache_support::API, "http://plain.test/"] {
             let fixture = Fixture::new();
@@ -425,12 +426,12 @@ async fn a_callers_own_authorization_stays() {
             at_once(service.oneshot(own)).unwrap();
             assert_eq!(api.last().authorization(), Some(&value));
             settle().await;
-            assert_eq!(fixture.requests(), 0, "no token was needed");
+            assert_eq!(fixture.requests(), 0, "a token was fetched");
         }
     }
 }
 
-/// Row 11: most peers do not check.
+/// Row 11 (most clients): the origin was not checked.
 #[tokio::test(start_paused = true)]
 async fn other_origins_and_plain_http_get_no_token() {
     let origin = Uri::from_static("https://api.test");
@@ -471,7 +472,7 @@ async fn other_origins_and_plain_http_get_no_token() {
     }
 }
 
-/// A cache on the clock of the test, as the server is.
+/// Returns a cache that uses the paused clock, as the server does.
 fn cache_over<S>(endpoint: S) -> TokenCache
 where
     S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
@@ -482,8 +483,8 @@ where
     TokenCache::builder(endpoint).clock(clock).build()
 }
 
-/// A client of which the token client and the API calls have one connection between them.
-fn shares_one_connection(
+/// Returns a source and an HTTP client that share one connection.
+fn shared_connection(
     server: &AuthorizationServer,
     api: &Api,
     wrap: impl FnOnce(Http) -> Http,
@@ -494,7 +495,8 @@ fn shares_one_connection(
     (source, http)
 }
 
-async fn ten_calls_are_answered<S>(service: &S)
+/// Sends ten requests at once and checks that each one is answered.
+async fn check_ten_calls<S>(service: &S)
 where
     S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
     S: Clone + Send + 'static,
@@ -504,16 +506,16 @@ where
         .map(|_| tokio::spawn(service.clone().oneshot(call())))
         .collect();
     for call in calls {
-        // On paused time a deadlock leaps to this limit.
-        let response = timeout(secs(600), call).await.expect("no deadlock");
+        // On paused time, a deadlock jumps to this timeout.
+        let response = timeout(secs(600), call).await.expect("deadlock");
         assert_eq!(response.unwrap().unwrap().status(), StatusCode::OK);
     }
 }
 
-/// Row 16: tower-resilience #286, tonic #545, every `AsyncFilter`-style peer. That the readied service is the one that is
-/// called stands in `tests/add_access_token.rs`.
+/// Row 16 (tower-resilience #286, tonic #545, every client like `AsyncFilter`): this deadlocked. `tests/add_access_token.rs` checks
+/// that the readied service is the one that is called.
 #[tokio::test(start_paused = true)]
-async fn a_buffer_and_a_limit_of_one_shared_with_the_token_client_do_not_deadlock() {
+async fn sharing_a_buffer_or_a_limit_of_one_with_the_token_client_does_not_deadlock() {
     let buffered = |http: Http| BoxCloneSyncService::new(Buffer::new(http, 1));
     let limited = |http: Http| {
         let limit = ServiceBuilder::new().concurrency_limit(1);
@@ -525,37 +527,37 @@ async fn a_buffer_and_a_limit_of_one_shared_with_the_token_client_do_not_deadloc
         let server = AuthorizationServer::builder().access_token_lifetime(secs(100));
         let server = server.build();
         let api = Api::checking(&server);
-        let (source, http) = shares_one_connection(&server, &api, wrap);
+        let (source, http) = shared_connection(&server, &api, wrap);
         let layer = AddAccessTokenLayer::new(source.clone());
 
         let over = layer.clone().layer(http.clone());
-        ten_calls_are_answered(&over).await;
-        // Expired, then refused.
+        check_ten_calls(&over).await;
+        // First the token expires, then it is refused.
         advance(secs(100)).await;
-        ten_calls_are_answered(&over).await;
+        check_ten_calls(&over).await;
         server.revoke_all();
         let resending = layer.clone().resend(CloneBody).layer(http.clone());
-        ten_calls_are_answered(&resending).await;
+        check_ten_calls(&resending).await;
 
         advance(secs(100)).await;
         let under = Buffer::new(layer.layer(http), 1);
-        ten_calls_are_answered(&under).await;
+        check_ten_calls(&under).await;
         let under = ServiceBuilder::new().concurrency_limit(1).service(under);
         advance(secs(100)).await;
-        ten_calls_are_answered(&under).await;
+        check_ten_calls(&under).await;
     }
 }
 
-/// Row 16: a permit that is held while the token is awaited holds up those who need none.
+/// Row 16: a permit held by a waiting request would block requests that need no token.
 #[tokio::test(start_paused = true)]
-async fn no_permit_is_held_while_a_token_is_awaited() {
+async fn no_permit_is_held_while_a_request_waits_for_a_token() {
     let server = AuthorizationServer::new();
     let api = Api::content();
     let limit = ServiceBuilder::new().concurrency_limit(1);
-    let (source, http) = shares_one_connection(&server, &api, |http| {
+    let (source, http) = shared_connection(&server, &api, |http| {
         BoxCloneSyncService::new(limit.service(http))
     });
-    // A token client of its own, else the limit would be its.
+    // The token client is separate; otherwise it would hold the permit itself.
     server.fail_until_told(Failure::stall());
     let cold = cache_over(endpoint(&server)).source(request());
     drop(source);
@@ -584,17 +586,17 @@ const SECRETS: [&str; 6] = [
 #[track_caller]
 fn assert_no_secret(printed: &str) {
     assert!(!printed.contains("SENTINEL"), "{printed}");
-    // The Basic credentials of the client.
+    // The client's Basic credentials in base64.
     assert!(!printed.contains("U0VOVElORUx"), "{printed}");
 }
 
 #[track_caller]
-fn prints_no_secret(value: &dyn Debug) {
+fn assert_prints_no_secret(value: &dyn Debug) {
     assert_no_secret(&format!("{value:?} {value:#?}"));
 }
 
 #[track_caller]
-fn error_prints_no_secret(error: &(dyn Error + 'static)) {
+fn assert_error_prints_no_secret(error: &(dyn Error + 'static)) {
     let mut next = Some(error);
     while let Some(error) = next {
         assert_no_secret(&format!("{error} {error:#} {error:?} {error:#?}"));
@@ -602,7 +604,7 @@ fn error_prints_no_secret(error: &(dyn Error + 'static)) {
     }
 }
 
-/// An authorization server, a client and a request of which every value is a secret.
+/// Returns a server, a cache and a request in which every value is a secret.
 fn with_sentinels() -> (AuthorizationServer, TokenCache, TokenRequest) {
     let server = AuthorizationServer::builder()
         .client("SENTINELclient", SECRETS[0])
@@ -620,42 +622,42 @@ fn with_sentinels() -> (AuthorizationServer, TokenCache, TokenRequest) {
     (server, cache_over(endpoint), request)
 }
 
-/// Row 19: octocrab (`Display`), oauth2-rs #170 (raw body in `Debug`), tower (`Oneshot`).
+/// Row 19 (octocrab with `Display`, oauth2-rs #170 with a raw body in `Debug`, tower with `Oneshot`).
 #[tokio::test(start_paused = true)]
-async fn no_type_of_cache_or_layer_prints_a_secret() {
+async fn no_type_of_the_cache_or_layer_prints_a_secret() {
     let (server, cache, request) = with_sentinels();
     let source = cache.source(request);
     let token = AccessToken::new(SECRETS[1], TokenType::BEARER).unwrap();
     let fixed = TokenSource::fixed(token.clone());
-    prints_no_secret(&TokenCache::builder(endpoint(&server)));
-    // Empty, and full.
+    assert_prints_no_secret(&TokenCache::builder(endpoint(&server)));
+    // First the cache is empty, then it holds a token.
     for _ in 0..2 {
-        prints_no_secret(&cache);
-        prints_no_secret(&source);
-        prints_no_secret(&source.subscribe());
+        assert_prints_no_secret(&cache);
+        assert_prints_no_secret(&source);
+        assert_prints_no_secret(&source.subscribe());
         for source in [&source, &fixed] {
             let layer = AddAccessTokenLayer::new(source.clone());
-            prints_no_secret(&layer);
-            prints_no_secret(&layer.clone().resend(CloneBody));
+            assert_prints_no_secret(&layer);
+            assert_prints_no_secret(&layer.clone().resend(CloneBody));
             let mut service = layer.resend(CloneBody).layer(Api::content());
             let mut sending = task::spawn(service.ready().await.unwrap().call(call()));
-            prints_no_secret(&service);
-            prints_no_secret(&*sending);
+            assert_prints_no_secret(&service);
+            assert_prints_no_secret(&*sending);
             let response = match sending.poll() {
                 Poll::Ready(response) => response.unwrap(),
                 Poll::Pending => {
-                    prints_no_secret(&*sending);
+                    assert_prints_no_secret(&*sending);
                     sending.await.unwrap()
                 }
             };
-            prints_no_secret(&response);
-            prints_no_secret(&service);
+            assert_prints_no_secret(&response);
+            assert_prints_no_secret(&service);
         }
         assert_eq!(source.token().await.unwrap(), token);
     }
-    prints_no_secret(&source.token().await);
-    prints_no_secret(&source.peek());
-    // The header of a request that somebody prints.
+    assert_prints_no_secret(&source.token().await);
+    assert_prints_no_secret(&source.peek());
+    // A service below that prints the request does not print the token.
     let seen = Arc::new(OnceLock::new());
     let kept = seen.clone();
     let printing = tower::service_fn(move |request: Request<Body>| {
@@ -671,7 +673,7 @@ async fn no_type_of_cache_or_layer_prints_a_secret() {
 
 /// Row 19.
 #[tokio::test(start_paused = true)]
-async fn no_error_of_cache_or_layer_prints_a_secret() {
+async fn no_error_of_the_cache_or_layer_prints_a_secret() {
     let echo = format!(
         r#"{{"error":"invalid_client","you_sent":"{}","access_token":"{}"}}"#,
         SECRETS[0], SECRETS[1]
@@ -694,47 +696,24 @@ async fn no_error_of_cache_or_layer_prints_a_secret() {
         server.fail_until_told(failure);
         let source = cache.source(request);
         let error = source.token().await.unwrap_err();
-        error_prints_no_secret(&error);
-        prints_no_secret(&source);
+        assert_error_prints_no_secret(&error);
+        assert_prints_no_secret(&source);
         let service = AddAccessTokenLayer::new(source).layer(Api::content());
         let error = service.oneshot(call()).await.unwrap_err();
-        error_prints_no_secret(&*error);
+        assert_error_prints_no_secret(&*error);
     }
     let plain = AddAccessTokenLayer::new(TokenSource::fixed(bearer(SECRETS[1])));
     let service = plain.layer(Api::content());
     let uri = format!("http://plain.test/{}", SECRETS[2]);
-    error_prints_no_secret(&*service.oneshot(call_to(&uri)).await.unwrap_err());
+    assert_error_prints_no_secret(&*service.oneshot(call_to(&uri)).await.unwrap_err());
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Row 19: the whole life of a token, with all that can go wrong, at the level TRACE.
-#[test]
-fn no_log_shows_a_secret() {
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || writer.clone())
-        .finish();
-    tracing::subscriber::with_default(subscriber, || {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        let runtime = runtime.enable_all().start_paused(true).build().unwrap();
-        runtime.block_on(live_through_everything());
-    });
-    let printed = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+/// Row 19: this covers the whole life of a token, with every failure, at the level TRACE.
+#[tokio::test(start_paused = true)]
+async fn the_log_contains_no_secret() {
+    let (log, _guard) = Log::record();
+    run_every_failure().await;
+    let printed = log.text();
     for event in [
         "fetching an access token",
         "fetched an access token",
@@ -747,7 +726,7 @@ fn no_log_shows_a_secret() {
     assert_no_secret(&printed);
 }
 
-async fn live_through_everything() {
+async fn run_every_failure() {
     let echo = Failure::status(502).body(SECRETS.join(" "));
     for failure in failures().into_iter().chain([echo]) {
         let (server, cache, request) = with_sentinels();
@@ -763,24 +742,24 @@ async fn live_through_everything() {
             let _ = service.clone().oneshot(call()).await;
         }
         let _ = source.renew().await;
-        server.fail_when(|_| panic!("as the test wants it"));
+        server.fail_when(|_| panic!("intended by the test"));
         advance(secs(2)).await;
         let _ = source.renew().await;
     }
 }
 
-/// Row 25: every layer that renews on 401.
+/// Row 25 (every layer that renews on a 401): each refusal caused a fetch.
 #[tokio::test(start_paused = true)]
-async fn an_api_that_refuses_every_token_does_not_disturb_the_others() {
+async fn an_api_that_refuses_every_token_does_not_affect_other_apis() {
     for is_resent in [false, true] {
-        let fixture = Fixture::living(secs(1_000_000));
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let good = Api::checking(&fixture.server);
         let bad = Api::refusing();
         let layer = AddAccessTokenLayer::new(fixture.source());
         let mut user = layer.clone().layer(good.clone());
         let resending = layer.clone().resend(CloneBody).layer(bad.clone());
         let plain = layer.layer(bad.clone());
-        let mut at = Vec::new();
+        let mut fetch_times = Vec::new();
         let mut before = 0;
         for second in 0..600 {
             for _ in 0..3 {
@@ -794,36 +773,44 @@ async fn an_api_that_refuses_every_token_does_not_disturb_the_others() {
                 assert_eq!(response.status(), StatusCode::OK);
             }
             let requests = fixture.requests();
-            at.extend((before..requests).map(|_| second));
+            fetch_times.extend((before..requests).map(|_| second));
             before = requests;
             advance(secs(1)).await;
         }
-        // The first and two renewals; then pauses of 5, 10, 20, 40, 80, 160 seconds.
-        assert_eq!(at, [0, 0, 0, 5, 15, 35, 75, 155, 315], "{is_resent}");
+        // The first fetch and two renewals, then pauses of 5, 10, 20, 40, 80 and 160 seconds.
+        assert_eq!(
+            fetch_times,
+            [0, 0, 0, 5, 15, 35, 75, 155, 315],
+            "{is_resent}"
+        );
         assert_eq!(good.requests(), 1800);
     }
 }
 
-/// An HTTP client that is known only after what it is made of.
+/// An HTTP client that is set after it has been handed out.
 #[derive(Clone, Default)]
-struct Late(Arc<OnceLock<Http>>);
+struct LateClient(Arc<OnceLock<Http>>);
 
-impl Late {
+impl LateClient {
     fn service(&self) -> Http {
         let late = self.clone();
         BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {
-            late.0.get().expect("it is known").clone().oneshot(request)
+            late.0
+                .get()
+                .expect("the client is not set")
+                .clone()
+                .oneshot(request)
         }))
     }
 }
 
-/// Row 27: any layer.
+/// Row 27 (any layer): the token request waited for a token.
 #[tokio::test(start_paused = true)]
-async fn a_token_client_on_the_stack_that_it_authenticates_does_not_wait_for_itself() {
+async fn a_token_client_inside_its_own_layer_does_not_wait_for_itself() {
     let server = AuthorizationServer::builder().access_token_lifetime(secs(100));
     let server = server.build();
     let api = Api::checking(&server);
-    let late = Late::default();
+    let late = LateClient::default();
     let endpoint = TokenEndpoint::new(late.service(), server.token_endpoint(), client());
     let source = cache_over(endpoint).source(request());
     let stack = ServiceBuilder::new()
@@ -834,31 +821,31 @@ async fn a_token_client_on_the_stack_that_it_authenticates_does_not_wait_for_its
 
     for fetches in 1..=3 {
         let response = timeout(secs(600), stack.clone().oneshot(call())).await;
-        let response = response.expect("no deadlock").unwrap();
+        let response = response.expect("deadlock").unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert_eq!(server.token_requests(), fetches);
         advance(secs(100)).await;
     }
-    let by = server.requests();
-    assert!(by.iter().all(|request| {
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| {
         let authorization = &request.headers()[AUTHORIZATION];
         authorization.as_bytes().starts_with(b"Basic ")
     }));
 }
 
-/// Row 27, for a client whose credential is in the body, so that its request bears no `Authorization` of its own.
+/// Row 27: the client's credentials are in the body, so its request has no `Authorization` header of its own.
 #[tokio::test(start_paused = true)]
 async fn a_token_client_without_an_authorization_header_does_not_wait_for_itself() {
     let server = AuthorizationServer::new();
     let api = Api::checking(&server);
-    let late = Late::default();
+    let late = LateClient::default();
     let client = ClientAuthentication::client_secret_post("client", "secret");
     let endpoint = TokenEndpoint::new(late.service(), server.token_endpoint(), client);
     let source = cache_over(endpoint).source(request());
     let stack = AddAccessTokenLayer::new(source).layer(network(&server, &api));
     let stack = late.0.get_or_init(|| BoxCloneSyncService::new(stack));
     let response = timeout(secs(600), stack.clone().oneshot(call())).await;
-    let response = response.expect("no deadlock").unwrap();
+    let response = response.expect("deadlock").unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(!server.requests()[0].headers().contains_key(AUTHORIZATION));
 }

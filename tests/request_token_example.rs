@@ -1,4 +1,4 @@
-//! The example `request_token`, run as people run it: as a process, over loopback and over TLS.
+//! Runs the example `request_token` as a process, over loopback and over TLS.
 
 mod support;
 
@@ -15,10 +15,12 @@ use tower_oauth2_client::test_util::{AuthorizationServer, Failure, Listening};
 
 use self::support::HttpsServer;
 
-/// A secret, a token, or anything else that is not to be shown.
+/// A secret, a token, or anything else that must not be printed.
 const SENTINEL: &str = "S3NT1NEL";
 
-/// Where the example is, built now: a test that is run alone would find none, or an old one.
+/// Builds the example and returns its path.
+///
+/// Without the build, a test that runs alone would find no executable or an outdated one.
 fn program() -> &'static PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     PROGRAM.get_or_init(|| {
@@ -35,11 +37,11 @@ fn program() -> &'static PathBuf {
             .lines()
             .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
             .find_map(|message| Some(message["executable"].as_str()?.into()))
-            .expect("cargo names the example that it built")
+            .expect("cargo prints the path of the executable")
     })
 }
 
-/// Runs the example with nothing in its environment but `environment`.
+/// Runs the example with only the given environment variables.
 async fn run<A: AsRef<OsStr>>(arguments: &[A], environment: &[(&str, OsString)]) -> Run {
     let mut command = tokio::process::Command::new(program());
     command.env_clear().kill_on_drop(true);
@@ -60,20 +62,20 @@ struct Run {
 impl Run {
     fn of(output: Output) -> Self {
         Self {
-            code: output.status.code().expect("it ends by itself"),
+            code: output.status.code().expect("killed by a signal"),
             out: String::from_utf8(output.stdout).unwrap(),
             errors: String::from_utf8(output.stderr).unwrap(),
         }
     }
 
     #[track_caller]
-    fn check(&self, code: i32, said: &str) {
+    fn check(&self, code: i32, expected: &str) {
         assert_eq!(self.code, code, "{self:?}");
-        let (place, other) = match code {
+        let (output, other) = match code {
             0 => (&self.out, &self.errors),
             _ => (&self.errors, &self.out),
         };
-        assert!(place.contains(said), "{said:?} in {self:?}");
+        assert!(output.contains(expected), "no {expected:?} in {self:?}");
         assert_eq!(other, "");
     }
 
@@ -99,7 +101,7 @@ async fn server() -> (AuthorizationServer, Listening) {
     (server, listening)
 }
 
-/// The arguments, of which the first two are the token endpoint.
+/// Returns the arguments, starting with `--token-url`.
 fn with_url(listening: &Listening, rest: &[&str]) -> Vec<String> {
     let mut arguments = vec![
         "--token-url".to_owned(),
@@ -110,7 +112,7 @@ fn with_url(listening: &Listening, rest: &[&str]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_may_be_a_secret_is_shown_by_its_length() {
+async fn possible_secrets_are_shown_only_by_their_length() {
     let (_server, listening) = server().await;
     let arguments = with_url(&listening, &["--client-id", "client", "--scope", "api1"]);
     let secret = [("CLIENT_SECRET", SENTINEL.into())];
@@ -126,13 +128,17 @@ async fn what_may_be_a_secret_is_shown_by_its_length() {
         "api_key: [8 characters; --show prints them]",
         "session: [21 characters; --show prints them]",
     ] {
-        assert!(run.out.lines().any(|l| l == line), "{line} in {}", run.out);
+        assert!(
+            run.out.lines().any(|l| l == line),
+            "no {line:?} in {}",
+            run.out
+        );
     }
     assert!(run.out.contains("access_token: ["));
 }
 
 #[tokio::test]
-async fn show_prints_the_whole_answer() {
+async fn show_prints_the_whole_response() {
     let (server, listening) = server().await;
     let arguments = with_url(&listening, &["--show", "--client-id", "client"]);
     let run = run(&arguments, &[("CLIENT_SECRET", SENTINEL.into())]).await;
@@ -147,7 +153,7 @@ async fn show_prints_the_whole_answer() {
 }
 
 #[tokio::test]
-async fn each_way_of_client_authentication() {
+async fn each_client_authentication_method_works() {
     let (_server, listening) = server().await;
     for (id, secret, auth) in [
         ("client", SENTINEL, None),
@@ -164,7 +170,7 @@ async fn each_way_of_client_authentication() {
         if let Some(auth) = auth {
             rest.extend(["--auth", auth]);
         }
-        // A public client may not ask in its own name.
+        // A public client may not use client credentials.
         rest.extend([
             "--param",
             "grant_type=password",
@@ -180,7 +186,7 @@ async fn each_way_of_client_authentication() {
 }
 
 #[tokio::test]
-async fn parameters_are_sent_as_they_are_given() {
+async fn parameters_are_sent_unchanged() {
     let (server, listening) = server().await;
     let arguments = with_url(
         &listening,
@@ -200,7 +206,7 @@ async fn parameters_are_sent_as_they_are_given() {
 }
 
 #[tokio::test]
-async fn everything_may_come_from_the_environment() {
+async fn all_settings_can_come_from_the_environment() {
     let (server, listening) = server().await;
     let environment = [
         ("TOKEN_URL", listening.token_endpoint().to_string().into()),
@@ -211,27 +217,29 @@ async fn everything_may_come_from_the_environment() {
     run::<&str>(&[], &environment)
         .await
         .check(0, "scope: \"api1\"\n");
-    // A flag goes before.
+    // A flag takes precedence.
     let run = run(&["--scope", "api2"], &environment).await;
     run.check(0, "scope: \"api2\"\n");
     assert_eq!(server.requests()[1].get("scope"), Some("api2"));
 }
 
 #[tokio::test]
-async fn what_the_server_refuses_is_an_exit_of_1_that_says_what_to_do() {
+async fn a_failed_request_exits_with_1_and_says_what_to_do() {
     let (server, listening) = server().await;
     let arguments = with_url(&listening, &["--client-id", "client"]);
     let wrong = [("CLIENT_SECRET", "wrong".into())];
-    let run_it = || run(&arguments, &wrong);
-    run_it().await.check(1, "check its id, its secret");
+    let run_with_wrong_secret = || run(&arguments, &wrong);
+    run_with_wrong_secret()
+        .await
+        .check(1, "check its id, its secret");
 
     server.fail_next(Failure::status(429).retry_after(std::time::Duration::from_secs(99)));
-    run_it()
+    run_with_wrong_secret()
         .await
         .check(1, "the server asks to wait 99 seconds");
 
     listening.stop().await;
-    let refused = run_it().await;
+    let refused = run_with_wrong_secret().await;
     refused.check(1, "because: the request was not sent");
     refused.check_hidden();
 }
@@ -242,7 +250,7 @@ fn not_utf8() -> OsString {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_arguments_is_named_by_its_flag_and_never_quoted() {
+async fn argument_errors_name_the_flag_and_never_print_the_value() {
     let cases: [(&[&str], &str); 12] = [
         (&[], "--token-url is missing"),
         (&["--token-url", "https://a/"], "--client-id is missing"),
@@ -250,28 +258,28 @@ async fn what_is_wrong_with_the_arguments_is_named_by_its_flag_and_never_quoted(
             &["--token-url", "https://a/ S3NT1NEL", "--client-id", "c"],
             "--token-url: ",
         ),
-        (&["--param", SENTINEL], "--param wants NAME=VALUE"),
-        (&[SENTINEL], "a value stands without a flag"),
+        (&["--param", SENTINEL], "--param requires NAME=VALUE"),
+        (&[SENTINEL], "a value without an option"),
         (&["--show=S3NT1NEL"], "--show takes no value"),
-        (&["--secret=S3NT1NEL"], "there is no --secret"),
-        (&["-x", SENTINEL], "there is no -x"),
-        (&["--client-secret"], "--client-secret wants a value"),
+        (&["--secret=S3NT1NEL"], "unknown option --secret"),
+        (&["-x", SENTINEL], "unknown option -x"),
+        (&["--client-secret"], "--client-secret requires a value"),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=tls"],
-            "--auth is none of basic, basic-raw, post, none",
+            "--auth must be basic, basic-raw, post or none",
         ),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=S3NT1NEL"],
-            "--auth is none of basic, basic-raw, post, none",
+            "--auth must be basic, basic-raw, post or none",
         ),
         (
             &["--token-url=https://a/", "--client-id=c", "--auth=post"],
-            "--auth post needs --client-secret",
+            "--auth post requires --client-secret",
         ),
     ];
-    for (arguments, said) in cases {
+    for (arguments, message) in cases {
         let run = run(arguments, &[]).await;
-        run.check(2, &format!("request_token: {said}"));
+        run.check(2, &format!("request_token: {message}"));
         run.check_hidden();
     }
     run(&["--help"], &[]).await.check(0, "Requests a token");
@@ -280,17 +288,17 @@ async fn what_is_wrong_with_the_arguments_is_named_by_its_flag_and_never_quoted(
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_value_that_is_not_utf_8_is_named_and_never_quoted() {
-    let run_it = run::<&str>(&[], &[("CLIENT_SECRET", not_utf8())]).await;
-    run_it.check(2, "CLIENT_SECRET: the value is not UTF-8");
-    run_it.check_hidden();
-    let run_it = run(&["--client-secret".into(), not_utf8()], &[]).await;
-    run_it.check(2, "--client-secret: the value is not UTF-8");
-    run_it.check_hidden();
+async fn errors_about_invalid_utf8_name_the_setting_and_never_print_the_value() {
+    let result = run::<&str>(&[], &[("CLIENT_SECRET", not_utf8())]).await;
+    result.check(2, "CLIENT_SECRET: the value is not UTF-8");
+    result.check_hidden();
+    let result = run(&["--client-secret".into(), not_utf8()], &[]).await;
+    result.check(2, "--client-secret: the value is not UTF-8");
+    result.check_hidden();
 }
 
 #[tokio::test]
-async fn over_tls_with_the_root_certificates_of_the_system() {
+async fn tls_uses_the_root_certificates_of_the_system() {
     let server = HttpsServer::start().await;
     let file = env::temp_dir().join(format!("request-token-{}.pem", std::process::id()));
     std::fs::write(&file, server.certificate_pem()).unwrap();
@@ -300,8 +308,8 @@ async fn over_tls_with_the_root_certificates_of_the_system() {
         ("CLIENT_SECRET", "s".into()),
         ("SSL_CERT_FILE", file.clone().into_os_string()),
     ];
-    let run_it = run(&arguments, &trusted).await;
+    let result = run(&arguments, &trusted).await;
     std::fs::remove_file(&file).unwrap();
-    run_it.check(0, "expires_in: 3600\n");
+    result.check(0, "expires_in: 3600\n");
     assert_eq!(server.versions(), [http::Version::HTTP_2]);
 }

@@ -1,7 +1,7 @@
-//! A client secret that is rotated while the cache uses it.
+//! Rotation of a client secret while a cache uses it.
 #![allow(
     clippy::disallowed_methods,
-    reason = "the ban is for `src/`; here tokio's clock is what is measured"
+    reason = "the rule is for `src/`; tests measure tokio's clock"
 )]
 
 use std::sync::{
@@ -14,16 +14,16 @@ use tower_oauth2_client::{
     TokenSource, test_util::AuthorizationServer,
 };
 
-/// A provider that gives one secret after the other, and the last one from then on.
+/// Returns a provider that returns the secrets in order and then repeats the last one.
 fn provider(secrets: &'static [&'static str]) -> (Credential, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let count = asked.clone();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let count = reads.clone();
     let credential = Credential::from_fn(move || {
         let index = count.fetch_add(1, Ordering::Relaxed);
         let secret = secrets[index.min(secrets.len() - 1)];
         async move { Ok::<_, BoxError>(secret.to_owned()) }
     });
-    (credential, asked)
+    (credential, reads)
 }
 
 fn source(server: &AuthorizationServer, client: ClientAuthentication) -> TokenSource {
@@ -33,7 +33,7 @@ fn source(server: &AuthorizationServer, client: ClientAuthentication) -> TokenSo
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_was_rotated_is_read_again_and_the_fetch_succeeds_at_once() {
+async fn a_rotated_secret_is_read_again_and_the_fetch_succeeds_at_once() {
     for method in [
         ClientAuthentication::client_secret_basic,
         ClientAuthentication::client_secret_basic_raw,
@@ -42,23 +42,23 @@ async fn a_secret_that_was_rotated_is_read_again_and_the_fetch_succeeds_at_once(
         let server = AuthorizationServer::builder()
             .client("client", "new")
             .build();
-        // Read for the request, read again on the refusal, read for the second request.
-        let (secret, asked) = provider(&["old", "new"]);
+        // Read for the first request, after the refusal, and for the second request.
+        let (secret, reads) = provider(&["old", "new"]);
         let before = tokio::time::Instant::now();
         source(&server, method("client", secret))
             .token()
             .await
             .unwrap();
         assert_eq!(server.token_requests(), 2);
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(reads.load(Ordering::Relaxed), 3);
         assert_eq!(before.elapsed(), std::time::Duration::ZERO);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_wrong_and_stays_so_is_sent_once() {
+async fn a_wrong_secret_that_was_not_rotated_is_sent_once() {
     let server = AuthorizationServer::new();
-    let (secret, asked) = provider(&["wrong"]);
+    let (secret, reads) = provider(&["wrong"]);
     let client = ClientAuthentication::client_secret_basic("client", secret);
     let error = source(&server, client).token().await.unwrap_err();
     assert_eq!(
@@ -66,11 +66,11 @@ async fn a_secret_that_is_wrong_and_stays_so_is_sent_once() {
         ErrorCode::InvalidClient
     );
     assert_eq!(server.token_requests(), 1);
-    assert_eq!(asked.load(Ordering::Relaxed), 2);
+    assert_eq!(reads.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_secret_that_is_rotated_to_a_wrong_one_is_tried_once_more_and_no_further() {
+async fn a_fetch_is_retried_only_once_if_the_rotated_secret_is_wrong_too() {
     let server = AuthorizationServer::new();
     let (secret, _) = provider(&["wrong", "wrong too", "and this", "and this too"]);
     let client = ClientAuthentication::client_secret_basic("client", secret);

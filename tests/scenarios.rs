@@ -1,14 +1,14 @@
-//! The life of a token, told as data: `tests/scenarios/README.md` says how to read and write it.
+//! Runs the scenarios in `tests/scenarios`; its README explains the format.
 
 mod cache_support;
 #[path = "scenarios/format.rs"]
 mod format;
+#[path = "scenarios/harness.rs"]
+mod harness;
 #[path = "scenarios/outcome.rs"]
 mod outcome;
 #[path = "scenarios/server.rs"]
 mod server;
-#[path = "scenarios/world.rs"]
-mod world;
 
 use std::{
     cell::Cell,
@@ -19,12 +19,13 @@ use std::{
     path::PathBuf,
 };
 
-use self::{format::Scenario, world::World};
+use self::{format::Scenario, harness::Harness};
 
-/// Each scenario must hold whatever the jitter, so it is run more than once.
+/// How often each scenario runs. It must hold for any jitter.
 const ROUNDS: usize = 5;
 
-const FEWEST: usize = 60;
+/// Guards against scenarios that are skipped by mistake.
+const MIN_SCENARIOS: usize = 60;
 
 macro_rules! files {
     ($($name:ident)*) => {
@@ -57,7 +58,7 @@ files! {
 }
 
 #[test]
-fn every_file_is_run_and_every_scenario_has_a_name_of_its_own() {
+fn every_scenario_file_is_run_and_names_are_unique() {
     let files = fs::read_dir(folder()).unwrap();
     let mut found: Vec<_> = files
         .map(|file| file.unwrap().path())
@@ -73,9 +74,13 @@ fn every_file_is_run_and_every_scenario_has_a_name_of_its_own() {
     let scenarios: Vec<_> = FILES.iter().flat_map(|file| read(file)).collect();
     let mut names = HashSet::new();
     for scenario in &scenarios {
-        assert!(names.insert(&scenario.name), "two are {:?}", scenario.name);
+        assert!(
+            names.insert(&scenario.name),
+            "duplicate name {:?}",
+            scenario.name
+        );
     }
-    assert!(names.len() >= FEWEST, "{} scenarios", names.len());
+    assert!(names.len() >= MIN_SCENARIOS, "{} scenarios", names.len());
 }
 
 fn run_file(file: &str) {
@@ -99,23 +104,23 @@ fn run(scenario: &Scenario) -> Result<(), String> {
             .unwrap();
         runtime.block_on(run_steps(scenario, &number))
     };
-    // The panic itself is printed where it happens.
+    // The panic message itself has already been printed.
     panic::catch_unwind(AssertUnwindSafe(run))
-        .unwrap_or_else(|_| Err(format!("step {}: a panic", number.get())))
+        .unwrap_or_else(|_| Err(format!("step {}: panicked", number.get())))
 }
 
 async fn run_steps(scenario: &Scenario, number: &Cell<usize>) -> Result<(), String> {
-    let mut world = World::new(&scenario.given);
+    let mut harness = Harness::new(&scenario.given);
     for (index, step) in scenario.steps.iter().enumerate() {
         number.set(index + 1);
-        let result = world.run(step).await;
+        let result = harness.run(step).await;
         result.map_err(|differences| {
-            format!("step {}, {}:{differences}", number.get(), world.time())
+            format!("step {}, {}:{differences}", number.get(), harness.time())
         })?;
     }
-    world
-        .end()
-        .map_err(|difference| format!("at its end: {difference}"))
+    harness
+        .finish()
+        .map_err(|difference| format!("at the end: {difference}"))
 }
 
 fn read(file: &str) -> Vec<Scenario> {

@@ -1,4 +1,4 @@
-//! The token endpoint over and under what people put around it.
+//! `TokenEndpoint` over HTTP clients, and over and under the layers of tower.
 
 mod support;
 
@@ -46,7 +46,7 @@ fn request() -> TokenRequest {
     TokenRequest::client_credentials().scope("api1")
 }
 
-/// Sends twice through one endpoint, since a stack may work once only.
+/// Sends three requests through one stack, since a stack may work only once.
 async fn works<S>(stack: S)
 where
     S: Service<TokenRequest, Response = TokenResponse> + Clone,
@@ -56,7 +56,7 @@ where
     let provided =
         request().client_authentication(ClientAuthentication::client_secret_basic("c", provided));
     for request in [request(), provided, request()] {
-        // Far beyond what any of them takes: only a deadlock lets it run out.
+        // Far longer than any request takes: only a deadlock reaches it.
         let response =
             tokio::time::timeout(Duration::from_secs(60), stack.clone().oneshot(request))
                 .await
@@ -67,7 +67,7 @@ where
     }
 }
 
-/// Every client must say how long the body is: some servers take no chunked request.
+/// Checks the requests on the wire. Each must have a length: some servers reject chunked requests.
 fn check_sent(server: &Loopback, expected: usize) {
     let requests = server.requests();
     assert_eq!(requests.len(), expected);
@@ -89,23 +89,23 @@ fn check_sent(server: &Loopback, expected: usize) {
 }
 
 #[tokio::test]
-async fn over_hyper_on_loopback() {
+async fn token_requests_work_over_hyper() {
     let server = Loopback::start(|_| Script::good()).await;
     works(TokenEndpoint::new(hyper_client(), server.uri(), client())).await;
     check_sent(&server, 3);
 }
 
 #[tokio::test]
-async fn over_reqwest() {
+async fn token_requests_work_over_reqwest() {
     let server = Loopback::start(|_| Script::good()).await;
     let http = ReqwestService::new(reqwest_client());
     works(TokenEndpoint::new(http, server.uri(), client())).await;
     check_sent(&server, 3);
 }
 
-/// The way of reqwest's own types through the adapter. reqwest puts a made-up URL where it finds none.
+/// reqwest makes up a URL for a response that has none.
 #[tokio::test]
-async fn a_response_turned_back_into_one_of_reqwest_has_its_url() {
+async fn a_response_converted_back_to_reqwest_keeps_its_url() {
     let server = Loopback::start(|number| match number {
         0 => Script::answer(302, "location: /moved\r\n", ""),
         _ => Script::answer(404, "", ""),
@@ -123,7 +123,7 @@ async fn a_response_turned_back_into_one_of_reqwest_has_its_url() {
 }
 
 #[tokio::test]
-async fn over_the_https_client_by_plain_http_on_loopback() {
+async fn token_requests_work_over_the_https_client_with_plain_http_on_loopback() {
     let server = Loopback::start(|_| Script::good()).await;
     let http = HttpsClient::new().unwrap();
     works(TokenEndpoint::new(http, server.uri(), client())).await;
@@ -131,7 +131,7 @@ async fn over_the_https_client_by_plain_http_on_loopback() {
 }
 
 #[tokio::test]
-async fn over_hyper_and_rustls_with_a_private_ca() {
+async fn token_requests_work_over_hyper_and_rustls_with_a_private_ca() {
     let server = HttpsServer::start().await;
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
@@ -155,7 +155,7 @@ async fn over_hyper_and_rustls_with_a_private_ca() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_not_trusted_keeps_the_request_from_being_sent() {
+async fn nothing_is_sent_to_a_server_with_an_untrusted_certificate() {
     let server = HttpsServer::start().await;
     let http = HttpsClient::new().unwrap();
     let error = TokenEndpoint::new(http, server.uri(), client())
@@ -168,7 +168,7 @@ async fn a_certificate_that_is_not_trusted_keeps_the_request_from_being_sent() {
 }
 
 #[tokio::test]
-async fn over_a_function() {
+async fn token_requests_work_over_a_function() {
     let http = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(GOOD))))
     });
@@ -176,7 +176,7 @@ async fn over_a_function() {
 }
 
 #[tokio::test]
-async fn over_a_router_of_axum() {
+async fn token_requests_work_over_an_axum_router() {
     type Seen = Arc<Mutex<Vec<Vec<(String, String)>>>>;
 
     async fn token(
@@ -199,7 +199,7 @@ async fn over_a_router_of_axum() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn over_a_buffer_of_one_and_a_concurrency_limit_of_one() {
+async fn token_requests_work_over_the_layers_of_tower() {
     works(endpoint(Buffer::new(Recorder::good(), 1))).await;
     works(endpoint(ConcurrencyLimit::new(Recorder::good(), 1))).await;
     works(endpoint(Timeout::new(Recorder::good(), ATTEMPT))).await;
@@ -212,7 +212,7 @@ async fn over_a_buffer_of_one_and_a_concurrency_limit_of_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn under_a_buffer_a_limit_a_timeout_and_a_box() {
+async fn token_requests_work_under_the_layers_of_tower() {
     let recorder = Recorder::good();
     works(Buffer::new(endpoint(recorder.clone()), 1)).await;
     works(ConcurrencyLimit::new(endpoint(recorder.clone()), 1)).await;
@@ -226,9 +226,9 @@ async fn under_a_buffer_a_limit_a_timeout_and_a_box() {
     .await;
 }
 
-/// `tower_test::mock` panics when a service is called that was not ready.
+/// `tower_test::mock` panics when a service is called that was not made ready.
 #[tokio::test]
-async fn the_readied_service_is_the_one_that_is_called() {
+async fn the_instance_that_was_made_ready_is_called() {
     let (http, mut server) =
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.allow(0);
@@ -245,7 +245,7 @@ async fn the_readied_service_is_the_one_that_is_called() {
 }
 
 #[tokio::test]
-async fn a_clone_is_readied_before_it_is_called_with_what_a_provider_gave() {
+async fn a_clone_is_made_ready_before_it_is_called_after_a_credential_provider() {
     let (http, mut server) =
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.allow(1);
@@ -264,7 +264,7 @@ async fn a_clone_is_readied_before_it_is_called_with_what_a_provider_gave() {
 }
 
 #[tokio::test]
-async fn an_error_of_readiness_is_an_error_of_the_service() {
+async fn an_error_of_poll_ready_is_a_service_error() {
     let (http, mut server) =
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.send_error("the pool is closed");
@@ -272,7 +272,7 @@ async fn an_error_of_readiness_is_an_error_of_the_service() {
     check_not_ready(&error);
 }
 
-/// It never saw the request.
+/// The service never got the request.
 fn check_not_ready(error: &TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert_eq!(error.status(), None);
@@ -280,7 +280,7 @@ fn check_not_ready(error: &TokenError) {
 }
 
 #[tokio::test]
-async fn an_error_of_readiness_after_the_provider_is_an_error_of_the_service() {
+async fn an_error_of_poll_ready_after_a_credential_provider_is_a_service_error() {
     let (http, mut server) =
         tower_test::mock::pair::<Request<Full<Bytes>>, Response<Full<Bytes>>>();
     server.allow(1);
@@ -294,20 +294,20 @@ async fn an_error_of_readiness_after_the_provider_is_an_error_of_the_service() {
     check_not_ready(&sending.await.unwrap_err());
 }
 
-/// Where there is no runtime there is no timer to pause by.
+/// Without a runtime there is no timer for the pause.
 #[test]
-fn without_a_runtime_a_failure_is_not_sent_again() {
+fn without_a_runtime_a_failed_request_is_not_retried() {
     let recorder = Recorder::new(|_| answer(503, ""));
     let endpoint = recorder.endpoint(client());
     let mut sending = task::spawn(Retry::new(RetryTransient::new(), endpoint).oneshot(request()));
     let Poll::Ready(Err(error)) = sending.poll() else {
-        panic!("the failure is given back at once");
+        panic!("the failure is not returned at once");
     };
     assert_eq!(error.status().unwrap(), 503);
     assert_eq!(recorder.calls(), 1);
 }
 
-/// When each attempt began, in milliseconds since the first.
+/// When each attempt began.
 #[derive(Clone, Default)]
 struct Attempts(Arc<Mutex<Vec<tokio::time::Instant>>>);
 
@@ -325,7 +325,7 @@ impl Attempts {
     }
 }
 
-/// An HTTP service that answers 503, then never, then with a token.
+/// An HTTP service that answers the first request with 503, never answers the second, and answers later ones with a token.
 fn recovering(
     attempts: Attempts,
 ) -> impl Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError, Future: Send>
@@ -345,8 +345,8 @@ fn recovering(
     })
 }
 
-/// Whether the pause lies in the upper half of its window, from the end of the attempt; the timer of tokio has a grain of
-/// a millisecond.
+/// Checks that the pause after an attempt lies in the upper half of its window. The timer of tokio has a resolution of a
+/// millisecond.
 fn check_gap(gap: Duration, attempt: Duration, window: Duration) {
     let pause = gap - attempt;
     let most = window + Duration::from_millis(2);
@@ -357,7 +357,7 @@ const FIRST: Duration = Duration::from_millis(200);
 const SECOND: Duration = Duration::from_millis(400);
 
 #[tokio::test(start_paused = true)]
-async fn retry_over_a_timeout_of_each_attempt() {
+async fn a_timeout_below_a_retry_limits_each_attempt() {
     let attempts = Attempts::default();
     let stack = ServiceBuilder::new()
         .retry(RetryTransient::new())
@@ -372,7 +372,7 @@ async fn retry_over_a_timeout_of_each_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_over_an_endpoint_over_a_timeout() {
+async fn a_timeout_below_the_endpoint_limits_each_attempt() {
     let attempts = Attempts::default();
     let http = Timeout::new(recovering(attempts.clone()), ATTEMPT);
     let stack = Retry::new(RetryTransient::new(), endpoint(http));
@@ -385,7 +385,7 @@ async fn retry_over_an_endpoint_over_a_timeout() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn retry_under_a_timeout_of_all_attempts() {
+async fn a_timeout_above_a_retry_limits_all_attempts_together() {
     let attempts = Attempts::default();
     let stack = ServiceBuilder::new()
         .timeout(ATTEMPT)
@@ -393,11 +393,11 @@ async fn retry_under_a_timeout_of_all_attempts() {
         .service(endpoint(recovering(attempts.clone())));
     let error: BoxError = stack.oneshot(request()).await.unwrap_err();
     assert!(error.is::<tower::timeout::error::Elapsed>(), "{error:?}");
-    assert_eq!(attempts.gaps().len(), 1, "the second never ends");
+    assert_eq!(attempts.gaps().len(), 1, "the second attempt never ends");
 }
 
 #[tokio::test(start_paused = true)]
-async fn retries_end_and_each_pause_is_twice_as_long() {
+async fn retries_end_and_each_window_of_a_pause_doubles() {
     let attempts = Attempts::default();
     let noted = attempts.clone();
     let recorder = Recorder::new(move |_| {
@@ -421,7 +421,7 @@ async fn retries_end_and_each_pause_is_twice_as_long() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_final_is_not_sent_again() {
+async fn a_final_failure_is_not_retried() {
     for (status, body) in [
         (400, r#"{"error":"invalid_grant"}"#),
         (401, r#"{"error":"invalid_client"}"#),
@@ -444,7 +444,7 @@ async fn what_is_final_is_not_sent_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_permit_is_given_back_while_a_retry_pauses() {
+async fn a_pause_before_a_retry_holds_no_permit() {
     let attempts = Attempts::default();
     let http = ConcurrencyLimit::new(recovering(attempts.clone()), 1);
     let http = Timeout::new(http, ATTEMPT);
@@ -459,7 +459,7 @@ async fn a_permit_is_given_back_while_a_retry_pauses() {
 }
 
 #[test]
-fn an_endpoint_over_hyper_crosses_threads() {
+fn an_endpoint_over_hyper_and_its_future_are_send() {
     fn is_handle<T: Clone + Send + Sync + 'static>() {}
     fn is_sent<T: Send + 'static>() {}
     fn future_is_sent<S>(_: &S)

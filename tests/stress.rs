@@ -1,4 +1,4 @@
-//! Real threads and real time: thousands of callers, a server on its worst day, and no request without a good token.
+//! Thousands of callers and an unreliable server, with real threads and real time. No request is sent without a valid token.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
@@ -32,22 +32,22 @@ use tower_oauth2_client::{
 
 use self::cache_support::{Body, call, endpoint, millis, now, request, secs};
 
-/// Nothing here takes so long unless it hangs.
+/// A test that takes longer has deadlocked.
 const DEADLOCK: Duration = secs(120);
 
-/// All of them through layers of their own, as in a process with many clients.
+/// Each caller has its own layer, as in a process with many clients.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ten_thousand_callers_on_a_cold_cache_make_one_fetch() {
+async fn ten_thousand_callers_on_a_cold_cache_share_one_fetch() {
     const CALLERS: usize = 10_000;
     for (failure, fetches) in [
         (Failure::delay(millis(100)), 1),
-        // A bad moment is one more request, and still nobody's error.
+        // A transient failure costs one more request, and no caller sees an error.
         (Failure::status(503).delayed(millis(50)), 2),
     ] {
         let server = AuthorizationServer::new();
         server.fail_next(failure);
         let api = Api::over(&server);
-        let cache = TokenCache::new(api.recording(&server));
+        let cache = TokenCache::new(api.recording_endpoint(&server));
         let barrier = Arc::new(Barrier::new(CALLERS));
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
@@ -66,16 +66,15 @@ async fn ten_thousand_callers_on_a_cold_cache_make_one_fetch() {
     }
 }
 
-/// Tokens of two seconds from a server that fails three times in ten and is slow in between, and that now and then revokes
-/// what it has issued.
+/// Tokens live for two seconds. The server is slow, fails three times out of ten, and sometimes revokes all tokens.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_hundred_thousand_requests_complete_on_the_servers_worst_day() {
+async fn two_hundred_thousand_requests_complete_with_an_unreliable_server() {
     const CALLERS: usize = 100;
     const REQUESTS: usize = 2_000;
-    /// A caller rests after so many, so that the requests spread over several lifetimes.
+    /// A caller pauses after this many requests, so that they spread over several lifetimes.
     const BURST: usize = 20;
-    /// The pauses after refusals double, and this is to end.
-    const MOST_REVOCATIONS: usize = 3;
+    /// The pauses after refusals double, so more revocations would take too long.
+    const MAX_REVOCATIONS: usize = 3;
 
     let server = AuthorizationServer::builder()
         .access_token_lifetime(LIFETIME)
@@ -90,7 +89,7 @@ async fn two_hundred_thousand_requests_complete_on_the_servers_worst_day() {
         })
     });
     let api = Api::over(&server);
-    let cache = TokenCache::builder(api.recording(&server))
+    let cache = TokenCache::builder(api.recording_endpoint(&server))
         .refresh_window(RefreshWindow::new())
         .build();
     let layer = AddAccessTokenLayer::new(cache.source(request())).resend(CloneBody);
@@ -102,8 +101,8 @@ async fn two_hundred_thousand_requests_complete_on_the_servers_worst_day() {
         async move {
             let mut revocations = 0;
             while !done.load(SeqCst) {
-                // One that nobody has would be refused to nobody.
-                if source.peek().is_some() && revocations < MOST_REVOCATIONS {
+                // Revoke only a token that is in use, so that some request is refused.
+                if source.peek().is_some() && revocations < MAX_REVOCATIONS {
                     server.revoke_all();
                     revocations += 1;
                     sleep(millis(fastrand::u64(1_000..4_000))).await;
@@ -118,57 +117,56 @@ async fn two_hundred_thousand_requests_complete_on_the_servers_worst_day() {
     for caller in 0..CALLERS {
         let mut service = layer.layer(api.clone());
         callers.spawn(async move {
-            let mut unanswered = 0_usize;
+            let mut retries = 0_usize;
             for number in 0..REQUESTS {
-                // Some use a service once, as those do who clone it for each request.
+                // Sometimes use a fresh clone, as callers that clone the service for each request do.
                 if (caller + number) % 3 == 0 {
                     service = service.clone();
                 }
-                while !is_answered(&mut service).await {
-                    unanswered += 1;
+                while !is_accepted(&mut service).await {
+                    retries += 1;
                     sleep(millis(5)).await;
                 }
                 if number % BURST == 0 {
                     sleep(millis(fastrand::u64(20..80))).await;
                 }
             }
-            unanswered
+            retries
         });
     }
-    let begun = now();
-    let unanswered: usize = timeout(DEADLOCK, callers.join_all())
+    let started = now();
+    let retries: usize = timeout(DEADLOCK, callers.join_all())
         .await
-        .expect("a deadlock")
+        .expect("deadlock")
         .into_iter()
         .sum();
-    let took = now() - begun;
+    let took = now() - started;
     done.store(true, SeqCst);
     let revocations = revoking.await.unwrap();
 
     let (requests, refused) = (api.requests.load(SeqCst), api.refused.load(SeqCst));
     println!(
-        "{requests} requests in {took:?}, {refused} refused, {unanswered} without an answer at first; {} token requests for \
+        "{requests} requests in {took:?}, {refused} refused, {retries} retries; {} token requests for \
          {} tokens, {revocations} revocations",
         server.token_requests(),
         server.issued(),
     );
     assert_eq!(requests - refused, CALLERS * REQUESTS);
-    assert_eq!(api.bare.load(SeqCst), 0, "sent without a token");
+    assert_eq!(api.without_token.load(SeqCst), 0, "sent without a token");
     assert_eq!(api.expired.load(SeqCst), 0, "sent with an expired token");
     assert_eq!(server.in_flight_peak(), 1);
-    // Once a second, once for each token that was revoked (the one in use, the one on its way), and a second attempt for those for
-    // which callers waited.
+    // One fetch per second, two per revocation (for the token in use and the token being fetched), and a second attempt for each.
     let seconds = usize::try_from(took.as_secs()).unwrap() + 1;
     assert!(server.token_requests() <= 2 * (seconds + 2 * revocations));
-    // The day was bad enough to mean something.
+    // The server was unreliable enough for the test to be meaningful.
     assert!(took > 2 * LIFETIME, "{took:?}");
     assert!(refused > 0 && revocations > 0);
 }
 
 const LIFETIME: Duration = secs(2);
 
-/// Whether a request got an answer from the API that is not a refusal; an error is one of the token, and nothing else.
-async fn is_answered<S>(service: &mut S) -> bool
+/// Returns whether the API accepted the request. The only permitted error is a transient [`TokenError`].
+async fn is_accepted<S>(service: &mut S) -> bool
 where
     S: Service<Request<Body>, Response = Response<Body>>,
     S::Error: Into<tower_oauth2_client::BoxError>,
@@ -188,22 +186,21 @@ where
         }
         Err(error) => {
             let error = error.into();
-            let error =
-                TokenError::find_in_chain(&*error).expect("no error but that there is no token");
+            let error = TokenError::find_in_chain(&*error).expect("not a token error");
             assert!(error.is_transient(), "{error}");
             false
         }
     }
 }
 
-/// An API in process that knows from when on each token is over, and counts what must not come.
+/// An in-process API that knows when each token expires, and counts requests that must not happen.
 #[derive(Clone)]
 struct Api {
     server: AuthorizationServer,
-    ends: Arc<RwLock<HashMap<String, Instant>>>,
+    expiries: Arc<RwLock<HashMap<String, Instant>>>,
     requests: Arc<AtomicUsize>,
     refused: Arc<AtomicUsize>,
-    bare: Arc<AtomicUsize>,
+    without_token: Arc<AtomicUsize>,
     expired: Arc<AtomicUsize>,
 }
 
@@ -211,32 +208,34 @@ impl Api {
     fn over(server: &AuthorizationServer) -> Self {
         Self {
             server: server.clone(),
-            ends: Arc::default(),
+            expiries: Arc::default(),
             requests: Arc::default(),
             refused: Arc::default(),
-            bare: Arc::default(),
+            without_token: Arc::default(),
             expired: Arc::default(),
         }
     }
 
-    /// The token endpoint of the server. A token is over when `expires_in` has passed since it was asked for: the server says
-    /// whole seconds, rounded down, and counts from when the request came, so for itself it is over a little later.
-    fn recording(
+    /// Returns the token endpoint of the server and records when each token expires.
+    ///
+    /// A token expires `expires_in` after its request was sent. For the server it expires a little later, since the server rounds
+    /// `expires_in` down to whole seconds and counts from when the request arrived.
+    fn recording_endpoint(
         &self,
         server: &AuthorizationServer,
     ) -> impl Service<TokenRequest, Response = TokenResponse, Error = TokenError, Future: Send>
     + Clone
     + Send
     + 'static {
-        let (endpoint, ends) = (endpoint(server), self.ends.clone());
+        let (endpoint, expiries) = (endpoint(server), self.expiries.clone());
         tower::service_fn(move |request: TokenRequest| {
-            let (endpoint, ends) = (endpoint.clone(), ends.clone());
+            let (endpoint, expiries) = (endpoint.clone(), expiries.clone());
             async move {
                 let sent = now();
                 let response = endpoint.oneshot(request).await?;
-                let end = sent + response.expires_in().unwrap();
+                let expiry = sent + response.expires_in().unwrap();
                 let token = response.access_token().expose_secret().to_owned();
-                ends.write().unwrap().insert(token, end);
+                expiries.write().unwrap().insert(token, expiry);
                 Ok(response)
             }
         })
@@ -247,10 +246,10 @@ impl Api {
         self.requests.fetch_add(1, SeqCst);
         let value = request.headers().get(AUTHORIZATION);
         let token = value.and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-        let end = token.and_then(|token| self.ends.read().unwrap().get(token).copied());
-        match end {
-            None => self.bare.fetch_add(1, SeqCst),
-            Some(end) if arrived >= end => self.expired.fetch_add(1, SeqCst),
+        let expiry = token.and_then(|token| self.expiries.read().unwrap().get(token).copied());
+        match expiry {
+            None => self.without_token.fetch_add(1, SeqCst),
+            Some(expiry) if arrived >= expiry => self.expired.fetch_add(1, SeqCst),
             Some(_) => 0,
         };
         match self.server.check_bearer(request.headers()) {

@@ -1,4 +1,4 @@
-//! What becomes of each answer of a token endpoint: good, bad, broken off, and of no answer at all.
+//! How each response of a token endpoint is read: valid, invalid, truncated, or missing.
 
 mod support;
 
@@ -27,10 +27,11 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    GOOD, Loopback, Recorder, Script, Then, answer, deserted, hyper_client, hyper_client_with_proof,
+    GOOD, Loopback, Recorder, Script, Then, answer, hyper_client, hyper_client_with_proof,
+    unreachable_uri,
 };
 
-/// Stands in bodies where a server might put a secret; no error may show it.
+/// Stands in for a secret in bodies; no error may show it.
 const SENTINEL: &str = "S3NT1NEL";
 
 fn client() -> ClientAuthentication {
@@ -45,195 +46,219 @@ async fn fetch(status: u16, body: impl Into<Bytes>) -> Result<TokenResponse, Tok
         .await
 }
 
-/// What a body is, beside whatever status.
+/// What a body contains, for any status.
 #[derive(Clone, Copy, Debug)]
-enum Is {
+enum Content {
     /// A token, if the status is 2xx.
     Token,
-    /// An OAuth error, by every status.
+    /// An OAuth error with this code, for any status.
     Error(&'static str),
-    /// An error that is no OAuth error: no token, and no code either.
+    /// Neither a token nor an OAuth error.
     Neither,
 }
 
-fn bodies() -> Vec<(&'static str, Vec<u8>, Is)> {
+fn bodies() -> Vec<(&'static str, Vec<u8>, Content)> {
     let token = |json: &str| {
         json.replace("TOKEN", &format!(r#""access_token":"{SENTINEL}""#))
             .into_bytes()
     };
-    let rows: Vec<(&str, Vec<u8>, Is)> = vec![
-        ("good", token("{TOKEN,\"expires_in\":3600}"), Is::Token),
-        ("white space", token(" \r\n\t{ TOKEN }\n "), Is::Token),
-        ("BOM", token("\u{feff}{TOKEN}"), Is::Token),
+    let rows: Vec<(&str, Vec<u8>, Content)> = vec![
+        ("good", token("{TOKEN,\"expires_in\":3600}"), Content::Token),
+        ("white space", token(" \r\n\t{ TOKEN }\n "), Content::Token),
+        ("BOM", token("\u{feff}{TOKEN}"), Content::Token),
         (
             "unknown members, one twice",
             token(r#"{"x":1,TOKEN,"x":[{}]}"#),
-            Is::Token,
+            Content::Token,
         ),
         (
             "error null beside a token",
             token(r#"{TOKEN,"error":null}"#),
-            Is::Token,
+            Content::Token,
         ),
         (
             "escaped name",
             b"{\"\\u0061ccess_token\":\"T\"}".to_vec(),
-            Is::Token,
+            Content::Token,
         ),
         (
             "huge unknown number",
             token(r#"{TOKEN,"x":1e999}"#),
-            Is::Token,
+            Content::Token,
         ),
         (
             "error",
             br#"{"error":"invalid_client"}"#.to_vec(),
-            Is::Error("invalid_client"),
+            Content::Error("invalid_client"),
         ),
         (
             "BOM and error",
             "\u{feff}{\"error\":\"invalid_grant\"}".into(),
-            Is::Error("invalid_grant"),
+            Content::Error("invalid_grant"),
         ),
         (
             "error and token",
             token(r#"{"error":"invalid_grant",TOKEN}"#),
-            Is::Error("invalid_grant"),
+            Content::Error("invalid_grant"),
         ),
         (
             "token and error",
             token(r#"{TOKEN,"error":"invalid_grant"}"#),
-            Is::Error("invalid_grant"),
+            Content::Error("invalid_grant"),
         ),
         (
-            "error and a description that is none",
+            "error with an invalid description",
             br#"{"error":"invalid_grant","error_description":{"a":1},"error_uri":7}"#.to_vec(),
-            Is::Error("invalid_grant"),
+            Content::Error("invalid_grant"),
         ),
         (
             "unknown error",
             br#"{"error":"x_code"}"#.to_vec(),
-            Is::Error("x_code"),
+            Content::Error("x_code"),
         ),
         (
             "error twice",
             br#"{"error":"invalid_scope","error":"invalid_grant"}"#.to_vec(),
-            Is::Error("invalid_grant"),
+            Content::Error("invalid_grant"),
         ),
-        ("empty", Vec::new(), Is::Neither),
-        ("white space only", b" \r\n".to_vec(), Is::Neither),
-        ("BOM only", "\u{feff}".into(), Is::Neither),
+        ("empty", Vec::new(), Content::Neither),
+        ("white space only", b" \r\n".to_vec(), Content::Neither),
+        ("BOM only", "\u{feff}".into(), Content::Neither),
         (
             "HTML",
             format!("<!DOCTYPE html><title>{SENTINEL}</title>").into(),
-            Is::Neither,
+            Content::Neither,
         ),
-        ("truncated", token("{TOKEN,\"expires_in\":36"), Is::Neither),
+        (
+            "truncated",
+            token("{TOKEN,\"expires_in\":36"),
+            Content::Neither,
+        ),
         (
             "truncated in the token",
             token("{TOKEN")[..20].to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
-        ("two objects", token("{TOKEN}{TOKEN}"), Is::Neither),
+        ("two objects", token("{TOKEN}{TOKEN}"), Content::Neither),
         (
             "single quotes",
             format!("{{'access_token':'{SENTINEL}'}}").into(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "form",
             format!("access_token={SENTINEL}&expires_in=1").into(),
-            Is::Neither,
+            Content::Neither,
         ),
-        ("list", b"[]".to_vec(), Is::Neither),
-        ("list of a token", token("[{TOKEN}]"), Is::Neither),
-        ("null", b"null".to_vec(), Is::Neither),
-        ("true", b"true".to_vec(), Is::Neither),
-        ("number", b"17".to_vec(), Is::Neither),
-        ("text", format!("\"{SENTINEL}\"").into(), Is::Neither),
-        ("empty object", b"{}".to_vec(), Is::Neither),
-        ("two tokens", token("{TOKEN,TOKEN}"), Is::Neither),
+        ("list", b"[]".to_vec(), Content::Neither),
+        ("list of a token", token("[{TOKEN}]"), Content::Neither),
+        ("null", b"null".to_vec(), Content::Neither),
+        ("true", b"true".to_vec(), Content::Neither),
+        ("number", b"17".to_vec(), Content::Neither),
+        ("text", format!("\"{SENTINEL}\"").into(), Content::Neither),
+        ("empty object", b"{}".to_vec(), Content::Neither),
+        ("two tokens", token("{TOKEN,TOKEN}"), Content::Neither),
         (
             "two token types",
             token(r#"{TOKEN,"token_type":"a","token_type":"b"}"#),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "invalid UTF-8",
             b"{\"access_token\":\"S3NT1NEL\xff\"}".to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
-        ("UTF-16", b"\xff\xfe{\0\"\0".to_vec(), Is::Neither),
+        ("UTF-16", b"\xff\xfe{\0\"\0".to_vec(), Content::Neither),
         (
             "lone surrogate",
             br#"{"access_token":"\ud800"}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "error object",
             token(r#"{"error":{"code":1},TOKEN}"#),
-            Is::Neither,
+            Content::Neither,
         ),
-        ("error number", token(r#"{"error":400,TOKEN}"#), Is::Neither),
-        ("error true", token(r#"{"error":true,TOKEN}"#), Is::Neither),
-        ("error list", token(r#"{"error":["a"],TOKEN}"#), Is::Neither),
-        ("error empty", token(r#"{"error":"",TOKEN}"#), Is::Token),
-        ("error null", br#"{"error":null}"#.to_vec(), Is::Neither),
+        (
+            "error number",
+            token(r#"{"error":400,TOKEN}"#),
+            Content::Neither,
+        ),
+        (
+            "error true",
+            token(r#"{"error":true,TOKEN}"#),
+            Content::Neither,
+        ),
+        (
+            "error list",
+            token(r#"{"error":["a"],TOKEN}"#),
+            Content::Neither,
+        ),
+        (
+            "error empty",
+            token(r#"{"error":"",TOKEN}"#),
+            Content::Token,
+        ),
+        (
+            "error null",
+            br#"{"error":null}"#.to_vec(),
+            Content::Neither,
+        ),
         (
             "no token",
             br#"{"token_type":"Bearer"}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token null",
             br#"{"access_token":null}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token number",
             br#"{"access_token":17}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token object",
             br#"{"access_token":{}}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token list",
             br#"{"access_token":["a"]}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token empty",
             br#"{"access_token":""}"#.to_vec(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token with a newline",
             format!("{{\"access_token\":\"{SENTINEL}\\nx\"}}").into(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token beyond ASCII",
             format!("{{\"access_token\":\"{SENTINEL}é\"}}").into(),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token type number",
             token(r#"{TOKEN,"token_type":1}"#),
-            Is::Neither,
+            Content::Neither,
         ),
         (
             "token type list",
             token(r#"{TOKEN,"token_type":["Bearer"]}"#),
-            Is::Neither,
+            Content::Neither,
         ),
     ];
     rows
 }
 
-/// A status, and whether an answer with it is transient: without an OAuth error, and with one that is final.
+/// A status, and whether it is transient: without an OAuth error, and with a final OAuth error.
 const STATUSES: [(u16, bool, bool); 26] = [
     (200, false, false),
     (201, false, false),
@@ -264,14 +289,14 @@ const STATUSES: [(u16, bool, bool); 26] = [
 ];
 
 #[tokio::test]
-async fn every_body_with_every_status() {
-    for (name, body, is) in bodies() {
-        for (status, transient, transient_though_final) in STATUSES {
+async fn every_body_is_classified_for_every_status() {
+    for (name, body, content) in bodies() {
+        for (status, transient, transient_despite_error) in STATUSES {
             let case = format!("{name} with {status}");
             let result = fetch(status, body.clone()).await;
-            let yes = (200..300).contains(&status);
+            let is_success = (200..300).contains(&status);
 
-            if let (Is::Token, true) = (is, yes) {
+            if let (Content::Token, true) = (content, is_success) {
                 let response = result.unwrap_or_else(|error| panic!("{case}: {error}"));
                 assert_eq!(response.status(), status, "{case}");
                 assert_eq!(*response.raw(), body, "{case}");
@@ -280,9 +305,9 @@ async fn every_body_with_every_status() {
                 continue;
             }
             let error = result.expect_err(&case);
-            let (kind, code) = match is {
-                Is::Error(code) => (TokenErrorKind::ErrorResponse, Some(code)),
-                _ if yes => (TokenErrorKind::InvalidResponse, None),
+            let (kind, code) = match content {
+                Content::Error(code) => (TokenErrorKind::ErrorResponse, Some(code)),
+                _ if is_success => (TokenErrorKind::InvalidResponse, None),
                 _ => (TokenErrorKind::UnexpectedStatus, None),
             };
             assert_eq!(error.kind(), kind, "{case}");
@@ -291,18 +316,18 @@ async fn every_body_with_every_status() {
             assert_eq!(error.status().unwrap(), status, "{case}");
             let expected = match code {
                 Some("x_code") | None => transient,
-                Some(_) => transient_though_final,
+                Some(_) => transient_despite_error,
             };
             assert_eq!(error.is_transient(), expected, "{case}");
             let processed = status != 429 && status != 503;
             assert_eq!(error.may_have_been_processed(), processed, "{case}");
             assert_eq!(*error.raw().unwrap(), body, "{case}");
-            check_shown(&error, &case);
+            check_message(&error, &case);
         }
     }
 }
 
-fn check_shown(error: &TokenError, case: &str) {
+fn check_message(error: &TokenError, case: &str) {
     let shown = format!("{error} {error:?} {error:#?}");
     assert!(!shown.contains(SENTINEL), "{case}: {shown}");
     let display = error.to_string();
@@ -320,7 +345,7 @@ fn check_shown(error: &TokenError, case: &str) {
 }
 
 #[tokio::test]
-async fn codes_that_mean_a_bad_moment_are_transient_by_every_status() {
+async fn transient_error_codes_are_transient_with_every_status() {
     for code in ["temporarily_unavailable", "server_error"] {
         for status in [200, 400, 401, 403, 500, 503] {
             let error = fetch(status, format!(r#"{{"error":"{code}"}}"#))
@@ -333,7 +358,7 @@ async fn codes_that_mean_a_bad_moment_are_transient_by_every_status() {
 }
 
 #[tokio::test]
-async fn every_code_of_the_rfcs_has_a_name() {
+async fn every_error_code_of_the_rfcs_has_a_variant() {
     for (code, expected) in [
         ("invalid_request", ErrorCode::InvalidRequest),
         ("invalid_client", ErrorCode::InvalidClient),
@@ -360,7 +385,7 @@ async fn every_code_of_the_rfcs_has_a_name() {
 }
 
 #[tokio::test]
-async fn an_error_code_is_not_lost_to_a_description_in_another_encoding() {
+async fn a_description_in_another_encoding_does_not_hide_the_error_code() {
     for description in [b"Ung\xfcltig" as &[u8], b"\xed\xa0\x80"] {
         let body = [
             br#"{"error":"invalid_grant","error_description":""# as &[u8],
@@ -378,7 +403,7 @@ async fn an_error_code_is_not_lost_to_a_description_in_another_encoding() {
 }
 
 #[tokio::test]
-async fn description_and_uri_are_kept_and_shown_escaped_and_cut() {
+async fn description_and_uri_are_kept_whole_and_printed_escaped_and_truncated() {
     let long = "d\u{1b}[31m\r\n\u{202e}".repeat(100);
     let body = json!({
         "error": "invalid_scope", "error_description": long, "error_uri": "https://as.example/e", "x": 1,
@@ -404,7 +429,7 @@ async fn description_and_uri_are_kept_and_shown_escaped_and_cut() {
 }
 
 #[tokio::test]
-async fn the_content_type_is_not_trusted() {
+async fn the_content_type_is_ignored() {
     for content_type in ["text/plain", "text/html; charset=utf-16", "nonsense", ""] {
         for (status, body) in [(200, GOOD), (400, r#"{"error":"invalid_grant"}"#)] {
             let recorder = Recorder::new(move |_| {
@@ -433,7 +458,7 @@ async fn the_content_type_is_not_trusted() {
 }
 
 #[tokio::test]
-async fn expires_in_is_read_from_what_servers_send_and_never_panics() {
+async fn expires_in_is_parsed_leniently_and_never_panics() {
     for (json, expected) in [
         ("3599", Some(3599.0)),
         ("3599.0", Some(3599.0)),
@@ -469,7 +494,7 @@ async fn expires_in_is_read_from_what_servers_send_and_never_panics() {
 }
 
 #[tokio::test]
-async fn the_token_type_is_kept_as_it_came() {
+async fn the_token_type_is_kept_unchanged() {
     for (json, as_str, header) in [
         (r#""Bearer""#, "Bearer", Some("Bearer T")),
         (r#""bearer""#, "bearer", Some("Bearer T")),
@@ -492,7 +517,7 @@ async fn the_token_type_is_kept_as_it_came() {
 }
 
 #[tokio::test]
-async fn scope_is_a_text_or_a_list_or_nothing() {
+async fn scope_may_be_a_string_or_a_list() {
     for (json, expected) in [
         (r#""a b""#, Some("a b")),
         (r#"["b","a"]"#, Some("a b")),
@@ -513,7 +538,7 @@ async fn scope_is_a_text_or_a_list_or_nothing() {
 }
 
 #[tokio::test]
-async fn the_other_members_are_read_or_left_out() {
+async fn other_members_are_read_or_ignored_if_invalid() {
     let body = json!({
         "access_token": "T", "token_type": "N_A", "refresh_token": "R", "id_token": "I",
         "issued_token_type": "urn:x", "nested": {"a": [1]},
@@ -541,7 +566,7 @@ fn ten_megabytes() -> Bytes {
 }
 
 #[tokio::test]
-async fn ten_megabytes_are_too_large_by_every_status() {
+async fn ten_megabytes_are_too_large_with_every_status() {
     use TokenErrorKind::{BodyTooLarge, UnexpectedStatus};
     for (status, kind, transient) in [
         (200, BodyTooLarge, false),
@@ -554,15 +579,15 @@ async fn ten_megabytes_are_too_large_by_every_status() {
         assert_eq!(error.status().unwrap(), status);
         assert_eq!(error.is_transient(), transient, "{status}");
         assert_eq!(error.may_have_been_processed(), status != 503);
-        assert_eq!(error.raw(), None, "a part of a body is not the body");
+        assert_eq!(error.raw(), None, "a truncated body must not be returned");
         assert!(error.json().is_none());
         assert!(error.to_string().contains("1048576 bytes"), "{error}");
-        check_shown(&error, "too large");
+        check_message(&error, "too large");
     }
 }
 
 #[tokio::test]
-async fn the_limit_is_the_largest_body_that_is_read() {
+async fn a_body_may_be_as_large_as_the_limit() {
     let recorder = Recorder::new(|_| answer(200, ten_megabytes()));
     let request = TokenRequest::client_credentials;
     for (limit, fits) in [
@@ -612,7 +637,7 @@ async fn deep_nesting_does_not_overflow_the_stack() {
 }
 
 #[tokio::test]
-async fn a_body_of_another_type_and_an_error_of_another_type_will_do() {
+async fn other_body_and_error_types_can_be_used() {
     let http = service_fn(|_: Request<Empty<Bytes>>| async {
         let body: BoxBody<Bytes, Infallible> = Full::from(GOOD).boxed();
         Ok::<_, Infallible>(Response::new(body))
@@ -625,7 +650,7 @@ async fn a_body_of_another_type_and_an_error_of_another_type_will_do() {
     assert_eq!(response.access_token().expose_secret(), "T");
 }
 
-// Over a real client and a real connection.
+// The following tests use a real client and a real connection.
 
 async fn fetch_from(uri: Uri) -> Result<TokenResponse, TokenError> {
     TokenEndpoint::new(hyper_client(), uri, client())
@@ -634,7 +659,7 @@ async fn fetch_from(uri: Uri) -> Result<TokenResponse, TokenError> {
 }
 
 #[tokio::test]
-async fn a_real_answer_is_read() {
+async fn a_response_over_a_real_connection_is_read() {
     let server = Loopback::start(|_| Script::good()).await;
     let response = fetch_from(server.uri()).await.unwrap();
     assert_eq!(response.access_token().expose_secret(), "T");
@@ -646,13 +671,13 @@ async fn a_real_answer_is_read() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_is_proof_that_nothing_was_processed_where_the_client_says_so() {
-    let error = fetch_from(deserted().await).await.unwrap_err();
+async fn a_refused_connection_proves_that_nothing_was_processed_if_the_client_says_so() {
+    let error = fetch_from(unreachable_uri().await).await.unwrap_err();
     assert!(
         error.may_have_been_processed(),
-        "the kind alone is no proof"
+        "the kind alone proves nothing"
     );
-    let error = TokenEndpoint::new(hyper_client_with_proof(), deserted().await, client())
+    let error = TokenEndpoint::new(hyper_client_with_proof(), unreachable_uri().await, client())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap_err();
@@ -666,7 +691,7 @@ async fn a_refused_connection_is_proof_that_nothing_was_processed_where_the_clie
 
 #[tokio::test]
 async fn an_http_service_can_prove_that_nothing_was_sent() {
-    for (proves, error) in [
+    for (is_proof, error) in [
         (true, NotSent::new("no route").into()),
         (false, tower_oauth2_client::BoxError::from("no route")),
     ] {
@@ -678,12 +703,12 @@ async fn an_http_service_can_prove_that_nothing_was_sent() {
             .await
             .unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Service);
-        assert_eq!(error.may_have_been_processed(), !proves);
+        assert_eq!(error.may_have_been_processed(), !is_proof);
     }
 }
 
 #[tokio::test]
-async fn a_connection_closed_without_an_answer_may_have_been_processed() {
+async fn a_request_without_a_response_may_have_been_processed() {
     for start in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\ncontent-le"] {
         let server = Loopback::start(move |_| Script::new(start, Then::Close)).await;
         let error = fetch_from(server.uri()).await.unwrap_err();
@@ -695,9 +720,9 @@ async fn a_connection_closed_without_an_answer_may_have_been_processed() {
     }
 }
 
-/// What the server said by the status and the headers of a 4xx or 5xx is not lost with its body.
+/// The status and the headers of a 4xx or 5xx are reported even if the body is lost.
 #[tokio::test]
-async fn an_answer_without_its_body_says_what_its_status_says() {
+async fn a_response_without_its_body_is_classified_by_its_status() {
     let long = format!("content-length: 1000\r\n\r\n{}", "<".repeat(1000));
     for (case, rest) in [
         ("length", "content-length: 1000\r\n\r\n{\"access_token\":"),
@@ -719,8 +744,8 @@ async fn an_answer_without_its_body_says_what_its_status_says() {
                 .await
                 .unwrap_err();
             let case = format!("{case} with {status}: {error:?}");
-            let yes = (200..300).contains(&status);
-            let (kind, transient) = match (yes, case.starts_with("large")) {
+            let is_success = (200..300).contains(&status);
+            let (kind, transient) = match (is_success, case.starts_with("large")) {
                 (true, true) => (TokenErrorKind::BodyTooLarge, false),
                 (true, false) => (TokenErrorKind::Body, true),
                 (false, _) => (TokenErrorKind::UnexpectedStatus, transient),
@@ -739,13 +764,13 @@ async fn an_answer_without_its_body_says_what_its_status_says() {
 }
 
 #[tokio::test]
-async fn a_reset_half_way_through_the_body_is_an_error_of_the_body() {
-    let head_came = Arc::new(Notify::new());
-    let told = head_came.clone();
+async fn a_reset_within_the_body_is_a_body_error() {
+    let head_arrived = Arc::new(Notify::new());
+    let reset = head_arrived.clone();
     let start = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"access_token\":";
-    let server = Loopback::start(move |_| Script::new(start, Then::ResetOn(told.clone()))).await;
+    let server = Loopback::start(move |_| Script::new(start, Then::ResetOn(reset.clone()))).await;
     let http = hyper_client().map_response(move |response| {
-        head_came.notify_one();
+        head_arrived.notify_one();
         response
     });
     let error = TokenEndpoint::new(http, server.uri(), client())
@@ -770,7 +795,7 @@ async fn a_reset_half_way_through_the_body_is_an_error_of_the_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_is_a_timeout_when_the_limit_stands_inside() {
+async fn a_stall_is_a_timeout_if_the_http_service_has_a_timeout() {
     let server = Loopback::start(|_| Script::new("", Then::Stall)).await;
     let http = ServiceBuilder::new()
         .timeout(Duration::from_secs(5))
@@ -786,7 +811,7 @@ async fn a_stall_is_a_timeout_when_the_limit_stands_inside() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_timeout_of_tokio_is_a_timeout_too() {
+async fn a_tokio_timeout_is_a_timeout_too() {
     let http = service_fn(|_: Request<Full<Bytes>>| async {
         let wait = std::future::pending::<()>();
         tokio::time::timeout(Duration::from_secs(5), wait).await?;
@@ -800,9 +825,9 @@ async fn a_timeout_of_tokio_is_a_timeout_too() {
     assert!(error.may_have_been_processed());
 }
 
-/// The caller polls at the pace that the server asks for, so no retry may come between (RFC 8628 section 3.5).
+/// The caller polls at the interval that the server sets, so a retry must not come in between (RFC 8628 section 3.5).
 #[tokio::test]
-async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
+async fn pending_and_slow_down_are_not_transient_with_any_status() {
     for code in ["authorization_pending", "slow_down"] {
         for (status, _, _) in STATUSES {
             let error = fetch(status, format!(r#"{{"error":"{code}"}}"#))
@@ -814,21 +839,19 @@ async fn pending_and_slow_down_are_not_transient_whatever_the_status() {
     }
 }
 
-/// The message says what to do, where the status alone tells it.
 #[tokio::test]
-async fn a_status_without_an_error_says_what_to_check() {
-    for (status, said) in [
+async fn a_status_without_an_oauth_error_says_what_to_check() {
+    for (status, advice) in [
         (401, "check the id and the secret of the client"),
         (404, "check the URI"),
         (405, "check the URI"),
     ] {
         let error = fetch(status, "").await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(advice), "{error}");
     }
 }
 
-/// An empty `error` is none.
 #[tokio::test]
 async fn an_empty_error_counts_as_absent() {
     let response = fetch(200, r#"{"access_token":"T","error":""}"#).await;
@@ -836,14 +859,14 @@ async fn an_empty_error_counts_as_absent() {
     let error = fetch(200, r#"{"error":""}"#).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
     assert!(
-        error.to_string().contains("without an `access_token`"),
+        error.to_string().contains("returned no `access_token`"),
         "{error}"
     );
 }
 
-/// A header would lose the space.
+/// A header would drop the space.
 #[tokio::test]
-async fn a_token_with_a_space_at_its_start_or_end_is_refused() {
+async fn a_token_that_starts_or_ends_with_a_space_is_refused() {
     for token in [" T", "T ", " "] {
         let error = fetch(200, format!(r#"{{"access_token":"{token}"}}"#))
             .await
@@ -853,7 +876,7 @@ async fn a_token_with_a_space_at_its_start_or_end_is_refused() {
     }
 }
 
-/// A body that never goes on.
+/// A body that never makes progress.
 struct Stalled;
 
 impl Body for Stalled {
@@ -869,7 +892,7 @@ impl Body for Stalled {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stall_in_the_body_is_cut_by_a_limit_outside_and_sent_again() {
+async fn a_stalled_body_is_aborted_by_an_outer_timeout_and_retried() {
     for (request, attempts) in [
         (TokenRequest::client_credentials(), 3),
         (TokenRequest::refresh_token("r"), 1),
@@ -896,7 +919,7 @@ async fn a_stall_in_the_body_is_cut_by_a_limit_outside_and_sent_again() {
 }
 
 #[tokio::test]
-async fn ten_megabytes_streamed_in_chunks_are_cut_or_read() {
+async fn a_streamed_body_is_read_up_to_the_limit() {
     let chunk = Bytes::from(vec![b' '; 64 * 1024]);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let uri: Uri = format!("http://{}/token", listener.local_addr().unwrap())
@@ -912,7 +935,7 @@ async fn ten_megabytes_streamed_in_chunks_are_cut_or_read() {
                     let (mut sender, body) = http_body_util::channel::Channel::<Bytes>::new(1);
                     tokio::spawn(async move {
                         for _ in 0..160 {
-                            // The client hangs up once it has read enough.
+                            // The client closes the connection once it has read enough.
                             if sender.send_data(chunk.clone()).await.is_err() {
                                 return;
                             }

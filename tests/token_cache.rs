@@ -1,4 +1,4 @@
-//! The token cache, rule by rule, on paused time.
+//! The rules of the token cache, on paused time.
 #![cfg(all(feature = "retry", feature = "test-util"))]
 
 mod cache_support;
@@ -40,9 +40,8 @@ mod states {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn nothing_is_fetched_before_somebody_asks() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn nothing_is_fetched_before_a_caller_asks() {
+        let (fixture, source) = Fixture::with_source();
         let _changes = source.subscribe();
         assert!(source.peek().is_none());
         settle().await;
@@ -51,9 +50,7 @@ mod states {
 
     #[tokio::test(start_paused = true)]
     async fn a_fresh_token_is_served_without_a_request() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let token = source.token().await.unwrap();
+        let (fixture, source, token) = Fixture::with_token().await;
         advance(millis(49_999)).await;
         for _ in 0..100 {
             assert_eq!(at_once(source.token()).unwrap(), token);
@@ -64,9 +61,7 @@ mod states {
 
     #[tokio::test(start_paused = true)]
     async fn a_stale_token_is_served_at_once_while_one_renewal_runs() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let old = source.token().await.unwrap();
+        let (fixture, source, old) = Fixture::with_token().await;
 
         advance(secs(50)).await;
         fixture.server.fail_next(Failure::delay(secs(3)));
@@ -98,10 +93,8 @@ mod states {
 
     #[tokio::test(start_paused = true)]
     async fn an_expired_token_is_not_served_and_callers_wait_for_one_fetch() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let old = source.token().await.unwrap();
-        // Five seconds of leeway: a twentieth of the lifetime.
+        let (fixture, source, old) = Fixture::with_token().await;
+        // The leeway is five seconds, a twentieth of the lifetime.
         advance(millis(94_999)).await;
         assert_eq!(source.peek(), Some(old.clone()));
         advance(millis(1)).await;
@@ -116,8 +109,7 @@ mod states {
 
     #[tokio::test(start_paused = true)]
     async fn an_expired_token_is_not_served_when_its_renewal_fails() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+        let (fixture, source) = Fixture::with_source();
         source.token().await.unwrap();
         fixture.server.fail_until_told(Failure::status(503));
         advance(secs(95)).await;
@@ -127,9 +119,8 @@ mod states {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lifetime_counts_from_before_the_request_was_sent() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn a_lifetime_starts_before_the_request_is_sent() {
+        let (fixture, source) = Fixture::with_source();
         fixture.server.fail_next(Failure::delay(secs(20)));
         source.token().await.unwrap();
         advance(millis(74_999)).await;
@@ -139,7 +130,7 @@ mod states {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn ten_thousand_callers_on_a_cold_cache_make_one_request() {
+    async fn ten_thousand_callers_on_a_cold_cache_share_one_request() {
         let fixture = Fixture::new();
         let results = call_all(&fixture.source(), 10_000).await;
         assert_eq!(results.len(), 10_000);
@@ -148,13 +139,13 @@ mod states {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn ten_thousand_callers_on_many_threads_make_one_request() {
+    async fn ten_thousand_callers_on_many_threads_share_one_request() {
         let server = AuthorizationServer::new();
         let cache = TokenCache::new(endpoint(&server));
         let start = Arc::new(tokio::sync::Semaphore::new(0));
         let callers: Vec<_> = (0..10_000)
             .map(|_| {
-                // A source of its own for each: it is the cache that finds the one entry.
+                // Each caller creates its own source, so the cache has to find the shared entry.
                 let (cache, start) = (cache.clone(), start.clone());
                 tokio::spawn(async move {
                     drop(start.acquire().await);
@@ -176,9 +167,8 @@ mod failures {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_transient_failure_on_a_cold_cache_is_tried_twice_and_shared() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn a_transient_failure_on_a_cold_cache_is_retried_once_and_shared() {
+        let (fixture, source) = Fixture::with_source();
         numbered_failures(&fixture.server, 503, "temporarily_unavailable");
 
         let texts = error_texts(call_all(&source, 10_000).await);
@@ -188,20 +178,19 @@ mod failures {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_first_bad_moment_is_not_noticed() {
+    async fn callers_do_not_notice_a_first_transient_failure() {
         let fixture = Fixture::new();
-        let begun = now();
+        let started = now();
         fixture.server.fail_next(Failure::drop_connection());
         let results = call_all(&fixture.source(), 100).await;
         assert_eq!(token_texts(results).len(), 1);
         assert_eq!(fixture.requests(), 2);
-        assert!(now() - begun <= millis(400));
+        assert!(now() - started <= millis(400));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_terminal_failure_is_tried_once_and_shared() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn a_terminal_failure_is_shared_and_not_retried() {
+        let (fixture, source) = Fixture::with_source();
         numbered_failures(&fixture.server, 401, "invalid_client");
 
         let texts = error_texts(call_all(&source, 10_000).await);
@@ -217,9 +206,9 @@ mod failures {
         );
     }
 
-    /// The jitter is between a half and the whole, so nobody asks before the half, and somebody may after the whole.
+    /// Jitter shortens a pause by at most half, so nothing is sent before half of it, and a request may follow after all of it.
     #[tokio::test(start_paused = true)]
-    async fn during_the_pause_the_error_comes_at_once_and_nothing_is_sent() {
+    async fn during_a_pause_callers_get_the_error_at_once_and_nothing_is_sent() {
         for (failure, first_requests, pauses) in [
             (Failure::status(503), 2, [1, 2, 4, 8, 16, 32, 60, 60]),
             (
@@ -228,8 +217,7 @@ mod failures {
                 [5, 10, 20, 40, 60, 60, 60, 60],
             ),
         ] {
-            let fixture = Fixture::new();
-            let source = fixture.source();
+            let (fixture, source) = Fixture::with_source();
             fixture.server.fail_until_told(failure);
             source.token().await.unwrap_err();
             for (n, pause) in pauses.into_iter().enumerate() {
@@ -252,8 +240,8 @@ mod failures {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_success_ends_the_streak_of_failures() {
-        let fixture = Fixture::living(secs(10));
+    async fn a_success_resets_the_pause_after_failures() {
+        let fixture = Fixture::with_lifetime(secs(10));
         let source = fixture.source();
         fixture
             .server
@@ -270,9 +258,9 @@ mod failures {
         source.token().await.unwrap();
     }
 
-    /// Row 14: google-cloud-rust #4541, #4593, #5864.
+    /// Row 14 (google-cloud-rust #4541, #4593, #5864).
     #[tokio::test(start_paused = true)]
-    async fn it_recovers_by_itself_after_any_sequence_of_failures() {
+    async fn the_cache_recovers_after_any_sequence_of_failures() {
         let failures = [
             Failure::status(503),
             Failure::status(429).retry_after(secs(20)),
@@ -285,8 +273,7 @@ mod failures {
         for a in &failures {
             for b in &failures {
                 for c in &failures {
-                    let fixture = Fixture::new();
-                    let source = fixture.source();
+                    let (fixture, source) = Fixture::with_source();
                     for failure in [a, b, c] {
                         fixture.server.fail_next(failure.clone());
                     }
@@ -302,64 +289,62 @@ mod failures {
         }
     }
 
-    /// Row 21: most peers.
+    /// Row 21 (most clients).
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_says_when_to_come_back_is_obeyed_within_five_minutes() {
-        for (asked, pause) in [(0, 1), (7, 7), (300, 300), (301, 300), (1_000_000, 300)] {
-            let fixture = Fixture::new();
-            let source = fixture.source();
-            let failure = Failure::status(429).retry_after(secs(asked));
+    async fn retry_after_is_obeyed_for_at_most_five_minutes() {
+        for (seconds, pause) in [(0, 1), (7, 7), (300, 300), (301, 300), (1_000_000, 300)] {
+            let (fixture, source) = Fixture::with_source();
+            let failure = Failure::status(429).retry_after(secs(seconds));
             fixture.server.fail_next(failure);
             let error = source.token().await.unwrap_err();
-            assert_eq!(error.retry_after(), Some(secs(asked)));
-            assert_eq!(fixture.requests(), 1, "no retry against the server's word");
+            assert_eq!(error.retry_after(), Some(secs(seconds)));
+            assert_eq!(fixture.requests(), 1, "the fetch was retried too early");
 
-            if asked > 0 {
+            if seconds > 0 {
                 advance(secs(pause) - millis(1)).await;
                 at_once(source.token()).unwrap_err();
                 settle().await;
-                assert_eq!(fixture.requests(), 1, "{asked}");
+                assert_eq!(fixture.requests(), 1, "{seconds}");
                 advance(millis(1)).await;
             } else {
                 advance(secs(pause)).await;
             }
             source.token().await.unwrap();
-            assert_eq!(fixture.requests(), 2, "{asked}");
+            assert_eq!(fixture.requests(), 2, "{seconds}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_ends_at_its_overall_limit() {
+    async fn a_fetch_ends_at_the_fetch_timeout() {
         let server = AuthorizationServer::new();
         let fixture = Fixture::with(server, |cache| cache.fetch_timeout(secs(10)));
         fixture.server.fail_until_told(Failure::stall());
-        let begun = now();
+        let started = now();
         let error = fixture.source().token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
         assert!(error.may_have_been_processed());
-        assert_eq!(now() - begun, secs(10));
+        assert_eq!(now() - started, secs(10));
         assert_eq!(fixture.requests(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_second_attempt_is_inside_the_overall_limit() {
+    async fn the_fetch_timeout_covers_the_second_attempt() {
         let server = AuthorizationServer::new();
         let fixture = Fixture::with(server, |cache| cache.fetch_timeout(secs(10)));
         fixture
             .server
             .fail_next(Failure::status(502).delayed(secs(9)));
         fixture.server.fail_next(Failure::stall());
-        let begun = now();
+        let started = now();
         let error = fixture.source().token().await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
-        assert_eq!(now() - begun, secs(10));
+        assert_eq!(now() - started, secs(10));
         assert_eq!(fixture.requests(), 2);
     }
 
-    /// A code that was perhaps taken must not be sent twice.
-    /// Row 28: any retry layer.
+    /// Row 28 (any retry layer): a credential that the server may have used must not be sent twice.
     #[tokio::test(start_paused = true)]
-    async fn a_one_time_credential_is_not_tried_again_after_an_ambiguous_failure() {
+    async fn a_one_time_credential_is_not_sent_again_after_an_ambiguous_failure() {
         for (failure, requests) in [(Failure::drop_connection(), 1), (Failure::status(503), 2)] {
             let fixture = Fixture::new();
             fixture.server.fail_until_told(failure);
@@ -371,8 +356,8 @@ mod failures {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failing_renewals_pause_too() {
-        let fixture = Fixture::living(secs(1000));
+    async fn failed_renewals_are_followed_by_pauses() {
+        let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         let token = source.token().await.unwrap();
         fixture.server.fail_until_told(Failure::status(503));
@@ -382,13 +367,13 @@ mod failures {
             settle().await;
             advance(millis(100)).await;
         }
-        // Pauses of 1, 2, 4, 8, 16, 32 and 60 seconds fit into two minutes; halved by the jitter, three or four of them more.
+        // Pauses of 1, 2, 4, 8, 16, 32 and 60 seconds fit into two minutes; if jitter halves them, three or four more do.
         let renewals = fixture.requests() - 1;
         assert!((6..=10).contains(&renewals), "{renewals}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_type_that_cannot_be_sent_is_an_error() {
+    async fn an_unsupported_token_type_is_an_error() {
         for token_type in ["N_A", "mac"] {
             let server = AuthorizationServer::builder().response_field("token_type", token_type);
             let fixture = Fixture::over(server.build());
@@ -403,7 +388,7 @@ mod failures {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_type_that_cannot_be_sent_does_not_displace_a_token() {
+    async fn a_token_of_an_unsupported_type_does_not_replace_a_valid_one() {
         let server = AuthorizationServer::builder();
         let fixture = Fixture::over(server.access_token_lifetime(secs(100)).build());
         let source = fixture.source();
@@ -419,7 +404,7 @@ mod failures {
         assert_eq!(at_once(source.token()).unwrap(), token);
     }
 
-    /// They cannot be compared, so they cannot be part of a key.
+    /// Extensions cannot be compared, so they cannot be part of a key.
     #[tokio::test(start_paused = true)]
     async fn a_request_with_extensions_is_refused() {
         let fixture = Fixture::new();
@@ -458,8 +443,7 @@ mod polling {
 
     /// RFC 8628 §3.5: "If no value is provided, clients MUST use 5 as the default."
     #[tokio::test(start_paused = true)]
-    async fn the_server_is_polled_as_often_as_it_said_and_five_seconds_later_after_each_slow_down()
-    {
+    async fn the_polling_interval_is_obeyed_and_grows_by_five_seconds_after_each_slow_down() {
         for (interval, first) in [
             (None, 5_000),
             (Some(millis(10_000)), 10_000),
@@ -496,14 +480,13 @@ mod polling {
     }
 }
 
-mod flights {
+mod fetches {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn a_caller_may_be_dropped_after_any_poll() {
+    async fn dropped_caller_does_not_cancel_the_fetch() {
         for polls in 0..8 {
-            let fixture = Fixture::new();
-            let source = fixture.source();
+            let (fixture, source) = Fixture::with_source();
             fixture.server.fail_next(Failure::delay(secs(2)));
             {
                 let mut caller = task::spawn(source.token());
@@ -519,9 +502,8 @@ mod flights {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_goes_on_when_every_caller_has_gone() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn a_fetch_completes_after_every_caller_is_dropped() {
+        let (fixture, source) = Fixture::with_source();
         fixture.server.fail_next(Failure::delay(secs(5)));
         timeout(secs(1), source.token()).await.unwrap_err();
         advance(secs(4)).await;
@@ -530,24 +512,24 @@ mod flights {
         assert_eq!(fixture.requests(), 1);
     }
 
-    struct Flag(Arc<AtomicBool>);
+    struct SetOnDrop(Arc<AtomicBool>);
 
-    impl Drop for Flag {
+    impl Drop for SetOnDrop {
         fn drop(&mut self) {
             self.0.store(true, Ordering::SeqCst);
         }
     }
 
-    /// Row 13: restate #5154, google-cloud-auth.
+    /// Row 13 (restate #5154, google-cloud-auth).
     #[tokio::test(start_paused = true)]
-    async fn a_fetch_ends_with_the_last_handle() {
+    async fn dropping_the_last_handle_cancels_the_fetch() {
         let dropped = Arc::new(AtomicBool::new(false));
         let flag = dropped.clone();
         let hanging = Endpoint::new(move |_| {
-            let flag = Flag(flag.clone());
+            let guard = SetOnDrop(flag.clone());
             async move {
                 pending::<()>().await;
-                drop(flag);
+                drop(guard);
                 Ok(token_response("never"))
             }
         });
@@ -580,9 +562,9 @@ mod flights {
         assert_eq!(fixture.requests(), 1);
     }
 
-    /// Row 30: restate #5154 and kin.
+    /// Row 30 (restate #5154 and similar bugs).
     #[test]
-    fn no_runtime_is_an_error_and_no_panic() {
+    fn a_missing_runtime_is_an_error_and_not_a_panic() {
         let server = AuthorizationServer::new();
         let cache = TokenCache::new(endpoint(&server));
         let source = cache.source(request());
@@ -593,24 +575,24 @@ mod flights {
         ] {
             assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
         }
-        // It is not remembered.
+        // The error is not remembered.
         let token = Runtime::new().unwrap().block_on(source.token()).unwrap();
         assert_eq!(server.token_requests(), 1);
-        // And what is there needs no runtime.
+        // A cached token needs no runtime.
         assert_eq!(at_once(source.token()).unwrap(), token);
     }
 
     #[test]
     fn a_stale_token_is_served_without_a_runtime() {
         let runtime = || runtime::Builder::new_current_thread().enable_all().build();
-        let fixture = Fixture::living(secs(3600));
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         let token = runtime().unwrap().block_on(source.token()).unwrap();
         fixture.clock.advance(secs(2000));
         assert_eq!(at_once(source.token()).unwrap(), token);
     }
 
-    /// Answers from the second request on, and tells of the first.
+    /// Returns an endpoint that hangs on its first request, and a signal that it was called.
     fn hangs_once() -> (Endpoint, Arc<Notify>) {
         let called = Arc::new(Notify::new());
         let calls = called.clone();
@@ -631,65 +613,61 @@ mod flights {
         builder.enable_all().build().unwrap()
     }
 
-    fn a_waiter_takes_up_the_fetch_of_a_runtime_that(ends: impl FnOnce(Runtime)) {
+    /// Starts a fetch that hangs on its own runtime.
+    fn start_hanging_fetch() -> (Endpoint, TokenSource, Runtime) {
         let (endpoint, called) = hangs_once();
-        let cache = TokenCache::new(endpoint.clone());
-        let source = cache.source(request());
-
-        let first = current_thread();
+        let source = TokenCache::new(endpoint.clone()).source(request());
+        let runtime = current_thread();
         let fetching = source.clone();
-        first.block_on(async {
+        runtime.block_on(async {
             tokio::spawn(async move { fetching.token().await });
             called.notified().await;
         });
+        (endpoint, source, runtime)
+    }
+
+    fn check_that_a_waiter_takes_over(shut_down: impl FnOnce(Runtime)) {
+        let (endpoint, source, first) = start_hanging_fetch();
         let second = current_thread();
         let mut waiting = task::spawn(source.token());
         second.block_on(async { assert_pending!(waiting.poll()) });
-        ends(first);
+        shut_down(first);
         assert!(waiting.is_woken());
         let token = second.block_on(waiting).unwrap();
         assert_eq!(token, bearer("token-2"));
         assert_eq!(endpoint.calls(), 2);
     }
 
-    /// Row 30, and row 13: the end of a runtime panics nowhere.
+    /// Rows 30 and 13: the end of a runtime does not cause a panic.
     #[test]
-    fn a_waiter_takes_up_the_fetch_of_a_runtime_that_died() {
-        a_waiter_takes_up_the_fetch_of_a_runtime_that(drop);
+    fn a_waiter_takes_over_the_fetch_of_a_runtime_that_has_shut_down() {
+        check_that_a_waiter_takes_over(drop);
     }
 
-    /// The task of the fetch is dropped while its thread panics, which is no panic of the endpoint.
+    /// The task of the fetch is dropped while its thread panics. This must not look like a panic of the endpoint.
     #[test]
-    fn a_waiter_takes_up_the_fetch_of_a_runtime_that_a_panic_has_torn_down() {
-        a_waiter_takes_up_the_fetch_of_a_runtime_that(|runtime| {
-            let torn_down = thread::spawn(move || {
+    fn a_waiter_takes_over_the_fetch_of_a_runtime_that_is_dropped_by_a_panic() {
+        check_that_a_waiter_takes_over(|runtime| {
+            let panicked = thread::spawn(move || {
                 let _runtime = runtime;
-                panic!("as the test wants it");
+                panic!("intended by the test");
             });
-            torn_down.join().unwrap_err();
+            panicked.join().unwrap_err();
         });
     }
 
     #[test]
-    fn a_later_caller_takes_up_the_fetch_of_a_runtime_that_died() {
-        let (endpoint, called) = hangs_once();
-        let cache = TokenCache::new(endpoint);
-        let source = cache.source(request());
-        let first = current_thread();
-        let fetching = source.clone();
-        first.block_on(async {
-            tokio::spawn(async move { fetching.token().await });
-            called.notified().await;
-        });
+    fn a_later_caller_takes_over_the_fetch_of_a_runtime_that_has_shut_down() {
+        let (_, source, first) = start_hanging_fetch();
         drop(first);
         let token = current_thread().block_on(source.token()).unwrap();
         assert_eq!(token, bearer("token-2"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_panics_is_an_error_for_all_and_recovers() {
+    async fn a_panic_of_the_endpoint_is_an_error_for_all_callers() {
         let panics = Endpoint::new(|call| async move {
-            assert!(call > 1, "as the test wants it");
+            assert!(call > 1, "intended by the test");
             Ok(token_response("token"))
         });
         let cache = TokenCache::new(panics.clone());
@@ -701,11 +679,11 @@ mod flights {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_recovers_from_a_panic_of_the_endpoint() {
+    async fn the_cache_recovers_after_a_panic_of_the_endpoint() {
         let server = AuthorizationServer::new();
         let fixture = Fixture::over(server);
         let source = fixture.source();
-        fixture.server.fail_when(|_| panic!("as the test wants it"));
+        fixture.server.fail_when(|_| panic!("intended by the test"));
         source.token().await.unwrap_err();
         at_once(source.token()).unwrap_err();
         assert_eq!(fixture.requests(), 1);
@@ -715,11 +693,9 @@ mod flights {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_endpoint_that_panics_does_not_displace_a_token() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let token = source.token().await.unwrap();
-        fixture.server.fail_when(|_| panic!("as the test wants it"));
+    async fn a_valid_token_survives_a_panic_of_the_endpoint() {
+        let (fixture, source, token) = Fixture::with_token().await;
+        fixture.server.fail_when(|_| panic!("intended by the test"));
         source.renew().await.unwrap_err();
         assert_eq!(at_once(source.token()).unwrap(), token);
     }
@@ -728,12 +704,12 @@ mod flights {
 mod lifetimes {
     use super::*;
 
-    fn reporting(expires_in: impl Into<Value>) -> Fixture {
+    fn with_expires_in(expires_in: impl Into<Value>) -> Fixture {
         let server = AuthorizationServer::builder().expires_in(expires_in);
         Fixture::over(server.build())
     }
 
-    /// Ten callers a second for twenty seconds.
+    /// Asks for a token ten times a second for twenty seconds.
     async fn ask_eagerly(fixture: &Fixture) {
         let source = fixture.source();
         let end = now() + secs(20);
@@ -746,14 +722,14 @@ mod lifetimes {
 
     #[track_caller]
     fn assert_spaced(fixture: &Fixture, spacing: Duration) {
-        for pair in fixture.times().windows(2) {
+        for pair in fixture.request_times().windows(2) {
             assert!(pair[1] - pair[0] >= spacing, "{:?}", pair[1] - pair[0]);
         }
     }
 
-    /// Row 2: google-cloud-rust #6678, openfga #388, aliri.
+    /// Row 2 (google-cloud-rust #6678, openfga #388, aliri).
     #[tokio::test(start_paused = true)]
-    async fn a_token_without_life_goes_to_those_who_waited_and_no_faster_than_one_a_second() {
+    async fn an_already_expired_token_goes_to_waiting_callers_at_most_once_per_second() {
         for expires_in in [
             json!(0),
             json!(-5),
@@ -761,7 +737,7 @@ mod lifetimes {
             json!(0.000_001),
             json!(0.01),
         ] {
-            let fixture = reporting(expires_in.clone());
+            let fixture = with_expires_in(expires_in.clone());
             let results = call_all(&fixture.source(), 100).await;
             assert_eq!(token_texts(results).len(), 1, "{expires_in}");
             assert_eq!(fixture.source().peek(), None);
@@ -772,8 +748,8 @@ mod lifetimes {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_of_a_second_is_served_and_no_faster_than_one_a_second() {
-        let fixture = reporting(1);
+    async fn a_token_with_a_lifetime_of_one_second_is_fetched_at_most_once_per_second() {
+        let fixture = with_expires_in(1);
         let source = fixture.source();
         let token = source.token().await.unwrap();
         advance(millis(949)).await;
@@ -784,19 +760,19 @@ mod lifetimes {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_lifetime_that_is_not_said_or_makes_no_sense_is_the_default_one() {
+    async fn a_missing_or_invalid_lifetime_is_replaced_by_the_default() {
         let silent = AuthorizationServer::builder().omit_expires_in(true).build();
         let fixtures = [
             Fixture::over(silent.clone()),
-            reporting(json!(null)),
-            reporting(json!("soon")),
-            reporting(json!({})),
+            with_expires_in(json!(null)),
+            with_expires_in(json!("soon")),
+            with_expires_in(json!({})),
         ];
         for fixture in fixtures {
             let source = fixture.source();
             source.token().await.unwrap();
             advance(millis(289_999)).await;
-            assert!(source.peek().is_some(), "five minutes but ten seconds");
+            assert!(source.peek().is_some(), "expired before 4:50 minutes");
             advance(millis(1)).await;
             assert!(source.peek().is_none());
         }
@@ -810,9 +786,9 @@ mod lifetimes {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_absurd_lifetime_does_not_panic() {
+    async fn a_huge_lifetime_does_not_panic() {
         for expires_in in [json!(1e20), json!(u64::MAX), json!(i64::MAX), json!(1e300)] {
-            let fixture = reporting(expires_in);
+            let fixture = with_expires_in(expires_in);
             let source = fixture.source();
             source.token().await.unwrap();
             advance(secs(60)).await;
@@ -824,10 +800,9 @@ mod lifetimes {
         at_once(fixture.source().token()).unwrap();
     }
 
-    /// With the default windows, whatever the jitter.
-    /// Row 15: smithy-rs #3402; see `properties.rs`, too.
+    /// Row 15 (smithy-rs #3402): this holds for the default windows and any jitter. See also `properties.rs`.
     #[tokio::test(start_paused = true)]
-    async fn at_most_two_fetches_fall_into_one_lifetime() {
+    async fn at_most_two_fetches_happen_within_one_lifetime() {
         for lifetime in [1, 2, 3, 5, 60, 3600].map(secs) {
             for _ in 0..20 {
                 let server = AuthorizationServer::builder().access_token_lifetime(lifetime);
@@ -838,10 +813,10 @@ mod lifetimes {
                 for _ in 0..500 {
                     let token = source.token().await.unwrap();
                     assert!(fixture.server.is_active(token.expose_secret()));
-                    settle_shortly().await;
+                    settle_briefly().await;
                     advance(lifetime / 100).await;
                 }
-                let times = fixture.times();
+                let times = fixture.request_times();
                 for three in times.windows(3) {
                     assert!(three[2] - three[0] >= lifetime, "{lifetime:?} {times:?}");
                 }
@@ -850,37 +825,37 @@ mod lifetimes {
         }
     }
 
-    async fn settle_shortly() {
+    async fn settle_briefly() {
         for _ in 0..5 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// Row 23: WSO2 api-manager #773 makes clients spin.
+    /// Row 23 (WSO2 api-manager #773 makes clients spin).
     #[tokio::test(start_paused = true)]
-    async fn a_server_that_hands_out_the_same_token_is_not_asked_without_end() {
+    async fn a_server_that_keeps_returning_the_same_token_gets_few_requests() {
         for lifetime in [10, 60, 3600].map(secs) {
-            let fixture = Fixture::living(lifetime);
+            let fixture = Fixture::with_lifetime(lifetime);
             fixture.server.same_token(true);
             let source = fixture.source();
-            let begun = now();
-            while now() - begun < lifetime {
+            let started = now();
+            while now() - started < lifetime {
                 source.token().await.unwrap();
-                settle_shortly().await;
+                settle_briefly().await;
                 advance(millis(50)).await;
             }
             let fetches = fixture.requests();
             assert!((2..=8).contains(&fetches), "{lifetime:?}: {fetches}");
-            for pair in fixture.times().windows(2) {
+            for pair in fixture.request_times().windows(2) {
                 assert!(pair[1] - pair[0] >= secs(1));
             }
         }
     }
 
-    /// Row 17: tokio #3185, huskarl, google-cloud-auth.
+    /// Row 17 (tokio #3185, huskarl, google-cloud-auth).
     #[tokio::test(start_paused = true)]
-    async fn a_suspended_host_renews() {
-        let fixture = Fixture::living(secs(3600));
+    async fn a_token_expires_while_the_host_is_suspended() {
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         let old = source.token().await.unwrap();
         fixture.clock.suspend(secs(7200));
@@ -891,8 +866,8 @@ mod lifetimes {
 
     /// Row 17.
     #[tokio::test(start_paused = true)]
-    async fn no_token_lives_longer_when_the_wall_clock_is_set_back() {
-        let fixture = Fixture::living(secs(3600));
+    async fn setting_the_wall_clock_back_does_not_extend_the_life_of_a_token() {
+        let fixture = Fixture::with_lifetime(secs(3600));
         let source = fixture.source();
         source.token().await.unwrap();
         fixture.clock.set_wall_back(secs(7200));
@@ -907,9 +882,8 @@ mod lifetimes {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_does_not_last_longer_when_the_wall_clock_is_set_back() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn setting_the_wall_clock_back_does_not_extend_a_pause() {
+        let (fixture, source) = Fixture::with_source();
         fixture.server.fail_next(Failure::oauth("invalid_client"));
         source.token().await.unwrap_err();
         fixture.clock.set_wall_back(secs(7200));
@@ -923,9 +897,7 @@ mod refusals {
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_token_is_replaced() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let refused = source.token().await.unwrap();
+        let (fixture, source, refused) = Fixture::with_token().await;
         source.invalidate(&refused);
         assert!(source.peek().is_none());
         assert_ne!(source.token().await.unwrap(), refused);
@@ -933,10 +905,8 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_some_other_token_changes_nothing() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let token = source.token().await.unwrap();
+    async fn invalidating_an_unknown_token_changes_nothing() {
+        let (_fixture, source, token) = Fixture::with_token().await;
         source.invalidate(&bearer("never seen"));
         let dpop = AccessToken::new(token.expose_secret(), TokenType::DPOP).unwrap();
         source.invalidate(&dpop);
@@ -944,10 +914,8 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_renewal_that_is_under_way_replaces_the_refused_token() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let refused = source.token().await.unwrap();
+    async fn a_running_renewal_replaces_the_refused_token() {
+        let (fixture, source, refused) = Fixture::with_token().await;
         advance(secs(50)).await;
         fixture.server.fail_next(Failure::delay(secs(3)));
         assert_eq!(at_once(source.token()).unwrap(), refused);
@@ -957,13 +925,13 @@ mod refusals {
         assert_eq!(fixture.requests(), 2);
     }
 
-    /// The times, in seconds, at which a refused token was replaced; every token is refused, every second.
+    /// Refuses every token, every second, and returns the seconds at which a token was replaced.
     async fn replacements(fixture: &Fixture, seconds: u64) -> Vec<u64> {
         let source = fixture.source();
         let mut token = source.token().await.unwrap();
         let mut replaced = Vec::new();
         for second in 0..seconds {
-            // Twice: the token that replaces it is refused at once.
+            // The replacement is refused at once too.
             for _ in 0..2 {
                 source.invalidate(&token);
                 let next = source.token().await.unwrap();
@@ -978,8 +946,8 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn two_refused_tokens_are_replaced_at_once_and_then_one_in_pauses_that_double() {
-        let fixture = Fixture::living(secs(1_000_000));
+    async fn two_refused_tokens_are_replaced_at_once_and_later_ones_after_doubling_pauses() {
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let replaced = replacements(&fixture, 1300).await;
         let pauses = [0, 5, 10, 20, 40, 80, 160, 300, 300, 300];
         let mut second = 0;
@@ -992,14 +960,14 @@ mod refusals {
         assert_eq!(replaced, expected);
     }
 
-    /// Quiet is a minute, or twice the pause that has been reached.
+    /// The quiet period is one minute, or twice the last pause.
     #[tokio::test(start_paused = true)]
-    async fn after_a_time_of_quiet_two_are_replaced_at_once_again() {
+    async fn two_refused_tokens_are_replaced_at_once_again_after_a_quiet_period() {
         for (refused_for, quiet) in [(1, secs(60)), (36, secs(80)), (76, secs(160))] {
             for (waited, expected) in [(quiet - millis(1), 1), (quiet, 2)] {
-                let fixture = Fixture::living(secs(1_000_000));
+                let fixture = Fixture::with_lifetime(secs(1_000_000));
                 replacements(&fixture, refused_for).await;
-                // A second of it has passed.
+                // One second has already passed.
                 advance(waited - secs(1)).await;
                 let replaced = replacements(&fixture, 1).await;
                 assert_eq!(replaced.len(), expected, "{refused_for} s, {waited:?}");
@@ -1008,8 +976,8 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_revocation_now_and_then_is_always_answered_at_once() {
-        let fixture = Fixture::living(secs(1_000_000));
+    async fn a_token_that_is_revoked_once_a_minute_is_always_replaced_at_once() {
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
         let source = fixture.source();
         for n in 0..50 {
             let token = source.token().await.unwrap();
@@ -1023,9 +991,8 @@ mod refusals {
 mod handles {
     use super::*;
 
-    /// No type parameters, and what a handle can do.
     #[test]
-    fn handles_are_plain() {
+    fn handles_are_clone_send_and_sync_without_type_parameters() {
         fn is_handle<T: Clone + Send + Sync + Unpin + std::fmt::Debug + 'static>() {}
         is_handle::<TokenCache>();
         is_handle::<TokenSource>();
@@ -1038,9 +1005,8 @@ mod handles {
         is_send(&source.subscribe().changed());
     }
 
-    /// An endpoint stack need be neither `Sync` nor `Debug`.
     #[tokio::test(start_paused = true)]
-    async fn a_stack_need_not_be_sync() {
+    async fn an_endpoint_need_be_neither_sync_nor_debug() {
         let not_sync = std::cell::Cell::new(0);
         let stack = tower::util::service_fn(move |_: TokenRequest| {
             not_sync.set(not_sync.get() + 1);
@@ -1061,59 +1027,54 @@ mod handles {
 
     #[tokio::test(start_paused = true)]
     async fn renew_fetches_while_the_old_token_is_served() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
-        let old = source.token().await.unwrap();
+        let (fixture, source, old) = Fixture::with_token().await;
         advance(secs(1)).await;
         fixture.server.fail_next(Failure::delay(secs(3)));
-        let mut renewing = task::spawn(source.renew());
-        let mut too = task::spawn(source.renew());
-        assert_pending!(renewing.poll());
-        assert_pending!(too.poll());
+        let mut first = task::spawn(source.renew());
+        let mut second = task::spawn(source.renew());
+        assert_pending!(first.poll());
+        assert_pending!(second.poll());
         settle().await;
         assert_eq!(at_once(source.token()).unwrap(), old);
         advance(secs(3)).await;
         settle().await;
-        let new = assert_ready!(renewing.poll()).unwrap();
+        let new = assert_ready!(first.poll()).unwrap();
         assert_ne!(new, old);
-        assert_eq!(assert_ready!(too.poll()).unwrap(), new);
+        assert_eq!(assert_ready!(second.poll()).unwrap(), new);
         assert_eq!(at_once(source.token()).unwrap(), new);
         assert_eq!(fixture.requests(), 2);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renew_sends_at_most_one_request_a_second() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn renew_sends_at_most_one_request_per_second() {
+        let (fixture, source) = Fixture::with_source();
         for _ in 0..10 {
             source.renew().await.unwrap();
         }
-        for pair in fixture.times().windows(2) {
+        for pair in fixture.request_times().windows(2) {
             assert!(pair[1] - pair[0] >= secs(1));
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn renew_sends_at_most_one_request_a_second_to_a_server_that_fails() {
+    async fn renew_sends_at_most_one_request_per_second_to_a_failing_server() {
         for failure in [Failure::status(503), Failure::oauth("invalid_client")] {
-            let fixture = Fixture::new();
-            let source = fixture.source();
+            let (fixture, source) = Fixture::with_source();
             source.token().await.unwrap();
             fixture.server.fail_until_told(failure);
-            let begun = now();
+            let started = now();
             for _ in 0..10_000 {
                 source.renew().await.unwrap_err();
                 advance(millis(1)).await;
             }
-            let elapsed = (now() - begun).as_secs() as usize;
+            let elapsed = (now() - started).as_secs() as usize;
             assert!(fixture.requests() <= elapsed + 2, "{}", fixture.requests());
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn warm_up_fetches_once() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+        let (fixture, source) = Fixture::with_source();
         source.warm_up().await.unwrap();
         source.warm_up().await.unwrap();
         at_once(source.token()).unwrap();
@@ -1121,9 +1082,8 @@ mod handles {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn peek_starts_nothing() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn peek_does_not_start_a_fetch() {
+        let (fixture, source) = Fixture::with_source();
         assert_eq!(source.peek(), None);
         let token = source.token().await.unwrap();
         advance(secs(60)).await;
@@ -1135,15 +1095,14 @@ mod handles {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscriber_sees_each_new_token_and_the_last_of_several() {
-        let fixture = Fixture::new();
-        let source = fixture.source();
+    async fn a_subscriber_sees_new_tokens_and_only_the_latest_of_several() {
+        let (_fixture, source) = Fixture::with_source();
         let mut changes = source.subscribe();
         assert_pending!(task::spawn(changes.changed()).poll());
         let first = source.token().await.unwrap();
         assert_eq!(at_once(changes.changed()), Some(first.clone()));
 
-        // A token that is dropped is no change; the one in its place is.
+        // Dropping a token is not a change, but its replacement is.
         source.invalidate(&first);
         assert_pending!(task::spawn(changes.changed()).poll());
         let mut second = task::spawn(async { changes.changed().await });
@@ -1188,7 +1147,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn layers_of_tower_stand_between_endpoint_and_cache() {
+    async fn tower_layers_work_between_endpoint_and_cache() {
         let server = AuthorizationServer::new();
         server.fail_next(Failure::stall());
         server.fail_next(Failure::status(503));
@@ -1200,7 +1159,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_limit_in_the_stack_holds_over_all_tokens() {
+    async fn a_concurrency_limit_in_the_stack_applies_across_all_tokens() {
         let server = AuthorizationServer::new();
         server.fail_until_told(Failure::delay(secs(1)));
         let cache = stack(&server);
@@ -1220,7 +1179,7 @@ mod stacks {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_the_stack_fails_with_is_told_by_its_kind() {
+    async fn errors_of_the_stack_keep_their_kind() {
         let server = AuthorizationServer::new();
         server.fail_until_told(Failure::stall());
         let timeout = ServiceBuilder::new().timeout(secs(2));

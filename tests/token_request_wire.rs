@@ -1,4 +1,4 @@
-//! What goes over the wire for each token request, and what is refused before anything does.
+//! What is sent for each token request, and which requests are refused before anything is sent.
 
 mod support;
 
@@ -36,11 +36,14 @@ fn public() -> ClientAuthentication {
 async fn send(client: ClientAuthentication, request: TokenRequest) -> Request<Bytes> {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(client);
-    endpoint.oneshot(request).await.expect("a good request");
+    endpoint
+        .oneshot(request)
+        .await
+        .expect("the request should be valid");
     recorder.take_one()
 }
 
-/// The pairs of the body, without the `client_id` of the public client at its end.
+/// Sends the request from a public client and returns the pairs of its body, without the `client_id` at the end.
 async fn pairs(request: TokenRequest) -> Vec<(String, String)> {
     let sent = send(public(), request).await;
     let mut pairs = form(sent.body());
@@ -175,13 +178,17 @@ fn clients() -> Vec<(ClientAuthentication, Option<&'static str>, Pairs)> {
 }
 
 #[tokio::test]
-async fn every_grant_with_every_client_authentication_is_sent_exactly_so() {
+async fn every_grant_and_client_authentication_sends_exactly_the_expected_form() {
     for (request, grant) in grants() {
-        for (client, authorization, proof) in clients() {
+        for (client, authorization, credentials) in clients() {
             let sent = send(client.clone(), request.clone()).await;
             let case = format!("{request:?} {client:?}");
 
-            assert_eq!(form(sent.body()), owned(&[grant, proof].concat()), "{case}");
+            assert_eq!(
+                form(sent.body()),
+                owned(&[grant, credentials].concat()),
+                "{case}"
+            );
             assert_eq!(sent.method(), Method::POST, "{case}");
             assert_eq!(*sent.uri(), support::URI, "{case}");
             let headers = sent.headers();
@@ -200,25 +207,25 @@ async fn every_grant_with_every_client_authentication_is_sent_exactly_so() {
             assert_eq!(
                 headers.len(),
                 2 + usize::from(authorization.is_some()),
-                "nothing else: {case}"
+                "unexpected headers: {case}"
             );
         }
     }
 }
 
 #[tokio::test]
-async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
-    let basis = TokenRequest::client_credentials;
+async fn setters_add_their_parameters_in_call_order() {
+    let base = TokenRequest::client_credentials;
     for (request, expected) in [
-        (basis().scope("a b"), &[("scope", "a b")] as Pairs),
+        (base().scope("a b"), &[("scope", "a b")] as Pairs),
         (
-            basis().scope(Scope::from_iter(["b", "a"])),
+            base().scope(Scope::from_iter(["b", "a"])),
             &[("scope", "b a")],
         ),
-        (basis().scope(""), &[]),
-        (basis().scope("  "), &[]),
+        (base().scope(""), &[]),
+        (base().scope("  "), &[]),
         (
-            basis()
+            base()
                 .resource("https://a.example/")
                 .audience("x")
                 .resource("https://b.example/?q=1")
@@ -231,30 +238,30 @@ async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
             ],
         ),
         (
-            basis().code_verifier(VERIFIER),
+            base().code_verifier(VERIFIER),
             &[("code_verifier", VERIFIER)],
         ),
         (
-            basis().actor_token("act", "urn:t"),
+            base().actor_token("act", "urn:t"),
             &[("actor_token", "act"), ("actor_token_type", "urn:t")],
         ),
         (
-            basis().requested_token_type("urn:t"),
+            base().requested_token_type("urn:t"),
             &[("requested_token_type", "urn:t")],
         ),
         (
-            basis().parameter("z", "1").parameter("a", ""),
+            base().parameter("z", "1").parameter("a", ""),
             &[("z", "1"), ("a", "")],
         ),
         (
-            basis()
+            base()
                 .repeated_parameter("role", "r")
                 .repeated_parameter("role", "r")
                 .repeated_parameter("role", "w"),
             &[("role", "r"), ("role", "r"), ("role", "w")],
         ),
         (
-            basis().parameter(ODD, ODD).parameter("é\n\0&", "\r\n"),
+            base().parameter(ODD, ODD).parameter("é\n\0&", "\r\n"),
             &[(ODD, ODD), ("é\n\0&", "\r\n")],
         ),
     ] {
@@ -264,7 +271,7 @@ async fn every_setter_adds_its_parameters_in_the_order_of_the_calls() {
 }
 
 #[tokio::test]
-async fn typed_secrets_go_into_the_body_as_their_text() {
+async fn typed_secrets_are_sent_as_their_text() {
     let token = AccessToken::new("at", TokenType::BEARER).unwrap();
     let (refresh_token, id_token) = (RefreshToken::new("rt"), IdToken::new("it"));
     let secret = ClientSecret::new("pw");
@@ -305,7 +312,7 @@ async fn typed_secrets_go_into_the_body_as_their_text() {
     }
 }
 
-/// RFC 7523 section 2.1 and RFC 8693 section 2.1 make the client's identification optional.
+/// Client identification is optional in RFC 7523 section 2.1 and RFC 8693 section 2.1.
 #[tokio::test]
 async fn an_anonymous_client_adds_nothing() {
     let anonymous = ClientAuthentication::anonymous;
@@ -323,22 +330,22 @@ async fn an_anonymous_client_adds_nothing() {
     assert_eq!(last, owned(&[("client_id", "c")]).pop());
 }
 
-/// RFC 6749 appendix A.4: one space between two words, and none around.
+/// RFC 6749 appendix A.4 allows one space between two scopes, and none before or after.
 #[tokio::test]
-async fn a_scope_is_sent_as_its_words_with_one_space_between() {
+async fn scopes_are_separated_by_one_space() {
     let provided = Credential::from_fn(|| async { Ok::<_, Infallible>(" b   a ") });
-    let basis = TokenRequest::client_credentials;
+    let base = TokenRequest::client_credentials;
     for request in [
-        basis().scope(" b  a "),
-        basis().parameter("scope", " b  a"),
-        basis().parameter("scope", provided),
+        base().scope(" b  a "),
+        base().parameter("scope", " b  a"),
+        base().parameter("scope", provided),
     ] {
         assert_eq!(pairs(request).await[1].1, "b a");
     }
 }
 
 #[tokio::test]
-async fn odd_characters_survive_every_client_authentication() {
+async fn special_characters_survive_every_client_authentication() {
     let encoded = "+%2B%26%3D%25%3A%7E*%C3%A9";
 
     let sent = send(
@@ -383,7 +390,7 @@ async fn odd_characters_survive_every_client_authentication() {
 }
 
 #[tokio::test]
-async fn headers_of_the_request_are_added_in_order_and_accept_gives_way() {
+async fn headers_are_added_in_order_and_accept_can_be_replaced() {
     let request = TokenRequest::client_credentials()
         .header("x-request-id", "1")
         .header("x-request-id", "2")
@@ -411,15 +418,15 @@ async fn headers_that_carry_secrets_are_marked_sensitive() {
 }
 
 #[tokio::test]
-async fn of_two_invalid_headers_the_first_is_named() {
+async fn the_first_of_two_invalid_headers_is_named() {
     let request = TokenRequest::client_credentials()
         .header("x-first", "\n")
         .header("x-second", "\n");
-    refused(public(), request, "`x-first`").await;
+    assert_refused(public(), request, "`x-first`").await;
 }
 
 #[tokio::test]
-async fn the_http_service_can_be_had_back() {
+async fn the_http_service_is_accessible() {
     let recorder = Recorder::good();
     let mut endpoint = recorder.endpoint(public());
     let request = TokenRequest::client_credentials();
@@ -435,14 +442,14 @@ async fn the_http_service_can_be_had_back() {
 }
 
 #[tokio::test]
-async fn a_public_client_may_bring_its_own_authorization() {
+async fn a_public_client_may_set_its_own_authorization_header() {
     let request = TokenRequest::client_credentials().header("authorization", "Negotiate x");
     let sent = send(public(), request).await;
     assert_eq!(sent.headers()[AUTHORIZATION], "Negotiate x");
 }
 
 #[tokio::test]
-async fn a_public_client_may_bring_its_own_proof() {
+async fn a_public_client_may_set_its_own_client_secret() {
     let request = TokenRequest::client_credentials().parameter("client_secret", "s");
     let sent = pairs(request).await;
     assert_eq!(sent[1..], owned(&[("client_secret", "s")]));
@@ -468,26 +475,26 @@ async fn a_request_may_name_another_endpoint_and_another_client() {
     assert_eq!(
         *sent.uri(),
         support::URI,
-        "one request changes nothing for the next"
+        "a request must not affect the next one"
     );
     assert_eq!(basic(sent.headers()), "c:s");
 }
 
 #[tokio::test]
-async fn the_same_request_gives_the_same_bytes_again_and_again() {
+async fn equal_requests_are_sent_as_equal_bytes() {
     for (request, _) in grants() {
         for (client, ..) in clients() {
             let request = request.clone().scope("a").resource("https://r.example/");
             let first = send(client.clone(), request.clone()).await;
-            let again = send(client, request).await;
-            assert_eq!(first.body(), again.body());
-            assert_eq!(first.headers(), again.headers());
+            let second = send(client, request).await;
+            assert_eq!(first.body(), second.body());
+            assert_eq!(first.headers(), second.headers());
         }
     }
 }
 
 #[tokio::test]
-async fn a_clone_that_is_changed_leaves_the_first_alone() {
+async fn changing_a_clone_does_not_change_the_original() {
     let first = TokenRequest::client_credentials().scope("a");
     let mut second = first.clone().parameter("x", "1").header("x-a", "1");
     second.extensions_mut().insert(7_u8);
@@ -505,9 +512,9 @@ async fn a_clone_that_is_changed_leaves_the_first_alone() {
 }
 
 #[tokio::test]
-async fn a_provider_is_asked_anew_for_every_attempt() {
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = asked.clone();
+async fn a_provider_is_called_for_every_attempt() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
     let assertion = Credential::from_fn(move || {
         let number = counted.fetch_add(1, Ordering::SeqCst);
         async move { Ok::<_, Infallible>(format!("a{number}")) }
@@ -515,18 +522,22 @@ async fn a_provider_is_asked_anew_for_every_attempt() {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(ClientAuthentication::client_assertion("c", "fixed"));
     let request = TokenRequest::jwt_bearer(assertion);
-    assert_eq!(asked.load(Ordering::SeqCst), 0, "nobody has called yet");
+    assert_eq!(
+        calls.load(Ordering::SeqCst),
+        0,
+        "the provider was called too early"
+    );
     for expected in ["a0", "a1", "a2"] {
         endpoint.clone().oneshot(request.clone()).await.unwrap();
         let body = form(recorder.take_one().body());
         assert_eq!(body[1], owned(&[("assertion", expected)])[0]);
         assert_eq!(body[4], owned(&[("client_assertion", "fixed")])[0]);
     }
-    assert_eq!(asked.load(Ordering::SeqCst), 3);
+    assert_eq!(calls.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test]
-async fn a_file_is_read_anew_without_the_white_space_around_its_secret() {
+async fn a_file_is_read_for_every_attempt_without_the_white_space_around_its_secret() {
     let path = std::env::temp_dir().join(format!("tower-oauth2-client-{}", std::process::id()));
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic(
@@ -615,11 +626,11 @@ fn a_file_that_is_no_regular_file_blocks_no_thread() {
     std::fs::remove_dir_all(&directory).unwrap();
 }
 
-/// The environment of a process cannot be changed safely, so each case is a process of its own: this very test.
+/// Environment variables cannot be changed safely at run time, so this test runs itself in a new process for each case.
 #[cfg(unix)]
 #[tokio::test]
-async fn a_variable_of_the_environment_is_read_or_named_without_its_value() {
-    const NAME: &str = "a_variable_of_the_environment_is_read_or_named_without_its_value";
+async fn errors_about_an_environment_variable_name_it_without_its_value() {
+    const NAME: &str = "errors_about_an_environment_variable_name_it_without_its_value";
     let Ok(expected) = std::env::var("EXPECTED") else {
         for (value, expected) in [
             (Some(b"hunter2" as &[u8]), "hunter2"),
@@ -660,15 +671,15 @@ async fn a_variable_of_the_environment_is_read_or_named_without_its_value() {
         }
         Err(error) => {
             assert_eq!(error.kind(), TokenErrorKind::Credential);
-            let said = format!("the environment variable SECRET {expected}");
-            assert!(error.to_string().ends_with(&said), "{error}");
+            let message = format!("the environment variable SECRET {expected}");
+            assert!(error.to_string().ends_with(&message), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"));
         }
     }
 }
 
 #[tokio::test]
-async fn a_provider_that_fails_is_named_as_the_fault_and_nothing_is_sent() {
+async fn a_failing_provider_is_a_credential_error_and_nothing_is_sent() {
     let recorder = Recorder::good();
     let secret =
         Credential::from_fn(|| async { Err::<String, BoxError>("vault is sealed".into()) });
@@ -687,7 +698,7 @@ async fn a_provider_that_fails_is_named_as_the_fault_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn extensions_travel_down_beside_the_mark() {
+async fn extensions_reach_the_http_service_together_with_the_marker() {
     #[derive(Clone, Debug, PartialEq)]
     struct Deadline(u64);
     let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("a") });
@@ -703,27 +714,27 @@ async fn extensions_travel_down_beside_the_mark() {
 }
 
 #[tokio::test]
-async fn an_empty_password_is_a_password() {
+async fn an_empty_password_is_sent() {
     let sent = pairs(TokenRequest::password("u", "")).await;
     assert_eq!(sent[1..], owned(&[("username", "u"), ("password", "")]));
 }
 
-/// Sends what must be refused: nothing may be sent, and the message must name the fault.
-/// Refused for what stands in the request itself: no provider is asked.
-async fn refused(client: ClientAuthentication, request: TokenRequest, name: &str) {
-    refused_once_obtained(client.clone(), request.clone(), name).await;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counted = asked.clone();
+/// Asserts that a request is refused before any provider is called, and that the error contains `name`.
+async fn assert_refused(client: ClientAuthentication, request: TokenRequest, name: &str) {
+    assert_not_sent(client.clone(), request.clone(), name).await;
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
     let provider = Credential::from_fn(move || {
         counted.fetch_add(1, Ordering::SeqCst);
         async { Err::<String, BoxError>("vault is sealed".into()) }
     });
     let request = request.parameter("from_provider", provider);
-    refused_once_obtained(client, request, name).await;
-    assert_eq!(asked.load(Ordering::SeqCst), 0, "{name}");
+    assert_not_sent(client, request, name).await;
+    assert_eq!(calls.load(Ordering::SeqCst), 0, "{name}");
 }
 
-async fn refused_once_obtained(client: ClientAuthentication, request: TokenRequest, name: &str) {
+/// Asserts that a request is refused before it is sent, and that the error contains `name`.
+async fn assert_not_sent(client: ClientAuthentication, request: TokenRequest, name: &str) {
     let recorder = Recorder::good();
     let case = format!("{name}: {request:?} {client:?}");
     let error = recorder
@@ -737,12 +748,13 @@ async fn refused_once_obtained(client: ClientAuthentication, request: TokenReque
     assert!(!error.may_have_been_processed(), "{case}");
     assert_eq!(error.status(), None, "{case}");
     let shown = error.to_string();
-    assert!(shown.contains(name), "{shown:?} does not name {name:?}");
+    assert!(shown.contains(name), "{shown:?} does not contain {name:?}");
 }
 
 #[tokio::test]
 async fn an_empty_required_value_is_refused_by_its_name() {
-    let basis = TokenRequest::client_credentials;
+    type Client = ClientAuthentication;
+    let base = TokenRequest::client_credentials;
     for (request, name) in [
         (TokenRequest::extension(""), "`grant_type`"),
         (TokenRequest::password("", "p"), "`username`"),
@@ -761,73 +773,43 @@ async fn an_empty_required_value_is_refused_by_its_name() {
         (TokenRequest::jwt_bearer(""), "`assertion`"),
         (TokenRequest::saml2_bearer(""), "`assertion`"),
         (TokenRequest::ciba(""), "`auth_req_id`"),
-        (basis().resource(""), "`resource`"),
-        (basis().audience(""), "`audience`"),
-        (basis().code_verifier(""), "`code_verifier`"),
-        (basis().actor_token("", "t"), "`actor_token`"),
-        (basis().actor_token("a", ""), "`actor_token_type`"),
-        (basis().requested_token_type(""), "`requested_token_type`"),
-        (basis().parameter("", "x"), "the name of a parameter"),
-        (basis().parameter("code", ""), "`code`"),
+        (base().resource(""), "`resource`"),
+        (base().audience(""), "`audience`"),
+        (base().code_verifier(""), "`code_verifier`"),
+        (base().actor_token("", "t"), "`actor_token`"),
+        (base().actor_token("a", ""), "`actor_token_type`"),
+        (base().requested_token_type(""), "`requested_token_type`"),
+        (base().parameter("", "x"), "the name of a parameter"),
+        (base().parameter("code", ""), "`code`"),
     ] {
-        refused(public(), request.clone(), name).await;
+        assert_refused(public(), request.clone(), name).await;
     }
     let empty = || Credential::from_fn(|| async { Ok::<_, Infallible>("") });
     for (client, name) in [
-        (ClientAuthentication::none(""), "`client_id`"),
-        (ClientAuthentication::tls_client_auth(""), "`client_id`"),
+        (Client::none(""), "`client_id`"),
+        (Client::tls_client_auth(""), "`client_id`"),
+        (Client::client_secret_basic("", "s"), "`client_id`"),
+        (Client::client_secret_basic("c", ""), "`client_secret`"),
+        (Client::client_secret_basic_raw("", "s"), "`client_id`"),
+        (Client::client_secret_basic_raw("c", ""), "`client_secret`"),
+        (Client::client_secret_post("", "s"), "`client_id`"),
+        (Client::client_secret_post("c", ""), "`client_secret`"),
+        (Client::client_assertion("", "a"), "`client_id`"),
+        (Client::client_assertion("c", ""), "`client_assertion`"),
         (
-            ClientAuthentication::client_secret_basic("", "s"),
-            "`client_id`",
-        ),
-        (
-            ClientAuthentication::client_secret_basic("c", ""),
-            "`client_secret`",
-        ),
-        (
-            ClientAuthentication::client_secret_basic_raw("", "s"),
-            "`client_id`",
-        ),
-        (
-            ClientAuthentication::client_secret_basic_raw("c", ""),
-            "`client_secret`",
-        ),
-        (
-            ClientAuthentication::client_secret_post("", "s"),
-            "`client_id`",
-        ),
-        (
-            ClientAuthentication::client_secret_post("c", ""),
-            "`client_secret`",
-        ),
-        (
-            ClientAuthentication::client_assertion("", "a"),
-            "`client_id`",
-        ),
-        (
-            ClientAuthentication::client_assertion("c", ""),
-            "`client_assertion`",
-        ),
-        (
-            ClientAuthentication::saml2_client_assertion("c", ""),
+            Client::saml2_client_assertion("c", ""),
             "`client_assertion`",
         ),
     ] {
-        refused(client, basis(), name).await;
+        assert_refused(client, base(), name).await;
     }
     for (client, name) in [
-        (
-            ClientAuthentication::client_secret_basic("c", empty()),
-            "`client_secret`",
-        ),
-        (
-            ClientAuthentication::client_assertion("c", empty()),
-            "`client_assertion`",
-        ),
+        (Client::client_secret_basic("c", empty()), "`client_secret`"),
+        (Client::client_assertion("c", empty()), "`client_assertion`"),
     ] {
-        refused_once_obtained(client, basis(), name).await;
+        assert_not_sent(client, base(), name).await;
     }
-    refused_once_obtained(
+    assert_not_sent(
         public(),
         TokenRequest::refresh_token(empty()),
         "`refresh_token`",
@@ -837,32 +819,29 @@ async fn an_empty_required_value_is_refused_by_its_name() {
 
 #[tokio::test]
 async fn a_parameter_set_twice_is_refused_by_its_name() {
-    let basis = TokenRequest::client_credentials;
+    let base = TokenRequest::client_credentials;
     for (request, name) in [
-        (basis().parameter("grant_type", "x"), "`grant_type`"),
+        (base().parameter("grant_type", "x"), "`grant_type`"),
+        (base().repeated_parameter("grant_type", "x"), "`grant_type`"),
+        (base().scope("a").scope("b"), "`scope`"),
+        (base().scope("a").parameter("scope", "a"), "`scope`"),
         (
-            basis().repeated_parameter("grant_type", "x"),
-            "`grant_type`",
-        ),
-        (basis().scope("a").scope("b"), "`scope`"),
-        (basis().scope("a").parameter("scope", "a"), "`scope`"),
-        (
-            basis()
+            base()
                 .repeated_parameter("scope", "a")
                 .repeated_parameter("scope", "b"),
             "`scope`",
         ),
-        (basis().parameter("x", "1").parameter("x", "1"), "`x`"),
+        (base().parameter("x", "1").parameter("x", "1"), "`x`"),
         (
-            basis().parameter("x", "1").repeated_parameter("x", "2"),
+            base().parameter("x", "1").repeated_parameter("x", "2"),
             "`x`",
         ),
         (
-            basis().repeated_parameter("x", "1").parameter("x", "2"),
+            base().repeated_parameter("x", "1").parameter("x", "2"),
             "`x`",
         ),
         (
-            basis()
+            base()
                 .resource("https://a.example/")
                 .parameter("resource", "https://b.example/"),
             "`resource`",
@@ -877,34 +856,29 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
                 .code_verifier(VERIFIER),
             "`code_verifier`",
         ),
-        (basis().parameter("client_id", "c"), "`client_id`"),
-        (basis().parameter("client_id", "other"), "`client_id`"),
+        (base().parameter("client_id", "c"), "`client_id`"),
+        (base().parameter("client_id", "other"), "`client_id`"),
     ] {
-        refused(public(), request, name).await;
+        assert_refused(public(), request, name).await;
     }
 }
 
 #[tokio::test]
-async fn a_second_proof_beside_the_client_authentication_is_refused() {
-    let basis = TokenRequest::client_credentials;
+async fn a_second_client_authentication_is_refused() {
+    let base = TokenRequest::client_credentials;
     for (client, ..) in clients().into_iter().skip(1) {
         for name in ["client_secret", "client_assertion"] {
             let named = format!("`{name}`");
-            refused(client.clone(), basis().parameter(name, "x"), &named).await;
-            refused(
-                client.clone(),
-                basis().repeated_parameter(name, "x"),
-                &named,
-            )
-            .await;
+            assert_refused(client.clone(), base().parameter(name, "x"), &named).await;
+            assert_refused(client.clone(), base().repeated_parameter(name, "x"), &named).await;
         }
-        let request = basis().header("Authorization", "Basic Yzpz");
-        refused(client, request, "`authorization`").await;
+        let request = base().header("Authorization", "Basic Yzpz");
+        assert_refused(client, request, "`authorization`").await;
     }
 }
 
 #[tokio::test]
-async fn a_header_that_the_crate_sets_itself_is_refused() {
+async fn a_header_that_the_crate_sets_is_refused() {
     for name in [
         "content-type",
         "content-length",
@@ -912,38 +886,38 @@ async fn a_header_that_the_crate_sets_itself_is_refused() {
         "host",
     ] {
         let request = TokenRequest::client_credentials().header(name, "x");
-        refused(public(), request, &format!("`{name}`")).await;
+        assert_refused(public(), request, &format!("`{name}`")).await;
     }
     let request = TokenRequest::client_credentials().header("bad name", "x");
-    refused(public(), request, "name of a header").await;
+    assert_refused(public(), request, "name of a header").await;
     let request = TokenRequest::client_credentials().header("x-a", "a\r\nx-b: c");
-    refused(public(), request, "`x-a`").await;
+    assert_refused(public(), request, "`x-a`").await;
 }
 
 #[tokio::test]
-async fn a_value_that_breaks_its_grammar_is_refused() {
-    let basis = TokenRequest::client_credentials;
+async fn a_value_with_invalid_syntax_is_refused() {
+    let base = TokenRequest::client_credentials;
     for scope in ["caf\u{e9}", "a\"b", "a\\b", "a\tb", "a\nb"] {
-        refused(public(), basis().scope(scope), "scope").await;
-        refused(public(), basis().parameter("scope", scope), "scope").await;
+        assert_refused(public(), base().scope(scope), "scope").await;
+        assert_refused(public(), base().parameter("scope", scope), "scope").await;
     }
     let (short, long) = ("a".repeat(42), "a".repeat(129));
     let spaced = format!("{} {}", "a".repeat(30), "a".repeat(30));
     for verifier in [&*short, &*long, &*spaced] {
-        let request = basis().code_verifier(verifier);
-        refused(public(), request, "`code_verifier`").await;
+        let request = base().code_verifier(verifier);
+        assert_refused(public(), request, "`code_verifier`").await;
     }
     for length in [43, 128] {
         let verifier = "~".repeat(length);
-        let sent = pairs(basis().code_verifier(verifier.clone())).await;
+        let sent = pairs(base().code_verifier(verifier.clone())).await;
         assert_eq!(sent[1].1, verifier);
     }
     let client = ClientAuthentication::client_secret_basic_raw("a:b", "s");
-    refused(client, basis(), "colon").await;
+    assert_refused(client, base(), "colon").await;
 }
 
 #[tokio::test]
-async fn a_uri_that_would_show_the_secret_is_refused() {
+async fn a_uri_that_would_expose_the_secret_is_refused() {
     for (uri, fault) in [
         ("/token", "not absolute"),
         ("as.example:443", "not absolute"),
@@ -957,7 +931,7 @@ async fn a_uri_that_would_show_the_secret_is_refused() {
         ("http://10.0.0.1/token", "plain http"),
     ] {
         let request = TokenRequest::client_credentials().token_endpoint(Uri::from_static(uri));
-        refused(public(), request, fault).await;
+        assert_refused(public(), request, fault).await;
     }
     for (uri, allow_http) in [
         ("http://localhost:8080/token", false),
@@ -978,20 +952,20 @@ async fn a_uri_that_would_show_the_secret_is_refused() {
 }
 
 #[tokio::test]
-async fn what_comes_from_a_provider_is_judged_as_strictly() {
+async fn provided_values_are_checked_as_strictly_as_fixed_ones() {
     let provided =
         |text: &'static str| Credential::from_fn(move || async move { Ok::<_, Infallible>(text) });
-    let basis = TokenRequest::client_credentials;
-    let request = basis().parameter("scope", provided("é"));
-    refused_once_obtained(public(), request, "scope").await;
-    let request = basis().code_verifier(provided("short"));
-    refused_once_obtained(public(), request, "`code_verifier`").await;
+    let base = TokenRequest::client_credentials;
+    let request = base().parameter("scope", provided("é"));
+    assert_not_sent(public(), request, "scope").await;
+    let request = base().code_verifier(provided("short"));
+    assert_not_sent(public(), request, "`code_verifier`").await;
     let request = TokenRequest::refresh_token(provided("r")).parameter("refresh_token", "r");
-    refused(public(), request, "`refresh_token`").await;
+    assert_refused(public(), request, "`refresh_token`").await;
 }
 
 #[tokio::test]
-async fn a_refused_request_gives_its_reservation_back() {
+async fn a_refused_request_releases_its_reservation() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
     let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
@@ -1007,7 +981,7 @@ async fn a_refused_request_gives_its_reservation_back() {
 }
 
 #[tokio::test]
-async fn no_reservation_is_held_while_a_provider_is_awaited() {
+async fn no_reservation_is_held_while_waiting_for_a_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
     let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
     let mut second = task::spawn(first.clone());
@@ -1034,10 +1008,10 @@ async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
         }
     });
     let exchange = endpoint.oneshot(TokenRequest::token_exchange(subject, "t"));
-    // The clock stands still until nothing can go on: only a deadlock lets it run out.
+    // The paused clock advances only if no task can make progress, so only a deadlock reaches the timeout.
     tokio::time::timeout(Duration::from_secs(60), exchange)
         .await
-        .expect("no deadlock")
+        .expect("deadlock")
         .unwrap();
     let grants: Vec<_> = recorder
         .take()
@@ -1054,7 +1028,7 @@ async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
 }
 
 #[tokio::test]
-async fn an_endpoint_that_is_not_ready_after_the_provider_is_waited_for() {
+async fn a_request_waits_if_the_service_is_not_ready_after_the_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
     let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
     let mut holder = task::spawn(endpoint.clone());

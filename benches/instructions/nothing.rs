@@ -1,1 +1,1 @@
-//! A package needs a target; the benchmarks lie one folder up.
+//! Empty, because a package needs a library or binary target. The benchmarks are in the parent folder.

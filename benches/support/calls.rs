@@ -1,4 +1,4 @@
-//! An API call: the request, a service that answers at once, and the ways to call it.
+//! An API call: the request, a service that answers immediately, and ways to call it.
 
 use std::{
     future::{Future, Ready, ready},
@@ -20,7 +20,7 @@ use super::{Cost, time};
 pub(crate) type Body = Full<Bytes>;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Parsed once, since that would cost more than all that is measured here.
+/// Parsed only once, because parsing would cost more than everything that is measured here.
 static URI: LazyLock<Uri> =
     LazyLock::new(|| Uri::from_static("https://api.example/v1/items?limit=10"));
 
@@ -37,8 +37,9 @@ pub(crate) fn request() -> Request<Body> {
 
 pub(crate) type Answer = Ready<Result<Response<Body>, BoxError>>;
 
-/// The inner service: answers at once, with the headers and the body of the request. Its future is boxed, as that of
-/// hyper-util's client is, so it costs little to move.
+/// The inner service. It answers immediately with the headers and the body of the request.
+///
+/// Its future is boxed, like that of hyper-util's client, so moving it is cheap.
 pub(crate) fn answer(request: Request<Body>) -> Pin<Box<Answer>> {
     let (parts, body) = black_box(request).into_parts();
     let mut response = Response::new(body);
@@ -46,16 +47,16 @@ pub(crate) fn answer(request: Request<Body>) -> Pin<Box<Answer>> {
     Box::pin(ready(Ok(response)))
 }
 
-/// The outcome of a future that never waits.
+/// Returns the output of a future that never waits.
 pub(crate) fn now<F: Future>(future: F) -> F::Output {
     let mut cx = Context::from_waker(Waker::noop());
     match pin!(future).poll(&mut cx) {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future waits"),
     }
 }
 
-/// The outcome of a future that may wait for another thread.
+/// Returns the output of a future that may wait for another thread.
 pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     struct Unpark(Thread);
 
@@ -77,7 +78,7 @@ pub(crate) fn wait<F: Future>(future: F) -> F::Output {
     })
 }
 
-/// Makes ready, calls, and polls to the end, with nothing in between that costs.
+/// Readies the service, calls it, and polls the future to completion, with no other costs in between.
 pub(crate) fn call_once<S: Service<Request<Body>>>(service: &mut S) {
     let mut cx = Context::from_waker(Waker::noop());
     assert!(matches!(service.poll_ready(&mut cx), Poll::Ready(Ok(()))));
@@ -91,11 +92,11 @@ pub(crate) fn call_once<S: Service<Request<Body>>>(service: &mut S) {
 pub(crate) enum Usage {
     /// One service instance.
     OneThread,
-    /// An instance for each of two threads, both of one layer.
+    /// One instance on each of two threads, both from one layer.
     TwoThreads,
-    /// An instance cloned for each request.
+    /// A clone of the instance for each request.
     ClonePerRequest,
-    /// An instance cloned for each request, on two threads.
+    /// A clone of the instance for each request, on two threads.
     ClonePerRequestTwoThreads,
 }
 
@@ -130,7 +131,7 @@ impl Usage {
         )
     }
 
-    /// Calls a service so often on each thread.
+    /// Calls a service `calls` times on each thread.
     pub(crate) fn run<S>(self, service: &S, calls: u32) -> Cost
     where
         S: Service<Request<Body>> + Clone + Send,
@@ -149,8 +150,9 @@ impl Usage {
     }
 }
 
-/// Calls so often on each of some threads, even if it is one: malloc treats the main thread otherwise. Each thread gets a call of
-/// its own from `make`; the cost is the mean of theirs.
+/// Runs `calls` calls on each thread, and returns the mean cost. `make` creates the call of each thread.
+///
+/// It starts a thread even if `threads` is one, because malloc treats the main thread differently.
 pub(crate) fn on_threads<M, C>(threads: usize, make: M, calls: u32) -> Cost
 where
     M: Fn() -> C,
@@ -159,7 +161,7 @@ where
     on_threads_by(threads, make, |call| time(calls, call))
 }
 
-/// As [`on_threads`], with another way to tell the cost of a thread.
+/// Like [`on_threads`], with a custom measurement of the cost of a thread.
 pub(crate) fn on_threads_by<M, C, T>(threads: usize, make: M, cost: T) -> Cost
 where
     M: Fn() -> C,

@@ -1,8 +1,8 @@
-//! What the benchmarks share: cases that take turns, in several launches, and the table of their medians.
-#![allow(dead_code, reason = "each benchmark uses a part of it")]
+//! Code that the benchmarks share: it runs the cases in turns, in several launches, and prints a table of the medians.
+#![allow(dead_code, reason = "each benchmark uses only a part of it")]
 #![allow(
     clippy::disallowed_methods,
-    reason = "a benchmark reads the clock by itself"
+    reason = "benchmarks read the clock directly"
 )]
 
 pub(crate) mod calls;
@@ -19,27 +19,27 @@ pub(crate) type Result<T> = std::result::Result<T, calls::BoxError>;
 const LAUNCHES: usize = 11;
 const ROUNDS: usize = 51;
 
-/// Of one call, as seen by its thread.
+/// The cost of one call, as measured by its thread.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cost {
     pub(crate) nanos: f64,
     pub(crate) allocations: f64,
 }
 
-/// One thing that is measured.
+/// A measured operation.
 pub(crate) struct Case {
     name: String,
-    /// The case whose cost is taken off first, by its name.
+    /// The name of the case whose cost is subtracted.
     bare: Option<String>,
-    /// The case that this one is held against.
+    /// The name of the case that this one is compared with.
     floor: Option<String>,
-    /// So many calls make a round.
+    /// The number of calls per round.
     calls: u32,
     run: Box<dyn Fn(u32) -> Cost>,
 }
 
 impl Case {
-    /// `run` calls as often as it is told.
+    /// Creates a case. `run` makes the given number of calls.
     pub(crate) fn new(
         name: impl Into<String>,
         calls: u32,
@@ -59,13 +59,13 @@ impl Case {
         self
     }
 
-    pub(crate) fn beside(mut self, floor: impl Into<String>) -> Self {
+    pub(crate) fn relative_to(mut self, floor: impl Into<String>) -> Self {
         self.floor = Some(floor.into());
         self
     }
 }
 
-/// Does what the command line says: `[--list | --once CASE CALLS | --launches N]`.
+/// Runs the command line: `[--list | --once CASE CALLS | --launches N]`.
 pub(crate) fn bench(cases: &[Case]) -> Result<()> {
     // cargo passes `--bench` to every benchmark.
     let arguments: Vec<String> = env::args().skip(1).filter(|it| it != "--bench").collect();
@@ -82,7 +82,7 @@ pub(crate) fn bench(cases: &[Case]) -> Result<()> {
         }
         ["--once", name, calls] => {
             let case = cases.iter().find(|case| case.name == *name);
-            let case = case.ok_or("no such case; `--list` names them")?;
+            let case = case.ok_or("no such case; `--list` prints their names")?;
             (case.run)(calls.parse()?);
             Ok(())
         }
@@ -90,7 +90,7 @@ pub(crate) fn bench(cases: &[Case]) -> Result<()> {
     }
 }
 
-/// Times `calls` calls on this thread, after some that do not count.
+/// Measures `calls` calls on this thread, after some warm-up calls.
 pub(crate) fn time(calls: u32, mut call: impl FnMut()) -> Cost {
     const WARM_UP_CALLS: u32 = 100;
     (0..WARM_UP_CALLS.min(calls)).for_each(|_| call());
@@ -106,8 +106,9 @@ pub(crate) fn time(calls: u32, mut call: impl FnMut()) -> Cost {
     }
 }
 
-/// Measures in launches of this very program, since where code and stack lie in memory is drawn at each, and moves the times
-/// of all calls; then prints a line for each case.
+/// Measures in several launches of this program, and prints a line for each case.
+///
+/// The addresses of code and stack differ at each launch, and this changes the times of all calls.
 fn measure(cases: &[Case], launches: usize) -> Result<()> {
     let launches = (0..launches.max(1))
         .map(|_| launch_once(cases.len()))
@@ -144,12 +145,14 @@ fn measure(cases: &[Case], launches: usize) -> Result<()> {
     Ok(())
 }
 
-/// What another process of this program prints: a line for each case.
+/// Runs this program in another process, which prints a line for each case, and parses its output.
 fn launch_once(cases: usize) -> Result<Vec<Cost>> {
     let output = Command::new(env::current_exe()?).arg("--launch").output()?;
     let lines = String::from_utf8(output.stdout)?;
     let costs = lines.lines().map(|line| {
-        let (nanos, allocations) = line.split_once(' ').ok_or("not a line of a launch")?;
+        let (nanos, allocations) = line
+            .split_once(' ')
+            .ok_or("unexpected output of a launch")?;
         Ok(Cost {
             nanos: nanos.parse()?,
             allocations: allocations.parse()?,
@@ -159,15 +162,15 @@ fn launch_once(cases: usize) -> Result<Vec<Cost>> {
     match costs.len() == cases {
         true => Ok(costs),
         false => {
-            let told = String::from_utf8_lossy(&output.stderr);
-            Err(format!("a launch ended with {}: {told}", output.status).into())
+            let errors = String::from_utf8_lossy(&output.stderr);
+            Err(format!("a launch exited with {}: {errors}", output.status).into())
         }
     }
 }
 
 fn launch(cases: &[Case]) {
     let mut costs = vec![Vec::new(); cases.len()];
-    // Interleaved, so that what disturbs the machine disturbs all cases alike.
+    // Interleaved, so that disturbances of the machine affect all cases equally.
     for _ in 0..ROUNDS {
         for (case, costs) in cases.iter().zip(&mut costs) {
             costs.push((case.run)(case.calls));
@@ -186,13 +189,13 @@ pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The processor time of this thread, which does not count while others have the processor.
+/// Returns the CPU time of this thread. It does not advance while other threads run on the CPU.
 #[cfg(target_os = "linux")]
 pub(crate) fn thread_time() -> Duration {
     processor_time(rustix::time::ClockId::ThreadCPUTime)
 }
 
-/// The processor time of all threads of this process.
+/// Returns the CPU time of all threads of this process.
 #[cfg(target_os = "linux")]
 pub(crate) fn process_time() -> Duration {
     processor_time(rustix::time::ClockId::ProcessCPUTime)

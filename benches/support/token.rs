@@ -1,4 +1,4 @@
-//! A token request over an endpoint that answers at once, and the least that does the work.
+//! A token request over an endpoint that answers immediately, and the minimal code for the same job.
 
 use std::{
     future::{Ready, ready},
@@ -23,7 +23,7 @@ pub(crate) const SCOPE: &str = "orders:read orders:write";
 
 const ANSWER_LENGTH: usize = 983;
 
-/// The body of the answer, 983 bytes.
+/// The response body, which has 983 bytes.
 pub(crate) fn body() -> Bytes {
     let around = |token: &str| {
         format!(
@@ -45,7 +45,7 @@ pub(crate) fn response(body: Bytes) -> Response<Full<Bytes>> {
 
 type Answered = Ready<Result<Response<Full<Bytes>>, BoxError>>;
 
-/// An HTTP service that looks at the request and answers at once.
+/// Returns an HTTP service that looks at the request and answers immediately.
 pub(crate) fn endpoint(body: Bytes) -> impl Fn(Request<Full<Bytes>>) -> Answered + Clone {
     move |request| {
         drop(black_box(request));
@@ -56,16 +56,16 @@ pub(crate) fn endpoint(body: Bytes) -> impl Fn(Request<Full<Bytes>>) -> Answered
 #[derive(Deserialize)]
 struct Answer {
     access_token: String,
-    #[allow(dead_code, reason = "parsed, as the caller of a token needs it")]
+    #[allow(dead_code, reason = "parsed because callers need it")]
     token_type: String,
-    #[allow(dead_code, reason = "parsed, as the caller of a token needs it")]
+    #[allow(dead_code, reason = "parsed because callers need it")]
     expires_in: Option<u64>,
-    #[allow(dead_code, reason = "parsed, as the caller of a token needs it")]
+    #[allow(dead_code, reason = "parsed because callers need it")]
     scope: Option<String>,
 }
 
-/// What one writes who wants this one request and no other: no checks, nothing wiped, nothing kept.
-pub(crate) fn least(uri: &Uri, http: &impl Fn(Request<Full<Bytes>>) -> Answered) -> HeaderValue {
+/// The code you would write for this one request alone: no checks, nothing is wiped, nothing is kept.
+pub(crate) fn minimum(uri: &Uri, http: &impl Fn(Request<Full<Bytes>>) -> Answered) -> HeaderValue {
     let mut form = form_urlencoded::Serializer::new(String::with_capacity(128));
     form.append_pair("grant_type", "client_credentials");
     form.append_pair("scope", black_box(SCOPE));

@@ -1,4 +1,4 @@
-//! What an API answers: any `WWW-Authenticate` and `DPoP-Nonce`.
+//! Responses of an API with any `WWW-Authenticate` and `DPoP-Nonce`.
 
 #![no_main]
 
@@ -51,6 +51,6 @@ fuzz_target!(|data: &[u8]| {
     let request = Request::get("https://api.example/").body(Body::default());
     let response = ready(layer.layer(api).oneshot(request.unwrap())).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
-    // A fixed token cannot be replaced, so only a demand for a nonce is met, and once.
+    // A fixed token cannot be replaced, so the request is resent only for a nonce, and only once.
     assert!(calls.into_inner() <= 1 + usize::from(is_bound));
 });

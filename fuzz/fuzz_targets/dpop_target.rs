@@ -1,4 +1,4 @@
-//! The target that a DPoP proof names (`htu`), for any URI.
+//! The target URI in a DPoP proof (`htu`), for any URI.
 
 #![no_main]
 
@@ -12,7 +12,7 @@ use tower_oauth2_client_fuzz::{byte, check_error, ready};
 
 static KEY: LazyLock<DpopKey> = LazyLock::new(|| DpopKey::generate().unwrap());
 
-/// The claims of a proof, if one can be made.
+/// Returns the claims of a proof, if a proof can be made for this URI.
 fn claims(key: &DpopKey, method: &Method, uri: &Uri) -> Option<serde_json::Value> {
     let proof = match ready(key.proof(method, uri, None)) {
         Ok(proof) => proof,
@@ -83,6 +83,6 @@ fuzz_target!(|data: &[u8]| {
         target.path(),
         if uri.path() == "*" { "/" } else { uri.path() }
     );
-    // A server that normalizes it comes to the same.
+    // A server that normalizes `htu` gets the same value.
     assert_eq!(claims(&KEY, &method, &target).unwrap()["htu"], htu);
 });

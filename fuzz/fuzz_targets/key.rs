@@ -23,7 +23,7 @@ const ALGORITHMS: [SigningAlgorithm; 6] = [
     SigningAlgorithm::HS256,
 ];
 
-/// What is constructed can sign, and its public half can be read again.
+/// Checks that an accepted key can sign, and that its public key can be parsed again.
 fn check(key: Result<SigningKey, InvalidKey>) {
     match key {
         Ok(key) => {

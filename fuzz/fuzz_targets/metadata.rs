@@ -1,4 +1,4 @@
-//! What an issuer says of itself: any issuer and any document.
+//! Discovery with any issuer and any metadata document.
 
 #![no_main]
 
@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
                 .is_ok_and(|address| address.to_canonical().is_loopback());
         assert!(
             uri.scheme_str() == Some("https") || is_loopback,
-            "secrets go to {uri}"
+            "a secret is sent to {uri}"
         );
         assert!(!uri.authority().unwrap().as_str().contains('@'), "{uri}");
         let body = match *request.method() {

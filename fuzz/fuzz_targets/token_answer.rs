@@ -1,4 +1,4 @@
-//! What a token endpoint answers: any status, header and body.
+//! Responses of a token endpoint with any status, header and body.
 
 #![no_main]
 

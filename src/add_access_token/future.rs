@@ -1,4 +1,4 @@
-//! The future of `AddAccessToken`: send, or wait for a token first; notice a refusal; perhaps send once more.
+//! The future of `AddAccessToken`: waits for a token if there is none, notices refusals, and resends.
 
 use std::{
     fmt,
@@ -12,10 +12,11 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    AccessTokenRefused, challenge,
-    cold::{Cold, Sent, polled_after_completion},
-    kept::Kept,
+    AccessTokenRefused,
+    follow_up::FollowUp,
+    refusal::{self, Objection},
     resend::Resend,
+    unsent::{SentRequest, Unsent, polled_after_completion},
 };
 use crate::{
     error::BoxError,
@@ -30,56 +31,60 @@ pin_project! {
         R: Resend<B>,
     {
         #[pin]
-        state: State<S, B, F, R, ResBody>,
+        state: ResponseState<S, B, F, R, ResBody>,
     }
 }
 
 pin_project! {
-    #[project = StateProj]
-    enum State<S, B, F, R, ResBody>
+    #[project = ResponseStateProj]
+    enum ResponseState<S, B, F, R, ResBody>
     where
         R: Resend<B>,
     {
         Failed { error: Option<BoxError> },
-        // Boxed is only what the warm path does not have, so that it moves few bytes and allocates none.
-        Sending { #[pin] sending: F, token: Option<TokenName>, kept: Option<Box<Kept<S, B, R>>> },
-        Cold { cold: Box<Cold<S, B, R, ResBody>> },
+        // What the warm path does not have is boxed, so that the warm path moves few bytes and allocates nothing.
+        Sending { #[pin] sending: F, token: Option<TokenName>, follow_up: Option<Box<FollowUp<S, B, R>>> },
+        Unsent { unsent: Box<Unsent<S, B, R, ResBody>> },
     }
 }
 
 impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
     pub(super) fn failed(error: BoxError) -> Self {
         Self {
-            state: State::Failed { error: Some(error) },
+            state: ResponseState::Failed { error: Some(error) },
         }
     }
 
-    /// A request without a token of ours: its response is none of our business.
-    pub(super) fn bare(sending: F) -> Self {
+    /// A request that the layer gave no token. Its response cannot refuse one.
+    pub(super) fn without_token(sending: F) -> Self {
         Self {
-            state: State::Sending {
+            state: ResponseState::Sending {
                 sending,
                 token: None,
-                kept: None,
+                follow_up: None,
             },
         }
     }
 
     #[inline]
-    pub(super) fn sending(sending: F, token: TokenName, kept: Option<Box<Kept<S, B, R>>>) -> Self {
+    pub(super) fn sending(
+        sending: F,
+        token: TokenName,
+        follow_up: Option<Box<FollowUp<S, B, R>>>,
+    ) -> Self {
         Self {
-            state: State::Sending {
+            state: ResponseState::Sending {
                 sending,
                 token: Some(token),
-                kept,
+                follow_up,
             },
         }
     }
 
-    pub(super) fn cold(cold: Cold<S, B, R, ResBody>) -> Self {
+    pub(super) fn unsent(unsent: Unsent<S, B, R, ResBody>) -> Self {
         Self {
-            state: State::Cold {
-                cold: Box::new(cold),
+            state: ResponseState::Unsent {
+                unsent: Box::new(unsent),
             },
         }
     }
@@ -98,40 +103,42 @@ where
         let mut this = self.project();
         loop {
             let next = match this.state.as_mut().project() {
-                StateProj::Sending {
+                ResponseStateProj::Sending {
                     sending,
                     token,
-                    kept,
+                    follow_up,
                 } => {
                     let response = match ready!(sending.poll(cx)) {
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    let is_plain = kept.is_none() && !challenge::may_refuse_token(&response);
+                    let is_plain = !refusal::may_refuse_token(&response)
+                        && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
                     let Some(token) = token.filter(|_| !is_plain) else {
+                        // The copy of a body is not kept while the body of the response is read.
+                        *follow_up = None;
                         return Poll::Ready(Ok(response));
                     };
-                    let again = react(response, token, kept.take());
-                    match again {
-                        Ok(cold) => State::Cold {
-                            cold: Box::new(cold),
+                    match react(response, token, follow_up.take()) {
+                        Ok(unsent) => ResponseState::Unsent {
+                            unsent: Box::new(unsent),
                         },
-                        Err(refusal) => return Poll::Ready(Ok(refusal)),
+                        Err(response) => return Poll::Ready(Ok(response)),
                     }
                 }
-                StateProj::Cold { cold } => match ready!(cold.poll_sending(cx)) {
-                    Ok(Sent {
+                ResponseStateProj::Unsent { unsent } => match ready!(unsent.poll_send(cx)) {
+                    Ok(SentRequest {
                         sending,
                         token,
-                        kept,
-                    }) => State::Sending {
+                        follow_up,
+                    }) => ResponseState::Sending {
                         sending,
                         token: Some(token),
-                        kept,
+                        follow_up,
                     },
-                    Err(end) => return Poll::Ready(end),
+                    Err(result) => return Poll::Ready(result),
                 },
-                StateProj::Failed { error } => {
+                ResponseStateProj::Failed { error } => {
                     return Poll::Ready(Err(error.take().unwrap_or_else(polled_after_completion)));
                 }
             };
@@ -140,38 +147,37 @@ where
     }
 }
 
-/// What a response means for the token that the request bore: the request once more, or the response for the caller.
+/// Stores the nonce of a response, and invalidates the token that it refuses.
+///
+/// Returns the request, if it is to be resent, or the response for the caller.
 fn react<S, B, R: Resend<B>, ResBody>(
     mut response: Response<ResBody>,
     token: TokenName,
-    kept: Option<Box<Kept<S, B, R>>>,
-) -> Result<Cold<S, B, R, ResBody>, Response<ResBody>> {
-    let mut is_demand = false;
-    if let Some(Kept {
-        proven: Some(proven),
-        ..
-    }) = kept.as_deref()
-    {
-        proven.note_nonce(response.headers());
-        is_demand = challenge::demands_nonce(&response);
+    follow_up: Option<Box<FollowUp<S, B, R>>>,
+) -> Result<Unsent<S, B, R, ResBody>, Response<ResBody>> {
+    let proof = follow_up
+        .as_ref()
+        .and_then(|follow_up| follow_up.proof.as_deref());
+    if let Some(proof) = proof {
+        proof.note_nonce(response.headers());
     }
-    // A demand goes first: a server that takes tokens of both kinds may say beside it that it saw no bearer token.
-    let is_refusal = !is_demand && challenge::refuses_token(&response);
-    if is_refusal {
-        response.extensions_mut().insert(AccessTokenRefused);
-    }
-    let again = match kept {
-        _ if is_refusal && token.refuse() == Invalidation::Kept => None,
-        Some(kept) if is_refusal => kept.again(|reasons| &mut reasons.refusal),
-        Some(kept) if is_demand => kept.again(|reasons| &mut reasons.nonce),
-        _ => None,
+    let Some(objection) = refusal::objection(&response, proof.is_some()) else {
+        return Err(response);
     };
-    match again {
-        Some(mut again) => {
-            // What a demand for a nonce came for is good.
-            let refused = again.authorization.take().filter(|_| is_refusal);
-            Ok(Cold::again(again, response, refused))
+    let may_resend = match objection {
+        Objection::Nonce => true,
+        Objection::Token => {
+            response.extensions_mut().insert(AccessTokenRefused);
+            // Otherwise the cache hands out the refused token again, since tokens were refused too often recently.
+            let invalidation = token.refuse();
+            matches!(invalidation, Invalidation::Dropped | Invalidation::Replaced)
         }
+    };
+    let restored = follow_up
+        .filter(|_| may_resend)
+        .and_then(|kept| kept.restore(objection));
+    match restored {
+        Some(restored) => Ok(Unsent::resend(restored, response, objection)),
         None => Err(response),
     }
 }
@@ -179,9 +185,9 @@ fn react<S, B, R: Resend<B>, ResBody>(
 impl<S, B, F, R: Resend<B>, ResBody> fmt::Debug for ResponseFuture<S, B, F, R, ResBody> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match &self.state {
-            State::Failed { .. } => "Failed",
-            State::Sending { .. } => "Sending",
-            State::Cold { .. } => "Cold",
+            ResponseState::Failed { .. } => "Failed",
+            ResponseState::Sending { .. } => "Sending",
+            ResponseState::Unsent { .. } => "Unsent",
         };
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }

@@ -1,11 +1,11 @@
-//! Looks for headers that are hardly ever there.
+//! Looks up headers that most messages do not have.
 
 use http::{HeaderMap, HeaderName};
 
-/// Up to so many names, to compare them all costs less than to hash the one that is sought.
+/// Up to this number of headers, comparing all names costs less than hashing the one that is looked up.
 const FEW: usize = 16;
 
-/// As `HeaderMap::contains_key`.
+/// Like `HeaderMap::contains_key`.
 #[inline]
 pub(super) fn contains(headers: &HeaderMap, name: &HeaderName) -> bool {
     if headers.keys_len() <= FEW {
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_header_is_found_among_few_and_among_many() {
+    fn contains_finds_a_header_among_few_and_among_many() {
         for others in [0, FEW - 1, FEW, 3 * FEW] {
             let mut headers: HeaderMap = (0..others)
                 .map(|n| {

@@ -1,4 +1,4 @@
-//! `AddAccessTokenLayer`: what to put on requests, and on which.
+//! `AddAccessTokenLayer`: configures which token goes on which requests.
 
 use std::{fmt, sync::Arc};
 
@@ -6,17 +6,16 @@ use http::{Uri, request};
 use tower_layer::Layer;
 
 use super::{
-    guard::{Guard, InvalidOrigin},
-    resend::NoResend,
-    service::{AddAccessToken, Shared},
+    destination::Destinations, error::InvalidOrigin, resend::NoResend, service::AddAccessToken,
+    token_choice::TokenRules,
 };
 use crate::{message::TokenRequest, token_cache::TokenSource};
 
-/// Puts the token of a [`TokenSource`] on outgoing requests; see the [module](super) for the rules.
+/// Puts the token of a [`TokenSource`] on outgoing requests. See the [module](super) for the rules.
 ///
-/// The wrapped service must be `Clone`. Only a request that has to wait for a token needs it: the instance that was made ready
-/// is given up while it waits, and a clone is made ready afterwards. Over tower's `LoadShed` that means: such a request was let in
-/// once, and may still be shed when its token is there.
+/// The wrapped service must be `Clone`. A request that has to wait for a token gives up the instance that was made ready, and a
+/// clone is made ready afterwards. Over tower's `LoadShed`, such a request was admitted once and may still be shed when its token
+/// has come.
 ///
 /// # Examples
 ///
@@ -35,17 +34,17 @@ use crate::{message::TokenRequest, token_cache::TokenSource};
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddAccessTokenLayer<R = NoResend> {
-    shared: Shared,
+    rules: TokenRules,
     resend: R,
 }
 
 impl AddAccessTokenLayer {
-    /// Puts the token of `source` on every request.
+    /// Creates a layer that puts the token of `source` on every request.
     pub fn new(source: TokenSource) -> Self {
         Self {
-            shared: Shared {
+            rules: TokenRules {
                 source,
-                guard: Guard::default(),
+                destinations: Destinations::default(),
                 token_request_for: None,
             },
             resend: NoResend,
@@ -54,15 +53,16 @@ impl AddAccessTokenLayer {
 }
 
 impl<R> AddAccessTokenLayer<R> {
-    /// Names an origin (scheme, host and port) that may see the token; may be called several times. A request to any other
-    /// origin goes without one. Default is that every origin gets it.
+    /// Names an origin (scheme, host and port) that may see the token.
     ///
-    /// A request without an authority in its URI, as tonic's generated clients make them, gets the token: where it goes is the
-    /// business of the inner service.
+    /// It may be called several times. A request to any other origin is sent without a token. A request without an authority in
+    /// its URI, as tonic's generated clients make them, gets the token: the inner service decides where it goes.
+    ///
+    /// Default is that every origin may see the token.
     ///
     /// # Errors
     ///
-    /// If the URI has no scheme or no host.
+    /// Returns an error if the URI has no scheme or no host.
     ///
     /// # Examples
     ///
@@ -77,16 +77,19 @@ impl<R> AddAccessTokenLayer<R> {
     /// # }
     /// ```
     pub fn origin(mut self, origin: &Uri) -> Result<Self, InvalidOrigin> {
-        self.shared.guard.allow_origin(origin)?;
+        self.rules.destinations.allow_origin(origin)?;
         Ok(self)
     }
 
-    /// Makes the token request out of each request: for tenants by header or by host. Default is the token of the layer's source
-    /// for all. What a request bears in its extensions goes before.
+    /// Makes the token request from each request, for example for tenants by header or by host.
     ///
-    /// The tokens come from the cache of the layer's source, which should bound their number
-    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)) where callers choose the tenant. A layer over a fixed token gives
-    /// an error for each request.
+    /// A token request or a source in the extensions of a request takes precedence.
+    ///
+    /// The tokens come from the cache of the layer's source. Where callers choose the tenant, the cache should bound their number
+    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)). If the source is a fixed token, every request is an
+    /// error.
+    ///
+    /// Default is the token of the layer's source for every request.
     ///
     /// # Examples
     ///
@@ -109,26 +112,28 @@ impl<R> AddAccessTokenLayer<R> {
         mut self,
         token_request_for: impl Fn(&request::Parts) -> TokenRequest + Send + Sync + 'static,
     ) -> Self {
-        self.shared.token_request_for = Some(Arc::new(token_request_for));
+        self.rules.token_request_for = Some(Arc::new(token_request_for));
         self
     }
 
-    /// Allows requests by plain `http` beyond this machine. Default is that they are an error.
+    /// Allows requests over plain `http` to other machines.
+    ///
+    /// Default is that they are an error.
     ///
     /// # Security
     ///
-    /// The token crosses the network in the clear, unless something below protects the connection, for example the sidecar of a
-    /// mesh.
+    /// The token crosses the network in the clear, unless something below protects the connection, such as the sidecar of a mesh.
     pub fn danger_allow_http(mut self) -> Self {
-        self.shared.guard.danger_allow_http();
+        self.rules.destinations.danger_allow_http();
         self
     }
 
-    /// Sends a request whose token was refused once more, with another token. Default is [`NoResend`]: the refusal goes to the
-    /// caller, and the next request gets another token.
+    /// Resends a request whose token was refused, with another token.
     ///
-    /// It happens at once, and once; never with the bytes that were refused, and not when tokens were refused too often of
-    /// late. The caller gets the refusal that came then.
+    /// A request is resent immediately, and once. It is never resent with the token that was refused, nor when tokens were refused
+    /// too often recently; the caller then gets the refusal.
+    ///
+    /// Default is [`NoResend`]: the caller gets the refusal, and the next request gets another token.
     ///
     /// # Examples
     ///
@@ -141,7 +146,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// ```
     pub fn resend<Q>(self, resend: Q) -> AddAccessTokenLayer<Q> {
         AddAccessTokenLayer {
-            shared: self.shared,
+            rules: self.rules,
             resend,
         }
     }
@@ -151,14 +156,14 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(inner, Arc::new(self.shared.clone()), self.resend.clone())
+        AddAccessToken::new(inner, Arc::new(self.rules.clone()), self.resend.clone())
     }
 }
 
 impl<R> fmt::Debug for AddAccessTokenLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessTokenLayer")
-            .field("source", &self.shared.source)
+            .field("source", &self.rules.source)
             .finish_non_exhaustive()
     }
 }

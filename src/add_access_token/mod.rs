@@ -1,51 +1,83 @@
-//! A layer that authenticates outgoing requests.
+//! A layer that adds access tokens to outgoing requests.
 //!
-//! [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) wraps an outbound service client, takes the token from a
-//! [`TokenSource`](crate::TokenSource), and puts the `Authorization` header on each request.
+//! [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) wraps an outbound client. It takes the token from a
+//! [`TokenSource`](crate::TokenSource) and puts the `Authorization` header on each request.
 //!
-//! 1. A request that bears an `Authorization` of its own, or the mark [`NoAccessToken`](crate::NoAccessToken), is left
-//!    alone.
-//! 2. A request that goes by plain `http` beyond this machine is an error, unless
-//!    [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) says otherwise. Where
-//!    [origins](crate::AddAccessTokenLayer::origin) are named, a request to another one goes without a token.
-//! 3. While there is a token that can be used, it is put on the request, and the inner service that was made ready is called
-//!    at once.
-//! 4. Else the ready inner service is dropped, so that what it has reserved is given back; the token is awaited; then a clone is
-//!    made ready and called. No token, no request: the error is a [`TokenError`](crate::TokenError) in a box.
-//! 5. A response that refuses the token (a 401 whose challenge says `invalid_token`, no error or nothing at all; for gRPC the
-//!    status `UNAUTHENTICATED` in the headers) invalidates that very token, and bears the mark [`AccessTokenRefused`].
-//! 6. If [`resend`](crate::AddAccessTokenLayer::resend) is on, the request is then sent once more, with another token or not at all.
-//! 7. A token that is bound to a DPoP key goes with a proof for that one request. So what sends a request again by itself, such as
-//!    tower's `Retry`, belongs above this layer. A 401 that demands another nonce in the proof keeps the token; with `resend`, the
-//!    request is sent once more with a new proof.
+//! 1. A request that already has an `Authorization` header, or the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions,
+//!    is sent unchanged.
+//! 2. If [origins](crate::AddAccessTokenLayer::origin) are named, a request to any other origin is sent without a token. A request
+//!    that would carry a token over plain `http` to another machine is an error, unless
+//!    [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) is set.
+//! 3. While there is a usable token, it is put on the request, and the inner service that was made ready is called at once.
+//! 4. Otherwise the ready inner service is dropped, which gives back what it has reserved. The request waits for the token. Then a
+//!    clone of the inner service is made ready and called. Without a token nothing is sent: the error is a boxed
+//!    [`TokenError`](crate::TokenError).
+//! 5. A response that refuses the token invalidates exactly that token, and gets the mark [`AccessTokenRefused`]. Such a response is
+//!    a 401 whose challenge says `invalid_token` or names no error, a 401 without a challenge, or a gRPC response with the status
+//!    `UNAUTHENTICATED` in its headers.
+//! 6. With [`resend`](crate::AddAccessTokenLayer::resend), the request is then sent once more with another token. If there is no
+//!    other token, it is not sent again.
+//! 7. A token that is bound to a DPoP key is sent with a proof for that one request. A service that sends requests again by itself,
+//!    such as tower's `Retry`, therefore belongs above this layer. A 401 that demands another nonce in the proof keeps the token;
+//!    with `resend`, the request is sent once more with a new proof.
 //!
 //! # Per request
 //!
-//! A request may bear a [`TokenRequest`](crate::TokenRequest) or a [`TokenSource`](crate::TokenSource) in its extensions, which
-//! takes the place of the layer's own: for another scope, another tenant, or on behalf of a user. Or the layer is given a function
-//! that makes the token request out of each request: see
+//! A request may carry a [`TokenRequest`](crate::TokenRequest) or a [`TokenSource`](crate::TokenSource) in its extensions. It
+//! replaces the source of the layer for this request: for another scope, for another tenant, or on behalf of a user. The layer can
+//! also make the token request from each request with a function: see
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
 
-mod challenge;
-mod cold;
+// The way of one request through the files of this module:
+//
+//   service                                        AddAccessToken::call
+//   token_choice                                   Which token does the request get?
+//   destination                                    Where may a token go?
+//      │
+//      ├─ It goes without a token. ──────────────────────────┐
+//      │                                                     │
+//      ├─ There is a usable token.                           │
+//      │     proof, auth_headers ──────────── follow_up ────▶├───▶ inner service
+//      │                                   keeps a copy      │          │
+//      │                                   of the request    │          ▼
+//      └─ It has to wait for a token,                        │        future       ResponseFuture
+//         or for a proof.                                    │        refusal      Does the response refuse the token?
+//            unsent   waits                                  │          │     │
+//            needs    for what?                              │          │     └─ no, or not resent ──▶ caller
+//            recheck  Is the token still good?               │          │
+//              ▲  └── auth_headers ────────── follow_up ────▶┘          │ yes
+//              │                                                        │
+//              └───────────── resend ── restores the request ◀──────────┘
+//
+// `watch_trailers` is a layer of its own, below this one.
+
+mod auth_headers;
+mod destination;
+mod error;
+mod follow_up;
 mod future;
-mod guard;
 mod headers;
-mod kept;
 pub(crate) mod layer;
+mod needs;
 mod proof;
+mod recheck;
+mod refusal;
 mod resend;
 pub(crate) mod service;
+mod token_choice;
+mod unsent;
 mod watch_trailers;
+mod www_authenticate;
 
 pub use self::{
+    error::{InsecureTransport, InvalidOrigin},
     future::ResponseFuture,
-    guard::{InsecureTransport, InvalidOrigin},
     resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
 
-/// A mark in the extensions of a response: it refused the access token that the request bore. See the
-/// [module](self) for what that means.
+/// Marks a response that refused the access token of its request. It is in the extensions of the response.
+///
+/// See the [module](self) for which responses refuse a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccessTokenRefused;

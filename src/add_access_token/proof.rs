@@ -6,17 +6,21 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Request, Uri};
 
-use crate::{dpop::Role, error::TokenError, message::AccessToken};
+use crate::{dpop::Role, error::TokenError, message::AccessToken, token_cache::Authorization};
 
-/// A proof that is being made.
-pub(super) type Proving = Pin<Box<dyn Future<Output = Result<HeaderValue, TokenError>> + Send>>;
+/// Makes a proof.
+pub(super) type ProofFuture = Pin<Box<dyn Future<Output = Result<HeaderValue, TokenError>> + Send>>;
 
-/// Makes a proof for a request to `target` that bears `token`. `None` for a token that takes none.
-pub(super) fn prove(token: &AccessToken, method: &Method, target: &Uri) -> Option<Proving> {
-    let binding = token.binding()?.clone();
-    let (method, target) = (method.clone(), target.clone());
+/// Starts to make the proof of a request to `target`. `None` if the token needs no proof.
+pub(super) fn start<B>(
+    authorization: &Authorization,
+    request: &Request<B>,
+    target: &Uri,
+) -> Option<ProofFuture> {
+    let binding = authorization.bound.as_ref()?.binding()?.clone();
+    let (method, target) = (request.method().clone(), target.clone());
     Some(Box::pin(async move {
         let hash = Some(&*binding.token_hash);
         let role = Role::ResourceServer;
@@ -25,28 +29,25 @@ pub(super) fn prove(token: &AccessToken, method: &Method, target: &Uri) -> Optio
 }
 
 /// The proof, if it can be made without waiting, as with a key in this process.
-pub(super) fn at_once(proving: &mut Proving) -> Option<Result<HeaderValue, TokenError>> {
-    match proving
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
+pub(super) fn at_once(proof: &mut ProofFuture) -> Option<Result<HeaderValue, TokenError>> {
+    match proof.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(proof) => Some(proof),
         Poll::Pending => None,
     }
 }
 
-/// A request that went out with a proof.
-pub(super) struct Proven {
+/// Remembers the proof that a request was sent with, for the nonce of its response.
+pub(super) struct SentProof {
     token: AccessToken,
     pub(super) target: Uri,
 }
 
-impl Proven {
+impl SentProof {
     pub(super) fn new(token: AccessToken, target: Uri) -> Self {
         Self { token, target }
     }
 
-    /// Takes in the nonce of a response, which comes with successes, too (RFC 9449 §8.2).
+    /// Stores the nonce of a response. Successful responses carry nonces, too (RFC 9449 §8.2).
     pub(super) fn note_nonce(&self, headers: &HeaderMap) {
         if let Some(binding) = self.token.binding() {
             let role = Role::ResourceServer;

@@ -1,4 +1,4 @@
-//! Notices a refusal that comes at the end of a gRPC response.
+//! A layer that notices refusals in the trailers of gRPC responses.
 
 use std::{
     fmt,
@@ -13,14 +13,16 @@ use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::challenge;
+use super::refusal;
 use crate::token_cache::{TokenName, TokenSource};
 
-/// Notices `UNAUTHENTICATED` in the trailers of gRPC responses, and drops the token that was refused. It never resends: by then
-/// the caller has the response.
+/// Invalidates the token when the trailers of a gRPC response say `UNAUTHENTICATED`.
 ///
-/// It stands below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source; a request that bears the token of another
-/// source or another tenant has that one dropped. A refusal in the headers, as most servers send it, is noticed without it.
+/// It never resends: when the trailers come, the caller already has the response. A refusal in the headers, as most servers send
+/// it, is noticed without this layer.
+///
+/// It belongs below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. If a request carries the token of
+/// another source or another tenant, that token is invalidated.
 ///
 /// # Examples
 ///
@@ -42,7 +44,7 @@ pub struct WatchTrailersLayer {
 }
 
 impl WatchTrailersLayer {
-    /// Drops the token of `source` when it is refused.
+    /// Creates a layer that invalidates the token of `source` when it is refused.
     pub fn new(source: TokenSource) -> Self {
         Self { source }
     }
@@ -59,7 +61,7 @@ impl<S> Layer<S> for WatchTrailersLayer {
     }
 }
 
-/// Notices refusals in trailers; made by [`WatchTrailersLayer`].
+/// Notices refusals in trailers. Made by [`WatchTrailersLayer`].
 #[derive(Clone)]
 pub struct WatchTrailers<S> {
     inner: S,
@@ -80,11 +82,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let watch = match request.extensions().get::<TokenName>() {
-            Some(token) => Some(Watch::Own(*token)),
+            Some(token) => Some(WatchedToken::Own(*token)),
             None => request
                 .headers()
                 .get(AUTHORIZATION)
-                .map(|sent| Watch::Source {
+                .map(|sent| WatchedToken::Source {
                     source: self.source.clone(),
                     sent: sent.clone(),
                 }),
@@ -104,18 +106,18 @@ impl<S> fmt::Debug for WatchTrailers<S> {
     }
 }
 
-/// The token that a request bore.
-enum Watch {
-    /// One of its own, which the layer above has named.
+/// The token that a request carries.
+enum WatchedToken {
+    /// A token that is not from the source of the layer. The layer above has named it.
     Own(TokenName),
-    /// That of the source, if it is this one.
+    /// The token of the source, if it is still the one that was sent.
     Source {
         source: TokenSource,
         sent: HeaderValue,
     },
 }
 
-impl Watch {
+impl WatchedToken {
     fn refuse(self) {
         match self {
             Self::Own(token) => drop(token.refuse()),
@@ -130,7 +132,7 @@ pin_project! {
     pub struct WatchTrailersFuture<F> {
         #[pin]
         sending: F,
-        watch: Option<Watch>,
+        watch: Option<WatchedToken>,
     }
 }
 
@@ -145,7 +147,7 @@ where
         let response = ready!(this.sending.poll(cx));
         let watch = this.watch.take();
         Poll::Ready(response.map(|response| {
-            let watch = watch.filter(|_| challenge::is_grpc(response.headers()));
+            let watch = watch.filter(|_| refusal::is_grpc(response.headers()));
             response.map(|body| WatchedBody { body, watch })
         }))
     }
@@ -159,11 +161,11 @@ impl<F> fmt::Debug for WatchTrailersFuture<F> {
 }
 
 pin_project! {
-    /// A response body whose trailers are watched; see [`WatchTrailersLayer`].
+    /// A response body whose trailers are watched. See [`WatchTrailersLayer`].
     pub struct WatchedBody<B> {
         #[pin]
         body: B,
-        watch: Option<Watch>,
+        watch: Option<WatchedToken>,
     }
 }
 
@@ -180,7 +182,7 @@ impl<B: Body> Body for WatchedBody<B> {
         if let Some(Ok(frame)) = &frame {
             let is_refusal = frame
                 .trailers_ref()
-                .is_some_and(challenge::is_unauthenticated);
+                .is_some_and(refusal::is_unauthenticated);
             if let Some(watch) = this.watch.take_if(|_| is_refusal) {
                 watch.refuse();
             }

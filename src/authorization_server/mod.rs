@@ -1,4 +1,6 @@
 //! The endpoints of an authorization server.
 
+pub(crate) mod endpoint;
 pub(crate) mod metadata;
+pub mod revocation;
 pub mod token_endpoint;

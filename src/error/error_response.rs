@@ -116,6 +116,8 @@ error_codes! {
     InvalidScope = "invalid_scope",
     /// `invalid_target` (RFC 8707 §2, RFC 8693 §2.2.2): the resource or audience is unknown or refused.
     InvalidTarget = "invalid_target",
+    /// `unsupported_token_type` (RFC 7009 §2.2.1): the server does not revoke tokens of this type.
+    UnsupportedTokenType = "unsupported_token_type",
     /// `access_denied` (RFC 8628 §3.5, CIBA §11): the user refused.
     AccessDenied = "access_denied",
     /// `authorization_pending` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; try again later.

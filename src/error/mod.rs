@@ -13,7 +13,7 @@ pub(crate) use self::token_error::Rotates;
 pub(crate) use self::{
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},
-    new::REDIRECTS,
+    new::redirects,
     retry_after::retry_after,
 };
 pub use self::{

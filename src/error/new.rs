@@ -5,8 +5,13 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use super::{TokenError, TokenErrorKind, chain::ProviderError, token_error::Inner};
 use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent, OwnError};
 
-pub(crate) const REDIRECTS: &str = "the token endpoint responded with a redirect, which is not followed because \
-     that could send secrets to another server; check the URI of the token endpoint";
+/// The message about an endpoint (`token endpoint`) that redirects.
+pub(crate) fn redirects(endpoint: &str) -> String {
+    format!(
+        "the {endpoint} responded with a redirect, which is not followed because that could send secrets to another server; \
+         check the URI of the {endpoint}"
+    )
+}
 
 impl TokenError {
     fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
@@ -55,23 +60,20 @@ impl TokenError {
     }
 
     /// The inner service failed to become ready, so it never saw the request.
-    pub(crate) fn not_ready(source: BoxError) -> Self {
-        Self::service(NotSent::new(source).into())
+    pub(crate) fn not_ready(endpoint: &str, source: BoxError) -> Self {
+        Self::service(endpoint, NotSent::new(source).into())
     }
 
-    pub(crate) fn service(source: BoxError) -> Self {
+    /// The inner service failed before a response of `endpoint` (`token endpoint`) began.
+    pub(crate) fn service(endpoint: &str, source: BoxError) -> Self {
         let (kind, message) = if error::is_followed_redirect(&*source) {
-            (TokenErrorKind::UnexpectedStatus, REDIRECTS)
+            (TokenErrorKind::UnexpectedStatus, redirects(endpoint))
         } else if error::is_timeout(&*source) {
-            (
-                TokenErrorKind::Timeout,
-                "the token endpoint did not respond in time",
-            )
+            let message = format!("the {endpoint} did not respond in time");
+            (TokenErrorKind::Timeout, message)
         } else {
-            (
-                TokenErrorKind::Service,
-                "the request to the token endpoint failed",
-            )
+            let message = format!("the request to the {endpoint} failed");
+            (TokenErrorKind::Service, message)
         };
         Self(Arc::new(Inner {
             source: Some(source),

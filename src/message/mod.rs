@@ -3,14 +3,17 @@
 mod access_token;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
+mod form;
+mod revocation_request;
 pub(crate) mod scope;
 mod token_request;
 mod token_response;
 
-pub(crate) use self::token_response::Fields;
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    revocation_request::RevocationRequest,
     scope::{InvalidScope, Scope},
     token_request::TokenRequest,
     token_response::{TokenResponse, TokenResponseBuilder},
 };
+pub(crate) use self::{form::Form, token_response::Fields};

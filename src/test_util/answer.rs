@@ -1,4 +1,4 @@
-//! Answers and refusals as JSON.
+//! JSON responses and OAuth error responses.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use http::{
 };
 use serde_json::{Value, json};
 
-/// An error response of RFC 6749 §5.2.
+/// An OAuth error response (RFC 6749 §5.2).
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct OAuthError {
     status: StatusCode,
     code: &'static str,
     description: &'static str,
     challenge: bool,
 }
 
-impl Refusal {
+impl OAuthError {
     pub(super) fn new(code: &'static str, description: &'static str) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
@@ -38,7 +38,7 @@ impl Refusal {
 
     /// "If the client attempted to authenticate via the `Authorization` request header field, the
     /// authorization server MUST respond with an HTTP 401 … and include the `WWW-Authenticate` response
-    /// header field" (RFC 6749 §5.2). The other methods have no scheme to name.
+    /// header field" (RFC 6749 §5.2). The other methods have no authentication scheme to name in a challenge.
     pub(super) fn invalid_client(by_header: bool, description: &'static str) -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
@@ -75,8 +75,8 @@ pub(super) fn empty_response(status: StatusCode) -> Response<Bytes> {
     response
 }
 
-/// For what a client must wait: rounded up, so that waiting as told is always enough.
-pub(super) fn seconds_up(duration: Duration) -> u64 {
+/// Rounds up, so that a client that waits this long has always waited long enough.
+pub(super) fn seconds_rounded_up(duration: Duration) -> u64 {
     duration
         .as_secs()
         .saturating_add(u64::from(duration.subsec_nanos() > 0))

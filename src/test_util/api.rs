@@ -1,4 +1,4 @@
-//! What an API asks its authorization server: is this token good?
+//! Checking a bearer token on behalf of an API.
 
 use http::{
     HeaderMap, HeaderValue, Response, StatusCode,
@@ -13,9 +13,9 @@ impl AuthorizationServer {
     ///
     /// # Errors
     ///
-    /// The response to answer with: 401 with a `Bearer` challenge. It says `invalid_token` if the token is
-    /// unknown, expired or revoked, and no error if there is no bearer token at all (RFC 6750 §3.1); two
-    /// `Authorization` headers are 400 and `invalid_request`.
+    /// Returns the response to answer with. It is 401 with a `Bearer` challenge. The challenge says `invalid_token` if
+    /// the token is unknown, expired or revoked, and names no error if there is no bearer token at all (RFC 6750 §3.1).
+    /// Two `Authorization` headers are answered with 400 and `invalid_request`.
     ///
     /// # Examples
     ///
@@ -37,7 +37,7 @@ impl AuthorizationServer {
     /// # Ok(())
     /// # }
     /// ```
-    #[allow(clippy::result_large_err)] // The error is the response, to be returned as it is.
+    #[allow(clippy::result_large_err)] // The error is the response that the API sends.
     pub fn check_bearer(&self, headers: &HeaderMap) -> Result<(), Response<Full<bytes::Bytes>>> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let value = values.next().and_then(|value| value.to_str().ok());

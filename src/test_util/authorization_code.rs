@@ -1,4 +1,4 @@
-//! Authorization codes: issued as by an authorization endpoint, and redeemed with PKCE.
+//! Authorization codes: what they are issued for, and how they are redeemed with PKCE.
 
 use std::{fmt, time::Duration};
 
@@ -6,17 +6,16 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use super::{
-    answer::Refusal,
+    answer::OAuthError,
     form,
-    grants::{Asked, Granted, Refresh},
-    state::{Grant, State, is_over},
+    grants::{GrantOutcome, GrantRequest, Refresh},
+    state::{Permission, ServerState, has_expired},
 };
 
-/// What an authorization code stands for, to be issued by
-/// [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
+/// An authorization code to be issued by [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
 ///
-/// The server has no authorization endpoint, since no user sits before it: a test issues the code that a
-/// browser would have brought.
+/// The server has no authorization endpoint, because no user takes part in a test. Instead, the test issues the code
+/// that a browser would have brought back.
 ///
 /// ```
 /// use tower_oauth2_client::test_util::{AuthorizationCode, AuthorizationServer};
@@ -41,7 +40,7 @@ pub struct AuthorizationCode {
 }
 
 impl AuthorizationCode {
-    /// A code for that client, which must send that very `redirect_uri` with it (RFC 6749 §4.1.3).
+    /// Creates a code for this client, which must send exactly this `redirect_uri` with it (RFC 6749 §4.1.3).
     pub fn new(client_id: impl Into<String>, redirect_uri: impl Into<String>) -> Self {
         Self {
             client: client_id.into(),
@@ -53,26 +52,28 @@ impl AuthorizationCode {
         }
     }
 
-    /// The `code_challenge` by the method `S256` (RFC 7636 §4.2). The request must then show its
-    /// `code_verifier`; a request that shows one for a code without a challenge is refused. Default is none.
+    /// Sets the `code_challenge` for the method `S256` (RFC 7636 §4.2).
+    ///
+    /// The token request must then contain the matching `code_verifier`. A request with a `code_verifier` for a code
+    /// without a challenge is refused. Default is none.
     pub fn s256_challenge(mut self, challenge: impl Into<String>) -> Self {
         self.challenge = Some(challenge.into());
         self
     }
 
-    /// The scope that the user granted. Default is none.
+    /// Sets the scope that the user granted. Default is none.
     pub fn scope(mut self, scope: impl Into<String>) -> Self {
         self.scope = Some(scope.into());
         self
     }
 
-    /// The user, who is the `sub` of introspection. Default is none.
+    /// Sets the user, which introspection reports as `sub`. Default is none.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// How long the code can be redeemed. Default is 10 minutes.
+    /// Sets how long the code can be redeemed. Default is 10 minutes.
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;
         self
@@ -89,15 +90,18 @@ impl fmt::Debug for AuthorizationCode {
     }
 }
 
-impl Asked<'_> {
-    pub(super) fn authorization_code(&self, state: &mut State) -> Result<Granted, Refusal> {
+impl GrantRequest<'_> {
+    pub(super) fn authorization_code(
+        &self,
+        state: &mut ServerState,
+    ) -> Result<GrantOutcome, OAuthError> {
         let name = form::require(self.request, "code", "code is missing")?;
         let redirect_uri = form::require(self.request, "redirect_uri", "redirect_uri is missing")?;
         let verifier = self.request.get("code_verifier");
-        let refused = |why| Err(Refusal::invalid_grant(why));
+        let refused = |why| Err(OAuthError::invalid_grant(why));
 
         let Some(issued) = state.codes.get_mut(name) else {
-            return refused("no such code");
+            return refused("the authorization code is unknown");
         };
         if self.client.as_ref() != Some(&issued.code.client) {
             return refused("the code was issued to another client");
@@ -107,30 +111,32 @@ impl Asked<'_> {
         if issued.redeemed {
             let family = issued.family;
             state.revoke_family(family);
-            return refused("the code was redeemed before");
+            return refused("the code has already been redeemed");
         }
-        if is_over(issued.expires_at) {
+        if has_expired(issued.expires_at) {
             return refused("the code has expired");
         }
         if issued.code.redirect_uri != redirect_uri {
-            return refused("redirect_uri is not that of the code");
+            return refused("redirect_uri differs from the one the code was issued for");
         }
         match (&issued.code.challenge, verifier) {
             (None, None) => {}
-            (None, Some(_)) => return refused("a code_verifier for a code without a challenge"),
+            (None, Some(_)) => {
+                return refused("code_verifier was sent for a code without a challenge");
+            }
             (Some(_), None) => return refused("code_verifier is missing"),
-            (Some(challenge), Some(verifier)) if proves(verifier, challenge) => {}
+            (Some(challenge), Some(verifier)) if verifier_matches(verifier, challenge) => {}
             (Some(_), Some(_)) => return refused("code_verifier does not match the challenge"),
         }
         issued.redeemed = true;
-        let grant = Grant {
+        let permission = Permission {
             client: self.client.clone(),
             subject: issued.code.subject.clone(),
             scope: issued.code.scope.clone(),
         };
         let family = issued.family;
-        Ok(Granted {
-            grant,
+        Ok(GrantOutcome {
+            permission,
             family,
             refresh: Refresh::IfIssued,
             members: Vec::new(),
@@ -138,8 +144,8 @@ impl Asked<'_> {
     }
 }
 
-/// RFC 7636 §4.6, after the syntax of §4.1.
-fn proves(verifier: &str, challenge: &str) -> bool {
+/// Checks the verifier's syntax (RFC 7636 §4.1), then compares it with the challenge (§4.6).
+fn verifier_matches(verifier: &str, challenge: &str) -> bool {
     (43..=128).contains(&verifier.len())
         && verifier
             .bytes()

@@ -1,4 +1,4 @@
-//! The body of an answer: whole, broken off, or stalled.
+//! A response body that is complete, cut short, or stalled.
 
 use std::{
     fmt, io,
@@ -9,21 +9,22 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-/// The body of an answer of [`AuthorizationServer`](super::AuthorizationServer).
+/// The response body of an [`AuthorizationServer`](super::AuthorizationServer).
 ///
-/// It is whole unless a [`Failure`](super::Failure) was asked for. A body that breaks off or stalls
-/// still announces its full length, as a server does whose connection is lost on the way.
+/// The body is complete unless a [`Failure`](super::Failure) was requested. A body that is cut short or stalls still
+/// announces its full length, like that of a server whose connection is lost halfway.
 ///
-/// Breaking off is an [`io::Error`] of the kind [`ConnectionReset`](io::ErrorKind::ConnectionReset);
-/// over a real connection the client sees the connection close before the announced end.
+/// In process, a body that is cut short ends with an [`io::Error`] of kind
+/// [`ConnectionReset`](io::ErrorKind::ConnectionReset). Over a real connection, the client sees the connection close
+/// before the announced end.
 pub struct ResponseBody {
     part: Option<Bytes>,
     missing: u64,
-    end: End,
+    end: BodyEnd,
 }
 
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+enum BodyEnd {
     Whole,
     Breaks { flushed: bool },
     Stalls,
@@ -35,20 +36,20 @@ impl ResponseBody {
         Self {
             part: Some(body).filter(|body| !body.is_empty()),
             missing: 0,
-            end: End::Whole,
+            end: BodyEnd::Whole,
         }
     }
 
     pub(super) fn truncated(body: Bytes, at: usize) -> Self {
-        Self::cut(body, at, End::Breaks { flushed: false })
+        Self::cut(body, at, BodyEnd::Breaks { flushed: false })
     }
 
     pub(super) fn stalled(body: Bytes, at: usize) -> Self {
-        Self::cut(body, at, End::Stalls)
+        Self::cut(body, at, BodyEnd::Stalls)
     }
 
-    /// Keeps at least one byte back: a body of the announced length is complete, whatever comes after it.
-    fn cut(mut body: Bytes, at: usize, end: End) -> Self {
+    /// Holds back at least one byte: a body of the announced length is complete, whatever follows it.
+    fn cut(mut body: Bytes, at: usize, end: BodyEnd) -> Self {
         let whole = body.len().max(1);
         body.truncate(at.min(whole - 1));
         let missing = (whole - body.len()) as u64;
@@ -72,33 +73,33 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Ok(Frame::data(part))));
         }
         match self.end {
-            End::Whole | End::Over => Poll::Ready(None),
-            End::Stalls => Poll::Pending,
-            // hyper flushes the head and what it has of the body only once the body is pending:
-            // an error that came at once would take the part with it.
-            End::Breaks { flushed: false } => {
-                self.end = End::Breaks { flushed: true };
+            BodyEnd::Whole | BodyEnd::Over => Poll::Ready(None),
+            BodyEnd::Stalls => Poll::Pending,
+            // hyper flushes the head and the buffered part of the body only once the body is pending.
+            // An error that came immediately would discard that part.
+            BodyEnd::Breaks { flushed: false } => {
+                self.end = BodyEnd::Breaks { flushed: true };
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }
-            End::Breaks { flushed: true } => {
-                self.end = End::Over;
+            BodyEnd::Breaks { flushed: true } => {
+                self.end = BodyEnd::Over;
                 Poll::Ready(Some(Err(io::Error::new(
                     io::ErrorKind::ConnectionReset,
-                    "the authorization server broke off its answer, as it was told",
+                    "the authorization server cut the response short, as instructed",
                 ))))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.part.is_none() && matches!(self.end, End::Whole | End::Over)
+        self.part.is_none() && matches!(self.end, BodyEnd::Whole | BodyEnd::Over)
     }
 
     fn size_hint(&self) -> SizeHint {
         let part = self.part.as_ref().map_or(0, |part| part.len() as u64);
         match self.end {
-            End::Over => SizeHint::with_exact(0),
+            BodyEnd::Over => SizeHint::with_exact(0),
             _ => SizeHint::with_exact(part + self.missing),
         }
     }

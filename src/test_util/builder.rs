@@ -1,4 +1,4 @@
-//! What an authorization server knows and how it behaves.
+//! The configuration of an authorization server.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,7 +14,7 @@ use super::{AuthorizationServer, client::Client};
 
 /// Builds an [`AuthorizationServer`].
 ///
-/// A client or user registered twice under one name is the later one.
+/// If a client or user is registered twice under the same name, the last one counts.
 ///
 /// ```
 /// use std::time::Duration;
@@ -85,8 +85,9 @@ impl AuthorizationServerBuilder {
         }
     }
 
-    /// The issuer (RFC 8414), with no path of its own. Default is the address the request came to,
-    /// and `https://as.test` for a request that names none.
+    /// Sets the issuer (RFC 8414), which must have no path.
+    ///
+    /// Default is the address that the request was sent to, or `https://as.test` for a request that names none.
     pub fn issuer(mut self, issuer: Uri) -> Self {
         self.config.issuer = Some(issuer);
         self
@@ -97,39 +98,41 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// A client with a secret, by `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1).
+    /// Registers a client that authenticates with `client_secret_basic` or `client_secret_post` (RFC 6749 §2.3.1).
     ///
-    /// Basic is read strictly: id and secret must be form-encoded before base64, and a character that the
-    /// encoding does not leave as it is, is refused. Default, where no client at all is named, is the client
-    /// `client` with the secret `secret`.
+    /// Basic is decoded strictly: id and secret must be form-encoded before base64. A character that the encoding
+    /// would have escaped is refused. Default, if no client at all is registered, is the client `client` with the
+    /// secret `secret`.
     pub fn client(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.register(id, Client::Secret(secret.into()))
     }
 
-    /// A client with a secret by Basic alone, taken raw as many servers do: nothing is decoded after
-    /// base64, so a client that form-encodes a secret with signs in it is refused. Default is none.
+    /// Registers a client that authenticates with Basic only, without form encoding, as many servers expect it.
+    ///
+    /// Nothing is decoded after base64, so a client that form-encodes a secret with special characters is refused.
+    /// Default is none.
     pub fn raw_basic_client(self, id: impl Into<String>, secret: impl Into<String>) -> Self {
         self.register(id, Client::RawBasic(secret.into()))
     }
 
-    /// A public client: a `client_id` in the body and nothing else. Default is none.
+    /// Registers a public client, which sends only a `client_id` in the body. Default is none.
     ///
-    /// It may not use the client credentials grant (RFC 6749 §4.4) nor introspect tokens.
+    /// It may neither use the client credentials grant (RFC 6749 §4.4) nor introspect tokens.
     pub fn public_client(self, id: impl Into<String>) -> Self {
         self.register(id, Client::Public)
     }
 
-    /// A client that shows this very assertion as `client_assertion`, with a `client_assertion_type` of
-    /// `jwt-bearer` (RFC 7523 §2.2) or `saml2-bearer` (RFC 7522 §2.2). Default is none.
+    /// Registers a client that authenticates with exactly this `client_assertion`.
+    ///
+    /// The `client_assertion_type` may be `jwt-bearer` (RFC 7523 §2.2) or `saml2-bearer` (RFC 7522 §2.2). Default is none.
     pub fn assertion_client(self, id: impl Into<String>, assertion: impl Into<String>) -> Self {
         let expected = assertion.into();
         self.assertion_client_with(id, move |assertion| assertion == expected)
     }
 
-    /// A client whose `client_assertion` is judged by `check`, which can verify a signature. Default is
-    /// none.
+    /// Registers a client whose `client_assertion` is verified by `check`, which can verify a signature. Default is none.
     ///
-    /// A panic in `check` is a panic of the request: see [`Listening`](super::Listening).
+    /// If `check` panics, the request panics: see [`Listening`](super::Listening).
     ///
     /// ```
     /// use tower_oauth2_client::test_util::AuthorizationServer;
@@ -147,26 +150,28 @@ impl AuthorizationServerBuilder {
         self.register(id, Client::Assertion(Arc::new(check)))
     }
 
-    /// A client that TLS authenticates (RFC 8705 §2): the `client_id` is all that is looked at here, since
-    /// this server sees no certificate. Default is none.
+    /// Registers a client that authenticates with TLS (RFC 8705 §2).
+    ///
+    /// Only the `client_id` is checked, because this server does not see certificates. Default is none.
     pub fn tls_client(self, id: impl Into<String>) -> Self {
         self.register(id, Client::Tls)
     }
 
-    /// Whether a client assertion is refused that was accepted before (RFC 7523 §3, `jti`; compared
-    /// whole). Default is no.
+    /// Sets whether a client assertion that was accepted before is refused (RFC 7523 §3, `jti`).
+    ///
+    /// Assertions are compared as a whole. Default is no.
     pub fn refuse_replayed_assertions(mut self, refuse: bool) -> Self {
         self.config.refuse_replayed_assertions = refuse;
         self
     }
 
-    /// A user for the password grant (RFC 6749 §4.3). Default is none.
+    /// Registers a user for the password grant (RFC 6749 §4.3). Default is none.
     pub fn user(mut self, name: impl Into<String>, password: impl Into<String>) -> Self {
         self.config.users.insert(name.into(), password.into());
         self
     }
 
-    /// The scopes that may be asked for; others are `invalid_scope`. Default is any.
+    /// Sets the scopes that may be requested. Others are refused with `invalid_scope`. Default is any.
     pub fn scopes<I>(mut self, scopes: I) -> Self
     where
         I: IntoIterator,
@@ -176,8 +181,9 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// The values that `resource` (RFC 8707) and `audience` (RFC 8693) may have; others are
-    /// `invalid_target`. Default is any.
+    /// Sets the accepted values of `resource` (RFC 8707) and `audience` (RFC 8693).
+    ///
+    /// Others are refused with `invalid_target`. Default is any.
     pub fn targets<I>(mut self, targets: I) -> Self
     where
         I: IntoIterator,
@@ -187,88 +193,91 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// A foreign token that is taken as `subject_token` or `actor_token` (RFC 8693), beside the live
-    /// tokens of this server. Default is none.
+    /// Accepts a foreign token as `subject_token` or `actor_token` (RFC 8693), in addition to the active tokens of this
+    /// server. Default is none.
     pub fn subject_token(mut self, token: impl Into<String>) -> Self {
         self.config.subject_tokens.insert(token.into());
         self
     }
 
-    /// An assertion that is good for the JWT bearer grant (RFC 7523 §2.1). Default is none.
+    /// Accepts an assertion for the JWT bearer grant (RFC 7523 §2.1). Default is none.
     pub fn jwt_bearer_assertion(mut self, assertion: impl Into<String>) -> Self {
         self.config.jwt_bearer_assertions.insert(assertion.into());
         self
     }
 
-    /// An assertion, as it is sent, that is good for the SAML 2.0 bearer grant (RFC 7522 §2.1). Default is
-    /// none.
+    /// Accepts an assertion, exactly as it is sent, for the SAML 2.0 bearer grant (RFC 7522 §2.1). Default is none.
     pub fn saml2_bearer_assertion(mut self, assertion: impl Into<String>) -> Self {
         self.config.saml2_bearer_assertions.insert(assertion.into());
         self
     }
 
-    /// An extension grant (RFC 6749 §4.5) that is answered with a token, whatever its parameters. Default
-    /// is none.
+    /// Supports an extension grant (RFC 6749 §4.5), which is answered with a token whatever its parameters.
+    /// Default is none.
     pub fn custom_grant(mut self, grant_type: impl Into<String>) -> Self {
         self.config.custom_grants.insert(grant_type.into());
         self
     }
 
-    /// How long an access token is valid. Default is 1 hour.
+    /// Sets how long an access token is valid. Default is 1 hour.
     ///
-    /// `expires_in` says it in whole seconds, rounded down, so that no client is told that a token lives
-    /// longer than it does: a lifetime under a second is reported as 0. See
-    /// [`expires_in`](Self::expires_in) to report something else.
+    /// `expires_in` reports the lifetime in whole seconds, rounded down, so that no client is told that a token lives
+    /// longer than it does. A lifetime below one second is reported as 0. To report something else, use
+    /// [`expires_in`](Self::expires_in).
     pub fn access_token_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.access_token_lifetime = lifetime;
         self
     }
 
-    /// What is reported as `expires_in` whatever the lifetime: a string, a fraction, `null`, a lie.
+    /// Reports this value as `expires_in`, whatever the lifetime: a string, a fraction, `null`, a wrong number.
+    ///
     /// Default is the lifetime in whole seconds.
     pub fn expires_in(mut self, value: impl Into<Value>) -> Self {
         self.config.expires_in = Some(value.into());
         self
     }
 
-    /// Whether `expires_in` is left out of the answer. Default is no.
+    /// Sets whether `expires_in` is missing from token responses. Default is no.
     pub fn omit_expires_in(mut self, omit: bool) -> Self {
         self.config.omit_expires_in = omit;
         self
     }
 
-    /// Whether the grants that stand for a user come with a refresh token: password, authorization code,
-    /// device code and CIBA. Default is yes.
+    /// Sets whether grants on behalf of a user return a refresh token. Default is yes.
+    ///
+    /// These grants are password, authorization code, device code and CIBA.
     pub fn issue_refresh_tokens(mut self, issue: bool) -> Self {
         self.config.issue_refresh_tokens = issue;
         self
     }
 
-    /// Whether a refresh answers with a new refresh token and retires the old one, whose reuse then
-    /// revokes the whole family (RFC 9700 §4.14.2). If not, the answer has no refresh token and the old one
-    /// stays. Default is yes.
+    /// Sets whether a refresh returns a new refresh token and replaces the old one. Default is yes.
+    ///
+    /// Reusing a replaced refresh token revokes its whole family (RFC 9700 §4.14.2). If tokens are not rotated, the
+    /// response contains no refresh token and the old one remains valid.
     pub fn rotate_refresh_tokens(mut self, rotate: bool) -> Self {
         self.config.rotate_refresh_tokens = rotate;
         self
     }
 
-    /// How long a device code and an `auth_req_id` are valid. Default is 10 minutes.
+    /// Sets how long a device code and an `auth_req_id` are valid. Default is 10 minutes.
     pub fn device_code_lifetime(mut self, lifetime: Duration) -> Self {
         self.config.device_code_lifetime = lifetime;
         self
     }
 
-    /// The least time between two polls with one device code or `auth_req_id` (RFC 8628 §3.5); a poll that
-    /// comes sooner is told to `slow_down`, and 5 s are added for good. Default is 5 s.
+    /// Sets the minimum time between two polls with the same device code or `auth_req_id` (RFC 8628 §3.5).
     ///
-    /// `interval` reports it in whole seconds, rounded up.
+    /// A poll that comes too early is answered with `slow_down`, and the interval grows by 5 s permanently. Default is
+    /// 5 s. The response reports it as `interval` in whole seconds, rounded up.
     pub fn polling_interval(mut self, interval: Duration) -> Self {
         self.config.polling_interval = interval;
         self
     }
 
-    /// A member of every token response, in place of the server's own of that name: an `id_token`, or a
-    /// `token_type` in another case. Default is none.
+    /// Adds a member to every token response, or replaces the server's own member of that name.
+    ///
+    /// Examples are an `id_token`, or a `token_type` in a different case. Default is none.
     pub fn response_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.config
             .response_fields
@@ -276,8 +285,10 @@ impl AuthorizationServerBuilder {
         self
     }
 
-    /// A member of the metadata (RFC 8414), in place of the server's own of that name: other
-    /// `token_endpoint_auth_methods_supported`, an `mtls_endpoint_aliases`, a wrong `issuer`. Default is none.
+    /// Adds a member to the metadata (RFC 8414), or replaces the server's own member of that name.
+    ///
+    /// Examples are a different `token_endpoint_auth_methods_supported`, `mtls_endpoint_aliases`, or a wrong `issuer`.
+    /// Default is none.
     pub fn metadata_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.config
             .metadata_fields

@@ -1,19 +1,19 @@
-//! Which client sent a request, and whether it proved it.
+//! Client authentication: which client sent a request, and whether it proved its identity.
 
 use std::sync::Arc;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::header::AUTHORIZATION;
 
-use super::{Shared, answer::Refusal, builder::Config, recorded::RecordedRequest};
+use super::{Core, answer::OAuthError, builder::Config, recorded::RecordedRequest};
 
-pub(super) type Check = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+pub(super) type AssertionCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// A registered client, by how it authenticates.
+/// A registered client, by its authentication method.
 pub(super) enum Client {
     Secret(String),
     RawBasic(String),
-    Assertion(Check),
+    Assertion(AssertionCheck),
     Tls,
     Public,
 }
@@ -25,18 +25,18 @@ pub(super) struct Authenticated {
     pub(super) public: bool,
 }
 
-/// Judges the client authentication; `None` if the request names no client at all.
+/// Checks the client authentication. Returns `None` if the request does not identify a client.
 ///
-/// It is called without the lock, since the check of an assertion is the user's code. An assertion is spent
-/// here, whatever becomes of the request, as a server does that stores its `jti`.
+/// It is called without holding the lock, because the check of an assertion is the user's code. The assertion counts
+/// as used from here on, whatever happens to the request, as with a server that stores its `jti`.
 pub(super) fn authenticate(
-    shared: &Shared,
+    core: &Core,
     request: &RecordedRequest,
-) -> Result<Option<Authenticated>, Refusal> {
-    let config = &shared.config;
+) -> Result<Option<Authenticated>, OAuthError> {
+    let config = &core.config;
     let header = authorization(request)?;
     let client_id = request.get("client_id");
-    // An empty secret is one that was sent: it may be omitted (RFC 6749 §2.3.1), and it proves nothing.
+    // `get` treats an empty secret as not sent: it may be omitted (RFC 6749 §2.3.1), and it proves nothing.
     let secret = request.get("client_secret");
     let assertion = request.get("client_assertion");
     let assertion_type = request.get("client_assertion_type");
@@ -48,8 +48,8 @@ pub(super) fn authenticate(
         assertion.is_some() || assertion_type.is_some(),
     ];
     if methods.iter().filter(|used| **used).count() > 1 {
-        return Err(Refusal::invalid_request(
-            "more than one way of client authentication",
+        return Err(OAuthError::invalid_request(
+            "more than one client authentication method",
         ));
     }
 
@@ -57,14 +57,16 @@ pub(super) fn authenticate(
         by_basic(config, header, client_id)?
     } else if let (Some(assertion), Some(assertion_type)) = (assertion, assertion_type) {
         let id = by_assertion(config, assertion, assertion_type, client_id)?;
-        spend(shared, assertion)?;
+        reject_if_used(core, assertion)?;
         id
     } else if assertion.is_some() || assertion_type.is_some() {
-        return Err(Refusal::invalid_request(
-            "client_assertion and client_assertion_type come together",
+        return Err(OAuthError::invalid_request(
+            "client_assertion and client_assertion_type must be sent together",
         ));
     } else if let Some(secret) = secret {
-        let id = client_id.ok_or(Refusal::invalid_request("client_secret without client_id"))?;
+        let id = client_id.ok_or(OAuthError::invalid_request(
+            "client_secret without client_id",
+        ))?;
         by_post(config, id, secret)?
     } else if let Some(id) = client_id {
         by_id(config, id)?
@@ -75,76 +77,78 @@ pub(super) fn authenticate(
     Ok(Some(Authenticated { id, public }))
 }
 
-fn authorization(request: &RecordedRequest) -> Result<Option<&str>, Refusal> {
+fn authorization(request: &RecordedRequest) -> Result<Option<&str>, OAuthError> {
     let mut values = request.headers().get_all(AUTHORIZATION).iter();
     let first = values.next();
     if values.next().is_some() {
-        return Err(Refusal::invalid_request(
+        return Err(OAuthError::invalid_request(
             "more than one Authorization header",
         ));
     }
     first
         .map(|value| {
-            value
-                .to_str()
-                .map_err(|_| Refusal::invalid_client(true, "unreadable Authorization"))
+            value.to_str().map_err(|_| {
+                OAuthError::invalid_client(true, "the Authorization header is not visible ASCII")
+            })
         })
         .transpose()
 }
 
-fn by_basic(config: &Config, header: &str, client_id: Option<&str>) -> Result<String, Refusal> {
-    let refused = |why| Refusal::invalid_client(true, why);
+fn by_basic(config: &Config, header: &str, client_id: Option<&str>) -> Result<String, OAuthError> {
+    let refused = |why| OAuthError::invalid_client(true, why);
     let (scheme, credentials) = header
         .split_once(' ')
-        .ok_or_else(|| refused("no credentials in Authorization"))?;
+        .ok_or_else(|| refused("the Authorization header has no credentials"))?;
     if !scheme.eq_ignore_ascii_case("basic") {
-        return Err(refused("the scheme of Authorization is not Basic"));
+        return Err(refused("the Authorization scheme is not Basic"));
     }
     let decoded = STANDARD
         .decode(credentials)
-        .map_err(|_| refused("Basic is not base64"))?;
-    let decoded = String::from_utf8(decoded).map_err(|_| refused("Basic is not UTF-8"))?;
+        .map_err(|_| refused("the Basic credentials are not base64"))?;
+    let decoded =
+        String::from_utf8(decoded).map_err(|_| refused("the Basic credentials are not UTF-8"))?;
     let (raw_id, raw_secret) = decoded
         .split_once(':')
-        .ok_or_else(|| refused("Basic has no colon"))?;
+        .ok_or_else(|| refused("the Basic credentials contain no colon"))?;
 
     let id = match config.clients.get(raw_id) {
         Some(Client::RawBasic(secret)) if secret == raw_secret => raw_id.to_owned(),
-        Some(Client::RawBasic(_)) => return Err(refused("the secret is not that of the client")),
+        Some(Client::RawBasic(_)) => return Err(refused("the client secret is wrong")),
         _ => {
-            let id = form_decode(raw_id).ok_or_else(|| refused("the id is not form-encoded"))?;
-            let sent =
-                form_decode(raw_secret).ok_or_else(|| refused("the secret is not form-encoded"))?;
+            let id =
+                form_decode(raw_id).ok_or_else(|| refused("the client id is not form-encoded"))?;
+            let sent = form_decode(raw_secret)
+                .ok_or_else(|| refused("the client secret is not form-encoded"))?;
             match config.clients.get(&id) {
                 Some(Client::Secret(secret)) if *secret == sent => id,
                 Some(Client::Secret(_)) => {
-                    return Err(refused("the secret is not that of the client"));
+                    return Err(refused("the client secret is wrong"));
                 }
-                Some(_) => return Err(refused("the client does not authenticate by Basic")),
-                None => return Err(refused("there is no such client")),
+                Some(_) => return Err(refused("this client does not authenticate with Basic")),
+                None => return Err(refused("the client is unknown")),
             }
         }
     };
     if client_id.is_some_and(|other| other != id) {
-        return Err(Refusal::invalid_request(
-            "client_id is not the client of Authorization",
+        return Err(OAuthError::invalid_request(
+            "client_id names a different client than the Authorization header",
         ));
     }
     Ok(id)
 }
 
-fn by_post(config: &Config, id: &str, sent: &str) -> Result<String, Refusal> {
+fn by_post(config: &Config, id: &str, sent: &str) -> Result<String, OAuthError> {
     match config.clients.get(id) {
         Some(Client::Secret(secret)) if secret == sent => Ok(id.to_owned()),
-        Some(Client::Secret(_)) => Err(Refusal::invalid_client(
+        Some(Client::Secret(_)) => Err(OAuthError::invalid_client(
             false,
-            "the secret is not that of the client",
+            "the client secret is wrong",
         )),
-        Some(_) => Err(Refusal::invalid_client(
+        Some(_) => Err(OAuthError::invalid_client(
             false,
-            "the client does not send a secret here",
+            "this client does not authenticate with a secret in the body",
         )),
-        None => Err(Refusal::invalid_client(false, "there is no such client")),
+        None => Err(OAuthError::invalid_client(false, "the client is unknown")),
     }
 }
 
@@ -153,13 +157,13 @@ fn by_assertion(
     assertion: &str,
     assertion_type: &str,
     client_id: Option<&str>,
-) -> Result<String, Refusal> {
+) -> Result<String, OAuthError> {
     if !matches!(
         assertion_type,
         "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
             | "urn:ietf:params:oauth:client-assertion-type:saml2-bearer"
     ) {
-        return Err(Refusal::invalid_client(
+        return Err(OAuthError::invalid_client(
             false,
             "unknown client_assertion_type",
         ));
@@ -173,37 +177,38 @@ fn by_assertion(
             Client::Assertion(check) if check(assertion) => Some(id.clone()),
             _ => None,
         })
-        .ok_or(Refusal::invalid_client(
+        .ok_or(OAuthError::invalid_client(
             false,
             "the client assertion is not accepted",
         ))
 }
 
-fn spend(shared: &Shared, assertion: &str) -> Result<(), Refusal> {
-    let is_new = shared.lock().seen_assertions.insert(assertion.to_owned());
-    if shared.config.refuse_replayed_assertions && !is_new {
-        return Err(Refusal::invalid_client(
+fn reject_if_used(core: &Core, assertion: &str) -> Result<(), OAuthError> {
+    let is_new = core.lock().seen_assertions.insert(assertion.to_owned());
+    if core.config.refuse_replayed_assertions && !is_new {
+        return Err(OAuthError::invalid_client(
             false,
-            "the client assertion was used before",
+            "the client assertion has already been used",
         ));
     }
     Ok(())
 }
 
-fn by_id(config: &Config, id: &str) -> Result<String, Refusal> {
+fn by_id(config: &Config, id: &str) -> Result<String, OAuthError> {
     match config.clients.get(id) {
         Some(Client::Public | Client::Tls) => Ok(id.to_owned()),
         Some(Client::Secret(secret)) if secret.is_empty() => Ok(id.to_owned()),
-        Some(_) => Err(Refusal::invalid_client(
+        Some(_) => Err(OAuthError::invalid_client(
             false,
             "the client did not authenticate",
         )),
-        None => Err(Refusal::invalid_client(false, "there is no such client")),
+        None => Err(OAuthError::invalid_client(false, "the client is unknown")),
     }
 }
 
-/// Decodes `application/x-www-form-urlencoded` (RFC 6749 appendix B), and takes only what an encoder can
-/// have written: a lenient decoder would hide a client that does not encode.
+/// Decodes `application/x-www-form-urlencoded` (RFC 6749 appendix B).
+///
+/// It accepts only what an encoder can produce: a lenient decoder would hide a client that does not encode.
 fn form_decode(encoded: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(encoded.len());
     let mut bytes = encoded.bytes();

@@ -1,4 +1,4 @@
-//! Which endpoint a request is for; introspection, revocation and the metadata.
+//! Dispatch by path, and the endpoints for introspection, revocation and metadata.
 
 use bytes::Bytes;
 use http::{
@@ -8,8 +8,8 @@ use http::{
 use serde_json::json;
 
 use super::{
-    Shared,
-    answer::{Refusal, empty_response, json_response},
+    Core,
+    answer::{OAuthError, empty_response, json_response},
     client::authenticate,
     form,
     grants::{self, GRANT_TYPES},
@@ -24,7 +24,7 @@ const DEVICE_AUTHORIZATION: &str = "/device_authorization";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
-pub(super) fn answer(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
+pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     let allowed = match request.path() {
         METADATA | OPENID_METADATA => &Method::GET,
         TOKEN | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION => &Method::POST,
@@ -38,48 +38,46 @@ pub(super) fn answer(shared: &Shared, request: &RecordedRequest) -> Response<Byt
         return response;
     }
     let result = match request.path() {
-        TOKEN => grants::token(shared, request),
-        INTROSPECT => introspect(shared, request),
-        REVOKE => revoke(shared, request),
-        DEVICE_AUTHORIZATION => {
-            polling::device_authorization(shared, &base(shared, request), request)
-        }
-        _ => Ok(metadata(shared, request)),
+        TOKEN => grants::token(core, request),
+        INTROSPECT => introspect(core, request),
+        REVOKE => revoke(core, request),
+        DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
+        _ => Ok(metadata(core, request)),
     };
-    result.unwrap_or_else(Refusal::into_response)
+    result.unwrap_or_else(OAuthError::into_response)
 }
 
-/// RFC 7662. "the endpoint MUST also require some form of authorization" (§2.1), so no public client.
-fn introspect(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>, Refusal> {
+/// RFC 7662. "the endpoint MUST also require some form of authorization" (§2.1), so public clients are refused.
+fn introspect(core: &Core, request: &RecordedRequest) -> Result<Response<Bytes>, OAuthError> {
     form::check(request)?;
-    authenticate(shared, request)?
+    authenticate(core, request)?
         .filter(|client| !client.public)
-        .ok_or(Refusal::invalid_client(
+        .ok_or(OAuthError::invalid_client(
             false,
-            "introspection needs an authenticated client",
+            "introspection requires an authenticated client",
         ))?;
     let token = form::require(request, "token", "token is missing")?;
     Ok(json_response(
         StatusCode::OK,
-        &shared.lock().introspection(token),
+        &core.lock().introspection(token),
     ))
 }
 
-/// RFC 7009. An unknown token is no error (§2.2); one of another client is (§2.1).
-fn revoke(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>, Refusal> {
+/// RFC 7009. Revoking an unknown token succeeds (§2.2); revoking a token of another client fails (§2.1).
+fn revoke(core: &Core, request: &RecordedRequest) -> Result<Response<Bytes>, OAuthError> {
     form::check(request)?;
-    let client = authenticate(shared, request)?.ok_or(Refusal::invalid_client(
+    let client = authenticate(core, request)?.ok_or(OAuthError::invalid_client(
         false,
-        "the request names no client",
+        "the request does not identify a client",
     ))?;
     let token = form::require(request, "token", "token is missing")?;
-    let mut state = shared.lock();
+    let mut state = core.lock();
     let owner = state
         .tokens
         .get(token)
-        .map(|token| token.grant.client.as_ref());
+        .map(|token| token.permission.client.as_ref());
     if owner.is_some_and(|owner| owner != Some(&client.id)) {
-        return Err(Refusal::invalid_grant(
+        return Err(OAuthError::invalid_grant(
             "the token was issued to another client",
         ));
     }
@@ -87,10 +85,10 @@ fn revoke(shared: &Shared, request: &RecordedRequest) -> Result<Response<Bytes>,
     Ok(empty_response(StatusCode::OK))
 }
 
-/// RFC 8414, and the same by OpenID Connect Discovery. There is no `authorization_endpoint`: codes are issued by the test itself.
-fn metadata(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
-    let base = base(shared, request);
-    let custom = shared.config.custom_grants.iter().map(String::as_str);
+/// RFC 8414 and OpenID Connect Discovery. There is no `authorization_endpoint`, because the test itself issues codes.
+fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
+    let base = base(core, request);
+    let custom = core.config.custom_grants.iter().map(String::as_str);
     let grant_types: Vec<&str> = GRANT_TYPES.into_iter().chain(custom).collect();
     let mut body = json!({
         "issuer": base,
@@ -106,17 +104,17 @@ fn metadata(shared: &Shared, request: &RecordedRequest) -> Response<Bytes> {
             "tls_client_auth", "none",
         ],
     });
-    if let Some(scopes) = &shared.config.scopes {
+    if let Some(scopes) = &core.config.scopes {
         body["scopes_supported"] = json!(scopes);
     }
-    for (name, value) in &shared.config.metadata_fields {
+    for (name, value) in &core.config.metadata_fields {
         body[name] = value.clone();
     }
     json_response(StatusCode::OK, &body)
 }
 
-/// Scheme and authority, without a slash at the end.
-fn base(shared: &Shared, request: &RecordedRequest) -> String {
+/// Returns the scheme and authority, without a trailing slash.
+fn base(core: &Core, request: &RecordedRequest) -> String {
     let of = |uri: &Uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?));
     let host = || {
         request
@@ -126,8 +124,7 @@ fn base(shared: &Shared, request: &RecordedRequest) -> String {
             .ok()
             .map(|host| format!("http://{host}"))
     };
-    shared
-        .config
+    core.config
         .issuer
         .as_ref()
         .and_then(of)

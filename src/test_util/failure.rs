@@ -1,4 +1,4 @@
-//! What can go wrong at the authorization server, on command.
+//! Failures that the authorization server simulates on request.
 
 use std::{fmt, io, time::Duration};
 
@@ -10,12 +10,15 @@ use http::{
 
 use super::{answer, body::ResponseBody};
 
-/// A failure that an [`AuthorizationServer`](super::AuthorizationServer) is told to show.
+/// A failure that an [`AuthorizationServer`](super::AuthorizationServer) simulates.
 ///
-/// A constructor says what goes wrong, the setters change details. A request that meets a failure is
-/// *not* carried out, so that a code or a refresh token stays usable, except by [`delay`](Self::delay),
-/// [`truncate_body`](Self::truncate_body) and [`stall_body`](Self::stall_body), whose answer is the real
-/// one, and where [`after_processing`](Self::after_processing) says so.
+/// The constructor chooses what goes wrong; the setters change the details.
+///
+/// A request that fails is *not* processed, so a code or a refresh token in it remains usable. There are two exceptions:
+///
+/// - [`delay`](Self::delay), [`truncate_body`](Self::truncate_body) and [`stall_body`](Self::stall_body) process the
+///   request and return (part of) the real response.
+/// - [`after_processing`](Self::after_processing) processes the request before it fails.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,27 +27,27 @@ use super::{answer, body::ResponseBody};
 ///
 /// let server = AuthorizationServer::new();
 ///
-/// // Overloaded twice, then well again.
+/// // Overloaded for two requests, then healthy again.
 /// server.fail_next_n(2, Failure::status(503).retry_after(Duration::from_secs(2)));
 ///
-/// // Somebody changed the secret; until told otherwise.
+/// // Somebody changed the secret. This lasts until `recover` is called.
 /// server.fail_until_told(Failure::oauth("invalid_client"));
 /// server.recover();
 ///
-/// // The code was redeemed, and then the answer was lost.
+/// // The code is redeemed, but the response is lost.
 /// server.fail_next(Failure::drop_connection().after_processing());
 ///
-/// // The network at its worst: a cut answer, half an answer and silence, silence alone.
+/// // Network failures: a truncated response, a response that stalls halfway, and no response at all.
 /// server.fail_next(Failure::truncate_body(20));
 /// server.fail_next(Failure::stall_body(20));
 /// server.fail_next(Failure::stall().delayed(Duration::from_millis(10)));
 ///
-/// // Something else than a token.
+/// // A response without a token.
 /// server.fail_next(Failure::garbage());
 /// server.fail_next(Failure::status(502).content_type("text/html").body("<h1>Bad Gateway</h1>"));
 /// server.fail_next(Failure::redirect(&http::Uri::from_static("https://elsewhere.test/token")));
 ///
-/// // The token works; its revocation does not.
+/// // Token requests succeed, but revocation fails.
 /// server.fail_next(Failure::status(500).at("/revoke"));
 /// ```
 #[derive(Clone)]
@@ -78,15 +81,15 @@ enum Ending {
 impl Failure {
     /// Answers with this status and an empty body.
     ///
-    /// A number that is no HTTP status (below 100 or above 999) is answered as 500.
+    /// If the number is not an HTTP status (below 100 or above 999), the status is 500.
     #[must_use]
     pub fn status(status: u16) -> Self {
         Self::new(Ending::Answer).with_status(status)
     }
 
-    /// Answers with an error response of OAuth (RFC 6749 §5.2), such as `invalid_grant`.
+    /// Answers with an OAuth error response (RFC 6749 §5.2), such as `invalid_grant`.
     ///
-    /// The status is 400, for `invalid_client` 401; [`with_status`](Self::with_status) changes it.
+    /// The status is 401 for `invalid_client` and 400 for everything else. [`with_status`](Self::with_status) changes it.
     #[must_use]
     pub fn oauth(code: &str) -> Self {
         let status = if code == "invalid_client" { 401 } else { 400 };
@@ -100,46 +103,45 @@ impl Failure {
         failure
     }
 
-    /// Answers as usual, only later. The request is carried out after the delay.
+    /// Answers as usual after a delay. The request is processed after the delay.
     ///
-    /// The delay is one of the tokio clock: on paused time it takes no time.
+    /// The delay is counted by tokio's clock, so it takes no real time while that clock is paused.
     #[must_use]
     pub fn delay(delay: Duration) -> Self {
         Self::with_answer(Ending::Answer).delayed(delay)
     }
 
-    /// Closes the connection without an answer.
+    /// Closes the connection without a response.
     ///
-    /// In process this is an [`io::Error`] of the kind
-    /// [`ConnectionReset`](io::ErrorKind::ConnectionReset).
+    /// In process, this is an [`io::Error`] of kind [`ConnectionReset`](io::ErrorKind::ConnectionReset).
     #[must_use]
     pub fn drop_connection() -> Self {
         Self::new(Ending::Drop)
     }
 
-    /// Answers as usual, but breaks off after `bytes` bytes of the body.
+    /// Answers as usual, but closes the connection after `bytes` bytes of the body.
     ///
-    /// The last byte is never sent, however large the number: the body is never complete.
+    /// The last byte is never sent, however large the number is, so the body is never complete.
     #[must_use]
     pub fn truncate_body(bytes: usize) -> Self {
         Self::with_answer(Ending::TruncateBody(bytes))
     }
 
-    /// Takes the request and never answers, with the connection left open.
+    /// Receives the request and never answers. The connection stays open.
     #[must_use]
     pub fn stall() -> Self {
         Self::new(Ending::Stall)
     }
 
-    /// Answers as usual, but falls silent after `bytes` bytes of the body, with the connection left open.
+    /// Answers as usual, but sends nothing more after `bytes` bytes of the body. The connection stays open.
     ///
-    /// The last byte is never sent, however large the number.
+    /// The last byte is never sent, however large the number is.
     #[must_use]
     pub fn stall_body(bytes: usize) -> Self {
         Self::with_answer(Ending::StallBody(bytes))
     }
 
-    /// Answers 200 with a body that says it is JSON and is neither JSON nor UTF-8.
+    /// Answers with status 200 and a body that claims to be JSON but is neither JSON nor UTF-8.
     #[must_use]
     pub fn garbage() -> Self {
         Self::status(200)
@@ -147,7 +149,7 @@ impl Failure {
             .body(Bytes::from_static(b"\x00\xff\xfe{\"access_token\"<html>]"))
     }
 
-    /// Answers with a redirect (307, which asks the client to send the body again) to `location`.
+    /// Answers with a redirect to `location`. The status is 307, which asks the client to send the body again.
     #[must_use]
     pub fn redirect(location: &Uri) -> Self {
         let mut failure = Self::status(307);
@@ -171,7 +173,7 @@ impl Failure {
         self.path == path
     }
 
-    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+    pub(super) fn is_at_same_path(&self, other: &Self) -> bool {
         self.path == other.path
     }
 
@@ -196,33 +198,33 @@ impl Failure {
         }
     }
 
-    /// The path at which it fails. Default is `/token`.
+    /// Sets the path that fails. Default is `/token`.
     #[must_use]
     pub fn at(mut self, path: impl Into<String>) -> Self {
         self.path = path.into();
         self
     }
 
-    /// Waits before it fails. Default is not at all.
+    /// Sets a delay before the failure. Default is none.
     #[must_use]
     pub fn delayed(mut self, delay: Duration) -> Self {
         self.delay = delay;
         self
     }
 
-    /// Carries the request out first, before any delay, and only then fails.
+    /// Processes the request first, before any delay, and only then fails.
     ///
-    /// This is the failure that a client cannot tell from one that came before: the code is used up, the
-    /// refresh token replaced, and the answer lost.
+    /// A client cannot tell this failure from one that happens before processing: the code is used up or the refresh
+    /// token is replaced, but the response is lost.
     #[must_use]
     pub fn after_processing(mut self) -> Self {
         self.processing = Processing::BeforeDelay;
         self
     }
 
-    /// The status of the answer. Default is what the constructor says.
+    /// Sets the status of the response. Default is the one that the constructor chose.
     ///
-    /// A number that is no HTTP status (below 100 or above 999) is answered as 500.
+    /// If the number is not an HTTP status (below 100 or above 999), the status is 500.
     #[must_use]
     pub fn with_status(mut self, status: u16) -> Self {
         self.status =
@@ -230,16 +232,16 @@ impl Failure {
         self
     }
 
-    /// The body of the answer. Default is what the constructor says.
+    /// Sets the body of the response. Default is the one that the constructor chose.
     #[must_use]
     pub fn body(mut self, body: impl Into<Bytes>) -> Self {
         self.body = Some(body.into());
         self
     }
 
-    /// The `Content-Type` of the answer. Default is what the constructor says.
+    /// Sets the `Content-Type` of the response. Default is the one that the constructor chose.
     ///
-    /// A value that cannot stand in a header is left out.
+    /// A value that is not valid in a header is ignored.
     #[must_use]
     pub fn content_type(self, content_type: &str) -> Self {
         match HeaderValue::try_from(content_type) {
@@ -248,13 +250,16 @@ impl Failure {
         }
     }
 
-    /// A `Retry-After` header in whole seconds, rounded up. Default is none.
+    /// Sets a `Retry-After` header in whole seconds, rounded up. Default is none.
     #[must_use]
     pub fn retry_after(self, delay: Duration) -> Self {
-        self.header(RETRY_AFTER, HeaderValue::from(answer::seconds_up(delay)))
+        self.header(
+            RETRY_AFTER,
+            HeaderValue::from(answer::seconds_rounded_up(delay)),
+        )
     }
 
-    /// A header of the answer, in place of any of that name. Default is what the constructor says.
+    /// Sets a header of the response, replacing any header of that name. Default is the headers that the constructor chose.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
@@ -297,7 +302,7 @@ impl Failure {
             Ending::Stall => std::future::pending().await,
             Ending::Drop => Err(io::Error::new(
                 io::ErrorKind::ConnectionReset,
-                "the authorization server dropped the connection, as it was told",
+                "the authorization server dropped the connection, as instructed",
             )),
         }
     }

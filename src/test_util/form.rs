@@ -1,12 +1,12 @@
-//! What every form sent to the server must keep to, whatever it asks for.
+//! Checks that apply to every form sent to the server.
 
 use std::collections::HashSet;
 
 use http::header::CONTENT_TYPE;
 
-use super::{answer::Refusal, builder::Config, recorded::RecordedRequest};
+use super::{answer::OAuthError, builder::Config, recorded::RecordedRequest};
 
-/// Parameters that are secret, and must not stand in a URI, which is logged everywhere.
+/// Secret parameters. They must not appear in a URI, because URIs are logged everywhere.
 const SECRET: [&str; 9] = [
     "client_secret",
     "client_assertion",
@@ -19,7 +19,7 @@ const SECRET: [&str; 9] = [
     "token",
 ];
 
-pub(super) fn check(request: &RecordedRequest) -> Result<(), Refusal> {
+pub(super) fn check(request: &RecordedRequest) -> Result<(), OAuthError> {
     let content_type = request
         .headers()
         .get(CONTENT_TYPE)
@@ -31,13 +31,13 @@ pub(super) fn check(request: &RecordedRequest) -> Result<(), Refusal> {
         .trim()
         .eq_ignore_ascii_case("application/x-www-form-urlencoded")
     {
-        return Err(Refusal::invalid_request(
+        return Err(OAuthError::invalid_request(
             "the body must be application/x-www-form-urlencoded",
         ));
     }
     let query = request.uri().query().unwrap_or_default();
     if form_urlencoded::parse(query.as_bytes()).any(|(name, _)| SECRET.contains(&&*name)) {
-        return Err(Refusal::invalid_request("a secret in the URI"));
+        return Err(OAuthError::invalid_request("the URI contains a secret"));
     }
     // "Parameters sent without a value MUST be treated as if they were omitted from the request. … Request
     // and response parameters MUST NOT be included more than once." (RFC 6749 §3.2) `resource` may be
@@ -46,7 +46,7 @@ pub(super) fn check(request: &RecordedRequest) -> Result<(), Refusal> {
     let sent = request.form().iter().filter(|(_, value)| !value.is_empty());
     for (name, _) in sent.filter(|(name, _)| name != "resource" && name != "audience") {
         if !seen.insert(name) {
-            return Err(Refusal::invalid_request("a parameter is repeated"));
+            return Err(OAuthError::invalid_request("a parameter is repeated"));
         }
     }
     Ok(())
@@ -56,12 +56,17 @@ pub(super) fn require<'a>(
     request: &'a RecordedRequest,
     name: &str,
     missing: &'static str,
-) -> Result<&'a str, Refusal> {
-    request.get(name).ok_or(Refusal::invalid_request(missing))
+) -> Result<&'a str, OAuthError> {
+    request
+        .get(name)
+        .ok_or(OAuthError::invalid_request(missing))
 }
 
-/// The scope as it was sent, if its syntax is that of RFC 6749 §3.3 and the server knows each of it.
-pub(super) fn scope(config: &Config, request: &RecordedRequest) -> Result<Option<String>, Refusal> {
+/// Returns the requested scope if its syntax is valid (RFC 6749 §3.3) and the server knows every scope token in it.
+pub(super) fn scope(
+    config: &Config,
+    request: &RecordedRequest,
+) -> Result<Option<String>, OAuthError> {
     let Some(scope) = request.get("scope") else {
         return Ok(None);
     };
@@ -71,25 +76,25 @@ pub(super) fn scope(config: &Config, request: &RecordedRequest) -> Result<Option
                 .bytes()
                 .all(|b| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e));
         if !is_token {
-            return Err(Refusal::new("invalid_scope", "the scope is malformed"));
+            return Err(OAuthError::new("invalid_scope", "the scope is malformed"));
         }
         if config
             .scopes
             .as_ref()
             .is_some_and(|known| !known.iter().any(|known| known == token))
         {
-            return Err(Refusal::new("invalid_scope", "the scope is unknown"));
+            return Err(OAuthError::new("invalid_scope", "the scope is unknown"));
         }
     }
     Ok(Some(scope.to_owned()))
 }
 
-pub(super) fn targets(config: &Config, request: &RecordedRequest) -> Result<(), Refusal> {
-    let refused = |why| Err(Refusal::new("invalid_target", why));
+pub(super) fn targets(config: &Config, request: &RecordedRequest) -> Result<(), OAuthError> {
+    let refused = |why| Err(OAuthError::new("invalid_target", why));
     for resource in request.get_all("resource") {
         // "Its value MUST be an absolute URI … MUST NOT include a fragment component." (RFC 8707 §2)
         if !is_absolute_uri(resource) {
-            return refused("resource is not an absolute URI without fragment");
+            return refused("a resource is not an absolute URI without a fragment");
         }
     }
     let mut targets = request
@@ -97,7 +102,7 @@ pub(super) fn targets(config: &Config, request: &RecordedRequest) -> Result<(), 
         .chain(request.get_all("audience"));
     match &config.targets {
         Some(known) if !targets.all(|target| known.contains(target)) => {
-            refused("the resource or audience is unknown")
+            refused("a resource or audience is unknown")
         }
         _ => Ok(()),
     }
@@ -115,10 +120,10 @@ fn is_absolute_uri(uri: &str) -> bool {
         && rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#')
 }
 
-/// Whether each scope of `asked` is in `granted`.
-pub(super) fn is_within(asked: &str, granted: Option<&str>) -> bool {
+/// Returns whether every scope token in `requested` is also in `granted`.
+pub(super) fn is_within(requested: &str, granted: Option<&str>) -> bool {
     let granted = granted.unwrap_or_default();
-    asked
+    requested
         .split(' ')
         .all(|token| granted.split(' ').any(|other| other == token))
 }

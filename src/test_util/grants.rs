@@ -1,17 +1,17 @@
-//! The token endpoint: one function a grant.
+//! The token endpoint: one function per grant.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 use super::{
-    Shared,
-    answer::{Refusal, json_response},
+    Core,
+    answer::{OAuthError, json_response},
     builder::Config,
     client::{Authenticated, authenticate},
     form, polling,
     recorded::RecordedRequest,
-    state::{Grant, PollKind, State, TokenKind, TokenStatus},
+    state::{Permission, PollKind, ServerState, TokenKind, TokenState},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -32,9 +32,9 @@ pub(super) const GRANT_TYPES: [&str; 9] = [
     CIBA,
 ];
 
-/// What a grant comes to: for whom, in which family, and what stands in the answer beside the token.
-pub(super) struct Granted {
-    pub(super) grant: Grant,
+/// The result of a grant: who may do what, in which token family, and additional members of the response.
+pub(super) struct GrantOutcome {
+    pub(super) permission: Permission,
     pub(super) family: u64,
     pub(super) refresh: Refresh,
     pub(super) members: Vec<(&'static str, Value)>,
@@ -46,85 +46,92 @@ pub(super) enum Refresh {
     Rotated { scope: Option<String> },
 }
 
-pub(super) struct Asked<'a> {
+pub(super) struct GrantRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a RecordedRequest,
     pub(super) client: Option<String>,
     pub(super) scope: Option<String>,
 }
 
-pub(super) fn token(
-    shared: &Shared,
-    request: &RecordedRequest,
-) -> Result<Response<Bytes>, Refusal> {
-    let config = &shared.config;
+pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<Bytes>, OAuthError> {
+    let config = &core.config;
     form::check(request)?;
-    let client = authenticate(shared, request)?;
+    let client = authenticate(core, request)?;
     let grant_type = form::require(request, "grant_type", "grant_type is missing")?;
-    let client = admit(client, grant_type)?;
+    let client = require_client(client, grant_type)?;
     let scope = form::scope(config, request)?;
     form::targets(config, request)?;
 
-    let mut state = shared.lock();
-    let asked = Asked {
+    let mut state = core.lock();
+    let grant_request = GrantRequest {
         config,
         request,
         client: client.map(|client| client.id),
         scope,
     };
-    let granted = match grant_type {
-        "client_credentials" => asked.plain(&mut state),
-        "password" => asked.password(&mut state)?,
-        "authorization_code" => asked.authorization_code(&mut state)?,
-        "refresh_token" => asked.refresh_token(&mut state)?,
+    let outcome = match grant_type {
+        "client_credentials" => grant_request.without_user(&mut state),
+        "password" => grant_request.password(&mut state)?,
+        "authorization_code" => grant_request.authorization_code(&mut state)?,
+        "refresh_token" => grant_request.refresh_token(&mut state)?,
         DEVICE_CODE => {
             let code = form::require(request, "device_code", "device_code is missing")?;
-            asked.polled(&mut state, PollKind::Device, code)?
+            grant_request.polling(&mut state, PollKind::Device, code)?
         }
         CIBA => {
             let id = form::require(request, "auth_req_id", "auth_req_id is missing")?;
-            asked.polled(&mut state, PollKind::Ciba, id)?
+            grant_request.polling(&mut state, PollKind::Ciba, id)?
         }
-        TOKEN_EXCHANGE => asked.token_exchange(&mut state)?,
-        JWT_BEARER | SAML2_BEARER => asked.assertion(&mut state, grant_type)?,
-        _ if config.custom_grants.contains(grant_type) => asked.plain(&mut state),
-        _ => return Err(Refusal::new("unsupported_grant_type", "no such grant type")),
+        TOKEN_EXCHANGE => grant_request.token_exchange(&mut state)?,
+        JWT_BEARER | SAML2_BEARER => grant_request.assertion(&mut state, grant_type)?,
+        _ if config.custom_grants.contains(grant_type) => grant_request.without_user(&mut state),
+        _ => {
+            return Err(OAuthError::new(
+                "unsupported_grant_type",
+                "the grant type is not supported",
+            ));
+        }
     };
-    Ok(respond(config, &mut state, granted))
+    Ok(respond(config, &mut state, outcome))
 }
 
-/// An assertion can stand for the client too (RFC 7521 §4.1); every other grant needs one.
-fn admit(
+/// An assertion can identify the client as well (RFC 7521 §4.1); every other grant requires a client.
+fn require_client(
     client: Option<Authenticated>,
     grant_type: &str,
-) -> Result<Option<Authenticated>, Refusal> {
+) -> Result<Option<Authenticated>, OAuthError> {
     match &client {
         None if grant_type != JWT_BEARER && grant_type != SAML2_BEARER => Err(
-            Refusal::invalid_client(false, "the request names no client"),
+            OAuthError::invalid_client(false, "the request does not identify a client"),
         ),
-        Some(client) if client.public && grant_type == "client_credentials" => Err(Refusal::new(
-            "unauthorized_client",
-            "a public client has no credentials of its own",
-        )),
+        Some(client) if client.public && grant_type == "client_credentials" => Err(
+            OAuthError::new("unauthorized_client", "a public client has no credentials"),
+        ),
         _ => Ok(client),
     }
 }
 
-fn respond(config: &Config, state: &mut State, granted: Granted) -> Response<Bytes> {
-    let Granted {
-        grant,
+fn respond(config: &Config, state: &mut ServerState, outcome: GrantOutcome) -> Response<Bytes> {
+    let GrantOutcome {
+        permission,
         family,
         refresh,
         members,
-    } = granted;
-    let mut response = state.token_response(config, &grant, family);
+    } = outcome;
+    let mut response = state.token_response(config, &permission, family);
     let refresh_scope = match refresh {
-        Refresh::IfIssued if config.issue_refresh_tokens => Some(grant.scope.clone()),
+        Refresh::IfIssued if config.issue_refresh_tokens => Some(permission.scope.clone()),
         Refresh::Rotated { scope } => Some(scope),
         Refresh::IfIssued | Refresh::None => None,
     };
     if let Some(scope) = refresh_scope {
-        let refresh_token = state.issue_refresh_token(Grant { scope, ..grant }, family);
+        let refresh_token = state.issue_refresh_token(
+            Permission {
+                scope,
+                ..permission
+            },
+            family,
+        );
         response.insert("refresh_token".to_owned(), json!(refresh_token));
     }
     for (name, value) in members {
@@ -136,26 +143,26 @@ fn respond(config: &Config, state: &mut State, granted: Granted) -> Response<Byt
     json_response(StatusCode::OK, &Value::Object(response))
 }
 
-impl Asked<'_> {
-    pub(super) fn grant(&self, subject: Option<String>) -> Grant {
-        Grant {
+impl GrantRequest<'_> {
+    pub(super) fn permission(&self, subject: Option<String>) -> Permission {
+        Permission {
             client: self.client.clone(),
             subject,
             scope: self.scope.clone(),
         }
     }
 
-    fn plain(&self, state: &mut State) -> Granted {
-        let family = state.family();
-        Granted {
-            grant: self.grant(None),
+    fn without_user(&self, state: &mut ServerState) -> GrantOutcome {
+        let family = state.new_family();
+        GrantOutcome {
+            permission: self.permission(None),
             family,
             refresh: Refresh::None,
             members: Vec::new(),
         }
     }
 
-    fn password(&self, state: &mut State) -> Result<Granted, Refusal> {
+    fn password(&self, state: &mut ServerState) -> Result<GrantOutcome, OAuthError> {
         let user = form::require(self.request, "username", "username is missing")?;
         let password = form::require(self.request, "password", "password is missing")?;
         if self
@@ -164,83 +171,97 @@ impl Asked<'_> {
             .get(user)
             .is_none_or(|expected| expected != password)
         {
-            return Err(Refusal::invalid_grant("wrong username or password"));
+            return Err(OAuthError::invalid_grant("wrong username or password"));
         }
-        Ok(Granted {
-            grant: self.grant(Some(user.to_owned())),
-            family: state.family(),
+        Ok(GrantOutcome {
+            permission: self.permission(Some(user.to_owned())),
+            family: state.new_family(),
             refresh: Refresh::IfIssued,
             members: Vec::new(),
         })
     }
 
-    fn refresh_token(&self, state: &mut State) -> Result<Granted, Refusal> {
+    fn refresh_token(&self, state: &mut ServerState) -> Result<GrantOutcome, OAuthError> {
         let name = form::require(self.request, "refresh_token", "refresh_token is missing")?;
-        let refused = |why| Err(Refusal::invalid_grant(why));
+        let refused = |why| Err(OAuthError::invalid_grant(why));
 
         let found = state
             .tokens
             .get_mut(name)
             .filter(|token| token.kind == TokenKind::Refresh);
         let Some(found) = found else {
-            return refused("no such refresh token");
+            return refused("the refresh token is unknown");
         };
-        if found.grant.client != self.client {
+        if found.permission.client != self.client {
             return refused("the refresh token was issued to another client");
         }
         let family = found.family;
         match found.status {
-            TokenStatus::Valid => {}
-            TokenStatus::Revoked => return refused("the refresh token is revoked"),
-            TokenStatus::Replaced => {
+            TokenState::Valid => {}
+            TokenState::Revoked => return refused("the refresh token is revoked"),
+            TokenState::Replaced => {
                 state.revoke_family(family);
-                return refused("the refresh token was used before");
+                return refused("the refresh token has already been used");
             }
         }
-        let whole = found.grant.scope.clone();
+        let granted_scope = found.permission.scope.clone();
         if self
             .scope
             .as_ref()
-            .is_some_and(|asked| !form::is_within(asked, whole.as_deref()))
+            .is_some_and(|requested| !form::is_within(requested, granted_scope.as_deref()))
         {
-            return Err(Refusal::new("invalid_scope", "the scope was not granted"));
+            return Err(OAuthError::new(
+                "invalid_scope",
+                "the requested scope exceeds the granted scope",
+            ));
         }
-        let scope = self.scope.clone().or_else(|| whole.clone());
-        let grant = Grant {
+        let scope = self.scope.clone().or_else(|| granted_scope.clone());
+        let permission = Permission {
             scope,
-            ..found.grant.clone()
+            ..found.permission.clone()
         };
         let refresh = if self.config.rotate_refresh_tokens {
-            found.status = TokenStatus::Replaced;
+            found.status = TokenState::Replaced;
             // "the refresh token scope MUST be identical to that of the refresh token included by the client
             // in the request" (RFC 6749 §6)
-            Refresh::Rotated { scope: whole }
+            Refresh::Rotated {
+                scope: granted_scope,
+            }
         } else {
             Refresh::None
         };
-        Ok(Granted {
-            grant,
+        Ok(GrantOutcome {
+            permission,
             family,
             refresh,
             members: Vec::new(),
         })
     }
 
-    fn polled(&self, state: &mut State, kind: PollKind, id: &str) -> Result<Granted, Refusal> {
+    fn polling(
+        &self,
+        state: &mut ServerState,
+        kind: PollKind,
+        id: &str,
+    ) -> Result<GrantOutcome, OAuthError> {
         let scope = polling::poll(state, kind, id, self.client.as_deref())?;
-        Ok(Granted {
-            grant: Grant {
+        Ok(GrantOutcome {
+            permission: Permission {
                 client: self.client.clone(),
                 subject: None,
                 scope,
             },
-            family: state.family(),
+            family: state.new_family(),
             refresh: Refresh::IfIssued,
             members: Vec::new(),
         })
     }
 
-    fn assertion(&self, state: &mut State, grant_type: &str) -> Result<Granted, Refusal> {
+    fn assertion(
+        &self,
+        state: &mut ServerState,
+        grant_type: &str,
+    ) -> Result<GrantOutcome, OAuthError> {
         let assertion = form::require(self.request, "assertion", "assertion is missing")?;
         let known = if grant_type == JWT_BEARER {
             &self.config.jwt_bearer_assertions
@@ -248,8 +269,8 @@ impl Asked<'_> {
             &self.config.saml2_bearer_assertions
         };
         if !known.contains(assertion) {
-            return Err(Refusal::invalid_grant("the assertion is not accepted"));
+            return Err(OAuthError::invalid_grant("the assertion is not accepted"));
         }
-        Ok(self.plain(state))
+        Ok(self.without_user(state))
     }
 }

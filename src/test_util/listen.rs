@@ -1,4 +1,4 @@
-//! The server behind a real port.
+//! The authorization server on a TCP port.
 
 use std::{
     any::Any,
@@ -24,42 +24,43 @@ use tower_service::Service;
 
 use super::{AuthorizationServer, body::ResponseBody, endpoints};
 
-/// An [`AuthorizationServer`] that listens on a port, made by [`AuthorizationServer::listen`].
+/// An [`AuthorizationServer`] that listens on a port, returned by [`AuthorizationServer::listen`].
 ///
-/// It speaks HTTP/1.1 without TLS. Dropping it stops it: the port is closed, and every connection too, as
-/// soon as the runtime gets round to it; [`stop`](Self::stop) waits for that. The `AuthorizationServer`
-/// itself, its tokens and its counts live on, and can listen again.
+/// It speaks HTTP/1.1 without TLS.
+///
+/// Dropping it stops it: the runtime closes the port and all connections soon afterwards. [`stop`](Self::stop) waits
+/// until they are closed. The `AuthorizationServer` itself, its tokens and its counters remain, and it can listen again.
 ///
 /// # Panics
 ///
-/// A panic while a request is served (in a check of
+/// If serving a request panics, in a check of
 /// [`assertion_client_with`](super::AuthorizationServerBuilder::assertion_client_with) or a rule of
-/// [`fail_when`](AuthorizationServer::fail_when)) closes the connection and goes on in whoever stops or drops
-/// the `Listening`, so that the test fails.
+/// [`fail_when`](AuthorizationServer::fail_when), the connection is closed. The panic resumes when the `Listening` is
+/// stopped or dropped, so that the test fails.
 #[must_use = "the server stops when this is dropped"]
 pub struct Listening {
     addr: SocketAddr,
     base: Uri,
     stop: Option<oneshot::Sender<()>>,
     task: Option<JoinHandle<()>>,
-    panic: Caught,
+    panic: CaughtPanic,
 }
 
-type Caught = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
+type CaughtPanic = Arc<Mutex<Option<Box<dyn Any + Send>>>>;
 
 impl AuthorizationServer {
     /// Listens on a free port of 127.0.0.1.
     ///
-    /// On paused tokio time the clock leaps forward whenever nothing but the network is waited for; keep
-    /// paused time for the server in process.
+    /// Use paused tokio time only with the server in process. On a port, the paused clock jumps forward whenever the test
+    /// waits for the network alone.
     ///
     /// # Errors
     ///
-    /// If there is no free port.
+    /// Returns an error if there is no free port.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with I/O enabled.
+    /// Panics outside of a tokio runtime with I/O enabled.
     ///
     /// # Examples
     ///
@@ -79,15 +80,15 @@ impl AuthorizationServer {
             .await
     }
 
-    /// Listens on this address: for a server that goes away and comes back.
+    /// Listens on this address, for example on the address of a server that was stopped.
     ///
     /// # Errors
     ///
-    /// If the address cannot be bound.
+    /// Returns an error if the address cannot be bound.
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime with I/O enabled.
+    /// Panics outside of a tokio runtime with I/O enabled.
     ///
     /// # Examples
     ///
@@ -99,7 +100,7 @@ impl AuthorizationServer {
     /// let listening = server.listen().await?;
     /// let addr = listening.addr();
     ///
-    /// listening.stop().await; // connections are refused from here
+    /// listening.stop().await; // from here on, connections are refused
     /// let listening = server.listen_on(addr).await?;
     /// # let _ = listening;
     /// # Ok(())
@@ -114,7 +115,7 @@ impl AuthorizationServer {
             .path_and_query("/");
         let base = base.build().map_err(io::Error::other)?;
         let (stop, stopped) = oneshot::channel();
-        let panic = Caught::default();
+        let panic = CaughtPanic::default();
         let task = tokio::spawn(accept(self.clone(), listener, stopped, Arc::clone(&panic)));
         Ok(Listening {
             addr,
@@ -127,31 +128,32 @@ impl AuthorizationServer {
 }
 
 impl Listening {
-    /// The address it listens on.
+    /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The URI of the token endpoint, such as `http://127.0.0.1:40811/token`.
+    /// Returns the URI of the token endpoint, such as `http://127.0.0.1:40811/token`.
     pub fn token_endpoint(&self) -> Uri {
         self.uri(endpoints::TOKEN)
     }
 
-    /// The URI of a path, which begins with a slash and may have a query. Something that is no path gives
-    /// the root.
+    /// Returns the URI of a path, which starts with a slash and may have a query.
+    ///
+    /// An invalid path yields the root.
     pub fn uri(&self, path: &str) -> Uri {
         super::with_path(&self.base, path)
     }
 
-    /// Stops, and returns once the port and all connections are closed.
+    /// Stops listening, and returns once the port and all connections are closed.
     ///
     /// # Panics
     ///
-    /// With the panic of a request that was served, if there was one.
+    /// Panics if serving a request panicked, with the payload of that panic.
     pub async fn stop(mut self) {
         self.stop.take();
         if let Some(task) = self.task.take() {
-            // It is an error only if the runtime went down, and then all is closed.
+            // This is an error only if the runtime has shut down, and then everything is closed.
             let _ = task.await;
         }
     }
@@ -184,7 +186,7 @@ async fn accept(
     server: AuthorizationServer,
     listener: TcpListener,
     mut stopped: oneshot::Receiver<()>,
-    panic: Caught,
+    panic: CaughtPanic,
 ) {
     let mut connections = JoinSet::new();
     loop {
@@ -197,7 +199,7 @@ async fn accept(
             Ok((stream, _)) => {
                 connections.spawn(serve(server.clone(), stream, Arc::clone(&panic)));
             }
-            // Out of file descriptors: it stays so until a connection closes.
+            // Out of file descriptors. This lasts until a connection closes.
             Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
         }
     }
@@ -205,11 +207,11 @@ async fn accept(
     connections.shutdown().await;
 }
 
-async fn serve(server: AuthorizationServer, stream: TcpStream, panic: Caught) {
-    // Small answers must not wait for the acknowledgement of smaller ones; if it cannot be set, they do.
+async fn serve(server: AuthorizationServer, stream: TcpStream, panic: CaughtPanic) {
+    // Small responses must not wait for the acknowledgement of earlier ones. Without this option they do, which is slower.
     let _ = stream.set_nodelay(true);
     let service = service_fn(|request| answer(server.clone(), request, Arc::clone(&panic)));
-    // An error is a client that went away or a connection that was to be dropped. Either way it ends here.
+    // An error means that the client went away or that the connection was to be dropped. The connection ends in both cases.
     let _ = http1::Builder::new()
         .serve_connection(TokioIo::new(stream), service)
         .await;
@@ -218,10 +220,10 @@ async fn serve(server: AuthorizationServer, stream: TcpStream, panic: Caught) {
 async fn answer(
     mut server: AuthorizationServer,
     request: Request<Incoming>,
-    panic: Caught,
+    panic: CaughtPanic,
 ) -> io::Result<Response<ResponseBody>> {
     let mut future = pin!(server.call(request));
-    // Kept before the connection closes: whoever sees it closed finds the panic.
+    // The panic is stored before the connection closes, so that whoever sees it closed finds the panic.
     poll_fn(
         |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll,

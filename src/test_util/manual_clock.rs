@@ -1,13 +1,13 @@
-//! Clocks that a test moves by hand.
+//! Clocks that a test controls.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::base::clock::{Clock, ManualTime};
 
-/// The two clocks of a cache, under the control of a test.
+/// The two clocks of a cache, controlled by a test.
 ///
-/// Both go on with tokio's clock, so that they stand still while a test has paused it (`#[tokio::test(start_paused = true)]`) and
-/// move when tokio's time does. Beyond that each can be moved on its own, as it happens to real hosts.
+/// Both clocks follow tokio's clock. They stand still while a test pauses it (`#[tokio::test(start_paused = true)]`) and
+/// advance when it advances. In addition, each clock can be moved separately, as it happens on real hosts.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ use crate::base::clock::{Clock, ManualTime};
 ///
 /// source.token().await?;
 /// assert!(source.peek().is_some());
-/// clock.suspend(Duration::from_secs(7200)); // the lid was closed for two hours
+/// clock.suspend(Duration::from_secs(7200)); // the laptop was closed for two hours
 /// assert!(source.peek().is_none());
 /// # Ok(())
 /// # }
@@ -41,13 +41,13 @@ use crate::base::clock::{Clock, ManualTime};
 pub struct ManualClock(Arc<ManualTime>);
 
 impl ManualClock {
-    /// Clocks that go with tokio's from here on.
+    /// Creates clocks that follow tokio's clock from now on.
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(ManualTime::start()))
     }
 
-    /// The clock to give to [`TokenCacheBuilder::clock`](crate::token_cache::TokenCacheBuilder::clock).
+    /// Returns the clock to pass to [`TokenCacheBuilder::clock`](crate::token_cache::TokenCacheBuilder::clock).
     #[must_use]
     pub fn clock(&self) -> Clock {
         Clock::manual(self.0.clone())
@@ -58,12 +58,12 @@ impl ManualClock {
         self.0.shift(nanos(time), nanos(time));
     }
 
-    /// Moves the wall clock forward while the monotonic one stands still, as a suspended host finds it.
+    /// Moves the wall clock forward while the monotonic clock stands still, as after suspending a host.
     pub fn suspend(&self, time: Duration) {
         self.0.shift(0, nanos(time));
     }
 
-    /// Moves the wall clock back while the monotonic one stands still, as when a wrong time is set right.
+    /// Moves the wall clock back while the monotonic clock stands still, as after correcting a wrong time.
     pub fn set_wall_back(&self, time: Duration) {
         self.0.shift(0, -nanos(time));
     }
@@ -81,7 +81,7 @@ impl fmt::Debug for ManualClock {
     }
 }
 
-/// At most the 292 years that fit.
+/// Saturates at 292 years, the most that fits.
 fn nanos(time: Duration) -> i64 {
     i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
 }

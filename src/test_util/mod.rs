@@ -1,10 +1,10 @@
 //! An authorization server and clocks for tests.
 //!
-//! [`AuthorizationServer`] is an OAuth 2.0 authorization server that keeps to the RFCs, checks what it is
-//! sent, and fails on command. It is a [`tower_service::Service`] for tests in process, on paused time if you
-//! like, and it can listen on loopback for tests with a real HTTP client.
+//! [`AuthorizationServer`] is an OAuth 2.0 authorization server that follows the RFCs, checks what it receives, and
+//! fails on request. It is a [`tower_service::Service`] for tests in process, with or without paused time. It can also
+//! listen on loopback for tests with a real HTTP client.
 //!
-//! It is for tests only: nothing in it is hardened, and it remembers every request it got.
+//! Use it in tests only: it is not hardened, and it keeps every request it receives.
 //!
 //! # In process
 //!
@@ -53,7 +53,7 @@
 //! # }
 //! ```
 //!
-//! # Bad days
+//! # Failures
 //!
 //! ```
 //! use std::time::Duration;
@@ -67,13 +67,13 @@
 //!     (request.get("scope") == Some("reports")).then(|| Failure::oauth("invalid_scope"))
 //! });
 //! server.fail_until_told(Failure::delay(Duration::from_secs(20)));
-//! server.recover(); // all of it is forgotten
+//! server.recover(); // forgets all requested failures
 //! ```
 //!
-//! # The API behind it
+//! # An API that accepts its tokens
 //!
-//! [`check_bearer`](AuthorizationServer::check_bearer) lets the API of a test accept exactly the tokens that
-//! are good at that moment, and [`revoke_all`](AuthorizationServer::revoke_all) takes them away:
+//! [`check_bearer`](AuthorizationServer::check_bearer) lets the API in a test accept exactly the tokens that are valid
+//! at that moment. [`revoke_all`](AuthorizationServer::revoke_all) revokes them:
 //!
 //! ```
 //! use bytes::Bytes;
@@ -108,8 +108,9 @@
 //!
 //! # Time
 //!
-//! Lifetimes, intervals and delays are counted by tokio's clock. On paused time a test moves it with
-//! `tokio::time::advance`, and tokens expire. [`ManualClock`] is for the clocks of a cache, which it moves apart too.
+//! Lifetimes, intervals and delays are counted by tokio's clock. While it is paused, a test advances it with
+//! `tokio::time::advance`, and tokens expire. [`ManualClock`] controls the two clocks of a cache; it can also move them
+//! apart.
 
 mod answer;
 mod api;
@@ -140,19 +141,19 @@ pub use self::{
     failure::Failure, listen::Listening, manual_clock::ManualClock, recorded::RecordedRequest,
     server::AuthorizationServer, service::ResponseFuture,
 };
-use self::{builder::Config, state::State};
+use self::{builder::Config, state::ServerState};
 
-/// The base of the URIs of a server that does not listen; `.test` never resolves (RFC 6761 §6.2).
+/// The base URI of a server that does not listen. Names under `.test` never resolve (RFC 6761 §6.2).
 const IN_PROCESS: &str = "https://as.test";
 
-/// The lock is never held across an await, nor while code of the user runs.
-struct Shared {
+/// The lock is never held across an await or while user code runs.
+struct Core {
     config: Config,
-    state: Mutex<State>,
+    state: Mutex<ServerState>,
 }
 
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
+impl Core {
+    fn lock(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,35 +7,35 @@ use http::{Response, StatusCode};
 use serde_json::json;
 
 use super::{
-    Shared,
-    answer::{Refusal, json_response, seconds_up},
+    Core,
+    answer::{OAuthError, json_response, seconds_rounded_up},
     builder::Config,
     client::authenticate,
     form,
     recorded::RecordedRequest,
-    state::{Decision, Poll, PollKind, State, after, is_over},
+    state::{Decision, PollKind, PolledRequest, ServerState, after, has_expired},
 };
 use crate::base::clock;
 
 /// "the interval MUST be increased by 5 seconds for this and all subsequent requests" (RFC 8628 §3.5)
 const SLOW_DOWN: Duration = Duration::from_secs(5);
 
-/// Without vowels, so that no words come out, and without what looks alike (RFC 8628 §6.1).
+/// No vowels, so that no words appear, and no characters that look alike (RFC 8628 §6.1).
 const USER_CODE_LETTERS: &[u8] = b"BCDFGHJKLMNPQRSTVWXZ";
 
 pub(super) fn device_authorization(
-    shared: &Shared,
+    core: &Core,
     base: &str,
     request: &RecordedRequest,
-) -> Result<Response<Bytes>, Refusal> {
-    let config = &shared.config;
+) -> Result<Response<Bytes>, OAuthError> {
+    let config = &core.config;
     form::check(request)?;
-    let client = authenticate(shared, request)?.ok_or(Refusal::invalid_client(
+    let client = authenticate(core, request)?.ok_or(OAuthError::invalid_client(
         false,
-        "the request names no client",
+        "the request does not identify a client",
     ))?;
     let scope = form::scope(config, request)?;
-    let mut state = shared.lock();
+    let mut state = core.lock();
     let user_code = user_code();
     let device_code = begin(
         config,
@@ -51,24 +51,24 @@ pub(super) fn device_authorization(
         "verification_uri": format!("{base}/device"),
         "verification_uri_complete": format!("{base}/device?user_code={user_code}"),
         "expires_in": config.device_code_lifetime.as_secs(),
-        "interval": seconds_up(config.polling_interval),
+        "interval": seconds_rounded_up(config.polling_interval),
     });
     Ok(json_response(StatusCode::OK, &body))
 }
 
 pub(super) fn begin(
     config: &Config,
-    state: &mut State,
+    state: &mut ServerState,
     kind: PollKind,
     client: String,
     scope: Option<String>,
     user_code: Option<String>,
 ) -> String {
-    let id = state.name(match kind {
+    let id = state.new_credential(match kind {
         PollKind::Device => "dc",
         PollKind::Ciba => "ciba",
     });
-    let poll = Poll {
+    let poll = PolledRequest {
         kind,
         client,
         user_code,
@@ -82,26 +82,28 @@ pub(super) fn begin(
     id
 }
 
-/// The scope, once the user has approved.
+/// Returns the scope once the user has approved the request.
 pub(super) fn poll(
-    state: &mut State,
+    state: &mut ServerState,
     kind: PollKind,
     id: &str,
     client: Option<&str>,
-) -> Result<Option<String>, Refusal> {
+) -> Result<Option<String>, OAuthError> {
     let Some(poll) = state.polls.get_mut(id).filter(|poll| poll.kind == kind) else {
-        return Err(Refusal::invalid_grant("nobody was asked under this code"));
+        return Err(OAuthError::invalid_grant("the code is unknown"));
     };
     if client != Some(&poll.client) {
-        return Err(Refusal::invalid_grant(
+        return Err(OAuthError::invalid_grant(
             "the code was issued to another client",
         ));
     }
     if poll.decision == Decision::Redeemed {
-        return Err(Refusal::invalid_grant("the code was redeemed before"));
+        return Err(OAuthError::invalid_grant(
+            "the code has already been redeemed",
+        ));
     }
-    if is_over(poll.expires_at) {
-        return Err(Refusal::new("expired_token", "the code has expired"));
+    if has_expired(poll.expires_at) {
+        return Err(OAuthError::new("expired_token", "the code has expired"));
     }
     let now = clock::tokio_now();
     let last = poll.last.replace(now);
@@ -110,15 +112,18 @@ pub(super) fn poll(
             poll.decision = Decision::Redeemed;
             Ok(poll.scope.clone())
         }
-        Decision::Denied => Err(Refusal::new("access_denied", "the user said no")),
+        Decision::Denied => Err(OAuthError::new(
+            "access_denied",
+            "the user denied the request",
+        )),
         _ if last.is_some_and(|last| now.duration_since(last) < poll.interval) => {
             poll.interval = poll.interval.saturating_add(SLOW_DOWN);
-            Err(Refusal::new(
+            Err(OAuthError::new(
                 "slow_down",
-                "the poll came before the interval was over",
+                "the client polled before the interval had passed",
             ))
         }
-        _ => Err(Refusal::new(
+        _ => Err(OAuthError::new(
             "authorization_pending",
             "the user has not decided yet",
         )),
@@ -126,12 +131,12 @@ pub(super) fn poll(
 }
 
 pub(super) fn decide(
-    state: &mut State,
+    state: &mut ServerState,
     decision: Decision,
-    is_it: impl Fn(&str, &Poll) -> bool,
+    matches: impl Fn(&str, &PolledRequest) -> bool,
 ) -> bool {
     let found = state.polls.iter_mut().find(|(id, poll)| {
-        is_it(id, poll) && poll.decision == Decision::Pending && !is_over(poll.expires_at)
+        matches(id, poll) && poll.decision == Decision::Pending && !has_expired(poll.expires_at)
     });
     match found {
         Some((_, poll)) => {

@@ -1,4 +1,4 @@
-//! A request as it came, for tests to look at.
+//! A received request, for tests to inspect.
 
 use std::fmt;
 
@@ -6,8 +6,8 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 
 /// A request that the [`AuthorizationServer`](super::AuthorizationServer) received.
 ///
-/// Everything can be read; the `Debug` output names headers and parameters without their values,
-/// since nearly all of them are secret.
+/// All of it can be read. The `Debug` output contains the names of headers and parameters but not their values,
+/// because nearly all of them are secret.
 ///
 /// ```
 /// use http::Request;
@@ -46,41 +46,41 @@ impl RecordedRequest {
         }
     }
 
-    /// The method.
+    /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method
     }
 
-    /// The URI as it came: absolute in process, only path and query over a connection.
+    /// Returns the URI as received: absolute in process, only path and query over a connection.
     pub fn uri(&self) -> &Uri {
         &self.uri
     }
 
-    /// The path, such as `/token`.
+    /// Returns the path, such as `/token`.
     pub fn path(&self) -> &str {
         self.uri.path()
     }
 
-    /// The headers.
+    /// Returns the headers.
     pub fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The parameters of the body, decoded, in the order in which they came, with the empty ones.
+    /// Returns the decoded parameters of the body in the order received, including empty ones.
     pub fn form(&self) -> &[(String, String)] {
         &self.form
     }
 
-    /// The first parameter of that name.
+    /// Returns the first parameter of that name.
     ///
-    /// A parameter without a value is taken as not sent (RFC 6749 §3.2), so it is `None`.
+    /// A parameter without a value counts as not sent (RFC 6749 §3.2), so this returns `None` for it.
     pub fn get(&self, name: &str) -> Option<&str> {
         let mut sent = self.form.iter().filter(|(_, value)| !value.is_empty());
         sent.find(|(key, _)| key == name)
             .map(|(_, value)| value.as_str())
     }
 
-    /// All parameters of that name, in order; those without a value are left out.
+    /// Returns all parameters of that name, in order. Parameters without a value are omitted.
     pub fn get_all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> + 'a {
         self.form
             .iter()

@@ -1,4 +1,4 @@
-//! The failures to come, and which of them a request meets.
+//! The failures that a test has requested, and which of them a request encounters.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -6,7 +6,7 @@ use super::{failure::Failure, recorded::RecordedRequest};
 
 pub(super) type Rule = Arc<dyn Fn(&RecordedRequest) -> Option<Failure> + Send + Sync>;
 
-/// The failures to come: those counted first, then the rule, then those that stand until told.
+/// The requested failures: counted failures come first, then the rule, then failures that last until `recover`.
 #[derive(Default)]
 pub(super) struct Script {
     counted: VecDeque<(usize, Failure)>,
@@ -21,8 +21,9 @@ impl Script {
         }
     }
 
-    pub(super) fn stand(&mut self, failure: Failure) {
-        self.standing.retain(|other| !failure.is_same_place(other));
+    pub(super) fn set_standing(&mut self, failure: Failure) {
+        self.standing
+            .retain(|other| !failure.is_at_same_path(other));
         self.standing.push(failure);
     }
 

@@ -1,4 +1,4 @@
-//! The handle: what a test tells the server, and what it asks.
+//! The handle through which a test controls and inspects the server.
 
 use std::{
     fmt,
@@ -11,7 +11,7 @@ use http::{Response, Uri};
 use serde_json::Value;
 
 use super::{
-    IN_PROCESS, Shared,
+    Core, IN_PROCESS,
     authorization_code::AuthorizationCode,
     builder::{AuthorizationServerBuilder, Config},
     endpoints,
@@ -19,97 +19,102 @@ use super::{
     polling,
     recorded::RecordedRequest,
     script::Script,
-    state::{Code, Decision, Grant, PollKind, State, TokenKind, TokenStatus, after},
+    state::{
+        Decision, IssuedCode, Permission, PollKind, ServerState, TokenKind, TokenState, after,
+    },
     with_path,
 };
 use crate::base::clock;
 
 /// A scriptable OAuth 2.0 authorization server for tests.
 ///
-/// It is a handle: clones are the same server. See the [module](super) for examples of each use.
+/// It is a handle: clones refer to the same server. The [module documentation](super) has examples of each use.
 ///
-/// | path | what |
+/// | path | purpose |
 /// |---|---|
-/// | `/token` | all grants, see below |
+/// | `/token` | all grants listed below |
 /// | `/introspect` | RFC 7662 |
-/// | `/revoke` | RFC 7009; a refresh token takes its family with it |
+/// | `/revoke` | RFC 7009; revoking a refresh token revokes its family |
 /// | `/device_authorization` | RFC 8628 |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
-/// | `/.well-known/openid-configuration` | the same, for clients of OpenID Connect Discovery |
+/// | `/.well-known/openid-configuration` | the same, for clients that use OpenID Connect Discovery |
 ///
-/// Grants: client credentials, password, authorization code with PKCE (`S256`), refresh token, device code,
-/// token exchange (RFC 8693), JWT and SAML 2.0 bearer assertions (RFC 7523, RFC 7522), CIBA in poll mode, and
-/// any of [`custom_grant`](AuthorizationServerBuilder::custom_grant).
+/// The supported grants are client credentials, password, authorization code with PKCE (`S256`), refresh token, device
+/// code, token exchange (RFC 8693), JWT and SAML 2.0 bearer assertions (RFC 7523, RFC 7522), CIBA in poll mode, and
+/// every [`custom_grant`](AuthorizationServerBuilder::custom_grant).
 ///
-/// It refuses as the RFCs have it: two ways of client authentication, a repeated parameter other than
-/// `resource` and `audience`, and a body of another type are `invalid_request`; a wrong client is 401 and
-/// `invalid_client`, with a challenge if it came by `Authorization`; a code is good once, and its reuse revokes
-/// what came of it.
+/// It refuses requests as the RFCs require:
+///
+/// - Two client authentication methods, a repeated parameter other than `resource` and `audience`, and a body of another
+///   type are answered with `invalid_request`.
+/// - Failed client authentication is answered with 401 and `invalid_client`, with a challenge if the client used the
+///   `Authorization` header.
+/// - A code can be redeemed once. Reusing it revokes the tokens issued for it.
 #[derive(Clone)]
 pub struct AuthorizationServer {
-    pub(super) shared: Arc<Shared>,
+    pub(super) core: Arc<Core>,
 }
 
 impl AuthorizationServer {
-    /// A server with one client, `client` with the secret `secret`, and all defaults.
+    /// Creates a server with default settings and one client: `client` with the secret `secret`.
     #[must_use]
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Builds a server to measure.
+    /// Returns a builder for a customized server.
     pub fn builder() -> AuthorizationServerBuilder {
         AuthorizationServerBuilder::new()
     }
 
     pub(super) fn from_config(config: Config) -> Self {
-        let state = Mutex::new(State::new(&config));
+        let state = Mutex::new(ServerState::new(&config));
         Self {
-            shared: Arc::new(Shared { config, state }),
+            core: Arc::new(Core { config, state }),
         }
     }
 
-    /// The URI of the token endpoint for use in process: `https://as.test/token`, or that of the
-    /// [`issuer`](AuthorizationServerBuilder::issuer). A server that listens has another besides:
-    /// [`Listening::token_endpoint`](super::Listening::token_endpoint).
+    /// Returns the URI of the token endpoint for use in process.
+    ///
+    /// It is `https://as.test/token`, or `/token` at the [`issuer`](AuthorizationServerBuilder::issuer). A server that listens
+    /// has another URI as well: [`Listening::token_endpoint`](super::Listening::token_endpoint).
     #[must_use]
     pub fn token_endpoint(&self) -> Uri {
         self.uri(endpoints::TOKEN)
     }
 
-    /// The URI of another path, such as `/introspect`, for use in process. Something that is no path gives
-    /// the root.
+    /// Returns the URI of another path, such as `/introspect`, for use in process. An invalid path yields the root.
     #[must_use]
     pub fn uri(&self, path: &str) -> Uri {
-        let base = self.shared.config.issuer.clone();
+        let base = self.core.config.issuer.clone();
         with_path(&base.unwrap_or(Uri::from_static(IN_PROCESS)), path)
     }
 }
 
 impl AuthorizationServer {
-    /// Issues an access token, as if the client had asked for it. An empty scope is none.
+    /// Issues an access token as if the client had requested it. An empty `scope` means no scope.
     pub fn issue_access_token(&self, client_id: &str, scope: &str) -> String {
-        let mut state = self.shared.lock();
-        let family = state.family();
-        state.issue_access_token(&grant(client_id, scope), family, clock::tokio_now())
+        let mut state = self.core.lock();
+        let family = state.new_family();
+        state.issue_access_token(&permission(client_id, scope), family, clock::tokio_now())
     }
 
-    /// Issues a refresh token, which the client can use at once. An empty scope is none.
+    /// Issues a refresh token that the client can use immediately. An empty `scope` means no scope.
     pub fn issue_refresh_token(&self, client_id: &str, scope: &str) -> String {
-        let mut state = self.shared.lock();
-        let family = state.family();
-        state.issue_refresh_token(grant(client_id, scope), family)
+        let mut state = self.core.lock();
+        let family = state.new_family();
+        state.issue_refresh_token(permission(client_id, scope), family)
     }
 
-    /// Issues an authorization code (RFC 6749 §4.1.2), as if a user had agreed.
+    /// Issues an authorization code (RFC 6749 §4.1.2) as if a user had agreed.
     pub fn issue_code(&self, code: AuthorizationCode) -> String {
-        let mut state = self.shared.lock();
-        let name = state.name("code");
-        let family = state.family();
+        let mut state = self.core.lock();
+        let name = state.new_credential("code");
+        let family = state.new_family();
         let expires_at = after(code.lifetime);
         state.codes.insert(
             name.clone(),
-            Code {
+            IssuedCode {
                 code,
                 family,
                 expires_at,
@@ -119,18 +124,17 @@ impl AuthorizationServer {
         name
     }
 
-    /// Begins a CIBA request and returns its `auth_req_id`, as a backchannel authentication request would
-    /// have. An empty scope is none.
+    /// Starts a CIBA request and returns its `auth_req_id`, like a backchannel authentication endpoint.
     ///
-    /// The client can poll; the answer is `authorization_pending` until
-    /// [`approve_auth_request`](Self::approve_auth_request) or [`deny_auth_request`](Self::deny_auth_request).
+    /// An empty `scope` means no scope. The client can poll immediately. The response is `authorization_pending` until
+    /// [`approve_auth_request`](Self::approve_auth_request) or [`deny_auth_request`](Self::deny_auth_request) is called.
     pub fn issue_auth_request(&self, client_id: &str, scope: &str) -> String {
-        let Grant { client, scope, .. } = grant(client_id, scope);
+        let Permission { client, scope, .. } = permission(client_id, scope);
         let client = client.unwrap_or_default();
-        let config = &self.shared.config;
+        let config = &self.core.config;
         polling::begin(
             config,
-            &mut self.shared.lock(),
+            &mut self.core.lock(),
             PollKind::Ciba,
             client,
             scope,
@@ -138,57 +142,59 @@ impl AuthorizationServer {
         )
     }
 
-    /// The user agrees. Returns whether the `auth_req_id` was waiting for that.
+    /// Approves a CIBA request as the user. Returns whether the `auth_req_id` was pending.
     pub fn approve_auth_request(&self, auth_req_id: &str) -> bool {
         self.decide_auth_request(auth_req_id, Decision::Approved)
     }
 
-    /// The user refuses: polls are answered `access_denied`. Returns whether the `auth_req_id` was waiting
-    /// for that.
+    /// Denies a CIBA request as the user: polls are answered with `access_denied`.
+    ///
+    /// Returns whether the `auth_req_id` was pending.
     pub fn deny_auth_request(&self, auth_req_id: &str) -> bool {
         self.decide_auth_request(auth_req_id, Decision::Denied)
     }
 
-    /// The user enters the code of a device and agrees. Returns whether the code was waiting for that.
+    /// Enters the user code of a device and approves it as the user. Returns whether the code was pending.
     pub fn approve_device(&self, user_code: &str) -> bool {
         self.decide_device(user_code, Decision::Approved)
     }
 
-    /// The user enters the code of a device and refuses: polls are answered `access_denied`. Returns whether
-    /// the code was waiting for that.
+    /// Enters the user code of a device and denies it as the user: polls are answered with `access_denied`.
+    ///
+    /// Returns whether the code was pending.
     pub fn deny_device(&self, user_code: &str) -> bool {
         self.decide_device(user_code, Decision::Denied)
     }
 
     fn decide_auth_request(&self, auth_req_id: &str, decision: Decision) -> bool {
-        polling::decide(&mut self.shared.lock(), decision, |id, poll| {
+        polling::decide(&mut self.core.lock(), decision, |id, poll| {
             poll.kind == PollKind::Ciba && id == auth_req_id
         })
     }
 
     fn decide_device(&self, user_code: &str, decision: Decision) -> bool {
-        polling::decide(&mut self.shared.lock(), decision, |_, poll| {
+        polling::decide(&mut self.core.lock(), decision, |_, poll| {
             poll.user_code.as_deref() == Some(user_code)
         })
     }
 }
 
-/// # Telling it to fail
+/// # Failures
 ///
-/// A request meets at most one failure: the first of the counted ones (in the order in which they were
-/// given), else that of the rule, else the one that stands until told.
+/// A request encounters at most one failure. Counted failures come first, in the order in which they were requested.
+/// Then comes the failure that the rule returns, and last the one that lasts until [`recover`](Self::recover).
 impl AuthorizationServer {
-    /// The next token request fails so, or the next to the path that the failure is [`at`](Failure::at).
+    /// Makes the next token request fail, or the next request to the path set by [`Failure::at`].
     pub fn fail_next(&self, failure: Failure) {
         self.fail_next_n(1, failure);
     }
 
-    /// The next `n` token requests fail so, after those that are to fail already.
+    /// Makes the next `n` token requests fail, after the failures requested before.
     pub fn fail_next_n(&self, n: usize, failure: Failure) {
-        self.shared.lock().script.push(n, failure);
+        self.core.lock().script.push(n, failure);
     }
 
-    /// The next token request is answered exactly so, and not carried out.
+    /// Answers the next token request with exactly this response, without processing the request.
     ///
     /// ```
     /// use bytes::Bytes;
@@ -203,84 +209,87 @@ impl AuthorizationServer {
         self.fail_next(Failure::exactly(response));
     }
 
-    /// Every token request fails so until [`recover`](Self::recover), in place of an earlier failure that
-    /// stood [`at`](Failure::at) the same path.
+    /// Makes every token request fail until [`recover`](Self::recover) is called.
+    ///
+    /// This replaces an earlier lasting failure for the same path, see [`Failure::at`].
     pub fn fail_until_told(&self, failure: Failure) {
-        self.shared.lock().script.stand(failure);
+        self.core.lock().script.set_standing(failure);
     }
 
-    /// Token requests for which `rule` has a failure fail so until [`recover`](Self::recover), in place of
-    /// an earlier rule. The rule sees every request, but its failure counts only
-    /// [`at`](Failure::at) the path it is for.
+    /// Makes the requests fail for which `rule` returns a failure, until [`recover`](Self::recover) is called.
+    ///
+    /// This replaces an earlier rule. The rule sees every request, but its failure takes effect only for requests to the
+    /// path of the failure, which is `/token` unless [`Failure::at`] changes it.
     pub fn fail_when<F>(&self, rule: F)
     where
         F: Fn(&RecordedRequest) -> Option<Failure> + Send + Sync + 'static,
     {
-        self.shared.lock().script.set_rule(Arc::new(rule));
+        self.core.lock().script.set_rule(Arc::new(rule));
     }
 
-    /// Forgets every failure that is still to come.
+    /// Cancels all requested failures.
     pub fn recover(&self) {
-        self.shared.lock().script = Script::default();
+        self.core.lock().script = Script::default();
     }
 
-    /// Whether a client that asks again for the same gets the same access token again, with what is left of
-    /// its lifetime, even if it was revoked; a new one comes after it has expired. Default is no.
+    /// Sets whether the same client, user and scope get the same access token until it expires. Default is no.
+    ///
+    /// The token is returned with its remaining lifetime, even if it was revoked. After it has expired, a new one is issued.
     pub fn same_token(&self, same: bool) {
-        self.shared.lock().same_token = same;
+        self.core.lock().same_token = same;
     }
 
-    /// Changes the lifetime of the access tokens to come.
+    /// Changes the lifetime of access tokens that are issued from now on.
     pub fn set_access_token_lifetime(&self, lifetime: Duration) {
-        self.shared.lock().lifetime = lifetime;
+        self.core.lock().lifetime = lifetime;
     }
 
-    /// Revokes a token; a refresh token takes its family with it. Returns whether it was active.
+    /// Revokes a token. Revoking a refresh token revokes its family. Returns whether the token was active.
     pub fn revoke(&self, token: &str) -> bool {
-        self.shared.lock().revoke(token)
+        self.core.lock().revoke(token)
     }
 
     /// Revokes every token issued so far.
     pub fn revoke_all(&self) {
-        for token in self.shared.lock().tokens.values_mut() {
-            token.status = TokenStatus::Revoked;
+        for token in self.core.lock().tokens.values_mut() {
+            token.status = TokenState::Revoked;
         }
     }
 }
 
 impl AuthorizationServer {
-    /// How many requests have reached `/token` with their whole body, however they were answered.
+    /// Returns how many complete requests have reached `/token`, whatever the response was.
     pub fn token_requests(&self) -> usize {
-        self.shared.lock().token_requests
+        self.core.lock().token_requests
     }
 
-    /// How many different access tokens were issued, those without a request included.
+    /// Returns how many different access tokens were issued, including those issued without a request.
     pub fn issued(&self) -> usize {
-        self.shared.lock().issued
+        self.core.lock().issued
     }
 
-    /// The most token requests that were under way at one time.
+    /// Returns the largest number of token requests that were in flight at the same time.
     pub fn in_flight_peak(&self) -> usize {
-        self.shared.lock().in_flight_peak
+        self.core.lock().in_flight_peak
     }
 
-    /// All requests, to any path, in the order in which they came.
+    /// Returns all requests to any path, in the order received.
     pub fn requests(&self) -> Vec<RecordedRequest> {
-        self.shared.lock().requests.clone()
+        self.core.lock().requests.clone()
     }
 
-    /// Whether a token, access or refresh, was issued here and is neither expired, replaced nor revoked.
+    /// Returns whether an access or refresh token was issued here and has not expired or been replaced or revoked.
     pub fn is_active(&self, token: &str) -> bool {
-        self.shared.lock().active(token).is_some()
+        self.core.lock().active(token).is_some()
     }
 
-    /// What `/introspect` would answer about the token (RFC 7662 §2.2).
+    /// Returns what `/introspect` would answer for the token (RFC 7662 §2.2).
     pub fn introspect(&self, token: &str) -> Value {
-        self.shared.lock().introspection(token)
+        self.core.lock().introspection(token)
     }
 
     pub(super) fn is_active_access_token(&self, token: &str) -> bool {
-        let state = self.shared.lock();
+        let state = self.core.lock();
         state
             .active(token)
             .is_some_and(|token| token.kind == TokenKind::Access)
@@ -295,7 +304,7 @@ impl Default for AuthorizationServer {
 
 impl fmt::Debug for AuthorizationServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.shared.lock();
+        let state = self.core.lock();
         f.debug_struct("AuthorizationServer")
             .field("token_requests", &state.token_requests)
             .field("issued", &state.issued)
@@ -303,8 +312,8 @@ impl fmt::Debug for AuthorizationServer {
     }
 }
 
-fn grant(client_id: &str, scope: &str) -> Grant {
-    Grant {
+fn permission(client_id: &str, scope: &str) -> Permission {
+    Permission {
         client: Some(client_id.to_owned()),
         subject: None,
         scope: Some(scope.to_owned()).filter(|scope| !scope.is_empty()),

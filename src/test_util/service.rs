@@ -16,15 +16,16 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
 
 use super::{
-    AuthorizationServer, Shared, answer, body::ResponseBody, endpoints, failure::Failure,
+    AuthorizationServer, Core, answer, body::ResponseBody, endpoints, failure::Failure,
     recorded::RecordedRequest,
 };
 
 const MAX_REQUEST_BODY: usize = 1024 * 1024;
 
-/// The answer of an [`AuthorizationServer`] to come.
+/// The future of a response of an [`AuthorizationServer`].
 ///
-/// As with any HTTP service nothing happens before the first poll; dropping it is a client that went away.
+/// As with any HTTP service, nothing happens before the first poll. Dropping the future has the same effect as a client
+/// that disconnects.
 #[must_use = "futures do nothing unless you `.await` or poll them"]
 pub struct ResponseFuture {
     inner: Pin<Box<dyn Future<Output = io::Result<Response<ResponseBody>>> + Send>>,
@@ -44,9 +45,10 @@ impl fmt::Debug for ResponseFuture {
     }
 }
 
-/// A request body over 1 MiB is answered 413. The error is of the kind
-/// [`ConnectionReset`](io::ErrorKind::ConnectionReset) where the server was told to drop the connection, and
-/// of the kind [`Other`](io::ErrorKind::Other) where the body of the request failed.
+/// A request body larger than 1 MiB is answered with 413.
+///
+/// The error is of kind [`ConnectionReset`](io::ErrorKind::ConnectionReset) if the server was told to drop the
+/// connection, and of kind [`Other`](io::ErrorKind::Other) if the body of the request failed.
 impl<B> Service<Request<B>> for AuthorizationServer
 where
     B: Body + Send + 'static,
@@ -63,12 +65,12 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         ResponseFuture {
-            inner: Box::pin(serve(Arc::clone(&self.shared), request)),
+            inner: Box::pin(serve(Arc::clone(&self.core), request)),
         }
     }
 }
 
-async fn serve<B>(shared: Arc<Shared>, request: Request<B>) -> io::Result<Response<ResponseBody>>
+async fn serve<B>(core: Arc<Core>, request: Request<B>) -> io::Result<Response<ResponseBody>>
 where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -83,33 +85,33 @@ where
         Err(error) => return Err(io::Error::other(error)),
     };
     let request = RecordedRequest::new(parts, &body);
-    let _in_flight = InFlight::begin(&shared, &request);
-    match failure(&shared, &request) {
-        None => Ok(endpoints::answer(&shared, &request).map(ResponseBody::whole)),
-        Some(failure) => failure.play(|| endpoints::answer(&shared, &request)).await,
+    let _in_flight = InFlight::begin(&core, &request);
+    match failure(&core, &request) {
+        None => Ok(endpoints::answer(&core, &request).map(ResponseBody::whole)),
+        Some(failure) => failure.play(|| endpoints::answer(&core, &request)).await,
     }
 }
 
-fn failure(shared: &Shared, request: &RecordedRequest) -> Option<Failure> {
+fn failure(core: &Core, request: &RecordedRequest) -> Option<Failure> {
     let path = request.path();
-    let mut state = shared.lock();
+    let mut state = core.lock();
     if let Some(counted) = state.script.next(path) {
         return Some(counted);
     }
     let rule = state.script.rule();
-    // The rule is the user's code, and may ask the server something.
+    // The rule is user code and may call methods of the server, so the lock must be released.
     drop(state);
     rule.and_then(|rule| rule(request))
         .filter(|failure| failure.is_at(path))
-        .or_else(|| shared.lock().script.standing(path))
+        .or_else(|| core.lock().script.standing(path))
 }
 
-/// A token request that has come and has no answer yet.
-struct InFlight<'a>(Option<&'a Shared>);
+/// A token request that has been received and not yet answered.
+struct InFlight<'a>(Option<&'a Core>);
 
 impl<'a> InFlight<'a> {
-    fn begin(shared: &'a Shared, request: &RecordedRequest) -> Self {
-        let mut state = shared.lock();
+    fn begin(core: &'a Core, request: &RecordedRequest) -> Self {
+        let mut state = core.lock();
         state.requests.push(request.clone());
         if request.path() != endpoints::TOKEN {
             return Self(None);
@@ -117,14 +119,14 @@ impl<'a> InFlight<'a> {
         state.token_requests += 1;
         state.in_flight += 1;
         state.in_flight_peak = state.in_flight_peak.max(state.in_flight);
-        Self(Some(shared))
+        Self(Some(core))
     }
 }
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        if let Some(shared) = self.0 {
-            shared.lock().in_flight -= 1;
+        if let Some(core) = self.0 {
+            core.lock().in_flight -= 1;
         }
     }
 }

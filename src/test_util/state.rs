@@ -1,4 +1,4 @@
-//! What an authorization server remembers: tokens and their families, codes, polls, counts.
+//! The state of an authorization server: issued tokens and codes, polled requests, counters.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -14,37 +14,37 @@ use super::{
 };
 use crate::base::clock;
 
-pub(super) struct State {
+pub(super) struct ServerState {
     pub(super) script: Script,
     pub(super) lifetime: Duration,
     pub(super) same_token: bool,
-    pub(super) tokens: HashMap<String, Token>,
-    pub(super) codes: HashMap<String, Code>,
-    pub(super) polls: HashMap<String, Poll>,
+    pub(super) tokens: HashMap<String, IssuedToken>,
+    pub(super) codes: HashMap<String, IssuedCode>,
+    pub(super) polls: HashMap<String, PolledRequest>,
     pub(super) seen_assertions: HashSet<String>,
     pub(super) requests: Vec<RecordedRequest>,
     pub(super) token_requests: usize,
     pub(super) issued: usize,
     pub(super) in_flight: usize,
     pub(super) in_flight_peak: usize,
-    latest: HashMap<Grant, String>,
+    latest: HashMap<Permission, String>,
     numbers: HashMap<&'static str, u64>,
 }
 
-/// For whom a token stands and what it allows. Tokens that came of one another are a family.
+/// What a token permits, and to whom. A refresh token, and all tokens obtained with it, form a family.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Grant {
+pub(super) struct Permission {
     pub(super) client: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) scope: Option<String>,
 }
 
-pub(super) struct Token {
+pub(super) struct IssuedToken {
     pub(super) kind: TokenKind,
-    pub(super) grant: Grant,
+    pub(super) permission: Permission,
     pub(super) family: u64,
     pub(super) expires_at: Option<Instant>,
-    pub(super) status: TokenStatus,
+    pub(super) status: TokenState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,21 +54,21 @@ pub(super) enum TokenKind {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum TokenStatus {
+pub(super) enum TokenState {
     Valid,
     Replaced,
     Revoked,
 }
 
-pub(super) struct Code {
+pub(super) struct IssuedCode {
     pub(super) code: AuthorizationCode,
     pub(super) family: u64,
     pub(super) expires_at: Option<Instant>,
     pub(super) redeemed: bool,
 }
 
-/// A device code or an `auth_req_id`: the client polls until the user has decided.
-pub(super) struct Poll {
+/// A device code or an `auth_req_id`: the client polls it until the user has decided.
+pub(super) struct PolledRequest {
     pub(super) kind: PollKind,
     pub(super) client: String,
     pub(super) user_code: Option<String>,
@@ -93,13 +93,13 @@ pub(super) enum Decision {
     Redeemed,
 }
 
-impl Token {
+impl IssuedToken {
     pub(super) fn is_active(&self) -> bool {
-        self.status == TokenStatus::Valid && !is_over(self.expires_at)
+        self.status == TokenState::Valid && !has_expired(self.expires_at)
     }
 }
 
-impl State {
+impl ServerState {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             script: Script::default(),
@@ -119,23 +119,23 @@ impl State {
         }
     }
 
-    pub(super) fn number(&mut self, of: &'static str) -> u64 {
+    pub(super) fn next_number(&mut self, of: &'static str) -> u64 {
         let number = self.numbers.entry(of).or_default();
         *number += 1;
         *number
     }
 
-    /// `at-1-9f86d081884c7d65`: what it is, the how many-eth, and something that nobody guesses.
-    pub(super) fn name(&mut self, prefix: &'static str) -> String {
-        let number = self.number(prefix);
+    /// Returns an unguessable value with its kind and ordinal, such as `at-1-9f86d081884c7d65`.
+    pub(super) fn new_credential(&mut self, prefix: &'static str) -> String {
+        let number = self.next_number(prefix);
         format!("{prefix}-{number}-{:016x}", fastrand::u64(..))
     }
 
-    pub(super) fn family(&mut self) -> u64 {
-        self.number("family")
+    pub(super) fn new_family(&mut self) -> u64 {
+        self.next_number("family")
     }
 
-    pub(super) fn active(&self, token: &str) -> Option<&Token> {
+    pub(super) fn active(&self, token: &str) -> Option<&IssuedToken> {
         self.tokens.get(token).filter(|token| token.is_active())
     }
 
@@ -145,18 +145,18 @@ impl State {
             .values_mut()
             .filter(|token| token.family == family)
         {
-            token.status = TokenStatus::Revoked;
+            token.status = TokenState::Revoked;
         }
     }
 
-    /// A refresh token takes its whole family with it (RFC 7009 §2.1).
+    /// Revokes a token. Revoking a refresh token revokes its whole family (RFC 7009 §2.1).
     pub(super) fn revoke(&mut self, token: &str) -> bool {
         let Some(found) = self.tokens.get_mut(token) else {
             return false;
         };
         let was_active = found.is_active();
         let (kind, family) = (found.kind, found.family);
-        found.status = TokenStatus::Revoked;
+        found.status = TokenState::Revoked;
         if kind == TokenKind::Refresh {
             self.revoke_family(family);
         }
@@ -165,42 +165,42 @@ impl State {
 
     pub(super) fn issue_access_token(
         &mut self,
-        grant: &Grant,
+        permission: &Permission,
         family: u64,
         now: Instant,
     ) -> String {
         if self.same_token {
-            let latest = self.latest.get(grant);
+            let latest = self.latest.get(permission);
             if let Some(latest) = latest.filter(|name| self.is_unexpired(name)) {
                 return latest.clone();
             }
         }
-        let name = self.name("at");
+        let name = self.new_credential("at");
         self.issued += 1;
-        let token = Token {
+        let token = IssuedToken {
             kind: TokenKind::Access,
-            grant: grant.clone(),
+            permission: permission.clone(),
             family,
             expires_at: now.checked_add(self.lifetime),
-            status: TokenStatus::Valid,
+            status: TokenState::Valid,
         };
         self.tokens.insert(name.clone(), token);
-        self.latest.insert(grant.clone(), name.clone());
+        self.latest.insert(permission.clone(), name.clone());
         name
     }
 
     fn is_unexpired(&self, token: &str) -> bool {
         self.tokens
             .get(token)
-            .is_some_and(|token| !is_over(token.expires_at))
+            .is_some_and(|token| !has_expired(token.expires_at))
     }
 
-    pub(super) fn issue_refresh_token(&mut self, grant: Grant, family: u64) -> String {
-        let name = self.name("rt");
-        let status = TokenStatus::Valid;
-        let token = Token {
+    pub(super) fn issue_refresh_token(&mut self, permission: Permission, family: u64) -> String {
+        let name = self.new_credential("rt");
+        let status = TokenState::Valid;
+        let token = IssuedToken {
             kind: TokenKind::Refresh,
-            grant,
+            permission,
             family,
             expires_at: None,
             status,
@@ -209,15 +209,15 @@ impl State {
         name
     }
 
-    /// A token response of RFC 6749 §5.1, without a refresh token.
+    /// Returns a token response (RFC 6749 §5.1) without a refresh token.
     pub(super) fn token_response(
         &mut self,
         config: &Config,
-        grant: &Grant,
+        permission: &Permission,
         family: u64,
     ) -> Map<String, Value> {
         let now = clock::tokio_now();
-        let access_token = self.issue_access_token(grant, family, now);
+        let access_token = self.issue_access_token(permission, family, now);
         let expires_at = self
             .tokens
             .get(&access_token)
@@ -232,14 +232,15 @@ impl State {
         if let Some(expires_in) = expires_in.filter(|_| !config.omit_expires_in) {
             members.insert("expires_in".to_owned(), expires_in);
         }
-        if let Some(scope) = &grant.scope {
+        if let Some(scope) = &permission.scope {
             members.insert("scope".to_owned(), json!(scope));
         }
         members
     }
 
-    /// What RFC 7662 §2.2 says of a token. No `exp`: the tokens live by tokio's clock, which can be paused
-    /// and has no calendar.
+    /// Returns the introspection response for a token (RFC 7662 §2.2).
+    ///
+    /// It contains no `exp`, because tokens expire by tokio's clock, which can be paused and has no calendar.
     pub(super) fn introspection(&self, token: &str) -> Value {
         let Some(token) = self.active(token) else {
             return json!({ "active": false });
@@ -249,11 +250,11 @@ impl State {
         if token.kind == TokenKind::Access {
             members.insert("token_type".to_owned(), json!("Bearer"));
         }
-        let grant = &token.grant;
+        let permission = &token.permission;
         let rest = [
-            ("client_id", &grant.client),
-            ("sub", &grant.subject),
-            ("scope", &grant.scope),
+            ("client_id", &permission.client),
+            ("sub", &permission.subject),
+            ("scope", &permission.scope),
         ];
         for (name, value) in rest {
             if let Some(value) = value {
@@ -264,11 +265,11 @@ impl State {
     }
 }
 
-/// The instant after `lifetime`; `None`, never, if the clock does not reach that far.
+/// Returns the instant after `lifetime`, or `None`, which means never, if the clock does not reach that far.
 pub(super) fn after(lifetime: Duration) -> Option<Instant> {
     clock::tokio_now().checked_add(lifetime)
 }
 
-pub(super) fn is_over(expires_at: Option<Instant>) -> bool {
+pub(super) fn has_expired(expires_at: Option<Instant>) -> bool {
     expires_at.is_some_and(|at| clock::tokio_now() >= at)
 }

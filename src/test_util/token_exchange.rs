@@ -3,14 +3,17 @@
 use serde_json::json;
 
 use super::{
-    answer::Refusal,
+    answer::OAuthError,
     form,
-    grants::{Asked, Granted, Refresh},
-    state::State,
+    grants::{GrantOutcome, GrantRequest, Refresh},
+    state::ServerState,
 };
 
-impl Asked<'_> {
-    pub(super) fn token_exchange(&self, state: &mut State) -> Result<Granted, Refusal> {
+impl GrantRequest<'_> {
+    pub(super) fn token_exchange(
+        &self,
+        state: &mut ServerState,
+    ) -> Result<GrantOutcome, OAuthError> {
         const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
         const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
@@ -20,15 +23,15 @@ impl Asked<'_> {
             "subject_token_type",
             "subject_token_type is missing",
         )?;
-        self.check_presented(state, subject, "subject_token is not valid")?;
+        self.check_known(state, subject, "subject_token is not valid")?;
         let actor = self.request.get("actor_token");
         if actor.is_some() != self.request.get("actor_token_type").is_some() {
-            return Err(Refusal::invalid_request(
-                "actor_token and actor_token_type come together",
+            return Err(OAuthError::invalid_request(
+                "actor_token and actor_token_type must be sent together",
             ));
         }
         if let Some(actor) = actor {
-            self.check_presented(state, actor, "actor_token is not valid")?;
+            self.check_known(state, actor, "actor_token is not valid")?;
         }
         let kind = self
             .request
@@ -42,26 +45,26 @@ impl Asked<'_> {
         }
         let of = state
             .active(subject)
-            .and_then(|token| token.grant.subject.clone());
-        let (grant, family) = (self.grant(of), state.family());
-        Ok(Granted {
-            grant,
+            .and_then(|token| token.permission.subject.clone());
+        let (permission, family) = (self.permission(of), state.new_family());
+        Ok(GrantOutcome {
+            permission,
             family,
             refresh: Refresh::None,
             members,
         })
     }
 
-    fn check_presented(
+    fn check_known(
         &self,
-        state: &State,
+        state: &ServerState,
         token: &str,
         invalid: &'static str,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), OAuthError> {
         if self.config.subject_tokens.contains(token) || state.active(token).is_some() {
             return Ok(());
         }
-        // RFC 8693 §2.2.2 wants `invalid_request` here, not `invalid_grant`.
-        Err(Refusal::invalid_request(invalid))
+        // RFC 8693 §2.2.2 requires `invalid_request` here, not `invalid_grant`.
+        Err(OAuthError::invalid_request(invalid))
     }
 }

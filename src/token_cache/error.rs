@@ -16,7 +16,7 @@ use crate::{
 pub(super) fn of_stack(source: BoxError) -> TokenError {
     match TokenError::find_in_chain(&*source) {
         Some(error) => error.clone(),
-        None => TokenError::service(source),
+        None => TokenError::service("token endpoint", source),
     }
 }
 

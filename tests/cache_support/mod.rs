@@ -1,4 +1,4 @@
-//! What the tests of the cache and of the layer share.
+//! Helpers that the tests of the cache and of the layer share.
 #![allow(dead_code, unreachable_pub)]
 
 use std::{
@@ -33,9 +33,9 @@ pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-/// A cache over an authorization server in process, on clocks that the test moves.
+/// A cache over an in-process authorization server, with clocks that the test moves.
 ///
-/// A token is stale from the half of its lifetime on, so that nothing is left to chance.
+/// A token becomes stale at exactly half of its lifetime, so that no test depends on jitter.
 pub struct Fixture {
     pub server: AuthorizationServer,
     pub clock: ManualClock,
@@ -45,11 +45,10 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        Self::living(secs(100))
+        Self::with_lifetime(secs(100))
     }
 
-    /// Tokens live so long.
-    pub fn living(lifetime: Duration) -> Self {
+    pub fn with_lifetime(lifetime: Duration) -> Self {
         let server = AuthorizationServer::builder().access_token_lifetime(lifetime);
         Self::over(server.build())
     }
@@ -81,6 +80,20 @@ impl Fixture {
         }
     }
 
+    /// Returns a fixture and a source that has not fetched a token yet.
+    pub fn with_source() -> (Self, TokenSource) {
+        let fixture = Self::new();
+        let source = fixture.source();
+        (fixture, source)
+    }
+
+    /// Returns a fixture, a source, and the token that the source has just fetched.
+    pub async fn with_token() -> (Self, TokenSource, AccessToken) {
+        let (fixture, source) = Self::with_source();
+        let token = source.token().await.unwrap();
+        (fixture, source, token)
+    }
+
     pub fn source(&self) -> TokenSource {
         self.cache.source(request())
     }
@@ -89,15 +102,15 @@ impl Fixture {
         self.server.token_requests()
     }
 
-    /// When each token request was sent.
-    pub fn times(&self) -> Vec<Instant> {
+    /// Returns when each token request was sent.
+    pub fn request_times(&self) -> Vec<Instant> {
         self.times.lock().unwrap().clone()
     }
 }
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "the ban is for `src/`; here tokio's clock is what is measured"
+    reason = "the rule is for `src/`; tests measure tokio's clock"
 )]
 pub fn now() -> Instant {
     Instant::now()
@@ -119,13 +132,13 @@ pub fn bearer(text: impl Into<String>) -> AccessToken {
     AccessToken::new(text, TokenType::BEARER).unwrap()
 }
 
-/// A token response that lives an hour.
+/// Returns a token response with a lifetime of one hour.
 pub fn token_response(text: impl Into<String>) -> TokenResponse {
     let response = TokenResponse::builder(bearer(text));
     response.expires_in(secs(3600)).build()
 }
 
-/// 503 with a number in its text, so that errors of different attempts can be told apart.
+/// Makes every token request fail, with the number of the attempt in the error description.
 pub fn numbered_failures(server: &AuthorizationServer, status: u16, code: &'static str) {
     let number = AtomicUsize::new(0);
     server.fail_when(move |_| {
@@ -141,7 +154,7 @@ pub fn numbered_failures(server: &AuthorizationServer, status: u16, code: &'stat
 
 type Answering = Pin<Box<dyn Future<Output = Result<TokenResponse, BoxError>> + Send>>;
 
-/// An endpoint that is a function of how many requests came before.
+/// A token endpoint that answers from a function of the number of the request, which starts at 1.
 #[derive(Clone)]
 pub struct Endpoint {
     calls: Arc<AtomicUsize>,
@@ -159,7 +172,7 @@ impl Endpoint {
         }
     }
 
-    /// Gives out `token-1`, `token-2` and so on.
+    /// Creates an endpoint that issues `token-1`, `token-2` and so on.
     pub fn counting() -> Self {
         Self::new(|call| async move { Ok(token_response(format!("token-{call}"))) })
     }
@@ -183,24 +196,24 @@ impl Service<TokenRequest> for Endpoint {
     }
 }
 
-/// The output of a future that must not wait.
+/// Returns the output of a future that must complete on its first poll.
 #[track_caller]
 pub fn at_once<F: Future>(future: F) -> F::Output {
     let mut future = tokio_test::task::spawn(future);
     match future.poll() {
         Poll::Ready(output) => output,
-        Poll::Pending => panic!("it waits"),
+        Poll::Pending => panic!("the future is pending"),
     }
 }
 
-/// Lets every task run that can, without letting time pass.
+/// Runs every task that can make progress, without advancing time.
 pub async fn settle() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
 }
 
-/// What `n` concurrent callers got, each on a task of its own.
+/// Requests a token from `n` tasks at once and returns all results.
 pub async fn call_all(
     source: &TokenSource,
     n: usize,
@@ -218,7 +231,7 @@ pub async fn call_all(
     results
 }
 
-/// The distinct texts of the errors; every result must be one.
+/// Returns the distinct error messages; panics if a result is `Ok`.
 pub fn error_texts(
     results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
 ) -> HashSet<String> {
@@ -228,7 +241,7 @@ pub fn error_texts(
     texts.collect()
 }
 
-/// The distinct tokens; every result must be one.
+/// Returns the distinct tokens; panics if a result is `Err`.
 pub fn token_texts(
     results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
 ) -> HashSet<String> {
@@ -239,7 +252,7 @@ pub fn token_texts(
 }
 
 pub type Body = Full<Bytes>;
-/// An HTTP client that can be anything.
+/// An HTTP client whose type is erased.
 pub type Http = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 pub const API: &str = "https://api.test/orders";
@@ -254,7 +267,7 @@ pub fn call_to(uri: &str) -> Request<Body> {
     request.body(Full::from("the body")).unwrap()
 }
 
-/// What an API got.
+/// A request that an API received.
 #[derive(Clone)]
 pub struct Seen {
     pub method: Method,
@@ -265,7 +278,7 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The one `Authorization` header, or `None`.
+    /// Returns the `Authorization` header, if any; panics if there are two.
     #[track_caller]
     pub fn authorization(&self) -> Option<&HeaderValue> {
         let mut values = self.headers.get_all(header::AUTHORIZATION).iter();
@@ -275,7 +288,7 @@ impl Seen {
     }
 }
 
-/// An API in process that remembers what it got and answers by a function.
+/// An in-process API that records its requests and answers from a function.
 #[derive(Clone)]
 pub struct Api {
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -292,12 +305,12 @@ impl Api {
         }
     }
 
-    /// Answers 200 to everything.
+    /// Creates an API that answers every request with 200.
     pub fn content() -> Self {
         Self::new(|_| Response::new(Full::from("hello")))
     }
 
-    /// Lets those in who have a good token of the server.
+    /// Creates an API that accepts only valid tokens of the server.
     pub fn checking(server: &AuthorizationServer) -> Self {
         let server = server.clone();
         Self::new(move |seen| match server.check_bearer(&seen.headers) {
@@ -306,7 +319,7 @@ impl Api {
         })
     }
 
-    /// Refuses every token.
+    /// Creates an API that refuses every token.
     pub fn refusing() -> Self {
         Self::new(|_| refusal())
     }
@@ -321,11 +334,11 @@ impl Api {
 
     #[track_caller]
     pub fn last(&self) -> Seen {
-        self.seen().pop().expect("a request")
+        self.seen().pop().expect("no request")
     }
 }
 
-/// 401, and why.
+/// Returns a 401 with an `invalid_token` challenge.
 pub fn refusal() -> Response<Body> {
     Response::builder()
         .status(401)
@@ -360,7 +373,7 @@ impl Service<Request<Body>> for Api {
     }
 }
 
-/// One HTTP client for both, as in a process there is: `as.test` is the server, all else the API.
+/// Returns one HTTP client for both: the host `as.test` is the server, every other host is the API.
 pub fn network(server: &AuthorizationServer, api: &Api) -> Http {
     let (server, api) = (server.clone(), api.clone());
     BoxCloneSyncService::new(tower::service_fn(move |request: Request<Body>| {

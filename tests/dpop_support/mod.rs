@@ -1,5 +1,9 @@
-//! Judges DPoP proofs as a strict server does, by a library that is not ours (RFC 9449 §4.3), and signers that are not local.
-#![allow(dead_code, unreachable_pub, reason = "each suite takes what it needs")]
+//! Checks DPoP proofs as a strict server does (RFC 9449 §4.3), with a third-party library, and simulates remote signers.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses only some of it"
+)]
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,7 +28,7 @@ use tower_oauth2_client::{
     jwt::{PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey},
 };
 
-/// What a proof may say, and nothing else.
+/// The only claims that a proof may contain.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claims {
@@ -36,7 +40,7 @@ struct Claims {
     nonce: Option<String>,
 }
 
-/// What a server learns of a proof that it takes.
+/// The contents of an accepted proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
     pub thumbprint: String,
@@ -46,7 +50,7 @@ pub struct Proof {
     pub nonce: Option<String>,
 }
 
-/// A server that takes each proof once.
+/// Checks proofs as a server does, and accepts each proof only once.
 #[derive(Clone)]
 pub struct Judge {
     started: u64,
@@ -61,13 +65,13 @@ impl Judge {
         }
     }
 
-    /// The proof of a request, which must be right in every respect but its `htu`, `ath` and `nonce`.
+    /// Returns the proof of a request after checking everything except its `htu`, `ath` and `nonce`.
     #[track_caller]
     pub fn read(&self, headers: &HeaderMap, method: &str) -> Proof {
         let mut values = headers.get_all("dpop").iter();
-        let value = values.next().expect("a proof");
+        let value = values.next().expect("no proof");
         assert!(values.next().is_none(), "two proofs");
-        assert!(value.is_sensitive(), "a proof is for no log");
+        assert!(value.is_sensitive(), "a proof must be marked as sensitive");
         let proof = value.to_str().unwrap();
 
         let json = BASE64_URL_SAFE_NO_PAD
@@ -77,12 +81,15 @@ impl Judge {
         let names: BTreeSet<_> = json.as_object().unwrap().keys().cloned().collect();
         assert_eq!(names, ["alg", "jwk", "typ"].map(String::from).into());
         for private in ["d", "p", "q", "dp", "dq", "qi", "oth", "k"] {
-            assert!(json["jwk"].get(private).is_none(), "a private key");
+            assert!(
+                json["jwk"].get(private).is_none(),
+                "the proof contains a private key"
+            );
         }
 
         let header = jsonwebtoken::decode_header(proof).unwrap();
         assert_eq!(header.typ.as_deref(), Some("dpop+jwt"));
-        let jwk = header.jwk.expect("a public key");
+        let jwk = header.jwk.expect("no public key");
         let mut validation = Validation::new(header.alg);
         validation.validate_aud = false;
         validation.validate_exp = false;
@@ -92,10 +99,10 @@ impl Judge {
         let claims = claims.unwrap().claims;
         assert_eq!(claims.htm, method);
         assert!((self.started..=unix_now()).contains(&claims.iat));
-        assert!(claims.jti.len() >= 16, "96 bits at least");
+        assert!(claims.jti.len() >= 16, "a `jti` needs at least 96 bits");
         assert!(
             self.seen.lock().unwrap().insert(claims.jti.clone()),
-            "a proof is sent once"
+            "a proof was sent twice"
         );
         Proof {
             thumbprint: digest(&json["jwk"].to_string()),
@@ -106,7 +113,7 @@ impl Judge {
         }
     }
 
-    /// The proof of a token request, and its nonce.
+    /// Checks the proof of a token request and returns its nonce.
     #[track_caller]
     pub fn token_request(&self, headers: &HeaderMap, htu: &str, key: &DpopKey) -> Option<String> {
         let proof = self.read(headers, "POST");
@@ -116,7 +123,7 @@ impl Judge {
         proof.nonce
     }
 
-    /// The proof of a request to an API, and the token beside it.
+    /// Checks the proof of a request to an API and returns it with the access token of the request.
     #[track_caller]
     pub fn api_request(
         &self,
@@ -126,32 +133,38 @@ impl Judge {
         key: &DpopKey,
     ) -> (String, Proof) {
         let mut values = headers.get_all(AUTHORIZATION).iter();
-        let value = values.next().expect("a token");
+        let value = values.next().expect("no token");
         assert!(values.next().is_none() && value.is_sensitive());
         let token = value.to_str().unwrap().strip_prefix("DPoP ").unwrap();
         let proof = self.read(headers, method);
         assert_eq!(proof.htu, htu);
         assert_eq!(proof.thumbprint, key.thumbprint());
-        assert_eq!(proof.ath.as_deref(), Some(&*digest(token)), "of this token");
+        assert_eq!(
+            proof.ath.as_deref(),
+            Some(&*digest(token)),
+            "`ath` of another token"
+        );
         (token.to_owned(), proof)
     }
 }
 
-/// `ath` of a token; of a JWK that has the required members only, and in order, its thumbprint (RFC 7638).
+/// Returns the SHA-256 digest of `text` as base64url.
+///
+/// This is the `ath` of an access token, and the thumbprint of a JWK that has only the required members, in order (RFC 7638).
 pub fn digest(text: &str) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(text))
 }
 
 #[allow(
     clippy::disallowed_methods,
-    reason = "the ban is for `src/`; a server reads its own clock"
+    reason = "the rule is for `src/`; a server reads its own clock"
 )]
 fn unix_now() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     now.unwrap().as_secs()
 }
 
-/// 401 with a challenge and a nonce.
+/// Returns a 401 that demands the nonce.
 pub fn demand(nonce: &str) -> Response<Full<Bytes>> {
     challenge(r#"DPoP error="use_dpop_nonce""#, Some(nonce))
 }
@@ -166,21 +179,21 @@ pub fn challenge(challenge: &str, nonce: Option<&str>) -> Response<Full<Bytes>> 
     response.body(Full::from("refused")).unwrap()
 }
 
-/// A key that is elsewhere: each signature waits until it is let through.
+/// A remote key: each signature waits for a permit of its [`Control`].
 pub struct Remote {
     key: SigningKey,
     pub control: Arc<Control>,
 }
 
 pub struct Control {
-    /// How often a signature was asked for.
+    /// The number of signatures that were requested.
     pub asked: AtomicUsize,
     pub fails: AtomicBool,
     pub open: Semaphore,
 }
 
 impl Remote {
-    /// Lets `open` signatures through.
+    /// Creates a key that signs `open` messages before it waits.
     pub fn new(open: usize) -> Self {
         Self {
             key: SigningKey::generate(SigningAlgorithm::ES256).unwrap(),
@@ -211,7 +224,7 @@ impl Signer for Remote {
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
         self.control.asked.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
-            // As over a network, it is never there at once.
+            // As over a network, the signature is never ready at once.
             tokio::task::yield_now().await;
             self.control.open.acquire().await?.forget();
             if self.control.fails.load(Ordering::SeqCst) {

@@ -1,4 +1,4 @@
-//! A browser without a screen: follows redirects, keeps cookies, and submits the forms of a login.
+//! A minimal browser: it follows redirects, keeps cookies, and submits login forms.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 
-/// Redirects and forms in one visit: a login and a consent take about ten.
+/// The maximum number of redirects and forms in one visit. A login and a consent take about ten.
 const MAX_STEPS: usize = 20;
 
 pub(crate) struct Browser {
@@ -25,7 +25,7 @@ pub(crate) struct Browser {
 /// Where a visit ended.
 #[derive(Debug)]
 pub(crate) enum End {
-    /// A redirect to the URI that was to be left for.
+    /// A redirect to `leave_for`.
     Left(Uri),
     /// A page without a form.
     Page(String),
@@ -40,7 +40,7 @@ impl Browser {
         }
     }
 
-    /// Opens `start` and agrees to everything, until a redirect goes to `leave_for` or no form comes any more.
+    /// Opens `start` and agrees to everything, until it is redirected to `leave_for` or reaches a page without a form.
     pub(crate) async fn visit(&mut self, start: &str, leave_for: &str) -> End {
         let mut at: Uri = start.parse().unwrap();
         let mut form = None;
@@ -61,7 +61,7 @@ impl Browser {
             at = resolve(&at, &action);
             form = Some(fields);
         }
-        panic!("still not done after {MAX_STEPS} steps, at {at}");
+        panic!("the visit has not ended after {MAX_STEPS} steps, at {at}");
     }
 
     async fn load(
@@ -77,7 +77,7 @@ impl Browser {
         }
         let request = request
             .body(Full::from(form.unwrap_or_default()))
-            .expect("a request of our own");
+            .expect("the request is valid");
         let response = self.http.request(request).await.unwrap();
         self.keep_cookies(&response);
 
@@ -114,7 +114,7 @@ impl Browser {
         }
     }
 
-    /// The action and the encoded fields of the form on a page, if it has one.
+    /// Fills in the form on a page, if there is one. Returns its action and its encoded fields.
     fn fill_in(&self, page: &str) -> Option<(String, String)> {
         let form = &page[page.find("<form ")?..];
         let form = &form[..form.find("</form>").expect("a form without an end")];
@@ -148,7 +148,7 @@ fn attribute(tag: &str, name: &str) -> Option<String> {
     Some(value.replace("&amp;", "&"))
 }
 
-/// A reference that is an absolute URI or an absolute path; no server here sends another.
+/// Resolves a reference that is an absolute URI or an absolute path. The servers here send no other kind.
 fn resolve(base: &Uri, reference: &str) -> Uri {
     let reference: Uri = reference.parse().unwrap();
     let mut parts = reference.into_parts();

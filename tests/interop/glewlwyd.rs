@@ -1,7 +1,8 @@
-//! glewlwyd, a server in C. It reads Basic without decoding it, and says no in ways of its own.
+//! glewlwyd, a server written in C. It does not form-decode Basic credentials, and refuses requests in unusual ways.
 
 mod dpop;
 mod mtls;
+mod revocation;
 mod signed_jwt;
 mod token_cache;
 
@@ -42,7 +43,7 @@ const SHORT: &str = "short";
 const NONCE: &str = "nonce";
 
 #[tokio::test]
-async fn client_credentials_with_client_secret_basic_raw() {
+async fn client_secret_basic_raw_is_accepted() {
     let response = send(basic(), client_credentials()).await.unwrap();
 
     assert_eq!(response.status(), StatusCode::OK);
@@ -57,7 +58,7 @@ async fn client_credentials_with_client_secret_basic_raw() {
 }
 
 #[tokio::test]
-async fn token_type_in_lower_case_is_bearer() {
+async fn lowercase_token_type_is_bearer() {
     let response = send(basic(), client_credentials()).await.unwrap();
 
     assert_eq!(response.get("token_type").unwrap(), "bearer");
@@ -65,20 +66,20 @@ async fn token_type_in_lower_case_is_bearer() {
 }
 
 #[tokio::test]
-async fn client_secret_basic_raw_sends_odd_characters_as_they_are() {
+async fn client_secret_basic_raw_sends_special_characters_unchanged() {
     let raw = ClientAuthentication::client_secret_basic_raw(ODD_ID, ODD_SECRET);
     let response = send(raw, client_credentials()).await.unwrap();
     assert_eq!(client_of(&response), ODD_ID);
 
     let encoded = ClientAuthentication::client_secret_basic(ODD_ID, ODD_SECRET);
-    refused_in_silence(
+    refused_without_a_body(
         send(encoded, client_credentials()).await,
         StatusCode::FORBIDDEN,
     );
 }
 
 #[tokio::test]
-async fn client_secret_basic_encoded_is_another_client_here() {
+async fn form_encoded_basic_identifies_a_different_client() {
     let raw = ClientAuthentication::client_secret_basic_raw("two words", SECRET);
     let encoded = ClientAuthentication::client_secret_basic("two words", SECRET);
     for (client, expected) in [(raw, "two words"), (encoded, "two+words")] {
@@ -90,7 +91,7 @@ async fn client_secret_basic_encoded_is_another_client_here() {
 }
 
 #[tokio::test]
-async fn client_credentials_with_client_secret_post() {
+async fn client_secret_post_is_accepted() {
     for (id, secret) in [("post", SECRET), ("odd post", ODD_SECRET)] {
         let client = ClientAuthentication::client_secret_post(id, secret);
         let response = send(client, client_credentials()).await.unwrap();
@@ -99,16 +100,16 @@ async fn client_credentials_with_client_secret_post() {
 }
 
 #[tokio::test]
-async fn wrong_client_is_403_without_a_body() {
+async fn failed_client_authentication_returns_403_without_a_body() {
     for client in [
         ClientAuthentication::client_secret_basic_raw("basic", "wrong"),
         ClientAuthentication::client_secret_basic_raw("unknown", SECRET),
         ClientAuthentication::client_secret_post("post", "wrong"),
-        // By another method than its own.
+        // A method that is not registered for the client.
         ClientAuthentication::client_secret_basic_raw("post", SECRET),
         ClientAuthentication::none("basic"),
     ] {
-        refused_in_silence(
+        refused_without_a_body(
             send(client, client_credentials()).await,
             StatusCode::FORBIDDEN,
         );
@@ -116,7 +117,7 @@ async fn wrong_client_is_403_without_a_body() {
 }
 
 #[tokio::test]
-async fn password_grant() {
+async fn password_grant_returns_a_token_for_the_user() {
     let request = |password: &str| TokenRequest::password("alice", password).scope("openid api");
     let response = send(web(), request("password")).await.unwrap();
 
@@ -127,11 +128,11 @@ async fn password_grant() {
     assert_eq!(state["client_id"], "web");
     assert_eq!(state["sub"], id_token["sub"]);
 
-    refused_in_silence(send(web(), request("wrong")).await, StatusCode::FORBIDDEN);
+    refused_without_a_body(send(web(), request("wrong")).await, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
-async fn authorization_code_with_pkce() {
+async fn authorization_code_needs_its_verifier_and_works_once() {
     let code = Alice::sign_in().await.code(ROTATING).await;
     let wrong = TokenRequest::authorization_code(&*code, REDIRECT_URI)
         .code_verifier("0123456789012345678901234567890123456789012");
@@ -141,19 +142,19 @@ async fn authorization_code_with_pkce() {
     let response = send(web(), code_request(&code)).await.unwrap();
     let id_token = claims(response.id_token().unwrap().expose_secret());
     assert_eq!(id_token["aud"], "web");
-    assert_eq!(id_token["nonce"], "nonce of this visit");
+    assert_eq!(id_token["nonce"], "nonce of this sign-in");
     assert_eq!(client_of(&response), "web");
 
-    // A second use ends what the first one brought.
+    // A second use of the code revokes the tokens of the first use.
     assert_eq!(refused(send(web(), code_request(&code)).await), refusal);
-    refused_in_silence(
+    refused_without_a_body(
         send(web(), refresh(&response)).await,
         StatusCode::BAD_REQUEST,
     );
 }
 
 #[tokio::test]
-async fn refresh_token_rotates_and_reuse_is_refused() {
+async fn refresh_token_rotates_and_reuse_revokes_the_family() {
     let first = send(web(), password()).await.unwrap();
     let second = send(web(), refresh(&first)).await.unwrap();
     assert_ne!(
@@ -162,9 +163,9 @@ async fn refresh_token_rotates_and_reuse_is_refused() {
     );
     assert_eq!(client_of(&second), "web");
 
-    // The old one kills the whole family.
+    // Using the old refresh token revokes the whole family.
     for response in [first, second] {
-        refused_in_silence(
+        refused_without_a_body(
             send(web(), refresh(&response)).await,
             StatusCode::BAD_REQUEST,
         );
@@ -172,7 +173,7 @@ async fn refresh_token_rotates_and_reuse_is_refused() {
 }
 
 #[tokio::test]
-async fn refresh_token_without_rotation() {
+async fn refresh_token_without_rotation_stays_valid() {
     let endpoint = endpoint(STEADY, web());
     let first = endpoint.clone().oneshot(password()).await.unwrap();
     for _ in 0..2 {
@@ -183,14 +184,14 @@ async fn refresh_token_without_rotation() {
 }
 
 #[tokio::test]
-async fn device_code_is_pending_then_too_fast_then_served() {
+async fn device_code_polls_return_pending_then_slow_down_then_a_token() {
     let started = start_device(ROTATING).await;
     let device_code = started["device_code"].as_str().unwrap();
     let poll = || send(web(), TokenRequest::device_code(device_code));
 
     assert_eq!(invalid(poll().await), ErrorCode::AuthorizationPending);
     let again = match invalid(poll().await) {
-        // The server counts in whole seconds, and the next one had begun.
+        // The server counts whole seconds, and the next second had already begun.
         ErrorCode::AuthorizationPending => invalid(poll().await),
         again => again,
     };
@@ -198,18 +199,18 @@ async fn device_code_is_pending_then_too_fast_then_served() {
 
     let mut alice = Alice::sign_in().await;
     alice.agree(&started).await;
-    // The server wants a second between two polls.
+    // The server requires a second between two polls.
     time::sleep(Duration::from_secs(2)).await;
     let response = poll().await.unwrap();
     assert_eq!(client_of(&response), "web");
     assert!(response.refresh_token().is_some());
 
-    // Used up. Others say `invalid_grant`.
+    // The code is used up. Other servers return `invalid_grant`.
     assert_eq!(invalid(poll().await), ErrorCode::AccessDenied);
 }
 
 #[tokio::test]
-async fn errors_are_kept_as_they_came() {
+async fn server_errors_are_reported_unchanged() {
     let cases = [
         (
             TokenRequest::client_credentials().scope("unknown"),
@@ -233,12 +234,12 @@ async fn errors_are_kept_as_they_came() {
         (TokenRequest::client_credentials(), 403),
     ] {
         let status = StatusCode::from_u16(expected).unwrap();
-        refused_in_silence(send(web(), request).await, status);
+        refused_without_a_body(send(web(), request).await, status);
     }
 }
 
 #[tokio::test]
-async fn resource_gives_a_jwt_for_that_resource() {
+async fn resource_parameter_returns_a_jwt_for_that_resource() {
     let request = client_credentials().resource("https://api.example/");
     let response = send(basic(), request).await.unwrap();
 
@@ -248,7 +249,7 @@ async fn resource_gives_a_jwt_for_that_resource() {
 }
 
 #[tokio::test]
-async fn introspection_and_revocation_know_the_token() {
+async fn token_can_be_introspected_and_revoked() {
     let response = send(basic(), client_credentials()).await.unwrap();
     assert_eq!(
         introspect(ROTATING, "basic", &response).await["active"],
@@ -271,7 +272,7 @@ fn web() -> ClientAuthentication {
     ClientAuthentication::client_secret_basic_raw("web", SECRET)
 }
 
-/// This server wants a scope with every request.
+/// This server requires a scope in every request.
 fn client_credentials() -> TokenRequest {
     TokenRequest::client_credentials().scope("api")
 }
@@ -290,7 +291,7 @@ fn refresh(response: &TokenResponse) -> TokenRequest {
 
 type Http = ConcurrencyLimit<support::Http>;
 
-/// One request at a time from all tests: two that write at once can get a 500 from this server.
+/// Allows one request at a time across all tests, because this server can answer with 500 to concurrent writes.
 fn http() -> Http {
     static ONE: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(1)));
     ConcurrencyLimit::with_semaphore(support::http(), ONE.clone())
@@ -311,8 +312,8 @@ async fn send(
     endpoint(ROTATING, client).oneshot(request).await
 }
 
-/// A no by the status alone.
-fn refused_in_silence(result: Result<TokenResponse, TokenError>, status: StatusCode) {
+/// Checks that a request was refused with this status and an empty body.
+fn refused_without_a_body(result: Result<TokenResponse, TokenError>, status: StatusCode) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus, "{error}");
     assert_eq!(error.status(), Some(status));
@@ -321,13 +322,13 @@ fn refused_in_silence(result: Result<TokenResponse, TokenError>, status: StatusC
     assert!(!error.is_transient());
 }
 
-/// What the server knows of a token. It tells nobody but the client that it gave the token to.
+/// Introspects a token. The server answers only the client that the token was issued to.
 async fn introspect(issuer: &str, client_id: &str, response: &TokenResponse) -> Value {
     let token = response.access_token().expose_secret();
     post(issuer, "/introspect/", client_id, &[("token", token)]).await
 }
 
-/// The client that the server gave a token to.
+/// Returns the client that a token was issued to.
 fn client_of(response: &TokenResponse) -> String {
     let claims = claims(response.access_token().expose_secret());
     claims["client_id"].as_str().unwrap().to_owned()
@@ -342,7 +343,7 @@ async fn start_device(issuer: &str) -> Value {
     post(issuer, "/device_authorization/", "web", &fields).await
 }
 
-/// A user with a session. She has agreed to all that the client `web` asks for.
+/// A user with a session, who has already agreed to everything that the client `web` requests.
 struct Alice {
     cookie: String,
 }
@@ -361,7 +362,7 @@ impl Alice {
         Self { cookie }
     }
 
-    /// Where the page at `uri` sends her.
+    /// Opens the page at `uri` and returns the URI that it redirects to.
     async fn visit(&mut self, uri: &str) -> Uri {
         let request = Request::get(uri)
             .header(COOKIE, &self.cookie)
@@ -378,18 +379,18 @@ impl Alice {
             .append_pair("client_id", "web")
             .append_pair("code_challenge", CODE_CHALLENGE)
             .append_pair("code_challenge_method", "S256")
-            .append_pair("nonce", "nonce of this visit")
+            .append_pair("nonce", "nonce of this sign-in")
             .append_pair("redirect_uri", REDIRECT_URI)
             .append_pair("response_type", "code")
             .append_pair("scope", "openid api")
             .append_pair("state", STATE)
             .finish();
-        // `g_continue` is what the login page adds once she is content.
+        // The login page adds `g_continue` after the user has agreed.
         let start = uri(issuer, &format!("/auth?{query}&g_continue"));
         code_in(&self.visit(&start).await)
     }
 
-    /// Lets the device have what it asked for.
+    /// Approves the request of a device.
     async fn agree(&mut self, started: &Value) {
         let page = started["verification_uri_complete"].as_str().unwrap();
         let end = self.visit(&format!("{page}&g_continue")).await;

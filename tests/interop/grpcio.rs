@@ -1,4 +1,4 @@
-//! gRPC for Python, on the C core, behind a tonic client with the layer. The server has each token introspected (RFC 7662).
+//! A tonic client with the layer, and a gRPC server in Python on the C core. The server introspects each token (RFC 7662).
 
 use std::sync::Arc;
 
@@ -33,33 +33,33 @@ const BIDIRECTIONAL: &str = "/interop.Echo/Bidirectional";
 const BUFFER: usize = 64 * 1024;
 
 #[tokio::test]
-async fn a_call_without_a_token_is_unauthenticated() {
+async fn call_without_a_token_is_unauthenticated() {
     let api = Api::start().await;
     let status = api.unary(api.channel.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unauthenticated);
-    assert!(status.message().starts_with("0 authorizations"));
+    assert!(status.message().starts_with("found 0 authorization"));
 }
 
 #[tokio::test]
-async fn unary_calls_bear_one_token() {
+async fn unary_calls_carry_one_token() {
     let api = Api::start().await;
     let service = api.plain();
     for _ in 0..3 {
         api.unary(service.clone()).await.unwrap();
     }
-    api.check_asked(&[1, 1, 1]);
+    api.check_introspected(&[1, 1, 1]);
 }
 
 #[tokio::test]
-async fn a_server_stream_bears_the_token() {
+async fn server_stream_carries_the_token() {
     let api = Api::start().await;
     let answers = api.server_stream(api.plain()).await.unwrap();
     assert_eq!(answers, ["0", "1", "2"]);
-    api.check_asked(&[1]);
+    api.check_introspected(&[1]);
 }
 
 #[tokio::test]
-async fn a_bidirectional_stream_bears_the_token() {
+async fn bidirectional_stream_carries_the_token() {
     let api = Api::start().await;
     let (sender, mut answers) = api.bidirectional(api.plain()).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap(), "first");
@@ -69,11 +69,11 @@ async fn a_bidirectional_stream_bears_the_token() {
     }
     drop(sender);
     assert_eq!(answers.message().await.unwrap(), None);
-    api.check_asked(&[1, 1, 1]);
+    api.check_introspected(&[1, 1, 1]);
 }
 
 #[tokio::test]
-async fn many_calls_at_once_make_one_token_request() {
+async fn concurrent_calls_share_one_token_request() {
     let api = Arc::new(Api::start().await);
     let service = api.plain();
     let mut calls = JoinSet::new();
@@ -85,27 +85,27 @@ async fn many_calls_at_once_make_one_token_request() {
         call.unwrap().unwrap();
     }
     assert_eq!(api.server.token_requests(), 1);
-    api.check_asked(&[1; 100]);
+    api.check_introspected(&[1; 100]);
 }
 
 #[tokio::test]
-async fn unauthenticated_once_then_served() {
+async fn refused_call_is_resent_with_a_new_token() {
     let api = Api::start().await;
     let service = api.resending();
     api.unary(service.clone()).await.unwrap();
 
     api.server.revoke_all();
     api.unary(service.clone()).await.unwrap();
-    api.check_asked(&[1, 1, 2]);
+    api.check_introspected(&[1, 1, 2]);
 
     api.server.revoke_all();
     let answers = api.server_stream(service).await.unwrap();
     assert_eq!(answers, ["0", "1", "2"]);
-    api.check_asked(&[1, 1, 2, 2, 3]);
+    api.check_introspected(&[1, 1, 2, 2, 3]);
 }
 
 #[tokio::test]
-async fn without_resending_the_next_call_is_served() {
+async fn without_resending_the_next_call_succeeds() {
     let api = Api::start().await;
     let service = api.plain();
     api.unary(service.clone()).await.unwrap();
@@ -115,12 +115,12 @@ async fn without_resending_the_next_call_is_served() {
     assert_eq!(status.code(), Code::Unauthenticated);
     assert!(api.source.peek().is_none());
     api.unary(service).await.unwrap();
-    api.check_asked(&[1, 1, 2]);
+    api.check_introspected(&[1, 1, 2]);
 }
 
-/// What it sends is not complete when the refusal comes.
+/// The client is still sending when the call is refused.
 #[tokio::test]
-async fn an_open_stream_goes_on_with_another_token() {
+async fn open_stream_continues_with_a_new_token() {
     let api = Api::start().await;
     let service = api.resending();
     api.unary(service.clone()).await.unwrap();
@@ -130,11 +130,11 @@ async fn an_open_stream_goes_on_with_another_token() {
     assert_eq!(answers.message().await.unwrap().unwrap(), "first");
     sender.send(Bytes::from("second")).await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap(), "second");
-    api.check_asked(&[1, 1, 2, 2]);
+    api.check_introspected(&[1, 1, 2, 2]);
 }
 
 #[tokio::test]
-async fn a_token_refused_in_the_trailers_is_dropped_where_they_are_watched() {
+async fn token_refused_in_the_trailers_is_dropped_only_if_trailers_are_watched() {
     for watched in [true, false] {
         let api = Api::start().await;
         let service = match watched {
@@ -150,7 +150,7 @@ async fn a_token_refused_in_the_trailers_is_dropped_where_they_are_watched() {
         assert_eq!(status.code(), Code::Unauthenticated);
         assert_eq!(api.source.peek().is_none(), watched);
         assert_eq!(api.unary(service).await.is_ok(), watched);
-        api.check_asked(&[1, 1, if watched { 2 } else { 1 }]);
+        api.check_introspected(&[1, 1, if watched { 2 } else { 1 }]);
     }
 }
 
@@ -163,11 +163,11 @@ async fn permission_denied_keeps_the_token() {
         assert_eq!(status.code(), Code::PermissionDenied);
     }
     assert!(api.source.peek().is_some());
-    api.check_asked(&[1, 1]);
+    api.check_introspected(&[1, 1]);
 }
 
 #[tokio::test]
-async fn a_missing_token_is_unavailable_or_unauthenticated_and_nothing_is_sent() {
+async fn missing_token_is_unavailable_or_unauthenticated_and_sends_nothing() {
     for (failure, code, http_status) in [
         (Failure::status(503), Code::Unavailable, 503),
         (Failure::oauth("invalid_client"), Code::Unauthenticated, 401),
@@ -188,13 +188,13 @@ async fn a_missing_token_is_unavailable_or_unauthenticated_and_nothing_is_sent()
             let expected = StatusCode::from_u16(http_status).unwrap();
             assert_eq!(error.status(), Some(expected));
         }
-        api.check_asked(&[]);
+        api.check_introspected(&[]);
     }
 }
 
 type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
-/// A channel to the server of Python, and the authorization server that it asks for this test.
+/// A channel to the Python server, and the authorization server that it uses in this test.
 struct Api {
     server: AuthorizationServer,
     listening: Listening,
@@ -260,7 +260,7 @@ impl Api {
         request
     }
 
-    /// Whatever answers, it answers what was sent.
+    /// Makes a unary call, and checks that the response echoes the request.
     async fn unary<S>(&self, service: S) -> Result<(), Status>
     where
         S: GrpcService<Body, ResponseBody = Body, Error: Into<BoxError>>,
@@ -284,7 +284,7 @@ impl Api {
         Ok(received)
     }
 
-    /// A stream on which one message was sent.
+    /// Opens a stream and sends one message on it.
     async fn bidirectional(
         &self,
         service: Boxed,
@@ -297,8 +297,8 @@ impl Api {
         Ok((sender, response.await?.into_inner()))
     }
 
-    /// Which tokens the server of Python has asked about, by the order in which they were issued, from 1.
-    fn check_asked(&self, expected: &[usize]) {
+    /// Checks which tokens the Python server has introspected. Tokens are numbered from 1, in the order they were issued.
+    fn check_introspected(&self, expected: &[usize]) {
         let requests = self.server.requests();
         let asked = requests
             .iter()
@@ -330,7 +330,7 @@ fn path(path: &'static str) -> PathAndQuery {
     PathAndQuery::from_static(path)
 }
 
-/// Messages as they are.
+/// A codec that passes messages through unchanged.
 struct BytesCodec;
 
 impl Codec for BytesCodec {

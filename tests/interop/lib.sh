@@ -1,13 +1,13 @@
-# What the start scripts share.
+# Functions that the start scripts share.
 
-# skip REASON: this machine cannot run the server.
+# skip REASON: reports that this machine cannot run the server, and exits.
 skip() {
     echo "$1" >&2
     exit 77
 }
 
-# cached NAME COMMAND...: a folder filled by COMMAND, kept as $INTEROP_CACHE/NAME. It appears there whole or not at all,
-# whoever else fills it at the same time.
+# cached NAME COMMAND...: keeps a folder that COMMAND fills as $INTEROP_CACHE/NAME. The folder appears there complete or not at all, even
+# if another process fills it at the same time.
 cached() {
     local place=$INTEROP_CACHE/$1 new
     shift
@@ -22,7 +22,7 @@ cached() {
     [ -e "$place/" ]
 }
 
-# apt PACKAGE...: installs Debian packages, where we may.
+# apt PACKAGE...: installs Debian packages, if permitted.
 apt() {
     command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ] || return 1
     local install=(apt-get -o DPkg::Lock::Timeout=120 install -qy --no-install-recommends "$@")
@@ -30,14 +30,14 @@ apt() {
     { "${install[@]}" || { apt-get update -q && "${install[@]}"; }; } >&2
 }
 
-# venv ARGUMENT...: makes the folder a virtual environment of Python with what `pip install ARGUMENT...` puts there.
+# venv ARGUMENT...: turns the current folder into a Python virtual environment and runs `pip install ARGUMENT...` in it.
 venv() {
     python3 -m venv . || { apt python3 python3-venv && python3 -m venv --clear .; } || return 1
     bin/pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
 }
 
-# some_port: a port of loopback where nobody listens, for servers that cannot bind port 0. It lies below the range from which the
-# system gives out ports. Another may take it first: whoever uses it must see that, and try again.
+# some_port: prints a free loopback port, for servers that cannot bind port 0. The port is below the range from which the system
+# assigns ports. Another process may take it first, so callers must detect this and try again.
 some_port() {
     local port
     while port=$((RANDOM % 16384 + 16384)); do

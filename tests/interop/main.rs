@@ -1,4 +1,4 @@
-//! Tests against real servers. `tests/run` starts them and names them in the environment.
+//! Tests against real servers. `tests/run` starts the servers and passes their settings in environment variables.
 
 mod browser;
 mod glewlwyd;
@@ -7,7 +7,7 @@ mod nginx;
 mod oidc_provider;
 mod support;
 
-/// What `tests/run` says about a running server.
+/// Returns a setting of a running server, which `tests/run` puts into the environment.
 fn setting(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {
         panic!("{name} is not set: `tests/run` starts the servers and runs these tests")

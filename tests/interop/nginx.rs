@@ -1,4 +1,4 @@
-//! nginx before oidc-provider, with a fault at each location: see `nginx/nginx.conf`.
+//! nginx in front of oidc-provider, with a different fault at each location (see `nginx/nginx.conf`).
 
 mod recovery;
 
@@ -29,7 +29,7 @@ async fn healthy_gateway_changes_nothing() {
 }
 
 #[tokio::test]
-async fn each_fault_is_told_apart() {
+async fn each_fault_is_reported_with_its_kind() {
     use TokenErrorKind::{Body, ErrorResponse, InvalidResponse, Service, UnexpectedStatus};
 
     for (path, kind, status, retry_after, is_transient, may_have_been_processed) in [
@@ -80,7 +80,7 @@ async fn each_fault_is_told_apart() {
 }
 
 #[tokio::test]
-async fn error_beside_429_and_pages_of_the_gateway_can_be_read() {
+async fn error_responses_and_gateway_pages_are_readable() {
     let error = send("/limited").await.unwrap_err();
     let response = error.error_response().unwrap();
     assert_eq!(*response.code(), ErrorCode::TemporarilyUnavailable);
@@ -88,12 +88,12 @@ async fn error_beside_429_and_pages_of_the_gateway_can_be_read() {
     let error = send("/bad-gateway").await.unwrap_err();
     assert_eq!(error.headers().unwrap()[CONTENT_TYPE], "text/html");
     assert!(error.raw().unwrap().starts_with(b"<html>"));
-    // It broke off, so there is no whole body.
+    // The body was cut short, so there is no complete body.
     assert!(send("/broken").await.unwrap_err().raw().is_none());
 }
 
 #[tokio::test]
-async fn server_that_never_answers_is_a_timeout() {
+async fn server_that_never_answers_causes_a_timeout() {
     let around = ServiceBuilder::new()
         .timeout(Duration::from_millis(300))
         .service(endpoint("/silent"));
@@ -103,7 +103,7 @@ async fn server_that_never_answers_is_a_timeout() {
         .unwrap_err();
     assert!(error.is::<Elapsed>());
 
-    // Below the endpoint, it is the endpoint that says so.
+    // A timeout below the endpoint is reported by the endpoint.
     let http = ServiceBuilder::new()
         .timeout(Duration::from_millis(300))
         .service(http());
@@ -117,14 +117,14 @@ async fn server_that_never_answers_is_a_timeout() {
 }
 
 #[tokio::test]
-async fn slow_answer_is_read_to_its_end() {
+async fn slow_response_is_read_completely() {
     let response = send("/slow").await.unwrap();
 
     assert_is_good(response.access_token().expose_secret()).await;
 }
 
 #[tokio::test]
-async fn lifetime_in_quotes_is_read() {
+async fn quoted_lifetime_is_parsed() {
     let response = send("/text-lifetime").await.unwrap();
 
     assert_eq!(response.get("expires_in").unwrap(), "60");
@@ -133,7 +133,7 @@ async fn lifetime_in_quotes_is_read() {
 }
 
 #[tokio::test]
-async fn answer_without_a_lifetime_is_one() {
+async fn response_without_a_lifetime_is_accepted() {
     let response = send("/no-lifetime").await.unwrap();
 
     assert_eq!(response.expires_in(), None);
@@ -141,8 +141,8 @@ async fn answer_without_a_lifetime_is_one() {
 }
 
 #[tokio::test]
-async fn redirect_does_not_carry_the_secret() {
-    // Basic has it in a header, post in the body; reqwest follows a redirect unless told not to.
+async fn secret_is_not_sent_to_a_redirect_target() {
+    // Basic sends the secret in a header, post in the body. reqwest follows redirects by default.
     for client in [
         basic(),
         ClientAuthentication::client_secret_post("post", SECRET),
@@ -161,7 +161,7 @@ async fn redirect_does_not_carry_the_secret() {
         }
     }
 
-    // That server notes whatever it is sent: nothing came before this.
+    // The redirect target logs every request that it receives. This must be the first one.
     let control = Request::post(format!("{}/token", setting("NGINX_OTHER")))
         .body(Full::from("control"))
         .unwrap();
@@ -208,7 +208,7 @@ fn introspection() -> String {
     format!("{}/token/introspection", setting("OIDC_PROVIDER"))
 }
 
-/// The server behind the gateway knows the token.
+/// Checks that the server behind the gateway issued the token.
 async fn assert_is_good(token: &str) {
     let state = post(http(), &introspection(), "basic", &[("token", token)]).await;
     assert_eq!(state["active"], true);

@@ -1,4 +1,4 @@
-//! oidc-provider, the certified OpenID Connect server for Node.js.
+//! oidc-provider, a certified OpenID Connect server for Node.js.
 
 mod add_access_token;
 mod discovery;
@@ -7,6 +7,7 @@ mod dpop_api;
 mod fapi;
 mod instance;
 mod mtls;
+mod revocation;
 mod signed_jwt;
 
 use std::collections::BTreeSet;
@@ -55,9 +56,9 @@ const ODD_SECRET: &str = "p@ss:w%rd+with space&=/?~!*'()";
 const API: &str = "https://api.example/";
 const KEYS: &str = "OIDC_PROVIDER_KEYS";
 
-/// What the tests of bound tokens rely on.
+/// The tests of bound tokens rely on this.
 #[tokio::test]
-async fn resource_server_refuses_whatever_is_not_exactly_right() {
+async fn resource_server_accepts_only_correct_requests() {
     let test = format!("{}/resource-server.test.mjs", setting("OIDC_PROVIDER_KEYS"));
     let status = Command::new(setting("OIDC_PROVIDER_NODE"))
         .args(["--test", &test])
@@ -68,7 +69,7 @@ async fn resource_server_refuses_whatever_is_not_exactly_right() {
 }
 
 #[tokio::test]
-async fn client_credentials_with_client_secret_basic() {
+async fn client_secret_basic_is_accepted() {
     let response = send(basic(), TokenRequest::client_credentials())
         .await
         .unwrap();
@@ -95,7 +96,7 @@ async fn client_secret_basic_form_encodes_id_and_secret() {
 }
 
 #[tokio::test]
-async fn client_secret_basic_raw_is_what_this_server_refuses() {
+async fn client_secret_basic_raw_is_refused() {
     let encoded = ClientAuthentication::client_secret_basic("odd", ODD_SECRET);
     send(encoded, TokenRequest::client_credentials())
         .await
@@ -107,7 +108,7 @@ async fn client_secret_basic_raw_is_what_this_server_refuses() {
 }
 
 #[tokio::test]
-async fn client_credentials_with_client_secret_post() {
+async fn client_secret_post_is_accepted() {
     let response = send(post_client(), TokenRequest::client_credentials())
         .await
         .unwrap();
@@ -119,7 +120,7 @@ async fn client_credentials_with_client_secret_post() {
 }
 
 #[tokio::test]
-async fn wrong_secret_is_invalid_client_with_401() {
+async fn wrong_secret_returns_invalid_client_with_401() {
     for authentication in [
         ClientAuthentication::client_secret_basic("basic", "wrong"),
         ClientAuthentication::client_secret_post("post", "wrong"),
@@ -134,7 +135,7 @@ async fn wrong_secret_is_invalid_client_with_401() {
 
 #[tokio::test]
 async fn two_authentication_methods_are_refused() {
-    // Only a client that is said to have no authentication gets them past the crate.
+    // The crate allows this only for a client that is configured without authentication.
     let request = TokenRequest::client_credentials()
         .header(AUTHORIZATION, basic_credentials("post"))
         .parameter("client_secret", SECRET);
@@ -144,7 +145,7 @@ async fn two_authentication_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn authorization_code_with_pkce() {
+async fn authorization_code_with_pkce_returns_tokens() {
     let response = send(web(), code_request(&sign_in("web").await))
         .await
         .unwrap();
@@ -164,7 +165,7 @@ async fn authorization_code_with_pkce() {
 }
 
 #[tokio::test]
-async fn authorization_code_of_a_public_client() {
+async fn public_client_redeems_an_authorization_code() {
     let response = send(
         ClientAuthentication::none("public"),
         code_request(&sign_in("public").await),
@@ -179,7 +180,7 @@ async fn authorization_code_of_a_public_client() {
 }
 
 #[tokio::test]
-async fn authorization_code_twice_is_invalid_grant() {
+async fn reused_authorization_code_returns_invalid_grant() {
     let code = sign_in("web").await;
     send(web(), code_request(&code)).await.unwrap();
 
@@ -190,7 +191,7 @@ async fn authorization_code_twice_is_invalid_grant() {
 }
 
 #[tokio::test]
-async fn wrong_code_verifier_is_invalid_grant() {
+async fn wrong_code_verifier_returns_invalid_grant() {
     let request = TokenRequest::authorization_code(sign_in("web").await, REDIRECT_URI)
         .code_verifier("0123456789012345678901234567890123456789012");
 
@@ -198,7 +199,7 @@ async fn wrong_code_verifier_is_invalid_grant() {
 }
 
 #[tokio::test]
-async fn refresh_token_rotates() {
+async fn refresh_token_rotates_and_reuse_revokes_the_family() {
     let first = send(web(), code_request(&sign_in("web").await))
         .await
         .unwrap();
@@ -210,7 +211,7 @@ async fn refresh_token_rotates() {
     let second = second.refresh_token().unwrap().expose_secret();
     assert_ne!(first, second);
 
-    // The old one kills the whole family.
+    // Using the old refresh token revokes the whole family.
     for token in [first, second] {
         let result = send(web(), TokenRequest::refresh_token(token)).await;
         assert_eq!(invalid(result), ErrorCode::InvalidGrant);
@@ -241,7 +242,7 @@ async fn device_code_is_pending_until_the_user_agrees() {
 }
 
 #[tokio::test]
-async fn unknown_device_code_is_invalid_grant() {
+async fn unknown_device_code_returns_invalid_grant() {
     let result = send(web(), TokenRequest::device_code("unknown")).await;
 
     assert_eq!(invalid(result), ErrorCode::InvalidGrant);
@@ -255,7 +256,7 @@ async fn password_grant_is_unsupported() {
 }
 
 #[tokio::test]
-async fn scope_beyond_the_client_is_invalid_scope() {
+async fn scope_not_allowed_for_the_client_returns_invalid_scope() {
     let request = TokenRequest::client_credentials().scope("api:write");
     let result = send(post_client(), request).await;
 
@@ -263,7 +264,7 @@ async fn scope_beyond_the_client_is_invalid_scope() {
 }
 
 #[tokio::test]
-async fn unknown_resource_is_invalid_target() {
+async fn unknown_resource_returns_invalid_target() {
     let request = TokenRequest::client_credentials().resource("https://unknown.example/");
 
     assert_eq!(
@@ -274,7 +275,7 @@ async fn unknown_resource_is_invalid_target() {
 
 #[tokio::test]
 async fn two_resources_are_both_sent() {
-    // Either alone is granted; that this server refuses them shows that it saw both.
+    // The server would grant either resource alone. It refuses the request, so it received both.
     let request = TokenRequest::client_credentials()
         .resource(API)
         .resource("https://api.example/other");
@@ -286,8 +287,8 @@ async fn two_resources_are_both_sent() {
 }
 
 #[tokio::test]
-async fn grant_that_the_client_may_not_use_is_invalid_request() {
-    // Another server would say `unauthorized_client` (RFC 6749 §5.2).
+async fn grant_not_allowed_for_the_client_returns_invalid_request() {
+    // Other servers return `unauthorized_client` (RFC 6749 §5.2).
     let public = ClientAuthentication::none("public");
     let result = send(public, TokenRequest::client_credentials()).await;
 
@@ -295,7 +296,7 @@ async fn grant_that_the_client_may_not_use_is_invalid_request() {
 }
 
 #[tokio::test]
-async fn resource_gives_a_jwt_for_that_resource() {
+async fn resource_parameter_returns_a_jwt_for_that_resource() {
     let request = TokenRequest::client_credentials()
         .resource(API)
         .scope("api:read");
@@ -310,7 +311,7 @@ async fn resource_gives_a_jwt_for_that_resource() {
 }
 
 #[tokio::test]
-async fn introspection_and_revocation_know_the_token() {
+async fn token_can_be_introspected_and_revoked() {
     let response = send(basic(), TokenRequest::client_credentials())
         .await
         .unwrap();
@@ -328,7 +329,7 @@ async fn introspection_and_revocation_know_the_token() {
 }
 
 #[tokio::test]
-async fn one_client_serves_many_requests() {
+async fn one_http_client_serves_many_concurrent_requests() {
     let endpoint = endpoint(basic());
     let requests = (0..50).map(|_| {
         let endpoint = endpoint.clone();
@@ -345,7 +346,7 @@ async fn one_client_serves_many_requests() {
 
 #[cfg(feature = "rustls")]
 #[tokio::test]
-async fn token_endpoint_over_tls() {
+async fn token_is_fetched_over_tls() {
     let client = Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector(None));
     let response = TokenEndpoint::new(client, tls_uri(), basic())
         .oneshot(TokenRequest::client_credentials())
@@ -357,8 +358,8 @@ async fn token_endpoint_over_tls() {
 
 #[cfg(feature = "rustls")]
 #[tokio::test]
-async fn nothing_is_sent_to_a_server_with_an_unknown_certificate() {
-    // The certificate authority of this run is not among the roots of the system.
+async fn nothing_is_sent_to_a_server_with_an_untrusted_certificate() {
+    // The certificate authority of this test run is not among the system's root certificates.
     let http = HttpsClient::new().unwrap();
     let error = TokenEndpoint::new(http, tls_uri(), basic())
         .oneshot(TokenRequest::client_credentials())
@@ -391,7 +392,7 @@ fn tls_uri() -> Uri {
     format!("{issuer}/token").parse().unwrap()
 }
 
-/// Trusts the certificate authority of this run alone.
+/// Returns a connector that trusts only the certificate authority of this test run.
 #[cfg(feature = "rustls")]
 fn tls_connector(
     certificate: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
@@ -429,7 +430,7 @@ async fn send(
     endpoint(authentication).oneshot(request).await
 }
 
-/// Signs alice in at the authorization endpoint; the authorization code.
+/// Signs alice in at the authorization endpoint and returns the authorization code.
 async fn sign_in(client_id: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", client_id)
@@ -444,7 +445,7 @@ async fn sign_in(client_id: &str) -> String {
     let start = uri(&format!("/auth?{query}"));
 
     let End::Left(back) = Browser::new("alice").visit(&start, REDIRECT_URI).await else {
-        panic!("the server never came back to {REDIRECT_URI}");
+        panic!("the server never redirected to {REDIRECT_URI}");
     };
     code_in(&back)
 }
@@ -453,7 +454,7 @@ fn code_request(code: &str) -> TokenRequest {
     TokenRequest::authorization_code(code, REDIRECT_URI).code_verifier(CODE_VERIFIER)
 }
 
-/// The client that the server gave a token to, by introspection.
+/// Returns the client that a token was issued to, according to introspection.
 async fn client_of(token: &str) -> String {
     let state = post("/token/introspection", "web", &[("token", token)]).await;
     assert_eq!(state["active"], true);

@@ -1,4 +1,4 @@
-//! What the tests of several servers share.
+//! Code shared by the tests of several servers.
 
 use std::{
     collections::HashSet,
@@ -34,23 +34,23 @@ use tower_oauth2_client::{
 use crate::setting;
 
 pub(crate) const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef";
-/// As long as the longest hash (RFC 7518 §3.2).
+/// HMAC keys must be at least as long as the hash; this is long enough for all hashes (RFC 7518 §3.2).
 pub(crate) const HMAC_SECRET: &str =
     "interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef";
 pub(crate) const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
-pub(crate) const STATE: &str = "state of this visit";
+pub(crate) const STATE: &str = "state of this sign-in";
 
 // RFC 7636 appendix B.
 pub(crate) const CODE_VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(crate) const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
-/// All that sign with a secret.
+/// All algorithms that sign with a secret.
 pub(crate) const HMAC: [SigningAlgorithm; 3] = [
     SigningAlgorithm::HS256,
     SigningAlgorithm::HS384,
     SigningAlgorithm::HS512,
 ];
-/// All that sign with a key.
+/// All algorithms that sign with a private key.
 pub(crate) const SIGNATURES: [SigningAlgorithm; 9] = [
     SigningAlgorithm::RS256,
     SigningAlgorithm::RS384,
@@ -69,12 +69,12 @@ pub(crate) fn http() -> Http {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// A file of `client-keys`; `folder` is the setting that names the folder.
+/// Reads a file made by `client-keys`. `folder` is the setting that contains the folder.
 pub(crate) fn pem(folder: &str, name: &str) -> Vec<u8> {
     std::fs::read(format!("{}/{name}", setting(folder))).unwrap()
 }
 
-/// The key that the server knows under the name of the algorithm.
+/// Returns the signing key whose key id on the server is the name of the algorithm.
 pub(crate) fn signing_key(folder: &str, algorithm: SigningAlgorithm) -> SigningKey {
     let name = match algorithm {
         SigningAlgorithm::ES256 => "signing-es256.key",
@@ -92,7 +92,7 @@ pub(crate) fn client_certificate(folder: &str, name: &str) -> ClientCertificate 
     ClientCertificate::from_pem(chain, key).unwrap()
 }
 
-/// Trusts the certificate authority of this run alone.
+/// Returns a client that trusts only the certificate authority of this test run.
 pub(crate) fn https(folder: &str, certificate: Option<&ClientCertificate>) -> HttpsClient {
     let mut builder = HttpsClient::builder()
         .root_certificates_pem(pem(folder, "ca.pem"))
@@ -103,7 +103,7 @@ pub(crate) fn https(folder: &str, certificate: Option<&ClientCertificate>) -> Ht
     builder.build().unwrap()
 }
 
-/// The requests that went out, in their order.
+/// The sent requests, in order.
 #[derive(Clone, Default)]
 pub(crate) struct Sent(Arc<Mutex<Vec<Request<Full<Bytes>>>>>);
 
@@ -116,7 +116,7 @@ impl Sent {
         self.0.lock().unwrap().last().unwrap().clone()
     }
 
-    /// What one header of each of them says.
+    /// Returns the values of one header, one per request.
     pub(crate) fn header(&self, name: &str) -> Vec<String> {
         let requests = self.0.lock().unwrap();
         let values = requests.iter().map(|request| &request.headers()[name]);
@@ -155,7 +155,7 @@ where
     }
 }
 
-/// A field of the form that a request bears.
+/// Returns a field of the form in a request body.
 pub(crate) async fn field(request: Request<Full<Bytes>>, name: &str) -> String {
     let form = request.into_body().collect().await.unwrap().to_bytes();
     let mut fields = form_urlencoded::parse(&form);
@@ -163,7 +163,7 @@ pub(crate) async fn field(request: Request<Full<Bytes>>, name: &str) -> String {
     value.into_owned()
 }
 
-/// The answer of an API that says what it saw.
+/// Calls an API and returns its JSON response.
 pub(crate) async fn call<S>(
     api: S,
     request: Request<Full<Bytes>>,
@@ -177,7 +177,7 @@ where
     Ok(Response::from_parts(parts, serde_json::from_slice(&body)?))
 }
 
-/// Posts a form to an endpoint that is not the token endpoint.
+/// Posts a form to an endpoint other than the token endpoint.
 pub(crate) async fn post<S>(http: S, uri: &str, client_id: &str, fields: &[(&str, &str)]) -> Value
 where
     S: Service<Request<Full<Bytes>>, Response = Response<Incoming>, Error: Into<BoxError>>,
@@ -216,13 +216,13 @@ pub(crate) fn basic_credentials(client_id: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{client_id}:{SECRET}")))
 }
 
-/// The claims of a JWT, unverified.
+/// Returns the claims of a JWT without verifying it.
 pub(crate) fn claims(jwt: &str) -> Value {
     let payload = jwt.split('.').nth(1).expect("not a JWT");
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
 }
 
-/// The code in the redirect that ends a visit of the authorization endpoint.
+/// Returns the code in the redirect from the authorization endpoint.
 pub(crate) fn code_in(redirect: &Uri) -> String {
     let parameter = |name| {
         form_urlencoded::parse(redirect.query()?.as_bytes())
@@ -233,7 +233,7 @@ pub(crate) fn code_in(redirect: &Uri) -> String {
     parameter("code").unwrap_or_else(|| panic!("no code in {redirect}"))
 }
 
-/// What the server said no with.
+/// Returns the error code and the status of a refused request.
 pub(crate) fn refused(result: Result<TokenResponse, TokenError>) -> (ErrorCode, StatusCode) {
     let error = result.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::ErrorResponse, "{error}");
@@ -242,14 +242,14 @@ pub(crate) fn refused(result: Result<TokenResponse, TokenError>) -> (ErrorCode, 
     (code, error.status().unwrap())
 }
 
-/// As [`refused`], with the status that RFC 6749 §5.2 has for most.
+/// Like [`refused`], but also checks for status 400, the usual one (RFC 6749 §5.2).
 pub(crate) fn invalid(result: Result<TokenResponse, TokenError>) -> ErrorCode {
     let (code, status) = refused(result);
     assert_eq!(status, StatusCode::BAD_REQUEST);
     code
 }
 
-/// The tokens that an API found good.
+/// The tokens that an API has accepted.
 #[derive(Clone, Default)]
 pub(crate) struct Seen(Arc<Mutex<HashSet<String>>>);
 
@@ -267,8 +267,8 @@ impl Seen {
     }
 }
 
-/// An API that has each token introspected (RFC 7662) at `endpoint`. While nobody answers there, it takes the tokens that it
-/// found good before.
+/// An API that introspects each token (RFC 7662) at `endpoint`. While the endpoint does not respond, it accepts the tokens that it
+/// has accepted before.
 pub(crate) fn api<S>(
     http: S,
     endpoint: String,
@@ -290,11 +290,11 @@ where
         let (http, endpoint, seen) = (http.clone(), endpoint.clone(), seen.clone());
         let token = bearer(request.headers());
         async move {
-            let is_good = match try_post(http, &endpoint, "basic", &[("token", &token)]).await {
+            let is_active = match try_post(http, &endpoint, "basic", &[("token", &token)]).await {
                 Ok(state) => state["active"] == true,
                 Err(_) => seen.contains(&token),
             };
-            if is_good {
+            if is_active {
                 seen.insert(token);
                 return Ok(Response::new(Full::from("hello")));
             }
@@ -306,7 +306,7 @@ where
     })
 }
 
-/// An API that validates access tokens by itself: JWTs for `audience`, signed by the issuer (RFC 9068).
+/// An API that validates access tokens locally: JWTs for `audience`, signed by the issuer (RFC 9068).
 pub(crate) fn jwt_api(
     keys: JwkSet,
     audience: &'static str,
@@ -340,7 +340,7 @@ pub(crate) fn jwt_api(
 fn is_valid(token: &str, keys: &JwkSet, audience: &str) -> Result<(), BoxError> {
     let header = jsonwebtoken::decode_header(token)?;
     let key = header.kid.as_deref().and_then(|kid| keys.find(kid));
-    let key = DecodingKey::from_jwk(key.ok_or("an unknown key")?)?;
+    let key = DecodingKey::from_jwk(key.ok_or("the key is unknown")?)?;
     let mut validation = Validation::new(Algorithm::ES256);
     validation.set_audience(&[audience]);
     validation.leeway = 0;
@@ -353,7 +353,7 @@ fn bearer(headers: &HeaderMap) -> String {
     value.strip_prefix("Bearer ").unwrap().to_owned()
 }
 
-/// Calls an API from several tasks, so many times each, at a pace. Every call must be served.
+/// Calls an API from several tasks, each making `calls` calls at intervals of `pace`. Every call must succeed.
 pub(crate) fn keep_calling<S>(api: &S, tasks: usize, calls: u32, pace: Duration) -> JoinSet<()>
 where
     S: Service<Request<Full<Bytes>>, Response = Response<Full<Bytes>>, Error = BoxError>,
@@ -376,7 +376,7 @@ where
     calling
 }
 
-/// Waits for the tasks, and panics with the first that did.
+/// Waits for all tasks, and panics if one has panicked.
 pub(crate) async fn all_done(mut tasks: JoinSet<()>) {
     while let Some(task) = tasks.join_next().await {
         task.unwrap();

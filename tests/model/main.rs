@@ -1,4 +1,4 @@
-//! The cache and the layer against a model of what their docs say: the same steps on both, by chance, and the same seen of both.
+//! Compares the cache and the layer with a model of their docs: both take the same random steps and must look the same.
 #![cfg(feature = "test-util")]
 
 #[path = "../cache_support/mod.rs"]
@@ -33,21 +33,21 @@ use self::{
 enum Step {
     /// Time passes on both clocks.
     Sleep(i64),
-    /// So many hundredths of what a token lives now.
-    Live(i64),
-    /// The wall clock jumps, as after a suspend or when it is set; forward or back.
+    /// This percentage of the current token lifetime passes.
+    SleepPercent(i64),
+    /// The wall clock jumps forward or back, as after a suspend or when it is set.
     MoveWall(i64),
     Call(Caller),
-    /// The newest token of the server is said to be refused, the one before, …
+    /// A token is reported as refused: the newest for 0, the one before it for 1, and so on.
     Invalidate(usize),
     InvalidateAll,
-    /// The API takes none of the tokens any more that were asked for so far.
+    /// The API refuses every token that was requested so far.
     Revoke,
     Server(Server),
 }
 
-/// What the server and the API know.
-struct World {
+/// The state of the server and of the API.
+struct Backend {
     start: Instant,
     server: Server,
     sent: Vec<Sent>,
@@ -55,7 +55,7 @@ struct World {
     revoked: usize,
 }
 
-type Shared = Arc<Mutex<World>>;
+type Shared = Arc<Mutex<Backend>>;
 type Http = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 const FIRST: Server = Server {
@@ -65,9 +65,9 @@ const FIRST: Server = Server {
     refresh_in: None,
 };
 
-/// The real cache, and what its callers got.
+/// The real cache, and the outputs of its callers.
 struct Real {
-    world: Shared,
+    backend: Shared,
     clock: ManualClock,
     cache: TokenCache,
     source: TokenSource,
@@ -77,9 +77,9 @@ struct Real {
 
 impl Real {
     async fn new() -> Self {
-        // From here on timers and clocks agree on where a millisecond begins.
+        // Aligns the clock with the timers, which fire at whole milliseconds.
         sleep(millis(1)).await;
-        let world = Arc::new(Mutex::new(World {
+        let backend = Arc::new(Mutex::new(Backend {
             start: now(),
             server: FIRST,
             sent: Vec::new(),
@@ -87,15 +87,15 @@ impl Real {
         }));
         let clock = ManualClock::new();
         let uri = "https://as.test/token".parse().unwrap();
-        let cache = TokenCache::builder(TokenEndpoint::new(server(&world), uri, client()))
+        let cache = TokenCache::builder(TokenEndpoint::new(server(&backend), uri, client()))
             .clock(clock.clock())
             .refresh_window(RefreshWindow::new().first(0.5..=0.5).later(0.75..=0.75))
             .build();
         let source = cache.source(request());
         let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
         Self {
-            api: BoxCloneSyncService::new(layer.layer(api(&world))),
-            world,
+            api: BoxCloneSyncService::new(layer.layer(api(&backend))),
+            backend,
             clock,
             cache,
             source,
@@ -104,24 +104,24 @@ impl Real {
     }
 
     fn now(&self) -> i64 {
-        let elapsed = now() - self.world.lock().unwrap().start;
+        let elapsed = now() - self.backend.lock().unwrap().start;
         i64::try_from(elapsed.as_millis()).unwrap()
     }
 
     fn sent(&self) -> Vec<Sent> {
-        self.world.lock().unwrap().sent.clone()
+        self.backend.lock().unwrap().sent.clone()
     }
 
     fn newest(&self, nth: usize) -> Option<usize> {
         self.sent().len().checked_sub(nth + 1)
     }
 
-    async fn take(&mut self, step: Step) {
+    async fn run(&mut self, step: Step) {
         match step {
             Step::Sleep(time) => sleep(millis(time.unsigned_abs())).await,
-            Step::Live(parts) => {
-                let lifetime = self.world.lock().unwrap().server.lifetime;
-                sleep(millis((lifetime * parts / 100).unsigned_abs())).await;
+            Step::SleepPercent(percent) => {
+                let lifetime = self.backend.lock().unwrap().server.lifetime;
+                sleep(millis((lifetime * percent / 100).unsigned_abs())).await;
             }
             Step::MoveWall(by) if by < 0 => self.clock.set_wall_back(millis(by.unsigned_abs())),
             Step::MoveWall(by) => self.clock.suspend(millis(by.unsigned_abs())),
@@ -133,10 +133,10 @@ impl Real {
             }
             Step::InvalidateAll => self.cache.invalidate_all(),
             Step::Revoke => {
-                let mut world = self.world.lock().unwrap();
-                world.revoked = world.sent.len();
+                let mut backend = self.backend.lock().unwrap();
+                backend.revoked = backend.sent.len();
             }
-            Step::Server(server) => self.world.lock().unwrap().server = server,
+            Step::Server(server) => self.backend.lock().unwrap().server = server,
         }
         settle().await;
     }
@@ -148,17 +148,17 @@ impl Real {
             outputs.len() - 1
         };
         let (source, outputs) = (self.source.clone(), self.outputs.clone());
-        let note = move |output| outputs.lock().unwrap()[index] = Some(output);
+        let record = move |output| outputs.lock().unwrap()[index] = Some(output);
         match caller {
-            Caller::Token => drop(tokio::spawn(
-                async move { note(of_token(source.token().await)) },
-            )),
-            Caller::Renew => drop(tokio::spawn(
-                async move { note(of_token(source.renew().await)) },
-            )),
-            Caller::Request | Caller::RequestAgain(_) => {
+            Caller::Token => drop(tokio::spawn(async move {
+                record(token_output(source.token().await))
+            })),
+            Caller::Renew => drop(tokio::spawn(async move {
+                record(token_output(source.renew().await))
+            })),
+            Caller::Request | Caller::ResentRequest(_) => {
                 let response = self.api.ready().await.unwrap().call(call());
-                tokio::spawn(async move { note(of_response(response.await).await) });
+                tokio::spawn(async move { record(response_output(response.await).await) });
             }
         }
     }
@@ -172,15 +172,15 @@ fn id(token: &str) -> usize {
     token.strip_prefix("token-").unwrap().parse().unwrap()
 }
 
-fn of_token(result: Result<AccessToken, TokenError>) -> Output {
+fn token_output(result: Result<AccessToken, TokenError>) -> Output {
     match result {
         Ok(token) => Output::Token(id(token.expose_secret())),
-        Err(error) => of_error(&error),
+        Err(error) => error_output(&error),
     }
 }
 
-/// The text of the server stands in the text of the error.
-fn of_error(error: &TokenError) -> Output {
+/// Reads the number of the request from the server's text in the error message.
+fn error_output(error: &TokenError) -> Output {
     let text = error.to_string();
     Output::Error(text.split_once("request <").map(|(_, rest)| {
         let (number, _) = rest.split_once('>').unwrap();
@@ -188,7 +188,7 @@ fn of_error(error: &TokenError) -> Output {
     }))
 }
 
-async fn of_response(result: Result<Response<Body>, BoxError>) -> Output {
+async fn response_output(result: Result<Response<Body>, BoxError>) -> Output {
     match result {
         Ok(response) => {
             let is_refused = response.status() == 401;
@@ -200,25 +200,25 @@ async fn of_response(result: Result<Response<Body>, BoxError>) -> Output {
                 Output::Token(id)
             }
         }
-        Err(error) => of_error(TokenError::find_in_chain(&*error).unwrap()),
+        Err(error) => error_output(TokenError::find_in_chain(&*error).unwrap()),
     }
 }
 
 fn server(
-    world: &Shared,
+    backend: &Shared,
 ) -> impl Service<Request<Body>, Response = Response<Full<Bytes>>, Error = Infallible, Future: Send>
 + Clone
 + Send
 + 'static {
-    let world = world.clone();
+    let backend = backend.clone();
     tower::service_fn(move |_: Request<Body>| {
         let (id, server) = {
-            let mut world = world.lock().unwrap();
-            let elapsed = now() - world.start;
+            let mut backend = backend.lock().unwrap();
+            let elapsed = now() - backend.start;
             assert_eq!(elapsed.subsec_nanos() % 1_000_000, 0, "{elapsed:?}");
             let at = i64::try_from(elapsed.as_millis()).unwrap();
-            world.sent.push(Sent { at });
-            (world.sent.len() - 1, world.server)
+            backend.sent.push(Sent { at });
+            (backend.sent.len() - 1, backend.server)
         };
         async move {
             if server.mode == Mode::Silent {
@@ -255,13 +255,13 @@ fn answer(id: usize, server: Server) -> Response<Full<Bytes>> {
     answer.unwrap().map(Full::from)
 }
 
-/// Tells in each answer which token it got.
-fn api(world: &Shared) -> Http {
-    let world = world.clone();
+/// Returns an API whose responses contain the token that they received.
+fn api(backend: &Shared) -> Http {
+    let backend = backend.clone();
     Http::new(tower::service_fn(move |request: Request<Body>| {
         let value = request.headers()[AUTHORIZATION].to_str().unwrap();
         let token = value.strip_prefix("Bearer ").unwrap().to_owned();
-        let is_revoked = id(&token) < world.lock().unwrap().revoked;
+        let is_revoked = id(&token) < backend.lock().unwrap().revoked;
         let body = Full::from(token);
         let response = match is_revoked {
             true => refusal().map(|_| body),
@@ -271,7 +271,7 @@ fn api(world: &Shared) -> Http {
     }))
 }
 
-/// Takes a step in a model. `real` has taken it, `server` is what answered until then.
+/// Runs a step in a model, after `real` has run it. `server` is the state before the step.
 fn follow(
     mut model: Model,
     step: Step,
@@ -282,7 +282,7 @@ fn follow(
 ) -> Result<Model, Mismatch> {
     let (now, sent) = (real.now(), real.sent());
     match step {
-        Step::Sleep(_) | Step::Live(_) => {}
+        Step::Sleep(_) | Step::SleepPercent(_) => {}
         Step::MoveWall(by) => model.move_wall(by),
         Step::Call(caller) => model.call(now, caller, choices),
         Step::Invalidate(_) => {
@@ -305,7 +305,10 @@ fn follow(
     }
     let peeked = real.source.peek().map(|token| id(token.expose_secret()));
     if model.peek(now) != peeked {
-        return Err(format!("{:?} is held, not {peeked:?}", model.peek(now)));
+        return Err(format!(
+            "peek returns {:?}, not {peeked:?}",
+            model.peek(now)
+        ));
     }
     Ok(model)
 }
@@ -314,32 +317,32 @@ async fn compare(steps: Vec<Step>) -> Result<(), TestCaseError> {
     let mut real = Real::new().await;
     let mut models = vec![Model::new()];
     for (number, step) in steps.iter().copied().enumerate() {
-        let server = real.world.lock().unwrap().server;
+        let server = real.backend.lock().unwrap().server;
         let newest = match step {
             Step::Invalidate(nth) => real.newest(nth),
             _ => None,
         };
-        real.take(step).await;
+        real.run(step).await;
 
         let mut mismatches = Vec::new();
-        let mut followed = Vec::new();
+        let mut matching = Vec::new();
         for model in models {
             let mut choices = Some(Choices::default());
-            while let Some(mut way) = choices {
-                match follow(model.clone(), step, server, &real, newest, &mut way) {
-                    Ok(model) => followed.push(model),
+            while let Some(mut current) = choices {
+                match follow(model.clone(), step, server, &real, newest, &mut current) {
+                    Ok(model) => matching.push(model),
                     Err(mismatch) => mismatches.push(mismatch),
                 }
-                choices = way.advance();
+                choices = current.advance();
             }
         }
-        models = followed;
+        models = matching;
         let at = real.now();
         prop_assert!(
             !models.is_empty(),
             "step {number}, {step:?}, at {at}: {mismatches:#?}"
         );
-        prop_assert!(models.len() < 1000, "too much is left open");
+        prop_assert!(models.len() < 1000, "too many models match");
     }
     Ok(())
 }
@@ -352,7 +355,7 @@ fn servers() -> impl Strategy<Value = Server> {
         1 => (0..400_i64).prop_map(Mode::RetryAfter),
         1 => Just(Mode::Silent),
     ];
-    // Never none: the API answers at once, and which of two answers at one moment is seen first is nobody's business.
+    // Never zero: the API answers at once, and the order of two answers at the same instant is unspecified.
     let latency = prop_oneof![Just(1), 1..500_i64, 500..5_000_i64];
     let lifetime =
         prop_oneof![0..3_i64, 3..30_i64, 30..2_000_i64].prop_map(|seconds| seconds * 1000);
@@ -372,7 +375,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let time = || prop_oneof![3 => 1..300_i64, 4 => 300..3_000_i64, 4 => 3_000..60_000_i64, 1 => 60_000..2_000_000_i64];
     prop_oneof![
         10 => time().prop_map(Step::Sleep),
-        5 => (0..120_i64).prop_map(Step::Live),
+        5 => (0..120_i64).prop_map(Step::SleepPercent),
         1 => time().prop_map(Step::MoveWall),
         1 => time().prop_map(|time| Step::MoveWall(-time)),
         6 => Just(Step::Call(Caller::Token)),
@@ -389,8 +392,8 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_cache_does_what_its_docs_say(steps in prop::collection::vec(steps(), 1..80), seed: u64) {
-        // Jitter comes from here: a case that failed fails again.
+    fn the_cache_behaves_as_documented(steps in prop::collection::vec(steps(), 1..80), seed: u64) {
+        // All jitter comes from this seed, so that a failure can be reproduced.
         fastrand::seed(seed);
         let mut runtime = runtime::Builder::new_current_thread();
         let runtime = runtime.enable_time().start_paused(true).build().unwrap();

@@ -1,16 +1,16 @@
-//! What the docs of the cache say that happens, as a machine small enough to be seen through.
+//! The documented behaviour of the cache, as a small state machine.
 //!
-//! Time is in milliseconds, on two clocks. What the docs leave to chance (the pause after a failure, the moment before a second
-//! attempt) is a choice: a [`Choices`] says which way to go, and whoever compares tries all of them.
+//! Time is in milliseconds, on two clocks. What the docs leave to chance (such as the length of the pause after a failure) is a
+//! choice. [`Choices`] makes these choices, and the comparison tries all of them.
 
-/// A moment on the monotonic and on the wall clock.
+/// A point in time, on the monotonic and on the wall clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct At {
+pub(crate) struct Moment {
     pub(crate) monotonic: i64,
     pub(crate) wall: i64,
 }
 
-impl At {
+impl Moment {
     pub(crate) fn after(self, time: i64) -> Self {
         Self {
             monotonic: self.monotonic + time,
@@ -18,18 +18,18 @@ impl At {
         }
     }
 
-    /// "when the monotonic or the wall clock says so"
+    /// Either clock is enough.
     pub(crate) fn has_reached(self, deadline: Self) -> bool {
         self.monotonic >= deadline.monotonic || self.wall >= deadline.wall
     }
 
-    /// The time since then by the clock that has gone further.
+    /// Returns the elapsed time on the clock that moved further.
     fn since(self, then: Self) -> i64 {
         (self.monotonic - then.monotonic).max(self.wall - then.wall)
     }
 }
 
-/// How the server answers, from when it is told to.
+/// How the server answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Mode {
     Token,
@@ -39,7 +39,7 @@ pub(crate) enum Mode {
     Silent,
 }
 
-/// The server as it stands when a request comes.
+/// The state of the server when a request arrives.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Server {
     pub(crate) mode: Mode,
@@ -48,19 +48,19 @@ pub(crate) struct Server {
     pub(crate) refresh_in: Option<i64>,
 }
 
-/// A token request that the real server got.
+/// A token request that the real server received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sent {
     pub(crate) at: i64,
 }
 
-/// What a caller gets: the number of the request that brought the token, or of the one that failed.
+/// What a caller gets, with the number of the request that returned the token or the error.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Output {
     Token(usize),
-    /// `None` is a fetch that took too long.
+    /// The error of a request, or `None` for a timeout.
     Error(Option<usize>),
-    /// The API refused this token, and there was no other.
+    /// The API refused this token, and no other could be had.
     Refused(usize),
 }
 
@@ -70,35 +70,35 @@ pub(crate) enum Caller {
     Token,
     /// `TokenSource::renew`.
     Renew,
-    /// A request through the layer, sent once more when its token is refused.
+    /// A request through the layer, which resends it if its token is refused.
     Request,
-    /// The same, whose first token was refused.
-    RequestAgain(usize),
+    /// A resent request, with the token that was refused.
+    ResentRequest(usize),
 }
 
 #[derive(Clone, Debug)]
 struct Token {
     id: usize,
-    stale: At,
-    end: At,
-    /// The middle of its life.
-    middle: At,
+    stale: Moment,
+    end: Moment,
+    /// Half of its lifetime.
+    middle: Moment,
 }
 
 #[derive(Clone, Debug)]
 struct Failure {
     output: Output,
-    at: At,
+    at: Moment,
     streak: u32,
     /// The pause lasts longer than `longer_than` and no longer than `at_most`.
     longer_than: i64,
     at_most: i64,
-    /// Whether the server asked for it.
-    is_asked: bool,
+    /// Whether the server set the pause with `Retry-After`.
+    is_retry_after: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Flight {
+struct Fetch {
     may_retry: bool,
     waiters: Vec<usize>,
     stage: Stage,
@@ -106,43 +106,43 @@ struct Flight {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// Not sent before the second since the last one is over.
+    /// Not sent until one second has passed since the last request.
     Waiting { until: i64 },
-    /// Its answer comes at `until`, or the limit of the fetch.
+    /// Waits for the answer, which arrives at `answer_at`, or for the fetch timeout at `deadline`.
     Sent {
         id: usize,
-        sent: At,
+        sent: Moment,
         server: Server,
-        until: i64,
-        limit: i64,
+        answer_at: i64,
+        deadline: i64,
     },
-    /// The first attempt failed; the second goes out some moments later.
-    Pausing { failed_at: i64, limit: i64 },
+    /// The first attempt failed, and the second follows after a short pause.
+    Pausing { failed_at: i64, deadline: i64 },
 }
 
-/// Says which way to go where the docs leave it open.
+/// Decides what the docs leave open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Choices {
-    given: Vec<bool>,
-    asked: usize,
+    decisions: Vec<bool>,
+    used: usize,
 }
 
 impl Choices {
     fn next(&mut self) -> bool {
-        if self.asked == self.given.len() {
-            self.given.push(false);
+        if self.used == self.decisions.len() {
+            self.decisions.push(false);
         }
-        self.asked += 1;
-        self.given[self.asked - 1]
+        self.used += 1;
+        self.decisions[self.used - 1]
     }
 
-    /// The choices to try after these, if there are any.
+    /// Returns the next choices to try, if any are left.
     pub(crate) fn advance(mut self) -> Option<Self> {
-        self.given.truncate(self.asked);
-        while let Some(last) = self.given.pop() {
+        self.decisions.truncate(self.used);
+        while let Some(last) = self.decisions.pop() {
             if !last {
-                self.given.push(true);
-                self.asked = 0;
+                self.decisions.push(true);
+                self.used = 0;
                 return Some(self);
             }
         }
@@ -150,31 +150,31 @@ impl Choices {
     }
 }
 
-/// The cache, its one source and the layer over it.
+/// A cache with one source, and a layer that uses it.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     token: Option<Token>,
     has_renewed: bool,
     failure: Option<Failure>,
-    flight: Option<Flight>,
-    next_fetch: Option<At>,
+    fetch: Option<Fetch>,
+    next_fetch: Option<Moment>,
     refusals: Refusals,
     callers: Vec<(Caller, Option<Output>)>,
-    /// Token requests so far.
+    /// The number of token requests so far.
     sent: usize,
     revoked: Vec<usize>,
-    /// By how much the wall clock is ahead of the monotonic one.
-    ahead: i64,
+    /// How far the wall clock is ahead of the monotonic clock.
+    wall_offset: i64,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Refusals {
     streak: u32,
-    last: Option<At>,
-    pause_until: Option<At>,
+    last: Option<Moment>,
+    pause_until: Option<Moment>,
 }
 
-/// Why the real cache cannot have done what this model does.
+/// How the real cache differs from a model.
 pub(crate) type Mismatch = String;
 
 const FETCH_TIMEOUT: i64 = 30_000;
@@ -188,17 +188,17 @@ impl Model {
             token: None,
             has_renewed: false,
             failure: None,
-            flight: None,
+            fetch: None,
             next_fetch: None,
             refusals: Refusals::default(),
             callers: Vec::new(),
             sent: 0,
             revoked: Vec::new(),
-            ahead: 0,
+            wall_offset: 0,
         }
     }
 
-    /// What each caller so far has got, or that it waits.
+    /// Returns the output of each caller so far, or `None` if it is still waiting.
     pub(crate) fn outputs(&self) -> impl Iterator<Item = Option<Output>> + '_ {
         self.callers.iter().map(|(_, output)| *output)
     }
@@ -214,18 +214,18 @@ impl Model {
     }
 
     pub(crate) fn move_wall(&mut self, by: i64) {
-        self.ahead += by;
+        self.wall_offset += by;
     }
 
-    /// Every token that was given out so far.
+    /// Revokes every token so far.
     pub(crate) fn revoke(&mut self) {
         self.revoked = (0..self.sent).collect();
     }
 
-    fn at(&self, monotonic: i64) -> At {
-        At {
+    fn at(&self, monotonic: i64) -> Moment {
+        Moment {
             monotonic,
-            wall: monotonic + self.ahead,
+            wall: monotonic + self.wall_offset,
         }
     }
 }
@@ -234,19 +234,19 @@ impl Model {
 impl Model {
     pub(crate) fn call(&mut self, now: i64, caller: Caller, choices: &mut Choices) {
         self.callers.push((caller, None));
-        self.ask(now, self.callers.len() - 1, choices);
+        self.request_token(now, self.callers.len() - 1, choices);
     }
 
-    fn ask(&mut self, now: i64, caller: usize, choices: &mut Choices) {
+    fn request_token(&mut self, now: i64, caller: usize, choices: &mut Choices) {
         let at = self.at(now);
         if self.callers[caller].0 == Caller::Renew {
-            let is_asked = self
+            let is_retry_after = self
                 .failure
                 .as_ref()
-                .is_some_and(|failure| failure.is_asked);
-            if is_asked && self.is_pausing(at, choices) {
+                .is_some_and(|failure| failure.is_retry_after);
+            if is_retry_after && self.is_pausing(at, choices) {
                 let output = self.failure.as_ref().map(|failure| failure.output);
-                return self.give(now, caller, output.unwrap(), choices);
+                return self.deliver(now, caller, output.unwrap(), choices);
             }
             return self.join(now, caller, false);
         }
@@ -255,32 +255,32 @@ impl Model {
             .clone()
             .filter(|token| !at.has_reached(token.end))
         {
-            // "served, while one renewal runs in the background"; "the next attempt comes after a pause"
-            if at.has_reached(token.stale) && self.flight.is_none() && !self.is_pausing(at, choices)
+            // A stale token is served while one renewal runs in the background, except during a pause.
+            if at.has_reached(token.stale) && self.fetch.is_none() && !self.is_pausing(at, choices)
             {
                 self.start(now, false);
             }
-            return self.give(now, caller, Output::Token(token.id), choices);
+            return self.deliver(now, caller, Output::Token(token.id), choices);
         }
         if self.is_pausing(at, choices) {
             let output = self.failure.as_ref().map(|failure| failure.output);
-            return self.give(now, caller, output.unwrap(), choices);
+            return self.deliver(now, caller, output.unwrap(), choices);
         }
         self.join(now, caller, true);
     }
 
-    fn give(&mut self, now: i64, caller: usize, output: Output, choices: &mut Choices) {
+    fn deliver(&mut self, now: i64, caller: usize, output: Output, choices: &mut Choices) {
         let output = match (self.callers[caller].0, output) {
             (Caller::Request, Output::Token(id)) if self.revoked.contains(&id) => {
                 if !self.invalidate(now, id) {
                     Output::Refused(id)
                 } else {
-                    self.callers[caller].0 = Caller::RequestAgain(id);
-                    return self.ask(now, caller, choices);
+                    self.callers[caller].0 = Caller::ResentRequest(id);
+                    return self.request_token(now, caller, choices);
                 }
             }
-            (Caller::RequestAgain(refused), Output::Error(_)) => Output::Refused(refused),
-            (Caller::RequestAgain(_), Output::Token(id)) if self.revoked.contains(&id) => {
+            (Caller::ResentRequest(refused), Output::Error(_)) => Output::Refused(refused),
+            (Caller::ResentRequest(_), Output::Token(id)) if self.revoked.contains(&id) => {
                 self.invalidate(now, id);
                 Output::Refused(id)
             }
@@ -289,38 +289,38 @@ impl Model {
         self.callers[caller].1 = Some(output);
     }
 
-    /// "That very token is dropped"; whether another can be had in its place.
+    /// Drops exactly this token. Returns whether it may be replaced.
     pub(crate) fn invalidate(&mut self, now: i64, id: usize) -> bool {
         let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
             return true;
         };
         let at = self.at(now);
-        // "Soon after it was issued" is the first half of its life.
-        let is_dropped = at.has_reached(token.middle) || self.refusals.note(at);
+        // Only refusals in the first half of the lifetime count.
+        let is_dropped = at.has_reached(token.middle) || self.refusals.record(at);
         if is_dropped {
             self.clear();
         }
         is_dropped
     }
 
-    /// Also what a fetch under way would bring: who waits for it waits for another. And "a pause
-    /// after a failure ends, unless the server asked for it".
+    /// Also discards a running fetch, whose callers wait for another one, and ends a pause after a failure unless the server asked
+    /// for it.
     pub(crate) fn invalidate_all(&mut self, now: i64, choices: &mut Choices) {
         self.clear();
-        self.failure = self.failure.take().filter(|failure| failure.is_asked);
+        self.failure = self.failure.take().filter(|failure| failure.is_retry_after);
         let waiters = self
-            .flight
+            .fetch
             .take()
-            .map_or_else(Vec::new, |flight| flight.waiters);
+            .map_or_else(Vec::new, |fetch| fetch.waiters);
         for waiter in &waiters {
-            self.ask(now, *waiter, choices);
+            self.request_token(now, *waiter, choices);
         }
-        // Whoever wakes first says whether the next one may be tried twice.
+        // The caller that wakes first decides whether the next fetch may be retried.
         let is_renewal = |waiter: &usize| self.callers[*waiter].0 == Caller::Renew;
         let is_mixed = waiters.iter().any(is_renewal) && !waiters.iter().all(is_renewal);
         let may_retry = is_mixed && self.failure.is_none() && choices.next();
-        if let Some(flight) = self.flight.as_mut().filter(|_| is_mixed) {
-            flight.may_retry = may_retry;
+        if let Some(fetch) = self.fetch.as_mut().filter(|_| is_mixed) {
+            fetch.may_retry = may_retry;
         }
     }
 
@@ -329,7 +329,7 @@ impl Model {
         self.next_fetch = None;
     }
 
-    fn is_pausing(&mut self, now: At, choices: &mut Choices) -> bool {
+    fn is_pausing(&mut self, now: Moment, choices: &mut Choices) -> bool {
         let Some(failure) = &mut self.failure else {
             return false;
         };
@@ -350,9 +350,9 @@ impl Model {
 }
 
 impl Refusals {
-    /// "two are replaced at once, then one after a pause that doubles from 5 seconds to 5 minutes"; a quiet minute, or twice the
-    /// pause, makes the next refusal the first again.
-    fn note(&mut self, now: At) -> bool {
+    /// Two tokens are replaced at once, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts
+    /// again after a minute without refusals, or after twice the pause.
+    fn record(&mut self, now: Moment) -> bool {
         let quiet = (2 * self.pause()).max(60_000);
         if self
             .last
@@ -389,11 +389,11 @@ fn usable(lifetime: i64) -> i64 {
 /// Fetches.
 impl Model {
     fn join(&mut self, now: i64, caller: usize, waits_for_any: bool) {
-        if self.flight.is_none() {
+        if self.fetch.is_none() {
             self.start(now, waits_for_any && self.failure.is_none());
         }
-        if let Some(flight) = &mut self.flight {
-            flight.waiters.push(caller);
+        if let Some(fetch) = &mut self.fetch {
+            fetch.waiters.push(caller);
         }
     }
 
@@ -404,14 +404,14 @@ impl Model {
                 .min(next.wall - at.wall)
                 .max(0)
         });
-        self.flight = Some(Flight {
+        self.fetch = Some(Fetch {
             may_retry,
             waiters: Vec::new(),
             stage: Stage::Waiting { until: now + left },
         });
     }
 
-    /// Lets time pass until `now`. `log` is what the real server got: the time of a second attempt is taken from there.
+    /// Advances the model to `now`. The time of a second attempt is taken from `log`, the requests of the real server.
     pub(crate) fn run(
         &mut self,
         now: i64,
@@ -419,8 +419,8 @@ impl Model {
         log: &[Sent],
         choices: &mut Choices,
     ) -> Result<(), Mismatch> {
-        while let Some(flight) = &mut self.flight {
-            match flight.stage.clone() {
+        while let Some(fetch) = &mut self.fetch {
+            match fetch.stage.clone() {
                 Stage::Waiting { until } if until <= now => {
                     self.send(until, until + FETCH_TIMEOUT, server, log)?;
                 }
@@ -428,15 +428,18 @@ impl Model {
                     id,
                     sent,
                     server,
-                    until,
-                    limit,
-                } if until.min(limit) <= now => {
-                    self.answered(id, sent, server, until, limit, choices);
+                    answer_at,
+                    deadline,
+                } if answer_at.min(deadline) <= now => {
+                    self.answered(id, sent, server, answer_at, deadline, choices);
                 }
-                Stage::Pausing { failed_at, limit } => {
+                Stage::Pausing {
+                    failed_at,
+                    deadline,
+                } => {
                     let Some(next) = log.get(self.sent) else {
                         return match now > failed_at + 401 {
-                            true => Err("there is no second attempt".into()),
+                            true => Err("the second attempt is missing".into()),
                             false => Ok(()),
                         };
                     };
@@ -444,8 +447,8 @@ impl Model {
                     if !(200..=401).contains(&pause) {
                         return Err(format!("a second attempt after {pause} ms"));
                     }
-                    flight.may_retry = false;
-                    self.send(next.at, limit, server, log)?;
+                    fetch.may_retry = false;
+                    self.send(next.at, deadline, server, log)?;
                 }
                 Stage::Waiting { .. } | Stage::Sent { .. } => return Ok(()),
             }
@@ -453,25 +456,31 @@ impl Model {
         Ok(())
     }
 
-    fn send(&mut self, at: i64, limit: i64, server: Server, log: &[Sent]) -> Result<(), Mismatch> {
+    fn send(
+        &mut self,
+        at: i64,
+        deadline: i64,
+        server: Server,
+        log: &[Sent],
+    ) -> Result<(), Mismatch> {
         let id = self.sent;
         match log.get(id) {
             Some(sent) if sent.at == at => {}
-            other => return Err(format!("request {id} goes out at {at}, not {other:?}")),
+            other => return Err(format!("request {id} is sent at {at}, not {other:?}")),
         }
         self.sent += 1;
         let sent = self.at(at);
-        let until = match server.mode {
+        let answer_at = match server.mode {
             Mode::Silent => i64::MAX,
             _ => at + server.latency,
         };
-        if let Some(flight) = &mut self.flight {
-            flight.stage = Stage::Sent {
+        if let Some(fetch) = &mut self.fetch {
+            fetch.stage = Stage::Sent {
                 id,
                 sent,
                 server,
-                until,
-                limit,
+                answer_at,
+                deadline,
             };
         }
         Ok(())
@@ -480,48 +489,48 @@ impl Model {
     fn answered(
         &mut self,
         id: usize,
-        sent: At,
+        sent: Moment,
         server: Server,
-        until: i64,
-        limit: i64,
+        answer_at: i64,
+        deadline: i64,
         choices: &mut Choices,
     ) {
-        let Some(flight) = self.flight.take() else {
+        let Some(fetch) = self.fetch.take() else {
             return;
         };
-        let now = until.min(limit);
-        if until < limit && server.mode == Mode::Transient && flight.may_retry {
-            self.flight = Some(Flight {
+        let now = answer_at.min(deadline);
+        if answer_at < deadline && server.mode == Mode::Transient && fetch.may_retry {
+            self.fetch = Some(Fetch {
                 stage: Stage::Pausing {
                     failed_at: now,
-                    limit,
+                    deadline,
                 },
-                ..flight
+                ..fetch
             });
             return;
         }
-        let is_over = self
+        let has_expired = self
             .at(now)
             .has_reached(sent.after(usable(server.lifetime)));
         let output = match server.mode {
-            _ if until > limit => Output::Error(None),
-            // What was over before it arrived is nobody's token.
-            Mode::Token if is_over && usable(server.lifetime) > 0 => Output::Error(None),
+            _ if answer_at > deadline => Output::Error(None),
+            // A token that expired before it arrived goes to nobody.
+            Mode::Token if has_expired && usable(server.lifetime) > 0 => Output::Error(None),
             Mode::Token => Output::Token(id),
             _ => Output::Error(Some(id)),
         };
         match output {
-            Output::Token(_) => self.hold(now, id, sent, server),
+            Output::Token(_) => self.store(now, id, sent, server),
             _ => self.fail(now, output, server.mode),
         }
-        for waiter in flight.waiters {
-            self.give(now, waiter, output, choices);
+        for waiter in fetch.waiters {
+            self.deliver(now, waiter, output, choices);
         }
     }
 
-    /// "A token ends a little before the server says so: a twentieth of its lifetime, at least 10 milliseconds and at most 10
-    /// seconds"; its lifetime counts from before the request was sent.
-    fn hold(&mut self, now: i64, id: usize, sent: At, server: Server) {
+    /// A token expires early by a twentieth of its lifetime, at least 10 milliseconds and at most 10 seconds. Its lifetime starts
+    /// before the request is sent.
+    fn store(&mut self, now: i64, id: usize, sent: Moment, server: Server) {
         let part = if self.has_renewed { LATER } else { FIRST };
         let lifetime = server.lifetime;
         let usable = usable(lifetime);
@@ -531,9 +540,14 @@ impl Model {
             .map_or(planned, |time| time.clamp(usable / 2, usable));
         let now = self.at(now);
         let end = sent.after(usable);
-        let is_good = |end: At| !now.has_reached(end);
-        // A token without a use does not displace one that can be used.
-        if is_good(end) || !self.token.as_ref().is_some_and(|token| is_good(token.end)) {
+        let is_usable = |end: Moment| !now.has_reached(end);
+        // An expired token does not replace a usable one.
+        if is_usable(end)
+            || !self
+                .token
+                .as_ref()
+                .is_some_and(|token| is_usable(token.end))
+        {
             self.token = Some(Token {
                 id,
                 stale: sent.after(fresh.min(usable)),
@@ -546,13 +560,13 @@ impl Model {
         self.next_fetch = Some(sent.after(SPACING));
     }
 
-    /// A pause that doubles from a second, or from five if the error is final, to a minute; between its half and its whole. Or as
-    /// long as the server asks, up to five minutes.
+    /// Starts a pause that doubles from one second, or five for a final error, up to one minute. Jitter shortens it by at most
+    /// half. The server can ask for a longer pause, up to five minutes.
     fn fail(&mut self, now: i64, output: Output, mode: Mode) {
         let at = self.at(now);
         let streak = 1 + self.failure.as_ref().map_or(0, |failure| failure.streak);
         let first = if mode == Mode::Terminal { 5_000 } else { 1_000 };
-        let whole = (first << (streak - 1).min(10)).min(60_000);
+        let full = (first << (streak - 1).min(10)).min(60_000);
         let asked = match mode {
             Mode::RetryAfter(seconds) => (seconds * 1000).min(300_000),
             _ => 0,
@@ -561,9 +575,9 @@ impl Model {
             output,
             at,
             streak,
-            longer_than: (whole / 2).max(asked) - 1,
-            at_most: whole.max(asked),
-            is_asked: matches!(mode, Mode::RetryAfter(_)),
+            longer_than: (full / 2).max(asked) - 1,
+            at_most: full.max(asked),
+            is_retry_after: matches!(mode, Mode::RetryAfter(_)),
         });
         self.next_fetch = Some(at.after(SPACING));
     }

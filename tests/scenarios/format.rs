@@ -1,4 +1,4 @@
-//! What stands in the files.
+//! The format of the scenario files.
 
 use std::{collections::BTreeMap, ops::RangeInclusive, time::Duration};
 
@@ -25,7 +25,7 @@ pub(crate) struct Given {
     pub(crate) fetch_timeout: Option<Seconds>,
     pub(crate) endpoint_timeout: Option<Seconds>,
     pub(crate) max_entries: Option<usize>,
-    pub(crate) owner_takes: Option<Seconds>,
+    pub(crate) callback_takes: Option<Seconds>,
     pub(crate) secret: Option<String>,
 }
 
@@ -39,7 +39,7 @@ impl From<f64> for Seconds {
     }
 }
 
-/// A number, or the least and the greatest.
+/// A single value, or a least and a greatest value.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub(crate) enum Range<T> {
@@ -87,7 +87,7 @@ impl Window {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Request {
     grant: String,
-    /// Client credentials need none; for the others the code, the refresh token, or what else they are about.
+    /// The credential of the grant, such as a password, a code or a refresh token. Client credentials have none.
     credential: String,
     scope: Option<String>,
     audience: Option<String>,
@@ -150,23 +150,23 @@ pub(crate) struct Step {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Action {
     #[default]
-    Look,
+    Nothing,
     Token,
     Renew,
     WarmUp,
     Peek,
     KeepWarm,
-    Abandon,
+    DropCallers,
     Join,
     Subscribe,
     Changed,
     Invalidate,
     InvalidateAll,
-    Rotate,
+    RotateSecret,
     Suspend,
-    WallBack,
+    SetWallClockBack,
     Advance,
-    Release,
+    DropSource,
     DropHandles,
 }
 
@@ -203,16 +203,16 @@ pub(crate) enum Network {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Expect {
     pub(crate) token: Option<String>,
-    pub(crate) none: bool,
+    pub(crate) no_token: bool,
     pub(crate) kind: Option<String>,
     pub(crate) error: Option<String>,
     pub(crate) status: Option<u16>,
-    pub(crate) says: Option<String>,
+    pub(crate) error_contains: Option<String>,
     pub(crate) waits: Option<Range<Seconds>>,
     pub(crate) fetches: Option<usize>,
     pub(crate) sent: BTreeMap<String, Option<String>>,
     pub(crate) cancelled: Option<usize>,
-    pub(crate) told: Option<Vec<String>>,
+    pub(crate) stored: Option<Vec<String>>,
     pub(crate) state: Option<String>,
     pub(crate) expires_in: Option<Seconds>,
     #[serde(deserialize_with = "present")]
@@ -225,11 +225,15 @@ impl Expect {
     }
 
     pub(crate) fn is_outcome(&self) -> bool {
-        self.token.is_some() || self.none || self.is_failure()
+        self.token.is_some() || self.no_token || self.is_failure()
     }
 }
 
-/// `null` is a value here, other than nothing at all.
-fn present<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
+/// Makes `null` a value that differs from an absent member.
+fn present<'de, T, D>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }

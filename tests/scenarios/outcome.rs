@@ -1,4 +1,4 @@
-//! What a call came to, and in what that is otherwise than expected.
+//! The result of a call, and its differences from the expected result.
 
 use std::fmt::{Display, Write};
 
@@ -7,22 +7,22 @@ use tower_oauth2_client::{AccessToken, TokenError};
 
 use crate::{cache_support::now, format::Expect};
 
-/// What a call came to, and when.
-pub(crate) struct Called {
+/// The result of a call, and when it started and ended.
+pub(crate) struct CallResult {
     pub(crate) outcome: Outcome,
-    pub(crate) begun: Instant,
+    pub(crate) started: Instant,
     pub(crate) ended: Instant,
-    /// Another caller for whom it came to something else.
+    /// A concurrent caller that got a different result.
     pub(crate) other: Option<Box<Self>>,
 }
 
 pub(crate) type Outcome = Result<Option<AccessToken>, TokenError>;
 
-impl Called {
+impl CallResult {
     pub(crate) fn at_once(outcome: Outcome) -> Self {
         Self {
             outcome,
-            begun: now(),
+            started: now(),
             ended: now(),
             other: None,
         }
@@ -37,7 +37,7 @@ pub(crate) fn text(outcome: &Outcome) -> String {
     }
 }
 
-/// The code that the server sent, or the kind of the error where it sent none.
+/// Returns the error code that the server sent, or the kind of the error if it sent none.
 pub(crate) fn name_of(error: &TokenError) -> String {
     match error.error_response() {
         Some(error) => error.code().as_str().to_owned(),
@@ -45,7 +45,7 @@ pub(crate) fn name_of(error: &TokenError) -> String {
     }
 }
 
-/// A line for each thing that is otherwise than expected.
+/// The differences from the expected result, one per line.
 #[derive(Default)]
 pub(crate) struct Differences(pub(crate) String);
 
@@ -56,22 +56,22 @@ impl Differences {
         }
     }
 
-    pub(crate) fn add_call(&mut self, called: &Called, expect: &Expect) {
-        if let Some(other) = &called.other {
-            let told = [called, other].map(|called| {
-                let waited = called.ended - called.begun;
-                format!("{} after {waited:?}", text(&called.outcome))
+    pub(crate) fn add_result(&mut self, result: &CallResult, expect: &Expect) {
+        if let Some(other) = &result.other {
+            let both = [result, other].map(|result| {
+                let waited = result.ended - result.started;
+                format!("{} after {waited:?}", text(&result.outcome))
             });
-            self.add("callers", "the same for all", &told.join(" and "));
+            self.add("callers", "the same for all", &both.join(" and "));
         }
-        let error = called.outcome.as_ref().err();
+        let error = result.outcome.as_ref().err();
         if expect.is_failure() != error.is_some() || !expect.is_failure() {
             let expected = match &expect.token {
                 Some(token) => token,
-                None if expect.none => "no token",
+                None if expect.no_token => "no token",
                 None => "an error",
             };
-            self.add("outcome", expected, &text(&called.outcome));
+            self.add("outcome", expected, &text(&result.outcome));
         }
         if let Some(error) = error.filter(|_| expect.is_failure()) {
             let kind = format!("{:?}", error.kind());
@@ -82,12 +82,12 @@ impl Differences {
                 let got = error.status().map(|status| status.as_u16());
                 self.add("status", status, got.unwrap_or_default());
             }
-            let says = expect.says.as_deref().unwrap_or_default();
-            if !error.to_string().contains(says) {
-                self.add("error text", says, &error.to_string());
+            let expected = expect.error_contains.as_deref().unwrap_or_default();
+            if !error.to_string().contains(expected) {
+                self.add("error text", expected, &error.to_string());
             }
         }
-        let waited = called.ended - called.begun;
+        let waited = result.ended - result.started;
         let waits = expect.waits.map(|waits| waits.bounds());
         let (least, greatest) =
             waits.map_or_else(Default::default, |waits| (waits.start().0, waits.end().0));

@@ -26,26 +26,26 @@ pub(crate) struct Server(Arc<Mutex<Script>>);
 #[derive(Default)]
 pub(crate) struct Script {
     answers: VecDeque<Answer>,
-    /// The form of each request that came.
+    /// The form of each request that arrived.
     pub(crate) requests: Vec<BTreeMap<String, String>>,
-    /// How many requests nobody wanted the answer of any more.
+    /// How many requests were dropped before they were answered.
     pub(crate) cancelled: usize,
-    /// How many requests came with no answer left.
+    /// How many requests arrived when no answer was left.
     pub(crate) unexpected: usize,
 }
 
 impl Server {
-    /// These answers come after those that are there.
+    /// Adds answers to the end of the script.
     pub(crate) fn push(&self, answers: &[Answer]) {
-        self.look(|script| script.answers.extend(answers.iter().cloned()));
+        self.with_script(|script| script.answers.extend(answers.iter().cloned()));
     }
 
     pub(crate) fn unused(&self) -> usize {
-        self.look(|script| script.answers.len())
+        self.with_script(|script| script.answers.len())
     }
 
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&mut Script) -> T) -> T {
-        look(&mut self.0.lock().unwrap())
+    pub(crate) fn with_script<T>(&self, f: impl FnOnce(&mut Script) -> T) -> T {
+        f(&mut self.0.lock().unwrap())
     }
 
     pub(crate) fn http(&self) -> Http {
@@ -63,7 +63,7 @@ impl Server {
         let form = form_urlencoded::parse(&body.to_bytes())
             .into_owned()
             .collect();
-        let answer = self.look(|script| {
+        let answer = self.with_script(|script| {
             script.requests.push(form);
             let answer = script.answers.pop_front();
             script.unexpected += usize::from(answer.is_none());
@@ -71,14 +71,14 @@ impl Server {
         });
         let answer = answer.ok_or("no answer was left in the script")?;
 
-        let mut wanted = Wanted(Some(&self));
+        let mut pending = PendingRequest(Some(&self));
         if let Some(delay) = answer.delay {
             tokio::time::sleep(delay.0).await;
         }
         if answer.network == Some(Network::Stalls) {
             std::future::pending::<Infallible>().await;
         }
-        wanted.0 = None;
+        pending.0 = None;
         match answer.network {
             Some(Network::Refuses) => Err(NotSent::new("no connection").into()),
             Some(Network::Drops) => Err(io::Error::from(io::ErrorKind::ConnectionReset).into()),
@@ -87,13 +87,13 @@ impl Server {
     }
 }
 
-/// Notes the request as cancelled if it is dropped while its answer is awaited.
-struct Wanted<'a>(Option<&'a Server>);
+/// Counts the request as cancelled if it is dropped before its answer is sent.
+struct PendingRequest<'a>(Option<&'a Server>);
 
-impl Drop for Wanted<'_> {
+impl Drop for PendingRequest<'_> {
     fn drop(&mut self) {
         if let Some(server) = self.0 {
-            server.look(|script| script.cancelled += 1);
+            server.with_script(|script| script.cancelled += 1);
         }
     }
 }
@@ -154,7 +154,7 @@ fn whole(body: Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
         .boxed_unsync()
 }
 
-/// Half of it, and then the connection breaks.
+/// Returns a body that breaks off after its first half.
 fn cut(body: &Bytes) -> UnsyncBoxBody<Bytes, BoxError> {
     let (mut sender, channel) = Channel::<Bytes, BoxError>::new(1);
     let half = body.slice(..body.len() / 2);

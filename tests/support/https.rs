@@ -1,4 +1,4 @@
-//! A server with a certificate of its own.
+//! An HTTPS server with a self-signed certificate.
 
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::GOOD;
 
-/// A token endpoint at `https://localhost` that takes a request by client credentials for `api1`.
+/// A token endpoint at `https://localhost` that accepts a client credentials request for the scope `api1`.
 pub struct HttpsServer {
     port: u16,
     certificate: CertificateDer<'static>,
@@ -23,9 +23,9 @@ pub struct HttpsServer {
 
 impl HttpsServer {
     pub async fn start() -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let certificate = made.cert.der().clone();
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+        let generated = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let certificate = generated.cert.der().clone();
+        let key = PrivateKeyDer::try_from(generated.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -39,19 +39,19 @@ impl HttpsServer {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let versions = Arc::<Mutex<Vec<Version>>>::default();
-        let noted = versions.clone();
+        let recorded = versions.clone();
         let accepting = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let (acceptor, noted) = (acceptor.clone(), noted.clone());
+                let (acceptor, recorded) = (acceptor.clone(), recorded.clone());
                 tokio::spawn(async move {
-                    // A client that does not trust the certificate breaks off here.
+                    // A client that does not trust the certificate aborts here.
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
                     let service = hyper::service::service_fn(
                         move |request: Request<hyper::body::Incoming>| {
-                            noted.lock().unwrap().push(request.version());
+                            recorded.lock().unwrap().push(request.version());
                             async move {
                                 let body = request.into_body().collect().await?.to_bytes();
                                 assert_eq!(body, "grant_type=client_credentials&scope=api1");
@@ -78,7 +78,7 @@ impl HttpsServer {
         format!("https://localhost:{port}/token").parse().unwrap()
     }
 
-    /// The store that trusts this server alone.
+    /// Returns a store that trusts only this server.
     pub fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone()).unwrap();
@@ -90,7 +90,7 @@ impl HttpsServer {
         format!("-----BEGIN CERTIFICATE-----\n{base64}\n-----END CERTIFICATE-----\n")
     }
 
-    /// Of each request that was served.
+    /// Returns the HTTP version of each request.
     pub fn versions(&self) -> Vec<Version> {
         self.versions.lock().unwrap().clone()
     }

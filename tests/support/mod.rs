@@ -1,13 +1,14 @@
-//! What the suites share: a recording service, a form decoder, a scripted loopback server.
+//! Helpers that the test files share: a recording service, a form decoder, a scripted loopback server.
 #![allow(
     dead_code,
     missing_docs,
     unreachable_pub,
     unused_imports,
-    reason = "each suite takes what it needs"
+    reason = "each test file uses only some of it"
 )]
 
 mod https;
+mod log;
 pub mod mutual_tls;
 
 use std::{
@@ -40,7 +41,7 @@ use tower::{ServiceExt, util::MapErr};
 use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
 use tower_service::Service;
 
-pub use self::https::HttpsServer;
+pub use self::{https::HttpsServer, log::Log};
 
 pub const URI: &str = "https://as.example/token";
 pub const GOOD: &str = r#"{"access_token":"T","token_type":"Bearer","expires_in":3600}"#;
@@ -54,7 +55,9 @@ pub fn answer(status: u16, body: impl Into<Bytes>) -> Answer {
         .unwrap())
 }
 
-/// An HTTP service that keeps what it was sent, and answers by a script: the number of the request, from 0.
+/// An HTTP service that records its requests and answers from a script.
+///
+/// The script is a function of the number of the request, which starts at 0.
 #[derive(Clone)]
 pub struct Recorder {
     sent: Arc<Mutex<Vec<Request<Bytes>>>>,
@@ -75,19 +78,19 @@ impl Recorder {
         }
     }
 
-    /// How often the service was called, whether or not the future that it returned was polled.
+    /// Returns how often the service was called, whether or not the returned future was polled.
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
 
-    /// What was sent since the last look.
+    /// Takes the requests that were recorded since the last call.
     pub fn take(&self) -> Vec<Request<Bytes>> {
         std::mem::take(&mut *self.sent.lock().unwrap())
     }
 
     pub fn take_one(&self) -> Request<Bytes> {
         let mut sent = self.take();
-        assert_eq!(sent.len(), 1, "exactly one request was to be sent");
+        assert_eq!(sent.len(), 1, "expected exactly one request");
         sent.remove(0)
     }
 
@@ -120,19 +123,19 @@ impl Service<Request<Full<Bytes>>> for Recorder {
     }
 }
 
-/// The pairs of a form body, in order.
+/// Decodes the pairs of a form body, in order.
 pub fn form(body: &[u8]) -> Vec<(String, String)> {
     let body = std::str::from_utf8(body).unwrap();
-    assert!(body.is_ascii(), "a form body is ASCII");
+    assert!(body.is_ascii(), "a form body must be ASCII");
     body.split('&')
         .map(|pair| {
-            let (name, value) = pair.split_once('=').expect("a pair has an equals sign");
+            let (name, value) = pair.split_once('=').expect("a pair without an equals sign");
             (form_decode(name), form_decode(value))
         })
         .collect()
 }
 
-/// One name or value of a form body.
+/// Decodes one name or value of a form body.
 pub fn form_decode(text: &str) -> String {
     let mut decoded = Vec::new();
     let mut bytes = text.bytes();
@@ -141,8 +144,8 @@ pub fn form_decode(text: &str) -> String {
             b'+' => b' ',
             b'%' => {
                 let mut digit = || {
-                    let digit = bytes.next().expect("two digits after a percent sign");
-                    char::from(digit).to_digit(16).expect("a hex digit")
+                    let digit = bytes.next().expect("a percent sign needs two digits");
+                    char::from(digit).to_digit(16).expect("not a hex digit")
                 };
                 u8::try_from(digit() * 16 + digit()).unwrap()
             }
@@ -159,14 +162,14 @@ pub fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
         .collect()
 }
 
-/// What stands behind `Basic`, without the base64.
+/// Returns the decoded credentials of the `Basic` authorization header.
 pub fn basic(headers: &HeaderMap) -> String {
     let value: &HeaderValue = &headers[AUTHORIZATION];
     let base64 = value.to_str().unwrap().strip_prefix("Basic ").unwrap();
     String::from_utf8(BASE64_STANDARD.decode(base64).unwrap()).unwrap()
 }
 
-/// What a [`Loopback`] does with one request.
+/// How a [`Loopback`] answers one request.
 #[derive(Clone)]
 pub struct Script {
     bytes: Vec<u8>,
@@ -175,11 +178,11 @@ pub struct Script {
 
 #[derive(Clone)]
 pub enum Then {
-    /// Ends the connection in good order.
+    /// Closes the connection cleanly.
     Close,
-    /// Resets the connection once told to.
+    /// Resets the connection when notified.
     ResetOn(Arc<Notify>),
-    /// Neither writes nor closes.
+    /// Keeps the connection open without writing anything more.
     Stall,
 }
 
@@ -191,7 +194,7 @@ impl Script {
         }
     }
 
-    /// A whole answer, with more headers, each ended by CRLF.
+    /// Creates a complete response. Each line in `headers` ends with CRLF.
     pub fn answer(status: u16, headers: &str, body: &str) -> Self {
         let length = body.len();
         let answer = format!(
@@ -205,7 +208,9 @@ impl Script {
     }
 }
 
-/// A server on loopback that reads whole requests and answers by a script: the number of the request, from 0.
+/// A server on loopback that reads whole requests and answers from a script.
+///
+/// The script is a function of the number of the request, which starts at 0.
 pub struct Loopback {
     address: SocketAddr,
     state: Arc<State>,
@@ -242,7 +247,7 @@ impl Loopback {
         }
     }
 
-    /// By a name of its own (`localhost`), so that two servers have two hosts.
+    /// Returns the URI with the given host name (such as `localhost`), so that two servers can have different hosts.
     pub fn uri_at(&self, host: &str) -> Uri {
         let port = self.address.port();
         format!("http://{host}:{port}/token").parse().unwrap()
@@ -256,7 +261,7 @@ impl Loopback {
         self.state.connections.load(Ordering::SeqCst)
     }
 
-    /// Every request so far, head and body.
+    /// Returns every request so far, head and body.
     pub fn requests(&self) -> Vec<String> {
         let requests = self.state.requests.lock().unwrap();
         requests
@@ -281,14 +286,14 @@ async fn serve(mut stream: TcpStream, state: Arc<State>) {
         requests.push(request);
         (state.script)(requests.len() - 1)
     };
-    // A client that has read enough may hang up before the end.
+    // A client that has read enough may hang up early.
     let _ = stream.write_all(&script.bytes).await;
     match script.then {
         Then::Close => {
             let _ = stream.shutdown().await;
         }
-        Then::ResetOn(told) => {
-            told.notified().await;
+        Then::ResetOn(signal) => {
+            signal.notified().await;
             #[allow(deprecated, reason = "its successor is not in tokio 1.38")]
             stream.set_linger(Some(Duration::ZERO)).unwrap();
         }
@@ -326,7 +331,7 @@ pub fn hyper_client() -> HyperClient {
     Client::builder(TokioExecutor::new()).build_http()
 }
 
-/// As above, with its knowledge of whether a connection was made.
+/// Returns a hyper client whose connect errors are marked as [`NotSent`].
 pub fn hyper_client_with_proof() -> MapErr<HyperClient, fn(legacy::Error) -> BoxError> {
     hyper_client().map_err(|error| match error.is_connect() {
         true => NotSent::new(error).into(),
@@ -334,13 +339,13 @@ pub fn hyper_client_with_proof() -> MapErr<HyperClient, fn(legacy::Error) -> Box
     })
 }
 
-/// With the redirects that are reqwest's default, whatever proxy the environment names.
+/// Returns a client that follows redirects as reqwest does by default, and ignores proxies from the environment.
 pub fn reqwest_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-/// A loopback address where nobody listens.
-pub async fn deserted() -> Uri {
+/// Returns a loopback URI where nobody listens.
+pub async fn unreachable_uri() -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     format!("http://{address}/token").parse().unwrap()

@@ -1,4 +1,4 @@
-//! A CA, and a server that asks each client for a certificate of it.
+//! A CA, and a server that requires client certificates.
 
 use std::{
     collections::HashMap,
@@ -33,10 +33,10 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tower_oauth2_client::{ClientCertificate, test_util::AuthorizationServer};
 use tower_service::Service;
 
-/// The longest that anything is waited for before the test fails.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a test waits for anything before it fails.
+pub const TEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A certificate chain and its key as PEM.
+/// A certificate chain and its key, both as PEM.
 #[derive(Clone)]
 pub struct Pair {
     pub certificate: String,
@@ -77,7 +77,7 @@ impl Ca {
         roots
     }
 
-    /// A certificate for the name, valid for long.
+    /// Issues a certificate for `name` with a long validity.
     pub fn issue(&self, name: &str) -> Pair {
         self.issue_with(name, |_| ())
     }
@@ -101,7 +101,7 @@ impl Ca {
     }
 }
 
-/// The files of a pair, in a directory of their own.
+/// A certificate file and a key file in their own directory, which is removed on drop.
 pub struct Files {
     directory: PathBuf,
     pub certificate: PathBuf,
@@ -138,7 +138,7 @@ impl Drop for Files {
     }
 }
 
-/// A request, and the connection that it came over.
+/// A request, and the connection that it arrived on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub path: String,
@@ -163,9 +163,11 @@ impl Default for Options {
     }
 }
 
-/// At `https://localhost`: the authorization server at `/token`, which binds each token to the certificate of the connection (RFC 8705
-/// §3); an API at `/hello`, which takes a token over a connection with that certificate only; and everywhere else the thumbprint of the
-/// certificate.
+/// A server at `https://localhost` that requires a client certificate.
+///
+/// - `/token` is an authorization server. It binds each token to the certificate of the connection (RFC 8705 §3).
+/// - `/hello` is an API. It accepts a token only over a connection with the certificate that the token is bound to.
+/// - Every other path returns the thumbprint of the client's certificate.
 pub struct MutualTlsServer {
     port: u16,
     pub authorization: AuthorizationServer,
@@ -185,7 +187,7 @@ impl MutualTlsServer {
         Self::start_with(ca, ca, Options::default()).await
     }
 
-    /// `ca` vouches for the server, `client_ca` for the clients.
+    /// `ca` issues the server's certificate; client certificates must be issued by `client_ca`.
     pub async fn start_with(ca: &Ca, client_ca: &Ca, options: Options) -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let clients = client_ca.roots().into();
@@ -224,7 +226,7 @@ impl MutualTlsServer {
         format!("https://localhost:{port}{path}").parse().unwrap()
     }
 
-    /// Each request that was answered.
+    /// Returns each request that was answered.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.seen.lock().unwrap().clone()
     }
@@ -234,16 +236,19 @@ impl MutualTlsServer {
         seen.filter(|seen| seen.path == path).collect()
     }
 
-    /// The certificate that a token is bound to.
+    /// Returns the thumbprint of the certificate that a token is bound to.
     pub fn bound_to(&self, token: &str) -> Option<String> {
         self.shared.bound.lock().unwrap().get(token).cloned()
     }
 
-    pub async fn is_closed(&self, connection: usize) {
+    /// Waits until the connection is closed.
+    pub async fn wait_until_closed(&self, connection: usize) {
         let mut closed = self.shared.closed.subscribe();
         let closing = closed.wait_for(|closed| closed.contains(&connection));
-        let closed = tokio::time::timeout(PATIENCE, closing).await;
-        closed.expect("the connection is closed").unwrap();
+        let closed = tokio::time::timeout(TEST_TIMEOUT, closing).await;
+        closed
+            .expect("the connection should have been closed")
+            .unwrap();
     }
 }
 
@@ -270,7 +275,7 @@ async fn accept(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared
     }
 }
 
-/// What the client has sent already is read, so that no reset overtakes the alert.
+/// Reads what the client has already sent, so that a reset does not overtake the TLS alert.
 async fn drain(mut stream: TcpStream) {
     let _ = stream.read_to_end(&mut Vec::new()).await;
 }

@@ -1,8 +1,8 @@
-//! Callers that come at once while there is no token, over an endpoint that takes 50 ms: how often it is asked, and for how long
-//! they wait. Then the same over an endpoint that refuses.
+//! Many simultaneous callers without a token, over an endpoint that takes 50 ms: how many requests it receives, and how long the callers
+//! wait. Then the same over an endpoint that refuses.
 #![allow(
     clippy::disallowed_methods,
-    reason = "a benchmark reads the clock by itself"
+    reason = "benchmarks read the clock directly"
 )]
 
 #[path = "../../support/mod.rs"]
@@ -61,8 +61,8 @@ impl Who {
     fn name(self) -> &'static str {
         match self {
             Self::Ours => "this crate",
-            Self::Swap => "by hand: ArcSwap and a mutex",
-            Self::Locked => "by hand: tokio RwLock",
+            Self::Swap => "hand-written: ArcSwap and a mutex",
+            Self::Locked => "hand-written: tokio RwLock",
             Self::Huskarl => "huskarl",
             Self::Google => "google-cloud-auth",
             Self::Azure => "azure_identity",
@@ -99,13 +99,13 @@ fn main() -> support::Result<()> {
     let token = "x".repeat(800);
     println!(
         "{:<30} {:>9} {:>7} {:>9} {:>9} {:>9} {:>7} {:>9}",
-        "who", "endpoint", "callers", "wall ms", "cpu ms", "requests", "tokens", "answered"
+        "peer", "endpoint", "callers", "wall ms", "cpu ms", "requests", "tokens", "answered"
     );
     for (what, callers) in [("token", CALLERS), ("failure", CALLERS_OF_A_FAILURE)] {
         let mut costs: Vec<Vec<Cost>> = Who::ALL.map(|_| Vec::new()).into();
         for round in 0..rounds.max(1) {
             for (who, costs) in Who::ALL.into_iter().zip(&mut costs) {
-                // Those who took seconds take them each time.
+                // Peers that take seconds do so in every round.
                 if round > 0 && costs.iter().any(|cost| cost.wall > 2.0) {
                     continue;
                 }
@@ -150,10 +150,10 @@ async fn stampede(peer: impl Peer, callers: usize, endpoint: &Endpoint) -> Resul
     let all = async {
         while let Some(outcome) = tasks.join_next().await {
             answered += 1;
-            tokens += usize::from(outcome.expect("a caller that did not panic"));
+            tokens += usize::from(outcome.expect("the caller does not panic"));
         }
     };
-    // Whoever is not served by then is left out; the number of those who were is printed.
+    // Callers without a result by then are not counted as answered.
     let _ = timeout(PATIENCE, all).await;
     Ok(Cost {
         wall: start.elapsed().as_secs_f64(),

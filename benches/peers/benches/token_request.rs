@@ -1,4 +1,4 @@
-//! A token request from parameters to a header that is ready to send, by this crate, by others, and by the least that does the work.
+//! A token request from its parameters to a header that is ready to send: by this crate, by other crates, and by minimal code.
 
 #[path = "../../support/mod.rs"]
 mod support;
@@ -17,7 +17,7 @@ use self::support::{
 };
 
 const CALLS_PER_ROUND: u32 = 400;
-const FLOOR: &str = "least";
+const FLOOR: &str = "minimum";
 
 fn main() -> support::Result<()> {
     let (uri, http) = (Uri::from_static(token::URI), token::endpoint(token::body()));
@@ -26,7 +26,7 @@ fn main() -> support::Result<()> {
     let oauth2 = Arc::new(OAuth2::new(token::body())?);
     let huskarl = Arc::new(HuskarlGrant::new(token::body())?);
     bench(&[
-        case(FLOOR, move || token::least(&uri, &http)),
+        case(FLOOR, move || token::minimum(&uri, &http)),
         case("this crate", move || {
             let mut endpoint = endpoint.clone();
             let request = TokenRequest::client_credentials().scope(token::SCOPE);
@@ -48,5 +48,5 @@ fn case(name: &str, fetch: impl Fn() -> HeaderValue + Clone + Send + 'static) ->
         move || drop(black_box(fetch()))
     };
     let run = move |calls| on_threads(1, &make, calls);
-    Case::new(name, CALLS_PER_ROUND, run).beside(FLOOR)
+    Case::new(name, CALLS_PER_ROUND, run).relative_to(FLOOR)
 }

@@ -1,5 +1,5 @@
-//! What a request pays for its token while that token is fresh: this crate, others, and what one writes by hand, beside tower-http's
-//! fixed header.
+//! The cost per request while the token is fresh: for this crate, other crates and hand-written code, compared with tower-http's fixed
+//! header.
 
 #[path = "../../support/mod.rs"]
 mod support;
@@ -71,15 +71,21 @@ async fn cases(runtime: &Arc<Runtime>) -> Result<Vec<Case>, BoxError> {
     };
     peers
         .add(
-            "by hand: ArcSwap, coarse clock",
+            "hand-written: ArcSwap, coarse clock",
             Swap::<Coarse>::new(&endpoint),
         )
         .await?;
     peers
-        .add("by hand: ArcSwap, Instant", Swap::<Precise>::new(&endpoint))
+        .add(
+            "hand-written: ArcSwap, Instant",
+            Swap::<Precise>::new(&endpoint),
+        )
         .await?;
     peers
-        .add("by hand: tokio RwLock, Instant", Locked::new(&endpoint))
+        .add(
+            "hand-written: tokio RwLock, Instant",
+            Locked::new(&endpoint),
+        )
         .await?;
     let huskarl = Huskarl::new(&endpoint)?;
     peers
@@ -108,7 +114,7 @@ async fn cases(runtime: &Arc<Runtime>) -> Result<Vec<Case>, BoxError> {
     Ok(cases)
 }
 
-/// A tower service, called as it is.
+/// Adds a tower service, which is called directly.
 fn service<S>(cases: &mut Vec<Case>, name: &str, service: S)
 where
     S: Service<Request<Body>> + Clone + Send + 'static,
@@ -128,12 +134,12 @@ fn case(
 ) -> Case {
     let of = |name: &str| format!("{name}, {}", usage.name());
     let case = Case::new(of(name), CALLS_PER_ROUND, run);
-    case.over(of(bare)).beside(of(FLOOR))
+    case.over(of(bare)).relative_to(of(FLOOR))
 }
 
 struct Peers {
     cases: Vec<Case>,
-    /// Some ask for timers even when they have a token.
+    /// Some peers create timers even while they have a token.
     runtime: Arc<Runtime>,
 }
 
@@ -142,7 +148,7 @@ impl Peers {
         self.add_with(name, peer, |_| {}).await
     }
 
-    /// What is not a layer, around the same inner service; `after` sees the headers of each response.
+    /// Adds a peer that is not a layer, around the same inner service. `after` receives the headers of each response.
     async fn add_with(
         &mut self,
         name: &str,
@@ -153,7 +159,7 @@ impl Peers {
         assert_eq!(
             length,
             "Bearer ".len() + TOKEN_LENGTH,
-            "{name} brings another token"
+            "{name} returned another token"
         );
         for usage in USAGES {
             let (peer, runtime, after) = (peer.clone(), self.runtime.clone(), after.clone());
@@ -180,7 +186,7 @@ async fn call(peer: &impl Peer, mut request: Request<Body>) -> Result<Response<B
     answer(request).await
 }
 
-/// `azure_core` has requests of its own, so its policy is held against a pipeline without it.
+/// `azure_core` has its own request type, so its policy is compared with a pipeline without it.
 async fn azure_policy(cases: &mut Vec<Case>, azure: &Azure) -> Result<(), BoxError> {
     let client = azure.policy();
     client.call().await?;

@@ -31,7 +31,7 @@ struct Inner {
 
 impl Aws {
     pub fn new(endpoint: &Endpoint) -> Result<Self, BoxError> {
-        // The rest is there to be filled in, and is not used by the cache.
+        // The other components must be set but are not used by the cache.
         let components = RuntimeComponentsBuilder::for_tests()
             .with_time_source(Some(SystemTimeSource::new()))
             .with_sleep_impl(Some(TokioSleep::new()))

@@ -1,4 +1,4 @@
-//! `azure_identity`: the credential with its own cache, and the policy of `azure_core` that puts the token on a request.
+//! `azure_identity`: the credential with its own cache, and the policy of `azure_core` that adds the token to a request.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ impl Azure {
         Ok(Self(credential?))
     }
 
-    /// The policy that a client of the SDK uses, over a transport that answers at once.
+    /// The policy that SDK clients use, over a transport that answers immediately.
     pub fn policy(&self) -> AzureClient {
         let policy = BearerTokenAuthorizationPolicy::new(self.0.clone(), [SCOPE]);
         AzureClient(Arc::new([Arc::new(policy), Arc::new(Answer)]))
@@ -69,12 +69,12 @@ impl HttpClient for Fake {
 pub struct AzureClient(Arc<[Arc<dyn Policy>; 2]>);
 
 impl AzureClient {
-    /// A request through the policy.
+    /// Sends a request through the policy.
     pub async fn call(&self) -> Result<(), BoxError> {
         self.call_from(0).await
     }
 
-    /// The same without it.
+    /// Sends a request without the policy.
     pub async fn call_bare(&self) -> Result<(), BoxError> {
         self.call_from(1).await
     }

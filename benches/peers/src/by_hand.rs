@@ -1,4 +1,4 @@
-//! What a good engineer writes in an afternoon: one token, renewed before it expires by whoever gets there first.
+//! Code that a good engineer writes in an afternoon: one token, renewed before it expires by the first caller that notices.
 
 use std::{
     sync::Arc,
@@ -22,7 +22,7 @@ struct Held<T> {
     renew_at: T,
 }
 
-/// Tells the time as a number that can be compared and added to.
+/// A clock whose time can be compared and added to.
 pub trait Clock: Send + Sync + 'static {
     type Time: Copy + PartialOrd + Send + Sync + std::ops::Add<Duration, Output = Self::Time>;
     fn now() -> Self::Time;
@@ -38,7 +38,7 @@ impl Clock for Precise {
     }
 }
 
-/// A tenth of the price, ten milliseconds late.
+/// Costs a tenth of [`Precise`] and is up to ten milliseconds late.
 pub struct Coarse;
 
 impl Clock for Coarse {
@@ -60,7 +60,7 @@ async fn fetch<C: Clock>(endpoint: &Endpoint) -> Result<Held<C::Time>, BoxError>
     })
 }
 
-/// `ArcSwap` to read, a mutex for the one who renews.
+/// Reads through `ArcSwap`; a mutex admits one renewal at a time.
 pub struct Swap<C: Clock>(Arc<SwapInner<C>>);
 
 struct SwapInner<C: Clock> {
@@ -107,7 +107,7 @@ impl<C: Clock> Peer for Swap<C> {
     }
 }
 
-/// A lock of tokio that many may read.
+/// Reads through tokio's `RwLock`.
 #[derive(Clone)]
 pub struct Locked(Arc<LockedInner>);
 

@@ -1,4 +1,4 @@
-//! The token endpoint that all peers ask: in process where they let one bring a transport, else on loopback.
+//! The token endpoint of all peers: in process for peers that accept a custom transport, otherwise on loopback.
 
 use std::{
     convert::Infallible,
@@ -25,7 +25,7 @@ pub const CLIENT_ID: &str = "orders-service";
 pub const CLIENT_SECRET: &str = "7Fjfp0ZBr1KtDRbnfVdmIw/+=";
 pub const SCOPE: &str = "orders:read";
 
-/// Cloned by those who ask; the counter is shared.
+/// A token endpoint. Clones share the request counter.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     takes: Duration,
@@ -40,7 +40,7 @@ enum Answer {
 }
 
 impl Endpoint {
-    /// One that gives out this token for an hour.
+    /// Creates an endpoint that returns this token, valid for one hour.
     pub fn new(token: &str, takes: Duration) -> Self {
         let body = format!(
             r#"{{"access_token":"{token}","token_type":"Bearer","expires_in":3600,"scope":"{SCOPE}"}}"#
@@ -52,7 +52,7 @@ impl Endpoint {
         }
     }
 
-    /// One that knows no client.
+    /// Creates an endpoint that answers every request with `invalid_client`.
     pub fn refusing(takes: Duration) -> Self {
         Self {
             takes,
@@ -61,7 +61,7 @@ impl Endpoint {
         }
     }
 
-    /// How often it has been asked.
+    /// Returns the number of requests received.
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
     }
@@ -113,7 +113,7 @@ async fn serve(
     Ok(endpoint.response().await)
 }
 
-/// A token out of an answer, as one parses it by hand.
+/// Parses the token from a response, as hand-written code does.
 pub fn parse(status: StatusCode, body: &[u8]) -> Result<(String, Duration), BoxError> {
     #[derive(serde::Deserialize)]
     struct Token {
@@ -121,7 +121,7 @@ pub fn parse(status: StatusCode, body: &[u8]) -> Result<(String, Duration), BoxE
         expires_in: u64,
     }
     if !status.is_success() {
-        return Err(format!("the token endpoint answered with {status}").into());
+        return Err(format!("the token endpoint answered with status {status}").into());
     }
     let token: Token = serde_json::from_slice(body)?;
     Ok((token.access_token, Duration::from_secs(token.expires_in)))

@@ -1,4 +1,4 @@
-//! `google-cloud-auth`: the credentials of a user, whose token endpoint can be named.
+//! `google-cloud-auth`: user credentials, whose token endpoint can be configured.
 
 use google_cloud_auth::credentials::{CacheableResource, Credentials, EntityTag, user_account};
 use http::{Extensions, HeaderValue, header::AUTHORIZATION};
@@ -12,9 +12,9 @@ use crate::{
 pub struct Google(Credentials);
 
 impl Google {
-    /// It brings its own HTTP client, so the endpoint listens.
+    /// The crate uses its own HTTP client, so the endpoint must listen on loopback.
     pub async fn new(endpoint: &Endpoint) -> Result<Self, BoxError> {
-        // An error says that there is one already.
+        // An error means that a provider is already installed.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let address = endpoint.listen().await?;
         let user = serde_json::json!({
@@ -30,7 +30,7 @@ impl Google {
         ))
     }
 
-    /// For a caller that keeps the header and asks whether it still holds, as the docs advise.
+    /// Keeps the header and passes its entity tag, to learn whether it is still valid, as the docs recommend.
     pub async fn tagged(&self) -> Result<GoogleTagged, BoxError> {
         match self.0.headers(Extensions::new()).await? {
             CacheableResource::New { entity_tag, data } => Ok(GoogleTagged {
@@ -38,7 +38,9 @@ impl Google {
                 tag: entity_tag,
                 value: data.get(AUTHORIZATION).ok_or("no header")?.clone(),
             }),
-            CacheableResource::NotModified => Err("asked without a tag".into()),
+            CacheableResource::NotModified => {
+                Err("not modified, although no entity tag was sent".into())
+            }
         }
     }
 }
@@ -49,7 +51,9 @@ impl Peer for Google {
             CacheableResource::New { mut data, .. } => {
                 data.remove(AUTHORIZATION).ok_or_else(|| "no header".into())
             }
-            CacheableResource::NotModified => Err("asked without a tag".into()),
+            CacheableResource::NotModified => {
+                Err("not modified, although no entity tag was sent".into())
+            }
         }
     }
 }
@@ -67,7 +71,7 @@ impl Peer for GoogleTagged {
         extensions.insert(self.tag.clone());
         match self.credentials.headers(extensions).await? {
             CacheableResource::NotModified => Ok(self.value.clone()),
-            CacheableResource::New { .. } => Err("the token changed while it was measured".into()),
+            CacheableResource::New { .. } => Err("the token changed during the measurement".into()),
         }
     }
 }

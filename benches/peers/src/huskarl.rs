@@ -41,7 +41,7 @@ impl Huskarl {
         Ok(Self(Arc::new(authorizer)))
     }
 
-    /// What its docs ask for after every response.
+    /// Processes a response, as its docs require for every response.
     pub fn process_response(&self, headers: &HeaderMap) {
         self.0.process_response(&API, headers);
     }
@@ -111,11 +111,11 @@ impl HttpClient for Fake {
     }
 }
 
-/// One token request, without a cache.
+/// The grant without a cache, for measuring token requests.
 pub struct HuskarlGrant(ClientCredentialsGrant);
 
 impl HuskarlGrant {
-    /// `answer` is the body of each answer.
+    /// `answer` is the body of every response.
     pub fn new(answer: Bytes) -> Result<Self, BoxError> {
         Ok(Self(grant(AtOnce(answer))?))
     }

@@ -1,5 +1,5 @@
-//! The layer that `kube-client` puts over its HTTP client, for a token that lies in a file and is read again each minute. It asks no
-//! token endpoint: a program or a file brings its tokens, so it has a warm path and nothing else to compare.
+//! The layer of `kube-client`, with a token from a file that is read again every minute. It uses no token endpoint: its tokens come from
+//! a program or a file, so only the warm path can be compared.
 
 use std::{env, fs, process};
 
@@ -11,7 +11,7 @@ use kube_client::{
 
 use crate::{BoxError, endpoint::Endpoint, endpoint::parse};
 
-/// The layer over the token that `endpoint` gives out.
+/// Returns the layer, with the token that `endpoint` issues.
 pub async fn layer(endpoint: &Endpoint) -> Result<AuthLayer, BoxError> {
     let (status, body) = endpoint.answer().await;
     let file = env::temp_dir().join(format!("kube-token-{}", process::id()));
@@ -19,7 +19,7 @@ pub async fn layer(endpoint: &Endpoint) -> Result<AuthLayer, BoxError> {
     let mut config = Config::new(Uri::from_static("https://api.example"));
     config.auth_info.token_file = Some(file.to_string_lossy().into_owned());
     let layer = config.auth_layer()?;
-    // It is read when the layer is made, and again after a minute; if it is not there then, the token that was read stays.
+    // The file is read when the layer is created, and again after a minute. If it is gone by then, the first token remains in use.
     fs::remove_file(file)?;
     layer.ok_or_else(|| "no layer".into())
 }

@@ -1,6 +1,6 @@
-//! What others offer to put an access token on a request, each brought to one form. See `README.md` one folder up.
+//! Other crates that add an access token to a request, each behind the same trait. See `README.md` in the parent folder.
 
-#![allow(clippy::disallowed_methods, reason = "they read clocks of their own")]
+#![allow(clippy::disallowed_methods, reason = "peers read the clock directly")]
 
 pub mod aws;
 pub mod azure;
@@ -19,15 +19,15 @@ use http::HeaderValue;
 
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// Something that holds an access token and renews it.
+/// A crate that holds an access token and renews it.
 ///
-/// Its future is not boxed for the sake of this trait: what a peer allocates is its own.
+/// This trait does not box the future, so all measured allocations come from the peer itself.
 pub trait Peer: Clone + Send + Sync + 'static {
-    /// The value of `Authorization`, out of the cache if there is one.
+    /// Returns the value of `Authorization`, from the cache if there is one.
     fn authorization(&self) -> impl Future<Output = Result<HeaderValue, BoxError>> + Send;
 }
 
-/// As every one of the peers does that holds the bare token.
+/// Builds the header value, as every peer does that holds the bare token.
 pub fn bearer(token: &str) -> Result<HeaderValue, BoxError> {
     let mut value = HeaderValue::try_from(format!("Bearer {token}"))?;
     value.set_sensitive(true);

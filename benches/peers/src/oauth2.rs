@@ -23,7 +23,7 @@ pub struct OAuth2 {
 }
 
 impl OAuth2 {
-    /// `answer` is the body of each answer.
+    /// `answer` is the body of every response.
     pub fn new(answer: Bytes) -> Result<Self, BoxError> {
         let client = BasicClient::new(ClientId::new(CLIENT_ID.into()))
             .set_client_secret(ClientSecret::new(CLIENT_SECRET.into()))
@@ -35,7 +35,7 @@ impl OAuth2 {
     pub async fn fetch(&self, scope: &str) -> Result<HeaderValue, BoxError> {
         let http = |request: HttpRequest| {
             drop(std::hint::black_box(request));
-            // It wants the body as a `Vec`.
+            // The crate requires the body as a `Vec`.
             let mut response = Response::new(self.answer.to_vec());
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(CONTENT_TYPE, json);

@@ -1,4 +1,4 @@
-//! `yup-oauth2`: an authorized user, over a connector that takes every host for the endpoint on loopback, since the URI is fixed.
+//! `yup-oauth2`: an authorized user. Its token URI is fixed, so a connector sends every request to the endpoint on loopback.
 
 use std::{
     io,

@@ -1,27 +1,23 @@
-//! Keeps a copy of a body that cannot be cloned, while it is sent.
+//! `BufferBody`: records a body that cannot be cloned while it is sent.
 
-use std::{
-    collections::VecDeque,
-    fmt,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker},
-};
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 
-use super::Resend;
+use super::{
+    Resend,
+    buffered_body::{BodyRecord, BufferedBody},
+};
 use crate::error::BoxError;
 
-/// Keeps what is sent of a body, up to a bound, so that it can be sent once more: for bodies that are streams, such as tonic's.
+/// Records a body up to a limit while it is sent, so that it can be resent. For bodies that are streams, such as tonic's.
 ///
-/// A refusal may come while the body is still on its way. What was sent of it is then sent again, and the rest after it: a stream
-/// that stays open goes on over the second request. The first request ends with an error of its body, which the caller does not
-/// see.
+/// A refusal may come while the body is still being sent. The second request then sends what was recorded, followed by the rest: a
+/// stream that stays open continues in the second request. The body of the first request ends with an error, which the caller does
+/// not see.
 ///
-/// A body of which more than the bound was sent is not sent a second time. What is kept shares the memory of what is sent.
+/// A body is not resent if more than the limit was sent. The record shares memory with the body.
 ///
 /// # Examples
 ///
@@ -39,7 +35,9 @@ pub struct BufferBody<B> {
 }
 
 impl<B> BufferBody<B> {
-    /// Keeps up to `limit` bytes of each body. `wrap` makes the body that the inner service takes out of one that is watched.
+    /// Creates a strategy that records up to `limit` bytes of each body.
+    ///
+    /// `wrap` turns a recorded body into the body type of the inner service.
     pub fn new(limit: usize, wrap: fn(BufferedBody<B>) -> B) -> Self {
         Self { limit, wrap }
     }
@@ -54,30 +52,13 @@ where
     const IS_ON: bool = true;
 
     fn save(&self, body: B) -> (B, Self::Saved) {
-        let record = Arc::new(Mutex::new(Record {
-            frames: VecDeque::new(),
-            room: Some(self.limit),
-            rest: Rest::Here(body),
-            waiting: None,
-        }));
-        let saved = Buffered {
-            record: record.clone(),
-            wrap: self.wrap,
-        };
-        ((self.wrap)(BufferedBody(Inner::First(record))), saved)
+        let (body, record) = BufferedBody::first(body, self.limit);
+        let wrap = self.wrap;
+        (wrap(body), Buffered { record, wrap })
     }
 
     fn restore(saved: Self::Saved) -> Option<B> {
-        let mut record = lock(&saved.record);
-        record.room?;
-        let frames = std::mem::take(&mut record.frames);
-        let rest = record.rest.take();
-        let waiting = record.waiting.take();
-        drop(record);
-        if let Some(waiting) = waiting {
-            waiting.wake();
-        }
-        Some((saved.wrap)(BufferedBody(Inner::Again { frames, rest })))
+        BufferedBody::second(&saved.record).map(saved.wrap)
     }
 }
 
@@ -98,16 +79,16 @@ impl<B> fmt::Debug for BufferBody<B> {
     }
 }
 
-/// What was kept of a body; see [`BufferBody`].
+/// The record of a body. See [`BufferBody`].
 pub struct Buffered<B> {
-    record: Arc<Mutex<Record<B>>>,
+    record: Arc<BodyRecord<B>>,
     wrap: fn(BufferedBody<B>) -> B,
 }
 
 impl<B> Drop for Buffered<B> {
-    /// The response has come: a stream that stays open is not kept for nothing.
+    /// Stops recording: a stream that stays open after its response would otherwise be recorded for nothing.
     fn drop(&mut self) {
-        lock(&self.record).give_up();
+        self.record.discard();
     }
 }
 
@@ -117,206 +98,18 @@ impl<B> fmt::Debug for Buffered<B> {
     }
 }
 
-struct Record<B> {
-    frames: VecDeque<Kept>,
-    /// How many bytes may still come; `None` once nothing is kept.
-    room: Option<usize>,
-    rest: Rest<B>,
-    /// Who waits for more of it, and has to be told when somebody else gets it.
-    waiting: Option<Waker>,
-}
-
-/// What of the body has not been sent yet.
-enum Rest<B> {
-    Here(B),
-    /// All of it has been sent.
-    Over,
-    /// The second request sends it.
-    Taken,
-}
-
-impl<B> Rest<B> {
-    /// Leaves nothing of it to the first request.
-    fn take(&mut self) -> Option<B> {
-        match std::mem::replace(self, Self::Taken) {
-            Self::Here(body) => Some(body),
-            Self::Taken => None,
-            Self::Over => {
-                *self = Self::Over;
-                None
-            }
-        }
-    }
-}
-
-enum Kept {
-    Data(Bytes),
-    Trailers(HeaderMap),
-}
-
-impl<B> Record<B> {
-    fn note(&mut self, frame: &Frame<Bytes>) {
-        let size = frame.data_ref().map_or(0, Bytes::len);
-        self.room = self.room.and_then(|room| room.checked_sub(size));
-        if self.room.is_none() {
-            self.give_up();
-        } else if let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) {
-            self.frames.push_back(Kept::Data(data.clone()));
-        } else if let Some(trailers) = frame.trailers_ref() {
-            self.frames.push_back(Kept::Trailers(trailers.clone()));
-        }
-    }
-
-    /// Nothing is kept any more: there was too much, it broke off, or nobody wants it.
-    fn give_up(&mut self) {
-        self.room = None;
-        self.frames = VecDeque::new();
-    }
-}
-
-impl<B> Record<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        let body = match &mut self.rest {
-            Rest::Here(body) => body,
-            Rest::Over => return Poll::Ready(None),
-            // To say that it ended would pass half a body off as a whole one.
-            Rest::Taken => return Poll::Ready(Some(Err(TAKEN.into()))),
-        };
-        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else {
-            self.waiting = Some(cx.waker().clone());
-            return Poll::Pending;
-        };
-        match &frame {
-            Some(Ok(frame)) => {
-                // Nothing comes after trailers, so nobody need ask for more.
-                if frame.is_trailers() {
-                    self.rest = Rest::Over;
-                }
-                self.note(frame);
-            }
-            // What was sent of a body that failed is not the body.
-            Some(Err(_)) => self.give_up(),
-            None => self.rest = Rest::Over,
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-}
-
-const TAKEN: &str = "the request was refused and is sent once more; its body goes on there";
-
-impl Kept {
-    fn into_frame(self) -> Frame<Bytes> {
-        match self {
-            Self::Data(data) => Frame::data(data),
-            Self::Trailers(trailers) => Frame::trailers(trailers),
-        }
-    }
-
-    fn len(&self) -> u64 {
-        match self {
-            Self::Data(data) => data.len() as u64,
-            Self::Trailers(_) => 0,
-        }
-    }
-}
-
-fn lock<B>(record: &Mutex<Record<B>>) -> MutexGuard<'_, Record<B>> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A body of which a copy is kept while it is sent, or that copy and what comes after it; see [`BufferBody`].
-pub struct BufferedBody<B>(Inner<B>);
-
-enum Inner<B> {
-    // The lock is held while the body is polled. The only other who takes it is the one that got the response.
-    First(Arc<Mutex<Record<B>>>),
-    Again {
-        frames: VecDeque<Kept>,
-        rest: Option<B>,
-    },
-}
-
-impl<B> Body for BufferedBody<B>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: Into<BoxError>,
-{
-    type Data = Bytes;
-    type Error = BoxError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        match &mut self.get_mut().0 {
-            Inner::First(record) => lock(record).poll_frame(cx),
-            Inner::Again { frames, rest } => match (frames.pop_front(), rest) {
-                (Some(kept), _) => Poll::Ready(Some(Ok(kept.into_frame()))),
-                (None, Some(rest)) => Pin::new(rest)
-                    .poll_frame(cx)
-                    .map(|frame| frame.map(|frame| frame.map_err(Into::into))),
-                (None, None) => Poll::Ready(None),
-            },
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.0 {
-            Inner::First(record) => match &lock(record).rest {
-                Rest::Here(body) => body.is_end_stream(),
-                Rest::Over => true,
-                Rest::Taken => false,
-            },
-            Inner::Again { frames, rest } => {
-                frames.is_empty() && rest.as_ref().is_none_or(Body::is_end_stream)
-            }
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.0 {
-            Inner::First(record) => match &lock(record).rest {
-                Rest::Here(body) => body.size_hint(),
-                Rest::Over => SizeHint::with_exact(0),
-                Rest::Taken => SizeHint::new(),
-            },
-            Inner::Again { frames, rest } => {
-                let kept = frames.iter().map(Kept::len).sum();
-                let rest = match rest {
-                    Some(rest) => rest.size_hint(),
-                    None => SizeHint::with_exact(0),
-                };
-                sum(kept, &rest)
-            }
-        }
-    }
-}
-
-fn sum(kept: u64, rest: &SizeHint) -> SizeHint {
-    let mut hint = SizeHint::new();
-    hint.set_lower(kept.saturating_add(rest.lower()));
-    if let Some(upper) = rest.upper().and_then(|upper| upper.checked_add(kept)) {
-        hint.set_upper(upper);
-    }
-    hint
-}
-
-impl<B> fmt::Debug for BufferedBody<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BufferedBody").finish_non_exhaustive()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+
+    use http::HeaderMap;
+    use http_body::Frame;
     use http_body_util::{BodyExt, Full, channel::Channel, combinators::BoxBody};
 
     use super::*;
-    use crate::BoxError;
 
     type TestBody = BoxBody<Bytes, BoxError>;
 
@@ -324,7 +117,7 @@ mod tests {
         TestBody::new(body)
     }
 
-    /// A body of two frames and trailers, which says only at its end that it is over.
+    /// Two frames and trailers. The body does not know its length in advance.
     async fn stream() -> TestBody {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(3);
         sender.send_data(Bytes::from("one")).await.unwrap();
@@ -335,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_is_kept_whole_with_its_trailers() {
+    async fn a_stream_is_restored_whole_with_its_trailers() {
         let (sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         let sent = sent.collect().await.unwrap();
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
@@ -346,16 +139,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_than_the_limit_is_sent_but_not_kept() {
+    async fn a_body_above_the_limit_is_sent_but_not_restored() {
         let (sent, saved) = BufferBody::new(5, wrap).save(stream().await);
         assert_eq!(sent.collect().await.unwrap().to_bytes(), "onetwo");
         assert!(BufferBody::restore(saved).is_none());
     }
 
     #[tokio::test]
-    async fn a_body_that_is_still_on_its_way_is_sent_again_with_its_rest() {
+    async fn a_partly_sent_body_is_restored_with_its_rest() {
         for sent_before in 0..=3 {
-            // The bound is for what was sent, not for what comes.
+            // The limit applies to what was sent, not to the rest.
             let (mut sent, saved) =
                 BufferBody::new(3 * sent_before.min(2), wrap).save(stream().await);
             for _ in 0..sent_before {
@@ -367,9 +160,9 @@ mod tests {
         }
     }
 
-    /// It has to end with an error: half a body must not look like a whole one.
+    /// It must end with an error: half a body must not look like a whole one.
     #[tokio::test]
-    async fn what_was_taken_from_the_first_request_does_not_look_whole_there() {
+    async fn the_first_body_fails_when_its_rest_was_taken() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         sent.frame().await.unwrap().unwrap();
         let again = BufferBody::restore(saved).unwrap();
@@ -380,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_first_request_that_waits_for_more_is_told_that_it_gets_none() {
+    async fn the_first_body_is_woken_when_its_rest_is_taken() {
         let (sender, body) = Channel::<Bytes, BoxError>::new(1);
         let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
         let mut collecting = tokio_test::task::spawn(sent.collect());
@@ -393,21 +186,21 @@ mod tests {
 
     /// A stream may stay open for hours after its response has come.
     #[tokio::test]
-    async fn nothing_is_kept_once_it_is_known_that_the_body_is_not_sent_again() {
+    async fn recording_stops_when_the_record_is_dropped() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         let data = |frame: Frame<Bytes>| frame.into_data().unwrap();
         let one = data(sent.frame().await.unwrap().unwrap());
         let record = saved.record.clone();
         drop(saved);
-        assert!(lock(&record).frames.is_empty());
+        assert!(record.is_empty());
         let two = data(sent.frame().await.unwrap().unwrap());
-        assert!(lock(&record).frames.is_empty());
+        assert!(record.is_empty());
         assert_eq!((&*one, &*two), (&b"one"[..], &b"two"[..]));
     }
 
-    /// The connection may ask for the end only after the refusal has come.
+    /// A connection may poll for the end of the body after the refusal has come.
     #[tokio::test]
-    async fn a_body_that_was_sent_to_its_end_ends_well_both_times() {
+    async fn a_body_that_was_sent_completely_ends_without_an_error_both_times() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         while sent.frame().await.is_some() {}
         let again = BufferBody::restore(saved).unwrap();
@@ -415,9 +208,9 @@ mod tests {
         assert_eq!(again.collect().await.unwrap().to_bytes(), "onetwo");
     }
 
-    /// As hyper sends it over HTTP/2: nothing comes after trailers.
+    /// Over HTTP/2, hyper does not poll a body after its trailers.
     #[tokio::test]
-    async fn a_body_is_complete_with_its_trailers() {
+    async fn a_body_is_complete_after_its_trailers() {
         let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
         while !sent.frame().await.unwrap().unwrap().is_trailers() {}
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
@@ -450,7 +243,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_broke_off_is_not_sent_again() {
+    async fn a_body_that_failed_is_not_restored() {
         for polls in 2..=3 {
             let (mut sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(Broken(0)));
             for _ in 0..polls {
@@ -461,7 +254,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_nobody_polls_because_it_is_empty_is_complete() {
+    async fn an_empty_body_that_was_never_polled_is_complete() {
         let empty = TestBody::new(Full::<Bytes>::default().map_err(BoxError::from));
         let (_, saved) = BufferBody::new(0, wrap).save(empty);
         let again = BufferBody::restore(saved).unwrap();
@@ -469,7 +262,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_length_is_told_both_times() {
+    async fn the_length_is_known_both_times() {
         let full = TestBody::new(Full::from("12345").map_err(BoxError::from));
         let (sent, saved) = BufferBody::new(9, wrap).save(full);
         assert_eq!(sent.size_hint().exact(), Some(5));

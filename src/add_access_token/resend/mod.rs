@@ -1,27 +1,34 @@
-//! Strategies to send a request once more.
+//! Strategies to copy the body of a request, so that it can be resent.
+//!
+//! `follow_up` keeps the copy while the response is awaited. If `refusal` finds an objection in the response, `future` restores the
+//! request from the copy, and `unsent` sends it.
 
 mod buffer_body;
+mod buffered_body;
 
-pub use self::buffer_body::{BufferBody, Buffered, BufferedBody};
+pub use self::{
+    buffer_body::{BufferBody, Buffered},
+    buffered_body::BufferedBody,
+};
 
-/// How a request whose token was refused can be sent once more: by keeping its body.
+/// A strategy to resend a request whose token was refused: it keeps the body.
 ///
 /// Implemented by [`NoResend`], [`CloneBody`] and [`BufferBody`].
 pub trait Resend<B>: Clone {
-    /// What is kept of a body while the request is on its way.
+    /// What is kept of a body while the response is awaited.
     type Saved;
 
-    /// Whether anything is kept at all.
+    /// Whether requests are resent at all.
     const IS_ON: bool;
 
-    /// Parts a body into the one to send and what is kept of it.
+    /// Splits a body into the body to send and what is kept of it.
     fn save(&self, body: B) -> (B, Self::Saved);
 
-    /// The body once more; `None` if it cannot be had.
+    /// Restores the body. Returns `None` if it cannot be restored.
     fn restore(saved: Self::Saved) -> Option<B>;
 }
 
-/// A refused request is not sent again: the caller gets the refusal.
+/// Never resends a request: the caller gets the refusal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoResend;
 
@@ -38,7 +45,7 @@ impl<B> Resend<B> for NoResend {
     }
 }
 
-/// Keeps a clone of the body, for bodies such as `Full<Bytes>`, whose clones share their bytes.
+/// Keeps a clone of the body. For bodies such as `Full<Bytes>`, whose clones share their bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneBody;
 

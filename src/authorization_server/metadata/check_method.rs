@@ -1,62 +1,70 @@
-//! Whether the server takes what the client is about to send.
+//! Whether the server supports the way in which the client authenticates.
 
 use std::fmt;
 
 use super::ServerMetadata;
 use crate::base::Quoted;
 
-/// What is wrong, in words, if the server supports none of `methods`, or not the algorithm of the client assertion or of the
-/// DPoP proof.
+/// The members of the metadata that list how a client can authenticate at an endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct AuthenticationLists {
+    pub(crate) methods: &'static str,
+    /// The algorithms of client assertions.
+    pub(crate) algorithms: &'static str,
+}
+
+/// Checks that the server supports one of `methods`, the algorithm of the client assertion, and that of the DPoP proof.
 ///
-/// An empty list of methods is not checked. Neither is what the metadata do not list: RFC 8414 §2 has it that a server without a
-/// list takes `client_secret_basic`, but many a server that says nothing takes more.
+/// An empty list of methods is not checked. Neither is what the metadata do not list: by RFC 8414 §2, a server without a list
+/// supports `client_secret_basic`, but many servers without a list support more.
+///
+/// # Errors
+///
+/// If the server does not support one of them. The error is a sentence.
 pub(crate) fn check_method(
     metadata: &ServerMetadata,
+    lists: AuthenticationLists,
     methods: &[&str],
     alg: Option<&str>,
     dpop_alg: Option<&str>,
 ) -> Result<(), String> {
-    let supports = |what, asked: &[&str], supported: Option<&[String]>| match supported {
+    let supports = |what, wanted: &[&str], list| match metadata.list(list) {
         Some(supported)
-            if !asked.is_empty() && !supported.iter().any(|name| asked.contains(&&**name)) =>
+            if !wanted.is_empty() && !supported.clone().any(|name| wanted.contains(&name)) =>
         {
             Err(format!(
                 "the server does not support the {what} {}; its metadata list {}",
-                Names(asked),
-                Names(supported)
+                Names(wanted),
+                Names(&supported.collect::<Vec<_>>())
             ))
         }
         _ => Ok(()),
     };
-    supports(
-        "client authentication method",
-        methods,
-        metadata.token_endpoint_auth_methods_supported(),
-    )?;
+    supports("client authentication method", methods, lists.methods)?;
     supports(
         "algorithm of the client assertion",
         alg.as_slice(),
-        metadata.token_endpoint_auth_signing_alg_values_supported(),
+        lists.algorithms,
     )?;
     supports(
         "algorithm of the DPoP proof",
         dpop_alg.as_slice(),
-        metadata.dpop_signing_alg_values_supported(),
+        "dpop_signing_alg_values_supported",
     )
 }
 
-struct Names<'a, T>(&'a [T]);
+struct Names<'a>(&'a [&'a str]);
 
-impl<T: AsRef<str>> fmt::Display for Names<'_, T> {
+impl fmt::Display for Names<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // More than any server has.
+        // More than any server lists.
         const MAX: usize = 20;
         if self.0.is_empty() {
             return f.write_str("none");
         }
         for (index, name) in self.0.iter().take(MAX).enumerate() {
             let comma = if index == 0 { "" } else { ", " };
-            write!(f, "{comma}`{}`", Quoted(name.as_ref()))?;
+            write!(f, "{comma}`{}`", Quoted(name))?;
         }
         Ok(())
     }
@@ -67,6 +75,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    const LISTS: AuthenticationLists = AuthenticationLists {
+        methods: "token_endpoint_auth_methods_supported",
+        algorithms: "token_endpoint_auth_signing_alg_values_supported",
+    };
 
     fn metadata(more: &Value) -> ServerMetadata {
         let mut document = json!({
@@ -81,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_server_lists_is_what_it_takes() {
+    fn only_listed_methods_and_algorithms_are_supported() {
         let all = json!({
             "token_endpoint_auth_methods_supported": ["client_secret_post", "private_key_jwt"],
             "token_endpoint_auth_signing_alg_values_supported": ["PS256", "ES256"],
@@ -150,7 +163,7 @@ mod tests {
                 Some("client authentication method `client_secret_post`; its metadata list none"),
             ),
         ] {
-            let result = check_method(&metadata(listed), methods, alg, dpop_alg);
+            let result = check_method(&metadata(listed), LISTS, methods, alg, dpop_alg);
             match expected {
                 None => assert_eq!(result, Ok(()), "{methods:?}"),
                 Some(expected) => {
@@ -167,7 +180,7 @@ mod tests {
             json!({ "token_endpoint_auth_methods_supported": ["self_signed_tls_client_auth"] });
         let either = ["tls_client_auth", "self_signed_tls_client_auth"];
         assert_eq!(
-            check_method(&metadata(&listed), &either, None, None),
+            check_method(&metadata(&listed), LISTS, &either, None, None),
             Ok(())
         );
     }

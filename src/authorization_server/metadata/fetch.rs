@@ -1,4 +1,4 @@
-//! Asks for the metadata, over any HTTP service, and reads the answer.
+//! Fetches the metadata over any HTTP service, and reads the response.
 
 use std::borrow::Cow;
 
@@ -22,19 +22,19 @@ use crate::{
     message::NoAccessToken,
 };
 
-/// What is not taken from the server.
+/// What is accepted from the server.
 #[derive(Clone, Copy)]
 pub(crate) struct Rules {
     pub(crate) allow_http: bool,
-    /// How many bytes the document may have.
+    /// The maximum size of the document, in bytes.
     pub(crate) limit: usize,
 }
 
-/// An HTTP service without its type, which gives the head of the response and its body.
-pub(crate) struct Http(ErasedService<(Request<Bytes>, usize), Result<Asked, BoxError>>);
+/// An HTTP service of an erased type. It is called with a request and the maximum size of the response body.
+pub(crate) struct Http(ErasedService<(Request<Bytes>, usize), Result<Received, BoxError>>);
 
 /// The head of a response and its body, or why the body could not be read.
-type Asked = (Parts, Result<Bytes, BoxError>);
+type Received = (Parts, Result<Bytes, BoxError>);
 
 impl Http {
     pub(crate) fn new<S, B, ResBody>(service: S, request_body: fn(Bytes) -> B) -> Self
@@ -49,17 +49,17 @@ impl Http {
     {
         Self(ErasedService::new(
             service,
-            move |service, (request, limit)| ask(service, request, request_body, limit),
+            move |service, (request, limit)| send(service, request, request_body, limit),
         ))
     }
 }
 
-async fn ask<S, B, ResBody>(
+async fn send<S, B, ResBody>(
     mut service: S,
     request: Request<Bytes>,
     request_body: fn(Bytes) -> B,
     limit: usize,
-) -> Result<Asked, BoxError>
+) -> Result<Received, BoxError>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
@@ -67,36 +67,36 @@ where
     ResBody::Error: Into<BoxError>,
 {
     ready(&mut service).await.map_err(Into::into)?;
-    let answering = service.call(request.map(request_body));
-    let (parts, body) = answering.await.map_err(Into::into)?.into_parts();
+    let response = service.call(request.map(request_body));
+    let (parts, body) = response.await.map_err(Into::into)?.into_parts();
     let body = Limited::new(body, limit).collect().await;
     Ok((parts, body.map(|body| body.to_bytes())))
 }
 
-/// Asks at each of the well-known places, until one of them has a document or a bad moment.
+/// Tries each well-known URI in turn, until one has the metadata or fails in a way that the other cannot help.
 pub(super) async fn fetch(
     http: &Http,
     issuer: &str,
     rules: Rules,
 ) -> Result<ServerMetadata, TokenError> {
     let uris = well_known::well_known_uris(issuer, rules.allow_http).map_err(|why| {
-        TokenError::request(format!("the token request was not sent: the issuer {why}"))
+        TokenError::request(format!("the request was not sent: the issuer {why}"))
     })?;
-    let mut told = None;
+    let mut reported = None;
     for uri in uris {
-        let asked = http.0.call((request(uri), rules.limit)).await;
-        let failure = match read(asked, issuer, rules) {
+        let received = http.0.call((request(uri), rules.limit)).await;
+        let unavailable = match read(received, issuer, rules) {
             Ok(metadata) => return Ok(metadata),
-            Err(failure) => failure,
+            Err(unavailable) => unavailable,
         };
-        if failure.is_final {
-            return Err(failure.error);
+        if unavailable.is_final {
+            return Err(unavailable.error);
         }
-        // A place that is not there says less than one that has something else.
-        let says_more = failure.error.status() != Some(StatusCode::NOT_FOUND);
-        told = told.filter(|_| !says_more).or(Some(failure.error));
+        // A 404 says less than any other response.
+        let says_more = unavailable.error.status() != Some(StatusCode::NOT_FOUND);
+        reported = reported.filter(|_| !says_more).or(Some(unavailable.error));
     }
-    Err(told.unwrap_or_else(|| TokenError::request("there is no place to ask for the metadata")))
+    Err(reported.unwrap_or_else(|| TokenError::request("the issuer has no well-known URI")))
 }
 
 fn request(uri: Uri) -> Request<Bytes> {
@@ -108,34 +108,34 @@ fn request(uri: Uri) -> Request<Bytes> {
     request
 }
 
-/// Why one place brought nothing.
-struct Failure {
+/// Why one well-known URI has no metadata.
+struct Unavailable {
     error: TokenError,
-    /// Whether there is no use in asking at the other place.
+    /// Whether it is useless to try the other URI.
     is_final: bool,
 }
 
 fn read(
-    asked: Result<Asked, BoxError>,
+    received: Result<Received, BoxError>,
     issuer: &str,
     rules: Rules,
-) -> Result<ServerMetadata, Failure> {
+) -> Result<ServerMetadata, Unavailable> {
     use TokenErrorKind::{Body, BodyTooLarge, InvalidResponse, Service, Timeout, UnexpectedStatus};
     let fail = |is_final, kind, why: &str, source, answer: Option<Answer>| {
         let wait = answer
             .as_ref()
             .and_then(|answer| retry_after(&answer.headers, clock::wall_now()));
         let message = format!("the metadata of the issuer `{issuer}`: {why}");
-        Failure {
+        Unavailable {
             error: TokenError::metadata(kind, message, source, answer, wait),
             is_final,
         }
     };
-    let (parts, body) = asked.map_err(|source| {
+    let (parts, body) = received.map_err(|source| {
         let (is_final, kind, why) = if error::is_followed_redirect(&*source) {
             (false, UnexpectedStatus, REDIRECTS)
         } else if error::is_timeout(&*source) {
-            (true, Timeout, "the server did not answer in time")
+            (true, Timeout, "the server did not respond in time")
         } else {
             (true, Service, "the request failed")
         };
@@ -146,30 +146,30 @@ fn read(
         let why = match status {
             _ if status.is_redirection() && parts.headers.contains_key(LOCATION) => REDIRECTS,
             _ if status.is_server_error() => "the server failed",
-            StatusCode::TOO_MANY_REQUESTS => "the server was asked too often",
+            StatusCode::TOO_MANY_REQUESTS => "the server limits the rate of requests",
             _ => {
-                "there are none; check the issuer, or name the token endpoint with `TokenEndpoint::new`"
+                "there are none; check the issuer, or give the URI of the endpoint itself with `new`"
             }
         };
         let answer = match body {
             Ok(body) => Answer::new(status, parts.headers, body),
             Err(_) => Answer::without_body(status, parts.headers),
         };
-        let mut failure = fail(false, UnexpectedStatus, why, None, Some(answer));
-        failure.is_final = failure.error.is_transient();
-        return Err(failure);
+        let mut unavailable = fail(false, UnexpectedStatus, why, None, Some(answer));
+        unavailable.is_final = unavailable.error.is_transient();
+        return Err(unavailable);
     }
     let body = body.map_err(|source| {
         let (kind, why) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
             let why = format!(
-                "the answer is larger than {} bytes; raise the limit with `TokenEndpoint::max_response_body`",
+                "the response is larger than {} bytes; raise the limit with `max_response_body`",
                 rules.limit
             );
             (BodyTooLarge, Cow::Owned(why))
         } else if error::is_timeout(&*source) {
-            (Timeout, "the answer did not end in time".into())
+            (Timeout, "the response did not end in time".into())
         } else {
-            (Body, "the answer broke off".into())
+            (Body, "the response broke off".into())
         };
         let answer = Answer::without_body(status, parts.headers.clone());
         fail(true, kind, &why, Some(source), Some(answer))
@@ -184,5 +184,4 @@ fn read(
     })
 }
 
-const REDIRECTS: &str =
-    "the server redirects, which is not followed since anybody could be there; check the issuer";
+const REDIRECTS: &str = "the server responded with a redirect, which is not followed because it could lead anywhere; check the issuer";

@@ -1,4 +1,4 @@
-//! From an issuer to its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
+//! The metadata of an issuer, which name its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
 mod check_method;
 mod discovery;
@@ -9,7 +9,7 @@ mod well_known;
 
 pub use self::server_metadata::ServerMetadata;
 pub(crate) use self::{
-    check_method::check_method,
+    check_method::{AuthenticationLists, check_method},
     discovery::Discovery,
     fetch::{Http, Rules},
 };

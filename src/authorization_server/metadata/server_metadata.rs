@@ -1,4 +1,4 @@
-//! What an authorization server says of itself.
+//! `ServerMetadata`: the metadata of an authorization server.
 
 use std::{collections::HashMap, fmt};
 
@@ -7,10 +7,10 @@ use serde_json::{Map, Value, value::RawValue};
 
 use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
 
-/// What an authorization server says of itself ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
+/// The metadata of an authorization server ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
 /// [OpenID Connect Discovery 1.0 §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)).
 ///
-/// [`TokenEndpoint::metadata`](crate::TokenEndpoint::metadata) obtains it.
+/// [`TokenEndpoint::metadata`](crate::TokenEndpoint::metadata) returns it.
 ///
 /// # Examples
 ///
@@ -24,6 +24,8 @@ use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
 #[derive(Clone)]
 pub struct ServerMetadata {
     issuer: Box<str>,
+    /// Whether the issuer is on this machine.
+    is_local: bool,
     token_endpoint: Uri,
     mtls_token_endpoint: Option<Uri>,
     methods: Option<Vec<String>>,
@@ -35,9 +37,9 @@ pub struct ServerMetadata {
 /// Why a document is not the metadata of the issuer.
 #[derive(Debug, PartialEq)]
 pub(super) enum Unusable {
-    /// It is no JSON object, or one of something else, so it may be what a server shows for all that it does not know.
+    /// It is not a JSON object, or not metadata: it may be what the server returns for any unknown URI.
     NoDocument(&'static str),
-    /// It is what a server says of itself, and wrong.
+    /// It is metadata, and wrong.
     Wrong(String),
 }
 
@@ -46,119 +48,135 @@ impl ServerMetadata {
     pub(super) fn parse(document: &[u8], issuer: &str, allow_http: bool) -> Result<Self, Unusable> {
         let members = members(document).ok_or_else(|| {
             match document.iter().find(|b| !b.is_ascii_whitespace()) {
-                None => Unusable::NoDocument("the answer is empty"),
-                Some(b'<') => Unusable::NoDocument("the answer is a page instead of JSON"),
+                None => Unusable::NoDocument("the response is empty"),
+                Some(b'<') => Unusable::NoDocument("the response is a page instead of JSON"),
                 Some(b'{') => {
-                    Unusable::NoDocument("the answer is JSON that is broken or ends too early")
+                    Unusable::NoDocument("the response is JSON that is broken or ends too early")
                 }
-                Some(_) => Unusable::NoDocument("the answer is something else than a JSON object"),
+                Some(_) => {
+                    Unusable::NoDocument("the response is something other than a JSON object")
+                }
             }
         })?;
         // "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value" (RFC 8414 §3.3):
-        // without that one server could pass for another. Not even a slash at the end is forgiven.
+        // otherwise one server could pass for another. Even a slash at the end makes a difference.
         match members.get("issuer") {
             Some(Value::String(named)) if named == issuer => {}
             Some(Value::String(named)) => {
                 return Err(Unusable::Wrong(format!(
-                    "they are of another issuer, `{}`; give the issuer exactly as its server writes it",
+                    "they are the metadata of another issuer, `{}`; write the issuer exactly as its server does",
                     Quoted(named)
                 )));
             }
-            Some(_) => return Err(Unusable::Wrong("their `issuer` is not a text".into())),
-            None => return Err(Unusable::NoDocument("the answer names no `issuer`")),
+            Some(_) => return Err(Unusable::Wrong("their `issuer` is not a string".into())),
+            None => return Err(Unusable::NoDocument("the response names no `issuer`")),
         }
-        // A server elsewhere has no business to send secrets to whoever listens on this machine.
-        let is_here = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
-        let check = |uri: &Uri| match check_secure(uri, allow_http) {
-            Ok(()) if !allow_http && !is_here && uri.scheme() != Some(&Scheme::HTTPS) => {
-                Err("is plain http on this machine, and the issuer is not on this machine")
-            }
-            checked => checked,
+        let json = Value::Object(members);
+        let is_local = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
+        let guard = EndpointGuard {
+            is_local,
+            allow_http,
         };
-        let endpoint = |name: &str, value: Option<&Value>| match value.and_then(Value::as_str) {
-            None => Ok(None),
-            Some(text) => match text.parse() {
-                Ok(uri) => match check(&uri) {
-                    Ok(()) => Ok(Some(uri)),
-                    Err(why) => Err(Unusable::Wrong(format!("the {name} {why}"))),
-                },
-                Err(_) => Err(Unusable::Wrong(format!("the {name} is not a URI"))),
-            },
-        };
-        let token_endpoint = endpoint("`token_endpoint`", members.get("token_endpoint"))?
-            .ok_or_else(|| Unusable::Wrong("they name no `token_endpoint`".into()))?;
-        let alias = members
-            .get("mtls_endpoint_aliases")
-            .and_then(|aliases| aliases.get("token_endpoint"));
-        let names = |name: &str| {
-            let names = members.get(name)?.as_array()?.iter();
-            Some(
-                names
-                    .filter_map(|name| Some(name.as_str()?.to_owned()))
-                    .collect(),
-            )
+        let token_endpoint = guard.endpoint(&json, TOKEN_ENDPOINT);
+        let mtls_token_endpoint = guard.alias(&json, TOKEN_ENDPOINT);
+        let list = |name| {
+            let names = json.get(name).and_then(strings)?;
+            Some(names.map(str::to_owned).collect())
         };
         Ok(Self {
             issuer: issuer.into(),
-            mtls_token_endpoint: endpoint("`token_endpoint` of `mtls_endpoint_aliases`", alias)?,
-            token_endpoint,
-            methods: names("token_endpoint_auth_methods_supported"),
-            algorithms: names("token_endpoint_auth_signing_alg_values_supported"),
-            dpop_algorithms: names("dpop_signing_alg_values_supported"),
-            json: Value::Object(members),
+            is_local,
+            token_endpoint: token_endpoint
+                .map_err(Unusable::Wrong)?
+                .ok_or_else(|| Unusable::Wrong("they name no `token_endpoint`".into()))?,
+            mtls_token_endpoint: mtls_token_endpoint.map_err(Unusable::Wrong)?,
+            methods: list("token_endpoint_auth_methods_supported"),
+            algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
+            dpop_algorithms: list("dpop_signing_alg_values_supported"),
+            json,
         })
     }
 
-    /// The issuer, exactly as it was asked for and as its server writes it.
+    /// Returns the URI of any endpoint, if the metadata name it. With `by_alias`, it is that for TLS clients if there is one (RFC 8705
+    /// §5).
+    ///
+    /// # Errors
+    ///
+    /// If the URI is invalid or must not be used. The error is a sentence.
+    pub(crate) fn endpoint(
+        &self,
+        name: &str,
+        by_alias: bool,
+        allow_http: bool,
+    ) -> Result<Option<Uri>, String> {
+        let guard = EndpointGuard {
+            is_local: self.is_local,
+            allow_http,
+        };
+        let alias = match by_alias {
+            true => guard.alias(&self.json, name)?,
+            false => None,
+        };
+        match alias {
+            Some(alias) => Ok(Some(alias)),
+            None => guard.endpoint(&self.json, name),
+        }
+    }
+
+    /// Returns the strings of a member that is a list.
+    pub(super) fn list(&self, name: &str) -> Option<impl Iterator<Item = &str> + Clone> {
+        self.get(name).and_then(strings)
+    }
+
+    /// Returns the issuer, exactly as its server writes it.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Where token requests go.
+    /// Returns the URI of the token endpoint.
     #[must_use]
     pub fn token_endpoint(&self) -> &Uri {
         &self.token_endpoint
     }
 
-    /// Where token requests go over a connection with a client certificate, if that is another place: the `token_endpoint` of
+    /// Returns the URI of the token endpoint for clients with a TLS certificate, if it is another one: the `token_endpoint` of
     /// `mtls_endpoint_aliases` ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
     #[must_use]
     pub fn mtls_token_endpoint(&self) -> Option<&Uri> {
         self.mtls_token_endpoint.as_ref()
     }
 
-    /// The methods of client authentication that the server supports; `None` if it does not say, which means
-    /// `client_secret_basic`.
+    /// Returns the client authentication methods that the token endpoint supports. `None` means `client_secret_basic`.
     #[must_use]
     pub fn token_endpoint_auth_methods_supported(&self) -> Option<&[String]> {
         self.methods.as_deref()
     }
 
-    /// The algorithms (`alg`) of client assertions that the server supports, if it says.
+    /// Returns the algorithms (`alg`) of client assertions that the token endpoint supports, if the server lists them.
     #[must_use]
     pub fn token_endpoint_auth_signing_alg_values_supported(&self) -> Option<&[String]> {
         self.algorithms.as_deref()
     }
 
-    /// The algorithms (`alg`) of DPoP proofs that the server supports, if it says
+    /// Returns the algorithms (`alg`) of DPoP proofs that the server supports, if it lists them
     /// ([RFC 9449 §5.1](https://www.rfc-editor.org/rfc/rfc9449#section-5.1)).
     #[must_use]
     pub fn dpop_signing_alg_values_supported(&self) -> Option<&[String]> {
         self.dpop_algorithms.as_deref()
     }
 
-    /// Any member, as it came.
+    /// Returns any member, unchanged.
     ///
     /// # Security
     ///
-    /// Only what this crate uses itself has been checked: of another endpoint, see that it is `https`.
+    /// This crate checks only the members that it uses. Before you use the URI of another endpoint, check that it is `https`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.json.get(name)
     }
 
-    /// The whole document: a JSON object.
+    /// Returns the whole document, a JSON object.
     #[must_use]
     pub fn json(&self) -> &Value {
         &self.json
@@ -174,8 +192,54 @@ impl fmt::Debug for ServerMetadata {
     }
 }
 
-/// The members of a JSON object. Of one that stands twice the last counts, and one that no type can hold is left out: a number
-/// beyond all bounds is no reason to refuse the rest.
+const TOKEN_ENDPOINT: &str = "token_endpoint";
+
+/// Which URIs an endpoint may have.
+#[derive(Clone, Copy)]
+struct EndpointGuard {
+    /// Whether the issuer is on this machine.
+    is_local: bool,
+    allow_http: bool,
+}
+
+impl EndpointGuard {
+    fn endpoint(self, json: &Value, name: &str) -> Result<Option<Uri>, String> {
+        self.check(json.get(name), format_args!("`{name}`"))
+    }
+
+    /// The endpoint for TLS clients.
+    fn alias(self, json: &Value, name: &str) -> Result<Option<Uri>, String> {
+        const ALIASES: &str = "mtls_endpoint_aliases";
+        let alias = json.get(ALIASES).and_then(|aliases| aliases.get(name));
+        self.check(alias, format_args!("`{name}` of `{ALIASES}`"))
+    }
+
+    fn check(self, value: Option<&Value>, name: fmt::Arguments<'_>) -> Result<Option<Uri>, String> {
+        let Some(text) = value.and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let uri = text
+            .parse()
+            .map_err(|_| format!("the {name} is not a URI"))?;
+        check_secure(&uri, self.allow_http).map_err(|why| format!("the {name} {why}"))?;
+        // A server elsewhere must not make a client send its secrets to whatever listens on this machine.
+        if !self.allow_http && !self.is_local && uri.scheme() != Some(&Scheme::HTTPS) {
+            return Err(format!(
+                "the {name} is plain http on this machine, and the issuer is not on this machine"
+            ));
+        }
+        Ok(Some(uri))
+    }
+}
+
+/// The strings of a list.
+fn strings(list: &Value) -> Option<impl Iterator<Item = &str> + Clone> {
+    let list = list.as_array()?.iter();
+    Some(list.filter_map(Value::as_str))
+}
+
+/// The members of a JSON object. The last value of a repeated member counts. A number that is too large for any type is left out, and
+/// does not fail the rest.
 fn members(document: &[u8]) -> Option<Map<String, Value>> {
     let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
     let members: HashMap<String, &RawValue> = serde_json::from_slice(document).ok()?;
@@ -200,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read() {
+    fn members_are_read_and_the_last_of_a_repeated_one_counts() {
         let metadata = parse(
             "\u{feff}{\"odd\": 1e999, \"issuer\": \"https://other.example\", \"issuer\": \"https://as.example/t\",
               \"token_endpoint\": \"https://as.example/t/token?p=1\", \"x\": [1],
@@ -236,7 +300,54 @@ mod tests {
     }
 
     #[test]
-    fn odd_members_are_left_out() {
+    fn any_endpoint_is_checked_when_it_is_used() {
+        let document = format!(
+            r#"{{"issuer": "{ISSUER}", "token_endpoint": "https://as.example/token",
+                "revocation_endpoint": "https://as.example/revoke",
+                "plain": "http://as.example/plain", "local": "http://localhost/local", "other": 1,
+                "mtls_endpoint_aliases": {{"revocation_endpoint": "https://mtls.example/revoke"}}}}"#
+        );
+        let metadata = parse(&document).unwrap();
+        for (name, by_alias, allow_http, expected) in [
+            (
+                "revocation_endpoint",
+                false,
+                false,
+                Ok(Some("https://as.example/revoke")),
+            ),
+            (
+                "revocation_endpoint",
+                true,
+                false,
+                Ok(Some("https://mtls.example/revoke")),
+            ),
+            (
+                "token_endpoint",
+                true,
+                false,
+                Ok(Some("https://as.example/token")),
+            ),
+            ("absent", false, false, Ok(None)),
+            ("other", false, false, Ok(None)),
+            ("plain", false, true, Ok(Some("http://as.example/plain"))),
+            ("plain", false, false, Err("the `plain` is plain http")),
+            (
+                "local",
+                false,
+                false,
+                Err("the `local` is plain http on this machine"),
+            ),
+        ] {
+            let found = metadata.endpoint(name, by_alias, allow_http);
+            match expected {
+                Ok(uri) => assert_eq!(found.unwrap().map(|uri| uri.to_string()).as_deref(), uri),
+                Err(why) => assert!(found.unwrap_err().starts_with(why), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn members_of_other_types_are_ignored() {
         for odd in [
             r#""mtls_endpoint_aliases": [1]"#,
             r#""mtls_endpoint_aliases": {"token_endpoint": null}"#,
@@ -257,33 +368,36 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused() {
+    fn documents_that_are_not_the_metadata_of_the_issuer_are_refused() {
         let with = |issuer: &str, rest: &str| format!(r#"{{"issuer": {issuer}, {rest}}}"#);
         let token = r#""token_endpoint": "https://as.example/token""#;
         let own = format!("\"{ISSUER}\"");
         for (document, why) in [
-            (String::new(), "the answer is empty"),
-            ("<html>".into(), "the answer is a page"),
-            ("[]".into(), "the answer is something else"),
-            ("null".into(), "the answer is something else"),
-            (r#"{"issuer": "#.into(), "the answer is JSON that is broken"),
-            ("{}".into(), "the answer names no `issuer`"),
-            (with("1", token), "their `issuer` is not a text"),
+            (String::new(), "the response is empty"),
+            ("<html>".into(), "the response is a page"),
+            ("[]".into(), "the response is something other"),
+            ("null".into(), "the response is something other"),
+            (
+                r#"{"issuer": "#.into(),
+                "the response is JSON that is broken",
+            ),
+            ("{}".into(), "the response names no `issuer`"),
+            (with("1", token), "their `issuer` is not a string"),
             (
                 with(&own, r#""token_endpoint": "http://localhost/token""#),
                 "the `token_endpoint` is plain http on this machine",
             ),
             (
                 with(r#""https://as.example/t/""#, token),
-                "they are of another issuer, `https://as.example/t/`",
+                "they are the metadata of another issuer, `https://as.example/t/`",
             ),
             (
                 with(r#""https://AS.example/t""#, token),
-                "they are of another issuer",
+                "they are the metadata of another issuer",
             ),
             (
                 with(r#""https://as.example""#, token),
-                "they are of another issuer",
+                "they are the metadata of another issuer",
             ),
             (with(&own, r#""x": 1"#), "they name no `token_endpoint`"),
             (

@@ -1,17 +1,17 @@
-//! What an issuer must look like, and where its metadata are.
+//! Which issuers are valid, and the URIs of their metadata.
 
 use http::Uri;
 
 use crate::base::secure_uri::check_secure;
 
-/// Where the metadata of an issuer can be, in the order in which to ask.
+/// The URIs where the metadata of an issuer can be, in the order in which to try them.
 ///
-/// RFC 8414 §3.1 puts its name between host and path, OpenID Connect Discovery 1.0 §4 puts its own behind the path. RFC 8414
-/// comes first: it is the standard of OAuth, and what it names belongs to the host, which a tenant with a path below does not.
+/// RFC 8414 §3.1 puts its well-known name between host and path, OpenID Connect Discovery 1.0 §4 puts its own after the path. RFC 8414
+/// comes first: it is the standard of OAuth, and its URI belongs to the owner of the host, not to a tenant with a path.
 ///
 /// # Errors
 ///
-/// What is wrong with the issuer, in words.
+/// What is wrong with the issuer, as the rest of a sentence that begins with it.
 pub(super) fn well_known_uris(issuer: &str, allow_http: bool) -> Result<[Uri; 2], String> {
     let uri = check_issuer(issuer, allow_http)?;
     // "any terminating "/" MUST be removed", in both.
@@ -28,7 +28,7 @@ pub(super) fn well_known_uris(issuer: &str, allow_http: bool) -> Result<[Uri; 2]
 
 /// "a URL that uses the "https" scheme and has no query or fragment components" (RFC 8414 §2).
 fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
-    // The parser forgets a fragment.
+    // The parser drops a fragment.
     if issuer.contains('#') {
         return Err("has a fragment, which RFC 8414 section 2 forbids".into());
     }
@@ -40,11 +40,11 @@ fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
     Ok(uri)
 }
 
-/// How much of the text of an absolute URI stands behind its authority.
+/// The length of the path and query of an absolute URI.
 fn path_and_query_len(uri: &str) -> usize {
     let authority = uri.find("://").map_or(0, |at| at + 3);
-    let behind = &uri[authority..];
-    behind.find('/').map_or(0, |at| behind.len() - at)
+    let rest = &uri[authority..];
+    rest.find('/').map_or(0, |at| rest.len() - at)
 }
 
 #[cfg(test)]
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_the_metadata_are() {
+    fn both_uris_keep_the_path_of_the_issuer() {
         for (issuer, oauth, openid) in [
             (
                 "https://as.example",
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_issuer() {
+    fn invalid_issuers_are_refused() {
         for (issuer, why) in [
             ("", "is not a URI"),
             ("not a uri", "is not a URI"),

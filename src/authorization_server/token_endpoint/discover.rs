@@ -1,4 +1,4 @@
-//! `TokenEndpoint` by its issuer: what the authorization server says of itself decides where requests go.
+//! `TokenEndpoint::discover`: the token endpoint of an issuer, by the metadata of its authorization server.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -8,47 +8,47 @@ use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
-use super::{place::Place, service::TokenEndpoint};
+use super::service::TokenEndpoint;
 use crate::{
-    authorization_server::metadata::{Discovery, Http, ServerMetadata},
+    authorization_server::{endpoint::EndpointCore, metadata::ServerMetadata},
     base::clock::Clock,
     client_authentication::ClientAuthentication,
     error::{BoxError, TokenError},
 };
 
-/// # By the issuer
+/// # Discovery by the issuer
 impl<S> TokenEndpoint<S> {
-    /// Speaks to the token endpoint of `issuer` through `inner`, as `client`.
+    /// Creates a service for the token endpoint of `issuer`, which `client` calls through `inner`.
     ///
-    /// Where the token endpoint is, the authorization server says in its metadata
+    /// The URI of the token endpoint comes from the metadata of the authorization server
     /// ([RFC 8414](https://www.rfc-editor.org/rfc/rfc8414), or
-    /// [OpenID Connect Discovery 1.0](https://openid.net/specs/openid-connect-discovery-1_0.html) where it has none). They are
-    /// asked for through a clone of `inner` by the first token request, once for all clones of this endpoint, however many token
-    /// requests wait for them; they are used for an hour (see [`metadata_lifetime`](Self::metadata_lifetime)), then renewed in
-    /// the background, and used further while that fails. They also say:
+    /// [OpenID Connect Discovery 1.0](https://openid.net/specs/openid-connect-discovery-1_0.html) if it has none). The first token
+    /// request fetches them through a clone of `inner`: once for all clones of this endpoint, even if many token requests wait. They are
+    /// used for an hour (see [`metadata_lifetime`](Self::metadata_lifetime)), then renewed in the background. While that fails, the old
+    /// ones are used. The metadata also decide:
     ///
-    /// * which methods of client authentication the server supports, and which algorithms of client assertions and DPoP proofs:
-    ///   another one is refused before anything is sent. A public client ([`none`](ClientAuthentication::none)) is not checked,
-    ///   since servers that serve it do not list it;
-    /// * that the audience of a client assertion is the issuer;
-    /// * where a client goes that proves itself by [TLS](ClientAuthentication::tls_client_auth), if that is another place
+    /// * which client authentication methods the server supports, and which algorithms of client assertions and DPoP proofs. A request
+    ///   with another one fails before it is sent. A public client ([`none`](ClientAuthentication::none)) is not checked, since servers
+    ///   that support it do not list it;
+    /// * the audience of a client assertion, which is the issuer;
+    /// * where a client sends its requests that authenticates by [TLS](ClientAuthentication::tls_client_auth), if that is another URI
     ///   ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
     ///
-    /// A request that [names its token endpoint](crate::TokenRequest::token_endpoint) asks for nothing.
+    /// A request that [names its token endpoint](crate::TokenRequest::token_endpoint) does not use the metadata.
     ///
-    /// It never fails: a bad issuer is said by the first request. Give the issuer exactly as the server writes it: a slash at the
-    /// end makes another one.
+    /// It never fails: an invalid issuer is reported by the first request. Write the issuer exactly as the server does: a slash at the
+    /// end makes it another issuer.
     ///
     /// # Errors
     ///
-    /// Those of a token request, which was not sent if the metadata could not be obtained:
-    /// [`TokenError::may_have_been_processed`] is `false`. All who waited share the error, and the next request asks again.
+    /// The service returns the errors of a token request. If fetching the metadata failed, the token request was not sent:
+    /// [`TokenError::may_have_been_processed`] is `false`. All requests that waited share the error, and the next request fetches again.
     ///
     /// # Security
     ///
-    /// The metadata must name this very issuer ([RFC 8414 §3.3](https://www.rfc-editor.org/rfc/rfc8414#section-3.3)). The issuer
-    /// and what they name must be `https`, or on this machine, unless [`danger_allow_http`](Self::danger_allow_http). Redirects are
-    /// not followed, and a document above [`max_response_body`](Self::max_response_body) is an error.
+    /// The metadata must name exactly this issuer ([RFC 8414 §3.3](https://www.rfc-editor.org/rfc/rfc8414#section-3.3)). The issuer and
+    /// the URIs in the metadata must be `https`, or on this machine, unless [`danger_allow_http`](Self::danger_allow_http) is set.
+    /// Redirects are not followed, and a document above [`max_response_body`](Self::max_response_body) is an error.
     ///
     /// # Examples
     ///
@@ -80,9 +80,9 @@ impl<S> TokenEndpoint<S> {
     }
 }
 
-/// # By the issuer
+/// # Discovery by the issuer
 impl<S, B> TokenEndpoint<S, B> {
-    /// As [`discover`](TokenEndpoint::discover), for a service that takes another request body, which `request_body` makes.
+    /// Does the same as [`discover`](TokenEndpoint::discover), for a service with another request body, which `request_body` makes.
     ///
     /// # Examples
     ///
@@ -112,77 +112,75 @@ impl<S, B> TokenEndpoint<S, B> {
         ResBody::Data: Send,
         ResBody::Error: Into<BoxError>,
     {
-        let http = Http::new(inner.clone(), request_body);
-        let place = Place::OfIssuer(Discovery::new(issuer.into(), http));
-        Self::at(inner, place, client, request_body)
+        let core = EndpointCore::discover(inner, issuer.into(), client, request_body);
+        Self::over(core)
     }
 
-    /// How long the metadata of the issuer are used before they are renewed, if this endpoint was made by
-    /// [`discover`](TokenEndpoint::discover); one that was made otherwise has none to renew. Default is one hour.
+    /// Sets how long the metadata of the issuer are used before they are renewed. Default is one hour.
     ///
-    /// They are renewed at most once in 30 seconds, and only when there is a token request. What the server says by
-    /// `Cache-Control` is not looked at.
+    /// It has no effect on an endpoint that was not created by [`discover`](TokenEndpoint::discover). The metadata are renewed at most
+    /// once in 30 seconds, and only when there is a token request. The server's `Cache-Control` is ignored.
     #[must_use]
     pub fn metadata_lifetime(mut self, lifetime: Duration) -> Self {
-        if let Some(discovery) = self.place.discovery_mut() {
+        if let Some(discovery) = self.core.discovery_mut() {
             discovery.lifetime = lifetime;
         }
         self
     }
 
     /// Asks for tokens that are bound to the certificate of the TLS connection
-    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)), though the client proves itself in another way, if this
-    /// endpoint was made by [`discover`](TokenEndpoint::discover): requests go where the server wants TLS clients
-    /// ([§5](https://www.rfc-editor.org/rfc/rfc8705#section-5)), if that is another place. Default is that only those go there which
-    /// prove themselves [by TLS](ClientAuthentication::tls_client_auth), whose tokens may be bound just so.
+    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)), although the client authenticates in another way.
+    ///
+    /// Requests are sent to the URI that the server has for TLS clients ([§5](https://www.rfc-editor.org/rfc/rfc8705#section-5)), if it
+    /// has one. Default is that only clients that authenticate [by TLS](ClientAuthentication::tls_client_auth) use that URI; their
+    /// tokens may be bound in the same way. It has no effect on an endpoint that was not created by
+    /// [`discover`](TokenEndpoint::discover).
     ///
     /// # Examples
     ///
     /// ```
     /// use tower_oauth2_client::{ClientAuthentication, HttpsClient, TokenEndpoint};
     ///
-    /// // `http` shows a client certificate.
+    /// // `http` presents a client certificate.
     /// fn endpoint(http: HttpsClient, client: ClientAuthentication) -> TokenEndpoint<HttpsClient> {
     ///     TokenEndpoint::discover(http, "https://as.example", client).certificate_bound_tokens()
     /// }
     /// ```
     #[must_use]
     pub fn certificate_bound_tokens(mut self) -> Self {
-        if let Some(discovery) = self.place.discovery_mut() {
+        if let Some(discovery) = self.core.discovery_mut() {
             discovery.by_alias = true;
         }
         self
     }
 
-    /// What the lifetime of the metadata is told by. Default is [`Clock::system`].
+    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::system`].
     #[must_use]
     pub fn metadata_clock(mut self, clock: Clock) -> Self {
-        if let Some(discovery) = self.place.discovery_mut() {
+        if let Some(discovery) = self.core.discovery_mut() {
             discovery.clock = clock;
         }
         self
     }
 
-    /// The issuer, if this endpoint was made by [`discover`](TokenEndpoint::discover).
+    /// Returns the issuer, if this endpoint was created by [`discover`](TokenEndpoint::discover).
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
-        self.place
-            .discovery()
-            .map(|discovery| &**discovery.issuer())
+        self.core.issuer()
     }
 
-    /// What the authorization server says of itself, if this endpoint was made by [`discover`](TokenEndpoint::discover): for its
-    /// other endpoints. They are those that token requests use, and are asked for only if there are none yet, or they are to
-    /// be renewed.
+    /// Returns the metadata of the authorization server, for example to find its other endpoints.
+    ///
+    /// They are the metadata that token requests use. They are fetched only if there are none yet or their lifetime has ended.
     ///
     /// # Errors
     ///
-    /// As for a token request that needs them. [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) if this endpoint was
-    /// made by [`new`](TokenEndpoint::new).
+    /// The same errors as for a token request that needs the metadata. [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) if
+    /// this endpoint was created by [`new`](TokenEndpoint::new).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing for others who wait.
+    /// Dropping the future changes nothing for others that wait for the metadata.
     ///
     /// # Examples
     ///
@@ -198,13 +196,12 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn metadata(
         &self,
     ) -> impl Future<Output = Result<Arc<ServerMetadata>, TokenError>> + Send + use<S, B> {
-        let discovery = self.place.discovery().cloned();
-        let rules = self.rules();
+        let metadata = self.core.metadata();
         async move {
-            match discovery {
-                Some(discovery) => discovery.metadata(rules).await,
+            match metadata {
+                Some(metadata) => metadata.await,
                 None => Err(TokenError::request(
-                    "there are no metadata without an issuer; make the endpoint by `TokenEndpoint::discover`",
+                    "there are no metadata without an issuer; create the endpoint with `TokenEndpoint::discover`",
                 )),
             }
         }

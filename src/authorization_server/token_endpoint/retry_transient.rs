@@ -1,4 +1,4 @@
-//! `RetryTransient`: which failed fetches are sent again, and when.
+//! `RetryTransient`: which failed token requests are retried, and when.
 
 use std::{
     error::Error,
@@ -18,28 +18,27 @@ use crate::{
     message::TokenRequest,
 };
 
-/// A [`Policy`] for tower's `Retry` that sends a token request again after a transient failure, each time after a longer
-/// pause.
+/// A [`Policy`] for tower's `Retry` that retries a token request after a transient failure, with growing pauses.
 ///
-/// It works with any stack whose error is [`TokenError`] or tower's `BoxError`, so `Retry` may stand over or under
-/// `Timeout`. Credentials that come from a provider are obtained anew for every attempt.
+/// It works with any stack whose error is [`TokenError`] or tower's `BoxError`, so `Retry` can be above or below `Timeout`. Credentials
+/// from a provider are obtained afresh for every attempt.
 ///
-/// # What is sent again
+/// # What is retried
 ///
-/// 1. Only what [`TokenError::is_transient`] calls transient, and what tower's `Timeout` cut off.
-/// 2. A request with a one-time credential (a code, a refresh token, a device code, an `auth_req_id`) only with proof that
-///    it was not processed: see [`TokenError::may_have_been_processed`]. A server may take a second use of a refresh token
-///    for theft and revoke every token of the user ([RFC 9700 §4.14.2](https://www.rfc-editor.org/rfc/rfc9700#section-4.14.2)).
-/// 3. After `Retry-After`, if the server sent it. One that is longer than the limit ends the retries at once, since an
-///    earlier attempt would go against the server's word; the caller sees it in [`TokenError::retry_after`].
+/// 1. Only failures that [`TokenError::is_transient`] calls transient, and requests that tower's `Timeout` aborted.
+/// 2. A request with a one-time credential (a code, a refresh token, a device code, an `auth_req_id`) only if it is certain that the
+///    server did not process it: see [`TokenError::may_have_been_processed`]. A server may treat a second use of a refresh token as
+///    theft and revoke every token of the user ([RFC 9700 §4.14.2](https://www.rfc-editor.org/rfc/rfc9700#section-4.14.2)).
+/// 3. After the time in `Retry-After`, if the server sent it. A time above the limit ends the retries at once, since an earlier attempt
+///    would ignore the server's request; the caller finds it in [`TokenError::retry_after`].
 ///
-/// Without a `Retry-After`, the pause is drawn from the upper half of a window that doubles with every attempt.
+/// Without a `Retry-After`, the pause is random, in the upper half of a window that doubles with every attempt.
 ///
-/// The pause is a timer of tokio. Where there is no runtime of tokio, nothing is sent again.
+/// The pause is a tokio timer. Without a tokio runtime, nothing is retried.
 ///
 /// # Panics
 ///
-/// In a runtime of tokio that was built without its timer.
+/// In a tokio runtime that was built without its timer.
 ///
 /// # Examples
 ///
@@ -65,7 +64,7 @@ pub struct RetryTransient {
 }
 
 impl RetryTransient {
-    /// Three retries, pausing about 0.2, 0.4 and 0.8 seconds.
+    /// Creates a policy with three retries, after pauses of at most 0.2, 0.4 and 0.8 seconds.
     ///
     /// # Examples
     ///
@@ -85,46 +84,46 @@ impl RetryTransient {
         }
     }
 
-    /// How often a request is sent again. Default is 3.
+    /// Sets how often a request is retried. Default is 3.
     #[must_use]
     pub fn max_retries(mut self, max_retries: u32) -> Self {
         self.max_retries = max_retries;
         self
     }
 
-    /// The longest first pause; it doubles from one attempt to the next. Default is 200 ms.
+    /// Sets the maximum first pause. It doubles with every attempt. Default is 200 ms.
     #[must_use]
     pub fn initial_pause(mut self, initial_pause: Duration) -> Self {
         self.initial_pause = initial_pause;
         self
     }
 
-    /// The longest of all pauses that the server has not asked for. Default is 10 seconds.
+    /// Sets the maximum pause that the server has not asked for. Default is 10 seconds.
     #[must_use]
     pub fn max_pause(mut self, max_pause: Duration) -> Self {
         self.max_pause = max_pause;
         self
     }
 
-    /// The longest `Retry-After` to wait for. Default is 30 seconds.
+    /// Sets the maximum `Retry-After` to wait for. Default is 30 seconds.
     #[must_use]
     pub fn max_retry_after(mut self, max_retry_after: Duration) -> Self {
         self.max_retry_after = max_retry_after;
         self
     }
 
-    /// How long to wait before the next attempt, or `None` if there is to be none. `jitter` is from 0 to 1.
-    fn decide(&self, failure: &Failure, is_one_time: bool, jitter: f64) -> Option<Duration> {
+    /// The pause before the next attempt, or `None` if there is none. `jitter` is from 0 to 1.
+    fn decide(&self, failed: &FailedAttempt, is_one_time: bool, jitter: f64) -> Option<Duration> {
         if self.retries >= self.max_retries
-            || !failure.is_transient
-            || (is_one_time && failure.may_have_been_processed)
+            || !failed.is_transient
+            || (is_one_time && failed.may_have_been_processed)
         {
             return None;
         }
         let window = back_off::doubled(self.initial_pause, self.retries, self.max_pause);
-        match failure.retry_after {
+        match failed.retry_after {
             Some(retry_after) if retry_after > self.max_retry_after => None,
-            // Later than asked for, never earlier: those who were told the same moment should not come at once.
+            // Later than asked for, never earlier: clients that were told the same time should not all come at once.
             Some(retry_after) => Some(retry_after.saturating_add(window.mul_f64(jitter / 2.0))),
             None => Some(back_off::jittered(window, jitter)),
         }
@@ -137,15 +136,15 @@ impl Default for RetryTransient {
     }
 }
 
-/// What the decision needs to know of an error.
-struct Failure {
+/// What the decision needs to know about a failed attempt.
+struct FailedAttempt {
     is_transient: bool,
     may_have_been_processed: bool,
     retry_after: Option<Duration>,
 }
 
-impl Failure {
-    fn of(error: &(dyn Error + 'static)) -> Self {
+impl FailedAttempt {
+    fn with(error: &(dyn Error + 'static)) -> Self {
         match TokenError::find_in_chain(error) {
             Some(error) => Self {
                 is_transient: error.is_transient(),
@@ -173,9 +172,9 @@ where
         result: &mut Result<Res, E>,
     ) -> Option<Self::Future> {
         tokio::runtime::Handle::try_current().ok()?;
-        let failure = Failure::of(result.as_ref().err()?.as_ref());
+        let failed = FailedAttempt::with(result.as_ref().err()?.as_ref());
         let pause = self.decide(
-            &failure,
+            &failed,
             request.carries_one_time_credential(),
             fastrand::f64(),
         )?;
@@ -191,7 +190,7 @@ where
 }
 
 pin_project! {
-    /// The pause before a request is sent again.
+    /// The pause before a request is retried.
     #[must_use = "futures do nothing unless polled"]
     pub struct Pause {
         #[pin]
@@ -217,8 +216,8 @@ impl fmt::Debug for Pause {
 mod tests {
     use super::*;
 
-    fn failure(retry_after: Option<u64>) -> Failure {
-        Failure {
+    fn failed(retry_after: Option<u64>) -> FailedAttempt {
+        FailedAttempt {
             is_transient: true,
             may_have_been_processed: true,
             retry_after: retry_after.map(Duration::from_secs),
@@ -226,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_window_doubles_up_to_its_limit() {
+    fn window_doubles_up_to_its_limit() {
         let mut policy = RetryTransient::new()
             .max_retries(9)
             .max_pause(Duration::from_secs(1));
@@ -239,7 +238,7 @@ mod tests {
         ] {
             policy.retries = retries;
             for (jitter, expected) in [(0.0, least), (1.0, most)] {
-                let pause = policy.decide(&failure(None), false, jitter);
+                let pause = policy.decide(&failed(None), false, jitter);
                 assert_eq!(
                     pause,
                     Some(Duration::from_millis(expected)),
@@ -248,11 +247,11 @@ mod tests {
             }
         }
         policy.retries = 9;
-        assert_eq!(policy.decide(&failure(None), false, 0.0), None);
+        assert_eq!(policy.decide(&failed(None), false, 0.0), None);
     }
 
     #[test]
-    fn retry_after_is_honoured_or_ends_the_retries() {
+    fn retry_after_is_respected_or_ends_the_retries() {
         let policy = RetryTransient::new();
         for (retry_after, expected) in [
             (0, Some(0)),
@@ -261,13 +260,13 @@ mod tests {
             (31, None),
             (u64::MAX, None),
         ] {
-            let pause = policy.decide(&failure(Some(retry_after)), false, 0.0);
+            let pause = policy.decide(&failed(Some(retry_after)), false, 0.0);
             assert_eq!(pause, expected.map(Duration::from_secs), "{retry_after}");
         }
     }
 
     #[test]
-    fn what_is_sent_again() {
+    fn only_transient_failures_are_retried_and_one_time_credentials_only_if_unprocessed() {
         for (is_transient, may_have_been_processed, is_one_time, expected) in [
             (true, true, false, true),
             (true, false, false, true),
@@ -275,12 +274,12 @@ mod tests {
             (true, true, true, false),
             (false, false, false, false),
         ] {
-            let failure = Failure {
+            let failed = FailedAttempt {
                 is_transient,
                 may_have_been_processed,
                 retry_after: None,
             };
-            let pause = RetryTransient::new().decide(&failure, is_one_time, 0.5);
+            let pause = RetryTransient::new().decide(&failed, is_one_time, 0.5);
             assert_eq!(pause.is_some(), expected);
         }
     }

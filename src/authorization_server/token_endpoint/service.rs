@@ -1,4 +1,4 @@
-//! `TokenEndpoint`: encode, send, decode.
+//! `TokenEndpoint`: the service, and its settings.
 
 use std::{
     fmt,
@@ -11,50 +11,41 @@ use http_body::Body;
 use http_body_util::Full;
 use tower_service::Service;
 
-use super::{
-    check,
-    encode::{self, OwnedTarget, Target},
-    future::ResponseFuture,
-    place::Place,
-    preparation::Plan,
-};
+use super::call::TokenCall;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 use crate::{
-    authorization_server::metadata::Rules,
-    base::uri::{Printable, PrintableText},
+    authorization_server::endpoint::{EndpointCore, response_future},
     client_authentication::ClientAuthentication,
-    dpop::DpopKey,
     error::{BoxError, TokenError},
     message::{TokenRequest, TokenResponse},
 };
 
-const MAX_RESPONSE_BODY: usize = 1024 * 1024;
-
-/// A [`Service`] that turns a [`TokenRequest`] into an HTTP request to a token endpoint
-/// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)), sends it through the service `S`, and turns the
-/// answer into a [`TokenResponse`] or a [`TokenError`].
+/// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
+/// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)) and returns a [`TokenResponse`] or a [`TokenError`].
 ///
-/// `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with tower layers around it, an axum
-/// router, a function. It must be `Clone`, for two reasons: a request that is refused before it is sent gives the place that
-/// `S` had reserved for it back, and so does one that must first obtain a credential.
+/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with
+/// tower layers around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a
+/// credential, the reservation that `S` made for it is given back, and another clone sends the request.
 ///
 /// # What is sent and what is not
 ///
-/// 1. A request that is wrong in itself is refused with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a
-///    parameter set twice, an empty secret, two ways of client authentication. So is a token endpoint that is reached by
-///    plain `http` beyond this machine.
-/// 2. Only then are credentials that come from a provider obtained, and is a client assertion signed, anew for every request;
-///    what comes is judged as above.
-/// 3. The request goes out once, with a mark ([`NoAccessToken`](crate::NoAccessToken)) in its extensions. Nothing is
-///    retried here, but for a demand for another DPoP nonce; see `RetryTransient` (feature `retry`). A retry belongs around this
-///    service and not below it: a client assertion and a DPoP proof are good for one request.
-/// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest's default, tower-http's
-///    `FollowRedirect`) takes the request elsewhere before its answer is seen: use it without, or `ReqwestService` (feature
-///    `reqwest`), which stops it for token requests. A body above the limit is an error. There is no time limit here: put tower's
-///    `Timeout` around.
+/// 1. A request that is invalid in itself fails with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a parameter is set
+///    twice, a secret is empty, there are two client authentications. The same holds for a token endpoint that is reached by plain
+///    `http` and is not on this machine.
+/// 2. Only then are credentials obtained from their providers, and is a client assertion signed, fresh for every request. What a
+///    provider returns is checked in the same way.
+/// 3. The request is sent once, with the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions. Nothing is retried here except
+///    a request whose server demands another DPoP nonce; see `RetryTransient` (feature `retry`). Put a retry around this service and
+///    not below it: a client assertion and a DPoP proof are valid for one request.
+/// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest by default, tower-http's
+///    `FollowRedirect`) sends the request elsewhere before its response is seen. Do not use one, or use `ReqwestService` (feature
+///    `reqwest`), which stops redirects of token requests. A body above the limit is an error. There is no time limit here: put tower's
+///    `Timeout` around this service.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the HTTP request. Whether the server has acted on it is not known then, which matters for
+/// Dropping the future drops the HTTP request. It is then not known whether the server has processed the request, which matters for
 /// codes and refresh tokens.
 ///
 /// # Examples
@@ -86,20 +77,14 @@ const MAX_RESPONSE_BODY: usize = 1024 * 1024;
 /// # }
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
-    inner: S,
-    pub(super) place: Place,
-    client: ClientAuthentication,
-    request_body: fn(Bytes) -> B,
-    max_response_body: usize,
-    allow_http: bool,
-    dpop: Option<DpopKey>,
+    pub(crate) core: EndpointCore<S, B>,
     allow_bearer: bool,
 }
 
 impl<S> TokenEndpoint<S> {
-    /// Speaks to the token endpoint at `uri` through `inner`, as `client`.
+    /// Creates a service for the token endpoint at `uri`, which `client` calls through `inner`.
     ///
-    /// It never fails: a bad URI is said by the first request.
+    /// It never fails: an invalid URI is reported by the first request.
     ///
     /// # Examples
     ///
@@ -116,30 +101,19 @@ impl<S> TokenEndpoint<S> {
     /// # }
     /// ```
     pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
-        Self::at(inner, Place::Known(uri), client, Full::new)
+        Self::over(EndpointCore::new(inner, uri, client, Full::new))
     }
 }
 
 impl<S, B> TokenEndpoint<S, B> {
-    pub(super) fn at(
-        inner: S,
-        place: Place,
-        client: ClientAuthentication,
-        request_body: fn(Bytes) -> B,
-    ) -> Self {
+    pub(super) fn over(core: EndpointCore<S, B>) -> Self {
         Self {
-            inner,
-            place,
-            client,
-            request_body,
-            max_response_body: MAX_RESPONSE_BODY,
-            allow_http: false,
-            dpop: None,
+            core,
             allow_bearer: false,
         }
     }
 
-    /// How to make the request body that `S` takes. Default is `Full::new`.
+    /// Sets the function that makes the request body of `S`. Default is `Full::new`.
     ///
     /// # Examples
     ///
@@ -157,21 +131,15 @@ impl<S, B> TokenEndpoint<S, B> {
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
-            inner: self.inner,
-            place: self.place,
-            client: self.client,
-            request_body,
-            max_response_body: self.max_response_body,
-            allow_http: self.allow_http,
-            dpop: self.dpop,
+            core: self.core.request_body(request_body),
             allow_bearer: self.allow_bearer,
         }
     }
 
-    /// How many bytes the body of an answer may have; more is an error. Default is 1 MiB.
+    /// Sets how many bytes the body of a response may have; more is an error. Default is 1 MiB.
     #[must_use]
     pub fn max_response_body(mut self, bytes: usize) -> Self {
-        self.max_response_body = bytes;
+        self.core.max_response_body = bytes;
         self
     }
 
@@ -179,20 +147,20 @@ impl<S, B> TokenEndpoint<S, B> {
     ///
     /// # Security
     ///
-    /// Secrets and tokens cross the network in the clear, unless something below `S` protects the connection, for example
-    /// the sidecar of a mesh.
+    /// Secrets and tokens cross the network unencrypted, unless something below `S` protects the connection, for example the sidecar of
+    /// a mesh.
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
-        self.allow_http = true;
+        self.core.allow_http = true;
         self
     }
 
     /// Asks for tokens that are bound to this key (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)). Default is none.
     ///
-    /// 1. Each request bears a proof, new for every attempt, with the last nonce that the server handed out.
-    /// 2. A server that demands another nonce gets a second request at once: with a new proof, and with credentials that are obtained
-    ///    anew. It did not process the first.
-    /// 3. The tokens that come are [bound](crate::AccessToken::dpop_key) to the key. A `Bearer` token in their place is an error,
+    /// 1. Each request carries a proof, fresh for every attempt, with the last nonce that the server sent.
+    /// 2. If the server demands another nonce, the request is sent a second time at once, with a fresh proof and freshly obtained
+    ///    credentials. The server did not process the first request.
+    /// 3. The returned tokens are [bound](crate::AccessToken::dpop_key) to the key. A `Bearer` token instead is an error,
     ///    [`UnsupportedTokenType`](crate::TokenErrorKind::UnsupportedTokenType); see [`danger_allow_bearer`](Self::danger_allow_bearer).
     ///
     /// # Examples
@@ -202,12 +170,12 @@ impl<S, B> TokenEndpoint<S, B> {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
-        self.dpop = Some(key);
+        self.core.dpop = Some(key);
         self
     }
 
-    /// Takes a `Bearer` token where one that is bound to the DPoP key was asked for: for a server that does not know DPoP yet. Default
-    /// is that it is an error.
+    /// Accepts a `Bearer` token although one that is bound to the DPoP key was asked for, for a server that does not support DPoP yet.
+    /// Default is that it is an error.
     ///
     /// # Security
     ///
@@ -220,42 +188,39 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Where requests go that name no other token endpoint. `None` if the metadata of the issuer say that.
+    /// Returns the URI of the token endpoint. `None` if it comes from the metadata of the issuer.
+    ///
+    /// A request can [name another one](TokenRequest::token_endpoint).
     #[must_use]
     pub fn uri(&self) -> Option<&Uri> {
-        self.place.uri()
+        self.core.uri()
     }
 
-    pub(super) fn rules(&self) -> Rules {
-        Rules {
-            allow_http: self.allow_http,
-            limit: self.max_response_body,
-        }
-    }
-
-    /// On whose behalf requests are made that name no other client.
+    /// Returns the client that sends the requests. A request can [name another one](TokenRequest::client_authentication).
     #[must_use]
     pub fn client(&self) -> &ClientAuthentication {
-        &self.client
+        &self.core.client
     }
 
-    /// The HTTP service that it speaks through.
+    /// Returns the HTTP service.
     #[must_use]
     pub fn get_ref(&self) -> &S {
-        &self.inner
+        &self.core.inner
     }
 
-    /// The HTTP service that it speaks through, to change it. The metadata of an issuer are asked for through the one that was given to
-    /// [`discover`](TokenEndpoint::discover), since all clones share them.
+    /// Returns the HTTP service, to change it.
+    ///
+    /// The metadata of an issuer are fetched through the service that was passed to [`discover`](TokenEndpoint::discover), since all
+    /// clones share them.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
+        &mut self.core.inner
     }
 
-    /// Gives the HTTP service back.
+    /// Returns the HTTP service and drops the rest.
     #[must_use]
     pub fn into_inner(self) -> S {
-        self.inner
+        self.core.inner
     }
 }
 
@@ -263,13 +228,7 @@ impl<S, B> TokenEndpoint<S, B> {
 impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
-            place: self.place.clone(),
-            client: self.client.clone(),
-            request_body: self.request_body,
-            max_response_body: self.max_response_body,
-            allow_http: self.allow_http,
-            dpop: self.dpop.clone(),
+            core: self.core.clone(),
             allow_bearer: self.allow_bearer,
         }
     }
@@ -287,68 +246,25 @@ where
     type Future = ResponseFuture<S, B, S::Future, ResBody>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner
-            .poll_ready(cx)
-            .map_err(|error| TokenError::not_ready(error.into()))
+        self.core.poll_ready::<TokenCall>(cx)
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let client = request.client_override().unwrap_or(&self.client);
-        let dpop = request.dpop_override().or(self.dpop.as_ref());
-        let uri = request.token_endpoint_override().or(self.place.uri());
-        let checked = uri.map_or(Ok(()), |uri| check::check_uri(uri, self.allow_http));
-        if let Err(error) = checked.and_then(|()| check::check(&request, client, dpop)) {
-            self.give_reservation_back();
-            return ResponseFuture::failed(error);
-        }
-        let limit = self.max_response_body;
-        let has_all = dpop.is_none() && !encode::must_prepare(&request, client);
-        let Some(uri) = uri.filter(|_| has_all) else {
-            let target = OwnedTarget {
-                place: uri.map_or_else(|| self.place.clone(), |uri| Place::Known(uri.clone())),
-                client: client.clone(),
-                rules: self.rules(),
-                dpop: dpop.cloned(),
-            };
-            let plan = Plan {
-                target,
-                request,
-                allow_bearer: self.allow_bearer,
-            };
-            let request_body = self.request_body;
-            let service = self.give_reservation_back();
-            return ResponseFuture::prepare(plan, request_body, service, limit);
+        let call = TokenCall {
+            allow_bearer: self.allow_bearer,
         };
-        let target = Target { uri, client };
-        match encode::encode(&request, &target, None) {
-            Ok(http) => {
-                let sending = self.inner.call(http.map(self.request_body));
-                ResponseFuture::sending(sending, limit)
-            }
-            Err(error) => {
-                self.give_reservation_back();
-                ResponseFuture::failed(error)
-            }
-        }
+        let inner = self.core.call(call, request.into_form());
+        ResponseFuture { inner }
     }
 }
 
-impl<S: Clone, B> TokenEndpoint<S, B> {
-    /// Drops the readied inner service, whose reservation (a permit, a slot in a buffer) would else be held until the next
-    /// call, and returns a clone that has to be readied first.
-    fn give_reservation_back(&mut self) -> S {
-        self.inner = self.inner.clone();
-        self.inner.clone()
-    }
+response_future! {
+    /// The future of [`TokenEndpoint`].
+    TokenCall => TokenResponse
 }
 
 impl<S, B> fmt::Debug for TokenEndpoint<S, B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut debug = f.debug_struct("TokenEndpoint");
-        match &self.place {
-            Place::Known(uri) => debug.field("uri", &Printable(uri)),
-            Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
-        };
-        debug.field("client", &self.client).finish_non_exhaustive()
+        self.core.fmt("TokenEndpoint", f)
     }
 }

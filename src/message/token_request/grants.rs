@@ -1,8 +1,8 @@
 //! The constructors of `TokenRequest`: one for each grant.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use super::{Extras, Inner, Parameter, TokenRequest};
+use super::{Form, TokenRequest};
 use crate::secret::{Credential, RefreshToken};
 
 /// # Constructors, one for each grant
@@ -176,15 +176,7 @@ impl TokenRequest {
     /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
     /// ```
     pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
-        let grant_type = grant_type.into();
-        Self(Arc::new(Inner {
-            parameters: vec![Parameter {
-                name: "grant_type".into(),
-                value: Credential::fixed(grant_type),
-                repeatable: false,
-            }],
-            extras: None,
-        }))
+        Self(Form::default()).with("grant_type", Credential::fixed(grant_type.into()))
     }
 }
 
@@ -203,22 +195,9 @@ impl TokenRequest {
             "refresh_token",
         ];
         let mut request = Self::refresh_token(refresh_token);
-        let inner = Arc::make_mut(&mut request.0);
-        let kept = self
+        request
             .0
-            .parameters
-            .iter()
-            .filter(|p| !FIRST_ONLY.contains(&&*p.name));
-        inner.parameters.extend(kept.cloned());
-        inner.extras = self.0.extras.as_deref().map(|extras| {
-            Box::new(Extras {
-                headers: extras.headers.clone(),
-                token_endpoint: extras.token_endpoint.clone(),
-                client_authentication: extras.client_authentication.clone(),
-                dpop: extras.dpop.clone(),
-                ..Extras::default()
-            })
-        });
+            .take_over(&self.0, |name| !FIRST_ONLY.contains(&name));
         request
     }
 }

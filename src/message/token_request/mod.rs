@@ -3,23 +3,12 @@
 mod grants;
 mod overrides;
 
-use std::{
-    borrow::Cow,
-    fmt,
-    hash::{Hash, Hasher},
-    sync::{Arc, LazyLock},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use http::{HeaderName, HeaderValue};
 
-use crate::{
-    base::uri::Printable,
-    client_authentication::ClientAuthentication,
-    dpop::DpopKey,
-    message::scope::{self, Scope},
-    secret::{Credential, Secret},
-};
+use super::{form::Form, scope::Scope};
+use crate::{base::uri::Printable, secret::Credential};
 
 /// A request to a token endpoint
 /// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)).
@@ -48,35 +37,8 @@ use crate::{
 ///     .resource("https://api.example/")
 ///     .parameter("tenant", "blue");
 /// ```
-#[derive(Clone)]
-pub struct TokenRequest(Arc<Inner>);
-
-#[derive(Clone)]
-struct Inner {
-    parameters: Vec<Parameter>,
-    /// Boxed, because most requests have none and a cache holds many requests.
-    extras: Option<Box<Extras>>,
-}
-
-/// Everything in a request except its parameters.
-#[derive(Clone, Default)]
-struct Extras {
-    headers: HeaderMap,
-    token_endpoint: Option<Uri>,
-    client_authentication: Option<ClientAuthentication>,
-    dpop: Option<DpopKey>,
-    polling_interval: Option<Duration>,
-    extensions: Extensions,
-    invalid: Option<String>,
-}
-
-/// A name and value in the form body.
-#[derive(Clone)]
-pub(crate) struct Parameter {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) value: Credential,
-    pub(crate) repeatable: bool,
-}
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct TokenRequest(Form);
 
 /// # Parameters and headers
 impl TokenRequest {
@@ -208,18 +170,7 @@ impl TokenRequest {
         K: TryInto<HeaderName>,
         V: TryInto<HeaderValue>,
     {
-        let extras = self.extras_mut();
-        let invalid = match name.try_into() {
-            Ok(name) => match value.try_into() {
-                Ok(value) => {
-                    extras.headers.append(name, value);
-                    return self;
-                }
-                Err(_) => format!("the value of the header `{name}` is invalid"),
-            },
-            Err(_) => "the name of a header is invalid".to_owned(),
-        };
-        extras.invalid.get_or_insert(invalid);
+        self.0.push_header(name, value);
         self
     }
 
@@ -236,14 +187,7 @@ impl TokenRequest {
     }
 
     fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
-        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
-        // A request has few parameters, and a cache may hold many requests.
-        parameters.reserve_exact(1);
-        parameters.push(Parameter {
-            name,
-            value,
-            repeatable,
-        });
+        self.0.push(name, value, repeatable);
         self
     }
 }
@@ -252,26 +196,12 @@ impl TokenRequest {
     /// Returns the grant type.
     #[must_use]
     pub fn grant_type(&self) -> &str {
-        self.known("grant_type").unwrap_or_default()
-    }
-
-    fn extras(&self) -> &Extras {
-        static NOTHING: LazyLock<Extras> = LazyLock::new(Extras::default);
-        self.0.extras.as_deref().unwrap_or_else(|| &NOTHING)
-    }
-
-    fn extras_mut(&mut self) -> &mut Extras {
-        Arc::make_mut(&mut self.0).extras.get_or_insert_default()
+        self.0.known("grant_type").unwrap_or_default()
     }
 
     /// Returns the scope for logs, if it is a fixed string.
     pub(crate) fn known_scope(&self) -> Option<&str> {
-        self.known("scope")
-    }
-
-    fn known(&self, name: &str) -> Option<&str> {
-        let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
-        parameter.value.known().map(|secret| secret.expose())
+        self.0.known("scope")
     }
 
     /// Whether the request contains a credential that the server accepts only once.
@@ -279,96 +209,29 @@ impl TokenRequest {
     /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
     pub(crate) fn carries_one_time_credential(&self) -> bool {
         const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+        let mut parameters = self.0.parameters().iter();
+        parameters.any(|p| ONE_TIME.contains(&&*p.name))
+    }
+
+    pub(crate) fn into_form(self) -> Form {
         self.0
-            .parameters
-            .iter()
-            .any(|p| ONE_TIME.contains(&&*p.name))
-    }
-
-    pub(crate) fn parameters(&self) -> &[Parameter] {
-        &self.0.parameters
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.extras().headers
-    }
-
-    /// Returns the error of the first setter that was passed an invalid value.
-    pub(crate) fn invalid(&self) -> Option<&str> {
-        self.extras().invalid.as_deref()
     }
 }
 
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self.0.parameters.iter().skip(1).map(|p| &*p.name).collect();
+        let names: Vec<&str> = self
+            .0
+            .parameters()
+            .iter()
+            .skip(1)
+            .map(|p| &*p.name)
+            .collect();
         f.debug_struct("TokenRequest")
             .field("grant_type", &self.grant_type())
             .field("parameters", &names)
-            .field(
-                "token_endpoint",
-                &self.extras().token_endpoint.as_ref().map(Printable),
-            )
-            .field(
-                "client_authentication",
-                &self.extras().client_authentication,
-            )
+            .field("token_endpoint", &self.0.endpoint_override().map(Printable))
+            .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for TokenRequest {
-    fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.extras(), other.extras());
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.parameters == other.0.parameters
-                && a.headers == b.headers
-                && a.token_endpoint == b.token_endpoint
-                && a.client_authentication == b.client_authentication
-                && a.dpop == b.dpop
-                && a.invalid == b.invalid)
-    }
-}
-
-impl Eq for TokenRequest {}
-
-impl Hash for TokenRequest {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.parameters.hash(state);
-        self.extras().token_endpoint.hash(state);
-        self.extras().client_authentication.hash(state);
-        self.extras().dpop.hash(state);
-    }
-}
-
-impl Parameter {
-    /// Returns the value if this is a fixed scope, which is compared as a set of words.
-    fn scope(&self) -> Option<&str> {
-        match &*self.name {
-            "scope" => self.value.known().map(Secret::expose),
-            _ => None,
-        }
-    }
-}
-
-impl PartialEq for Parameter {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-            && match (self.scope(), other.scope()) {
-                (Some(a), Some(b)) => scope::is_same(a, b),
-                _ => self.value == other.value,
-            }
-    }
-}
-
-impl Eq for Parameter {}
-
-impl Hash for Parameter {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-        match self.scope() {
-            Some(scope) => scope::hash(scope, state),
-            None => self.value.hash(state),
-        }
     }
 }

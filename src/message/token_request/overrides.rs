@@ -5,7 +5,9 @@ use std::time::Duration;
 use http::{Extensions, Uri};
 
 use super::TokenRequest;
-use crate::{client_authentication::ClientAuthentication, dpop::DpopKey};
+use crate::client_authentication::ClientAuthentication;
+#[cfg(feature = "dpop")]
+use crate::dpop::DpopKey;
 
 /// # Overrides for this request
 impl TokenRequest {
@@ -23,14 +25,14 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn token_endpoint(mut self, uri: Uri) -> Self {
-        self.extras_mut().token_endpoint = Some(uri);
+        self.0.extras_mut().endpoint = Some(uri);
         self
     }
 
     /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(client);
         self
     }
 
@@ -51,7 +53,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.extras_mut().polling_interval = Some(interval);
+        self.0.extras_mut().polling_interval = Some(interval);
         self
     }
 
@@ -73,14 +75,14 @@ impl TokenRequest {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
-        self.extras_mut().dpop = Some(key);
+        self.0.extras_mut().dpop = Some(key);
         self
     }
 
     /// Returns the extensions that are added to the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
-        &self.extras().extensions
+        self.0.extensions()
     }
 
     /// Returns the extensions that are added to the HTTP request, to change them.
@@ -98,22 +100,10 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.extras_mut().extensions
-    }
-
-    pub(crate) fn token_endpoint_override(&self) -> Option<&Uri> {
-        self.extras().token_endpoint.as_ref()
-    }
-
-    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.extras().client_authentication.as_ref()
-    }
-
-    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
-        self.extras().dpop.as_ref()
+        &mut self.0.extras_mut().extensions
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
-        self.extras().polling_interval
+        self.0.extras().polling_interval
     }
 }

@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key.
+//! Tokens that are bound to a key (DPoP).
 
 use std::collections::BTreeSet;
 
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::support::{Recording, SIGNATURES, Sent, claims};
 
-// More than a nonce is good for.
+// More tokens than a nonce can be used for.
 const TOKENS: usize = 12;
 
 #[tokio::test]
-async fn a_token_is_bound_to_a_key_of_every_algorithm() {
+async fn token_is_bound_to_a_key_of_every_algorithm() {
     for algorithm in SIGNATURES {
         let key = DpopKey::new(SigningKey::generate(algorithm).unwrap()).unwrap();
         let endpoint = endpoint(ROTATING, basic()).dpop(key.clone());
@@ -35,7 +35,7 @@ async fn a_token_is_bound_to_a_key_of_every_algorithm() {
 }
 
 #[tokio::test]
-async fn a_nonce_rolls_with_every_fifth_token() {
+async fn nonce_changes_after_every_fifth_token() {
     for client in [basic(), with_key(ES256)] {
         let sent = Sent::default();
         let endpoint = recording(&sent, NONCE, client).dpop(DpopKey::generate().unwrap());
@@ -43,7 +43,7 @@ async fn a_nonce_rolls_with_every_fifth_token() {
             let request = client_credentials();
             endpoint.clone().oneshot(request).await.unwrap();
         }
-        // The answer to the last use names the next nonce, so only the first request is refused.
+        // The response to the last use contains the next nonce, so only the first request is refused.
         assert_eq!(sent.len(), TOKENS + 1);
         let proofs = sent.header("dpop");
         let nonces = proofs
@@ -55,7 +55,7 @@ async fn a_nonce_rolls_with_every_fifth_token() {
 }
 
 #[tokio::test]
-async fn a_replayed_proof_is_refused() {
+async fn replayed_proof_is_refused() {
     let sent = Sent::default();
     let endpoint = recording(&sent, ROTATING, basic()).dpop(DpopKey::generate().unwrap());
     endpoint.oneshot(client_credentials()).await.unwrap();
@@ -68,7 +68,7 @@ async fn a_replayed_proof_is_refused() {
 }
 
 #[tokio::test]
-async fn a_refresh_token_brings_another_bound_token() {
+async fn refreshed_token_is_bound_to_the_same_key() {
     let key = DpopKey::generate().unwrap();
     let endpoint = endpoint(ROTATING, web()).dpop(key.clone());
     let first = endpoint.clone().oneshot(password()).await.unwrap();

@@ -1,4 +1,4 @@
-//! Clients that prove themselves by TLS. The endpoints for that are other paths.
+//! Clients that authenticate with TLS certificates. This server has separate paths for them.
 
 use http::StatusCode;
 use tower::ServiceExt as _;
@@ -6,14 +6,14 @@ use tower_oauth2_client::{
     ClientAuthentication, HttpsClient, TokenEndpoint, TokenError, TokenResponse,
 };
 
-use super::{KEYS, client_credentials, refused_in_silence};
+use super::{KEYS, client_credentials, refused_without_a_body};
 use crate::{
     setting,
     support::{claims, client_certificate, https},
 };
 
 #[tokio::test]
-async fn a_token_is_bound_to_the_certificate() {
+async fn token_is_bound_to_the_certificate() {
     for name in ["tls-client", "tls-client-next"] {
         let certificate = client_certificate(KEYS, name);
         let response = ask(https(KEYS, Some(&certificate))).await.unwrap();
@@ -24,7 +24,7 @@ async fn a_token_is_bound_to_the_certificate() {
 }
 
 #[tokio::test]
-async fn the_alias_is_found_by_the_issuer() {
+async fn mtls_alias_is_discovered_from_the_issuer() {
     let certificate = client_certificate(KEYS, "tls-client");
     let issuer = format!("{}/mtls", setting("GLEWLWYD_TLS"));
     let client = ClientAuthentication::tls_client_auth("tls");
@@ -38,7 +38,7 @@ async fn the_alias_is_found_by_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_wrong_certificate_is_403_without_a_body() {
+async fn wrong_certificate_returns_403_without_a_body() {
     let wrong = [
         "tls-client-other-name",
         "tls-client-other-ca",
@@ -47,7 +47,7 @@ async fn a_wrong_certificate_is_403_without_a_body() {
     let wrong = wrong.map(|name| Some(client_certificate(KEYS, name)));
     for certificate in wrong.into_iter().chain([None]) {
         let result = ask(https(KEYS, certificate.as_ref())).await;
-        refused_in_silence(result, StatusCode::FORBIDDEN);
+        refused_without_a_body(result, StatusCode::FORBIDDEN);
     }
 }
 

@@ -1,14 +1,14 @@
-"""Sets glewlwyd up over its admin API. Usage: provision.py <base URL> <folder of keys and certificates>
+"""Configures glewlwyd through its admin API. Usage: provision.py <base URL> <folder with keys and certificates>
 
-The plugins, each an issuer of its own:
+Each plugin is a separate issuer:
 
-oidc    a new refresh token with every use, and the old one refused
-steady  one refresh token for good
-short   tokens of two seconds, and the rest as oidc
-nonce   proofs need a nonce, which is good for five uses
+oidc    returns a new refresh token with every use, and refuses the old one
+steady  keeps the same refresh token permanently
+short   issues tokens that are valid for two seconds, and is otherwise like oidc
+nonce   requires a nonce in proofs, which is valid for five uses
 
-Over TLS there is one, mtls, whose endpoints for client certificates are aliases. It takes certificates of its authority only:
-from TLS, glewlwyd never gets a self-signed one.
+Over TLS there is only the plugin mtls, whose endpoints for client certificates are aliases. It accepts only certificates of its
+authority, because its TLS stack does not pass self-signed certificates to glewlwyd.
 """
 
 import base64
@@ -21,11 +21,11 @@ import urllib.request
 BASE, KEYS = sys.argv[1:]
 IS_TLS = BASE.startswith("https:")
 SECRET = "interop-secret-0123456789abcdef0123456789abcdef"
-# Every class of byte that the form encoding of Basic would change. No colon in the id: Basic without any encoding has no room
-# for it (RFC 7617 section 2).
+# Every class of byte that the form encoding of Basic would change. The id has no colon, because Basic without form encoding does
+# not allow one (RFC 7617 section 2).
 ODD_ID = "odd id %41&=?"
 ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()%41"
-# As long as the longest hash (RFC 7518 section 3.2).
+# HMAC keys must be at least as long as the hash; this is long enough for all hashes (RFC 7518 section 3.2).
 HMAC_SECRET = "interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef"
 SIGNING_KEYS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "signing-rsa"),
@@ -42,7 +42,7 @@ def call(method, path, body, session=None):
     request.add_header("Content-Type", "application/json")
     if session:
         request.add_header("Cookie", session)
-    # Whatever proxy the environment names.
+    # Ignores any proxy that the environment configures.
     trust = urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=f"{KEYS}/ca.pem"))
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), trust)
     with opener.open(request, timeout=30) as response:
@@ -63,10 +63,10 @@ def base64url(data):
 
 
 def public_jwk(key, **more):
-    """The public half of a key, out of the end of its SubjectPublicKeyInfo."""
+    """Returns the public key as a JWK, taken from the end of its SubjectPublicKeyInfo."""
     command = ["openssl", "pkey", "-in", f"{KEYS}/{key}.key", "-pubout", "-outform", "DER"]
     der = subprocess.run(command, check=True, capture_output=True).stdout
-    if "rsa" in key:  # 2048 bits, and the exponent 65537, which takes five bytes
+    if "rsa" in key:  # 2048 bits, followed by the exponent 65537 in five bytes
         jwk = {"kty": "RSA", "n": base64url(der[-5 - 256 : -5]), "e": "AQAB"}
     elif "ed25519" in key:
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": base64url(der[-32:])}
@@ -115,7 +115,7 @@ def plugin(name, access_token_seconds=120, one_use="always", nonce=False):
             "resource-scope": {},
             "resource-scope-and-client-property": False,
             "oauth-as-iss-id": True,
-            # Client assertions stand under this, too.
+            # This also enables client assertions.
             "request-parameter-allow": True,
             "request-maximum-exp": 3600,
             "client-jwks-parameter": "jwks",
@@ -151,7 +151,7 @@ def clients():
     yield client("post", "client_secret_post")
     yield client(ODD_ID, "client_secret_basic", ODD_SECRET)
     yield client("odd post", "client_secret_post", ODD_SECRET)
-    # The second is how the first would be written if this server decoded.
+    # The second id is the form-encoded first id. The server does not decode, so these are different clients.
     yield client("two words", "client_secret_basic")
     yield client("two+words", "client_secret_basic")
     yield client("web", "client_secret_basic", grants=EVERY_GRANT)

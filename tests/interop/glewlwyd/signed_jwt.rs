@@ -1,4 +1,4 @@
-//! Clients that sign what they prove themselves with. This server takes the token endpoint as audience, and nothing else.
+//! Clients that authenticate with signed JWTs. This server accepts only the token endpoint as the audience.
 
 use http::StatusCode;
 use tower::ServiceExt as _;
@@ -12,12 +12,13 @@ use tower_oauth2_client::{
 };
 
 use super::{
-    KEYS, ROTATING, client_credentials, client_of, endpoint, http, refused_in_silence, send, uri,
+    KEYS, ROTATING, client_credentials, client_of, endpoint, http, refused_without_a_body, send,
+    uri,
 };
 use crate::support::{HMAC, HMAC_SECRET, SECRET, SIGNATURES, Sent, field, pem, signing_key};
 
 #[tokio::test]
-async fn every_algorithm_proves_the_client() {
+async fn every_algorithm_authenticates_the_client() {
     let clients = HMAC.map(with_secret).into_iter();
     for client in clients.chain(SIGNATURES.map(with_key)) {
         let id = client.client_id().to_owned();
@@ -27,7 +28,7 @@ async fn every_algorithm_proves_the_client() {
 }
 
 #[tokio::test]
-async fn what_is_not_signed_as_it_wants_is_403_without_a_body() {
+async fn wrong_signature_or_audience_returns_403_without_a_body() {
     let private_key_jwt = |key| ClientAuthentication::private_key_jwt("private_key_jwt-ES256", key);
     let nameless = SigningKey::from_pem(pem(KEYS, "signing-es256.key"), ES256).unwrap();
     let another = SigningKey::generate(ES256).unwrap().kid("ES256");
@@ -40,15 +41,15 @@ async fn what_is_not_signed_as_it_wants_is_403_without_a_body() {
         with_key(ES256).assertion(new().audience(uri(ROTATING, ""))),
         with_key(ES256).assertion(new().audiences([uri(ROTATING, "/token")])),
     ] {
-        refused_in_silence(ask(client).await, StatusCode::FORBIDDEN);
+        refused_without_a_body(ask(client).await, StatusCode::FORBIDDEN);
     }
 }
 
 #[tokio::test]
-async fn found_by_its_issuer_it_wants_the_token_endpoint_as_audience_all_the_same() {
+async fn discovered_server_requires_the_token_endpoint_as_audience() {
     let discover = |client| TokenEndpoint::discover(http(), uri(ROTATING, ""), client);
     let ask = |client| discover(client).oneshot(client_credentials());
-    refused_in_silence(ask(with_key(ES256)).await, StatusCode::FORBIDDEN);
+    refused_without_a_body(ask(with_key(ES256)).await, StatusCode::FORBIDDEN);
 
     let audience = ClientAssertion::new().audience(uri(ROTATING, "/token"));
     ask(with_key(ES256).assertion(audience)).await.unwrap();
@@ -64,7 +65,7 @@ async fn no_assertion_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_replayed_assertion_is_403_without_a_body() {
+async fn replayed_assertion_returns_403_without_a_body() {
     for client in [with_key(ES256), with_secret(HS256)] {
         let id = client.client_id().to_owned();
         let sent = Sent::default();
@@ -75,7 +76,7 @@ async fn a_replayed_assertion_is_403_without_a_body() {
             .unwrap();
         let assertion = field(sent.last(), "client_assertion").await;
         let replay = ClientAuthentication::client_assertion(id, assertion);
-        refused_in_silence(ask(replay).await, StatusCode::FORBIDDEN);
+        refused_without_a_body(ask(replay).await, StatusCode::FORBIDDEN);
     }
 }
 

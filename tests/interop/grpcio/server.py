@@ -1,6 +1,6 @@
-"""A gRPC service that asks the authorization server about each token (RFC 7662).
+"""A gRPC service that introspects each token at the authorization server (RFC 7662).
 
-Each test has an authorization server of its own: a call names where it is asked in the metadata `introspection-endpoint`.
+Each test has its own authorization server, so each call names the introspection endpoint in its metadata `introspection-endpoint`.
 Prints NAME=value for the address, and then `ready`.
 """
 
@@ -25,11 +25,11 @@ def introspect(endpoint, token):
 
 
 def check(context):
-    """Ends the call unless its token is good at this very moment."""
+    """Aborts the call unless its token is valid right now."""
     metadata = context.invocation_metadata()
     sent = [value for name, value in metadata if name == 'authorization']
     if len(sent) != 1 or not sent[0].startswith('Bearer '):
-        context.abort(grpc.StatusCode.UNAUTHENTICATED, f'{len(sent)} authorizations, or not a bearer token')
+        context.abort(grpc.StatusCode.UNAUTHENTICATED, f'found {len(sent)} authorization entries, expected one bearer token')
     state = introspect(dict(metadata)['introspection-endpoint'], sent[0].removeprefix('Bearer '))
     if not state['active']:
         context.abort(grpc.StatusCode.UNAUTHENTICATED, 'the token is not active')
@@ -49,8 +49,8 @@ def server_stream(request, context):
 
 
 def bidirectional(requests, context):
-    # Nothing is sent before the first answer, so that a token which is refused here is refused in the headers, and one
-    # that was revoked while the stream was open is refused in the trailers.
+    # Nothing is sent before the first response. So a token that is refused for the first message is refused in the headers, and a
+    # token that is revoked while the stream is open is refused in the trailers.
     for request in requests:
         check(context)
         yield request

@@ -1,4 +1,4 @@
-//! What goes on by itself once the gateway is healthy again.
+//! Recovery after the gateway has become healthy again.
 
 use std::{
     fs,
@@ -26,7 +26,7 @@ use crate::{
     support::{Seen, all_done, api, http, keep_calling},
 };
 
-/// The fault, and whether it may pass by itself.
+/// Each fault, and whether it is transient.
 const FAULTS: [(&str, bool); 9] = [
     ("unavailable", true),
     ("limited", true),
@@ -40,13 +40,13 @@ const FAULTS: [(&str, bool); 9] = [
 ];
 
 #[tokio::test]
-#[allow(clippy::disallowed_methods, reason = "how long the test took")]
-async fn retry_transient_gets_over_what_passes() {
+#[allow(clippy::disallowed_methods, reason = "measures real time")]
+async fn retry_transient_recovers_from_transient_faults() {
     for (fault, is_transient) in FAULTS {
         let gateway = Gateway::with(fault, "retry");
         let begun = Instant::now();
         let result = gateway
-            .healed_by_its_first_error(TokenRequest::client_credentials())
+            .call_and_heal_on_error(TokenRequest::client_credentials())
             .await;
 
         if is_transient {
@@ -64,7 +64,7 @@ async fn retry_transient_gets_over_what_passes() {
 }
 
 #[tokio::test]
-async fn retry_transient_sends_a_refresh_token_again_only_if_it_was_turned_away() {
+async fn retry_transient_resends_a_refresh_token_only_if_it_was_not_processed() {
     for (fault, attempts) in [
         ("unavailable", 2),
         ("limited", 2),
@@ -75,12 +75,12 @@ async fn retry_transient_sends_a_refresh_token_again_only_if_it_was_turned_away(
     ] {
         let gateway = Gateway::with(fault, "one-time");
         let error = gateway
-            .healed_by_its_first_error(TokenRequest::refresh_token("unknown"))
+            .call_and_heal_on_error(TokenRequest::refresh_token("unknown"))
             .await
             .unwrap_err();
 
         assert_eq!(gateway.attempts(), attempts, "{fault}");
-        // By the server itself, which saw it once, and does not know it or does not let this client use one.
+        // The refusal must come from the server itself, which does not know the token or does not allow the grant.
         let reached = error.error_response().is_some_and(|response| {
             matches!(
                 response.code(),
@@ -92,7 +92,7 @@ async fn retry_transient_sends_a_refresh_token_again_only_if_it_was_turned_away(
 }
 
 #[tokio::test]
-async fn cache_recovers_from_each_fault_by_itself() {
+async fn cache_recovers_from_each_fault() {
     let mut tasks = JoinSet::new();
     for (fault, is_transient) in FAULTS {
         tasks.spawn(async move {
@@ -104,13 +104,13 @@ async fn cache_recovers_from_each_fault_by_itself() {
             assert_eq!(error.is_transient(), is_transient, "{fault}");
             let attempts = gateway.attempts();
             assert!((1..=2).contains(&attempts), "{fault}: {attempts}");
-            // The pause after it: the same error, and no request.
+            // During the pause after a failure, callers get the same error and no request is sent.
             let again = source.token().await.unwrap_err();
             assert_eq!(again.to_string(), error.to_string());
             assert_eq!(gateway.attempts(), attempts, "{fault}");
 
             gateway.heal();
-            let token = patiently(|| source.token()).await;
+            let token = retry_until_ok(|| source.token()).await;
             assert_is_good(token.expose_secret()).await;
             assert_eq!(gateway.attempts(), attempts + 1, "{fault}");
         });
@@ -119,7 +119,7 @@ async fn cache_recovers_from_each_fault_by_itself() {
 }
 
 #[tokio::test]
-async fn no_call_is_lost_while_renewals_fail() {
+async fn no_call_fails_while_token_renewals_fail() {
     let mut tasks = JoinSet::new();
     for (fault, _) in FAULTS {
         tasks.spawn(async move {
@@ -132,11 +132,11 @@ async fn no_call_is_lost_while_renewals_fail() {
             let first = source.token().await.unwrap();
 
             let calling = keep_calling(&api, 1, 20, Duration::from_millis(50));
-            gateway.fall_ill();
+            gateway.break_down();
             source.renew().await.unwrap_err();
             assert_eq!(source.token().await.unwrap(), first, "{fault}");
             gateway.heal();
-            let second = patiently(|| source.renew()).await;
+            let second = retry_until_ok(|| source.renew()).await;
             assert_ne!(second, first, "{fault}");
             all_done(calling).await;
             all_done(keep_calling(&api, 1, 2, Duration::from_millis(50))).await;
@@ -146,7 +146,7 @@ async fn no_call_is_lost_while_renewals_fail() {
 }
 
 #[tokio::test]
-async fn cache_gives_up_a_server_that_never_answers() {
+async fn cache_times_out_when_the_server_never_answers() {
     let gateway = Gateway::with("silent", "silent");
     let tokens = TokenCache::builder(gateway.service())
         .fetch_timeout(Duration::from_millis(300))
@@ -156,26 +156,26 @@ async fn cache_gives_up_a_server_that_never_answers() {
     let error = source.token().await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Timeout);
     gateway.heal();
-    patiently(|| source.token()).await;
+    retry_until_ok(|| source.token()).await;
 }
 
 #[tokio::test]
-async fn one_tenant_with_a_sick_token_endpoint_does_not_disturb_another() {
+async fn failing_token_endpoint_of_one_tenant_does_not_affect_another() {
     let tokens = TokenCache::new(endpoint("/token"));
     let tenant = |path| {
         let request = TokenRequest::client_credentials().token_endpoint(uri(path));
         tokens.source(request)
     };
-    let (sick, well) = (tenant("/bad-gateway"), tenant("/text-lifetime"));
+    let (failing, healthy) = (tenant("/bad-gateway"), tenant("/text-lifetime"));
 
     for _ in 0..2 {
-        let error = sick.token().await.unwrap_err();
+        let error = failing.token().await.unwrap_err();
         assert_eq!(error.status().unwrap().as_u16(), 502);
-        assert_is_good(well.token().await.unwrap().expose_secret()).await;
+        assert_is_good(healthy.token().await.unwrap().expose_secret()).await;
     }
 }
 
-/// A location that is ill or healthy as a file is there or not, and the count of what was sent to it.
+/// A location that fails while a certain file exists, and the number of requests sent to it.
 #[derive(Clone)]
 struct Gateway {
     path: String,
@@ -195,16 +195,16 @@ impl Gateway {
 
     fn with(fault: &str, test: &str) -> Self {
         let gateway = Self::healthy(fault, test);
-        gateway.fall_ill();
+        gateway.break_down();
         gateway
     }
 
-    fn fall_ill(&self) {
+    fn break_down(&self) {
         fs::write(&self.switch, "").unwrap();
     }
 
     fn heal(&self) {
-        // An earlier error may have.
+        // An earlier error may have removed the file already.
         let _ = fs::remove_file(&self.switch);
     }
 
@@ -229,7 +229,7 @@ impl Gateway {
         })
     }
 
-    async fn healed_by_its_first_error(
+    async fn call_and_heal_on_error(
         &self,
         request: TokenRequest,
     ) -> Result<TokenResponse, TokenError> {
@@ -246,8 +246,8 @@ impl Gateway {
     }
 }
 
-/// Asks again until there is a token. The cache keeps the pace.
-async fn patiently<F>(ask: impl Fn() -> F) -> AccessToken
+/// Retries until there is a token. The cache limits the rate of token requests.
+async fn retry_until_ok<F>(ask: impl Fn() -> F) -> AccessToken
 where
     F: Future<Output = Result<AccessToken, TokenError>>,
 {

@@ -1,4 +1,4 @@
-// The clients that oidc-provider knows.
+// The clients registered at oidc-provider.
 import { X509Certificate, createPublicKey } from 'node:crypto';
 
 const AUTHORIZATION_CODE = 'authorization_code';
@@ -7,9 +7,9 @@ const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 export const REFRESH_TOKEN = 'refresh_token';
 
 const SECRET = 'interop-secret-0123456789abcdef0123456789abcdef';
-// As long as the longest hash (RFC 7518 §3.2).
+// HMAC keys must be at least as long as the hash; this is long enough for all hashes (RFC 7518 §3.2).
 const HMAC_SECRET = 'interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef';
-// Every class of byte that the form encoding inside Basic (RFC 6749 §2.3.1) must get right.
+// Every class of byte that the form encoding in Basic (RFC 6749 §2.3.1) must handle correctly.
 const ODD_SECRET = "p@ss:w%rd+with space&=/?~!*'()";
 
 const HMAC = ['HS256', 'HS384', 'HS512'];
@@ -63,7 +63,7 @@ const secretClients = [
   { ...machine('dpop', 'client_secret_basic', SECRET), dpop_bound_access_tokens: true },
 ];
 
-// `client_secret_jwt-HS256` and so on, `private_key_jwt-RS256` and so on, whose `kid` is the name of the algorithm.
+// `client_secret_jwt-HS256` etc., and `private_key_jwt-RS256` etc., whose `kid` is the name of the algorithm.
 const jwtClients = (pem) => [
   ...HMAC.map((alg) => ({
     ...machine(`client_secret_jwt-${alg}`, 'client_secret_jwt', HMAC_SECRET),
@@ -74,7 +74,7 @@ const jwtClients = (pem) => [
     token_endpoint_auth_signing_alg: alg,
     jwks: { keys: [publicJwk(pem(`signing-${SIGNING_KEYS[alg]}.key`), { alg, kid: alg })] },
   })),
-  // Must name its certificate, and no `kid`: see `certificateIsNamed`.
+  // Must send the thumbprint of its certificate instead of a `kid`: see `certificateIsNamed`.
   {
     ...machine('private_key_jwt-x5t', 'private_key_jwt'),
     token_endpoint_auth_signing_alg: 'ES256',
@@ -90,7 +90,7 @@ function certificate(pem) {
   };
 }
 
-// oidc-provider itself finds keys by `kid` and `alg` alone.
+// oidc-provider itself selects keys only by `kid` and `alg`.
 export function certificateIsNamed(header, client) {
   const [key] = client.jwks?.keys ?? [];
   if (client.clientAuthMethod !== 'private_key_jwt' || !key?.['x5t#S256']) return true;
@@ -109,7 +109,7 @@ const tlsClients = (pem) => [
     ...boundToCertificate,
     jwks: { keys: [publicJwk(pem('tls-client-self-signed.key'), certificate(pem('tls-client-self-signed.pem')))] },
   },
-  // Signs, and has its tokens bound to whatever certificate it shows.
+  // Authenticates with a signed JWT. Its tokens are bound to the certificate of its TLS connection.
   {
     ...machine('tls-private_key_jwt', 'private_key_jwt'),
     ...boundToCertificate,
@@ -118,5 +118,5 @@ const tlsClients = (pem) => [
   },
 ];
 
-// `pem` reads a file of `client-keys`.
+// `pem` reads a file made by `client-keys`.
 export const clients = (pem, { tls }) => [...secretClients, ...jwtClients(pem), ...(tls ? tlsClients(pem) : [])];

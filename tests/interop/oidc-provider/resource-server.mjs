@@ -1,23 +1,23 @@
-// An API that takes only access tokens bound to a key (RFC 9449) or to a certificate (RFC 8705), and lets nothing pass.
+// An API that accepts only access tokens bound to a key (RFC 9449) or to a certificate (RFC 8705), and checks everything strictly.
 //
-// What it says of nonces depends on the path. Each origin has nonces of its own, and each key has others, so that tests do not
-// disturb each other.
+// Its handling of nonces depends on the path. Nonces are separate for each origin and each key, so that tests do not affect each
+// other.
 //
-//   /nonce/optional  none is needed, a wrong one is refused, and each answer that knows a newer one names it
-//   /nonce/required  the same, but needed: the nonce rolls with every third use, and the answer to that use names the next
-//   /nonce/sudden    needed, rolls the same way, and only a refusal names the next
-//   /nonce/timed     as required, but the nonce rolls every one and a half seconds, whatever its uses
-//   /nonce/never     no nonce is ever right
-//   elsewhere        a nonce is no matter, but one that this origin never gave is refused
+//   /nonce/optional  a nonce is optional; a wrong one is refused; a response contains the newest nonce unless the request had it
+//   /nonce/required  a nonce is required; it changes after every third use, and the response to that use contains the next one
+//   /nonce/sudden    a nonce is required and changes in the same way, but only a refusal contains the next one
+//   /nonce/timed     like required, but the nonce changes every one and a half seconds, however often it is used
+//   /nonce/never     every nonce is refused
+//   other paths      a nonce is not needed, but a nonce that this origin never issued is refused
 import { createHash, randomBytes } from 'node:crypto';
 import { EmbeddedJWK, calculateJwkThumbprint, decodeJwt, jwtVerify } from 'jose';
 
 export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
 const AUDIENCES = ['https://api.example/', 'https://short-jwt.example/'];
-// Of a nonce, and how many milliseconds one that goes by time is the newest.
+// How often a nonce can be used, and for how many milliseconds a timed nonce is the newest.
 const USES = 3;
 const PERIOD = 1500;
-// How many seconds old a proof may be, and how far in the future.
+// How many seconds a proof may be in the past or in the future.
 const PAST = 60;
 const FUTURE = 5;
 
@@ -44,9 +44,9 @@ function ensure(holds, description) {
   if (!holds) throw new Refusal('invalid_dpop_proof', description);
 }
 
-// The nonces that one key was given.
+// The nonces issued to one key.
 class Nonces {
-  #given = new Set();
+  #issued = new Set();
   #uses = 0;
   #period = Math.floor(Date.now() / PERIOD);
   #current;
@@ -62,37 +62,37 @@ class Nonces {
     this.#uses = 0;
   }
 
-  // As often as it should have, but no oftener than makes a difference.
+  // Catches up on the elapsed periods. More than two rolls make no difference.
   #rollByTime() {
     const period = Math.floor(Date.now() / PERIOD);
     for (let rolls = Math.min(period - this.#period, 2); rolls > 0; rolls -= 1) this.#roll();
     this.#period = period;
   }
 
-  // Judges the nonce of a proof, and returns the one that the answer names.
+  // Checks the nonce of a proof, and returns the nonce to put into the response.
   judge(nonce, path) {
     if (!path.startsWith('/nonce/')) {
-      ensure(nonce === undefined || this.#given.has(nonce), 'nonce: never given here');
+      ensure(nonce === undefined || this.#issued.has(nonce), 'nonce: never issued here');
       return undefined;
     }
-    if (nonce === undefined && path === '/nonce/optional') return this.#give();
+    if (nonce === undefined && path === '/nonce/optional') return this.#issue();
     if (path === '/nonce/never') this.#roll();
     if (path === '/nonce/timed') this.#rollByTime();
     const isKnown = nonce === this.#current || (path !== '/nonce/sudden' && nonce === this.#previous);
     if (nonce === undefined || !isKnown || path === '/nonce/never') {
-      throw new Refusal('use_dpop_nonce', 'nonce: another is needed', { nonce: this.#give() });
+      throw new Refusal('use_dpop_nonce', 'nonce: another is needed', { nonce: this.#issue() });
     }
     if (nonce === this.#current && path !== '/nonce/timed' && ++this.#uses === USES) this.#roll();
-    return nonce === this.#current || path === '/nonce/sudden' ? undefined : this.#give();
+    return nonce === this.#current || path === '/nonce/sudden' ? undefined : this.#issue();
   }
 
-  #give() {
-    this.#given.add(this.#current);
+  #issue() {
+    this.#issued.add(this.#current);
     return this.#current;
   }
 }
 
-// `issuers` has the key set of each. A request listener for the one origin.
+// Returns a request listener for one origin. `issuers` maps each issuer to its key set.
 export function resourceServer(issuers, origin) {
   const seen = new Set();
   const nonces = new Map();
@@ -100,7 +100,7 @@ export function resourceServer(issuers, origin) {
   async function verifyToken(token, scheme) {
     try {
       const { iss } = decodeJwt(token);
-      if (!issuers.has(iss)) throw new Error('an unknown issuer');
+      if (!issuers.has(iss)) throw new Error('the issuer is unknown');
       const { payload } = await jwtVerify(token, issuers.get(iss), {
         algorithms: ['ES256'],
         audience: AUDIENCES,
@@ -114,7 +114,7 @@ export function resourceServer(issuers, origin) {
     }
   }
 
-  // RFC 9449 §4.3, in its order.
+  // The checks of RFC 9449 §4.3, in the same order.
   async function verifyProof(request, token, jkt) {
     const proofs = request.headersDistinct.dpop ?? [];
     ensure(proofs.length === 1, 'proof: not exactly one');
@@ -125,7 +125,7 @@ export function resourceServer(issuers, origin) {
       throw new Refusal('invalid_dpop_proof', 'proof: not a JWT signed by the key in its header');
     }
     const { jti, htm, htu, iat, ath, nonce } = payload;
-    // A proof is spent once it is seen, also where something else is wrong with it.
+    // A proof counts as used once it has been seen, even if another check fails.
     ensure(typeof jti === 'string' && jti.length >= 16, 'jti: too short to be unique');
     ensure(!seen.has(jti), 'jti: seen before');
     seen.add(jti);

@@ -1,4 +1,4 @@
-// The resource server refuses whatever is not exactly right. Usage: node --test, in a folder of `certificates` and `client-keys`.
+// Tests that the resource server accepts only correct requests. Usage: node --test, in a folder filled by `certificates` and `client-keys`.
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { once } from 'node:events';
@@ -45,7 +45,7 @@ async function accessToken(cnf, { key = issuer.privateKey, header, ...claims } =
   return new SignJWT(payload).setProtectedHeader({ alg: 'ES256', kid: 'issuer', typ: 'at+jwt', ...header }).sign(key);
 }
 
-// A proof for GET `uri` that is right but for what is said.
+// Returns a valid proof for GET `uri`, except for the given changes.
 async function proof(key, token, uri, { header, signer = key, ...claims } = {}) {
   const payload = { jti: randomUUID(), htm: 'GET', htu: uri, iat: now(), ath: hash(token), ...claims };
   return new SignJWT(payload).setProtectedHeader({ alg: key.alg, typ: 'dpop+jwt', jwk: key.jwk, ...header }).sign(signer.privateKey);
@@ -70,7 +70,7 @@ const key = await generate();
 const token = await accessToken({ jkt: key.jkt });
 const dpop = (value, jwt) => ({ Authorization: `DPoP ${value}`, DPoP: jwt });
 
-test('a right proof of each algorithm is taken', async () => {
+test('a valid proof with each algorithm is accepted', async () => {
   for (const alg of ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'Ed25519']) {
     const key = await generate(alg);
     const token = await accessToken({ jkt: key.jkt });
@@ -81,20 +81,20 @@ test('a right proof of each algorithm is taken', async () => {
   }
 });
 
-test('method, body and query are those of the request', async () => {
+test('the proof covers the method and the URI without its query', async () => {
   const jwt = await proof(key, token, `${api}/a%2Fb`, { htm: 'POST' });
   const answer = await send(`${api}/a%2Fb?c=d`, dpop(token, jwt), { method: 'POST', body: 'text' });
   assert.equal(answer.status, 200);
   assert.equal(answer.body, 'text');
 });
 
-test('a proof is refused a second time', async () => {
+test('a reused proof is refused', async () => {
   const jwt = await proof(key, token, `${api}/plain`);
   assert.equal((await send(`${api}/plain`, dpop(token, jwt))).status, 200);
   refused(await send(`${api}/plain`, dpop(token, jwt)), 'invalid_dpop_proof', 'jti: seen before');
 });
 
-test('a proof is spent when it is refused for its nonce', async () => {
+test('a proof refused for its nonce cannot be reused', async () => {
   const jwt = await proof(key, token, `${api}/nonce/required`);
   refused(await send(`${api}/nonce/required`, dpop(token, jwt)), 'use_dpop_nonce', 'nonce: another is needed');
   refused(await send(`${api}/nonce/required`, dpop(token, jwt)), 'invalid_dpop_proof', 'jti: seen before');
@@ -103,24 +103,24 @@ test('a proof is spent when it is refused for its nonce', async () => {
 const privateJwk = await exportJWK(key.privateKey);
 const wrongProofs = {
   'another method': [{ htm: 'POST' }, 'htm: not the method'],
-  'a method in lower case': [{ htm: 'get' }, 'htm: not the method'],
+  'a lowercase method': [{ htm: 'get' }, 'htm: not the method'],
   'no method': [{ htm: undefined }, 'htm: not the method'],
   'another path': [{ htu: `${api}/other` }, 'htu: not the URI'],
   'another origin': [{ htu: `${otherApi}/plain` }, 'htu: not the URI'],
   'a query': [{ htu: `${api}/plain?` }, 'htu: not the URI'],
   'a fragment': [{ htu: `${api}/plain#` }, 'htu: not the URI'],
-  'a further slash': [{ htu: `${api}/plain/` }, 'htu: not the URI'],
+  'an additional slash': [{ htu: `${api}/plain/` }, 'htu: not the URI'],
   'no URI': [{ htu: undefined }, 'htu: not the URI'],
   'an old time': [{ iat: now() - 120 }, 'iat: not now'],
-  'a time to come': [{ iat: now() + 120 }, 'iat: not now'],
+  'a future time': [{ iat: now() + 120 }, 'iat: not now'],
   'a time in quotes': [{ iat: String(now()) }, 'proof: not a JWT signed by the key in its header'],
   'no time': [{ iat: undefined }, 'iat: not now'],
   'the hash of another token': [{ ath: hash('another') }, 'ath: not of this token'],
   'no hash': [{ ath: undefined }, 'ath: not of this token'],
   'no identifier': [{ jti: undefined }, 'jti: too short to be unique'],
   'an identifier that can be guessed': [{ jti: '1' }, 'jti: too short to be unique'],
-  'a nonce never given': [{ nonce: 'made up' }, 'nonce: never given here'],
-  'a nonce that is no string': [{ nonce: 1 }, 'nonce: not a string'],
+  'a nonce that was never issued': [{ nonce: 'made up' }, 'nonce: never issued here'],
+  'a nonce that is not a string': [{ nonce: 1 }, 'nonce: not a string'],
   'another type': [{ header: { typ: 'JWT' } }, 'typ: not dpop+jwt'],
   'no type': [{ header: { typ: undefined } }, 'typ: not dpop+jwt'],
   'no key': [{ header: { jwk: undefined } }, 'proof: not a JWT signed by the key in its header'],
@@ -134,38 +134,38 @@ for (const [name, [change, description]] of Object.entries(wrongProofs)) {
   });
 }
 
-test('a proof by a secret is refused', async () => {
+test('a proof signed with a shared secret is refused', async () => {
   const jwk = { kty: 'oct', k: Buffer.alloc(32).toString('base64url') };
   const jwt = await proof(key, token, `${api}/plain`, { header: { alg: 'HS256', jwk }, signer: { privateKey: Buffer.alloc(32) } });
   refused(await send(`${api}/plain`, dpop(token, jwt)), 'invalid_dpop_proof', 'proof: not a JWT signed by the key in its header');
 });
 
-test('no proof, and two, are refused', async () => {
+test('zero or two proofs are refused', async () => {
   const two = [await proof(key, token, `${api}/plain`), await proof(key, token, `${api}/plain`)];
   for (const headers of [{ Authorization: `DPoP ${token}` }, { Authorization: `DPoP ${token}`, DPoP: two }]) {
     refused(await send(`${api}/plain`, headers), 'invalid_dpop_proof', 'proof: not exactly one');
   }
 });
 
-test('a proof by a key that the token is not bound to is refused', async () => {
+test('a proof signed by a key that the token is not bound to is refused', async () => {
   const jwt = await proof(strangers, token, `${api}/plain`);
   refused(await send(`${api}/plain`, dpop(token, jwt)), 'invalid_token', 'token: bound to another key');
 });
 
-test('a bound token does not pass as a bearer', async () => {
+test('a bound token is not accepted as a bearer token', async () => {
   const headers = { Authorization: `Bearer ${token}`, DPoP: await proof(key, token, `${api}/plain`) };
   const answer = await send(`${api}/plain`, headers);
   refused(answer, 'invalid_token', 'token: not for this scheme');
   assert.match(answer.headers['www-authenticate'], /^DPoP .*algs="ES256 /);
 });
 
-test('no token is a challenge without an error', async () => {
+test('a missing token is answered with a challenge without an error', async () => {
   const answer = await send(`${api}/plain`, {});
   assert.equal(answer.status, 401);
   assert.match(answer.headers['www-authenticate'], /^DPoP algs="[^"]+"$/);
 });
 
-test('what is no token, and two, are refused', async () => {
+test('malformed and duplicate tokens are refused', async () => {
   const right = dpop(token, await proof(key, token, `${api}/plain`));
   for (const wrong of [`Basic ${token}`, `dpop ${token}`, `DPoP  ${token}`, `DPoP ${token},`, [right.Authorization, right.Authorization]]) {
     refused(await send(`${api}/plain`, { ...right, Authorization: wrong }), 'invalid_token', 'token: not exactly one');
@@ -196,14 +196,14 @@ for (const [name, [cnf, change, description]] of Object.entries(wrongTokens)) {
   });
 }
 
-// A key of its own, and what calls an API with it. Answers with the nonce of the answer.
+// Returns a function that calls an API with its own new key.
 async function caller() {
   const key = await generate();
   const token = await accessToken({ jkt: key.jkt });
   return async (uri, nonce) => send(uri, dpop(token, await proof(key, token, uri, { nonce })));
 }
 
-test('a nonce that is needed rolls, and the answer names the next', async () => {
+test('a required nonce changes, and the response contains the next one', async () => {
   const call = await caller();
   const uri = `${api}/nonce/required`;
   const refusal = await call(uri);
@@ -217,13 +217,13 @@ test('a nonce that is needed rolls, and the answer names the next', async () => 
       nonce = answer.nonce ?? nonce;
     }
   }
-  // The one before is still good, for requests that were under way; no older one is.
+  // The previous nonce is still valid, for requests in flight. Older ones are not.
   const { nonce: newest } = await call(uri, refusal.nonce);
   assert.equal(newest, nonce);
   refused(await call(uri, refusal.nonce), 'use_dpop_nonce', 'nonce: another is needed');
 });
 
-test('a nonce may roll without a word', async () => {
+test('a nonce can change without notice', async () => {
   const call = await caller();
   const uri = `${api}/nonce/sudden`;
   const { nonce } = await call(uri);
@@ -238,7 +238,7 @@ test('a nonce may roll without a word', async () => {
   assert.equal((await call(uri, refusal.nonce)).status, 200);
 });
 
-test('a nonce may roll with time', async () => {
+test('a nonce can change over time', async () => {
   const call = await caller();
   const uri = `${api}/nonce/timed`;
   mock.timers.enable({ apis: ['Date'], now: Date.now() });
@@ -259,7 +259,7 @@ test('a nonce may roll with time', async () => {
   }
 });
 
-test('an optional nonce is offered, taken, and refused when wrong', async () => {
+test('an optional nonce is offered, accepted, and refused if wrong', async () => {
   const call = await caller();
   const uri = `${api}/nonce/optional`;
   const { status, nonce } = await call(uri);
@@ -269,7 +269,7 @@ test('an optional nonce is offered, taken, and refused when wrong', async () => 
   refused(await call(uri, 'made up'), 'use_dpop_nonce', 'nonce: another is needed');
 });
 
-test('no nonce is ever right where none is', async () => {
+test('a path that accepts no nonce refuses all of them', async () => {
   const call = await caller();
   let nonce;
   for (let turn = 0; turn < 3; turn += 1) {
@@ -280,11 +280,11 @@ test('no nonce is ever right where none is', async () => {
   }
 });
 
-test('a nonce is of one origin and of one key', async () => {
+test('a nonce is valid for one origin and one key', async () => {
   const [call, another] = [await caller(), await caller()];
   const { nonce } = await call(`${api}/nonce/required`);
   refused(await call(`${otherApi}/nonce/required`, nonce), 'use_dpop_nonce', 'nonce: another is needed');
-  refused(await call(`${otherApi}/plain`, nonce), 'invalid_dpop_proof', 'nonce: never given here');
+  refused(await call(`${otherApi}/plain`, nonce), 'invalid_dpop_proof', 'nonce: never issued here');
   refused(await another(`${api}/nonce/required`, nonce), 'use_dpop_nonce', 'nonce: another is needed');
 });
 
@@ -294,7 +294,7 @@ const thumbprint = (name) => {
 };
 const bearer = (value) => ({ Authorization: `Bearer ${value}` });
 
-test('a token bound to a certificate goes with that certificate only', async () => {
+test('a token bound to a certificate is accepted only with that certificate', async () => {
   for (const name of ['tls-client', 'tls-client-self-signed']) {
     const token = await accessToken({ 'x5t#S256': thumbprint(name) });
     const answer = await send(`${tlsApi}/plain`, bearer(token), certificate(name));
@@ -309,7 +309,7 @@ test('a token bound to a certificate goes with that certificate only', async () 
   }
 });
 
-test('a token bound to both needs both', async () => {
+test('a token bound to a key and a certificate requires both', async () => {
   const token = await accessToken({ jkt: key.jkt, 'x5t#S256': thumbprint('tls-client') });
   const uri = `${tlsApi}/plain`;
   const answer = await send(uri, dpop(token, await proof(key, token, uri)), certificate('tls-client'));

@@ -1,8 +1,8 @@
-// oidc-provider with what the interop tests use, and APIs that take its tokens.
+// Runs oidc-provider as the interop tests need it, and APIs that accept its tokens.
 //
-// Usage: node server.mjs <folder of `certificates` and `client-keys`> [port, for the first instance and no other]
+// Usage: node server.mjs <folder filled by `certificates` and `client-keys`> [port; starts only the first instance]
 //
-// Each port is bound first and then put into the issuer, so that several runs never meet on one port.
+// Each port is bound first and then put into the issuer, so that concurrent runs never use the same port.
 // Prints NAME=value for each instance and then `ready`.
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ import { PROOF_ALGORITHMS, resourceServer } from './resource-server.mjs';
 const [certificates, port] = process.argv.slice(2);
 const pem = (name) => readFileSync(`${certificates}/${name}`);
 
-// How many tokens a nonce of the rolling instance is good for.
+// How many tokens can be requested with one nonce of the rolling instance.
 const ROLL = 3;
 
 const signingKey = (alg, type, options) => {
@@ -33,7 +33,7 @@ const jwks = {
 
 async function getResourceServerInfo(ctx, resource) {
   const { hostname } = new URL(resource);
-  // Opaque tokens can be introspected and revoked; those of this resource also expire while a test watches.
+  // Opaque tokens can be introspected and revoked. Those of this resource also expire during a test.
   if (hostname === 'short.example') {
     return { scope: 'api:read', audience: resource, accessTokenFormat: 'opaque', accessTokenTTL: 2 };
   }
@@ -56,7 +56,7 @@ const mTLS = {
   tlsClientAuth: true,
   getCertificate: peer,
   certificateAuthorized: (ctx) => ctx.socket.authorized,
-  // As RFC 4514 writes a name: from its end.
+  // RFC 4514 writes a name in reverse order.
   certificateSubjectMatches: (ctx, property, expected) =>
     property === 'tls_client_auth_subject_dn' && peer(ctx).subject.split('\n').reverse().join(',') === expected,
 };
@@ -68,13 +68,13 @@ const ALIASES = {
   device_authorization_endpoint: '/device/auth',
 };
 
-// `dpop`: whether it knows of proofs. `nonce`: whether a proof must have one (RFC 9449 §8). `aliases`: the origin that asks for client certificates (RFC 8705 §5).
+// `dpop`: whether DPoP is supported. `nonce`: whether a proof must have a nonce (RFC 9449 §8). `aliases`: the origin that requests client certificates (RFC 8705 §5).
 function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
   const provider = new Provider(issuer, {
     clients: clients(pem, { tls: aliases !== undefined }),
     jwks,
     assertJwtClientAuthClaimsAndHeader: async (ctx, claims, header, client) => {
-      if (!certificateIsNamed(header, client)) throw new errors.InvalidClientAuth('x5t#S256 is not that of the client');
+      if (!certificateIsNamed(header, client)) throw new errors.InvalidClientAuth('x5t#S256 does not match the certificate of the client');
     },
     clientAuthMethods: [
       'client_secret_basic',
@@ -129,8 +129,8 @@ function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
   return provider;
 }
 
-// Nonces of oidc-provider last for minutes. Here another provider, with nonces of its own, takes over after so many tokens, and
-// says so only when it refuses the nonce before. All that they store is shared.
+// Nonces of oidc-provider are valid for minutes. Here, another provider with other nonces takes over after every `ROLL` tokens. Clients
+// notice this only when the new provider refuses the previous nonce. The providers share their storage.
 function rolling(issuer) {
   let tokens = 0;
   let current;
@@ -162,7 +162,7 @@ async function json(uri) {
   return JSON.parse(Buffer.concat(await response.toArray()));
 }
 
-// The key sets of the issuers that answer.
+// The key sets of the running issuers.
 const issuers = new Map();
 
 async function answers(name, issuer) {
@@ -198,10 +198,10 @@ async function serveApi(name, server, bindTo) {
 }
 
 const tls = { key: pem('server.key'), cert: pem('server.pem') };
-// Asks for a certificate and takes any: what it is good for is judged above TLS.
+// Requests a certificate and accepts any. It is verified above TLS.
 const mutualTls = { ...tls, ca: pem('ca.pem'), requestCert: true, rejectUnauthorized: false };
 
-// The port is named by the test that starts a server in the place of another.
+// A test that restarts a server passes the port of the old one.
 await serve('OIDC_PROVIDER', (issuer) => provider(issuer).callback(), port);
 if (port === undefined) {
   await serve('OIDC_PROVIDER_BEARER', (issuer) => provider(issuer, { dpop: false }).callback());

@@ -1,4 +1,4 @@
-//! The layer before an API that asks the server about each token.
+//! The layer with an API that introspects each token.
 
 use std::time::Duration;
 
@@ -19,9 +19,9 @@ const CALLS: u32 = 40;
 const PACE: Duration = Duration::from_millis(125);
 
 #[tokio::test]
-async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
+async fn no_call_fails_while_tokens_expire_and_one_is_revoked() {
     let seen = Seen::default();
-    // The server counts in whole seconds: of two, one is certain. So some tokens end before they are stale.
+    // The server counts whole seconds, so a token of two seconds may expire after little more than one, before it is stale.
     let tokens = TokenCache::new(endpoint(basic()));
     let source = tokens.source(TokenRequest::client_credentials().resource(SHORT));
     let api = ServiceBuilder::new()
@@ -39,15 +39,15 @@ async fn no_call_is_lost_while_tokens_expire_and_one_is_revoked() {
     .await;
     all_done(calling).await;
 
-    // Five seconds of tokens that live for one or two, and one that was revoked; at most one in a second.
+    // Over five seconds, tokens are valid for one or two seconds, and one was revoked. At most one is fetched per second.
     let number = seen.len();
     assert!((3..=8).contains(&number), "{number} tokens");
     assert!(seen.contains(live.expose_secret()));
 }
 
-/// The API knows nothing of the server but its keys.
+/// The API uses only the server's keys and does not contact the server.
 #[tokio::test]
-async fn no_call_is_lost_at_an_api_that_validates_jwts_of_two_seconds() {
+async fn no_call_fails_at_an_api_that_validates_two_second_jwts() {
     const API: &str = "https://short-jwt.example/";
     let keys = http().get(uri("/jwks").parse().unwrap()).await.unwrap();
     let keys = keys.into_body().collect().await.unwrap().to_bytes();
@@ -70,7 +70,7 @@ async fn no_call_is_lost_at_an_api_that_validates_jwts_of_two_seconds() {
 }
 
 #[tokio::test]
-async fn no_call_is_lost_while_the_server_is_restarted() {
+async fn no_call_fails_while_the_server_restarts() {
     let mut server = Instance::start().await;
     let seen = Seen::default();
     let endpoint = TokenEndpoint::new(http(), server.uri("/token").parse().unwrap(), basic());
@@ -95,9 +95,9 @@ async fn no_call_is_lost_while_the_server_is_restarted() {
     all_done(calling).await;
     all_done(keep_calling(&api, TASKS, 4, PACE)).await;
 
-    // The server forgot its tokens: the first call that it refused brought another, and only one.
+    // The server forgot its tokens. The first refused call caused the fetch of another token, and only one.
     assert_ne!(source.token().await.unwrap(), before);
     assert_eq!(seen.len(), 2);
-    // Who found nobody there is served without doing anything for it.
+    // The source whose fetch failed recovers without any intervention.
     elsewhere.token().await.unwrap();
 }

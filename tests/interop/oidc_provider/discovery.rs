@@ -1,4 +1,4 @@
-//! The document that the server publishes about itself.
+//! Discovery of the server by its metadata document.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn discover(issuer: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
 }
 
 #[tokio::test]
-async fn the_token_endpoint_is_found_by_the_issuer() {
+async fn token_endpoint_is_discovered_from_the_issuer() {
     let issuer = setting("OIDC_PROVIDER");
     let endpoint = discover(&issuer, basic());
     let request = TokenRequest::client_credentials();
@@ -39,7 +39,7 @@ async fn the_token_endpoint_is_found_by_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_signed_assertion_is_for_the_issuer() {
+async fn audience_of_a_signed_assertion_is_the_issuer() {
     let (issuer, sent) = (setting("OIDC_PROVIDER"), Sent::default());
     TokenEndpoint::discover(
         sent.record(http()),
@@ -54,7 +54,7 @@ async fn a_signed_assertion_is_for_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_proof_that_the_server_cannot_verify_is_not_sent() {
+async fn proof_with_an_unsupported_algorithm_is_not_sent() {
     let key = SigningKey::generate(SigningAlgorithm::RS384).unwrap();
     let sent = Sent::default();
     let endpoint = TokenEndpoint::discover(sent.record(http()), setting("OIDC_PROVIDER"), basic())
@@ -69,7 +69,7 @@ async fn a_proof_that_the_server_cannot_verify_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_slash_too_many_makes_another_issuer() {
+async fn trailing_slash_makes_a_different_issuer() {
     let issuer = format!("{}/", setting("OIDC_PROVIDER"));
     let error = discover(&issuer, basic())
         .oneshot(TokenRequest::client_credentials())
@@ -80,7 +80,7 @@ async fn a_slash_too_many_makes_another_issuer() {
 }
 
 #[tokio::test]
-async fn a_path_under_which_nothing_is_published_is_no_issuer() {
+async fn issuer_without_metadata_returns_404() {
     let issuer = format!("{}/nothing/here", setting("OIDC_PROVIDER"));
     let error = discover(&issuer, basic())
         .oneshot(TokenRequest::client_credentials())
@@ -91,7 +91,7 @@ async fn a_path_under_which_nothing_is_published_is_no_issuer() {
 }
 
 #[tokio::test]
-async fn the_metadata_outlive_a_server_that_is_away() {
+async fn metadata_remains_in_use_while_the_server_is_down() {
     let mut server = Instance::start().await;
     let clock = ManualClock::new();
     let endpoint = discover(&server.uri(""), basic()).metadata_clock(clock.clock());

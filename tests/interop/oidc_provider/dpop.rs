@@ -1,4 +1,4 @@
-//! Tokens that are bound to a key: what the token endpoint wants to see.
+//! Tokens that are bound to a key (DPoP), at the token endpoint.
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
@@ -22,16 +22,16 @@ use crate::{
 };
 
 const TOKENS: usize = 10;
-/// Each instance, and how many requests it takes to get that many tokens there, one after another.
+/// Each instance, and the number of requests needed to get `TOKENS` tokens from it, one after another.
 const INSTANCES: [(&str, usize); 3] = [
     ("OIDC_PROVIDER", TOKENS),
     ("OIDC_PROVIDER_NONCE", TOKENS + 1),
-    // Another nonce after every third token. No other test may ask there meanwhile.
+    // The nonce changes after every third token. No other test may send requests to it at the same time.
     ("OIDC_PROVIDER_ROLLING_NONCE", TOKENS + 1 + 3),
 ];
 
 #[tokio::test]
-async fn a_token_is_bound_to_a_key_of_every_algorithm() {
+async fn token_is_bound_to_a_key_of_every_algorithm() {
     for algorithm in [ES256, ES384, RS256, PS256, EdDSA] {
         let key = key(algorithm);
         let endpoint = endpoint(basic()).dpop(key.clone());
@@ -52,7 +52,7 @@ async fn a_token_is_bound_to_a_key_of_every_algorithm() {
 }
 
 #[tokio::test]
-async fn nonces_are_optional_needed_and_rolling() {
+async fn optional_required_and_rolling_nonces_are_handled() {
     for (instance, requests) in INSTANCES {
         for client in [basic(), with_key(ES256)] {
             let sent = Sent::default();
@@ -69,7 +69,7 @@ async fn nonces_are_optional_needed_and_rolling() {
 }
 
 #[tokio::test]
-async fn no_proof_and_no_assertion_is_sent_twice() {
+async fn no_proof_or_assertion_is_sent_twice() {
     let endpoint = at("OIDC_PROVIDER_NONCE", with_key(ES256)).dpop(DpopKey::generate().unwrap());
     let mut asking = JoinSet::new();
     for _ in 0..50 {
@@ -82,7 +82,7 @@ async fn no_proof_and_no_assertion_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_replayed_proof_is_refused() {
+async fn replayed_proof_is_refused() {
     let sent = Sent::default();
     let uri = super::uri("/token").parse().unwrap();
     let endpoint = TokenEndpoint::new(sent.record(http()), uri, basic());
@@ -96,7 +96,7 @@ async fn a_replayed_proof_is_refused() {
 }
 
 #[tokio::test]
-async fn a_client_of_bound_tokens_gets_no_others() {
+async fn client_with_bound_tokens_gets_no_bearer_token() {
     let client = || ClientAuthentication::client_secret_basic("dpop", SECRET);
     let key = DpopKey::generate().unwrap();
     let request = TokenRequest::client_credentials().dpop(key.clone());
@@ -108,7 +108,7 @@ async fn a_client_of_bound_tokens_gets_no_others() {
 }
 
 #[tokio::test]
-async fn the_refresh_token_of_a_public_client_is_bound_too() {
+async fn refresh_token_of_a_public_client_is_bound_to_the_key() {
     let [key, another] = [ES256, ES256].map(key);
     let public = || endpoint(ClientAuthentication::none("public"));
     let request = code_request(&sign_in("public").await);
@@ -122,7 +122,7 @@ async fn the_refresh_token_of_a_public_client_is_bound_too() {
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_bound_is_an_error_unless_it_is_allowed() {
+async fn unbound_token_is_an_error_unless_allowed() {
     let endpoint = at("OIDC_PROVIDER_BEARER", basic()).dpop(DpopKey::generate().unwrap());
     let request = TokenRequest::client_credentials;
     let error = endpoint.clone().oneshot(request()).await.unwrap_err();
@@ -144,7 +144,7 @@ pub(super) fn at(instance: &str, client: ClientAuthentication) -> TokenEndpoint<
     TokenEndpoint::new(http(), uri, client)
 }
 
-/// Sends what was sent before.
+/// Sends a recorded request again.
 async fn replay(request: Request<Full<Bytes>>) -> (StatusCode, Value) {
     let response = http().request(request).await.unwrap();
     let status = response.status();

@@ -1,4 +1,4 @@
-//! The layer before an API that verifies proofs, thumbprints and nonces.
+//! The layer with an API that verifies proofs, thumbprints and nonces.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -26,7 +26,7 @@ const TASKS: usize = 20;
 const CALLS: usize = 10;
 
 #[tokio::test]
-async fn no_call_is_lost_among_many() {
+async fn no_call_fails_among_many_concurrent_calls() {
     for path in ["/plain", "/nonce/optional", "/nonce/timed"] {
         let sent = Sent::default();
         let api = ServiceBuilder::new()
@@ -40,10 +40,10 @@ async fn no_call_is_lost_among_many() {
     }
 }
 
-/// How long a nonce is good for is counted in calls here, so each task has a key, and thereby nonces, of its own.
+/// A nonce is valid for a number of calls here, so each task uses its own key. Nonces are separate for each key.
 #[tokio::test]
-async fn no_call_is_lost_while_nonces_roll_with_every_third_use() {
-    // The calls alternate between two origins. Of five calls, the answer to the third names the next nonce, or the fourth is refused.
+async fn no_call_fails_while_nonces_change_after_every_third_use() {
+    // The calls alternate between two origins, five calls each. The third response contains the next nonce, or the fourth call is refused.
     for (path, refusals) in [("/nonce/required", 2), ("/nonce/sudden", 2 * 2)] {
         let sent = Sent::default();
         let api = |_| {
@@ -59,7 +59,7 @@ async fn no_call_is_lost_while_nonces_roll_with_every_third_use() {
 }
 
 #[tokio::test]
-async fn the_next_nonce_is_taken_from_the_answer_that_names_it() {
+async fn next_nonce_is_taken_from_the_response_that_contains_it() {
     let sent = Sent::default();
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source(API)).resend(CloneBody))
@@ -70,7 +70,7 @@ async fn the_next_nonce_is_taken_from_the_answer_that_names_it() {
         let response = call(api.clone(), request).await.unwrap();
         nonces.push(response.body()["nonce"].to_string());
     }
-    // The first call alone had to be sent twice.
+    // Only the first call had to be sent twice.
     assert_eq!(sent.len(), 9 + 1);
     for three in nonces.chunks(3) {
         assert!(three.iter().all(|nonce| *nonce == three[0]));
@@ -79,7 +79,7 @@ async fn the_next_nonce_is_taken_from_the_answer_that_names_it() {
 }
 
 #[tokio::test]
-async fn no_call_is_lost_while_tokens_expire_and_nonces_roll() {
+async fn no_call_fails_while_tokens_expire_and_nonces_change() {
     let (sent, source) = (Sent::default(), source(SHORT));
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
@@ -93,7 +93,7 @@ async fn no_call_is_lost_while_tokens_expire_and_nonces_roll() {
     source.invalidate(&source.token().await.unwrap());
     calling.join_all().await;
 
-    // Tokens that live for two seconds, and one that was invalidated; at most one in a second.
+    // Tokens are valid for two seconds, and one was invalidated. At most one is fetched per second.
     let most = began.elapsed().as_secs() as usize + 3;
     let tokens: BTreeSet<_> = sent.header("authorization").into_iter().collect();
     assert!(
@@ -104,13 +104,13 @@ async fn no_call_is_lost_while_tokens_expire_and_nonces_roll() {
 }
 
 #[tokio::test]
-async fn without_resending_the_token_is_kept_and_the_next_call_is_served() {
+async fn without_resending_the_token_is_kept_and_the_next_call_succeeds() {
     let source = source(API);
     let layer = AddAccessTokenLayer::new(source.clone());
     let api = ServiceBuilder::new().layer(layer).service(http());
     let token = source.token().await.unwrap();
 
-    // A nonce of one origin is no good at the other.
+    // A nonce of one origin is not valid at the other.
     for origin in ORIGINS {
         let send = || call(api.clone(), request(origin, "/nonce/required", ""));
         demands_a_nonce(&send().await.unwrap());
@@ -122,7 +122,7 @@ async fn without_resending_the_token_is_kept_and_the_next_call_is_served() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_never_content_is_asked_twice_and_the_token_is_kept() {
+async fn endless_nonce_demands_cause_one_resend_and_keep_the_token() {
     let (sent, source) = (Sent::default(), source(API));
     let api = ServiceBuilder::new()
         .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
@@ -136,7 +136,7 @@ async fn an_api_that_is_never_content_is_asked_twice_and_the_token_is_kept() {
 }
 
 #[tokio::test]
-async fn a_stolen_token_is_of_no_use() {
+async fn stolen_token_is_refused() {
     let token = source(API).token().await.unwrap();
     let token = AccessToken::new(token.expose_secret(), TokenType::DPOP).unwrap();
     let stolen = token.bound_to(DpopKey::generate().unwrap());
@@ -150,7 +150,7 @@ async fn a_stolen_token_is_of_no_use() {
     assert_eq!(*why, "token: bound to another key");
 }
 
-/// Tokens of a new key.
+/// Returns a source of tokens bound to a new key.
 fn source(resource: &str) -> TokenSource {
     let endpoint = endpoint(basic()).dpop(DpopKey::generate().unwrap());
     let request = TokenRequest::client_credentials()
@@ -165,7 +165,7 @@ fn request(origin: &str, path: &str, body: &str) -> Request<Full<Bytes>> {
     Request::post(uri).body(body).unwrap()
 }
 
-/// Calls both origins from many tasks, so many times each, at a pace. Every call must be served.
+/// Calls both origins from many tasks, each making `calls` calls with pauses of `pace`. Every call must succeed.
 fn keep_calling<S>(
     api: impl Fn(usize) -> S,
     path: &'static str,

@@ -1,4 +1,4 @@
-//! FAPI 2.0: clients that sign, tokens that are bound, nonces that are needed.
+//! FAPI 2.0: signed client assertions, bound tokens, required nonces.
 
 use http::{Request, StatusCode};
 use http_body_util::Full;
@@ -15,9 +15,9 @@ use crate::{
     support::{call, http, pem},
 };
 
-/// The whole recipe ([FAPI 2.0 Security Profile §5.3.3](https://openid.net/specs/fapi-security-profile-2_0-final.html)).
+/// The complete recipe ([FAPI 2.0 Security Profile §5.3.3](https://openid.net/specs/fapi-security-profile-2_0-final.html)).
 #[tokio::test]
-async fn signed_assertion_bound_token_and_nonces_are_all_it_takes() {
+async fn calls_succeed_with_signed_assertion_bound_token_and_nonces() {
     for (algorithm, file) in [
         (SigningAlgorithm::PS256, "signing-rsa.key"),
         (SigningAlgorithm::ES256, "signing-es256.key"),

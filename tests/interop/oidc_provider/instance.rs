@@ -1,4 +1,4 @@
-//! An oidc-provider of a test's own, which can be stopped and started again.
+//! A separate oidc-provider for one test, which can be stopped and restarted.
 
 use std::process::Stdio;
 
@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::setting;
 
-/// Ends with the test: it is killed when dropped, and belongs to the process group of the test run.
+/// Ends with the test: the process is killed on drop, and belongs to the process group of the test run.
 pub(super) struct Instance {
     process: Child,
     issuer: String,
@@ -29,7 +29,7 @@ impl Instance {
         self.process.kill().await.unwrap();
     }
 
-    /// At the place where it was, with nothing of what it knew.
+    /// Restarts the server on the same port, with empty state.
     pub(super) async fn start_again(&mut self) {
         let port = self.issuer.rsplit(':').next().unwrap();
         let (process, issuer) = launch(port).await;
@@ -57,5 +57,5 @@ async fn launch(port: &str) -> (Child, String) {
             return (process, issuer.unwrap());
         }
     }
-    panic!("oidc-provider ended before it was ready");
+    panic!("oidc-provider exited before it was ready");
 }

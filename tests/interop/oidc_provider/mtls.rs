@@ -1,4 +1,4 @@
-//! Clients that prove themselves by TLS, and tokens that are bound to their certificate.
+//! Clients that authenticate with TLS certificates, and tokens that are bound to these certificates.
 
 use std::{error::Error as _, sync::Arc};
 
@@ -28,12 +28,12 @@ const ALIAS: &str = "OIDC_PROVIDER_MTLS";
 const STRICT: &str = "OIDC_PROVIDER_STRICT_MTLS";
 
 #[tokio::test]
-async fn a_token_is_bound_to_the_certificate_that_the_api_then_wants_to_see() {
+async fn api_accepts_a_token_only_with_the_certificate_it_is_bound_to() {
     let signing = ClientAuthentication::private_key_jwt(
         "tls-private_key_jwt",
         signing_key(KEYS, SigningAlgorithm::ES256),
     )
-    // The audience is the issuer, or the very URI that was asked.
+    // The server accepts its issuer or exactly the requested URI as the audience.
     .assertion(ClientAssertion::new().audience(setting("OIDC_PROVIDER_TLS")));
     for (client, name) in [
         (tls(), "tls-client"),
@@ -69,7 +69,7 @@ async fn a_token_is_bound_to_the_certificate_that_the_api_then_wants_to_see() {
 }
 
 #[tokio::test]
-async fn the_alias_is_found_by_the_issuer() {
+async fn mtls_alias_is_discovered_from_the_issuer() {
     let signing = ClientAuthentication::private_key_jwt(
         "tls-private_key_jwt",
         signing_key(KEYS, SigningAlgorithm::ES256),
@@ -94,7 +94,7 @@ async fn the_alias_is_found_by_the_issuer() {
 }
 
 #[tokio::test]
-async fn a_wrong_certificate_is_invalid_client() {
+async fn wrong_certificate_returns_invalid_client() {
     let with = |name| https(KEYS, Some(&client_certificate(KEYS, name)));
     for (http, client) in [
         (with("tls-client-other-name"), tls()),
@@ -113,12 +113,12 @@ async fn a_wrong_certificate_is_invalid_client() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_has_expired_is_refused_on_both_sides() {
+async fn expired_certificate_is_refused_by_client_and_server() {
     let [chain, key] = ["pem", "key"].map(|end| pem(KEYS, &format!("tls-client-expired.{end}")));
     let error = ClientCertificate::from_pem(&chain, &key).unwrap_err();
     assert!(error.to_string().contains("expired"), "{error}");
 
-    // One that expires while it is in use goes to the server.
+    // A certificate that expires while in use is still sent to the server.
     let http =
         Client::builder(TokioExecutor::new()).build::<_, Full<Bytes>>(tls_connector(Some((
             CertificateDer::from_pem_slice(&chain).unwrap(),
@@ -126,11 +126,11 @@ async fn a_certificate_that_has_expired_is_refused_on_both_sides() {
         ))));
     let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
     assert_eq!(refused(ask(http.clone(), ALIAS, tls()).await), expected);
-    has_no_answer(&ask(http, STRICT, tls()).await.unwrap_err());
+    assert_no_response(&ask(http, STRICT, tls()).await.unwrap_err());
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_refused_in_tls_has_no_answer() {
+async fn certificate_refused_by_tls_gets_no_response() {
     let with = |name| https(KEYS, Some(&client_certificate(KEYS, name)));
     ask(with("tls-client"), STRICT, tls()).await.unwrap();
 
@@ -139,12 +139,12 @@ async fn a_certificate_that_is_refused_in_tls_has_no_answer() {
         with("tls-client-self-signed"),
         https(KEYS, None),
     ] {
-        has_no_answer(&ask(http, STRICT, tls()).await.unwrap_err());
+        assert_no_response(&ask(http, STRICT, tls()).await.unwrap_err());
     }
 }
 
 #[tokio::test]
-async fn where_no_certificate_is_asked_for_the_client_is_not_known() {
+async fn server_that_requests_no_certificate_returns_invalid_client() {
     let http = https(KEYS, Some(&client_certificate(KEYS, "tls-client")));
     let result = ask(http, "OIDC_PROVIDER_TLS", tls()).await;
     let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
@@ -152,7 +152,7 @@ async fn where_no_certificate_is_asked_for_the_client_is_not_known() {
 }
 
 #[tokio::test]
-async fn no_call_is_lost_while_the_certificate_is_rotated() {
+async fn no_call_fails_while_the_certificate_is_rotated() {
     const TASKS: usize = 20;
     const CALLS: usize = 10;
     let certificate = client_certificate(KEYS, "tls-client");
@@ -222,7 +222,7 @@ fn api_request() -> Request<Full<Bytes>> {
     Request::get(uri).body(Full::default()).unwrap()
 }
 
-/// Shows a token to the API.
+/// Sends a token to the API.
 async fn show(http: HttpsClient, token: &TokenResponse) -> Response<Value> {
     let mut request = api_request();
     let authorization = token.access_token().authorization().unwrap();
@@ -232,9 +232,11 @@ async fn show(http: HttpsClient, token: &TokenResponse) -> Response<Value> {
     call(http, request).await.unwrap()
 }
 
-/// In TLS 1.3 the server looks at the certificate after the client has done its part. This one mostly says nothing then, and where it
-/// does, the end of the connection may be faster.
-fn has_no_answer(error: &TokenError) {
+/// Checks for an error without a response.
+///
+/// In TLS 1.3, the server checks the certificate after the client has finished its part of the handshake. This server usually sends no
+/// alert, and if it does, the connection may close before the alert arrives.
+fn assert_no_response(error: &TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::Service);
     assert!(error.source().is_some());
     assert!(error.status().is_none());

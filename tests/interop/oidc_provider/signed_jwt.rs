@@ -1,4 +1,4 @@
-//! Clients that sign what they prove themselves with: `client_secret_jwt` and `private_key_jwt`.
+//! Clients that authenticate with signed JWTs: `client_secret_jwt` and `private_key_jwt`.
 
 use std::{
     collections::BTreeSet,
@@ -34,7 +34,7 @@ use crate::{
 };
 
 #[tokio::test]
-async fn every_algorithm_proves_the_client() {
+async fn every_algorithm_authenticates_the_client() {
     for client in HMAC
         .map(with_secret)
         .into_iter()
@@ -47,7 +47,7 @@ async fn every_algorithm_proves_the_client() {
 }
 
 #[tokio::test]
-async fn the_server_has_no_algorithm_that_is_not_tested_here() {
+async fn every_algorithm_of_the_server_is_tested() {
     let metadata = uri("/.well-known/openid-configuration");
     let metadata = http().get(metadata.parse().unwrap()).await.unwrap();
     let metadata = metadata.into_body().collect().await.unwrap().to_bytes();
@@ -55,14 +55,14 @@ async fn the_server_has_no_algorithm_that_is_not_tested_here() {
 
     let listed = metadata["token_endpoint_auth_signing_alg_values_supported"].as_array();
     let listed = listed.unwrap().iter().map(|name| name.as_str().unwrap());
-    // Another name of EdDSA on Ed25519 (RFC 9864).
+    // Another name for EdDSA with Ed25519 (RFC 9864).
     let listed: BTreeSet<_> = listed.filter(|name| *name != "Ed25519").collect();
     let tested = HMAC.iter().chain(&SIGNATURES).map(|a| a.as_str());
     assert_eq!(listed, tested.collect());
 }
 
 #[tokio::test]
-async fn the_thumbprint_of_a_certificate_names_the_key() {
+async fn certificate_thumbprint_identifies_the_key() {
     let key = SigningKey::from_pem(pem(KEYS, "signing-es256.key"), ES256).unwrap();
     let client = |key| ClientAuthentication::private_key_jwt("private_key_jwt-x5t", key);
     let named = key.clone().certificate(pem(KEYS, "signing-es256.pem"));
@@ -72,7 +72,7 @@ async fn the_thumbprint_of_a_certificate_names_the_key() {
 }
 
 #[tokio::test]
-async fn the_audience_is_the_server_in_every_form() {
+async fn every_form_of_the_server_audience_is_accepted() {
     let (issuer, token_endpoint) = (setting("OIDC_PROVIDER"), uri("/token"));
     let new = ClientAssertion::new;
     for good in [
@@ -94,7 +94,7 @@ async fn the_audience_is_the_server_in_every_form() {
 }
 
 #[tokio::test]
-async fn what_is_signed_by_another_is_invalid_client() {
+async fn wrong_key_algorithm_or_secret_returns_invalid_client() {
     let id = |algorithm| format!("private_key_jwt-{algorithm}");
     let private_key_jwt = ClientAuthentication::private_key_jwt;
     let client_secret_jwt = ClientAuthentication::client_secret_jwt;
@@ -102,12 +102,12 @@ async fn what_is_signed_by_another_is_invalid_client() {
     for client in [
         private_key_jwt(id(ES256), another),
         private_key_jwt(id(ES256), signing_key(KEYS, ES256).kid("another")),
-        // By an algorithm that is not that of the client.
+        // The algorithm is not the one registered for the client.
         private_key_jwt(id(RS256), signing_key(KEYS, PS256).kid("RS256")),
         private_key_jwt(id(ES384), signing_key(KEYS, ES256)),
         client_secret_jwt("client_secret_jwt-HS256", HMAC_SECRET, HS384),
         client_secret_jwt("client_secret_jwt-HS256", SECRET, HS256),
-        // By another method than its own.
+        // The method is not the one registered for the client.
         client_secret_jwt("basic", HMAC_SECRET, HS256),
     ] {
         assert_eq!(refusal(ask(client).await), ErrorCode::InvalidClient);
@@ -118,7 +118,7 @@ async fn what_is_signed_by_another_is_invalid_client() {
 async fn no_assertion_is_sent_twice() {
     for client in [with_key(ES256), with_secret(HS256)] {
         let endpoint = endpoint(client);
-        // The server refuses one that it has seen before.
+        // The server refuses an assertion that it has seen before.
         for _ in 0..50 {
             let request = TokenRequest::client_credentials();
             endpoint.clone().oneshot(request).await.unwrap();
@@ -135,10 +135,10 @@ async fn no_assertion_is_sent_twice() {
 }
 
 #[tokio::test]
-async fn a_replayed_assertion_is_refused() {
+async fn replayed_assertion_is_refused() {
     let sent = Sent::default();
     let nobody = service_fn(|_: Request<Full<Bytes>>| async {
-        Err::<http::Response<Full<Bytes>>, BoxError>("nobody is there".into())
+        Err::<http::Response<Full<Bytes>>, BoxError>("the server is unreachable".into())
     });
     let uri = uri("/token").parse().unwrap();
     let request = TokenRequest::client_credentials();
@@ -153,10 +153,10 @@ async fn a_replayed_assertion_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_attempt_has_an_assertion_of_its_own() {
+async fn every_retry_has_a_new_assertion() {
     let (sent, is_first) = (Sent::default(), Arc::new(AtomicBool::new(true)));
     let http = sent.record(http());
-    // The server took the first request, and nobody hears of it.
+    // The server processes the first request, but its response is lost.
     let gateway = service_fn(move |request: Request<Full<Bytes>>| {
         let (http, is_first) = (http.clone(), is_first.clone());
         async move {
@@ -192,7 +192,7 @@ async fn ask(client: ClientAuthentication) -> Result<TokenResponse, TokenError> 
     send(client, TokenRequest::client_credentials()).await
 }
 
-/// The code of a refusal with 401, which the error names.
+/// Returns the error code of a 401 response, and checks that the error message contains it.
 fn refusal(result: Result<TokenResponse, TokenError>) -> ErrorCode {
     let message = result.as_ref().unwrap_err().to_string();
     let (code, status) = refused(result);

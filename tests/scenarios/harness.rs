@@ -1,4 +1,4 @@
-//! What a scenario happens in: a server, clocks, a cache, and those who call it.
+//! Runs the steps of a scenario against a server, a clock and a cache.
 
 use std::{
     collections::HashMap,
@@ -22,45 +22,45 @@ use tower_oauth2_client::{
 use crate::{
     cache_support::{now, secs, settle},
     format::{Action, Expect, Given, Request, Step},
-    outcome::{Called, Differences, name_of, text},
+    outcome::{CallResult, Differences, name_of, text},
     server::Server,
 };
 
-/// Whoever waits for longer waits for ever.
-const EVER: Duration = secs(100_000);
+/// A call that takes longer counts as hanging.
+const HANGING: Duration = secs(100_000);
 
 /// The name of the only request.
 const ONLY: &str = "";
 
-pub(crate) struct World {
+pub(crate) struct Harness {
     start: Instant,
     server: Server,
     clock: ManualClock,
     requests: HashMap<String, TokenRequest>,
     cache: Option<TokenCache>,
     sources: HashMap<String, TokenSource>,
-    calls: HashMap<String, JoinHandle<Called>>,
+    calls: HashMap<String, JoinHandle<CallResult>>,
     changes: Option<TokenChanges>,
-    told: Arc<Mutex<Vec<String>>>,
+    stored: Arc<Mutex<Vec<String>>>,
     secret: Arc<Mutex<Option<String>>>,
 }
 
-/// What a step must not change unless it says so.
+/// Counts that a step must leave unchanged unless it expects otherwise.
 #[derive(Clone, PartialEq)]
 struct Counts {
     fetches: usize,
     cancelled: usize,
-    told: Vec<String>,
+    stored: Vec<String>,
 }
 
-impl World {
+impl Harness {
     pub(crate) fn new(given: &Given) -> Self {
         let server = Server::default();
         let clock = ManualClock::new();
-        let told = Arc::<Mutex<Vec<_>>>::default();
+        let stored = Arc::<Mutex<Vec<_>>>::default();
         let secret = Arc::new(Mutex::new(given.secret.clone()));
         let client = match given.secret {
-            Some(_) => ClientAuthentication::client_secret_post("client", provider(&secret)),
+            Some(_) => ClientAuthentication::client_secret_post("client", secret_provider(&secret)),
             None => ClientAuthentication::client_secret_basic("client", "secret"),
         };
         let uri = "https://as.test/token".parse().unwrap();
@@ -69,14 +69,17 @@ impl World {
             Some(limit) => builder(Timeout::new(endpoint, limit.0), given),
             None => builder(endpoint, given),
         };
-        let builder = match given.owner_takes {
+        let builder = match given.callback_takes {
             Some(time) => {
-                let told = told.clone();
+                let stored = stored.clone();
                 builder.on_refresh_token(move |_, token| {
-                    let told = told.clone();
+                    let stored = stored.clone();
                     async move {
                         tokio::time::sleep(time.0).await;
-                        told.lock().unwrap().push(token.expose_secret().to_owned());
+                        stored
+                            .lock()
+                            .unwrap()
+                            .push(token.expose_secret().to_owned());
                     }
                 })
             }
@@ -101,7 +104,7 @@ impl World {
             sources: HashMap::new(),
             calls: HashMap::new(),
             changes: None,
-            told,
+            stored,
             secret,
         }
     }
@@ -110,75 +113,79 @@ impl World {
         format!("at {} s", (now() - self.start).as_secs_f64())
     }
 
-    /// Runs a step, and says in what it went otherwise than expected.
+    /// Runs a step. The error lists what was not as expected.
     pub(crate) async fn run(&mut self, step: &Step) -> Result<(), String> {
         let start = match (step.at, step.after) {
             (Some(at), None) => self.start + at.0,
             (None, Some(after)) => now() + after.0,
             (None, None) => now(),
-            (Some(_), Some(_)) => panic!("a step is either `at` or `after`"),
+            (Some(_), Some(_)) => panic!("a step has either `at` or `after`"),
         };
-        assert!(start >= now(), "{:?} is over", start - self.start);
+        assert!(
+            start >= now(),
+            "`at` is in the past: {:?}",
+            start - self.start
+        );
         let mut before = self.counts();
         sleep_until(start).await;
         self.server.push(&step.server);
-        let called = self.act(step).await;
+        let result = self.act(step).await;
         settle().await;
 
         let mut differences = Differences::default();
         let expect = &step.expect;
-        assert_eq!(called.is_some(), expect.is_outcome(), "{:?}", step.action);
-        if let Some(called) = called {
-            differences.add_call(&called, expect);
+        assert_eq!(result.is_some(), expect.is_outcome(), "{:?}", step.action);
+        if let Some(result) = result {
+            differences.add_result(&result, expect);
         }
         before.fetches = expect.fetches.unwrap_or(before.fetches);
         before.cancelled = expect.cancelled.unwrap_or(before.cancelled);
-        before.told = expect.told.clone().unwrap_or(before.told);
+        before.stored = expect.stored.clone().unwrap_or(before.stored);
         let after = self.counts();
         differences.add("fetches", before.fetches, after.fetches);
         differences.add("cancelled", before.cancelled, after.cancelled);
-        differences.add("told", before.told.join(", "), after.told.join(", "));
+        differences.add("stored", before.stored.join(", "), after.stored.join(", "));
         self.add_sent(&mut differences, expect);
         self.add_status(&mut differences, step);
-        let unexpected = self.server.look(|script| script.unexpected);
-        differences.add("fetches that the server had no answer for", 0, unexpected);
+        let unexpected = self.server.with_script(|script| script.unexpected);
+        differences.add("requests without an answer in the script", 0, unexpected);
         differences.0.is_empty().then_some(()).ok_or(differences.0)
     }
 
-    /// Says what is wrong once all steps are done.
-    pub(crate) fn end(&self) -> Result<(), String> {
+    /// Fails if answers of the server were not used.
+    pub(crate) fn finish(&self) -> Result<(), String> {
         match self.server.unused() {
             0 => Ok(()),
-            unused => Err(format!("{unused} answers of the server were not fetched")),
+            unused => Err(format!("{unused} answers of the server were not used")),
         }
     }
 
     fn counts(&self) -> Counts {
-        let told = self.told.lock().unwrap().clone();
-        self.server.look(|script| Counts {
+        let stored = self.stored.lock().unwrap().clone();
+        self.server.with_script(|script| Counts {
             fetches: script.requests.len(),
             cancelled: script.cancelled,
-            told,
+            stored,
         })
     }
 
-    async fn act(&mut self, step: &Step) -> Option<Called> {
+    async fn act(&mut self, step: &Step) -> Option<CallResult> {
         let of = step.of.as_deref().unwrap_or(ONLY);
         match step.action {
-            Action::Look => None,
+            Action::Nothing => None,
             Action::Token | Action::Renew | Action::WarmUp => {
-                let called = call_all(step.action, self.source(of), step.callers.unwrap_or(1));
+                let result = call_all(step.action, self.source(of), step.callers.unwrap_or(1));
                 let Some(call) = step.call.clone() else {
-                    return Some(called.await);
+                    return Some(result.await);
                 };
-                self.calls.insert(call, tokio::spawn(called));
+                self.calls.insert(call, tokio::spawn(result));
                 None
             }
             Action::Join => {
                 let call = self.calls.remove(step.call.as_ref()?);
-                Some(call.expect("a call of this name").await.unwrap())
+                Some(call.expect("no call of this name").await.unwrap())
             }
-            Action::Abandon => {
+            Action::DropCallers => {
                 let source = self.source(of);
                 for _ in 0..step.callers.unwrap_or(1) {
                     let mut call = tokio_test::task::spawn(source.token());
@@ -186,7 +193,7 @@ impl World {
                 }
                 None
             }
-            Action::Peek => Some(Called::at_once(Ok(self.source(of).peek()))),
+            Action::Peek => Some(CallResult::at_once(Ok(self.source(of).peek()))),
             Action::KeepWarm => {
                 self.source(of).keep_warm().unwrap();
                 None
@@ -196,15 +203,15 @@ impl World {
                 None
             }
             Action::Changed => {
-                let changes = self.changes.as_mut().expect("a subscription");
+                let changes = self.changes.as_mut().expect("no subscription");
                 let changed = tokio_test::task::spawn(changes.changed()).poll();
-                Some(Called::at_once(Ok(match changed {
+                Some(CallResult::at_once(Ok(match changed {
                     std::task::Poll::Ready(token) => token,
                     std::task::Poll::Pending => None,
                 })))
             }
             Action::Invalidate => {
-                let token = step.token.as_deref().expect("which token");
+                let token = step.token.as_deref().expect("`token` is missing");
                 let token = AccessToken::new(token, TokenType::BEARER).unwrap();
                 for _ in 0..step.callers.unwrap_or(1) {
                     self.source(of).invalidate(&token);
@@ -215,7 +222,7 @@ impl World {
                 self.cache().invalidate_all();
                 None
             }
-            Action::Rotate => {
+            Action::RotateSecret => {
                 self.secret.lock().unwrap().clone_from(&step.secret);
                 None
             }
@@ -223,7 +230,7 @@ impl World {
                 self.clock.suspend(step.seconds?.0);
                 None
             }
-            Action::WallBack => {
+            Action::SetWallClockBack => {
                 self.clock.set_wall_back(step.seconds?.0);
                 None
             }
@@ -231,8 +238,8 @@ impl World {
                 self.clock.advance(step.seconds?.0);
                 None
             }
-            Action::Release => {
-                self.sources.remove(of).expect("a source");
+            Action::DropSource => {
+                self.sources.remove(of).expect("no source");
                 None
             }
             Action::DropHandles => {
@@ -244,13 +251,13 @@ impl World {
     }
 
     fn cache(&self) -> &TokenCache {
-        self.cache.as_ref().expect("a handle")
+        self.cache.as_ref().expect("the handles were dropped")
     }
 
-    /// The source of a request, which is kept from its first use on.
+    /// Returns the source of a request. It is created on first use and kept.
     fn source(&mut self, of: &str) -> TokenSource {
         if !self.sources.contains_key(of) {
-            let request = self.requests.get(of).expect("a request of this name");
+            let request = self.requests.get(of).expect("no request of this name");
             let source = self.cache().source(request.clone());
             self.sources.insert(of.to_owned(), source);
         }
@@ -258,7 +265,9 @@ impl World {
     }
 
     fn add_sent(&self, differences: &mut Differences, expect: &Expect) {
-        let sent = self.server.look(|script| script.requests.last().cloned());
+        let sent = self
+            .server
+            .with_script(|script| script.requests.last().cloned());
         for (name, value) in &expect.sent {
             let got = sent.as_ref().and_then(|form| form.get(name)).cloned();
             let text = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
@@ -296,11 +305,11 @@ impl World {
     }
 }
 
-fn provider(secret: &Arc<Mutex<Option<String>>>) -> Credential {
+fn secret_provider(secret: &Arc<Mutex<Option<String>>>) -> Credential {
     let secret = secret.clone();
     Credential::from_fn(move || {
         let secret = secret.lock().unwrap().clone();
-        async { secret.ok_or("the vault is shut") }
+        async { secret.ok_or("the vault is sealed") }
     })
 }
 
@@ -310,10 +319,10 @@ where
     S::Error: Into<BoxError>,
     S::Future: Send,
 {
-    let pinned = || RefreshWindow::new().first(0.5..=0.5).later(0.5..=0.5);
+    let exact = || RefreshWindow::new().first(0.5..=0.5).later(0.5..=0.5);
     let window = given.refresh_window.as_ref();
     let mut builder = TokenCache::builder(endpoint)
-        .refresh_window(window.map_or_else(pinned, |window| window.to_refresh_window()));
+        .refresh_window(window.map_or_else(exact, |window| window.to_refresh_window()));
     if let Some(lifetime) = given.default_lifetime {
         builder = builder.default_lifetime(lifetime.0);
     }
@@ -326,16 +335,16 @@ where
     builder
 }
 
-/// What so many callers got, each on a task of its own but the first.
+/// Runs a call from several callers at once: the first on this task, each other on its own.
 fn call_all(
     action: Action,
     source: TokenSource,
     callers: usize,
-) -> impl Future<Output = Called> + Send + use<> {
+) -> impl Future<Output = CallResult> + Send + use<> {
     let call = move || {
         let source = source.clone();
         async move {
-            let begun = now();
+            let started = now();
             let call = async {
                 match action {
                     Action::Renew => source.renew().await.map(Some),
@@ -343,10 +352,10 @@ fn call_all(
                     _ => source.token().await.map(Some),
                 }
             };
-            let outcome = timeout(EVER, call).await.expect("an end of the wait");
-            Called {
+            let outcome = timeout(HANGING, call).await.expect("the call hangs");
+            CallResult {
                 outcome,
-                begun,
+                started,
                 ended: now(),
                 other: None,
             }
@@ -354,13 +363,13 @@ fn call_all(
     };
     async move {
         let calls: Vec<_> = (1..callers).map(|_| tokio::spawn(call())).collect();
-        let mut called = call().await;
+        let mut result = call().await;
         for other in calls {
             let other = other.await.unwrap();
-            if text(&other.outcome) != text(&called.outcome) || other.ended != called.ended {
-                called.other = Some(Box::new(other));
+            if text(&other.outcome) != text(&result.outcome) || other.ended != result.ended {
+                result.other = Some(Box::new(other));
             }
         }
-        called
+        result
     }
 }

@@ -1,4 +1,4 @@
-//! The future of `TokenEndpoint`: obtain credentials, wait for the service, send, collect.
+//! The future of a call: obtain credentials, wait for the service, send, collect.
 
 use std::{
     fmt,
@@ -15,28 +15,26 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    decode::{self, Binding},
-    encode::Prepared,
-    preparation::{Plan, Preparation, Preparing},
+    EndpointCall, decode,
+    preparation::{Draft, Preparation, Preparing},
 };
 use crate::{
     base::clock,
     error::{BoxError, TokenError},
-    message::TokenResponse,
 };
 
 pin_project! {
-    /// The future of [`TokenEndpoint`](super::TokenEndpoint).
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ResponseFuture<S, B, F, ResBody>
+    /// The future of a call of an endpoint.
+    pub(crate) struct CallFuture<C, S, B, F, ResBody>
     where
         ResBody: Body,
         ResBody::Error: Into<BoxError>,
     {
         #[pin]
         state: State<B, F, ResBody>,
+        call: C,
         limit: usize,
-        preparation: Option<Preparation<S, B>>,
+        preparation: Option<Preparation<C, S, B>>,
     }
 }
 
@@ -55,50 +53,56 @@ pin_project! {
     }
 }
 
-impl<S, B, F, ResBody> ResponseFuture<S, B, F, ResBody>
+impl<C, S, B, F, ResBody> CallFuture<C, S, B, F, ResBody>
 where
+    C: EndpointCall,
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
 {
-    pub(super) fn failed(error: TokenError) -> Self {
+    pub(super) fn failed(call: C, error: TokenError) -> Self {
         Self {
             state: State::Failed { error: Some(error) },
+            call,
             limit: 0,
             preparation: None,
         }
     }
 
     pub(super) fn prepare(
-        plan: Plan,
+        call: C,
+        draft: Draft<C>,
         request_body: fn(Bytes) -> B,
         service: S,
         limit: usize,
     ) -> Self {
-        let (preparation, preparing) = Preparation::begin(plan, request_body, service);
+        let (preparation, preparing) = Preparation::begin(draft, request_body, service);
         Self {
             state: State::Preparing { preparing },
+            call,
             limit,
             preparation: Some(preparation),
         }
     }
 
-    pub(super) fn sending(sending: F, limit: usize) -> Self {
+    pub(super) fn sending(call: C, sending: F, limit: usize) -> Self {
         Self {
             state: State::Sending { sending },
+            call,
             limit,
             preparation: None,
         }
     }
 }
 
-impl<S, B, ResBody> Future for ResponseFuture<S, B, S::Future, ResBody>
+impl<C, S, B, ResBody> Future for CallFuture<C, S, B, S::Future, ResBody>
 where
+    C: EndpointCall,
     S: Service<Request<B>, Response = Response<ResBody>>,
     S::Error: Into<BoxError>,
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
 {
-    type Output = Result<TokenResponse, TokenError>;
+    type Output = Result<C::Response, TokenError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
@@ -110,13 +114,9 @@ where
                 }
                 (StateProj::Preparing { preparing }, Some(preparation)) => {
                     match ready!(preparing.as_mut().poll(cx)) {
-                        Ok(Prepared { request, secret }) => {
-                            preparation.secret = secret;
-                            preparation.uri = request.uri().clone();
-                            State::Readying {
-                                request: Some(request.map(preparation.request_body)),
-                            }
-                        }
+                        Ok(prepared) => State::Readying {
+                            request: Some(preparation.end(prepared)),
+                        },
                         Err(error) => State::Failed { error: Some(error) },
                     }
                 }
@@ -127,7 +127,7 @@ where
                         },
                         (Ok(()), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed {
-                            error: Some(TokenError::not_ready(error.into())),
+                            error: Some(TokenError::not_ready(C::NAMES.endpoint, error.into())),
                         },
                     }
                 }
@@ -140,7 +140,7 @@ where
                         }
                     }
                     Err(error) => State::Failed {
-                        error: Some(TokenError::service(error.into())),
+                        error: Some(TokenError::service(C::NAMES.endpoint, error.into())),
                     },
                 },
                 (StateProj::Collecting { body, parts }, preparation) => {
@@ -148,23 +148,24 @@ where
                     let Some(parts) = parts.take() else {
                         return Poll::Ready(Err(polled_after_completion()));
                     };
-                    let limit = *this.limit;
+                    if let Some(preparation) = preparation {
+                        preparation.note_nonce(&parts);
+                    }
+                    let is_whole = body.is_ok();
+                    let dpop = preparation.as_ref().and_then(Preparation::dpop);
+                    let (limit, now) = (*this.limit, clock::wall_now());
+                    let result = decode::decode(this.call, parts, body, limit, dpop, now);
                     let result = match preparation {
-                        None => decode_collected(parts, body, limit, Binding::default()),
-                        Some(preparation) => {
-                            preparation.note_nonce(&parts);
-                            let binding = preparation.plan.binding();
-                            let is_whole = body.is_ok();
-                            let result = decode_collected(parts, body, limit, binding);
-                            match preparation.again(&result, is_whole) {
-                                Some(preparing) => {
-                                    this.state.set(State::Preparing { preparing });
-                                    continue;
-                                }
-                                None => result
-                                    .map_err(|error| error.with_secret(preparation.used_secret())),
+                        None => result,
+                        Some(preparation) => match preparation.again(&result, is_whole) {
+                            Some(preparing) => {
+                                this.state.set(State::Preparing { preparing });
+                                continue;
                             }
-                        }
+                            None => {
+                                result.map_err(|error| error.with_secret(preparation.used_secret()))
+                            }
+                        },
                     };
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(result);
@@ -179,24 +180,11 @@ where
     }
 }
 
-fn decode_collected(
-    parts: Parts,
-    body: Result<Bytes, BoxError>,
-    limit: usize,
-    binding: Binding<'_>,
-) -> Result<TokenResponse, TokenError> {
-    let now = clock::wall_now();
-    match body {
-        Ok(body) => decode::decode(parts, body, now, binding),
-        Err(error) => Err(decode::decode_without_body(parts, error, limit, now)),
-    }
-}
-
 fn polled_after_completion() -> TokenError {
     TokenError::request("the future was polled after it had completed")
 }
 
-impl<S, B, F, ResBody> fmt::Debug for ResponseFuture<S, B, F, ResBody>
+impl<C, S, B, F, ResBody> fmt::Debug for CallFuture<C, S, B, F, ResBody>
 where
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
@@ -212,3 +200,50 @@ where
         f.debug_tuple("ResponseFuture").field(&state).finish()
     }
 }
+
+/// Defines the public `ResponseFuture` of the service of one endpoint.
+macro_rules! response_future {
+    ($(#[$doc:meta])* $call:ty => $response:ty) => {
+        pin_project_lite::pin_project! {
+            $(#[$doc])*
+            #[must_use = "futures do nothing unless polled"]
+            pub struct ResponseFuture<S, B, F, ResBody>
+            where
+                ResBody: http_body::Body,
+                ResBody::Error: Into<crate::error::BoxError>,
+            {
+                #[pin]
+                inner: crate::authorization_server::endpoint::CallFuture<$call, S, B, F, ResBody>,
+            }
+        }
+
+        impl<S, B, ResBody> std::future::Future for ResponseFuture<S, B, S::Future, ResBody>
+        where
+            S: tower_service::Service<http::Request<B>, Response = http::Response<ResBody>>,
+            S::Error: Into<crate::error::BoxError>,
+            ResBody: http_body::Body,
+            ResBody::Error: Into<crate::error::BoxError>,
+        {
+            type Output = Result<$response, crate::error::TokenError>;
+
+            fn poll(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<Self::Output> {
+                self.project().inner.poll(cx)
+            }
+        }
+
+        impl<S, B, F, ResBody> std::fmt::Debug for ResponseFuture<S, B, F, ResBody>
+        where
+            ResBody: http_body::Body,
+            ResBody::Error: Into<crate::error::BoxError>,
+        {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                std::fmt::Debug::fmt(&self.inner, f)
+            }
+        }
+    };
+}
+
+pub(crate) use response_future;

@@ -1,17 +1,20 @@
-//! Whether a response refuses the access token. Pure.
+//! Decides whether a response refuses the access token. Pure.
 
 use http::{
     HeaderMap, Response, StatusCode,
     header::{CONTENT_TYPE, HeaderName, WWW_AUTHENTICATE},
 };
 
-use super::headers;
+use super::{
+    headers,
+    www_authenticate::{Challenge, Challenges},
+};
 use crate::dpop::{self, USE_DPOP_NONCE};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
 
-/// Whether a response may refuse the access token: what most responses do not.
+/// Rules out most responses cheaply.
 #[inline]
 pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
     match response.status() {
@@ -21,11 +24,28 @@ pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
     }
 }
 
-/// Whether the head of a response says that the access token is not, or no longer, good.
-///
-/// An error other than `invalid_token` is about something that a new token would not change. A server that takes tokens of both kinds
-/// names both schemes, one of them without an error: what it says beside the other one counts then.
-pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
+/// What a response objects to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Objection {
+    /// It refuses the access token.
+    Token,
+    /// It demands a proof with the nonce that it carries.
+    Nonce,
+}
+
+/// What a response objects to in its request.
+pub(super) fn objection<B>(response: &Response<B>, had_proof: bool) -> Option<Objection> {
+    // The demand counts first: a server that accepts both kinds of tokens may add that it saw no bearer token.
+    if had_proof && demands_nonce(response) {
+        Some(Objection::Nonce)
+    } else if refuses_token(response) {
+        Some(Objection::Token)
+    } else {
+        None
+    }
+}
+
+fn refuses_token<B>(response: &Response<B>) -> bool {
     match response.status() {
         StatusCode::UNAUTHORIZED => challenges_token(response.headers()),
         StatusCode::OK => is_grpc_unauthenticated(response.headers()),
@@ -33,8 +53,8 @@ pub(super) fn refuses_token<B>(response: &Response<B>) -> bool {
     }
 }
 
-/// Whether a response demands a proof with the nonce that came along (RFC 9449 §9).
-pub(super) fn demands_nonce<B>(response: &Response<B>) -> bool {
+/// Whether a response demands a proof with the nonce that it carries (RFC 9449 §9).
+fn demands_nonce<B>(response: &Response<B>) -> bool {
     response.status() == StatusCode::UNAUTHORIZED
         && dpop::nonce(response.headers()).is_some()
         && response
@@ -50,12 +70,12 @@ pub(super) fn demands_nonce<B>(response: &Response<B>) -> bool {
             })
 }
 
-/// gRPC says it with status 200 (a response without a body carries its trailers as headers).
+/// A gRPC response has status 200 even if it refuses the token. Without a body it carries its trailers as headers.
 fn is_grpc_unauthenticated(headers: &HeaderMap) -> bool {
     is_unauthenticated(headers) && is_grpc(headers)
 }
 
-/// Whether headers or trailers say `UNAUTHENTICATED`.
+/// Whether headers or trailers have the gRPC status `UNAUTHENTICATED`.
 pub(super) fn is_unauthenticated(headers: &HeaderMap) -> bool {
     headers
         .get(GRPC_STATUS)
@@ -68,135 +88,28 @@ pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
+/// Whether the challenges of a 401 refuse the token.
+///
+/// An error other than `invalid_token` is about something that a new token would not change. A server that accepts both kinds of
+/// tokens names both schemes, one of them without an error; then the error beside the other one counts.
 fn challenges_token(headers: &HeaderMap) -> bool {
     let mut headers = headers.get_all(WWW_AUTHENTICATE).iter().peekable();
     if headers.peek().is_none() {
-        // Many gateways do not say why.
+        // Many gateways send a 401 without a challenge.
         return true;
     }
-    let (mut is_challenged, mut is_about_else) = (false, false);
+    let (mut is_challenged, mut has_other_error) = (false, false);
     for value in headers {
         let field = String::from_utf8_lossy(value.as_bytes());
         for challenge in Challenges::of(&field).filter(Challenge::is_about_tokens) {
             match challenge.error.as_deref() {
                 Some("invalid_token") => return true,
-                Some(_) => is_about_else = true,
+                Some(_) => has_other_error = true,
                 None => is_challenged = true,
             }
         }
     }
-    is_challenged && !is_about_else
-}
-
-/// A challenge of RFC 9110 §11.6.1, as far as it concerns access tokens.
-#[derive(Debug, PartialEq, Eq)]
-struct Challenge<'a> {
-    scheme: &'a str,
-    error: Option<String>,
-}
-
-impl Challenge<'_> {
-    fn is_about_tokens(&self) -> bool {
-        ["Bearer", "DPoP"]
-            .iter()
-            .any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
-    }
-}
-
-/// The challenges of one field: `scheme [token68 / #auth-param]`, parted by commas, as are the parameters.
-struct Challenges<'a>(&'a str);
-
-impl<'a> Challenges<'a> {
-    fn of(field: &'a str) -> Self {
-        Self(field)
-    }
-
-    fn skip_separators(&mut self) {
-        self.0 = self.0.trim_start_matches([' ', '\t', ',']);
-    }
-
-    /// Takes a token of RFC 9110 §5.6.2 off the front; empty if there is none.
-    fn token(&mut self) -> &'a str {
-        let end = self
-            .0
-            .find(|c: char| !is_token_char(c))
-            .unwrap_or(self.0.len());
-        let (token, rest) = self.0.split_at(end);
-        self.0 = rest;
-        token
-    }
-
-    /// Takes a parameter `name = value` off the front, if that is what comes.
-    fn parameter(&mut self) -> Option<(&'a str, String)> {
-        let mut ahead = Self(self.0);
-        let name = ahead.token();
-        ahead.0 = ahead.0.trim_start_matches([' ', '\t']).strip_prefix('=')?;
-        ahead.0 = ahead.0.trim_start_matches([' ', '\t']);
-        if name.is_empty() {
-            return None;
-        }
-        let value = match ahead.0.strip_prefix('"') {
-            Some(quoted) => {
-                ahead.0 = quoted;
-                ahead.quoted()
-            }
-            None => {
-                let value = ahead.token().to_owned();
-                // The padding of a token68, which looks like a parameter.
-                ahead.0 = ahead.0.trim_start_matches('=');
-                value
-            }
-        };
-        self.0 = ahead.0;
-        Some((name, value))
-    }
-
-    /// The rest of a quoted string; one that does not end takes all that is left.
-    fn quoted(&mut self) -> String {
-        let mut value = String::new();
-        let mut chars = self.0.char_indices();
-        while let Some((index, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.0 = &self.0[index + 1..];
-                    return value;
-                }
-                '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
-                c => value.push(c),
-            }
-        }
-        self.0 = "";
-        value
-    }
-}
-
-impl<'a> Iterator for Challenges<'a> {
-    type Item = Challenge<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.skip_separators();
-        let scheme = self.token();
-        if scheme.is_empty() {
-            // Not of this grammar; what follows cannot be parted from it.
-            self.0 = "";
-            return None;
-        }
-        let mut error = None;
-        loop {
-            self.skip_separators();
-            match self.parameter() {
-                Some((name, value)) if name.eq_ignore_ascii_case("error") => error = Some(value),
-                Some(_) => {}
-                None => break,
-            }
-        }
-        Some(Challenge { scheme, error })
-    }
-}
-
-/// A character of a token (RFC 9110 §5.6.2) or of a token68 (§11.2).
-fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c)
+    is_challenged && !has_other_error
 }
 
 #[cfg(test)]
@@ -204,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_responses_refuse_the_token() {
+    fn a_401_refuses_the_token_unless_another_error_explains_it() {
         let none: &[&str] = &[];
         for (status, challenges, expected) in [
             (401, none, true),
@@ -299,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn grpc_says_it_with_status_200() {
+    fn grpc_status_16_refuses_the_token() {
         for (content_type, grpc_status, expected) in [
             ("application/grpc", "16", true),
             ("application/grpc+proto", "16", true),

@@ -1,0 +1,100 @@
+//! Decides which token a request gets. Pure.
+
+use std::sync::Arc;
+
+use http::{Request, header::AUTHORIZATION, request};
+
+use super::{
+    destination::{Destination, Destinations},
+    error::InsecureTransport,
+    headers,
+};
+use crate::{
+    error::{BoxError, TokenError},
+    message::{NoAccessToken, TokenRequest},
+    token_cache::TokenSource,
+};
+
+/// The rules of a layer. All its services share them.
+#[derive(Clone)]
+pub(super) struct TokenRules {
+    pub(super) source: TokenSource,
+    pub(super) destinations: Destinations,
+    pub(super) token_request_for: Option<TokenRequestFor>,
+}
+
+/// Makes a token request out of a request.
+pub(super) type TokenRequestFor = Arc<dyn Fn(&request::Parts) -> TokenRequest + Send + Sync>;
+
+/// Which token a request gets.
+pub(super) enum TokenChoice {
+    /// The token of the layer's source.
+    OfLayer,
+    /// The token that the layer's function names. See [`TokenRules::choose_by_function`].
+    ByFunction,
+    /// The token of a source that the request names.
+    OfRequest(TokenSource),
+    NoToken,
+}
+
+impl TokenRules {
+    // A mere hint is not enough once it is called for two strategies to resend.
+    #[inline(always)]
+    pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice, BoxError> {
+        if headers::contains(request.headers(), &AUTHORIZATION) {
+            return Ok(TokenChoice::NoToken);
+        }
+        let is_special = !request.extensions().is_empty() || self.token_request_for.is_some();
+        match self.destinations.classify(request.uri()) {
+            Destination::Trusted if !is_special => Ok(TokenChoice::OfLayer),
+            destination => self.choose_closely(destination, request),
+        }
+    }
+
+    fn choose_closely<B>(
+        &self,
+        destination: Destination,
+        request: &Request<B>,
+    ) -> Result<TokenChoice, BoxError> {
+        let extensions = request.extensions();
+        if extensions.get::<NoAccessToken>().is_some() {
+            return Ok(TokenChoice::NoToken);
+        }
+        match destination {
+            Destination::Trusted => {}
+            Destination::Untrusted => return Ok(TokenChoice::NoToken),
+            Destination::Insecure => return Err(InsecureTransport.into()),
+        }
+        if let Some(source) = extensions.get::<TokenSource>() {
+            return Ok(TokenChoice::OfRequest(source.clone()));
+        }
+        match (extensions.get::<TokenRequest>(), &self.token_request_for) {
+            (Some(token_request), _) => self.of_request(token_request.clone()),
+            (None, Some(_)) => Ok(TokenChoice::ByFunction),
+            (None, None) => Ok(TokenChoice::OfLayer),
+        }
+    }
+
+    /// Calls the function of the layer, for [`TokenChoice::ByFunction`].
+    #[cold]
+    pub(super) fn choose_by_function<B>(
+        &self,
+        request: Request<B>,
+    ) -> (Request<B>, Result<TokenChoice, BoxError>) {
+        let (parts, body) = request.into_parts();
+        let choice = match &self.token_request_for {
+            Some(token_request_for) => self.of_request(token_request_for(&parts)),
+            None => Ok(TokenChoice::OfLayer),
+        };
+        (Request::from_parts(parts, body), choice)
+    }
+
+    fn of_request(&self, token_request: TokenRequest) -> Result<TokenChoice, BoxError> {
+        match self.source.sibling(token_request) {
+            Some(source) => Ok(TokenChoice::OfRequest(source)),
+            None => Err(TokenError::request(FIXED).into()),
+        }
+    }
+}
+
+const FIXED: &str = "a request carries a token request, but the token of the layer is fixed; create the layer with a source of a `TokenCache`";

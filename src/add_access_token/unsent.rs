@@ -1,0 +1,261 @@
+//! A request that cannot be sent at once. It goes through the states of [`needs`](super::needs).
+//!
+//! 1. While it waits for a token or a proof, it holds no reservation: its service is a clone that was not made ready.
+//! 2. The bytes of a refused token are never sent again, even if the server returns the refused token again.
+//! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
+//! 4. If a resend fails before it is sent, the caller gets the response that caused it.
+
+use std::task::{Context, Poll, ready};
+
+use http::{HeaderValue, Request, Response, Uri};
+use tower_service::Service;
+
+use super::{
+    auth_headers::AuthHeaders,
+    follow_up::{FollowUp, ResendsLeft, RestoredRequest, Route},
+    needs::Needs,
+    proof::{self, ProofFuture},
+    recheck::{AfterWaiting, Recheck, UsableNow},
+    refusal::Objection,
+    resend::Resend,
+};
+use crate::{
+    error::{BoxError, TokenError},
+    token_cache::{Authorization, TokenName},
+};
+
+/// See the [module](self).
+pub(super) struct Unsent<S, B, R, ResBody> {
+    needs: Needs,
+    request: Option<Request<B>>,
+    /// Where the request goes, if its own URI does not say it.
+    target: Option<Uri>,
+    route: Route<S, R>,
+    resends_left: ResendsLeft,
+    resend_cause: Option<ResendCause<ResBody>>,
+}
+
+/// The response that caused a resend.
+struct ResendCause<ResBody> {
+    response: Response<ResBody>,
+    /// The header that was refused.
+    refused: Option<HeaderValue>,
+}
+
+/// A request that was sent.
+pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
+    pub(super) sending: F,
+    pub(super) token: TokenName,
+    pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
+}
+
+/// The request was sent, or what the caller gets instead.
+pub(super) type SendResult<S, B, F, R, ResBody> =
+    Result<SentRequest<S, B, F, R>, Result<Response<ResBody>, BoxError>>;
+
+impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
+    /// A request that was not sent yet. The service of `route` is not ready.
+    pub(super) fn first(
+        needs: Needs,
+        route: Route<S, R>,
+        request: Request<B>,
+        target: Option<Uri>,
+    ) -> Self {
+        Self {
+            needs,
+            request: Some(request),
+            target,
+            route,
+            resends_left: ResendsLeft::ALL,
+            resend_cause: None,
+        }
+    }
+
+    /// A request that is resent because of `response`.
+    pub(super) fn resend(
+        restored: RestoredRequest<S, B, R>,
+        response: Response<ResBody>,
+        objection: Objection,
+    ) -> Self {
+        let refused = match objection {
+            Objection::Token => restored.authorization,
+            // The token itself is good.
+            Objection::Nonce => None,
+        };
+        Self {
+            needs: Needs::token_of(&restored.route.source),
+            request: Some(restored.request),
+            target: restored.target,
+            route: restored.route,
+            resends_left: restored.resends_left,
+            resend_cause: Some(ResendCause { response, refused }),
+        }
+    }
+
+    /// Waits for what the request needs, and sends it.
+    pub(super) fn poll_send<F>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<SendResult<S, B, F, R, ResBody>>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
+        S::Error: Into<BoxError>,
+        R: Resend<B>,
+    {
+        loop {
+            let next = match &mut self.needs {
+                Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
+                    Ok(authorization) => self.after_token(authorization),
+                    Err(error) => Err(error.into()),
+                },
+                Needs::Proof {
+                    proof,
+                    authorization,
+                    is_remote,
+                    token_was_usable,
+                } => match proof.as_mut().poll(cx) {
+                    Poll::Ready(Ok(value)) => Ok(Needs::Service {
+                        headers: AuthHeaders {
+                            authorization: authorization.clone(),
+                            proof: Some(value),
+                            is_signed_remotely: *is_remote,
+                        },
+                        token_was_usable: *token_was_usable,
+                    }),
+                    Poll::Ready(Err(error)) => Err(error.into()),
+                    Poll::Pending => {
+                        self.needs.note_wait(&self.route.source);
+                        return Poll::Pending;
+                    }
+                },
+                Needs::Service { .. } => match self.route.service.poll_ready(cx) {
+                    Poll::Ready(Ok(())) => match self.headers_to_send() {
+                        Ok(Some(headers)) => return Poll::Ready(self.send(headers)),
+                        Ok(None) => {
+                            // Gives back what the ready service has reserved.
+                            self.route.service = self.route.service.clone();
+                            Ok(Needs::token_of(&self.route.source))
+                        }
+                        Err(error) => Err(error),
+                    },
+                    Poll::Ready(Err(error)) => Err(error.into()),
+                    Poll::Pending => {
+                        self.needs.note_wait(&self.route.source);
+                        return Poll::Pending;
+                    }
+                },
+                Needs::Nothing => Err(polled_after_completion()),
+            };
+            match next {
+                Ok(needs) => self.needs = needs,
+                Err(error) => return Poll::Ready(Err(self.give_up(error))),
+            }
+        }
+    }
+
+    /// What the request needs once it has a token.
+    fn after_token(&self, authorization: Authorization) -> Result<Needs, BoxError> {
+        if self.was_refused(&authorization) {
+            return Err(REFUSED_AGAIN.into());
+        }
+        let proof = self.start_proof(&authorization);
+        Ok(Needs::after_token(authorization, proof))
+    }
+
+    /// The headers that the request is sent with, now that its service is ready. `None` if it starts over.
+    fn headers_to_send(&mut self) -> Result<Option<AuthHeaders>, BoxError> {
+        let Needs::Service {
+            headers,
+            token_was_usable,
+        } = std::mem::replace(&mut self.needs, Needs::Nothing)
+        else {
+            return Err(polled_after_completion());
+        };
+        let usable = match token_was_usable {
+            true => self.route.source.usable_authorization(),
+            false => None,
+        };
+        let mut facts = AfterWaiting {
+            token_was_usable,
+            is_signed_remotely: headers.is_signed_remotely,
+            usable_now: match &usable {
+                None => UsableNow::Nothing,
+                Some(usable) if self.was_refused(usable) => UsableNow::Refused,
+                Some(usable) if usable.token == headers.authorization.token => UsableNow::Same,
+                Some(_) => UsableNow::Other,
+            },
+        };
+        if let (Recheck::Renew, Some(authorization)) = (facts.recheck(), usable) {
+            match self.renew(authorization) {
+                Some(renewed) => return Ok(Some(renewed?)),
+                // The signer no longer answers at once.
+                None => facts.is_signed_remotely = true,
+            }
+        }
+        match facts.recheck() {
+            Recheck::Send => Ok(Some(headers)),
+            Recheck::Renew | Recheck::StartOver => Ok(None),
+            Recheck::GiveUp => Err(REFUSED_AGAIN.into()),
+        }
+    }
+
+    /// Headers with a fresh proof. `None` if the proof cannot be made at once.
+    fn renew(&self, authorization: Authorization) -> Option<Result<AuthHeaders, TokenError>> {
+        let proof = match self.start_proof(&authorization) {
+            None => None,
+            Some(mut proof) => match proof::at_once(&mut proof)? {
+                Ok(proof) => Some(proof),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        Some(Ok(AuthHeaders {
+            authorization,
+            proof,
+            is_signed_remotely: false,
+        }))
+    }
+
+    fn start_proof(&self, authorization: &Authorization) -> Option<ProofFuture> {
+        let request = self.request.as_ref()?;
+        let target = self.target.as_ref().unwrap_or(request.uri());
+        proof::start(authorization, request, target)
+    }
+
+    fn was_refused(&self, authorization: &Authorization) -> bool {
+        let cause = self.resend_cause.as_ref();
+        cause.and_then(|cause| cause.refused.as_ref()) == Some(&authorization.value)
+    }
+
+    fn send<F>(&mut self, headers: AuthHeaders) -> SendResult<S, B, F, R, ResBody>
+    where
+        S: Service<Request<B>, Response = Response<ResBody>, Future = F> + Clone,
+        R: Resend<B>,
+    {
+        let Some(mut request) = self.request.take() else {
+            return Err(Err(polled_after_completion()));
+        };
+        let token = headers.authorization.token;
+        let proof = headers.put_on(&mut request, self.target.as_ref());
+        let (request, follow_up) =
+            FollowUp::of(request, proof, self.resends_left, || self.route.clone());
+        Ok(SentRequest {
+            sending: self.route.service.call(request),
+            token,
+            follow_up,
+        })
+    }
+
+    fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {
+        self.needs = Needs::Nothing;
+        match self.resend_cause.take() {
+            Some(cause) => Ok(cause.response),
+            None => Err(error),
+        }
+    }
+}
+
+const REFUSED_AGAIN: &str = "the server returned the refused token again";
+
+pub(super) fn polled_after_completion() -> BoxError {
+    "the future was polled after it had completed".into()
+}

@@ -1,0 +1,132 @@
+//! What is wrong with a request in itself. Checked before any provider is asked, and again for what a provider returned.
+
+use http::{
+    HeaderMap, Uri,
+    header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
+};
+
+use super::{EndpointCall, EndpointNames};
+use crate::{
+    base::secure_uri::check_secure,
+    client_authentication::ClientAuthentication,
+    dpop::{DPOP, DpopKey},
+    error::TokenError,
+    message::{Form, scope},
+};
+
+/// Parameters of every endpoint that the RFCs allow once, even where the caller may repeat parameters.
+const ONCE: [&str; 5] = [
+    "scope",
+    "client_id",
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+];
+
+/// Refuses what can be checked without asking a provider, which may be slow, fail, or return what can be used once.
+pub(super) fn check<C: EndpointCall>(
+    form: &Form,
+    client: &ClientAuthentication,
+    dpop: Option<&DpopKey>,
+) -> Result<(), TokenError> {
+    check_form::<C>(form, client, dpop).map_err(|why| C::NAMES.refuse(why))
+}
+
+fn check_form<C: EndpointCall>(
+    form: &Form,
+    client: &ClientAuthentication,
+    dpop: Option<&DpopKey>,
+) -> Result<(), String> {
+    if let Some(invalid) = form.invalid() {
+        return Err(invalid.to_owned());
+    }
+    client.check()?;
+    let added = client.parameters("");
+    let parameters = form.parameters();
+    for (index, parameter) in parameters.iter().enumerate() {
+        let name = &*parameter.name;
+        if name.is_empty() {
+            return Err("the name of a parameter is empty".into());
+        }
+        let is_repeated = parameters[..index].iter().any(|earlier| {
+            let may_repeat = earlier.repeatable
+                && parameter.repeatable
+                && !ONCE.contains(&name)
+                && !C::ONCE.contains(&name);
+            earlier.name == name && !may_repeat
+        });
+        if is_repeated {
+            return Err(format!("the parameter `{name}` is set twice"));
+        }
+        if added.iter().any(|(added, _)| *added == name) {
+            return Err(format!(
+                "the parameter `{name}` is set, but the client authentication sets it too"
+            ));
+        }
+        if client.proves() && matches!(name, "client_secret" | "client_assertion") {
+            return Err(format!(
+                "the parameter `{name}` is a second client authentication, which RFC 6749 section 2.3 forbids; \
+                 use only one of the methods of `ClientAuthentication`"
+            ));
+        }
+        if let Some(value) = parameter.value.known() {
+            check_value::<C>(name, value.expose())?;
+        }
+    }
+    check_headers(form.headers(), client, dpop)
+}
+
+/// Checks the value of a parameter: the parameters of the client must not be empty, and a scope must be well-formed.
+pub(super) fn check_value<C: EndpointCall>(name: &str, value: &str) -> Result<(), String> {
+    if name == "scope" {
+        return scope::check(value).map_err(|error| error.to_string());
+    }
+    if ONCE.contains(&name) {
+        return check_not_empty(name, value);
+    }
+    C::check_value(name, value)
+}
+
+pub(crate) fn check_not_empty(name: &str, value: &str) -> Result<(), String> {
+    match value {
+        "" => Err(format!("the parameter `{name}` is empty")),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses an endpoint to which secrets must not be sent.
+pub(super) fn check_uri(
+    names: &EndpointNames,
+    uri: &Uri,
+    allow_http: bool,
+) -> Result<(), TokenError> {
+    check_secure(uri, allow_http)
+        .map_err(|why| names.refuse(format!("the URI of the {} {why}", names.endpoint)))
+}
+
+fn check_headers(
+    headers: &HeaderMap,
+    client: &ClientAuthentication,
+    dpop: Option<&DpopKey>,
+) -> Result<(), String> {
+    for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, HOST] {
+        if headers.contains_key(&name) {
+            return Err(format!(
+                "the header `{name}` is set by this crate; leave it out"
+            ));
+        }
+    }
+    if dpop.is_some() && headers.contains_key(DPOP) {
+        return Err(
+            "the header `dpop` is set, but the DPoP key sets it too; leave one of them out".into(),
+        );
+    }
+    if client.proves() && headers.contains_key(AUTHORIZATION) {
+        return Err(
+            "the header `authorization` is a second client authentication, which RFC 6749 section 2.3 forbids; \
+             use `ClientAuthentication::none` with it"
+                .into(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! From an HTTP response to a result or an error. Pure: the time of day is an argument.
+
+use std::{borrow::Cow, time::SystemTime};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode, header::LOCATION, response::Parts};
+use http_body_util::LengthLimitError;
+
+use super::{EndpointCall, EndpointNames, JsonObject, JsonValue};
+use crate::{
+    dpop::{self, DpopKey},
+    error::{
+        self, Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, redirects,
+        retry_after,
+    },
+};
+
+/// Reads the response of an endpoint, whose body may have failed or be larger than `limit`. `now` is the time that a `Retry-After`
+/// date is compared with.
+pub(super) fn decode<C: EndpointCall>(
+    call: &C,
+    parts: Parts,
+    body: Result<Bytes, BoxError>,
+    limit: usize,
+    dpop: Option<&DpopKey>,
+    now: SystemTime,
+) -> Result<C::Response, TokenError> {
+    let is_success = parts.status.is_success();
+    match body {
+        Ok(body) => {
+            let answer = Answer::new(parts.status, parts.headers, body);
+            if is_success {
+                return call.decode(answer, dpop, now);
+            }
+            let bad = BadAnswer::of_status::<C>(answer.status, &answer.headers, answer.text());
+            Err(bad.into_error(answer, now))
+        }
+        Err(source) => match call.decode_without_body() {
+            Some(response) if is_success => Ok(response),
+            _ => Err(without_body::<C>(parts, source, limit, now)),
+        },
+    }
+}
+
+/// The error of a response whose body failed with `source`. What the server said by its status and headers still counts.
+fn without_body<C: EndpointCall>(
+    parts: Parts,
+    source: BoxError,
+    limit: usize,
+    now: SystemTime,
+) -> TokenError {
+    let retry_after = retry_after(&parts.headers, now);
+    let EndpointNames {
+        endpoint, service, ..
+    } = C::NAMES;
+    let (kind, what) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
+        let what = format!("is larger than {limit} bytes");
+        (TokenErrorKind::BodyTooLarge, Cow::Owned(what))
+    } else if error::is_timeout(&*source) {
+        (TokenErrorKind::Timeout, "did not end in time".into())
+    } else {
+        (TokenErrorKind::Body, "broke off".into())
+    };
+    let (kind, message) = if !parts.status.is_success() {
+        let bad = BadAnswer::of_status::<C>(parts.status, &parts.headers, b"");
+        (bad.kind, format!("{}; its response {what}", bad.message))
+    } else if kind == TokenErrorKind::BodyTooLarge {
+        let message = format!(
+            "the response of the {endpoint} {what}; \
+             raise the limit with `{service}::max_response_body`, or check the URI"
+        );
+        (kind, message)
+    } else {
+        (kind, format!("the response of the {endpoint} {what}"))
+    };
+    let answer = Answer::without_body(parts.status, parts.headers);
+    TokenError::body(kind, message, source, answer, retry_after)
+}
+
+/// Why a response is no success.
+pub(crate) struct BadAnswer {
+    kind: TokenErrorKind,
+    message: Cow<'static, str>,
+    error_response: Option<ErrorResponse>,
+}
+
+impl BadAnswer {
+    /// A response that cannot be used. `what` is the rest of a sentence that begins with the name of the endpoint.
+    pub(crate) fn unusable<C: EndpointCall>(what: impl AsRef<str>) -> Self {
+        let message = format!("the {} {}", C::NAMES.endpoint, what.as_ref());
+        Self {
+            kind: TokenErrorKind::InvalidResponse,
+            message: message.into(),
+            error_response: None,
+        }
+    }
+
+    pub(crate) fn with_kind(self, kind: TokenErrorKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// A body that is no JSON object. Nothing of it is shown: serde's own message could quote a token.
+    pub(crate) fn unparsed<C: EndpointCall>(body: &[u8], error: &serde_json::Error) -> Self {
+        let endpoint = C::NAMES.endpoint;
+        Self::unusable::<C>(match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => "returned an empty body".to_owned(),
+            Some(b'<') => {
+                format!("returned a page instead of JSON; check the URI of the {endpoint}")
+            }
+            Some(b'{') => format!(
+                "returned JSON that {} at line {} column {}",
+                if error.is_eof() {
+                    "ends too early"
+                } else {
+                    "is broken"
+                },
+                error.line(),
+                error.column()
+            ),
+            Some(_) => "returned something other than a JSON object".to_owned(),
+        })
+    }
+
+    /// An error that the server named, with whatever status.
+    pub(crate) fn named<C: EndpointCall>(error: ErrorResponse) -> Self {
+        let endpoint = C::NAMES.endpoint;
+        let message = match (C::explain(error.code()), error.code()) {
+            (Some(message), _) => message.into(),
+            (None, ErrorCode::InvalidClient) => format!(
+                "the {endpoint} does not accept the client; check its id, its secret and the method of client authentication"
+            )
+            .into(),
+            (None, ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => {
+                format!("the {endpoint} has a problem of its own; try again later").into()
+            }
+            (None, _) => format!("the {endpoint} refused the request").into(),
+        };
+        Self {
+            kind: TokenErrorKind::ErrorResponse,
+            message,
+            error_response: Some(error),
+        }
+    }
+
+    /// A response whose status is no success.
+    fn of_status<C: EndpointCall>(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
+        // A description in Latin-1, as some servers send it, must not cost the error code.
+        let text = String::from_utf8_lossy(body);
+        let members = JsonObject::read(text.as_bytes(), &ERROR_MEMBERS);
+        if let Some(error) = members.ok().and_then(|m| error_response(&m.values)) {
+            return Self::named::<C>(error);
+        }
+        let endpoint = C::NAMES.endpoint;
+        let message = if status.is_redirection() && headers.contains_key(LOCATION) {
+            redirects(endpoint)
+        } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
+            format!("there is no {endpoint} at this URI; check the URI")
+        } else if status == StatusCode::UNAUTHORIZED {
+            format!(
+                "the {endpoint} refused the request without giving a reason; check the id and the secret of the client"
+            )
+        } else if status.is_server_error() {
+            format!("the {endpoint} failed without giving a reason")
+        } else {
+            format!("the {endpoint} refused the request without giving a reason")
+        };
+        Self {
+            kind: TokenErrorKind::UnexpectedStatus,
+            message: message.into(),
+            error_response: None,
+        }
+    }
+
+    pub(crate) fn into_error(self, answer: Answer, now: SystemTime) -> TokenError {
+        let retry_after = retry_after(&answer.headers, now);
+        let code = self.error_response.as_ref().map(ErrorResponse::code);
+        let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
+        let error = TokenError::answer(
+            self.kind,
+            self.message,
+            answer,
+            self.error_response,
+            retry_after,
+        );
+        error.demanding_nonce(demands_nonce)
+    }
+}
+
+/// The members of an error (RFC 6749 §5.2), as [`error_response`] takes them.
+pub(crate) const ERROR_MEMBERS: [&str; 3] = ["error", "error_description", "error_uri"];
+
+/// The error that the members `error`, `error_description` and `error_uri` name.
+pub(crate) fn error_response(
+    [code, description, uri]: &[JsonValue<'_>; 3],
+) -> Option<ErrorResponse> {
+    let code = code.as_text().filter(|code| !code.is_empty())?;
+    Some(ErrorResponse {
+        code: code.into(),
+        description: description.as_text().map(Into::into),
+        uri: uri.as_text().map(Into::into),
+    })
+}

@@ -1,0 +1,108 @@
+//! The one road to an authorization server. It knows no particular endpoint: [`EndpointCall`] is what it asks each of them.
+//!
+//! A call takes these steps; each but the sending is a pure function or waits for a provider:
+//!
+//! 1. [`check`]: refuse what is wrong before anything is obtained or sent.
+//! 2. [`place`]: find the URI, if only the issuer is known.
+//! 3. [`preparation`]: obtain credentials, sign, prove; fresh for every attempt.
+//! 4. [`encode`]: make the HTTP request.
+//! 5. [`future`]: send it and collect the response.
+//! 6. [`decode`]: read the response.
+
+mod check;
+mod core;
+mod decode;
+mod encode;
+mod future;
+mod json;
+mod place;
+mod preparation;
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use http::Request;
+
+pub(crate) use self::{
+    check::check_not_empty,
+    core::EndpointCore,
+    decode::{BadAnswer, ERROR_MEMBERS, error_response},
+    encode::{Obtained, Target},
+    future::{CallFuture, response_future},
+    json::{JsonObject, JsonValue},
+};
+use crate::{
+    authorization_server::metadata::AuthenticationLists,
+    dpop::DpopKey,
+    error::{Answer, ErrorCode, TokenError},
+    message::Form,
+};
+
+/// What is particular to one endpoint of an authorization server. A value stands for one call.
+pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
+    /// What a successful call returns.
+    type Response;
+
+    const NAMES: EndpointNames;
+
+    /// The parameters of this endpoint that the RFCs allow once, even where the caller may repeat parameters.
+    const ONCE: &'static [&'static str];
+
+    /// Checks the value of a parameter that this endpoint defines.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the value, as a sentence.
+    fn check_value(name: &str, value: &str) -> Result<(), String>;
+
+    /// Explains an error code, if this endpoint gives it a meaning of its own.
+    fn explain(_: &ErrorCode) -> Option<&'static str> {
+        None
+    }
+
+    /// Makes the HTTP request. Default is a form that is sent by `POST`.
+    fn encode(
+        &self,
+        form: &Form,
+        target: &Target<'_>,
+        obtained: Option<&Obtained<'_>>,
+    ) -> Result<Request<Bytes>, TokenError> {
+        encode::form::<Self>(form, target, obtained)
+    }
+
+    /// Reads the response to a request that the server accepted (any 2xx). `dpop` is the key that the request was sent with; `now` is
+    /// the time that a `Retry-After` date is compared with.
+    fn decode(
+        &self,
+        answer: Answer,
+        dpop: Option<&DpopKey>,
+        now: SystemTime,
+    ) -> Result<Self::Response, TokenError>;
+
+    /// The result of a request that the server accepted, if the body of the response does not matter.
+    fn decode_without_body(&self) -> Option<Self::Response> {
+        None
+    }
+}
+
+/// What an endpoint is called, in the metadata of its issuer and in messages.
+#[derive(Clone, Copy)]
+pub(crate) struct EndpointNames {
+    /// `token_endpoint`
+    pub(crate) metadata_member: &'static str,
+    pub(crate) authentication_lists: AuthenticationLists,
+    /// `token endpoint`
+    pub(crate) endpoint: &'static str,
+    /// `token request`
+    pub(crate) request: &'static str,
+    /// `TokenEndpoint`
+    pub(crate) service: &'static str,
+}
+
+impl EndpointNames {
+    /// The error of a request that is not sent.
+    pub(crate) fn refuse(&self, reason: impl AsRef<str>) -> TokenError {
+        let reason = reason.as_ref();
+        TokenError::request(format!("the {} was not sent: {reason}", self.request))
+    }
+}

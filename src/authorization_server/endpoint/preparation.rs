@@ -1,0 +1,173 @@
+//! A request that must obtain something before it can be sent: the URI, credentials, signatures. Once, or twice for a nonce.
+
+use std::{future::Future, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Uri, response::Parts};
+
+use super::{
+    EndpointCall,
+    encode::{Obtained, Target, credentials},
+    place::{LocatedEndpoint, Place},
+};
+use crate::{
+    authorization_server::metadata::Rules,
+    client_authentication::ClientAuthentication,
+    dpop::{DPOP, DpopKey, Role},
+    error::{Rotates, TokenError},
+    message::Form,
+    secret::{Secret, UsedSecret},
+};
+
+/// A request whose credentials are being obtained.
+pub(super) type Preparing = Pin<Box<dyn Future<Output = Result<Prepared, TokenError>> + Send>>;
+
+/// A request whose credentials have been obtained.
+pub(super) struct Prepared {
+    pub(super) request: Request<Bytes>,
+    pub(super) secret: Option<UsedSecret>,
+}
+
+/// A request that cannot be made yet.
+pub(super) struct Draft<C> {
+    pub(super) call: C,
+    pub(super) form: Form,
+    pub(super) place: Place,
+    pub(super) client: ClientAuthentication,
+    pub(super) rules: Rules,
+    pub(super) dpop: Option<DpopKey>,
+}
+
+impl<C: EndpointCall> Draft<C> {
+    /// Finds the endpoint, asks every provider, signs the assertion, makes the HTTP request, and proves the possession of the key.
+    async fn prepare(&self) -> Result<Prepared, TokenError> {
+        let dpop_algorithm = self.dpop.as_ref().map(DpopKey::algorithm_name);
+        let located = self
+            .place
+            .find(&C::NAMES, &self.client, dpop_algorithm, self.rules)
+            .await?;
+        let mut secrets = Vec::new();
+        for credential in credentials(&self.form, &self.client) {
+            let secret = credential.obtain().await.map_err(TokenError::credential)?;
+            secrets.push(secret);
+        }
+        let client_secret = secrets.get(self.form.parameters().len());
+        let assertion = self.sign_assertion(&located, client_secret).await?;
+        let target = Target {
+            uri: &located.uri,
+            client: &self.client,
+        };
+        let obtained = Obtained {
+            secrets: &secrets,
+            assertion: assertion.as_ref(),
+        };
+        let mut request = self.call.encode(&self.form, &target, Some(&obtained))?;
+        if let Some(key) = &self.dpop {
+            let role = Role::AuthorizationServer;
+            let proof = key.prove(role, request.method(), target.uri, None).await?;
+            request.headers_mut().insert(DPOP, proof);
+        }
+        let secret = self.client.rotating_secret().zip(secrets.pop());
+        Ok(Prepared {
+            request,
+            secret: secret.map(|(credential, text)| UsedSecret {
+                credential: credential.clone(),
+                text,
+            }),
+        })
+    }
+
+    /// Signs the assertion of this attempt, if the client signs one. A secret that is too short for it is refused when the request
+    /// is encoded.
+    async fn sign_assertion(
+        &self,
+        located: &LocatedEndpoint,
+        secret: Option<&Secret>,
+    ) -> Result<Option<Secret>, TokenError> {
+        if !self.client.signs() {
+            return Ok(None);
+        }
+        let audience = located.audience();
+        let assertion = self.client.sign_assertion(&audience, secret).await;
+        assertion.map_err(TokenError::credential)
+    }
+}
+
+/// What it takes to prepare a request, once or twice.
+pub(super) struct Preparation<C, S, B> {
+    draft: Arc<Draft<C>>,
+    pub(super) request_body: fn(Bytes) -> B,
+    /// A clone that holds no reservation: obtaining a credential may take a call through the same stack.
+    pub(super) service: S,
+    secret: Option<UsedSecret>,
+    /// Where the request was sent to.
+    uri: Uri,
+    is_second: bool,
+}
+
+impl<C: EndpointCall, S, B> Preparation<C, S, B> {
+    pub(super) fn begin(
+        draft: Draft<C>,
+        request_body: fn(Bytes) -> B,
+        service: S,
+    ) -> (Self, Preparing) {
+        let preparation = Self {
+            draft: Arc::new(draft),
+            request_body,
+            service,
+            secret: None,
+            uri: Uri::default(),
+            is_second: false,
+        };
+        let preparing = preparation.prepare();
+        (preparation, preparing)
+    }
+
+    fn prepare(&self) -> Preparing {
+        let draft = self.draft.clone();
+        Box::pin(async move { draft.prepare().await })
+    }
+
+    pub(super) fn end(&mut self, prepared: Prepared) -> Request<B> {
+        self.secret = prepared.secret;
+        self.uri = prepared.request.uri().clone();
+        prepared.request.map(self.request_body)
+    }
+
+    pub(super) fn dpop(&self) -> Option<&DpopKey> {
+        self.draft.dpop.as_ref()
+    }
+
+    /// Prepares the request again, if the server demands a proof with its nonce. The first attempt may have used up a client assertion
+    /// too, so everything that can be fresh is.
+    ///
+    /// A response that broke off is no demand, since it is not known what the server said.
+    pub(super) fn again<T>(
+        &mut self,
+        result: &Result<T, TokenError>,
+        is_whole: bool,
+    ) -> Option<Preparing> {
+        let is_demanded = is_whole
+            && self.dpop().is_some()
+            && !self.is_second
+            && result.as_ref().is_err_and(TokenError::demands_nonce);
+        if !is_demanded {
+            return None;
+        }
+        self.is_second = true;
+        Some(self.prepare())
+    }
+
+    /// The secret that the request was made with, for the error that the server returned.
+    pub(super) fn used_secret(&mut self) -> Option<Box<dyn Rotates>> {
+        let secret = self.secret.take()?;
+        Some(Box::new(secret))
+    }
+
+    /// Notes the nonce of a response. A success can carry the next nonce as well (RFC 9449 §8.2).
+    pub(super) fn note_nonce(&self, parts: &Parts) {
+        if let Some(key) = self.dpop() {
+            key.note_nonce(Role::AuthorizationServer, &self.uri, &parts.headers);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What is particular to the token endpoint.
+
+use std::time::SystemTime;
+
+use super::decode;
+use crate::{
+    authorization_server::{
+        endpoint::{EndpointCall, EndpointNames, check_not_empty},
+        metadata::AuthenticationLists,
+    },
+    dpop::DpopKey,
+    error::{Answer, ErrorCode, TokenError},
+    message::TokenResponse,
+};
+
+/// A call of the token endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct TokenCall {
+    /// Whether a `Bearer` token is accepted although one that is bound to a key was asked for.
+    pub(super) allow_bearer: bool,
+}
+
+impl EndpointCall for TokenCall {
+    type Response = TokenResponse;
+
+    const NAMES: EndpointNames = EndpointNames {
+        metadata_member: "token_endpoint",
+        authentication_lists: AuthenticationLists {
+            methods: "token_endpoint_auth_methods_supported",
+            algorithms: "token_endpoint_auth_signing_alg_values_supported",
+        },
+        endpoint: "token endpoint",
+        request: "token request",
+        service: "TokenEndpoint",
+    };
+
+    const ONCE: &'static [&'static str] = &[
+        "grant_type",
+        "code",
+        "redirect_uri",
+        "code_verifier",
+        "username",
+        "password",
+        "refresh_token",
+        "device_code",
+        "auth_req_id",
+        "assertion",
+        "subject_token",
+        "subject_token_type",
+        "actor_token",
+        "actor_token_type",
+        "requested_token_type",
+    ];
+
+    fn check_value(name: &str, value: &str) -> Result<(), String> {
+        match name {
+            // A user may have no password.
+            "password" => Ok(()),
+            "code_verifier" => check_code_verifier(value),
+            "resource" | "audience" => check_not_empty(name, value),
+            _ if Self::ONCE.contains(&name) => check_not_empty(name, value),
+            _ => Ok(()),
+        }
+    }
+
+    fn explain(code: &ErrorCode) -> Option<&'static str> {
+        Some(match code {
+            ErrorCode::InvalidGrant => {
+                "the token endpoint does not accept the grant; it is wrong, expired or used up, so obtain a new one"
+            }
+            ErrorCode::InvalidScope => "the token endpoint does not accept the scope; check it",
+            ErrorCode::InvalidTarget => {
+                "the token endpoint does not accept the resource or audience; check it"
+            }
+            ErrorCode::UnauthorizedClient => {
+                "the client may not use this grant; change its registration, or the grant"
+            }
+            ErrorCode::UnsupportedGrantType => {
+                "the token endpoint does not support this grant type"
+            }
+            ErrorCode::AuthorizationPending => "the user has not decided yet; ask again later",
+            ErrorCode::SlowDown => {
+                "the token endpoint was asked too often; ask again five seconds later"
+            }
+            _ => return None,
+        })
+    }
+
+    fn decode(
+        &self,
+        answer: Answer,
+        dpop: Option<&DpopKey>,
+        now: SystemTime,
+    ) -> Result<TokenResponse, TokenError> {
+        match decode::fields(answer.text(), dpop, self.allow_bearer) {
+            Ok(fields) => Ok(TokenResponse::new(fields, answer)),
+            Err(bad) => Err(bad.into_error(answer, now)),
+        }
+    }
+}
+
+/// A verifier has the form of RFC 7636 §4.1.
+fn check_code_verifier(verifier: &str) -> Result<(), String> {
+    check_not_empty("code_verifier", verifier)?;
+    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if !(43..=128).contains(&verifier.len()) || !verifier.bytes().all(unreserved) {
+        return Err(
+            "the `code_verifier` must have 43 to 128 letters, digits or -._~ (RFC 7636 section 4.1)"
+                .into(),
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,203 @@
+//! The form of a request to an authorization server, and what goes beside it.
+
+use std::{
+    borrow::Cow,
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+
+use crate::{
+    client_authentication::ClientAuthentication,
+    dpop::DpopKey,
+    message::scope,
+    secret::{Credential, Secret},
+};
+
+/// The parameters of a request, in order, and what goes beside them.
+///
+/// Two forms are equal when they ask for the same thing; extensions are not compared.
+#[derive(Clone, Default)]
+pub(crate) struct Form(Arc<Inner>);
+
+#[derive(Clone, Default)]
+struct Inner {
+    parameters: Vec<Parameter>,
+    /// Boxed, because most requests have none and a cache holds many requests.
+    extras: Option<Box<Extras>>,
+}
+
+/// Everything in a request except its parameters.
+#[derive(Clone, Default)]
+pub(super) struct Extras {
+    headers: HeaderMap,
+    pub(super) endpoint: Option<Uri>,
+    pub(super) client_authentication: Option<ClientAuthentication>,
+    pub(super) dpop: Option<DpopKey>,
+    /// Neither sent nor compared.
+    pub(super) polling_interval: Option<Duration>,
+    pub(super) extensions: Extensions,
+    invalid: Option<String>,
+}
+
+/// A name and value in the form body.
+#[derive(Clone)]
+pub(crate) struct Parameter {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) value: Credential,
+    pub(crate) repeatable: bool,
+}
+
+impl Form {
+    pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
+        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
+        // A request has few parameters, and a cache may hold many requests.
+        parameters.reserve_exact(1);
+        parameters.push(Parameter {
+            name,
+            value,
+            repeatable,
+        });
+    }
+
+    /// Adds a header. The first one that is invalid is [remembered](Self::invalid).
+    pub(super) fn push_header<K, V>(&mut self, name: K, value: V)
+    where
+        K: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        let extras = self.extras_mut();
+        let invalid = match name.try_into() {
+            Ok(name) => match value.try_into() {
+                Ok(value) => {
+                    extras.headers.append(name, value);
+                    return;
+                }
+                Err(_) => format!("the value of the header `{name}` is invalid"),
+            },
+            Err(_) => "the name of a header is invalid".to_owned(),
+        };
+        extras.invalid.get_or_insert(invalid);
+    }
+
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers and its overrides.
+    pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
+        let inner = Arc::make_mut(&mut self.0);
+        let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
+        inner.parameters.extend(kept.cloned());
+        inner.extras = other.0.extras.as_deref().map(|extras| {
+            Box::new(Extras {
+                headers: extras.headers.clone(),
+                endpoint: extras.endpoint.clone(),
+                client_authentication: extras.client_authentication.clone(),
+                dpop: extras.dpop.clone(),
+                ..Extras::default()
+            })
+        });
+    }
+
+    pub(crate) fn parameters(&self) -> &[Parameter] {
+        &self.0.parameters
+    }
+
+    /// Returns the value of a parameter, if it is a fixed string.
+    pub(crate) fn known(&self, name: &str) -> Option<&str> {
+        let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
+        parameter.value.known().map(Secret::expose)
+    }
+
+    pub(super) fn extras(&self) -> &Extras {
+        static NOTHING: LazyLock<Extras> = LazyLock::new(Extras::default);
+        self.0.extras.as_deref().unwrap_or_else(|| &NOTHING)
+    }
+
+    pub(super) fn extras_mut(&mut self) -> &mut Extras {
+        Arc::make_mut(&mut self.0).extras.get_or_insert_default()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        &self.extras().headers
+    }
+
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.extras().extensions
+    }
+
+    /// The endpoint that this request goes to instead of that of the service.
+    pub(crate) fn endpoint_override(&self) -> Option<&Uri> {
+        self.extras().endpoint.as_ref()
+    }
+
+    /// The client that sends this request instead of that of the service.
+    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
+        self.extras().client_authentication.as_ref()
+    }
+
+    /// The key that this request uses instead of that of the service.
+    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
+        self.extras().dpop.as_ref()
+    }
+
+    /// Returns the error of the first setter that was passed an invalid value.
+    pub(crate) fn invalid(&self) -> Option<&str> {
+        self.extras().invalid.as_deref()
+    }
+}
+
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        let (a, b) = (self.extras(), other.extras());
+        Arc::ptr_eq(&self.0, &other.0)
+            || (self.0.parameters == other.0.parameters
+                && a.headers == b.headers
+                && a.endpoint == b.endpoint
+                && a.client_authentication == b.client_authentication
+                && a.dpop == b.dpop
+                && a.invalid == b.invalid)
+    }
+}
+
+impl Eq for Form {}
+
+impl Hash for Form {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.parameters.hash(state);
+        self.extras().endpoint.hash(state);
+        self.extras().client_authentication.hash(state);
+        self.extras().dpop.hash(state);
+    }
+}
+
+impl Parameter {
+    /// Returns the value if this is a fixed scope, which is compared as a set of words.
+    fn scope(&self) -> Option<&str> {
+        match &*self.name {
+            "scope" => self.value.known().map(Secret::expose),
+            _ => None,
+        }
+    }
+}
+
+impl PartialEq for Parameter {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+            && match (self.scope(), other.scope()) {
+                (Some(a), Some(b)) => scope::is_same(a, b),
+                _ => self.value == other.value,
+            }
+    }
+}
+
+impl Eq for Parameter {}
+
+impl Hash for Parameter {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+        match self.scope() {
+            Some(scope) => scope::hash(scope, state),
+            None => self.value.hash(state),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `RevocationRequest`: a token that is to be revoked.
+
+use std::{borrow::Cow, fmt};
+
+use http::{Extensions, HeaderName, HeaderValue, Uri};
+
+use super::form::Form;
+use crate::{
+    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+};
+
+/// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
+///
+/// A request can be sent any number of times, and cloning is cheap. Building a request never fails. If it is invalid (an empty token, a
+/// parameter set twice), [`RevocationEndpoint`](crate::RevocationEndpoint) returns
+/// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
+///
+/// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
+/// [Extensions](Self::extensions) are not compared.
+///
+/// # Security
+///
+/// `Debug` shows the hint, the names of the other parameters, and the overrides of the endpoint and the client. It does not show the
+/// token.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::{RefreshToken, RevocationRequest};
+///
+/// let token = RefreshToken::new("45ghiukldjahdnhzdauz");
+/// let request = RevocationRequest::new(&token).token_type_hint("refresh_token");
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct RevocationRequest(Form);
+
+impl RevocationRequest {
+    /// Creates a request to revoke this token: an [`AccessToken`](crate::AccessToken), a [`RefreshToken`](crate::RefreshToken), or its
+    /// text.
+    ///
+    /// If a refresh token is revoked, the server also revokes the access tokens of the same grant, if it can
+    /// ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AccessToken, RevocationRequest, TokenType};
+    ///
+    /// let token = AccessToken::new("2YotnFZFEjr1zCsicMWpAA", TokenType::BEARER)?;
+    /// let request = RevocationRequest::new(&token);
+    /// assert_eq!(request, RevocationRequest::new("2YotnFZFEjr1zCsicMWpAA"));
+    /// # Ok::<_, tower_oauth2_client::InvalidAccessToken>(())
+    /// ```
+    pub fn new(token: impl Into<Credential>) -> Self {
+        Self(Form::default()).parameter("token", token)
+    }
+
+    /// Tells the server which type of token this is: `access_token`, `refresh_token`, or another registered type
+    /// ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)). Default is none.
+    ///
+    /// The hint only helps the server to find the token faster. Servers may ignore it, and look for other types if it is wrong.
+    #[must_use]
+    pub fn token_type_hint(self, hint: impl Into<String>) -> Self {
+        self.parameter("token_type_hint", hint.into())
+    }
+
+    /// Sets another parameter.
+    ///
+    /// If a parameter is set twice, the request fails before anything is sent.
+    #[must_use]
+    pub fn parameter(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.0.push(name.into(), value.into(), false);
+        self
+    }
+
+    /// Adds a header to the HTTP request. Default is none.
+    ///
+    /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
+    /// fails before anything is sent. `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
+    #[must_use]
+    pub fn header<K, V>(mut self, name: K, value: V) -> Self
+    where
+        K: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        self.0.push_header(name, value);
+        self
+    }
+
+    /// Sends this request to another revocation endpoint. Default is the URI of the
+    /// [`RevocationEndpoint`](crate::RevocationEndpoint).
+    #[must_use]
+    pub fn revocation_endpoint(mut self, uri: Uri) -> Self {
+        self.0.extras_mut().endpoint = Some(uri);
+        self
+    }
+
+    /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
+    #[must_use]
+    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
+        self.0.extras_mut().client_authentication = Some(client);
+        self
+    }
+
+    /// Returns the extensions that are added to the HTTP request.
+    #[must_use]
+    pub fn extensions(&self) -> &Extensions {
+        self.0.extensions()
+    }
+
+    /// Returns the extensions that are added to the HTTP request, to change them.
+    #[must_use]
+    pub fn extensions_mut(&mut self) -> &mut Extensions {
+        &mut self.0.extras_mut().extensions
+    }
+
+    pub(crate) fn into_form(self) -> Form {
+        self.0
+    }
+}
+
+impl fmt::Debug for RevocationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.parameters().iter().map(|p| &*p.name);
+        let others: Vec<&str> = names
+            .filter(|name| !["token", "token_type_hint"].contains(name))
+            .collect();
+        f.debug_struct("RevocationRequest")
+            .field("token_type_hint", &self.0.known("token_type_hint"))
+            .field("parameters", &others)
+            .field(
+                "revocation_endpoint",
+                &self.0.endpoint_override().map(Printable),
+            )
+            .field("client_authentication", &self.0.client_override())
+            .finish_non_exhaustive()
+    }
+}
