@@ -1,4 +1,4 @@
-//! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers, single flights.
 
 pub(crate) mod authority;
 pub(crate) mod back_off;
@@ -10,6 +10,8 @@ pub(crate) mod origin;
 pub(crate) mod panic;
 mod quoted;
 pub(crate) mod secure_uri;
+pub(crate) mod single_flight;
+pub(crate) mod sync;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::{ForeignText, Quoted};

@@ -10,7 +10,7 @@
 use std::{
     collections::{HashMap, VecDeque, hash_map},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -20,7 +20,10 @@ use super::{
     key::{HashAsIs, Key, Keyed},
     settings::Settings,
 };
-use crate::message::TokenRequest;
+use crate::{
+    base::sync::{Mutex, MutexGuard},
+    message::TokenRequest,
+};
 
 const MAX_SHARDS: usize = 64;
 const FEWEST_IN_A_SHARD: usize = 16;

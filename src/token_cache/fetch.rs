@@ -1,12 +1,15 @@
 //! A fetch: one attempt, or two, inside an overall limit.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time;
 
-use super::{error, events, settings::Settings, single_flight::Landing, state::Reason};
+use super::{entry::Entry, error, events, fetch_task::Outcome, settings::Settings, state::Reason};
 use crate::{
-    base::{back_off, clock::Moment, panic::catch_panic},
+    base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
     error::TokenError,
     message::{TokenRequest, TokenResponse},
 };
@@ -36,9 +39,10 @@ const RETRY_PAUSE: Duration = Duration::from_millis(400);
 /// Fetches a token and lands the flight.
 pub(super) async fn run(
     settings: Arc<Settings>,
+    entry: Weak<Entry>,
     request: TokenRequest,
     plan: Plan,
-    landing: Landing,
+    landing: Landing<Outcome>,
 ) {
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| Fetched {
@@ -47,10 +51,16 @@ pub(super) async fn run(
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // The old refresh token is gone, whatever becomes of the rest.
-        landing.tell(|entry| entry.note_refresh_token(response));
+        if let Some(entry) = entry.upgrade() {
+            entry.note_refresh_token(response);
+        }
         tell_owner(&settings, owner, response).await;
     }
-    landing.land(|entry| entry.land(&plan, fetched));
+    // The entry first and the waiters then, so that none of them finds the entry as it was before.
+    let outcome = entry.upgrade().map(|entry| entry.land(&plan, fetched));
+    if let Some(outcome) = outcome {
+        landing.land(outcome);
+    }
 }
 
 async fn fetch(settings: &Settings, request: &TokenRequest, plan: &Plan) -> Fetched {

@@ -17,8 +17,8 @@ use crate::{
 
 /// Where a request is sent to, and which client sends it.
 pub(crate) struct Target<'a> {
-    pub(super) uri: &'a Uri,
-    pub(super) client: &'a ClientAuthentication,
+    pub(crate) uri: &'a Uri,
+    pub(crate) client: &'a ClientAuthentication,
 }
 
 /// What was obtained for one attempt.
@@ -43,7 +43,20 @@ pub(super) fn must_obtain(form: &Form, client: &ClientAuthentication) -> bool {
     client.signs() || credentials(form, client).any(|c| c.known().is_none())
 }
 
-/// Makes the HTTP request of a form that has passed [`check`](super::check::check).
+/// The text of one of the [`credentials`]. `obtained` is `None` if all of them are known.
+#[inline]
+fn text<'a>(
+    index: usize,
+    credential: &'a Credential,
+    obtained: Option<&Obtained<'a>>,
+) -> Option<&'a Secret> {
+    match obtained {
+        Some(obtained) => obtained.secrets.get(index),
+        None => credential.known(),
+    }
+}
+
+/// Makes the `POST` of a form that has passed [`check`](super::check::check).
 ///
 /// `obtained` is `None` if every credential is known and the client signs nothing.
 pub(super) fn form<C: EndpointCall>(
@@ -52,39 +65,25 @@ pub(super) fn form<C: EndpointCall>(
     obtained: Option<&Obtained<'_>>,
 ) -> Result<Request<Bytes>, TokenError> {
     let refuse = |why: String| C::NAMES.refuse(why);
-    let secret = |index: usize, credential: &'_ Credential| match obtained {
-        Some(obtained) => obtained.secrets.get(index).cloned(),
-        None => credential.known().cloned(),
-    };
-    let parameters = form.parameters();
     let mut body = form_urlencoded::Serializer::new(String::with_capacity(256));
-    for (index, parameter) in parameters.iter().enumerate() {
+    for (index, parameter) in form.parameters().iter().enumerate() {
         let name = &*parameter.name;
-        let Some(value) = secret(index, &parameter.value) else {
+        let Some(value) = text(index, &parameter.value, obtained) else {
             return Err(refuse(format!("the parameter `{name}` was not obtained")));
         };
+        let value = value.expose();
         if parameter.value.known().is_none() {
-            check_value::<C>(name, value.expose()).map_err(refuse)?;
+            check_value::<C>(name, value).map_err(refuse)?;
         }
         if name == "scope" {
-            body.append_pair(name, &scope::normalized(value.expose()));
+            body.append_pair(name, &scope::normalized(value));
         } else {
-            body.append_pair(name, value.expose());
+            body.append_pair(name, value);
         }
     }
-    let client = target.client;
-    let client_secret = client
-        .credential()
-        .and_then(|credential| secret(parameters.len(), credential));
-    let client_secret = client_secret.as_ref().map_or("", Secret::expose);
-    client.check_secret(client_secret).map_err(refuse)?;
-    let proof = match obtained.and_then(|obtained| obtained.assertion) {
-        Some(assertion) => assertion.expose(),
-        None if client.signs() => return Err(refuse("the client assertion was not signed".into())),
-        None => client_secret,
-    };
-    body.extend_pairs(client.parameters(proof));
-    let authorization = client.authorization(proof).map_err(refuse)?;
+    let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
+    body.extend_pairs(target.client.parameters(proof));
+    let authorization = target.client.authorization(proof).map_err(refuse)?;
 
     let mut http = Request::new(Bytes::from(body.finish()));
     *http.method_mut() = Method::POST;
@@ -93,6 +92,25 @@ pub(super) fn form<C: EndpointCall>(
     *http.extensions_mut() = form.extensions().clone();
     http.extensions_mut().insert(NoAccessToken);
     Ok(http)
+}
+
+/// The text that proves the client: the assertion that it signed, or its secret. It is empty for a client that needs none.
+#[inline]
+fn client_proof<'a>(
+    form: &Form,
+    client: &'a ClientAuthentication,
+    obtained: Option<&Obtained<'a>>,
+) -> Result<&'a str, String> {
+    let secret = client
+        .credential()
+        .and_then(|credential| text(form.parameters().len(), credential, obtained))
+        .map_or("", Secret::expose);
+    client.check_secret(secret)?;
+    match obtained.and_then(|obtained| obtained.assertion) {
+        Some(assertion) => Ok(assertion.expose()),
+        None if client.signs() => Err("the client assertion was not signed".into()),
+        None => Ok(secret),
+    }
 }
 
 fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {

@@ -1,13 +1,13 @@
-//! The one road to an authorization server. It knows no particular endpoint: [`EndpointCall`] is what it asks each of them.
+//! The one road to an authorization server. It knows no particular endpoint: each endpoint implements [`EndpointCall`].
 //!
-//! A call takes these steps; each but the sending is a pure function or waits for a provider:
+//! A call takes these steps:
 //!
-//! 1. [`check`]: refuse what is wrong before anything is obtained or sent.
-//! 2. [`place`]: find the URI, if only the issuer is known.
-//! 3. [`preparation`]: obtain credentials, sign, prove; fresh for every attempt.
-//! 4. [`encode`]: make the HTTP request.
-//! 5. [`future`]: send it and collect the response.
-//! 6. [`decode`]: read the response.
+//! 1. [`check`]: refuse an invalid request before anything is obtained or sent. Pure.
+//! 2. [`place`]: find the URI of the endpoint, if only its issuer is known.
+//! 3. [`preparation`]: obtain credentials and sign, afresh for every attempt.
+//! 4. [`encode`]: make the HTTP request. Pure.
+//! 5. [`future`]: send it, and collect the response.
+//! 6. [`decode`]: read the response. Pure.
 
 mod check;
 mod core;
@@ -52,7 +52,7 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What is wrong with the value, as a sentence.
+    /// If the value is invalid. The error is a sentence.
     fn check_value(name: &str, value: &str) -> Result<(), String>;
 
     /// Explains an error code, if this endpoint gives it a meaning of its own.

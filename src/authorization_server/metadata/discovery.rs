@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
     time::Duration,
 };
 
@@ -11,12 +11,13 @@ use tokio::{runtime::Handle, task::AbortHandle};
 use super::{
     ServerMetadata,
     fetch::{self, Http, Rules},
-    flight::{Flight, Outcome, Waiter},
 };
 use crate::{
     base::{
         clock::{Clock, Moment},
         panic::catch_panic,
+        single_flight::driven::Driven,
+        sync::{Mutex, MutexGuard},
     },
     error::{TokenError, TokenErrorKind},
 };
@@ -26,6 +27,9 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How long a fetch is waited for by those who come later, and the least time between two renewals.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a fetch came to.
+type Outcome = Result<Arc<ServerMetadata>, TokenError>;
 
 /// Obtains the metadata of an issuer. Clones share what was obtained.
 #[derive(Clone)]
@@ -63,7 +67,7 @@ struct Fetch {
     number: u64,
     begun: Moment,
     /// Nothing once it has landed, or nobody waits for it any more.
-    flight: Weak<Flight>,
+    flight: Weak<Driven<Outcome>>,
     /// What drives it, if no token request does.
     task: Option<AbortHandle>,
 }
@@ -71,8 +75,8 @@ struct Fetch {
 enum Found {
     Usable(Arc<ServerMetadata>),
     /// With the renewal, which nobody drives yet, and its number.
-    Stale(Arc<ServerMetadata>, u64, Waiter),
-    Nothing(Waiter),
+    Stale(Arc<ServerMetadata>, u64, Arc<Driven<Outcome>>),
+    Nothing(Arc<Driven<Outcome>>),
 }
 
 /// What is to be done by who needs the metadata.
@@ -130,7 +134,7 @@ impl Discovery {
             Found::Stale(metadata, number, renewal) => {
                 Ok(self.renew(number, renewal).await.unwrap_or(metadata))
             }
-            Found::Nothing(waiter) => waiter.await,
+            Found::Nothing(flight) => outcome_of(flight).await,
         }
     }
 
@@ -153,23 +157,23 @@ impl Discovery {
         let held = state.held.as_ref().map(|held| held.metadata.clone());
         match (step, held, &under_way) {
             (Step::Use, Some(held), _) => Found::Usable(held),
-            (Step::Join, _, Some(flight)) => Found::Nothing(flight.clone().join()),
+            (Step::Join, _, Some(flight)) => Found::Nothing(flight.clone()),
             (_, held, _) => {
-                let (number, waiter) = self.begin(&mut state, now, rules);
+                let (number, flight) = self.begin(&mut state, now, rules);
                 match held {
-                    Some(held) => Found::Stale(held, number, waiter),
-                    None => Found::Nothing(waiter),
+                    Some(held) => Found::Stale(held, number, flight),
+                    None => Found::Nothing(flight),
                 }
             }
         }
     }
 
-    fn begin(&self, state: &mut State, now: Moment, rules: Rules) -> (u64, Waiter) {
+    fn begin(&self, state: &mut State, now: Moment, rules: Rules) -> (u64, Arc<Driven<Outcome>>) {
         state.fetches += 1;
         let number = state.fetches;
         let shared = Arc::downgrade(&self.shared);
         let (http, issuer) = (self.shared.http.clone(), self.shared.issuer.clone());
-        let flight = Flight::new(async move {
+        let flight = Driven::new(async move {
             let fetched = catch_panic(fetch::fetch(&http, &issuer, rules)).await;
             let outcome = fetched.unwrap_or_else(|| Err(panicked())).map(Arc::new);
             if let Some(shared) = shared.upgrade() {
@@ -184,17 +188,21 @@ impl Discovery {
             task: None,
         });
         abort(last);
-        (number, flight.join())
+        (number, flight)
     }
 
     /// In the background if there is a runtime: nobody need wait for it then.
-    async fn renew(&self, number: u64, renewal: Waiter) -> Option<Arc<ServerMetadata>> {
+    async fn renew(
+        &self,
+        number: u64,
+        renewal: Arc<Driven<Outcome>>,
+    ) -> Option<Arc<ServerMetadata>> {
         let Ok(runtime) = Handle::try_current() else {
-            return note(&self.shared.issuer, renewal.await);
+            return note(&self.shared.issuer, outcome_of(renewal).await);
         };
         let issuer = self.shared.issuer.clone();
         let task = runtime.spawn(async move {
-            note(&issuer, renewal.await);
+            note(&issuer, outcome_of(renewal).await);
         });
         let mut state = self.shared.lock();
         match state.fetch.as_mut().filter(|fetch| fetch.number == number) {
@@ -240,6 +248,12 @@ fn abort(fetch: Option<Fetch>) {
     if let Some(task) = fetch.and_then(|fetch| fetch.task) {
         task.abort();
     }
+}
+
+async fn outcome_of(flight: Arc<Driven<Outcome>>) -> Outcome {
+    // A panic of the HTTP client is an outcome, so the flight is lost only by another one.
+    let outcome = flight.outcome().await;
+    outcome.unwrap_or_else(|| Err(panicked()))
 }
 
 /// Tells of a renewal that failed, which nobody else hears of.

@@ -3,7 +3,6 @@
 mod check_method;
 mod discovery;
 mod fetch;
-mod flight;
 mod server_metadata;
 mod well_known;
 

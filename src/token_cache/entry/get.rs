@@ -6,13 +6,13 @@ use tokio::runtime::Handle;
 
 use super::{Entry, Lookup, State};
 use crate::{
-    base::clock::Moment,
+    base::{clock::Moment, single_flight::Flight},
     error::TokenError,
     token_cache::{
         error,
         failure::Failure,
         fetch::{self, Plan},
-        single_flight::{Flight, Landing, Outcome, Waiter},
+        fetch_task::{FetchTask, Outcome, PatientWaiter},
         state::{self, Condition, Reason},
     },
 };
@@ -102,7 +102,7 @@ impl Entry {
         state: &mut State,
         now: Moment,
         reason: Reason,
-    ) -> Result<Waiter, TokenError> {
+    ) -> Result<PatientWaiter, TokenError> {
         if let Some(flight) = state.flight.as_ref().filter(|flight| !flight.is_lost(now)) {
             return Ok(flight.join(now));
         }
@@ -131,11 +131,12 @@ impl Entry {
         let limit = self.settings.fetch_timeout.saturating_mul(2);
         let overdue_at = now.after(plan.delay.saturating_add(limit).saturating_add(GRACE));
         let number = plan.number;
-        let (landing, outcome) = Landing::new(self);
-        let task = runtime.spawn(fetch::run(self.settings.clone(), request, plan, landing));
+        let (flight, landing) = Flight::new();
+        let (settings, entry) = (self.settings.clone(), Arc::downgrade(self));
+        let task = runtime.spawn(fetch::run(settings, entry, request, plan, landing));
         // The answer to a one-time credential is the only one: such a fetch is not cancelled with the last handle.
         let abort = (!is_precious).then(|| task.abort_handle());
-        let flight = Flight::new(number, overdue_at, outcome, abort);
+        let flight = FetchTask::new(number, overdue_at, flight, abort);
         Ok(state.flight.insert(flight).join(now))
     }
 }

@@ -1,9 +1,6 @@
 //! To take in what came: a token, a failure, a refusal.
 
-use std::{
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{Entry, Invalidation, State};
 use crate::{
@@ -14,8 +11,8 @@ use crate::{
         error, events,
         failure::Failure,
         fetch::{Fetched, Plan},
+        fetch_task::Outcome,
         refresh_window::Windows,
-        single_flight::Outcome,
         state::{self, Held},
     },
 };
@@ -82,7 +79,7 @@ impl Entry {
             // A token without a use does not displace one that can be used.
             return Ok(held);
         }
-        self.publish(Some(held.clone()), held.generation);
+        self.current.publish(Some(held.clone()), held.generation);
         drop(state);
         if let Some(changes) = self.changes.get() {
             changes.send_replace(held.generation);
@@ -157,13 +154,7 @@ impl Entry {
         state.next_fetch_at = None;
         state.was_refused |= self.current.load().is_some();
         let generation = state.next_generation();
-        self.publish(None, generation);
-    }
-
-    /// The order matters: who sees the new generation must see the new token.
-    fn publish(&self, held: Option<Arc<Held>>, generation: u64) {
-        self.current.store(held);
-        self.generation.0.store(generation, Ordering::Release);
+        self.current.publish(None, generation);
     }
 }
 

@@ -3,8 +3,7 @@
 //! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which
 //!    subscribers of `tracing` and wakers belong. It may be taken while a shard of [`super::entries`] is locked, never the other way
 //!    round.
-//! 2. `current` is what callers read without the lock; it is written under the lock.
-//! 3. `generation` changes whenever `current` does, after it. A copy of a token is good while its generation stands.
+//! 2. `current` is what callers read without the lock; it is written under the lock. See [`super::published`].
 
 mod get;
 mod land;
@@ -12,41 +11,43 @@ mod land;
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwapOption;
 use tokio::sync::watch;
 
 use super::{
     failure::Failure,
+    fetch_task::{FetchTask, PatientWaiter},
     grant::Grant,
     keep_warm::KeepWarm,
+    published::Published,
     refusals::Refusals,
     registry,
     settings::Settings,
-    single_flight::{Flight, Waiter},
     state::{self, Condition, Held},
 };
-use crate::{base::clock::Moment, error::TokenError, message::TokenRequest};
+use crate::{
+    base::{
+        clock::Moment,
+        sync::{Mutex, MutexGuard},
+    },
+    error::TokenError,
+    message::TokenRequest,
+};
 
 pub(crate) struct Entry {
     id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
-    generation: OwnLine<AtomicU64>,
-    current: ArcSwapOption<Held>,
+    current: Published<Held>,
     state: Mutex<State>,
     changes: OnceLock<watch::Sender<u64>>,
     is_used: AtomicBool,
 }
-
-/// Keeps what every thread reads apart from what one of them writes.
-#[repr(align(128))]
-struct OwnLine<T>(T);
 
 struct State {
     generations: u64,
@@ -56,7 +57,7 @@ struct State {
     /// Boxed, since it is rare, and an entry is to be small.
     failure: Option<Box<Failure>>,
     refusals: Refusals,
-    flight: Option<Flight>,
+    flight: Option<FetchTask>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
@@ -64,7 +65,7 @@ struct State {
 /// What a caller gets at once.
 pub(super) enum Lookup {
     Token(Arc<Held>),
-    Wait(Waiter),
+    Wait(PatientWaiter),
     Failed(TokenError),
 }
 
@@ -85,8 +86,7 @@ impl Entry {
         registry::register(|id| Self {
             id,
             settings,
-            generation: OwnLine(AtomicU64::new(0)),
-            current: ArcSwapOption::empty(),
+            current: Published::empty(),
             state: Mutex::new(State::new(request.clone())),
             request,
             changes: OnceLock::new(),
@@ -110,7 +110,7 @@ impl Entry {
     /// Which token is current. A copy with the same generation is the current one.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.0.load(Ordering::Acquire)
+        self.current.generation()
     }
 
     /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
@@ -175,7 +175,7 @@ impl Entry {
         let _state = self.lock();
         let changes = self
             .changes
-            .get_or_init(|| watch::Sender::new(self.generation()));
+            .get_or_init(|| watch::channel(self.generation()).0);
         changes.subscribe()
     }
 

@@ -1,0 +1,6 @@
+//! The room `base` as far as the models need it.
+
+#[allow(dead_code)]
+#[path = "../../../src/base/single_flight/mod.rs"]
+pub(crate) mod single_flight;
+pub(crate) mod sync;

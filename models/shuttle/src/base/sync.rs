@@ -1,0 +1,34 @@
+//! The primitives that the checked files use, on top of shuttle.
+
+use std::sync::atomic::Ordering;
+
+pub(crate) use arc_swap::{ArcSwapOption, Guard};
+use shuttle::sync::atomic::AtomicBool;
+pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use tokio::sync::Notify;
+
+/// Lets shuttle switch to another task at each call. There are no two concurrent calls of `set`.
+pub(crate) struct OnceLock<T> {
+    value: std::sync::OnceLock<T>,
+    is_set: AtomicBool,
+}
+
+impl<T> OnceLock<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            value: std::sync::OnceLock::new(),
+            is_set: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn set(&self, value: T) -> Result<(), T> {
+        self.value.set(value)?;
+        self.is_set.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+
+    pub(crate) fn get(&self) -> Option<&T> {
+        let is_set = self.is_set.load(Ordering::SeqCst);
+        self.value.get().filter(|_| is_set)
+    }
+}
