@@ -34,7 +34,7 @@ use crate::{
 /// of these tokens.
 ///
 /// The key also stores the latest nonce of each server (by origin), for up to 1,024 servers. Clones share the key and the nonces. Two
-/// keys are equal if their thumbprints are equal.
+/// keys are equal if their thumbprints and algorithms are equal.
 ///
 /// # Security
 ///
@@ -212,7 +212,7 @@ const NOT_ABSOLUTE: &str = "the request was not sent: its URI lacks a scheme or 
 
 impl PartialEq for DpopKey {
     fn eq(&self, other: &Self) -> bool {
-        self.thumbprint() == other.thumbprint()
+        self.thumbprint() == other.thumbprint() && self.algorithm() == other.algorithm()
     }
 }
 
@@ -220,7 +220,7 @@ impl Eq for DpopKey {}
 
 impl Hash for DpopKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.thumbprint().hash(state);
+        (self.thumbprint(), self.algorithm()).hash(state);
     }
 }
 

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
 
 use super::{EndpointCall, check::check_value};
 use crate::{
+    base::Quoted,
     client_authentication::ClientAuthentication,
-    dpop::DPOP,
     error::TokenError,
     message::{Form, NoAccessToken, scope},
     secret::{Credential, Secret},
@@ -69,6 +69,7 @@ pub(super) fn form<C: EndpointCall>(
     for (index, parameter) in form.parameters().iter().enumerate() {
         let name = &*parameter.name;
         let Some(value) = text(index, &parameter.value, obtained) else {
+            let name = Quoted(name);
             return Err(refuse(format!("the parameter `{name}` was not obtained")));
         };
         let value = value.expose();
@@ -126,10 +127,7 @@ fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
         headers.insert(AUTHORIZATION, authorization);
     }
     for (name, value) in asked {
-        let mut value = value.clone();
-        let is_secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, DPOP].contains(name);
-        value.set_sensitive(value.is_sensitive() || is_secret);
-        headers.append(name, value);
+        headers.append(name, value.clone());
     }
     headers
 }

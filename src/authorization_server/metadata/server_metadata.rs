@@ -5,7 +5,11 @@ use std::{collections::HashMap, fmt};
 use http::{Uri, uri::Scheme};
 use serde_json::{Map, Value, value::RawValue};
 
-use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
+use crate::base::{
+    Quoted,
+    secure_uri::check_secure,
+    uri::{Printable, is_loopback},
+};
 
 /// The metadata of an authorization server ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
 /// [OpenID Connect Discovery 1.0 §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)).
@@ -186,8 +190,8 @@ impl ServerMetadata {
 impl fmt::Debug for ServerMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerMetadata")
-            .field("issuer", &self.issuer)
-            .field("token_endpoint", &self.token_endpoint)
+            .field("issuer", &Quoted(&self.issuer))
+            .field("token_endpoint", &Printable(&self.token_endpoint))
             .finish_non_exhaustive()
     }
 }
