@@ -405,16 +405,41 @@ async fn headers_are_added_in_order_and_accept_can_be_replaced() {
 
 #[tokio::test]
 async fn headers_that_carry_secrets_are_marked_sensitive() {
-    let mut request = TokenRequest::client_credentials().header("x-plain", "p");
-    let secret = ["authorization", "cookie", "proxy-authorization"];
-    for name in secret {
-        request = request.header(name, "s");
+    const SECRET: [&str; 16] = [
+        "authorization",
+        "proxy-authorization",
+        "cookie",
+        "dpop",
+        "x-api-key",
+        "api-key",
+        "apikey",
+        "x-auth-token",
+        "x-vault-token",
+        "ocp-apim-subscription-key",
+        "x-functions-key",
+        "X-Client-Secret",
+        "x-password",
+        "x-goog-iap-jwt-assertion",
+        "x-amz-security-token",
+        "x-hub-signature-256",
+    ];
+    const PLAIN: [&str; 4] = ["x-plain", "x-request-id", "accept-language", "x-tenant"];
+    let mut marked = HeaderValue::from_static("s");
+    marked.set_sensitive(true);
+    let mut request = TokenRequest::client_credentials().header("x-marked", marked);
+    for name in SECRET.into_iter().chain(PLAIN) {
+        request = request.header(name, format!("value of {name}"));
     }
+    assert!(!format!("{request:?} {request:#?}").contains("value of"));
     let sent = send(public(), request).await;
-    for name in secret {
+    for name in SECRET.into_iter().chain(["x-marked"]) {
         assert!(sent.headers()[name].is_sensitive(), "{name}");
     }
-    assert!(!sent.headers()["x-plain"].is_sensitive());
+    for name in PLAIN {
+        assert!(!sent.headers()[name].is_sensitive(), "{name}");
+    }
+    let shown = format!("{:?}", sent.headers());
+    assert_eq!(shown.matches("value of").count(), PLAIN.len(), "{shown}");
 }
 
 #[tokio::test]
