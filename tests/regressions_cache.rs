@@ -717,9 +717,9 @@ async fn the_log_contains_no_secret() {
     for event in [
         "fetching an access token",
         "fetched an access token",
-        "no new access token",
-        "an access token was refused",
-        "it is tried once more",
+        "failed to fetch an access token",
+        "an API refused an access token",
+        "retrying the fetch of an access token",
     ] {
         assert!(printed.contains(event), "{event}: {printed}");
     }

@@ -1,4 +1,4 @@
-//! `RevocationEndpoint`: what is sent to revoke a token, and what the answers mean.
+//! `RevocationEndpoint`: the requests that it sends, and the responses that it reads.
 
 mod dpop_support;
 mod support;
@@ -499,7 +499,7 @@ mod stack {
     async fn a_request_that_is_not_sent_gives_its_reservation_back() {
         let recorder = Recorder::new(|_| answer(200, ""));
         let limited = ConcurrencyLimit::new(recorder, 1);
-        let provided = Credential::from_fn(|| std::future::pending::<Result<String, Infallible>>());
+        let provided = Credential::from_fn(std::future::pending::<Result<String, Infallible>>);
         for request in [RevocationRequest::new(""), RevocationRequest::new(provided)] {
             let uri = Uri::from_static(URI);
             let mut endpoint = RevocationEndpoint::new(limited.clone(), uri, public());
@@ -537,7 +537,7 @@ mod stack {
     }
 }
 
-/// Answers the metadata with this document, and everything else with the answer of a token endpoint.
+/// Answers the first request with this document, and the others with a token.
 fn issuer(document: Value) -> Recorder {
     let document = document.to_string();
     Recorder::new(move |number| match number {

@@ -373,6 +373,7 @@ async fn every_error_code_of_the_rfcs_has_a_variant() {
         ("expired_token", ErrorCode::ExpiredToken),
         ("invalid_dpop_proof", ErrorCode::InvalidDpopProof),
         ("use_dpop_nonce", ErrorCode::UseDpopNonce),
+        ("unsupported_token_type", ErrorCode::UnsupportedTokenType),
         ("Invalid_Grant", ErrorCode::Other("Invalid_Grant".into())),
     ] {
         let error = fetch(400, format!(r#"{{"error":"{code}"}}"#))

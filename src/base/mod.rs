@@ -1,4 +1,4 @@
-//! Helpers that do not depend on OAuth: clocks, URIs, certificates, panics, text from servers, single flights.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates, single flights, published values, text from servers.
 
 pub(crate) mod authority;
 pub(crate) mod back_off;
@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod erased_service;
 pub(crate) mod origin;
 pub(crate) mod panic;
+pub(crate) mod published;
 mod quoted;
 pub(crate) mod secure_uri;
 pub(crate) mod single_flight;

@@ -1,16 +1,21 @@
-//! The settings of a cache.
+//! The settings of a cache, and the endpoint stack without its type.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{
-    Inner, TokenCache,
-    entries::Entries,
-    refresh_window::RefreshWindow,
-    settings::{Endpoint, Settings},
+use tower_service::Service;
+
+use super::{Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow};
+use crate::{
+    base::{
+        clock::Clock,
+        erased_service::{ErasedService, ready},
+    },
+    error::{BoxError, TokenError},
+    message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
 };
-use crate::{base::clock::Clock, message::TokenRequest, secret::RefreshToken};
 
-/// Sets up a [`TokenCache`]; see [`TokenCache::builder`].
+/// Configures a [`TokenCache`]; see [`TokenCache::builder`].
 #[must_use = "nothing is built before `build`"]
 pub struct TokenCacheBuilder {
     settings: Settings,
@@ -18,7 +23,7 @@ pub struct TokenCacheBuilder {
 }
 
 impl TokenCacheBuilder {
-    pub(super) fn new(endpoint: Endpoint) -> Self {
+    pub(super) fn new(endpoint: EndpointStack) -> Self {
         let settings = Settings {
             endpoint,
             clock: Clock::system(),
@@ -33,37 +38,41 @@ impl TokenCacheBuilder {
         }
     }
 
-    /// When a token is renewed before it expires. Default is [`RefreshWindow::new`].
+    /// Sets when a token is renewed before it expires. Default is [`RefreshWindow::new`].
     pub fn refresh_window(mut self, refresh_window: RefreshWindow) -> Self {
         self.settings.refresh_window = refresh_window;
         self
     }
 
-    /// How long a token lives whose server does not say (no `expires_in`, or one that makes no sense). Default is five
-    /// minutes: RFC 6749 §5.1 leaves it to the documentation of the server.
+    /// Sets the lifetime of a token if the server does not tell it. Default is five minutes.
+    ///
+    /// It applies if a response has no `expires_in`, or one that makes no sense: RFC 6749 §5.1 then leaves the lifetime to the
+    /// documentation of the server.
     pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
         self.settings.default_lifetime = default_lifetime;
         self
     }
 
-    /// How long a fetch may take in all, a second attempt included. Default is 30 seconds.
+    /// Sets how long a fetch may take in total, including a second attempt. Default is 30 seconds.
     pub fn fetch_timeout(mut self, fetch_timeout: Duration) -> Self {
         self.settings.fetch_timeout = fetch_timeout;
         self
     }
 
-    /// For how many distinct requests tokens are held; beyond that, a new one takes the place of one that is idle. A request whose
-    /// [`TokenSource`](crate::TokenSource) is held somewhere keeps its place. Default is 100,000.
+    /// Sets for how many distinct requests the cache holds tokens. Default is 100,000.
+    ///
+    /// When the cache is full, a new request takes the place of an idle one. A request whose
+    /// [`TokenSource`](crate::TokenSource) is held somewhere keeps its place.
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
     }
 
-    /// Is told of each new refresh token, together with the request that its source was made for, before the token is relied on:
-    /// so that it can be stored. Default is nobody.
+    /// Sets a function that is called with each new refresh token, so that you can store it. Default is none.
     ///
-    /// It is awaited before any caller gets the access token that came along, for as long as a fetch may take; after that the token
-    /// is used all the same, since the server takes the old one no more.
+    /// It also gets the request of the source that the refresh token belongs to. The cache awaits it before any caller gets the
+    /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
+    /// because the server no longer accepts the old one.
     ///
     /// # Examples
     ///
@@ -87,13 +96,13 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// What to tell the time by. Default is [`Clock::system`].
+    /// Sets the clock that tells the time. Default is [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.settings.clock = clock;
         self
     }
 
-    /// Builds the cache. It is empty.
+    /// Builds the cache, which is empty.
     pub fn build(self) -> TokenCache {
         TokenCache(Arc::new(Inner {
             settings: Arc::new(self.settings),
@@ -110,5 +119,56 @@ impl fmt::Debug for TokenCacheBuilder {
             .field("fetch_timeout", &self.settings.fetch_timeout)
             .field("clock", &self.settings.clock)
             .finish_non_exhaustive()
+    }
+}
+
+/// What all entries of a cache share.
+pub(crate) struct Settings {
+    pub(super) endpoint: EndpointStack,
+    pub(super) clock: Clock,
+    pub(super) refresh_window: RefreshWindow,
+    pub(super) default_lifetime: Duration,
+    pub(super) fetch_timeout: Duration,
+    pub(super) on_refresh_token: Option<OnRefreshToken>,
+}
+
+/// Tells the owner of a refresh token about its successor.
+pub(super) type OnRefreshToken = Box<
+    dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
+>;
+
+/// The endpoint, with all layers around it, without its type.
+pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
+
+impl EndpointStack {
+    pub(super) fn new<S>(service: S) -> Self
+    where
+        S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send,
+    {
+        Self(ErasedService::new(service, call))
+    }
+
+    pub(super) async fn call(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
+        self.0.call(request).await
+    }
+}
+
+async fn call<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
+where
+    S: Service<TokenRequest, Response = TokenResponse>,
+    S::Error: Into<BoxError>,
+{
+    let failed = |error: S::Error| token_error(error.into());
+    ready(&mut stack).await.map_err(failed)?;
+    stack.call(request).await.map_err(failed)
+}
+
+/// Finds our own error in the chain, or wraps the error of one of the layers.
+fn token_error(source: BoxError) -> TokenError {
+    match TokenError::find_in_chain(&*source) {
+        Some(error) => error.clone(),
+        None => TokenError::service("token endpoint", source),
     }
 }

@@ -1,40 +1,41 @@
-//! The entries of a cache, of which there is a greatest number.
+//! Finds an entry: by its request within one cache, or by its number within the process.
 //!
-//! They lie in shards, so that a lookup rarely waits for another and no call moves all of them when a table grows. The bound is
-//! on all shards together: keys are not spread evenly, and a full shard among others that have room would give up entries in use.
+//! Both tables are split into shards, so that a lookup rarely waits for another, and no call moves all entries when a table grows.
 //!
-//! Beyond the bound, a new entry takes the place of idle ones: the entries of a shard stand in a queue, and one that was used
-//! since it was last at the front goes to the back once more. One that a [`TokenSource`](crate::TokenSource) holds is never given
-//! up.
+//! A cache has a greatest number of entries. It counts all shards together, because keys are not spread evenly: a full shard beside
+//! others with room would evict entries that are in use.
+//!
+//! When the cache is full, a new entry takes the place of idle ones. The entries of a shard form a queue. An entry that was used since
+//! it was last at the front goes to the back again. One that a [`TokenSource`](crate::TokenSource) holds is never evicted.
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
+    hash::{BuildHasher, BuildHasherDefault, Hash, Hasher, RandomState},
+    num::NonZeroU64,
     sync::{
-        Arc, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, LazyLock, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
-use super::{
-    entry::Entry,
-    key::{HashAsIs, Key, Keyed},
-    settings::Settings,
-};
+use super::{builder::Settings, entry::Entry};
 use crate::{
     base::sync::{Mutex, MutexGuard},
     message::TokenRequest,
 };
 
 const MAX_SHARDS: usize = 64;
-const FEWEST_IN_A_SHARD: usize = 16;
+const MIN_PER_SHARD: usize = 16;
 
-/// So many entries are looked at to make room for a new one; if none of them is idle, there is one more than the bound for now.
+/// How many entries a new one looks at to make room. If none of them is idle, the cache exceeds its limit by one for now.
 ///
-/// All idle ones among them go until the bound is kept, so that what was too many is caught up with.
-const LOOK_AT: usize = 8;
+/// A new entry evicts all idle ones among them until the limit is kept again, so that an earlier excess goes away.
+const MAX_EVICTION_ATTEMPTS: usize = 8;
 
+/// The entries of one cache.
 pub(super) struct Entries {
-    keyed: Keyed,
+    /// Random, so that nobody who chooses requests can make their hashes collide.
+    hash_seed: RandomState,
     shards: Box<[Mutex<Shard>]>,
     max: usize,
     len: AtomicUsize,
@@ -42,65 +43,65 @@ pub(super) struct Entries {
 
 #[derive(Default)]
 struct Shard {
-    entries: HashMap<Key, Arc<Entry>, HashAsIs>,
-    queue: VecDeque<Key>,
+    entries: HashMap<RequestKey, Arc<Entry>, BuildHasherDefault<Prehashed>>,
+    queue: VecDeque<RequestKey>,
 }
 
 impl Entries {
     pub(super) fn new(max: usize) -> Self {
-        let shards = (max / FEWEST_IN_A_SHARD).clamp(1, MAX_SHARDS);
+        let shards = (max / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         Self {
-            keyed: Keyed::new(),
+            hash_seed: RandomState::new(),
             shards: (0..shards).map(|_| Mutex::default()).collect(),
             max: max.max(1),
             len: AtomicUsize::new(0),
         }
     }
 
-    /// The entry of a request, made if there is none.
+    /// Returns the entry of a request, and makes one if there is none.
     pub(super) fn get(&self, request: TokenRequest, settings: &Arc<Settings>) -> Arc<Entry> {
         if !request.extensions().is_empty() {
-            // They are not compared, so this entry, which only says so, must not be found by others.
+            // Extensions are not compared, so nobody else may find this entry, whose fetches only return an error.
             return Entry::new(request, settings.clone());
         }
-        let key = Key::new(&self.keyed, request);
-        // The table in the shard goes by the low bits.
-        let index = (key.hash() >> 32) as usize % self.shards.len();
+        let key = RequestKey::new(&self.hash_seed, request);
+        // The table within the shard uses the low bits.
+        let index = (key.hash >> 32) as usize % self.shards.len();
         // Dropped after the lock.
-        let _idle;
+        let _evicted;
         let mut shard = lock(&self.shards[index]);
         if let Some(entry) = shard.entries.get(&key) {
             entry.mark_used();
             return entry.clone();
         }
-        _idle = self.make_room(&mut shard);
-        let entry = Entry::new(key.clone().into_request(), settings.clone());
+        _evicted = self.make_room(&mut shard);
+        let entry = Entry::new(key.request.clone(), settings.clone());
         shard.entries.insert(key.clone(), entry.clone());
         shard.queue.push_back(key);
         self.len.fetch_add(1, Ordering::Relaxed);
         entry
     }
 
-    /// Takes out idle entries until there is room for one more. The shard at hand will do: when all are full, hardly one is empty.
+    /// Evicts idle entries of this shard until there is room for one more. If all shards together are full, hardly one is empty.
     fn make_room(&self, shard: &mut Shard) -> Vec<Arc<Entry>> {
-        let mut idle = Vec::new();
-        for _ in 0..LOOK_AT.min(shard.queue.len()) {
+        let mut evicted = Vec::new();
+        for _ in 0..MAX_EVICTION_ATTEMPTS.min(shard.queue.len()) {
             if !self.is_full() {
                 break;
             }
             if let Some(entry) = shard.take_first_if_idle() {
                 self.len.fetch_sub(1, Ordering::Relaxed);
-                idle.push(entry);
+                evicted.push(entry);
             }
         }
-        idle
+        evicted
     }
 
     fn is_full(&self) -> bool {
         self.len.load(Ordering::Relaxed) >= self.max
     }
 
-    /// All of them, as they are now.
+    /// Returns all entries at this time.
     pub(super) fn all(&self) -> Vec<Arc<Entry>> {
         let shards = self.shards.iter().map(lock);
         shards
@@ -115,7 +116,7 @@ impl Shard {
         if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
             let is_idle = Arc::strong_count(entry.get()) == 1
                 && !entry.get().take_used()
-                && !entry.get().is_precious();
+                && entry.get().may_be_evicted();
             if is_idle {
                 return Some(entry.remove());
             }
@@ -125,7 +126,123 @@ impl Shard {
     }
 }
 
-/// Nothing panics while a shard is locked, so a poisoned one is sound.
+/// Nothing panics while a shard is locked, so a poisoned lock is sound.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The whole request, compared by structure, with its hash.
+///
+/// The hash is computed once. It selects the shard, and the place in the table of the shard.
+#[derive(Clone)]
+struct RequestKey {
+    hash: u64,
+    request: TokenRequest,
+}
+
+impl RequestKey {
+    fn new(hash_seed: &RandomState, request: TokenRequest) -> Self {
+        Self {
+            hash: hash_seed.hash_one(&request),
+            request,
+        }
+    }
+}
+
+impl PartialEq for RequestKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.request == other.request
+    }
+}
+
+impl Eq for RequestKey {}
+
+impl Hash for RequestKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
+}
+
+/// Returns the hash that a [`RequestKey`] contains.
+#[derive(Default)]
+struct Prehashed(u64);
+
+impl Hasher for Prehashed {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+type NumberedEntries = HashMap<NonZeroU64, Weak<Entry>>;
+
+/// All entries of the process by their numbers.
+///
+/// A response that is on its way names the entry of its token by this number. A counted pointer would be written by each request, and
+/// all threads would wait for one cache line; this table is read only when an API refuses a token.
+///
+/// Its locks are not those of [`base::sync`](crate::base::sync), because the model checks cannot replace the locks of a static.
+static BY_ID: LazyLock<[std::sync::Mutex<NumberedEntries>; MAX_SHARDS]> =
+    LazyLock::new(|| std::array::from_fn(|_| std::sync::Mutex::default()));
+
+static REGISTERED: AtomicU64 = AtomicU64::new(0);
+
+/// Gives an entry its number, and makes it available to [`find_by_id`].
+pub(super) fn register(entry: impl FnOnce(NonZeroU64) -> Entry) -> Arc<Entry> {
+    let id = NonZeroU64::MIN.saturating_add(REGISTERED.fetch_add(1, Ordering::Relaxed));
+    let entry = Arc::new(entry(id));
+    lock_by_id(id).insert(id, Arc::downgrade(&entry));
+    entry
+}
+
+pub(super) fn unregister(id: NonZeroU64) {
+    lock_by_id(id).remove(&id);
+}
+
+pub(super) fn find_by_id(id: NonZeroU64) -> Option<Arc<Entry>> {
+    lock_by_id(id).get(&id)?.upgrade()
+}
+
+fn lock_by_id(id: NonZeroU64) -> std::sync::MutexGuard<'static, NumberedEntries> {
+    let shard = &BY_ID[id.get() as usize % MAX_SHARDS];
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{BoxError, TokenCache, TokenRequest, TokenResponse, error::TokenError};
+
+    fn is_registered(id: NonZeroU64) -> bool {
+        lock_by_id(id).contains_key(&id)
+    }
+
+    #[test]
+    fn entry_is_unregistered_when_it_is_evicted_or_its_cache_is_dropped() {
+        let endpoint = service_fn(|_: TokenRequest| async {
+            Err::<TokenResponse, BoxError>(TokenError::request("not asked").into())
+        });
+        let cache = TokenCache::builder(endpoint).max_entries(1).build();
+        let id_of = |tenant| {
+            let request = TokenRequest::client_credentials().parameter("tenant", tenant);
+            cache.source(request).entry().map(|entry| entry.id())
+        };
+        let blue = id_of("blue").unwrap();
+        assert!(is_registered(blue) && find_by_id(blue).is_some());
+        let red = id_of("red").unwrap();
+        assert!(!is_registered(blue) && is_registered(red));
+        drop(cache);
+        assert!(!is_registered(red));
+    }
 }

@@ -1,11 +1,11 @@
-//! What the cache tells `tracing`, under the target `tower_oauth2_client::token_cache`; the docs of [`super`] list it.
+//! The events that the cache reports to `tracing`; the docs of [`super`] list them.
 //!
-//! Every event bears `grant_type` and `scope`, and never a token or a secret. None is sent while a lock is held: a subscriber is code
-//! of the user, and may well want a token itself.
+//! Every event has the fields `grant_type` and `scope`, and never contains a token or a secret. None is sent while a lock is held: a
+//! subscriber is foreign code, and may ask for a token itself.
 
 use std::time::Duration;
 
-use super::{entry::Invalidation, refresh_window::Windows, state::Reason};
+use super::{entry::Invalidation, fetch::Reason, refresh_window::Lifespan};
 use crate::{
     error::{PrintableChain, TokenError},
     message::TokenRequest,
@@ -29,18 +29,18 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
         grant_type = request.grant_type(),
         scope = request.known_scope(),
         error = %PrintableChain(error),
-        "the fetch failed; it is tried once more",
+        "retrying the fetch of an access token",
     );
 }
 
-pub(super) fn fetched(request: &TokenRequest, reason: Reason, windows: Windows) {
+pub(super) fn fetched(request: &TokenRequest, reason: Reason, lifespan: Lifespan) {
     tracing::debug!(
         target: TARGET,
         grant_type = request.grant_type(),
         scope = request.known_scope(),
         reason = reason.as_str(),
-        fresh = ?windows.fresh,
-        usable = ?windows.usable,
+        fresh = ?lifespan.fresh,
+        usable = ?lifespan.usable,
         "fetched an access token",
     );
 }
@@ -60,7 +60,7 @@ pub(super) fn failed(
         error = %PrintableChain(error),
         failures,
         ?pause,
-        "no new access token",
+        "failed to fetch an access token",
     );
 }
 
@@ -71,15 +71,15 @@ pub(super) fn refused(request: &TokenRequest, invalidation: Invalidation) {
             target: TARGET,
             grant_type,
             scope,
-            "an access token was refused; it is dropped",
+            "an API refused an access token; dropped it",
         ),
-        Invalidation::Kept => tracing::warn!(
+        Invalidation::StillInUse => tracing::warn!(
             target: TARGET,
             grant_type,
             scope,
-            "an access token was refused, as others were of late; it is kept",
+            "an API refused an access token; kept it, because others were refused recently",
         ),
-        // A late answer to an old token is nothing that an operator would want to hear of.
+        // An operator need not hear of a late response to an old token.
         Invalidation::Replaced => {}
     }
 }
@@ -89,6 +89,6 @@ pub(super) fn owner_was_not_told(request: &TokenRequest) {
         target: TARGET,
         grant_type = request.grant_type(),
         scope = request.known_scope(),
-        "a new refresh token could not be handed to its owner in time; it is used all the same",
+        "on_refresh_token did not complete; using the new refresh token anyway",
     );
 }

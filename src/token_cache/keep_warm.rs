@@ -1,4 +1,4 @@
-//! Renews a token that nobody asks for, so that whoever does ask never waits.
+//! Renews a token in the background even while nobody asks for it, so that callers do not wait.
 
 use std::{
     sync::{Arc, Weak},
@@ -8,31 +8,30 @@ use std::{
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
 use super::{
-    entry::{Entry, Lookup},
-    error,
+    entry::{CLOCK_LAG, Entry, Lookup},
+    fetch,
+    state::CachedToken,
 };
 use crate::error::TokenError;
 
-/// The task that keeps an entry warm; it ends with this.
+/// The task that keeps an entry warm. Dropping this ends it.
 pub(super) struct KeepWarm(AbortHandle);
 
-/// The coarse clock lags behind the timer by so much at most.
-const GRAIN: Duration = Duration::from_millis(10);
+/// The shortest pause, also between checks of a running fetch.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
 
-/// A fetch that is under way is looked after so often; a token is looked at at least so often, since the wall clock may be
-/// stepped while the timer sleeps.
-const FEWEST: Duration = Duration::from_secs(1);
-const MOST: Duration = Duration::from_secs(60);
+/// The longest pause: the wall clock may be stepped while the timer sleeps.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl KeepWarm {
     pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
-        let runtime = Handle::try_current().map_err(|_| error::no_runtime())?;
+        let runtime = Handle::try_current().map_err(|_| fetch::no_runtime())?;
         let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
         Ok(Self(task.abort_handle()))
     }
 
-    /// Whether the runtime that runs it has not ended.
-    pub(super) fn is_going(&self) -> bool {
+    /// Returns whether the task runs, that is, whether its runtime has not ended.
+    pub(super) fn is_running(&self) -> bool {
         !self.0.is_finished()
     }
 }
@@ -43,28 +42,28 @@ impl Drop for KeepWarm {
     }
 }
 
-/// Holds the entry only for moments: while this sleeps or waits, the last handle may go.
-async fn keep_warm(entry: Weak<Entry>) {
-    while let Some(held) = entry.upgrade() {
-        let lookup = held.look_up();
-        let pause = held.until_due();
-        drop(held);
+/// Holds the entry only briefly: the last handle may be dropped while this sleeps or waits.
+async fn keep_warm(weak: Weak<Entry>) {
+    while let Some(entry) = weak.upgrade() {
+        let lookup = entry.look_up();
+        let pause = entry.until_due();
+        drop(entry);
         match lookup {
-            Lookup::Wait(waiter) => {
-                let outcome = waiter.outcome().await;
-                // A token without a use would be fetched without end; so would one that no runtime fetches.
-                match (outcome, entry.upgrade()) {
-                    (Some(Ok(held)), Some(entry)) if entry.now().has_reached(held.expires_at) => {
-                        drop(entry);
-                        time::sleep(MOST).await;
-                    }
-                    (None, _) => time::sleep(FEWEST).await,
-                    _ => {}
-                }
-            }
-            Lookup::Token(_) if pause.is_zero() => time::sleep(FEWEST).await,
-            Lookup::Token(_) => time::sleep((pause + GRAIN).min(MOST)).await,
-            Lookup::Failed(_) => time::sleep((pause + GRAIN).clamp(FEWEST, MOST)).await,
+            Lookup::Wait(waiter) => match waiter.outcome().await {
+                // A token that expires before it can be used would otherwise be fetched in a loop.
+                Some(Ok(cached)) if has_expired(&weak, &cached) => time::sleep(MAX_PAUSE).await,
+                // So would one whose fetches are lost.
+                None => time::sleep(MIN_PAUSE).await,
+                Some(_) => {}
+            },
+            Lookup::Token(_) if pause.is_zero() => time::sleep(MIN_PAUSE).await,
+            Lookup::Token(_) => time::sleep((pause + CLOCK_LAG).min(MAX_PAUSE)).await,
+            Lookup::Failed(_) => time::sleep((pause + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)).await,
         }
     }
+}
+
+fn has_expired(weak: &Weak<Entry>, cached: &CachedToken) -> bool {
+    weak.upgrade()
+        .is_some_and(|entry| entry.now().has_reached(cached.expires_at))
 }

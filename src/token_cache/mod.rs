@@ -1,30 +1,30 @@
-//! Obtains tokens once, shares them, and renews them before they expire.
+//! Fetches tokens once, shares them, and renews them before they expire.
 //!
-//! A [`TokenCache`] stands over a [`TokenEndpoint`](crate::TokenEndpoint), or over any stack of tower layers around one. For each
-//! distinct [`TokenRequest`] it holds one token; a [`TokenSource`] hands that token out.
+//! A [`TokenCache`] wraps a [`TokenEndpoint`](crate::TokenEndpoint), or any stack of tower layers around one. It holds one token for
+//! each distinct [`TokenRequest`]; a [`TokenSource`] hands that token out.
 //!
 //! # The life of a token
 //!
 //! ```text
 //!   the request                 the stale point,                     the end, a leeway
-//!   is sent                     drawn by chance                      before expires_in
+//!   is sent                     chosen randomly                      before expires_in
 //!      |                               |                                   |
 //!      |============= fresh ===========|============== stale ==============|==== expired ====>
 //!      |                               |                                   |
-//!      |   served                      |   served; the first caller        |   nobody gets it;
+//!      |   served                      |   served; the first caller        |   not served;
 //!      |                               |   starts a renewal, and           |   callers wait for
 //!      |                               |   nobody waits for it             |   one fetch
 //!      |
-//!      |   refused by an API: dropped at once, whatever its state; callers wait for one fetch
+//!      |   refused by an API: dropped at once, in any state; callers wait for one fetch
 //!
 //!   a fetch that fails:  callers with a usable token do not notice
-//!                        callers without get the error, at once during the pause after it:
-//!                        |-- 1 s --|--- 2 s ---|----- 4 s -----|  ...  60 s   (half of it by chance)
+//!                        callers without one get the error, and get it at once during the pause that follows:
+//!                        |-- 1 s --|--- 2 s ---|----- 4 s -----|  ...  60 s   (the second half of each is random)
 //! ```
 //!
 //! The stale point lies between 0.4 and 0.9 of the lifetime for the first token of a source, and between 0.75 and 0.85 for later
-//! ones; the leeway is a twentieth of the lifetime, between 10 milliseconds and 10 seconds. See
-//! [`RefreshWindow`](crate::RefreshWindow) for why, and to change it.
+//! ones. The leeway is a twentieth of the lifetime, between 10 milliseconds and 10 seconds.
+//! [`RefreshWindow`](crate::RefreshWindow) explains why, and changes it.
 //!
 //! # What happens when
 //!
@@ -32,88 +32,126 @@
 //! |---|---|
 //! | the token is *fresh* | it is served |
 //! | the token is *stale*: in the last part of its life | it is served, while one renewal runs in the background |
-//! | the token is *expired*, or there is none | callers wait for one fetch, and share its outcome |
-//! | a renewal fails | the token is served to its end; the next attempt comes after a pause |
-//! | a fetch fails, and no usable token is left | those who waited get its error; so do those who come during the pause after it, at once |
-//! | the first fetch fails for a moment's reason | it is tried once more at once, inside the overall limit |
-//! | the server sends `Retry-After` | the pause is at least so long, up to five minutes |
-//! | the error is final (a wrong scope) | it is remembered for some seconds, then tried again |
-//! | the error is `invalid_client`, and the secret has a provider | the secret is read again; if it was rotated, the fetch is tried once more at once |
-//! | the answer has no `expires_in` | the token lives for the [default lifetime](TokenCacheBuilder::default_lifetime) |
-//! | the answer has `refresh_in` | the token is stale from then on |
-//! | the token is over when it arrives, or nearly | it goes to those who waited for it, and to nobody else; at most one fetch a second goes out |
-//! | the server hands out the same token once more | it is not renewed early a second time |
-//! | the same, and that token was refused | it is served, but no request is resent with it |
-//! | a token is refused by an API | that very token is dropped, and the next caller fetches another; a late refusal of an old token does nothing |
-//! | tokens are refused again and again, each in the first half of its life | two are replaced at once, then one after a pause that doubles from 5 seconds to 5 minutes |
-//! | a caller is dropped while it waits | the fetch goes on for the others |
-//! | the runtime that runs a fetch ends | a waiter on another runtime takes the fetch up |
-//! | there is no runtime | an error, [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
-//! | the endpoint panics | an error for those who waited; the next attempt comes after a pause |
-//! | the last handle is dropped | a fetch that is under way is cancelled, unless it spends a refresh token |
-//! | the clock is stepped, or the host was suspended | a token is over when the monotonic or the wall clock says so |
-//! | there are too many distinct requests | the token of an idle one is given up; one whose [`TokenSource`] is held is not |
+//! | the token is *expired*, or there is none | callers wait for one fetch and share its outcome |
+//! | a renewal fails | the token is served until it expires; the next attempt follows after a pause |
+//! | a fetch fails, and no usable token is left | waiting callers get its error; callers during the pause that follows get it at once |
+//! | a fetch that callers wait for fails transiently, and none failed before it | it is retried once, within the overall limit |
+//! | the server sends `Retry-After` | the pause is at least that long, up to five minutes |
+//! | the error is final (a wrong scope) | it is remembered for some seconds, then the fetch is tried again |
+//! | the error is `invalid_client`, and the secret has a provider | the secret is read again; if it was rotated, the fetch is retried at once |
+//! | the response has no `expires_in` | the token lives for the [default lifetime](TokenCacheBuilder::default_lifetime) |
+//! | the response has `refresh_in` | the token is stale from then on |
+//! | the lifetime is zero or negative, or at most 10 milliseconds | only the callers that waited for the token get it; at most one fetch a second is sent |
+//! | the token expires before it arrives | waiting callers get an error; the next attempt follows after a pause |
+//! | the server returns the same token again | the token is not renewed early a second time |
+//! | the server returns a refused token again | it is served, but no request is resent with it |
+//! | an API refuses a token | exactly that token is dropped, and the next caller fetches another; a late refusal of an old token does nothing |
+//! | APIs refuse token after token, each in the first half of its life | two are replaced at once, then one after each pause; pauses double from 5 seconds to 5 minutes |
+//! | a caller is dropped while it waits | the fetch continues for the others |
+//! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
+//! | there is no runtime | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
+//! | the endpoint panics | waiting callers get an error; the next attempt follows after a pause |
+//! | the last handle is dropped | a running fetch is cancelled, unless it spends a code or a refresh token |
+//! | the clock is stepped, or the host was suspended | a token expires when either the monotonic or the wall clock says so |
+//! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held |
 //!
 //! # Refresh tokens
 //!
-//! A source over a request that can be sent once (a code, a device code, an `auth_req_id`, a refresh token) sends it once, and goes on
-//! with the refresh token of the last answer. An answer without one leaves the old one in use; a failure that passes never discards
-//! it. [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) is told of each new one before anything relies on it.
+//! Some requests can be sent only once: those with a code, a device code, an `auth_req_id` or a refresh token. A source over one of
+//! them sends it once and continues with the refresh token of the last response. A response without one leaves the old one in use; a
+//! transient failure never discards it. [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) is called with each new one before
+//! anything relies on it.
 //!
-//! While the user has not decided (`authorization_pending`), callers get that error, and the server is asked again by the first
-//! caller after five seconds or the [`polling_interval`](TokenRequest::polling_interval) of the request, and five more for each
-//! `slow_down`. When the server takes the grant no more, the error is
-//! [`SignInRequired`](crate::TokenErrorKind::SignInRequired) for good: make a source of a new code.
+//! While the user has not decided (`authorization_pending`), callers get that error. The first caller after five seconds, or after the
+//! [`polling_interval`](TokenRequest::polling_interval) of the request, asks the server again; each `slow_down` adds five seconds. When
+//! the server no longer accepts the grant, every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired): make a source
+//! over a new code.
 //!
 //! # Events
 //!
-//! The cache tells [`tracing`](https://docs.rs/tracing) of each change, under the target `tower_oauth2_client::token_cache`. Every event has
-//! the fields `grant_type` and `scope` (if it is a fixed text), and never a token or a secret.
+//! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. Every
+//! event has the fields `grant_type` and `scope` (if the scope is a fixed text), and never contains a token or a secret.
 //!
 //! | level | message | fields |
 //! |---|---|---|
 //! | `TRACE` | `fetching an access token` | `reason`: `first`, `stale`, `expired`, `refused`, `asked for` |
 //! | `DEBUG` | `fetched an access token` | `reason`, `fresh` and `usable`: for how long |
-//! | `DEBUG` | `the fetch failed; it is tried once more` | `error` |
-//! | `WARN` | `no new access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
-//! | `DEBUG` | `an access token was refused; it is dropped` | |
-//! | `WARN` | `an access token was refused, as others were of late; it is kept` | |
-//! | `ERROR` | `a new refresh token could not be handed to its owner in time; it is used all the same` | |
+//! | `DEBUG` | `retrying the fetch of an access token` | `error` |
+//! | `WARN` | `failed to fetch an access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
+//! | `DEBUG` | `an API refused an access token; dropped it` | |
+//! | `WARN` | `an API refused an access token; kept it, because others were refused recently` | |
+//! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
+//!
+//! # For contributors: the way of one fetch
+//!
+//! Each file answers one question. A fetch passes through them in this order:
+//!
+//! ```text
+//!   TokenCache::source                                    mod.rs          settings: builder.rs
+//!      |  find the entry of the request, or make one      entries.rs
+//!      v
+//!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
+//!      |  or: set the Authorization header                header.rs
+//!      v
+//!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
+//!      |                                                  state.rs
+//!      |-- fresh, stale -------------> the token
+//!      v
+//!   look again, now with the lock                         entry/look_up.rs
+//!      |-- fresh, stale -------------> the token
+//!      |-- pausing after a failure --> its error          pauses.rs
+//!      v
+//!   join the fetch that is under way, or start one        entry/look_up.rs
+//!      |                |  what to send: the request       fetch.rs        GrantState
+//!      |                |  itself, or a refresh token
+//!      |                v
+//!      |             fetch, on a task of its own:         fetch.rs        run
+//!      |                |  one attempt, perhaps a second
+//!      |                |  call on_refresh_token
+//!      |                v
+//!      |             land:                                entry/land.rs
+//!      |                |  a token: how long is it fresh?  refresh_window.rs
+//!      |                |  an error: how long to pause?    pauses.rs
+//!      |                |  publish the token               base/published.rs
+//!      |                v
+//!      |<------------ wake all waiters                    base/single_flight
+//!      v
+//!   the token or the error
+//! ```
+//!
+//! Later, an API may refuse the token. Then header.rs finds the entry by its number, and entry/land.rs drops the token. events.rs
+//! contains all events that are reported on the way; each error is in the file in which it arises.
+//!
+//! `entry` has three files: mod.rs only reads, look_up.rs starts fetches, land.rs changes the token. What a fetch sends is in the file
+//! of its attempts, because both take care that a one-time credential is not sent twice. state.rs, refresh_window.rs and pauses.rs
+//! are pure: the time and the random numbers are arguments. Only entries.rs and `entry` lock, and only entry/look_up.rs and
+//! keep_warm.rs spawn tasks.
 
 mod builder;
 mod entries;
 mod entry;
-mod error;
 mod events;
-mod failure;
 mod fetch;
-mod fetch_task;
-mod grant;
+mod header;
 mod keep_warm;
-mod key;
-mod local_copy;
-mod published;
+mod pauses;
 pub(crate) mod refresh_window;
-mod refusals;
-mod registry;
-mod settings;
 pub(crate) mod source;
 mod state;
-mod status;
 
 use std::{fmt, sync::Arc};
 
 use tower_service::Service;
 
+use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
     source::TokenChanges,
-    status::{TokenState, TokenStatus},
+    state::{TokenState, TokenStatus},
 };
-use self::{entries::Entries, settings::Settings};
 pub(crate) use self::{
     entry::Invalidation,
-    local_copy::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, TokenName},
     source::TokenSource,
 };
 use crate::{
@@ -121,16 +159,16 @@ use crate::{
     message::{TokenRequest, TokenResponse},
 };
 
-/// Holds the tokens that an endpoint stack brings, one for each distinct [`TokenRequest`].
+/// Holds the tokens that an endpoint stack returns, one for each distinct [`TokenRequest`].
 ///
-/// It is a cheap handle without type parameters: clones share the tokens. The stack need only be `Clone + Send`; it is cloned
-/// for each fetch, so tower's `Timeout`, `Retry` or `ConcurrencyLimit` may be part of it.
+/// It is a cheap handle without type parameters: clones share the tokens. The stack must be `Clone + Send`; it is cloned for
+/// each fetch, so it may contain tower's `Timeout`, `Retry` or `ConcurrencyLimit`.
 ///
-/// The key of a token is the whole request: grant, every parameter and header, overrides. The order of the words in the scope
-/// does not matter.
+/// The key of a token is the whole request: its grant, every parameter and header, and its overrides. The order of the words in
+/// the scope does not matter.
 ///
-/// Fetches run on tasks of their own, on the tokio runtime of the caller that needs them first. No runtime is an error, not a
-/// panic.
+/// Each fetch runs on a task of its own, on the tokio runtime of the first caller that needs it. Without a runtime, callers get
+/// an error, not a panic.
 ///
 /// # Examples
 ///
@@ -162,7 +200,7 @@ struct Inner {
 }
 
 impl TokenCache {
-    /// A cache with the default settings over an endpoint stack.
+    /// Creates a cache with the default settings over an endpoint stack.
     pub fn new<S>(endpoint: S) -> Self
     where
         S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
@@ -172,7 +210,7 @@ impl TokenCache {
         Self::builder(endpoint).build()
     }
 
-    /// A cache with settings of one's own over an endpoint stack.
+    /// Returns a builder to change the settings of a cache over an endpoint stack.
     ///
     /// # Examples
     ///
@@ -197,27 +235,29 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(settings::Endpoint::new(endpoint))
+        TokenCacheBuilder::new(builder::EndpointStack::new(endpoint))
     }
 
-    /// The source of the token that `request` brings. Nothing is fetched yet.
+    /// Returns the source of the token for `request`, without fetching it yet.
     ///
-    /// A request with [extensions](TokenRequest::extensions) cannot be cached, since they cannot be compared: its source gives
-    /// an error.
+    /// A request with [extensions](TokenRequest::extensions) cannot be cached, because extensions cannot be compared: its source
+    /// returns an error.
     #[must_use]
     pub fn source(&self, request: TokenRequest) -> TokenSource {
         let entry = self.0.entries.get(request, &self.0.settings);
         TokenSource::cached(self.clone(), entry)
     }
 
-    /// Drops every token, so that the next callers fetch others: for a signal from outside that tokens have been revoked, or that the
-    /// client certificate to which they are bound was replaced (see `ClientCertificate`, feature `rustls`). Fetches under way are given
-    /// up, except those that spend a code or a refresh token. A pause after a failure ends, unless the server asked for it.
+    /// Drops every token, so that the next callers fetch new ones.
+    ///
+    /// Call it when you learn from elsewhere that tokens were revoked, or that the client certificate to which they are bound was
+    /// replaced (see `ClientCertificate`, feature `rustls`). It cancels running fetches, except those that spend a code or a refresh
+    /// token. It ends the pauses after failures, except those that the server asked for.
     pub fn invalidate_all(&self) {
         self.0.entries.all().iter().for_each(|entry| entry.clear());
     }
 
-    /// How the token of each request stands, in no order.
+    /// Returns the status of the token of each request, in no particular order.
     ///
     /// # Examples
     ///
@@ -233,7 +273,10 @@ impl TokenCache {
     #[must_use]
     pub fn status(&self) -> Vec<TokenStatus> {
         let entries = self.0.entries.all();
-        entries.iter().map(|entry| TokenStatus::of(entry)).collect()
+        entries
+            .iter()
+            .map(|entry| TokenStatus::new(entry))
+            .collect()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Hands out one token of a cache.
+//! `TokenSource` hands out the token of one request; `TokenChanges` watches it.
 
 use std::{
     fmt,
@@ -8,16 +8,16 @@ use std::{
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use super::{TokenCache, entry::Entry, state::Held};
+use super::{TokenCache, entry::Entry};
 use crate::{
     error::TokenError,
     message::{AccessToken, TokenRequest},
 };
 
-/// Hands out the token that one [`TokenRequest`] brings: fresh, shared, renewed in time.
+/// Hands out the token for one [`TokenRequest`]: fresh, shared, renewed in time.
 ///
-/// It is a cheap handle without type parameters; clones hand out the same token. It serves a layer that authenticates HTTP
-/// requests, and everything else that wants a token: a Kafka client, a database, a mail server.
+/// It is a cheap handle without type parameters; clones hand out the same token. It serves the layer that authenticates HTTP
+/// requests, and everything else that needs a token: a Kafka client, a database, a mail server.
 ///
 /// # Examples
 ///
@@ -32,10 +32,10 @@ use crate::{
 /// # }
 /// ```
 #[derive(Clone)]
-pub struct TokenSource(Source);
+pub struct TokenSource(pub(super) SourceKind);
 
 #[derive(Clone)]
-enum Source {
+pub(super) enum SourceKind {
     Cached {
         cache: TokenCache,
         entry: Arc<Entry>,
@@ -44,38 +44,43 @@ enum Source {
 }
 
 impl TokenSource {
-    /// Always the same token, which never expires: for tests, and for tokens that live as long as the process.
+    /// Returns a source that always hands out this token, which never expires.
+    ///
+    /// It is meant for tests, and for tokens that live as long as the process.
     #[must_use]
     pub fn fixed(token: AccessToken) -> Self {
-        Self(Source::Fixed(token))
+        Self(SourceKind::Fixed(token))
     }
 
     pub(super) fn cached(cache: TokenCache, entry: Arc<Entry>) -> Self {
-        Self(Source::Cached { cache, entry })
+        Self(SourceKind::Cached { cache, entry })
     }
 
-    /// The token: at once while there is one that can be used, else by waiting for the one fetch that brings it.
+    /// Returns the token: at once if a usable one is cached, otherwise after the one fetch for all callers.
     ///
     /// # Errors
     ///
-    /// Why there is no token. Those who wait for one fetch share its error.
+    /// Returns why there is no token. All callers that wait for the same fetch get the same error.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future changes nothing: the fetch goes on for others, and its token is kept.
+    /// This method is cancel safe. If its future is dropped, the fetch continues and its token is cached.
     pub async fn token(&self) -> Result<AccessToken, TokenError> {
         match &self.0 {
-            Source::Cached { entry, .. } => Ok(held(entry).await?.token.clone()),
-            Source::Fixed(token) => Ok(token.clone()),
+            SourceKind::Cached { entry, .. } => match entry.usable(|cached| cached.token.clone()) {
+                Some(token) => Ok(token),
+                None => Ok(entry.clone().token().await?.token.clone()),
+            },
+            SourceKind::Fixed(token) => Ok(token.clone()),
         }
     }
 
-    /// The token if there is one that can be used now. It starts nothing.
+    /// Returns the cached token if it is usable now. Never starts a fetch.
     #[must_use]
     pub fn peek(&self) -> Option<AccessToken> {
         match &self.0 {
-            Source::Cached { entry, .. } => entry.peek().map(|held| held.token.clone()),
-            Source::Fixed(token) => Some(token.clone()),
+            SourceKind::Cached { entry, .. } => entry.peek().map(|cached| cached.token.clone()),
+            SourceKind::Fixed(token) => Some(token.clone()),
         }
     }
 
@@ -83,62 +88,66 @@ impl TokenSource {
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token).
+    /// Returns the same errors as [`token`](Self::token).
     pub async fn warm_up(&self) -> Result<(), TokenError> {
         self.token().await.map(drop)
     }
 
-    /// Fetches the token in the background, now and whenever it is time, even while nobody asks for it: no caller ever waits,
-    /// not the first one after an idle hour either. It ends with the last handle to the token, or with the runtime it was called
-    /// on; then it can be called again on another.
+    /// Fetches the token in the background, now and whenever a renewal is due, even while nobody asks for it.
+    ///
+    /// So callers do not wait, not even the first one after an idle hour. The background task ends with the last handle to the
+    /// token, or with the tokio runtime on which this method was called; after that you can call it again on another runtime.
     ///
     /// # Errors
     ///
-    /// If there is no tokio runtime here to do so.
+    /// Returns an error if it is called outside of a tokio runtime.
     pub fn keep_warm(&self) -> Result<(), TokenError> {
         match &self.0 {
-            Source::Cached { entry, .. } => entry.keep_warm(),
-            Source::Fixed(_) => Ok(()),
+            SourceKind::Cached { entry, .. } => entry.keep_warm(),
+            SourceKind::Fixed(_) => Ok(()),
         }
     }
 
-    /// Fetches a new token even though the one that is held is good, or waits for the fetch that is under way. The old token
-    /// is served until the new one is there. At most one fetch a second goes out.
+    /// Fetches a new token even if the cached one is usable, or waits for the fetch that is already running.
+    ///
+    /// Other callers get the old token until the new one arrives. At most one fetch a second is sent.
     ///
     /// # Errors
     ///
-    /// As [`token`](Self::token), and at once while the server wants to be left alone (`Retry-After`, the polling of a device
-    /// code). The token that is held stays.
+    /// Returns the same errors as [`token`](Self::token). Returns an error at once during a pause that the server asked for
+    /// (`Retry-After`, the polling interval of a device code). The cached token stays.
     ///
     /// # Cancel safety
     ///
-    /// As [`token`](Self::token).
+    /// This method is cancel safe, as [`token`](Self::token) is.
     pub async fn renew(&self) -> Result<AccessToken, TokenError> {
         match &self.0 {
-            Source::Cached { entry, .. } => Ok(entry.clone().renew().await?.token.clone()),
-            Source::Fixed(token) => Ok(token.clone()),
+            SourceKind::Cached { entry, .. } => Ok(entry.clone().renew().await?.token.clone()),
+            SourceKind::Fixed(token) => Ok(token.clone()),
         }
     }
 
-    /// Says that an API refused this very token. It is dropped, so that the next caller fetches another; if it has been
-    /// replaced in the meantime, nothing happens.
+    /// Drops this token because an API refused it, so that the next caller fetches another.
     ///
-    /// When tokens are refused again and again, each in the first half of its life, two are dropped at once, and then one after a
-    /// pause that doubles from 5 seconds to 5 minutes: an API that refuses every token does not churn the tokens of all.
+    /// If the token has been replaced in the meantime, nothing happens.
+    ///
+    /// If APIs refuse token after token, each in the first half of its life, the cache drops two at once, and then one after each
+    /// pause; the pauses double from 5 seconds to 5 minutes. So an API that refuses every token does not use up the tokens of
+    /// everybody else.
     pub fn invalidate(&self, token: &AccessToken) {
-        if let Source::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|held| held.token == *token);
+        if let SourceKind::Cached { entry, .. } = &self.0 {
+            entry.invalidate(|cached| cached.token == *token);
         }
     }
 
-    /// As [`invalidate`](Self::invalidate), by the value of the header that bore the token.
+    /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
-        if let Source::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|held| held.authorization == sent);
+        if let SourceKind::Cached { entry, .. } = &self.0 {
+            entry.invalidate(|cached| cached.authorization == sent);
         }
     }
 
-    /// Watches for new tokens.
+    /// Returns a watcher for new tokens.
     ///
     /// # Examples
     ///
@@ -146,7 +155,7 @@ impl TokenSource {
     /// # async fn example(source: tower_oauth2_client::TokenSource) {
     /// let mut changes = source.subscribe();
     /// while let Some(token) = changes.changed().await {
-    ///     // hand the new token to a connection that stays open
+    ///     // pass the new token to a connection that stays open
     ///     # drop(token);
     /// }
     /// # }
@@ -154,48 +163,34 @@ impl TokenSource {
     #[must_use]
     pub fn subscribe(&self) -> TokenChanges {
         TokenChanges(match &self.0 {
-            Source::Cached { entry, .. } => Some((Arc::downgrade(entry), entry.subscribe())),
-            Source::Fixed(_) => None,
+            SourceKind::Cached { entry, .. } => Some((Arc::downgrade(entry), entry.subscribe())),
+            SourceKind::Fixed(_) => None,
         })
     }
 
-    /// The source of another token of the same cache; `None` for a fixed token, which has none.
+    /// Returns the source of another token of the same cache; `None` if this source has a fixed token, and no cache.
     pub(crate) fn sibling(&self, request: TokenRequest) -> Option<Self> {
         match &self.0 {
-            Source::Cached { cache, .. } => Some(cache.source(request)),
-            Source::Fixed(_) => None,
+            SourceKind::Cached { cache, .. } => Some(cache.source(request)),
+            SourceKind::Fixed(_) => None,
         }
     }
 
     pub(super) fn entry(&self) -> Option<&Arc<Entry>> {
         match &self.0 {
-            Source::Cached { entry, .. } => Some(entry),
-            Source::Fixed(_) => None,
+            SourceKind::Cached { entry, .. } => Some(entry),
+            SourceKind::Fixed(_) => None,
         }
-    }
-
-    pub(super) fn fixed_token(&self) -> Option<&AccessToken> {
-        match &self.0 {
-            Source::Cached { .. } => None,
-            Source::Fixed(token) => Some(token),
-        }
-    }
-}
-
-async fn held(entry: &Arc<Entry>) -> Result<Arc<Held>, TokenError> {
-    match entry.usable(Arc::clone) {
-        Some(held) => Ok(held),
-        None => entry.clone().token().await,
     }
 }
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Source::Cached { entry, .. } => {
+            SourceKind::Cached { entry, .. } => {
                 f.debug_tuple("TokenSource").field(entry.request()).finish()
             }
-            Source::Fixed(_) => f.write_str("TokenSource(fixed)"),
+            SourceKind::Fixed(_) => f.write_str("TokenSource(fixed)"),
         }
     }
 }
@@ -204,20 +199,21 @@ impl fmt::Debug for TokenSource {
 pub struct TokenChanges(Option<(Weak<Entry>, watch::Receiver<u64>)>);
 
 impl TokenChanges {
-    /// The next token that replaces the one that was current when this was called last. `None` when there will be none: the
-    /// token is fixed, or the cache and all sources of the token are gone.
+    /// Waits until a new token replaces the last one that this watcher has seen, and returns it.
     ///
-    /// It fetches nothing itself: tokens are renewed while somebody asks for them.
+    /// Returns `None` when no new token will come: the token is fixed, or the cache and all sources of the token are gone.
+    ///
+    /// This method fetches nothing itself: tokens are renewed while somebody asks for them.
     ///
     /// # Cancel safety
     ///
-    /// No change is lost when the future is dropped; of several changes in between, the last one is seen.
+    /// This method is cancel safe: no change is lost if its future is dropped. After several changes it returns the last one.
     pub async fn changed(&mut self) -> Option<AccessToken> {
         let (entry, generation) = self.0.as_mut()?;
         loop {
             generation.changed().await.ok()?;
-            if let Some(held) = entry.upgrade()?.peek() {
-                return Some(held.token.clone());
+            if let Some(cached) = entry.upgrade()?.peek() {
+                return Some(cached.token.clone());
             }
         }
     }

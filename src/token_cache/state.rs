@@ -1,100 +1,152 @@
-//! What an entry of the cache knows, and what follows from it. Pure: the time is an argument.
+//! What an entry knows about its token, and which state follows from that. Pure: the time is an argument.
 
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{failure::Failure, refresh_window::Windows};
-use crate::{base::clock::Moment, message::AccessToken};
+use super::{entry::Entry, pauses::FailedFetch, refresh_window::Lifespan};
+use crate::{
+    base::clock::Moment,
+    error::TokenError,
+    message::{AccessToken, TokenRequest},
+};
 
-/// A token that the cache holds.
-pub(crate) struct Held {
-    /// Names this token among all that its entry ever held.
+/// A token in the cache, and the moments of its life.
+pub(crate) struct CachedToken {
+    /// Identifies this token among all of its entry.
     pub(crate) generation: u64,
     pub(crate) token: AccessToken,
     pub(crate) authorization: HeaderValue,
     pub(crate) stale_at: Moment,
+    /// The end of its use, a leeway before `server_expires_at`.
     pub(crate) expires_at: Moment,
-    /// When it is over by the server's word.
-    pub(crate) ends_at: Moment,
-    /// Refused before then, it was refused soon after it was issued.
-    pub(crate) settled_at: Moment,
+    pub(crate) server_expires_at: Moment,
+    /// A refusal before this moment counts as one soon after the token was issued.
+    pub(crate) young_until: Moment,
 }
 
-/// The state of an entry, and what its callers get.
+/// The state of an entry, with what its callers get.
 pub(crate) enum Condition<'a> {
-    /// There is a token, and nothing is to be done.
-    Fresh(&'a Arc<Held>),
-    /// There is a token, and it is time to renew it.
-    Stale(&'a Arc<Held>),
-    /// There is a token, but it is over.
+    /// There is a usable token, and nothing is to be done.
+    Fresh(&'a Arc<CachedToken>),
+    /// There is a usable token, and its renewal is due.
+    Stale(&'a Arc<CachedToken>),
+    /// There is a token, but it has expired.
     Expired,
-    /// There is no usable token, and it is too early to ask again.
-    Failed(&'a Failure),
+    /// There is no usable token, and the pause after a failure has not ended.
+    Failed(&'a FailedFetch),
     /// There is no token.
     Empty,
 }
 
-/// In which state an entry is.
+/// Returns the state of an entry.
 pub(crate) fn classify<'a>(
-    held: Option<&'a Arc<Held>>,
-    failure: Option<&'a Failure>,
+    cached: Option<&'a Arc<CachedToken>>,
+    failure: Option<&'a FailedFetch>,
     now: Moment,
 ) -> Condition<'a> {
-    match (held, failure) {
-        (Some(held), _) if !now.has_reached(held.stale_at) => Condition::Fresh(held),
-        (Some(held), _) if !now.has_reached(held.expires_at) => Condition::Stale(held),
+    match (cached, failure) {
+        (Some(cached), _) if !now.has_reached(cached.stale_at) => Condition::Fresh(cached),
+        (Some(cached), _) if !now.has_reached(cached.expires_at) => Condition::Stale(cached),
         (_, Some(failure)) if failure.is_pausing(now) => Condition::Failed(failure),
         (Some(_), _) => Condition::Expired,
         (None, _) => Condition::Empty,
     }
 }
 
-/// Why a token is fetched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reason {
-    First,
-    Stale,
-    Expired,
-    Refused,
-    Asked,
-}
-
-impl Reason {
-    /// As it stands in the events of `tracing`.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::First => "first",
-            Self::Stale => "stale",
-            Self::Expired => "expired",
-            Self::Refused => "refused",
-            Self::Asked => "asked for",
-        }
-    }
-}
-
-/// When a new token is to be renewed.
+/// Returns when a new token is to be renewed.
 ///
-/// A server that hands out the token that is held already, with no more life in it, would be asked again and again: such a
-/// token is not renewed early a second time.
+/// A server may return the previous token again, without extending its life. Such a token is not renewed early a second time:
+/// otherwise the cache would ask again and again.
 pub(crate) fn stale_at(
     sent: Moment,
-    windows: Windows,
-    held: Option<&Held>,
+    lifespan: Lifespan,
+    previous: Option<&CachedToken>,
     token: &AccessToken,
 ) -> Moment {
-    let ends_at = sent.after(windows.lifetime);
-    let same = held.filter(|held| held.token == *token);
-    match same {
-        Some(held) if held.ends_at.after(EXTENSION).has_reached(ends_at) => {
-            sent.after(windows.usable)
-        }
-        _ => sent.after(windows.fresh),
-    }
+    let ends_at = sent.after(lifespan.lifetime);
+    let is_same_life = previous.is_some_and(|previous| {
+        let extended = previous.server_expires_at.after(MIN_EXTENSION);
+        previous.token == *token && extended.has_reached(ends_at)
+    });
+    let fresh = if is_same_life {
+        lifespan.usable
+    } else {
+        lifespan.fresh
+    };
+    sent.after(fresh)
 }
 
-/// A token that lives on for less than this has not been extended: seconds are what servers count in.
-const EXTENSION: Duration = Duration::from_secs(2);
+/// Servers count in seconds, so a smaller difference does not extend a life.
+const MIN_EXTENSION: Duration = Duration::from_secs(2);
+
+/// The status of the token of one request; see [`TokenCache::status`](super::TokenCache::status).
+#[derive(Clone, Debug)]
+pub struct TokenStatus {
+    request: TokenRequest,
+    state: TokenState,
+    expires_in: Option<Duration>,
+    last_error: Option<TokenError>,
+}
+
+/// The state of a token in a cache; see the [module](super).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum TokenState {
+    /// The token is usable, and nothing is to be done.
+    Fresh,
+    /// The token is usable, and the next caller starts its renewal.
+    Stale,
+    /// The token has expired.
+    Expired,
+    /// There is no usable token, and the pause after a failed fetch has not ended.
+    Failed,
+    /// There is no token yet, or an API refused it.
+    Empty,
+}
+
+impl TokenStatus {
+    pub(super) fn new(entry: &Entry) -> Self {
+        let now = entry.now();
+        let (cached, failure) = entry.inspect();
+        let state = match classify(cached.as_ref(), failure.as_ref(), now) {
+            Condition::Fresh(_) => TokenState::Fresh,
+            Condition::Stale(_) => TokenState::Stale,
+            Condition::Expired => TokenState::Expired,
+            Condition::Failed(_) => TokenState::Failed,
+            Condition::Empty => TokenState::Empty,
+        };
+        Self {
+            request: entry.request().clone(),
+            state,
+            expires_in: cached.map(|cached| now.until(cached.expires_at)),
+            last_error: failure.map(|failure| failure.error),
+        }
+    }
+
+    /// Returns the request for the token. Its `Debug` output hides its secrets.
+    #[must_use]
+    pub fn request(&self) -> &TokenRequest {
+        &self.request
+    }
+
+    /// Returns the state of the token.
+    #[must_use]
+    pub fn state(&self) -> TokenState {
+        self.state
+    }
+
+    /// Returns how long the token stays usable: zero if it has expired, `None` if there is none.
+    #[must_use]
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
+    /// Returns the error of the last fetch, if it failed.
+    #[must_use]
+    pub fn last_error(&self) -> Option<&TokenError> {
+        self.last_error.as_ref()
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -106,27 +158,27 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever the clocks do after it was fetched, and whatever token was held before.
+        /// Holds for every later reading of the clocks, and for every previous token.
         #[test]
-        fn a_token_is_never_served_past_its_end(
+        fn token_is_never_served_after_it_expires(
             sent in moments(),
             now in moments(),
             lifetime in durations(),
             refresh_in in prop::option::of(durations()),
             jitter in 0.0..1.0,
-            before in prop::option::of((moments(), durations(), any::<bool>())),
+            previous in prop::option::of((moments(), durations(), any::<bool>())),
         ) {
-            let windows = RefreshWindow::new().of(lifetime, true, jitter).renewed_in(refresh_in);
-            let before = before.map(|(sent, lifetime, same)| {
+            let lifespan = RefreshWindow::new().lifespan(lifetime, true, jitter).renewed_in(refresh_in);
+            let previous = previous.map(|(sent, lifetime, same)| {
                 let text = if same { "token" } else { "another" };
-                held(text, sent, sent.after(lifetime))
+                cached(text, sent, sent.after(lifetime))
             });
             let new = token("token");
-            let stale_at = stale_at(sent, windows, before.as_ref(), &new);
-            let expires_at = sent.after(windows.usable);
+            let stale_at = stale_at(sent, lifespan, previous.as_ref(), &new);
+            let expires_at = sent.after(lifespan.usable);
             prop_assert!(expires_at.has_reached(stale_at));
 
-            let new = Arc::new(held("token", stale_at, expires_at));
+            let new = Arc::new(cached("token", stale_at, expires_at));
             match classify(Some(&new), None, now) {
                 Condition::Fresh(_) => prop_assert!(!now.has_reached(stale_at) && !now.has_reached(expires_at)),
                 Condition::Stale(_) => prop_assert!(now.has_reached(stale_at) && !now.has_reached(expires_at)),
@@ -140,15 +192,15 @@ mod tests {
         AccessToken::new(text, TokenType::BEARER).unwrap()
     }
 
-    fn held(text: &str, stale_at: Moment, expires_at: Moment) -> Held {
-        Held {
+    fn cached(text: &str, stale_at: Moment, expires_at: Moment) -> CachedToken {
+        CachedToken {
             generation: 1,
             token: token(text),
             authorization: HeaderValue::from_static("Bearer"),
             stale_at,
             expires_at,
-            ends_at: expires_at,
-            settled_at: expires_at,
+            server_expires_at: expires_at,
+            young_until: expires_at,
         }
     }
 

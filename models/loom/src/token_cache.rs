@@ -1,15 +1,10 @@
 //! Which token a thread may see after it saw a generation.
 
-#[allow(dead_code)]
-#[path = "../../../src/token_cache/published.rs"]
-mod published;
-
 use std::sync::Arc;
 
 use loom::thread;
 
-use self::published::Published;
-use crate::model;
+use crate::{base::published::Published, model};
 
 /// A token is its own generation here.
 fn token(generation: u64) -> Option<Arc<u64>> {

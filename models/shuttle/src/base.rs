@@ -1,10 +1,20 @@
 //! The room `base` with a clock that the model moves and the primitives of shuttle.
 
+#[path = "../../../src/base/back_off.rs"]
+pub(crate) mod back_off;
 pub(crate) mod clock;
+#[path = "../../../src/base/erased_service.rs"]
+pub(crate) mod erased_service;
+#[path = "../../../src/base/origin.rs"]
+pub(crate) mod origin;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
+#[path = "../../../src/base/published.rs"]
+pub(crate) mod published;
 #[path = "../../../src/base/quoted.rs"]
 mod quoted;
+#[path = "../../../src/base/secure_uri.rs"]
+pub(crate) mod secure_uri;
 #[path = "../../../src/base/single_flight/mod.rs"]
 pub(crate) mod single_flight;
 pub(crate) mod sync;

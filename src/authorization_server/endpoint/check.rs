@@ -1,4 +1,4 @@
-//! What is wrong with a request in itself. Checked before any provider is asked, and again for what a provider returned.
+//! Which requests are valid. Checked before credentials are obtained, and again for the values that a provider returned.
 
 use http::{
     HeaderMap, Uri,

@@ -186,7 +186,7 @@ impl BadAnswer {
     }
 }
 
-/// The members of an error (RFC 6749 §5.2), as [`error_response`] takes them.
+/// The members of an error (RFC 6749 §5.2), in the order of [`error_response`].
 pub(crate) const ERROR_MEMBERS: [&str; 3] = ["error", "error_description", "error_uri"];
 
 /// The error that the members `error`, `error_description` and `error_uri` name.

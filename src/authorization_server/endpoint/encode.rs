@@ -131,9 +131,9 @@ fn client_proof<'a>(
     }
 }
 
-fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(asked.len() + 3);
-    if !asked.contains_key(ACCEPT) {
+fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(extra.len() + 3);
+    if !extra.contains_key(ACCEPT) {
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     }
     headers.insert(
@@ -143,7 +143,7 @@ fn headers(asked: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization);
     }
-    for (name, value) in asked {
+    for (name, value) in extra {
         headers.append(name, value.clone());
     }
     headers

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 /// A number of seconds above this is a mistake.
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
 
-/// Members of a JSON object, in the order in which they were asked for.
+/// Members of a JSON object, in the order of the requested names.
 pub(crate) struct JsonObject<'a, const N: usize> {
     pub(crate) values: [JsonValue<'a>; N],
     /// A member that is in the object twice; its last value counts.

@@ -10,9 +10,9 @@
 //! 6. [`decode`]: read the response. Pure.
 
 mod check;
-mod core;
 mod decode;
 mod encode;
+mod endpoint_core;
 mod future;
 mod json;
 mod place;
@@ -25,9 +25,9 @@ use http::Request;
 
 pub(crate) use self::{
     check::check_not_empty,
-    core::EndpointCore,
     decode::{BadAnswer, ERROR_MEMBERS, error_response},
     encode::{Obtained, Target},
+    endpoint_core::EndpointCore,
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
 };

@@ -23,7 +23,7 @@ pub(super) enum Place {
 /// An endpoint whose URI is known.
 pub(super) struct LocatedEndpoint {
     pub(super) uri: Uri,
-    /// The issuer, if its metadata were asked.
+    /// The issuer, if the URI comes from its metadata.
     pub(super) issuer: Option<Arc<str>>,
 }
 
@@ -67,7 +67,7 @@ impl Place {
         }
     }
 
-    /// Finds the endpoint. If its metadata are asked, they must support what the client is about to send.
+    /// Finds the endpoint. If that takes the metadata, they must support the way in which the client authenticates.
     pub(super) async fn find(
         &self,
         names: &EndpointNames,

@@ -39,7 +39,7 @@ pub(super) struct Draft<C> {
 }
 
 impl<C: EndpointCall> Draft<C> {
-    /// Finds the endpoint, asks every provider, signs the assertion, makes the HTTP request, and proves the possession of the key.
+    /// Finds the endpoint, obtains the credentials, signs the assertion, makes the HTTP request, and adds the DPoP proof.
     async fn prepare(&self) -> Result<Prepared, TokenError> {
         let dpop_algorithm = self.dpop.as_ref().map(DpopKey::algorithm_name);
         let located = self
@@ -93,7 +93,7 @@ impl<C: EndpointCall> Draft<C> {
     }
 }
 
-/// What it takes to prepare a request, once or twice.
+/// Prepares a request once, or twice if the server demands a nonce.
 pub(super) struct Preparation<C, S, B> {
     draft: Arc<Draft<C>>,
     pub(super) request_body: fn(Bytes) -> B,

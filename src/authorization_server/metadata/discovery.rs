@@ -1,4 +1,4 @@
-//! The metadata of one issuer: obtained once, shared, and renewed.
+//! The metadata of one issuer: fetched once, shared, and renewed.
 
 use std::{
     fmt,
@@ -22,27 +22,26 @@ use crate::{
     error::{TokenError, TokenErrorKind},
 };
 
-/// Long enough that asking costs nothing, short enough that a server that moves is found again within a shift.
+/// Long enough that fetching costs nothing, short enough that a server that moves is found again soon.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(3600);
 
-/// How long a fetch is waited for by those who come later, and the least time between two renewals.
+/// How long later callers wait for a fetch before they start another, and the minimum time between two renewals.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a fetch came to.
-type Outcome = Result<Arc<ServerMetadata>, TokenError>;
+type MetadataResult = Result<Arc<ServerMetadata>, TokenError>;
 
-/// Obtains the metadata of an issuer. Clones share what was obtained.
+/// Fetches the metadata of an issuer. Clones share them.
 #[derive(Clone)]
 pub(crate) struct Discovery {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
     pub(crate) lifetime: Duration,
     pub(crate) clock: Clock,
-    /// Whether a client that does not prove itself by TLS goes to the alias, too.
+    /// Whether a client that does not authenticate by TLS uses the alias too.
     pub(crate) by_alias: bool,
 }
 
-/// The lock is never held across an await, nor while code of the user runs.
-struct Shared {
+/// What clones share. The lock is never held across an await, nor while user code runs.
+struct Inner {
     issuer: Arc<str>,
     http: Arc<Http>,
     state: Mutex<State>,
@@ -50,36 +49,36 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    held: Option<Held>,
-    /// The last fetch, under way or not.
-    fetch: Option<Fetch>,
+    cached: Option<CachedMetadata>,
+    /// The last fetch, even if it has ended.
+    fetch: Option<MetadataFetch>,
     fetches: u64,
 }
 
-struct Held {
+struct CachedMetadata {
     metadata: Arc<ServerMetadata>,
-    /// Of the fetch that brought it.
+    /// Of the fetch that returned them.
     number: u64,
     obtained: Moment,
 }
 
-struct Fetch {
+struct MetadataFetch {
     number: u64,
     begun: Moment,
-    /// Nothing once it has landed, or nobody waits for it any more.
-    flight: Weak<Driven<Outcome>>,
-    /// What drives it, if no token request does.
+    /// Empty once it has landed, or nobody waits for it.
+    flight: Weak<Driven<MetadataResult>>,
+    /// The task that drives it, if no caller does.
     task: Option<AbortHandle>,
 }
 
-enum Found {
+enum Availability {
     Usable(Arc<ServerMetadata>),
-    /// With the renewal, which nobody drives yet, and its number.
-    Stale(Arc<ServerMetadata>, u64, Arc<Driven<Outcome>>),
-    Nothing(Arc<Driven<Outcome>>),
+    /// With the number of the renewal and the renewal, which nobody drives yet.
+    Stale(Arc<ServerMetadata>, u64, Arc<Driven<MetadataResult>>),
+    Fetching(Arc<Driven<MetadataResult>>),
 }
 
-/// What is to be done by who needs the metadata.
+/// What a caller that needs the metadata does.
 #[derive(Debug, PartialEq)]
 enum Step {
     Use,
@@ -88,7 +87,7 @@ enum Step {
     Fetch,
 }
 
-/// `obtained` is when what is held was asked for, `begun` when the last fetch began.
+/// `obtained` is when the fetch of the cached metadata began, `begun` when the last fetch began.
 fn decide(
     now: Moment,
     lifetime: Duration,
@@ -99,7 +98,7 @@ fn decide(
     let is_recent = begun.is_some_and(|begun| !now.has_reached(begun.after(PATIENCE)));
     match obtained {
         Some(obtained) if !now.has_reached(obtained.after(lifetime)) => Step::Use,
-        // Whether the renewal is under way or has failed: the old ones serve meanwhile.
+        // Whether the renewal is under way or has failed, the old metadata are used.
         Some(_) if is_recent => Step::Use,
         Some(_) => Step::UseAndRenew,
         None if is_under_way && is_recent => Step::Join,
@@ -110,7 +109,7 @@ fn decide(
 impl Discovery {
     pub(crate) fn new(issuer: String, http: Http) -> Self {
         Self {
-            shared: Arc::new(Shared {
+            inner: Arc::new(Inner {
                 issuer: issuer.into(),
                 http: Arc::new(http),
                 state: Mutex::default(),
@@ -122,27 +121,27 @@ impl Discovery {
     }
 
     pub(crate) fn issuer(&self) -> &Arc<str> {
-        &self.shared.issuer
+        &self.inner.issuer
     }
 
-    /// What is held, as long as it is fresh; else what the one fetch brings that everybody waits for.
+    /// Returns the cached metadata if they are fresh. Otherwise all callers wait for one fetch.
     ///
-    /// What is no longer fresh serves while it is renewed, and after that failed.
-    pub(crate) async fn metadata(&self, rules: Rules) -> Outcome {
+    /// Metadata that are no longer fresh are used while they are renewed, and if that fails.
+    pub(crate) async fn metadata(&self, rules: Rules) -> MetadataResult {
         match self.look(rules) {
-            Found::Usable(metadata) => Ok(metadata),
-            Found::Stale(metadata, number, renewal) => {
+            Availability::Usable(metadata) => Ok(metadata),
+            Availability::Stale(metadata, number, renewal) => {
                 Ok(self.renew(number, renewal).await.unwrap_or(metadata))
             }
-            Found::Nothing(flight) => outcome_of(flight).await,
+            Availability::Fetching(flight) => outcome_of(flight).await,
         }
     }
 
-    fn look(&self, rules: Rules) -> Found {
+    fn look(&self, rules: Rules) -> Availability {
         let now = self.clock.now();
-        // Before the lock, so that it is dropped after it: it may be the last to hold a request of the user's HTTP service.
+        // Declared before the lock, so that it is dropped after it: it may be the last owner of a request of the user's HTTP service.
         let under_way;
-        let mut state = self.shared.lock();
+        let mut state = self.inner.lock();
         under_way = state
             .fetch
             .as_ref()
@@ -150,38 +149,43 @@ impl Discovery {
         let step = decide(
             now,
             self.lifetime,
-            state.held.as_ref().map(|held| held.obtained),
+            state.cached.as_ref().map(|cached| cached.obtained),
             state.fetch.as_ref().map(|fetch| fetch.begun),
             under_way.is_some(),
         );
-        let held = state.held.as_ref().map(|held| held.metadata.clone());
-        match (step, held, &under_way) {
-            (Step::Use, Some(held), _) => Found::Usable(held),
-            (Step::Join, _, Some(flight)) => Found::Nothing(flight.clone()),
-            (_, held, _) => {
+        let cached = state.cached.as_ref().map(|cached| cached.metadata.clone());
+        match (step, cached, &under_way) {
+            (Step::Use, Some(cached), _) => Availability::Usable(cached),
+            (Step::Join, _, Some(flight)) => Availability::Fetching(flight.clone()),
+            (_, cached, _) => {
                 let (number, flight) = self.begin(&mut state, now, rules);
-                match held {
-                    Some(held) => Found::Stale(held, number, flight),
-                    None => Found::Nothing(flight),
+                match cached {
+                    Some(cached) => Availability::Stale(cached, number, flight),
+                    None => Availability::Fetching(flight),
                 }
             }
         }
     }
 
-    fn begin(&self, state: &mut State, now: Moment, rules: Rules) -> (u64, Arc<Driven<Outcome>>) {
+    fn begin(
+        &self,
+        state: &mut State,
+        now: Moment,
+        rules: Rules,
+    ) -> (u64, Arc<Driven<MetadataResult>>) {
         state.fetches += 1;
         let number = state.fetches;
-        let shared = Arc::downgrade(&self.shared);
-        let (http, issuer) = (self.shared.http.clone(), self.shared.issuer.clone());
+        let inner = Arc::downgrade(&self.inner);
+        let (http, issuer) = (self.inner.http.clone(), self.inner.issuer.clone());
         let flight = Driven::new(async move {
             let fetched = catch_panic(fetch::fetch(&http, &issuer, rules)).await;
             let outcome = fetched.unwrap_or_else(|| Err(panicked())).map(Arc::new);
-            if let Some(shared) = shared.upgrade() {
-                shared.land(number, now, &outcome);
+            if let Some(inner) = inner.upgrade() {
+                inner.land(number, now, &outcome);
             }
             outcome
         });
-        let last = state.fetch.replace(Fetch {
+        let last = state.fetch.replace(MetadataFetch {
             number,
             begun: now,
             flight: Arc::downgrade(&flight),
@@ -191,38 +195,41 @@ impl Discovery {
         (number, flight)
     }
 
-    /// In the background if there is a runtime: nobody need wait for it then.
+    /// Renews in the background if there is a runtime, so that nobody has to wait.
     async fn renew(
         &self,
         number: u64,
-        renewal: Arc<Driven<Outcome>>,
+        renewal: Arc<Driven<MetadataResult>>,
     ) -> Option<Arc<ServerMetadata>> {
         let Ok(runtime) = Handle::try_current() else {
-            return note(&self.shared.issuer, outcome_of(renewal).await);
+            return note(&self.inner.issuer, outcome_of(renewal).await);
         };
-        let issuer = self.shared.issuer.clone();
+        let issuer = self.inner.issuer.clone();
         let task = runtime.spawn(async move {
             note(&issuer, outcome_of(renewal).await);
         });
-        let mut state = self.shared.lock();
+        let mut state = self.inner.lock();
         match state.fetch.as_mut().filter(|fetch| fetch.number == number) {
             Some(fetch) => fetch.task = Some(task.abort_handle()),
-            // Another one has been begun since.
+            // Another fetch has begun since.
             None => task.abort(),
         }
         None
     }
 }
 
-impl Shared {
-    fn land(&self, number: u64, asked: Moment, outcome: &Outcome) {
+impl Inner {
+    fn land(&self, number: u64, begun: Moment, outcome: &MetadataResult) {
         let mut state = self.lock();
-        let is_newer = state.held.as_ref().is_none_or(|held| held.number < number);
+        let is_newer = state
+            .cached
+            .as_ref()
+            .is_none_or(|cached| cached.number < number);
         if let (Ok(metadata), true) = (outcome, is_newer) {
-            state.held = Some(Held {
+            state.cached = Some(CachedMetadata {
                 metadata: metadata.clone(),
                 number,
-                obtained: asked,
+                obtained: begun,
             });
         }
         if let Some(fetch) = state.fetch.as_mut().filter(|fetch| fetch.number == number) {
@@ -236,7 +243,7 @@ impl Shared {
     }
 }
 
-impl Drop for Shared {
+impl Drop for Inner {
     /// A renewal ends with the last handle.
     fn drop(&mut self) {
         let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
@@ -244,27 +251,27 @@ impl Drop for Shared {
     }
 }
 
-fn abort(fetch: Option<Fetch>) {
+fn abort(fetch: Option<MetadataFetch>) {
     if let Some(task) = fetch.and_then(|fetch| fetch.task) {
         task.abort();
     }
 }
 
-async fn outcome_of(flight: Arc<Driven<Outcome>>) -> Outcome {
-    // A panic of the HTTP client is an outcome, so the flight is lost only by another one.
+async fn outcome_of(flight: Arc<Driven<MetadataResult>>) -> MetadataResult {
+    // A panic of the HTTP client is an error already; the flight is lost only by another panic.
     let outcome = flight.outcome().await;
     outcome.unwrap_or_else(|| Err(panicked()))
 }
 
-/// Tells of a renewal that failed, which nobody else hears of.
-fn note(issuer: &str, outcome: Outcome) -> Option<Arc<ServerMetadata>> {
+/// Logs a renewal that failed, since no caller gets its error.
+fn note(issuer: &str, outcome: MetadataResult) -> Option<Arc<ServerMetadata>> {
     outcome
         .inspect_err(|error| {
             tracing::warn!(
                 target: "tower_oauth2_client::metadata",
                 issuer,
                 %error,
-                "the metadata could not be renewed; those from before are used",
+                "failed to renew the metadata; the old metadata are used",
             );
         })
         .ok()
@@ -288,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_done_when() {
+    fn fresh_metadata_are_used_and_stale_metadata_are_renewed_once() {
         const fn at(seconds: u64) -> Moment {
             let seconds = Duration::from_secs(seconds);
             Moment::new(seconds, seconds)
@@ -322,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_jumps_renews() {
+    fn jump_of_the_wall_clock_renews() {
         let seconds = Duration::from_secs;
         let then = Moment::new(seconds(10), seconds(10));
         let now = Moment::new(seconds(10), seconds(9000));

@@ -92,7 +92,7 @@ pub(super) async fn fetch(
         if unavailable.is_final {
             return Err(unavailable.error);
         }
-        // A 404 says less than any other response.
+        // A 404 explains less than any other response.
         let says_more = unavailable.error.status() != Some(StatusCode::NOT_FOUND);
         reported = reported.filter(|_| !says_more).or(Some(unavailable.error));
     }

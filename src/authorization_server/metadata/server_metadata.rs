@@ -235,7 +235,7 @@ impl EndpointGuard {
             .parse()
             .map_err(|_| format!("the {name} is not a URI"))?;
         check_secure(&uri, self.allow_http).map_err(|why| format!("the {name} {why}"))?;
-        // A server elsewhere must not make a client send its secrets to whatever listens on this machine.
+        // A remote server must not make a client send its secrets to another program on this machine.
         if !self.allow_http && !self.is_local && uri.scheme() != Some(&Scheme::HTTPS) {
             return Err(format!(
                 "the {name} is plain http on this machine, and the issuer is not on this machine"

@@ -16,7 +16,7 @@ use crate::{
 /// A call of the token endpoint.
 #[derive(Clone, Copy)]
 pub(crate) struct TokenCall {
-    /// Whether a `Bearer` token is accepted although one that is bound to a key was asked for.
+    /// Whether a `Bearer` token is accepted although a token that is bound to a key was requested.
     pub(super) allow_bearer: bool,
 }
 
@@ -78,9 +78,9 @@ impl EndpointCall for TokenCall {
             ErrorCode::UnsupportedGrantType => {
                 "the token endpoint does not support this grant type"
             }
-            ErrorCode::AuthorizationPending => "the user has not decided yet; ask again later",
+            ErrorCode::AuthorizationPending => "the user has not decided yet; try again later",
             ErrorCode::SlowDown => {
-                "the token endpoint was asked too often; ask again five seconds later"
+                "the requests to the token endpoint are too frequent; try again five seconds later"
             }
             _ => return None,
         })

@@ -93,5 +93,5 @@ pub(super) fn fields(
     })
 }
 
-const DOWNGRADED: &str = "returned a Bearer token, but a token that is bound to the DPoP key was asked for; \
+const DOWNGRADED: &str = "returned a Bearer token, but a token that is bound to the DPoP key was requested; \
                           configure the server to issue DPoP tokens to this client (RFC 9449 section 5), or remove the key";

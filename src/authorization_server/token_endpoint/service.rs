@@ -33,7 +33,7 @@ use crate::{
 /// 1. A request that is invalid in itself fails with [`TokenErrorKind::Request`](crate::TokenErrorKind::Request): a parameter is set
 ///    twice, a secret is empty, there are two client authentications. The same holds for a token endpoint that is reached by plain
 ///    `http` and is not on this machine.
-/// 2. Only then are credentials obtained from their providers, and is a client assertion signed, fresh for every request. What a
+/// 2. After that, credentials are obtained from their providers and a client assertion is signed, afresh for every request. What a
 ///    provider returns is checked in the same way.
 /// 3. The request is sent once, with the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions. Nothing is retried here except
 ///    a request whose server demands another DPoP nonce; see `RetryTransient` (feature `retry`). Put a retry around this service and
@@ -169,7 +169,7 @@ impl<S, B> TokenEndpoint<S, B> {
 
     /// Asks for tokens that are bound to this key (DPoP, [RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)). Default is none.
     ///
-    /// 1. Each request carries a proof, fresh for every attempt, with the last nonce that the server sent.
+    /// 1. Each request carries a fresh proof with the last nonce that the server sent.
     /// 2. If the server demands another nonce, the request is sent a second time at once, with a fresh proof and freshly obtained
     ///    credentials. The server did not process the first request.
     /// 3. The returned tokens are [bound](crate::AccessToken::dpop_key) to the key. A `Bearer` token instead is an error,
@@ -186,7 +186,7 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Accepts a `Bearer` token although one that is bound to the DPoP key was asked for, for a server that does not support DPoP yet.
+    /// Accepts a `Bearer` token although a bound token was requested, for a server that does not support DPoP yet.
     /// Default is that it is an error.
     ///
     /// # Security

@@ -1,107 +1,127 @@
-//! To take in what came: a token, a failure, a refusal.
+//! Takes in what happened to a token: a fetch returned it, a fetch failed, an API refused it.
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Entry, Invalidation, State};
+use super::{Entry, EntryState, FetchOutcome};
 use crate::{
     base::clock::Moment,
-    error::TokenError,
+    error::{TokenError, TokenErrorKind::Timeout},
     message::{AccessToken, TokenResponse},
     token_cache::{
-        error, events,
-        failure::Failure,
-        fetch::{Fetched, Plan},
-        fetch_task::Outcome,
-        refresh_window::Windows,
-        state::{self, Held},
+        events,
+        fetch::{FetchPlan, Fetched},
+        header::unsupported_token_type,
+        pauses::FailedFetch,
+        refresh_window::Lifespan,
+        state::{self, CachedToken},
     },
 };
 
-/// At most one fetch a second goes out, except to replace a token that was refused, which has a rule of its own.
-const SPACING: Duration = Duration::from_secs(1);
+/// What became of a token that an API refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Invalidation {
+    /// It is gone; the next caller fetches another.
+    Dropped,
+    /// Another token had already replaced it.
+    Replaced,
+    /// It stays, because tokens were refused too often recently.
+    StillInUse,
+}
+
+/// At most one fetch a second is sent, except to replace a refused token, for which [`Refusals`] has a rule of its own.
+///
+/// [`Refusals`]: crate::token_cache::pauses::Refusals
+const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Entry {
-    /// Takes in what a fetch came to.
-    pub(in crate::token_cache) fn land(&self, plan: &Plan, fetched: Fetched) -> Outcome {
-        let held = fetched.result.and_then(|response| {
-            let windows = self.windows(&response);
-            // A token that never had a use goes once to those who waited; one that had, and came too late, to nobody.
-            let is_over = self.now().has_reached(fetched.sent.after(windows.usable));
-            if is_over && !windows.usable.is_zero() {
-                return Err(error::arrived_over());
+    /// Takes in the result of a fetch.
+    pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
+        let landed = fetched.result.and_then(|response| {
+            let lifespan = self.lifespan(&response);
+            let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
+            // A token that was never usable still goes to those who waited. One that was, and came too late, goes to nobody.
+            if has_expired && !lifespan.usable.is_zero() {
+                return Err(arrived_expired());
             }
-            let held = self.hold(plan, fetched.sent, windows, response.access_token())?;
-            events::fetched(&self.request, plan.reason, windows);
-            Ok(held)
+            let cached = self.accept(plan, fetched.sent, lifespan, response.access_token())?;
+            events::fetched(&self.request, plan.reason, lifespan);
+            Ok(cached)
         });
-        held.map_err(|error| self.note_failure(plan, error))
+        landed.map_err(|error| self.note_failure(plan, error))
     }
 
-    fn windows(&self, response: &TokenResponse) -> Windows {
+    fn lifespan(&self, response: &TokenResponse) -> Lifespan {
         let settings = &self.settings;
         let lifetime = response.expires_in().unwrap_or(settings.default_lifetime);
-        let is_first = !self.lock().has_renewed;
+        let is_first = !self.lock().has_had_token;
         settings
             .refresh_window
-            .of(lifetime, is_first, fastrand::f64())
+            .lifespan(lifetime, is_first, fastrand::f64())
             .renewed_in(response.refresh_in())
     }
 
-    fn hold(&self, plan: &Plan, sent: Moment, windows: Windows, token: &AccessToken) -> Outcome {
+    fn accept(
+        &self,
+        plan: &FetchPlan,
+        sent: Moment,
+        lifespan: Lifespan,
+        token: &AccessToken,
+    ) -> FetchOutcome {
         let authorization = token
             .sendable()
-            .ok_or_else(|| error::unsupported_token_type(token.token_type()))?
+            .ok_or_else(|| unsupported_token_type(token.token_type()))?
             .clone();
         let now = self.now();
         let mut state = self.lock();
-        let before = self.current.load();
-        let held = Arc::new(Held {
+        let previous = self.current.load();
+        let cached = Arc::new(CachedToken {
             generation: state.next_generation(),
             token: token.clone(),
             authorization,
-            stale_at: state::stale_at(sent, windows, before.as_deref(), token),
-            expires_at: sent.after(windows.usable),
-            ends_at: sent.after(windows.lifetime),
-            settled_at: sent.after(windows.lifetime / 2),
+            stale_at: state::stale_at(sent, lifespan, previous.as_deref(), token),
+            expires_at: sent.after(lifespan.usable),
+            server_expires_at: sent.after(lifespan.lifetime),
+            young_until: sent.after(lifespan.lifetime / 2),
         });
-        if !state.end_flight(plan) && !state.grant.is_one_time() {
-            // It was given up in the meantime, so it is for those who still wait for it.
-            return Ok(held);
+        if !state.end_fetch(plan) && !state.grant.is_one_time() {
+            // Another fetch has taken its place, so only those who still wait for this one get the token.
+            return Ok(cached);
         }
-        state.has_renewed = true;
+        state.has_had_token = true;
         state.was_refused = false;
         state.failure = None;
-        state.next_fetch_at = Some(sent.after(SPACING));
-        let is_before_good = before
+        state.next_fetch_at = Some(sent.after(MIN_FETCH_INTERVAL));
+        let is_previous_usable = previous
             .as_ref()
-            .is_some_and(|held| !now.has_reached(held.expires_at));
-        if is_before_good && now.has_reached(held.expires_at) {
-            // A token without a use does not displace one that can be used.
-            return Ok(held);
+            .is_some_and(|previous| !now.has_reached(previous.expires_at));
+        if is_previous_usable && now.has_reached(cached.expires_at) {
+            // An unusable token does not displace a usable one.
+            return Ok(cached);
         }
-        self.current.publish(Some(held.clone()), held.generation);
+        self.current
+            .publish(Some(cached.clone()), cached.generation);
         drop(state);
         if let Some(changes) = self.changes.get() {
-            changes.send_replace(held.generation);
+            changes.send_replace(cached.generation);
         }
-        Ok(held)
+        Ok(cached)
     }
 
-    /// Takes in the refresh token of an answer before anything else is done with it.
-    pub(in crate::token_cache) fn note_refresh_token(&self, response: &TokenResponse) {
+    /// Takes in the refresh token of a response before anything else is done with it.
+    pub(crate) fn note_refresh_token(&self, response: &TokenResponse) {
         self.lock().grant.succeeded(response);
     }
 
-    /// Remembers a failed fetch. A token that is held stays what it is.
-    fn note_failure(&self, plan: &Plan, error: TokenError) -> TokenError {
+    /// Remembers a failed fetch. The current token stays.
+    fn note_failure(&self, plan: &FetchPlan, error: TokenError) -> TokenError {
         let now = self.now();
         let mut state = self.lock();
-        if !state.end_flight(plan) {
-            // Another fetch has taken its place, which will say how it stands.
+        if !state.end_fetch(plan) {
+            // Another fetch has taken its place and decides what is remembered.
             return error;
         }
         let error = state.grant.failed(error);
-        let failure = Failure::after(
+        let failure = FailedFetch::after(
             state.failure.as_deref(),
             error.clone(),
             now,
@@ -110,26 +130,27 @@ impl Entry {
         );
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(Box::new(failure));
-        state.next_fetch_at = Some(now.after(SPACING));
+        state.next_fetch_at = Some(now.after(MIN_FETCH_INTERVAL));
         drop(state);
         events::failed(&self.request, plan.reason, &error, failures, pause);
         error
     }
 
-    /// Drops the token if it is the one that was refused. See [`Refusals`](crate::token_cache::refusals::Refusals) for when it is
-    /// kept all the same.
-    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&Held) -> bool) -> Invalidation {
+    /// Drops the current token if it is the refused one, unless [`Refusals`] keeps it.
+    ///
+    /// [`Refusals`]: crate::token_cache::pauses::Refusals
+    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&CachedToken) -> bool) -> Invalidation {
         let now = self.now();
         let mut state = self.lock();
-        let refused = self.current.load_full().filter(|held| is_refused(held));
-        let invalidation = match refused {
+        let refused = self.current.load_full();
+        let invalidation = match refused.filter(|cached| is_refused(cached)) {
             None => Invalidation::Replaced,
-            // A token that served for a while was good, so this says nothing of the next one.
-            Some(held) if !now.has_reached(held.settled_at) && !state.refusals.note(now) => {
-                Invalidation::Kept
+            // A token that had served for a while was good, so its refusal tells nothing about the next one.
+            Some(cached) if !now.has_reached(cached.young_until) && !state.refusals.note(now) => {
+                Invalidation::StillInUse
             }
             Some(_) => {
-                self.forget(&mut state);
+                self.drop_token(&mut state);
                 Invalidation::Dropped
             }
         };
@@ -138,19 +159,22 @@ impl Entry {
         invalidation
     }
 
-    /// Drops the token, whatever it is, and what a fetch under way would bring; but not one that sends what can be sent once, for
-    /// the next fetch would send it again. A failure is forgotten too, since its cause may be what has changed; but not the word of the
-    /// server, how long to leave it alone.
-    pub(in crate::token_cache) fn clear(&self) {
+    /// Drops the current token and cancels the fetch under way.
+    ///
+    /// It does not cancel a fetch that sends a one-time credential, because the next fetch would send that again. It forgets a failure,
+    /// because its cause may have gone, but not a pause that the server asked for.
+    pub(crate) fn clear(&self) {
         let mut state = self.lock();
-        state.failure.take_if(|failure| !failure.is_asked_for());
+        state
+            .failure
+            .take_if(|failure| !failure.is_pause_by_server());
         if !state.grant.is_one_time() {
-            state.flight = None;
+            state.fetch = None;
         }
-        self.forget(&mut state);
+        self.drop_token(&mut state);
     }
 
-    fn forget(&self, state: &mut State) {
+    fn drop_token(&self, state: &mut EntryState) {
         state.next_fetch_at = None;
         state.was_refused |= self.current.load().is_some();
         let generation = state.next_generation();
@@ -158,10 +182,15 @@ impl Entry {
     }
 }
 
-impl State {
-    /// Notes that a flight has landed; says whether it is the one that was waited for.
-    fn end_flight(&mut self, plan: &Plan) -> bool {
-        let ended = self.flight.take_if(|flight| flight.number() == plan.number);
+impl EntryState {
+    /// Notes that a fetch has landed. Returns whether it was still the current fetch of the entry.
+    fn end_fetch(&mut self, plan: &FetchPlan) -> bool {
+        let ended = self.fetch.take_if(|fetch| fetch.number() == plan.number);
         ended.is_some()
     }
+}
+
+fn arrived_expired() -> TokenError {
+    let message = "the access token expired before it arrived; the token endpoint is too slow for the lifetime of its tokens";
+    TokenError::new(Timeout, message, None)
 }

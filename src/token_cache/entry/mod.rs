@@ -1,12 +1,12 @@
-//! An entry of the cache: one token request and the token that it brings.
+//! An entry of the cache: one token request and its token.
 //!
-//! 1. `state` is locked for a few instructions at a time: never across an await, nor while code of the user runs, to which
-//!    subscribers of `tracing` and wakers belong. It may be taken while a shard of [`super::entries`] is locked, never the other way
-//!    round.
-//! 2. `current` is what callers read without the lock; it is written under the lock. See [`super::published`].
+//! 1. `current` is read without the lock, and written under the lock; see [`Published`].
+//! 2. `state` is locked for a few instructions at a time: never across an await, and never while foreign code runs, such as a
+//!    subscriber of `tracing` or a waker.
+//! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round.
 
-mod get;
 mod land;
+mod look_up;
 
 use std::{
     num::NonZeroU64,
@@ -19,20 +19,23 @@ use std::{
 
 use tokio::sync::watch;
 
+use self::look_up::FetchTask;
+pub(crate) use self::{
+    land::Invalidation,
+    look_up::{CLOCK_LAG, FetchOutcome, Lookup},
+};
 use super::{
-    failure::Failure,
-    fetch_task::{FetchTask, PatientWaiter},
-    grant::Grant,
+    builder::Settings,
+    entries,
+    fetch::GrantState,
     keep_warm::KeepWarm,
-    published::Published,
-    refusals::Refusals,
-    registry,
-    settings::Settings,
-    state::{self, Condition, Held},
+    pauses::{FailedFetch, Refusals},
+    state::{self, CachedToken, Condition},
 };
 use crate::{
     base::{
         clock::Moment,
+        published::Published,
         sync::{Mutex, MutexGuard},
     },
     error::TokenError,
@@ -43,51 +46,37 @@ pub(crate) struct Entry {
     id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
-    current: Published<Held>,
-    state: Mutex<State>,
+    current: Published<CachedToken>,
+    state: Mutex<EntryState>,
     changes: OnceLock<watch::Sender<u64>>,
+    /// Whether somebody looked this entry up recently.
     is_used: AtomicBool,
 }
 
-struct State {
+struct EntryState {
+    /// The number of the last fetch.
+    fetches: u64,
+    /// The number of the last token; see [`Published`].
     generations: u64,
-    has_renewed: bool,
+    has_had_token: bool,
+    /// Whether there is no token because the last one was dropped.
     was_refused: bool,
-    grant: Grant,
-    /// Boxed, since it is rare, and an entry is to be small.
-    failure: Option<Box<Failure>>,
+    grant: GrantState,
+    /// Boxed because it is rare, and an entry should be small.
+    failure: Option<Box<FailedFetch>>,
     refusals: Refusals,
-    flight: Option<FetchTask>,
+    fetch: Option<FetchTask>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
 
-/// What a caller gets at once.
-pub(super) enum Lookup {
-    Token(Arc<Held>),
-    Wait(PatientWaiter),
-    Failed(TokenError),
-}
-
-/// What became of a token that was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalidation {
-    /// It is gone; the next caller fetches another.
-    Dropped,
-    /// It had been replaced already.
-    Replaced,
-    /// It stays, since tokens were refused too often of late.
-    Kept,
-}
-
-/// To read what there is.
 impl Entry {
     pub(super) fn new(request: TokenRequest, settings: Arc<Settings>) -> Arc<Self> {
-        registry::register(|id| Self {
+        entries::register(|id| Self {
             id,
             settings,
             current: Published::empty(),
-            state: Mutex::new(State::new(request.clone())),
+            state: Mutex::new(EntryState::new(request.clone())),
             request,
             changes: OnceLock::new(),
             is_used: AtomicBool::new(false),
@@ -107,71 +96,74 @@ impl Entry {
         self.settings.clock.now()
     }
 
-    /// Which token is current. A copy with the same generation is the current one.
+    /// Returns the generation of the current token. A copy with the same generation is current.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
         self.current.generation()
     }
 
-    /// Looks at the token, if there is one that can be used now; a renewal is started if it is time for one.
+    /// Looks at the token if it is usable now, and starts its renewal if that is due.
     ///
-    /// The pointer to it is not cloned, since all threads would count on one cache line.
-    pub(crate) fn usable<T>(self: &Arc<Self>, look: impl FnOnce(&Arc<Held>) -> T) -> Option<T> {
+    /// The pointer to the token is not cloned, because all threads would write to one reference count.
+    pub(crate) fn usable<T>(
+        self: &Arc<Self>,
+        look: impl FnOnce(&Arc<CachedToken>) -> T,
+    ) -> Option<T> {
         let now = self.now();
-        let held = self.current.load();
-        match state::classify(held.as_ref(), None, now) {
-            Condition::Fresh(held) => Some(look(held)),
-            Condition::Stale(held) => {
-                self.nudge(now);
-                Some(look(held))
+        let cached = self.current.load();
+        match state::classify(cached.as_ref(), None, now) {
+            Condition::Fresh(cached) => Some(look(cached)),
+            Condition::Stale(cached) => {
+                self.try_renew_if_due(now);
+                Some(look(cached))
             }
             Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
         }
     }
 
-    /// Starts a renewal if it is time for one.
-    pub(super) fn nudge(self: &Arc<Self>, now: Moment) {
-        // Whoever has the lock is starting the renewal, or has just done so.
+    /// Starts a renewal if it is due and nobody holds the lock.
+    pub(super) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
+        // Whoever holds the lock is starting the renewal, or has just done so.
         if let Ok(mut state) = self.state.try_lock() {
             self.renew_if_due(&mut state, now);
         }
     }
 
-    /// The token, if there is one that can be used now. It starts nothing.
-    pub(super) fn peek(&self) -> Option<Arc<Held>> {
+    /// Returns the token if it is usable now. Never starts a fetch.
+    pub(super) fn peek(&self) -> Option<Arc<CachedToken>> {
         let now = self.now();
-        let held = self.current.load_full();
-        held.filter(|held| !now.has_reached(held.expires_at))
+        let cached = self.current.load_full();
+        cached.filter(|cached| !now.has_reached(cached.expires_at))
     }
 
-    /// The token that is held, whether it can be used or not, and the last failure.
-    pub(super) fn inspect(&self) -> (Option<Arc<Held>>, Option<Failure>) {
+    /// Returns the current token, usable or not, and the last failure.
+    pub(super) fn inspect(&self) -> (Option<Arc<CachedToken>>, Option<FailedFetch>) {
         let state = self.lock();
         (self.current.load_full(), state.failure.as_deref().cloned())
     }
 
-    /// Whether what this knows must not be forgotten while the cache lives.
-    pub(super) fn is_precious(&self) -> bool {
+    /// Returns whether the cache may forget this entry without breaking a fetch or sending a one-time credential twice.
+    pub(super) fn may_be_evicted(&self) -> bool {
         let state = self.lock();
-        state.flight.is_some() || state.grant.is_precious()
+        state.fetch.is_none() && !state.grant.has_sent_one_time_credential()
     }
 
     /// Notes that somebody looked this entry up.
     pub(super) fn mark_used(&self) {
-        // Read first: all who use the same entry would else write to it.
+        // It is read first because everybody who uses this entry would otherwise write to it.
         if !self.is_used.load(Ordering::Relaxed) {
             self.is_used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether somebody looked this entry up since the last call.
+    /// Returns whether somebody looked this entry up since the last call.
     pub(super) fn take_used(&self) -> bool {
         self.is_used.swap(false, Ordering::Relaxed)
     }
 
-    /// Tells the generation of each new token.
+    /// Returns a watcher for the generation of each new token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        // So that no generation is published between the look at it and the first receiver.
+        // Nothing can be published between the read of the generation and the first receiver.
         let _state = self.lock();
         let changes = self
             .changes
@@ -179,22 +171,22 @@ impl Entry {
         changes.subscribe()
     }
 
-    /// Keeps the token warm for as long as this entry and the runtime live.
+    /// Keeps the token warm for as long as this entry and the current runtime live.
     pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
         let mut state = self.lock();
-        if !state.keep_warm.as_ref().is_some_and(KeepWarm::is_going) {
+        if !state.keep_warm.as_ref().is_some_and(KeepWarm::is_running) {
             state.keep_warm = Some(KeepWarm::start(self)?);
         }
         Ok(())
     }
 
-    /// How long until there is something to do: a token to renew, or a pause after a failure that is over.
+    /// Returns the time until the token is to be renewed, or until the pause after a failure ends.
     pub(super) fn until_due(&self) -> Duration {
         let now = self.now();
         let state = self.lock();
-        let held = self.current.load();
-        match state::classify(held.as_ref(), state.failure.as_deref(), now) {
-            Condition::Fresh(held) => now.until(held.stale_at),
+        let cached = self.current.load();
+        match state::classify(cached.as_ref(), state.failure.as_deref(), now) {
+            Condition::Fresh(cached) => now.until(cached.stale_at),
             Condition::Failed(failure) => failure.remaining(now),
             _ => match &state.failure {
                 Some(failure) => failure.remaining(now),
@@ -203,25 +195,31 @@ impl Entry {
         }
     }
 
-    /// Nothing panics while the lock is held, so a poisoned one is sound.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    /// Nothing panics while the lock is held, so a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, EntryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl EntryState {
     fn new(request: TokenRequest) -> Self {
         Self {
+            fetches: 0,
             generations: 0,
-            has_renewed: false,
+            has_had_token: false,
             was_refused: false,
-            grant: Grant::new(request),
+            grant: GrantState::new(request),
             failure: None,
             refusals: Refusals::default(),
-            flight: None,
+            fetch: None,
             next_fetch_at: None,
             keep_warm: None,
         }
+    }
+
+    fn next_fetch_number(&mut self) -> u64 {
+        self.fetches += 1;
+        self.fetches
     }
 
     fn next_generation(&mut self) -> u64 {
@@ -232,6 +230,6 @@ impl State {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        registry::unregister(self.id);
+        entries::unregister(self.id);
     }
 }

@@ -10,7 +10,7 @@ use tower_oauth2_client::{
 
 use super::{
     Http, KEYS, ROTATING, basic, client_credentials, http, introspect, password, refresh,
-    refused_in_silence, send, signed_jwt::with_key, uri, web,
+    refused_without_a_body, send, signed_jwt::with_key, uri, web,
 };
 use crate::{
     setting,
@@ -47,7 +47,7 @@ async fn revoked_refresh_token_returns_no_other_token() {
     let request = RevocationRequest::new(response.refresh_token().unwrap());
     endpoint(web()).oneshot(request).await.unwrap();
     let result = send(web(), refresh(&response)).await;
-    refused_in_silence(result, StatusCode::BAD_REQUEST);
+    refused_without_a_body(result, StatusCode::BAD_REQUEST);
 }
 
 #[tokio::test]

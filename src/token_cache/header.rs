@@ -1,0 +1,262 @@
+//! The `Authorization` header of a request, and the copy of it that each service instance owns.
+//!
+//! Cloning a `HeaderValue` bumps a reference count on a shared cache line, and threads would wait for each other there. So each
+//! instance of a service owns a copy of the bytes, and only reads what is shared. An instance makes its copy on its second call: one
+//! that was cloned for a single request should not pay for a copy.
+
+use std::{num::NonZeroU64, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
+use zeroize::Zeroizing;
+
+use super::{
+    entries,
+    entry::{Entry, Invalidation},
+    source::{SourceKind, TokenSource},
+    state::CachedToken,
+};
+use crate::{
+    base::clock::Moment,
+    error::{TokenError, TokenErrorKind::UnsupportedTokenType},
+    message::{AccessToken, TokenType},
+};
+
+/// Identifies the token that a request carries.
+///
+/// A response that is on its way holds these two numbers instead of a reference count, which every request would have to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TokenName {
+    entry: NonZeroU64,
+    generation: u64,
+}
+
+impl TokenName {
+    /// A token that no cache holds. No entry has this number.
+    pub(crate) const NONE: Self = Self {
+        entry: NonZeroU64::MAX,
+        generation: 0,
+    };
+
+    fn new(entry: &Entry, cached: &CachedToken) -> Self {
+        Self {
+            entry: entry.id(),
+            generation: cached.generation,
+        }
+    }
+
+    /// Stores the name in the extensions if they have a place for it.
+    #[inline]
+    pub(crate) fn tell(self, extensions: &mut Extensions) {
+        if let Some(place) = extensions.get_mut() {
+            *place = self;
+        }
+    }
+
+    /// Reports that an API refused the token.
+    pub(crate) fn refuse(self) -> Invalidation {
+        match entries::find_by_id(self.entry) {
+            Some(entry) => entry.invalidate(|cached| cached.generation == self.generation),
+            None => Invalidation::StillInUse,
+        }
+    }
+}
+
+/// The value of the `Authorization` header for one request, and the name of the token in it.
+#[derive(Clone)]
+pub(crate) struct Authorization {
+    pub(crate) value: HeaderValue,
+    pub(crate) token: TokenName,
+    /// The token itself, if each request also needs a proof.
+    pub(crate) bound: Option<AccessToken>,
+}
+
+impl Authorization {
+    fn cached(entry: &Entry, cached: &CachedToken) -> Self {
+        Self {
+            value: cached.authorization.clone(),
+            token: TokenName::new(entry, cached),
+            bound: bound(&cached.token),
+        }
+    }
+
+    fn fixed(token: &AccessToken) -> Option<Self> {
+        Some(Self {
+            value: token.sendable()?.clone(),
+            token: TokenName::NONE,
+            bound: bound(token),
+        })
+    }
+}
+
+fn bound(token: &AccessToken) -> Option<AccessToken> {
+    token.binding().map(|_| token.clone())
+}
+
+impl TokenSource {
+    /// Sets the header of a request if there is a usable token that needs no proof.
+    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+        let mut set = |token: &AccessToken, value: &HeaderValue, name| {
+            if token.binding().is_some() {
+                return None;
+            }
+            headers.insert(AUTHORIZATION, value.clone());
+            Some(name)
+        };
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => entry
+                .usable(|cached| {
+                    let name = TokenName::new(entry, cached);
+                    set(&cached.token, &cached.authorization, name)
+                })
+                .flatten(),
+            SourceKind::Fixed(token) => set(token, token.sendable()?, TokenName::NONE),
+        }
+    }
+
+    /// Returns the header if there is a usable token.
+    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => {
+                entry.usable(|cached| Authorization::cached(entry, cached))
+            }
+            SourceKind::Fixed(token) => Authorization::fixed(token),
+        }
+    }
+
+    /// Returns the header, and waits for a usable token if there is none yet.
+    pub(crate) async fn wait_for_authorization(self) -> Result<Authorization, TokenError> {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => {
+                let cached = entry.clone().token().await?;
+                Ok(Authorization::cached(entry, &cached))
+            }
+            SourceKind::Fixed(token) => Authorization::fixed(token)
+                .ok_or_else(|| unsupported_token_type(token.token_type())),
+        }
+    }
+}
+
+/// The copy that one service instance owns. A clone starts without one.
+pub(crate) struct LocalCopy(CopyState);
+
+enum CopyState {
+    /// The instance has not been called yet.
+    Unused,
+    /// The next call makes a copy.
+    Used,
+    Copied {
+        value: HeaderValue,
+        token: TokenName,
+        /// Until then, the copy is usable without a look at the entry.
+        recheck_at: Moment,
+        expires_at: Moment,
+    },
+}
+
+/// How often an instance with a stale token tries to start the renewal, which takes a lock.
+const RECHECK: Duration = Duration::from_millis(100);
+
+impl LocalCopy {
+    pub(crate) const fn new() -> Self {
+        Self(CopyState::Unused)
+    }
+
+    /// Sets the header of a request if there is a usable token that needs no proof.
+    #[inline]
+    pub(crate) fn authorize(
+        &mut self,
+        headers: &mut HeaderMap,
+        source: &TokenSource,
+    ) -> Option<TokenName> {
+        match (&self.0, source.entry()) {
+            (
+                CopyState::Copied {
+                    value,
+                    token,
+                    recheck_at,
+                    ..
+                },
+                Some(entry),
+            ) if entry.generation() == token.generation
+                && !entry.now().has_reached(*recheck_at) =>
+            {
+                headers.insert(AUTHORIZATION, value.clone());
+                Some(*token)
+            }
+            (CopyState::Used | CopyState::Copied { .. }, Some(entry)) => {
+                self.recheck(headers, entry)
+            }
+            (_, _) => {
+                self.0 = CopyState::Used;
+                source.authorize(headers)
+            }
+        }
+    }
+
+    /// Keeps the copy if it is only stale; otherwise makes a new one.
+    #[cold]
+    fn recheck(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
+        let now = entry.now();
+        match &mut self.0 {
+            CopyState::Copied {
+                value,
+                token,
+                recheck_at,
+                expires_at,
+            } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
+                entry.try_renew_if_due(now);
+                *recheck_at = now.after(RECHECK.min(now.until(*expires_at)));
+                headers.insert(AUTHORIZATION, value.clone());
+                Some(*token)
+            }
+            _ => {
+                let (shared, stale_at, expires_at) = entry.usable(|cached| {
+                    let shared = Authorization::cached(entry, cached);
+                    (shared, cached.stale_at, cached.expires_at)
+                })?;
+                let Authorization {
+                    value,
+                    token,
+                    bound: None,
+                } = shared
+                else {
+                    return None;
+                };
+                self.0 = CopyState::Copied {
+                    value: copy(&value)?,
+                    token,
+                    recheck_at: stale_at,
+                    expires_at,
+                };
+                headers.insert(AUTHORIZATION, value);
+                Some(token)
+            }
+        }
+    }
+}
+
+impl Clone for LocalCopy {
+    fn clone(&self) -> Self {
+        Self::new()
+    }
+}
+
+/// Copies the bytes of a value, so that its clones share no reference count with it.
+fn copy(value: &HeaderValue) -> Option<HeaderValue> {
+    let bytes = Zeroizing::new(value.as_bytes().to_vec());
+    let mut copy = HeaderValue::from_maybe_shared(Bytes::from_owner(bytes)).ok()?;
+    copy.set_sensitive(true);
+    Some(copy)
+}
+
+pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
+    let message = if *token_type == TokenType::DPOP {
+        "a DPoP token cannot be sent without its key; set it with `TokenEndpoint::dpop` (feature `dpop`)".into()
+    } else {
+        format!(
+            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP tokens"
+        )
+    };
+    TokenError::new(UnsupportedTokenType, message, None)
+}

@@ -1,0 +1,236 @@
+//! How long the cache pauses after failed fetches, and after refused tokens. Pure.
+
+use std::time::Duration;
+
+use crate::{
+    base::{back_off, clock::Moment},
+    error::{ErrorCode, ErrorResponse, TokenError},
+};
+
+/// The last fetch of an entry, which failed, and the pause before the next one.
+#[derive(Clone)]
+pub(crate) struct FailedFetch {
+    pub(crate) error: TokenError,
+    /// How many fetches failed in a row.
+    pub(crate) streak: u32,
+    pub(crate) pause: Duration,
+    /// The shortest pause between two polls; zero until the server has asked to be polled.
+    polling_interval: Duration,
+    is_pause_by_server: bool,
+    retry_at: Moment,
+}
+
+impl FailedFetch {
+    /// Returns the failure that follows `previous`.
+    ///
+    /// `jitter` is from 0 to 1. `least_interval` is the shortest pause between two polls that the request allows, if it is set.
+    pub(crate) fn after(
+        previous: Option<&Self>,
+        error: TokenError,
+        now: Moment,
+        jitter: f64,
+        least_interval: Option<Duration>,
+    ) -> Self {
+        let (mut streak, mut polling_interval) = previous
+            .map_or_else(Default::default, |previous| {
+                (previous.streak, previous.polling_interval)
+            });
+        let pause = match error.error_response().map(ErrorResponse::code) {
+            Some(code @ (ErrorCode::AuthorizationPending | ErrorCode::SlowDown)) => {
+                let least = least_interval
+                    .map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
+                polling_interval = polling_interval.max(least);
+                if *code == ErrorCode::SlowDown {
+                    polling_interval = polling_interval.saturating_add(SLOW_DOWN);
+                }
+                polling_interval
+            }
+            _ => {
+                streak = streak.saturating_add(1);
+                pause_after(&error, streak, jitter).max(polling_interval)
+            }
+        };
+        let pause = match error.retry_after() {
+            Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
+            None => pause,
+        };
+        let is_pause_by_server = error.retry_after().is_some() || pause == polling_interval;
+        Self {
+            error,
+            streak,
+            pause,
+            polling_interval,
+            is_pause_by_server,
+            retry_at: now.after(pause),
+        }
+    }
+
+    /// Returns whether the pause has not ended yet.
+    pub(crate) fn is_pausing(&self, now: Moment) -> bool {
+        !now.has_reached(self.retry_at)
+    }
+
+    /// Returns the rest of the pause.
+    pub(crate) fn remaining(&self, now: Moment) -> Duration {
+        now.until(self.retry_at)
+    }
+
+    /// Returns whether the server itself asked for the pause.
+    pub(crate) fn is_pause_by_server(&self) -> bool {
+        self.is_pause_by_server
+    }
+
+    /// Returns whether the server asked for the pause, and it has not ended yet.
+    pub(crate) fn server_asked_to_wait(&self, now: Moment) -> bool {
+        self.is_pause_by_server && self.is_pausing(now)
+    }
+}
+
+/// How often to poll a server that does not say how often (RFC 8628 §3.5).
+const POLLING_INTERVAL: Duration = Duration::from_secs(5);
+const MIN_POLLING_INTERVAL: Duration = Duration::from_secs(1);
+/// What each `slow_down` adds (RFC 8628 §3.5).
+const SLOW_DOWN: Duration = Duration::from_secs(5);
+
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+const FIRST_PAUSE_TERMINAL: Duration = Duration::from_secs(5);
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
+
+/// Returns the pause after this many failures in a row.
+///
+/// A final error, such as a wrong secret, is remembered longer than a transient one, because only a person can fix it.
+fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
+    let first = if error.is_transient() {
+        FIRST_PAUSE
+    } else {
+        FIRST_PAUSE_TERMINAL
+    };
+    let pause = back_off::doubled(first, streak.saturating_sub(1), MAX_PAUSE);
+    back_off::jittered(pause, jitter)
+}
+
+/// Counts the tokens of an entry that were refused recently, each in the first half of its life.
+///
+/// An API that refuses every token (because of a wrong audience) must not replace everybody else's token on each call. So the first
+/// two refusals in a row drop the token at once. After that one refusal in each pause does, and the pauses double.
+#[derive(Default)]
+pub(crate) struct Refusals {
+    streak: u32,
+    last: Option<Moment>,
+    pause_until: Option<Moment>,
+}
+
+const FREE_REFUSALS: u32 = 2;
+const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
+const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
+/// After this long without a refusal, the next one counts as the first.
+const QUIET: Duration = Duration::from_secs(60);
+
+impl Refusals {
+    /// Notes that the current token was refused. Returns whether to drop it.
+    pub(crate) fn note(&mut self, now: Moment) -> bool {
+        let quiet = QUIET.max(self.pause().saturating_mul(2));
+        if self
+            .last
+            .is_none_or(|last| now.has_reached(last.after(quiet)))
+        {
+            *self = Self::default();
+        }
+        self.last = Some(now);
+        if self
+            .pause_until
+            .is_some_and(|until| !now.has_reached(until))
+        {
+            return false;
+        }
+        self.streak = self.streak.saturating_add(1);
+        if self.streak >= FREE_REFUSALS {
+            self.pause_until = Some(now.after(self.pause()));
+        }
+        true
+    }
+
+    /// Returns the pause after the last refusal that dropped a token.
+    fn pause(&self) -> Duration {
+        match self.streak.checked_sub(FREE_REFUSALS) {
+            Some(doublings) => back_off::doubled(FIRST_REFUSAL_PAUSE, doublings, MAX_REFUSAL_PAUSE),
+            None => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::{HeaderMap, StatusCode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::error::{Answer, TokenErrorKind};
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// It lasts from half a second to five minutes, at least as long as the server asks up to that, and ends exactly on time.
+        #[test]
+        fn pause_after_a_failure_is_bounded_and_obeys_the_server(
+            failures in prop::collection::vec((any::<bool>(), prop::option::of(0..1_000_000_u64), 0.0..1.0), 1..40),
+        ) {
+            let mut now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+            let mut last: Option<FailedFetch> = None;
+            for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
+                let error = error(is_terminal, retry_after);
+                let failure = FailedFetch::after(last.as_ref(), error, now, jitter, None);
+                let pause = failure.pause;
+                prop_assert_eq!(failure.streak, streak);
+                prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");
+                match retry_after.map(Duration::from_secs) {
+                    Some(asked) => prop_assert!(pause >= asked.min(MAX_RETRY_AFTER), "{pause:?}"),
+                    None => prop_assert!(pause <= MAX_PAUSE, "{pause:?}"),
+                }
+                prop_assert_eq!(failure.remaining(now), pause);
+                prop_assert!(failure.is_pausing(now.after(pause - Duration::from_nanos(1))));
+                now = now.after(pause);
+                prop_assert!(!failure.is_pausing(now));
+                last = Some(failure);
+            }
+        }
+
+        /// However often tokens are refused, no three are dropped within the first pause, and none is kept for longer than the longest.
+        #[test]
+        fn refused_tokens_are_dropped_rarely_and_kept_only_for_a_while(
+            steps in prop::collection::vec(prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64], 1..400),
+        ) {
+            let mut refusals = Refusals::default();
+            let mut now = Duration::ZERO;
+            let mut dropped = Vec::new();
+            for step in steps {
+                now += Duration::from_millis(step);
+                if refusals.note(Moment::new(now, now)) {
+                    dropped.push(now);
+                } else {
+                    let last = dropped.last().copied();
+                    prop_assert!(last.is_some_and(|last| now - last < MAX_REFUSAL_PAUSE), "{last:?} {now:?}");
+                }
+            }
+            for three in dropped.windows(3) {
+                prop_assert!(three[2] - three[0] >= FIRST_REFUSAL_PAUSE, "{dropped:?}");
+            }
+        }
+    }
+
+    fn error(is_terminal: bool, retry_after: Option<u64>) -> TokenError {
+        let status = match is_terminal {
+            true => StatusCode::BAD_REQUEST,
+            false => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        TokenError::answer(
+            TokenErrorKind::UnexpectedStatus,
+            "refused",
+            Answer::new(status, HeaderMap::new(), Bytes::new()),
+            None,
+            retry_after.map(Duration::from_secs),
+        )
+    }
+}
