@@ -201,7 +201,7 @@ mod nonce {
         let error = endpoint.clone().oneshot(request()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
         let code = error.error_response().unwrap().code();
-        assert_eq!(*code, ErrorCode::UseDpopNonce);
+        assert_eq!(*code, ErrorCode::USE_DPOP_NONCE);
         assert_eq!(recorder.take().len(), 2);
 
         endpoint.oneshot(request()).await.unwrap();

@@ -2,6 +2,7 @@
 
 mod answer;
 mod chain;
+mod error_code;
 mod error_response;
 mod new;
 mod retry_after;
@@ -17,7 +18,8 @@ pub(crate) use self::{
     retry_after::retry_after,
 };
 pub use self::{
-    error_response::{ErrorCode, ErrorResponse},
+    error_code::ErrorCode,
+    error_response::ErrorResponse,
     token_error::{TokenError, TokenErrorKind},
 };
 

@@ -26,7 +26,7 @@ use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
 /// use tower_oauth2_client::{ErrorCode, TokenError};
 ///
 /// fn must_sign_in_again(error: &TokenError) -> bool {
-///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::InvalidGrant)
+///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::INVALID_GRANT)
 /// }
 /// ```
 #[derive(Clone)]
@@ -204,7 +204,7 @@ impl TokenError {
     pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
         let code = self.error_response().map(ErrorResponse::code);
         match &self.0.secret {
-            Some(secret) if code == Some(&ErrorCode::InvalidClient) => secret.has_changed().await,
+            Some(secret) if code == Some(&ErrorCode::INVALID_CLIENT) => secret.has_changed().await,
             _ => false,
         }
     }
@@ -253,10 +253,11 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     );
     match code {
-        Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
+        Some(&(ErrorCode::TEMPORARILY_UNAVAILABLE | ErrorCode::SERVER_ERROR)) => true,
         // The caller polls for a device code or an auth_req_id, and sets the pace (RFC 8628 section 3.5).
-        Some(ErrorCode::AuthorizationPending | ErrorCode::SlowDown) => false,
-        Some(ErrorCode::Other(_)) | None => {
+        Some(&(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => false,
+        Some(code) if code.is_standard() => sheds_load,
+        _ => {
             sheds_load
                 || matches!(
                     status,
@@ -267,7 +268,6 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
                         | StatusCode::GATEWAY_TIMEOUT
                 )
         }
-        Some(_) => sheds_load,
     }
 }
 
