@@ -201,7 +201,7 @@ mod nonce {
         let error = endpoint.clone().oneshot(request()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
         let code = error.error_response().unwrap().code();
-        assert_eq!(*code, ErrorCode::UseDpopNonce);
+        assert_eq!(*code, ErrorCode::USE_DPOP_NONCE);
         assert_eq!(recorder.take().len(), 2);
 
         endpoint.oneshot(request()).await.unwrap();
@@ -440,6 +440,7 @@ mod signers {
         assert_eq!(error.kind(), TokenErrorKind::Credential);
         assert!(!error.may_have_been_processed());
         let source = std::error::Error::source(&error).unwrap();
+        let source = source.source().unwrap();
         assert_eq!(source.to_string(), "the HSM is on fire");
         assert_eq!(recorder.calls(), 0);
     }

@@ -26,13 +26,13 @@ use tower::{
 };
 use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth2_client::{
-    AccessToken, BoxError, ClientAuthentication, ClientSecret, Credential, IdToken, NoAccessToken,
-    NotSent, RefreshToken, ReqwestService, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
-    TokenResponse, TokenType, token_endpoint::RetryTransient,
+    AccessToken, BoxError, ClientAuthentication, ClientSecret, Credential, HttpsClient, IdToken,
+    NoAccessToken, NotSent, RefreshToken, ReqwestService, TokenEndpoint, TokenError,
+    TokenErrorKind, TokenRequest, TokenResponse, TokenType, token_endpoint::RetryTransient,
 };
 
 use self::support::{
-    Answer, GOOD, Log, Loopback, Recorder, Script, Then, answer, form, hyper_client,
+    Answer, GOOD, HttpsServer, Log, Loopback, Recorder, Script, Then, answer, form, hyper_client,
     hyper_client_with_proof, reqwest_client, unreachable_uri,
 };
 
@@ -507,6 +507,41 @@ async fn the_log_of_a_request_contains_no_secret() {
     }
     let log = log.text();
     assert!(log.contains("sent") && log.contains("done"), "{log}");
+    check_hidden("log", &log);
+}
+
+/// Row 19: what the HTTP clients log themselves, through `tracing` and through `log`.
+#[tokio::test]
+async fn the_logs_of_http_clients_contain_no_secret() {
+    let (log, _guard) = Log::record();
+    for client in secret_clients() {
+        let body = format!(r#"{{"access_token":"{SENTINEL}"}}"#);
+        let server = Loopback::start(move |_| Script::answer(200, "", &body)).await;
+        let request = || TokenRequest::refresh_token(SENTINEL).header("x-api-key", SENTINEL);
+        let reqwest = ReqwestService::new(reqwest_client());
+        let reqwest = TokenEndpoint::new(reqwest, server.uri(), client.clone());
+        reqwest.oneshot(request()).await.unwrap();
+        let hyper = TokenEndpoint::new(hyper_client(), server.uri(), client);
+        hyper.oneshot(request()).await.unwrap();
+        for request in server.requests() {
+            assert!(request.contains(SENTINEL), "the secret was not sent");
+        }
+    }
+    // Over TLS and HTTP/2.
+    let server = HttpsServer::start().await;
+    let pem = server.certificate_pem();
+    let builder = HttpsClient::builder().root_certificates_pem(pem).unwrap();
+    let client = ClientAuthentication::client_secret_basic("c", SENTINEL);
+    let endpoint: TokenEndpoint<HttpsClient> =
+        TokenEndpoint::new(builder.build().unwrap(), server.uri(), client);
+    let request = TokenRequest::client_credentials().scope("api1");
+    let request = request.header("x-api-key", SENTINEL);
+    endpoint.oneshot(request).await.unwrap();
+
+    let log = log.text();
+    for logged in ["reqwest", "hyper_util", "h2::"] {
+        assert!(log.contains(logged), "{logged}: {log}");
+    }
     check_hidden("log", &log);
 }
 

@@ -381,25 +381,25 @@ mod answers {
             (
                 400,
                 r#"{"error":"unsupported_token_type"}"#,
-                ErrorCode::UnsupportedTokenType,
+                ErrorCode::UNSUPPORTED_TOKEN_TYPE,
                 "the server does not revoke tokens of this type",
             ),
             (
                 400,
                 r#"{"error":"invalid_request","error_description":"no token"}"#,
-                ErrorCode::InvalidRequest,
+                ErrorCode::INVALID_REQUEST,
                 "the revocation endpoint refused the request: invalid_request (no token)",
             ),
             (
                 401,
                 r#"{"error":"invalid_client"}"#,
-                ErrorCode::InvalidClient,
+                ErrorCode::INVALID_CLIENT,
                 "the revocation endpoint does not accept the client",
             ),
             (
                 503,
                 r#"{"error":"temporarily_unavailable"}"#,
-                ErrorCode::TemporarilyUnavailable,
+                ErrorCode::TEMPORARILY_UNAVAILABLE,
                 "the revocation endpoint has a problem of its own",
             ),
         ] {
@@ -412,7 +412,7 @@ mod answers {
         }
         assert_eq!(
             ErrorCode::from("unsupported_token_type"),
-            ErrorCode::UnsupportedTokenType
+            ErrorCode::UNSUPPORTED_TOKEN_TYPE
         );
     }
 

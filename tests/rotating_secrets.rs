@@ -63,7 +63,7 @@ async fn a_wrong_secret_that_was_not_rotated_is_sent_once() {
     let error = source(&server, client).token().await.unwrap_err();
     assert_eq!(
         *error.error_response().unwrap().code(),
-        ErrorCode::InvalidClient
+        ErrorCode::INVALID_CLIENT
     );
     assert_eq!(server.token_requests(), 1);
     assert_eq!(reads.load(Ordering::Relaxed), 2);

@@ -95,7 +95,8 @@ async fn refused(client: ClientAuthentication) -> (TokenErrorKind, String) {
     let request = TokenRequest::client_credentials();
     let error = endpoint.oneshot(request).await.unwrap_err();
     assert_eq!(recorder.calls(), 0, "{error}");
-    let source = std::error::Error::source(&error).map(ToString::to_string);
+    let source = std::error::Error::source(&error).and_then(|source| source.source());
+    let source = source.map(ToString::to_string);
     (
         error.kind(),
         format!("{error} {}", source.unwrap_or_default()),
@@ -748,12 +749,12 @@ fn check_refused(result: Result<SigningKey, InvalidKey>, input: &str, named: &st
 fn an_unsuitable_pem_is_refused_with_the_reason() {
     let p256 = fixture!("p256-pkcs8.pem");
     let rsa = fixture!("rsa-pkcs8.pem");
-    let on_one_line = p256.replace('\n', "\\n");
     let with_hole = p256.replacen("MI", "M%", 1);
     let flipped = p256.replacen("MI", "MJ", 1);
     let twice = format!("{p256}{p256}");
     let bad_label = p256.replace("PRIVATE", "SECRET");
     let no_dashes = p256.replacen("PRIVATE KEY-----\n", "PRIVATE KEY\n", 1);
+    let pss_label = fixture!("rsa-pss-pkcs8.pem").replace("PRIVATE", "RSA-PSS PRIVATE");
     for (pem, algorithm, named) in [
         (
             rsa,
@@ -801,7 +802,10 @@ fn an_unsuitable_pem_is_refused_with_the_reason() {
             ES256,
             "the PEM is a certificate",
         ),
-        (&on_one_line, ES256, "the characters `\\n`"),
+        (fixture!("rsa-pss-pkcs8.pem"), PS256, "id-RSASSA-PSS"),
+        (fixture!("rsa-pss-pkcs8.pem"), RS256, "id-RSASSA-PSS"),
+        (fixture!("rsa-pss-pkcs8.pem"), ES256, "id-RSASSA-PSS"),
+        (&pss_label, PS256, "id-RSASSA-PSS"),
         (&with_hole, ES256, "malformed"),
         (&flipped, ES256, "malformed"),
         (&p256[..80], ES256, "malformed"),
@@ -888,6 +892,16 @@ fn an_unsuitable_jwk_is_refused_with_the_reason() {
         (set(ec, "d", d_of_another), "do not match each other"),
         (set(ed, "x", d_of_another), "do not match each other"),
         (set(ec, "use", "enc"), "`use`"),
+        (set(rsa, "use", ""), "`use`"),
+        (edit(ed, "use", Some(json!(["sig"]))), "`use`"),
+        (edit(ec, "key_ops", Some(json!(["encrypt"]))), "`key_ops`"),
+        (edit(ed, "key_ops", Some(json!(["verify"]))), "`key_ops`"),
+        (edit(rsa, "key_ops", Some(json!([]))), "`key_ops`"),
+        (set(rsa, "key_ops", "sign"), "`key_ops`"),
+        (
+            edit(rsa, "key_ops", Some(json!({"sign": true}))),
+            "`key_ops`",
+        ),
         (set(ec, "alg", "ES384"), "curve P-256, but ES384"),
         (set(ec, "alg", "RS256"), "curve P-256, but RS256"),
         (set(ec, "alg", "ES512"), "`alg`"),
@@ -917,6 +931,246 @@ fn an_unsuitable_jwk_is_refused_with_the_reason() {
     let one_bit_less = format!(r#"{{"kty":"RSA","n":"{n}","e":"AQAB"}}"#);
     let error = PublicKey::from_jwk(&one_bit_less).unwrap_err().to_string();
     assert!(error.contains("2048"), "{error}");
+}
+
+#[test]
+fn a_jwk_for_signatures_is_read() {
+    for (_, _, jwk) in key_formats() {
+        let plain = SigningKey::from_jwk(jwk).unwrap();
+        for (name, value) in [
+            ("use", json!("sig")),
+            ("use", Value::Null),
+            ("key_ops", json!(["sign"])),
+            ("key_ops", json!(["verify", "sign"])),
+            ("key_ops", Value::Null),
+        ] {
+            let mut jwk: Value = serde_json::from_str(jwk).unwrap();
+            jwk[name] = value;
+            let key = SigningKey::from_jwk(jwk.to_string()).unwrap();
+            assert_eq!(key.public_key(), plain.public_key(), "{jwk}");
+        }
+    }
+}
+
+#[test]
+fn a_jwk_after_a_byte_order_mark_is_read() {
+    for (_, _, jwk) in key_formats() {
+        let marked = format!("\u{feff}\r\n  {jwk}\r\n");
+        let key = SigningKey::from_jwk(&marked).unwrap();
+        assert_eq!(key.public_key(), PublicKey::from_jwk(jwk).as_ref().ok());
+        assert_eq!(
+            PublicKey::from_jwk(&marked).ok(),
+            PublicKey::from_jwk(jwk).ok()
+        );
+    }
+}
+
+#[test]
+fn key_ids_and_client_ids_are_printed_on_one_short_line() {
+    let name = format!("x\nERROR\u{202e}\u{3164}{}", "y".repeat(10_000));
+    let key = p256().kid(&name);
+    for shown in [
+        format!("{key:?}"),
+        format!(
+            "{:?}",
+            ClientAuthentication::private_key_jwt(name.clone(), key)
+        ),
+        format!("{:?}", ClientAuthentication::none(name)),
+    ] {
+        assert!(shown.is_ascii() && !shown.contains('\n'), "{shown}");
+        assert!(shown.contains("x\\nERROR") && shown.len() < 1000, "{shown}");
+    }
+}
+
+#[test]
+fn a_public_jwk_that_is_not_for_signatures_is_refused() {
+    for (_, _, jwk) in key_formats() {
+        for (name, value, is_for_signatures) in [
+            ("use", json!("enc"), false),
+            ("key_ops", json!(["encrypt", "wrapKey"]), false),
+            ("key_ops", json!(["verify"]), true),
+            ("key_ops", json!(["sign"]), true),
+        ] {
+            let mut jwk: Value = serde_json::from_str(jwk).unwrap();
+            jwk[name] = value;
+            let read = PublicKey::from_jwk(&jwk.to_string());
+            assert_eq!(read.is_ok(), is_for_signatures, "{name}");
+            if let Err(error) = read {
+                assert!(error.to_string().contains(&format!("`{name}`")), "{error}");
+            }
+        }
+    }
+}
+
+/// Adds bytes to the content of the outermost sequence or string, and corrects its length.
+fn with_more_content(der: &[u8], more: &[u8]) -> Vec<u8> {
+    let start = match der[1] {
+        length @ 0x80.. => 2 + usize::from(length & 0x7f),
+        _ => 2,
+    };
+    let content = [&der[start..], more].concat();
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let length = match content.len() {
+        0x100.. => vec![0x82, length[0], length[1]],
+        0x80.. => vec![0x81, length[1]],
+        _ => vec![length[1]],
+    };
+    [&der[..1], &length, &content].concat()
+}
+
+/// Adds bytes to the key inside of PKCS#8.
+fn with_more_in_the_key(pkcs8: &[u8], more: &[u8]) -> Vec<u8> {
+    let sequence = der_content(pkcs8);
+    let (version, rest) = split_element(sequence);
+    let (algorithm, rest) = split_element(rest);
+    let (key, rest) = split_element(rest);
+    let key = with_more_content(key, more);
+    let content = [version, algorithm, &key, rest].concat();
+    with_more_content(&[0x30, 0], &content)
+}
+
+fn split_element(der: &[u8]) -> (&[u8], &[u8]) {
+    der.split_at(der.len() - after_element(der).len())
+}
+
+fn after_element(der: &[u8]) -> &[u8] {
+    let content = der_content(der);
+    &content[content_length(der)..]
+}
+
+fn der_content(der: &[u8]) -> &[u8] {
+    match der[1] {
+        length @ 0x80.. => &der[2 + usize::from(length & 0x7f)..],
+        _ => &der[2..],
+    }
+}
+
+fn content_length(der: &[u8]) -> usize {
+    match der[1] {
+        0x82 => usize::from(der[2]) * 256 + usize::from(der[3]),
+        0x81 => usize::from(der[2]),
+        length => usize::from(length),
+    }
+}
+
+#[test]
+fn bytes_after_a_key_are_refused() {
+    for (algorithms, pems, _) in key_formats() {
+        for text in pems {
+            let der = der(text);
+            let label = text.rsplit_once("-----END ").unwrap().1;
+            let label = label.split_once("-----").unwrap().0;
+            for more in [&[0_u8][..], &[0x30, 0], &[5, 0], b"\n", b"more", &der] {
+                let mut longer = vec![[&der, more].concat()];
+                // Something that belongs to no member, inside of the key.
+                longer.push(with_more_content(&der, more));
+                if label == "PRIVATE KEY" {
+                    longer.push(with_more_in_the_key(&der, more));
+                }
+                for (place, longer) in longer.iter().enumerate() {
+                    for &algorithm in algorithms {
+                        let named = match place {
+                            1 => "",
+                            _ => "bytes after the key",
+                        };
+                        let case = format!("{label} {algorithm} {place} {more:x?}");
+                        let read = SigningKey::from_der(longer, algorithm);
+                        let error = read.expect_err(&case).to_string();
+                        assert!(error.contains(named), "{case}: {error}");
+                        let read = SigningKey::from_pem(pem(label, longer), algorithm);
+                        let error = read.expect_err(&case).to_string();
+                        assert!(error.contains(named), "{case}: {error}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What happens to a PEM on its way through editors, YAML, shells and environment variables.
+fn reshaped(pem: &str) -> Vec<String> {
+    let lines: Vec<_> = pem.lines().collect();
+    let unwrapped = |between: &str| {
+        let (first, body, last) = (lines[0], &lines[1..lines.len() - 1], lines[lines.len() - 1]);
+        format!("{first}{between}{}{between}{last}", body.concat())
+    };
+    vec![
+        format!("\u{feff}{pem}"),
+        format!("\u{feff}\r\n{}", lines.join("\r\n")),
+        lines.join("\r"),
+        format!("    {}", lines.join("\n    ")),
+        format!("\t{}\t", lines.join(" \t\r\n\t")),
+        lines.join("\n\n"),
+        lines.join("\\n"),
+        format!("{}\\n", lines.join("\\n")),
+        format!("{}\n", lines.join("\\n")),
+        lines.join("\\r\\n"),
+        lines.join("\\\\n"),
+        format!("\"{}\\n\"", lines.join("\\n")),
+        format!("'{pem}'"),
+        lines.join(" "),
+        lines.concat(),
+        unwrapped("\n"),
+        unwrapped(" "),
+        unwrapped(""),
+        format!("A comment: {pem} and what follows"),
+        format!("Bag Attributes\n    localKeyID: 01\n{pem}"),
+        format!("{pem}\n\u{feff}{}", fixture!("certificate.pem")),
+        format!("{}{pem}", fixture!("certificate.pem").replace('\n', " ")),
+    ]
+}
+
+#[test]
+fn a_pem_is_read_whatever_became_of_its_lines() {
+    for (algorithms, pems, jwk) in key_formats() {
+        let public_key = PublicKey::from_jwk(jwk).unwrap();
+        for pem in pems {
+            for text in reshaped(pem) {
+                let key = SigningKey::from_pem(&text, algorithms[0]);
+                let key = key.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+                assert_eq!(key.public_key(), Some(&public_key), "{text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_certificate_is_read_whatever_became_of_its_lines() {
+    let (key, certificate) = certificate((2020, 1, 1), (2999, 1, 1));
+    let key = SigningKey::from_pem(pem("PRIVATE KEY", key.serialized_der()), ES256).unwrap();
+    let expected = key.clone().certificate(certificate.der()).unwrap();
+    for text in reshaped(&pem("CERTIFICATE", certificate.der())) {
+        if text.starts_with("-----BEGIN CERTIFICATE----- MII") && text.matches("BEGIN").count() > 1
+        {
+            continue; // Another certificate stands first.
+        }
+        let read = key.clone().certificate(&text);
+        let read = read.unwrap_or_else(|error| panic!("{error}: {text:?}"));
+        assert_eq!(
+            read.certificate_thumbprint(),
+            expected.certificate_thumbprint()
+        );
+    }
+}
+
+#[test]
+fn a_text_that_is_no_pem_is_refused_with_the_reason() {
+    let utf_16: Vec<u8> = std::iter::once(0xfeff_u16)
+        .chain(fixture!("p256-pkcs8.pem").encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let error = SigningKey::from_pem(utf_16, ES256).unwrap_err().to_string();
+    assert!(error.contains("UTF-16"), "{error}");
+    for text in [
+        "-----BEGIN PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY----------END PRIVATE KEY-----",
+        "-----BEGIN PRIVATE KEY-----\\-----END PRIVATE KEY-----",
+        "-----BEGIN ------BEGIN -----",
+        "-----BEGIN",
+    ] {
+        let error = SigningKey::from_pem(text, ES256).unwrap_err().to_string();
+        assert!(!error.contains('\n'), "{error}");
+    }
 }
 
 /// Row 19 of the project's list of bugs in other clients.

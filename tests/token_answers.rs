@@ -360,21 +360,21 @@ async fn transient_error_codes_are_transient_with_every_status() {
 #[tokio::test]
 async fn every_error_code_of_the_rfcs_has_a_variant() {
     for (code, expected) in [
-        ("invalid_request", ErrorCode::InvalidRequest),
-        ("invalid_client", ErrorCode::InvalidClient),
-        ("invalid_grant", ErrorCode::InvalidGrant),
-        ("unauthorized_client", ErrorCode::UnauthorizedClient),
-        ("unsupported_grant_type", ErrorCode::UnsupportedGrantType),
-        ("invalid_scope", ErrorCode::InvalidScope),
-        ("invalid_target", ErrorCode::InvalidTarget),
-        ("access_denied", ErrorCode::AccessDenied),
-        ("authorization_pending", ErrorCode::AuthorizationPending),
-        ("slow_down", ErrorCode::SlowDown),
-        ("expired_token", ErrorCode::ExpiredToken),
-        ("invalid_dpop_proof", ErrorCode::InvalidDpopProof),
-        ("use_dpop_nonce", ErrorCode::UseDpopNonce),
-        ("unsupported_token_type", ErrorCode::UnsupportedTokenType),
-        ("Invalid_Grant", ErrorCode::Other("Invalid_Grant".into())),
+        ("invalid_request", ErrorCode::INVALID_REQUEST),
+        ("invalid_client", ErrorCode::INVALID_CLIENT),
+        ("invalid_grant", ErrorCode::INVALID_GRANT),
+        ("unauthorized_client", ErrorCode::UNAUTHORIZED_CLIENT),
+        ("unsupported_grant_type", ErrorCode::UNSUPPORTED_GRANT_TYPE),
+        ("invalid_scope", ErrorCode::INVALID_SCOPE),
+        ("invalid_target", ErrorCode::INVALID_TARGET),
+        ("access_denied", ErrorCode::ACCESS_DENIED),
+        ("authorization_pending", ErrorCode::AUTHORIZATION_PENDING),
+        ("slow_down", ErrorCode::SLOW_DOWN),
+        ("expired_token", ErrorCode::EXPIRED_TOKEN),
+        ("invalid_dpop_proof", ErrorCode::INVALID_DPOP_PROOF),
+        ("use_dpop_nonce", ErrorCode::USE_DPOP_NONCE),
+        ("unsupported_token_type", ErrorCode::UNSUPPORTED_TOKEN_TYPE),
+        ("Invalid_Grant", ErrorCode::from("Invalid_Grant")),
     ] {
         let error = fetch(400, format!(r#"{{"error":"{code}"}}"#))
             .await

@@ -202,7 +202,7 @@ mod failures {
         assert_eq!(error.status(), Some(StatusCode::UNAUTHORIZED));
         assert_eq!(
             error.error_response().map(|error| error.code()),
-            Some(&ErrorCode::InvalidClient)
+            Some(&ErrorCode::INVALID_CLIENT)
         );
     }
 
@@ -461,14 +461,14 @@ mod polling {
                 let error = source.token().await.unwrap_err();
                 error.error_response().unwrap().code().clone()
             };
-            assert_eq!(ask().await, ErrorCode::AuthorizationPending);
+            assert_eq!(ask().await, ErrorCode::AUTHORIZATION_PENDING);
             advance(millis(first - 1)).await;
             ask().await;
             assert_eq!(fixture.requests(), 1, "{interval:?}");
 
             numbered_failures(&fixture.server, 400, "slow_down");
             advance(millis(1)).await;
-            assert_eq!(ask().await, ErrorCode::SlowDown);
+            assert_eq!(ask().await, ErrorCode::SLOW_DOWN);
             assert_eq!(fixture.requests(), 2, "{interval:?}");
             advance(millis(first + 4_999)).await;
             ask().await;
@@ -1192,7 +1192,7 @@ mod stacks {
         let error = cache.source(request()).token().await.unwrap_err();
         assert_eq!(
             error.error_response().map(|error| error.code()),
-            Some(&ErrorCode::InvalidScope)
+            Some(&ErrorCode::INVALID_SCOPE)
         );
     }
 }

@@ -2,7 +2,7 @@
 
 #![no_main]
 
-use std::sync::LazyLock;
+use std::{net::Ipv6Addr, sync::LazyLock};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Uri};
@@ -18,13 +18,37 @@ fn claims(key: &DpopKey, method: &Method, uri: &Uri) -> Option<serde_json::Value
         Ok(proof) => proof,
         Err(error) => {
             check_error(&error);
-            assert!(uri.scheme().is_none() || uri.host().is_none_or(str::is_empty));
+            assert!(uri.scheme().is_none() || !is_well_formed(uri));
             return None;
         }
     };
     let claims = proof.to_str().unwrap().split('.').nth(1).unwrap();
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
     Some(serde_json::from_slice(&claims).unwrap())
+}
+
+/// Whether nothing but the user name stands beside the host and the port.
+fn is_well_formed(uri: &Uri) -> bool {
+    let Some(authority) = uri.authority() else {
+        return false;
+    };
+    let (user, host_and_port) = match authority.as_str().rsplit_once('@') {
+        Some((user, rest)) => (user, rest),
+        None => ("", authority.as_str()),
+    };
+    let (host, port) = (authority.host(), authority.port());
+    let port = port.map_or(String::new(), |port| format!(":{port}"));
+    let literal = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'));
+    let is_host = match literal {
+        Some(literal) => literal.parse::<Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && !host.contains(['[', ']']),
+    };
+    is_host
+        && !user.contains('@')
+        && !port.contains('+')
+        && host_and_port.trim_end_matches(':') == format!("{host}{port}")
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -37,14 +61,6 @@ fuzz_target!(|data: &[u8]| {
     let Ok(uri) = Uri::try_from(data) else {
         return;
     };
-    // `http` accepts brackets anywhere in a host, but such hosts do not exist.
-    let host = uri.host().unwrap_or_default();
-    let literal = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
-    if literal.unwrap_or(host).contains(['[', ']']) {
-        return;
-    }
     if let Ok(nonce) = HeaderValue::from_bytes(data) {
         let key = DpopKey::generate().unwrap();
         let uri = Uri::from_static("https://as.example");

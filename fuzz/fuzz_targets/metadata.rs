@@ -26,11 +26,19 @@ fuzz_target!(|data: &[u8]| {
     let document = Bytes::copy_from_slice(document);
     let http = service_fn(move |request: Request<Body>| {
         let uri = request.uri();
-        let is_loopback = uri.host().is_some_and(|host| {
-            host.starts_with("127.")
-                || host.starts_with("[::")
-                || host.eq_ignore_ascii_case("localhost")
-        });
+        let authority = uri.authority().unwrap().as_str();
+        let host = match authority.rsplit_once(':') {
+            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+            _ => authority,
+        };
+        let literal = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let is_loopback = host.eq_ignore_ascii_case("localhost")
+            || literal
+                .unwrap_or(host)
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.to_canonical().is_loopback());
         assert!(
             uri.scheme_str() == Some("https") || is_loopback,
             "a secret is sent to {uri}"

@@ -1,5 +1,6 @@
 //! Helpers that do not depend on OAuth: clocks, URIs, certificates, single flights, published values, text from servers.
 
+pub(crate) mod authority;
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;
@@ -14,4 +15,4 @@ pub(crate) mod single_flight;
 pub(crate) mod sync;
 pub(crate) mod uri;
 
-pub(crate) use self::quoted::Quoted;
+pub(crate) use self::quoted::{ForeignText, Quoted};

@@ -7,6 +7,8 @@ use http::{
     uri::{Authority, Scheme},
 };
 
+use super::authority::HostAndPort;
+
 /// The scheme, the host and the port of a URI.
 ///
 /// Two origins are equal if only the case of their scheme or host differs, or if only one of them names the default port.
@@ -18,7 +20,7 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
-    /// Returns the origin of `uri`, or `None` if its scheme or its host is missing.
+    /// Returns the origin of `uri`, or `None` if its scheme or its host is missing, or if its authority is malformed.
     pub(crate) fn of(uri: &Uri) -> Option<Self> {
         Self::new(uri.scheme()?, uri.authority()?)
     }
@@ -35,12 +37,9 @@ impl Origin {
     }
 
     fn new(scheme: &Scheme, authority: &Authority) -> Option<Self> {
-        let host = authority.host().to_ascii_lowercase();
-        // The parser accepts a port or a user name without a host.
-        if host.is_empty() {
-            return None;
-        }
-        let authority = match explicit_port(scheme, authority)? {
+        let HostAndPort { host, port } = HostAndPort::of(authority)?;
+        let host = host.to_ascii_lowercase();
+        let authority = match without_default(port, scheme) {
             Some(port) => format!("{host}:{port}"),
             None => host,
         };
@@ -64,36 +63,22 @@ impl Origin {
 
     /// Compares an authority that may be in upper case, name the default port, or contain a user name.
     fn matches_closely(&self, authority: &Authority) -> bool {
-        let Some(port) = explicit_port(&self.scheme, authority) else {
+        let Some(HostAndPort { host, port }) = HostAndPort::of(authority) else {
             return false;
         };
-        let host = authority.host();
         let Some((own_host, own_port)) = self.authority.split_at_checked(host.len()) else {
             return false;
         };
-        let has_same_port = match port {
+        let has_same_port = match without_default(port, &self.scheme) {
             None => own_port.is_empty(),
-            Some(port) => port_after_colon(own_port) == Some(port),
+            Some(port) => own_port.strip_prefix(':') == Some(&*port.to_string()),
         };
         has_same_port && own_host.eq_ignore_ascii_case(host)
     }
 }
 
-/// The port of an authority, unless it is the default one of the scheme. `None` if what follows the host is not a port.
-fn explicit_port(scheme: &Scheme, authority: &Authority) -> Option<Option<u16>> {
-    let text = authority.as_str();
-    let text = text.rsplit_once('@').map_or(text, |(_, text)| text);
-    match text.get(authority.host().len()..)? {
-        "" | ":" => Some(None),
-        port => {
-            let port = port_after_colon(port)?;
-            Some((default_port(scheme) != Some(port)).then_some(port))
-        }
-    }
-}
-
-fn port_after_colon(text: &str) -> Option<u16> {
-    text.strip_prefix(':')?.parse().ok()
+fn without_default(port: Option<u16>, scheme: &Scheme) -> Option<u16> {
+    port.filter(|port| default_port(scheme) != Some(*port))
 }
 
 fn default_port(scheme: &Scheme) -> Option<u16> {
@@ -122,7 +107,12 @@ impl fmt::Debug for Origin {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
+
+    use super::{
+        super::authority::tests::{MALFORMED, authorities},
+        *,
+    };
 
     fn origin(uri: &str) -> Option<Origin> {
         Origin::of(&uri.parse().unwrap())
@@ -186,6 +176,43 @@ mod tests {
     }
 
     #[test]
+    fn a_malformed_authority_has_no_origin_and_matches_none() {
+        for authority in MALFORMED {
+            let uri = format!("https://{authority}/");
+            let Ok(uri) = uri.parse::<Uri>() else {
+                continue;
+            };
+            assert_eq!(Origin::of(&uri), None, "{uri}");
+            assert_eq!(Origin::over_http(&uri), None, "{uri}");
+            for named in ["https://[::1]", "https://localhost", "https://127.0.0.1:80"] {
+                let named = origin(named).unwrap();
+                let matches = named.matches(&uri);
+                assert!(!matches, "{uri}");
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, cases: 1024, ..ProptestConfig::default() })]
+
+        /// By the judgement of a parser that has nothing to do with ours: that of the WHATWG.
+        #[test]
+        fn equal_origins_are_the_same_by_another_parser(authorities in pairs()) {
+            let texts = authorities.map(|authority| format!("https://{authority}/"));
+            let uris = texts.each_ref().map(|text| text.parse::<Uri>().ok());
+            let origins = uris.each_ref().map(|uri| uri.as_ref().and_then(Origin::of));
+            let others = texts.each_ref().map(|text| url::Url::parse(text).ok().map(|url| url.origin()));
+            if let ([Some(a), Some(b)], [_, Some(uri)]) = (&origins, &uris) {
+                let matches = a.matches(uri);
+                prop_assert_eq!(matches, a == b, "{:?}", texts);
+                if matches {
+                    prop_assert_eq!(&others[0], &others[1], "{:?}", texts);
+                }
+            }
+        }
+    }
+
+    #[test]
     fn websockets_use_the_origin_of_http() {
         for (uri, expected) in [
             ("WSS://As.example:443/chat", "https://as.example"),
@@ -195,5 +222,18 @@ mod tests {
             let origin = Origin::over_http(&uri.parse().unwrap()).unwrap();
             assert_eq!(origin.to_string(), expected, "{uri}");
         }
+    }
+
+    /// Two authorities, of which the second often only adds to the first.
+    fn pairs() -> impl Strategy<Value = [String; 2]> {
+        let other = prop_oneof![authorities(), Just(String::new()), Just(":443".to_owned())];
+        (authorities(), other, 0..3).prop_map(|(a, other, how)| {
+            let b = match how {
+                0 => other,
+                1 => a.clone() + &other,
+                _ => other + &a,
+            };
+            [a, b]
+        })
     }
 }

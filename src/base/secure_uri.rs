@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use super::uri::is_loopback;
+use super::authority::HostAndPort;
 
 /// Checks that secrets may be sent to `uri`: it is `https`, or plain `http` on this machine or where `allow_http` says so.
 ///
@@ -16,9 +16,12 @@ pub(crate) fn check_secure(uri: &Uri, allow_http: bool) -> Result<(), &'static s
     if authority.as_str().contains('@') {
         return Err("contains a user name or a password; use `ClientAuthentication` for them");
     }
+    let Some(host) = HostAndPort::of(authority) else {
+        return Err("has no host, or its host or port is malformed; give scheme, host and path");
+    };
     match scheme {
         "https" => Ok(()),
-        "http" if allow_http || is_loopback(uri) => Ok(()),
+        "http" if allow_http || host.is_loopback() => Ok(()),
         "http" => Err(
             "is plain http, which would show the secrets to the network; use https, \
              or `danger_allow_http` if something else protects the connection",
@@ -41,6 +44,22 @@ mod tests {
             ("ftp://as.example/", true, Some("is neither https nor http")),
             ("/token", true, Some("is not absolute")),
             ("as.example:443", true, Some("is not absolute")),
+            ("https://:443/", true, Some("has no host")),
+            (
+                "https://as.example:x/",
+                true,
+                Some("has no host, or its host or port is malformed"),
+            ),
+            (
+                "http://[::1].as.example/",
+                true,
+                Some("has no host, or its host or port is malformed"),
+            ),
+            (
+                "http://localhost@as.example/",
+                false,
+                Some("contains a user name"),
+            ),
             (
                 "https://u:p@as.example/",
                 true,

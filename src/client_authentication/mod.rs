@@ -14,7 +14,7 @@ use http::HeaderValue;
 use self::signed_jwt::SignedJwt;
 #[cfg(feature = "jwt")]
 use crate::jwt::ClientAssertion;
-use crate::secret::Credential;
+use crate::{base::Quoted, secret::Credential};
 #[cfg(not(feature = "jwt"))]
 use crate::{error::BoxError, secret::Secret};
 
@@ -382,7 +382,7 @@ impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.method {
             Method::Anonymous => f.write_str("anonymous"),
-            _ => write!(f, "{}({:?})", self.method_name(), self.client_id),
+            _ => write!(f, "{}({:?})", self.method_name(), Quoted(&self.client_id)),
         }
     }
 }

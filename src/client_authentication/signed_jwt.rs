@@ -10,7 +10,7 @@ use aws_lc_rs::hmac;
 
 use super::{ClientAuthentication, Method};
 use crate::{
-    error::BoxError,
+    error::{BoxError, OwnError},
     jwt::{ClientAssertion, SignFuture, Signer, SigningAlgorithm},
     secret::{Credential, Secret},
 };
@@ -129,7 +129,8 @@ impl ClientAuthentication {
                 match &secret_signer {
                     Some(signer) => signer,
                     None => {
-                        return Err("the secret that signs the client assertion is missing".into());
+                        let missing = "the secret that signs the client assertion is missing";
+                        return Err(OwnError::new(missing).into());
                     }
                 }
             }

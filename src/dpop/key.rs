@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     base::{clock, origin::Origin},
-    error::{BoxError, TokenError, TokenErrorKind},
+    error::{BoxError, OwnError, TokenError},
     jwt::{
         InvalidKey, Signer,
         SigningAlgorithm::{self, HS256, HS384, HS512},
@@ -34,7 +34,7 @@ use crate::{
 /// of these tokens.
 ///
 /// The key also stores the latest nonce of each server (by origin), for up to 1,024 servers. Clones share the key and the nonces. Two
-/// keys are equal if their thumbprints are equal.
+/// keys are equal if their thumbprints and algorithms are equal.
 ///
 /// # Security
 ///
@@ -170,7 +170,7 @@ impl DpopKey {
         let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
         proof.map_err(|source| {
             let message = "failed to create the DPoP proof; the request was not sent";
-            TokenError::new(TokenErrorKind::Credential, message, Some(source))
+            TokenError::of_provider(message, source)
         })
     }
 
@@ -192,7 +192,8 @@ impl DpopKey {
         };
         let Inner { signer, header, .. } = &*self.0;
         let proof = jws::sign(&**signer, header, &claims.to_json()?).await?;
-        let mut proof = HeaderValue::try_from(proof)?;
+        let mut proof = HeaderValue::try_from(proof)
+            .map_err(|_| OwnError::new("the proof cannot be sent in a header"))?;
         proof.set_sensitive(true);
         Ok(proof)
     }
@@ -205,12 +206,12 @@ impl DpopKey {
     }
 }
 
-const NOT_ABSOLUTE: &str = "the request was not sent: its URI has no scheme and host, which a DPoP proof must contain; \
+const NOT_ABSOLUTE: &str = "the request was not sent: its URI lacks a scheme or a valid host, which a DPoP proof must contain; \
                             use an absolute URI, or set the API's only origin with `AddAccessTokenLayer::origin`";
 
 impl PartialEq for DpopKey {
     fn eq(&self, other: &Self) -> bool {
-        self.thumbprint() == other.thumbprint()
+        self.thumbprint() == other.thumbprint() && self.algorithm() == other.algorithm()
     }
 }
 
@@ -218,7 +219,7 @@ impl Eq for DpopKey {}
 
 impl Hash for DpopKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.thumbprint().hash(state);
+        (self.thumbprint(), self.algorithm()).hash(state);
     }
 }
 

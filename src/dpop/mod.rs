@@ -50,7 +50,7 @@ pub(crate) fn demands_nonce(
 ) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
         && nonce(headers).is_some()
-        && code.is_none_or(|code| *code == ErrorCode::UseDpopNonce)
+        && code.is_none_or(|code| *code == ErrorCode::USE_DPOP_NONCE)
 }
 
 /// The role of the server that receives a proof.

@@ -1,25 +1,29 @@
-//! The error types of the crate, and a walk along the chain of an error's sources.
+//! The error types of the crate.
 
 mod answer;
+mod chain;
+mod error_code;
 mod error_response;
 mod followed_redirect;
 mod new;
 mod retry_after;
 mod token_error;
 
-use std::{error::Error, fmt, io, iter};
+use std::{error::Error, fmt, io};
 
 #[cfg(feature = "reqwest")]
 pub(crate) use self::followed_redirect::FollowedRedirect;
 pub(crate) use self::token_error::Rotates;
 pub(crate) use self::{
     answer::Answer,
+    chain::{OwnError, PrintableChain, chain},
     followed_redirect::{SentTo, is_followed_redirect},
     new::redirects,
     retry_after::retry_after,
 };
 pub use self::{
-    error_response::{ErrorCode, ErrorResponse},
+    error_code::ErrorCode,
+    error_response::ErrorResponse,
     token_error::{TokenError, TokenErrorKind},
 };
 
@@ -69,20 +73,6 @@ impl Error for NotSent {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&*self.0)
     }
-}
-
-/// Iterates over the error and its sources.
-///
-/// `io::Error` skips the error that it wraps (its `source` is that error's source), so it is unwrapped here.
-pub(crate) fn chain<'a>(
-    error: &'a (dyn Error + 'static),
-) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    iter::successors(Some(error), |&error| {
-        match error.downcast_ref().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
-    })
 }
 
 /// Whether any error in the chain is a timeout.

@@ -2,8 +2,8 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use super::{TokenError, TokenErrorKind, token_error::Inner};
-use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent};
+use super::{TokenError, TokenErrorKind, chain::ProviderError, token_error::Inner};
+use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent, OwnError};
 
 /// The message about an endpoint (`token endpoint`) that redirects.
 pub(crate) fn redirects(endpoint: &str) -> String {
@@ -45,13 +45,18 @@ impl TokenError {
     }
 
     pub(crate) fn credential(source: BoxError) -> Self {
-        Self(Arc::new(Inner {
-            source: Some(source),
-            ..Self::inner(
-                TokenErrorKind::Credential,
-                "failed to get a secret, assertion or token from its provider",
-            )
-        }))
+        let message = "failed to get a secret, assertion or token from its provider";
+        Self::of_provider(message, source)
+    }
+
+    /// A provider or a signer failed with `source`. An error of this crate becomes part of the message.
+    pub(crate) fn of_provider(message: &'static str, source: BoxError) -> Self {
+        let (message, source) = match source.downcast::<OwnError>() {
+            Ok(own) => (format!("{message}: {own}").into(), None),
+            Err(source) if source.is::<Self>() => (Cow::Borrowed(message), Some(source)),
+            Err(source) => (message.into(), Some(ProviderError(source).into())),
+        };
+        Self::new(TokenErrorKind::Credential, message, source)
     }
 
     /// The inner service failed to become ready, so it never saw the request.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Answer, BoxError, ErrorCode, ErrorResponse};
+use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
 
 /// Why a token request failed.
 ///
@@ -16,8 +16,9 @@ use super::{Answer, BoxError, ErrorCode, ErrorResponse};
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
 /// error code and its description, escaped and truncated: if the server repeats a secret in the description, it is shown. `Debug`
-/// also shows the source, except for the kind [`Credential`](TokenErrorKind::Credential). [`raw`](Self::raw) and
-/// [`json`](Self::json) return the response body, which may contain secrets: keep it out of logs.
+/// also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
+/// events of a cache. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
+/// logs.
 ///
 /// # Examples
 ///
@@ -25,7 +26,7 @@ use super::{Answer, BoxError, ErrorCode, ErrorResponse};
 /// use tower_oauth2_client::{ErrorCode, TokenError};
 ///
 /// fn must_sign_in_again(error: &TokenError) -> bool {
-///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::InvalidGrant)
+///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::INVALID_GRANT)
 /// }
 /// ```
 #[derive(Clone)]
@@ -203,7 +204,7 @@ impl TokenError {
     pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
         let code = self.error_response().map(ErrorResponse::code);
         match &self.0.secret {
-            Some(secret) if code == Some(&ErrorCode::InvalidClient) => secret.has_changed().await,
+            Some(secret) if code == Some(&ErrorCode::INVALID_CLIENT) => secret.has_changed().await,
             _ => false,
         }
     }
@@ -252,10 +253,11 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
     );
     match code {
-        Some(ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => true,
+        Some(&(ErrorCode::TEMPORARILY_UNAVAILABLE | ErrorCode::SERVER_ERROR)) => true,
         // The caller polls for a device code or an auth_req_id, and sets the pace (RFC 8628 section 3.5).
-        Some(ErrorCode::AuthorizationPending | ErrorCode::SlowDown) => false,
-        Some(ErrorCode::Other(_)) | None => {
+        Some(&(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => false,
+        Some(code) if code.is_standard() => sheds_load,
+        _ => {
             sheds_load
                 || matches!(
                     status,
@@ -266,7 +268,6 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
                         | StatusCode::GATEWAY_TIMEOUT
                 )
         }
-        Some(_) => sheds_load,
     }
 }
 
@@ -290,15 +291,7 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
-            // A provider's error comes from foreign code and may contain the secret.
-            .field(
-                "source",
-                &self
-                    .0
-                    .source
-                    .as_ref()
-                    .filter(|_| self.kind() != TokenErrorKind::Credential),
-            )
+            .field("source", &self.source().map(PrintableChain))
             .finish_non_exhaustive()
     }
 }

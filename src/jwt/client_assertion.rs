@@ -1,12 +1,16 @@
 //! `ClientAssertion`: the claims of the JWT with which a client authenticates.
 
-use std::{fmt, time::Duration};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::Value;
 
 use super::{Signer, jws};
-use crate::{base::clock, error::BoxError, secret::Secret};
+use crate::{
+    base::{Quoted, clock},
+    error::BoxError,
+    secret::Secret,
+};
 
 const LIFETIME: Duration = Duration::from_secs(60);
 
@@ -208,9 +212,6 @@ impl Default for ClientAssertion {
 /// Shows only the names, because a claim may be about a person.
 impl fmt::Debug for ClientAssertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = |members: &NamedValues| -> Vec<String> {
-            members.iter().map(|(name, _)| name.clone()).collect()
-        };
         f.debug_struct("ClientAssertion")
             .field("lifetime", &self.lifetime)
             .field("claims", &names(&self.claims))
@@ -219,16 +220,22 @@ impl fmt::Debug for ClientAssertion {
     }
 }
 
+fn names(members: &NamedValues) -> Vec<Quoted<'_>> {
+    members.iter().map(|(name, _)| Quoted(name)).collect()
+}
+
 fn check_members(what: &str, members: &NamedValues, own: &[&str]) -> Result<(), String> {
-    for (index, (name, _)) in members.iter().enumerate() {
+    let mut earlier = HashSet::new();
+    for (name, _) in members {
         if own.contains(&name.as_str()) {
             return Err(format!(
                 "this crate sets the {what} `{name}` of the client assertion; remove yours"
             ));
         }
-        if members[..index].iter().any(|(earlier, _)| earlier == name) {
+        if !earlier.insert(name) {
             return Err(format!(
-                "the {what} `{name}` of the client assertion is set twice"
+                "the {what} `{}` of the client assertion is set twice",
+                Quoted(name)
             ));
         }
     }
@@ -361,6 +368,22 @@ mod tests {
             .header("typ", "x")
             .audience("a");
         assert_eq!(good.check(), Ok(()));
+    }
+
+    #[test]
+    fn names_are_printed_on_one_short_line() {
+        let name = format!("x\nERROR\u{202e}\u{3164}{}", "y".repeat(10_000));
+        let assertion = ClientAssertion::new().claim(&*name, 1).claim(&*name, 2);
+        let header = ClientAssertion::new().header(&*name, 1).header(&*name, 2);
+        for shown in [
+            format!("{assertion:?}"),
+            format!("{header:?}"),
+            assertion.check().unwrap_err(),
+            header.check().unwrap_err(),
+        ] {
+            assert!(shown.is_ascii() && !shown.contains('\n'), "{shown}");
+            assert!(shown.contains("x\\nERROR") && shown.len() < 1000, "{shown}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ impl fmt::Display for Curve {
 impl Jwk {
     /// Parses a JWK. The error contains nothing of the text, so it does not include the JSON parser's error.
     pub(super) fn parse(json: &str) -> Result<Self, InvalidKey> {
-        let jwk = match serde_json::from_str(json) {
+        let jwk = match serde_json::from_str(json.trim_start_matches('\u{feff}')) {
             Ok(Value::Object(members)) => Self(members),
             Ok(_) => return Err(InvalidKey::new("the JWK is not a JSON object")),
             Err(error) => {
@@ -69,6 +69,25 @@ impl Jwk {
 
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.get(name).and_then(Value::as_str)
+    }
+
+    /// Returns an error if `use` or `key_ops` says that the key is for none of these operations (RFC 7517 §4.2, §4.3).
+    pub(super) fn check_purpose(&self, operations: &[&str]) -> Result<(), InvalidKey> {
+        let member = |name| self.0.get(name).filter(|value| !value.is_null());
+        if member("use").is_some_and(|usage| usage != "sig") {
+            return Err(InvalidKey::new(
+                "the JWK is not for signatures (its `use` is not `sig`); pass one that is",
+            ));
+        }
+        let allows = |allowed: &Value| operations.iter().any(|operation| allowed == operation);
+        match member("key_ops") {
+            None => Ok(()),
+            Some(Value::Array(allowed)) if allowed.iter().any(allows) => Ok(()),
+            Some(_) => Err(InvalidKey::new(format!(
+                "the JWK is not for signatures (its `key_ops` is not a list with `{}`); pass one that is",
+                operations.join("` or `")
+            ))),
+        }
     }
 
     pub(super) fn is_private(&self) -> bool {

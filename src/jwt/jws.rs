@@ -4,12 +4,13 @@ use aws_lc_rs::rand;
 use base64::{Engine, encoded_len, prelude::BASE64_URL_SAFE_NO_PAD};
 
 use super::{Signer, SigningAlgorithm};
-use crate::error::BoxError;
+use crate::error::{BoxError, OwnError};
 
 /// Returns a new `jti`: 128 random bits, so it is unique and cannot be guessed.
 pub(crate) fn jti() -> Result<String, BoxError> {
     let mut bytes = [0; 16];
-    rand::fill(&mut bytes).map_err(|_| "the system's random number generator failed")?;
+    rand::fill(&mut bytes)
+        .map_err(|_| OwnError::new("the system's random number generator failed"))?;
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
@@ -51,14 +52,13 @@ fn fixed_length(algorithm: SigningAlgorithm) -> Option<usize> {
 /// Checks the length of the signature, to catch ECDSA signatures in DER.
 ///
 /// Key management services return DER. Servers reject it in a JWT without a helpful error.
-fn check_length(algorithm: SigningAlgorithm, length: usize) -> Result<(), BoxError> {
+fn check_length(algorithm: SigningAlgorithm, length: usize) -> Result<(), OwnError> {
     match fixed_length(algorithm) {
-        Some(right) if length != right => Err(format!(
+        Some(right) if length != right => Err(OwnError::new(format!(
             "the signer returned a signature of {length} bytes, but {algorithm} needs {right}; \
              return an ECDSA signature as `r` followed by `s`, not as DER (RFC 7518 section 3.4)"
-        )
-        .into()),
-        None if length == 0 => Err("the signer returned an empty signature".into()),
+        ))),
+        None if length == 0 => Err(OwnError::new("the signer returned an empty signature")),
         _ => Ok(()),
     }
 }

@@ -15,7 +15,7 @@ use x509_cert::{
     Certificate,
     der::{
         self, Decode, Reader, SliceReader,
-        asn1::{OctetStringRef, UintRef},
+        asn1::{AnyRef, ObjectIdentifier, OctetStringRef, UintRef},
     },
     spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef},
 };
@@ -25,6 +25,12 @@ use super::{
     jwk::{Curve, Jwk, KeyType},
     pem,
 };
+
+/// The algorithm of a key that only signs with RSASSA-PSS (RFC 4055 §1.2).
+const ID_RSASSA_PSS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.10");
+
+pub(super) const RSA_PSS: &str = "the private key is an RSA-PSS key (its algorithm is `id-RSASSA-PSS`), which is not supported; \
+     pass a plain RSA key (`rsaEncryption`), which also signs with PS256, PS384 and PS512";
 
 /// A private key, with the parameters of its signatures.
 pub(super) enum KeyPair {
@@ -36,6 +42,11 @@ pub(super) enum KeyPair {
 impl KeyPair {
     /// Reads PKCS#8, PKCS#1 (RSA) and SEC 1 (EC).
     pub(super) fn from_der(der: &[u8], algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
+        if has_bytes_after(der) || pkcs8(der).is_some_and(|(_, key)| has_bytes_after(key)) {
+            return Err(InvalidKey::new(
+                "the DER contains more bytes after the key; pass only the key",
+            ));
+        }
         let pair = match key_type(algorithm)? {
             KeyType::Rsa => rsa_from_der(der).map(|pair| Self::Rsa(pair, rsa_encoding(algorithm))),
             KeyType::Ec(curve) => EcdsaKeyPair::from_private_key_der(signing(curve), der)
@@ -193,6 +204,9 @@ fn wrong_algorithm(found: &str, algorithm: SigningAlgorithm) -> InvalidKey {
 ///
 /// It may be another kind of key, or not a key at all.
 fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
+    if pkcs8(der).is_some_and(|(algorithm, _)| algorithm.oid == ID_RSASSA_PSS) {
+        return InvalidKey::new(RSA_PSS);
+    }
     let rsa_bits = rsa_bits(der);
     if key_type(algorithm).is_ok_and(|needed| needed == KeyType::Rsa) {
         match rsa_bits {
@@ -241,14 +255,28 @@ fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
 
 /// Returns the size in bits of the modulus of an RSA private key in PKCS#8 or PKCS#1 (RFC 5958 §2, RFC 8017 A.1.2).
 fn rsa_bits(der: &[u8]) -> Option<usize> {
-    let der = read_start(der, |reader| {
-        reader.decode::<AlgorithmIdentifierRef<'_>>()?;
-        Ok(reader.decode::<&OctetStringRef>()?.as_bytes())
-    })
-    .unwrap_or(der);
+    let der = pkcs8(der).map_or(der, |(_, key)| key);
     let modulus = read_start(der, |reader| Ok(reader.decode::<UintRef<'_>>()?.as_bytes()))?;
     let zeros = modulus.first()?.leading_zeros();
     Some(modulus.len() * 8 - usize::try_from(zeros).ok()?)
+}
+
+/// Returns the algorithm and the inner key of a private key in PKCS#8 (RFC 5958 §2).
+fn pkcs8(der: &[u8]) -> Option<(AlgorithmIdentifierRef<'_>, &[u8])> {
+    read_start(der, |reader| {
+        let algorithm = reader.decode()?;
+        Ok((algorithm, reader.decode::<&OctetStringRef>()?.as_bytes()))
+    })
+}
+
+/// Whether something follows the first element of the DER. The library that reads the key ignores it.
+fn has_bytes_after(der: &[u8]) -> bool {
+    let read = |der| {
+        let mut reader = SliceReader::new(der)?;
+        reader.decode::<AnyRef<'_>>()?;
+        Ok::<_, der::Error>(!reader.is_finished())
+    };
+    read(der).unwrap_or(false)
 }
 
 /// Returns what `read` reads after the version of a private key. The rest of the key is not read.

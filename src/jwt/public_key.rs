@@ -32,7 +32,7 @@ impl PublicKey {
     ///
     /// # Errors
     ///
-    /// Returns an error that says what is wrong with the JWK.
+    /// Returns an error that says what is wrong with the JWK. A key that is not for signatures (`use`, `key_ops`) is refused.
     ///
     /// # Examples
     ///
@@ -47,7 +47,9 @@ impl PublicKey {
     /// # Ok::<_, tower_oauth2_client::jwt::InvalidKey>(())
     /// ```
     pub fn from_jwk(json: &str) -> Result<Self, InvalidKey> {
-        Jwk::parse(json)?.public_key()
+        let jwk = Jwk::parse(json)?;
+        jwk.check_purpose(&["sign", "verify"])?;
+        jwk.public_key()
     }
 
     /// Returns the key as JSON, with its members in lexicographic order and without white space.

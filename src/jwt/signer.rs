@@ -83,7 +83,8 @@ pub trait Signer: Send + Sync {
     ///
     /// # Errors
     ///
-    /// Return the reason why there is no signature. It is printed with the chain of errors, so it must not contain a secret.
+    /// Return the reason why there is no signature. It becomes part of the chain of sources of the `TokenError`. This crate does not
+    /// print it, but a program that prints the whole chain does, so it must not contain a secret.
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a>;
 }
 

@@ -7,10 +7,11 @@ use super::{
 };
 use crate::{
     base::{
+        Quoted,
         certificate::{Certificate, Validity},
         clock,
     },
-    error::BoxError,
+    error::OwnError,
 };
 
 /// A [`Signer`] with a private key in this process.
@@ -59,6 +60,9 @@ impl SigningKey {
     /// The section is `PRIVATE KEY` (PKCS#8), `RSA PRIVATE KEY` (PKCS#1) or `EC PRIVATE KEY` (SEC 1). Certificates in the PEM are
     /// ignored; to use one, pass it to [`certificate`](Self::certificate).
     ///
+    /// The line breaks of the section do not matter: it may be indented, stand on a single line, or contain `\n` as two characters, as
+    /// in many environment variables. Text outside of the section is ignored.
+    ///
     /// # Errors
     ///
     /// Returns an error if the PEM does not contain exactly one private key, if the key is malformed, encrypted or does not fit the
@@ -102,7 +106,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
+    /// RSA key shorter than 2048 bits;
     /// or if its `alg` does not fit the key or is missing from an RSA key.
     ///
     /// # Examples
@@ -131,7 +136,8 @@ impl SigningKey {
     ///
     /// # Errors
     ///
-    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key for encryption, or an RSA key shorter than 2048 bits;
+    /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
+    /// RSA key shorter than 2048 bits;
     /// or if the algorithm does not fit the key.
     pub fn from_jwk_with(
         json: impl AsRef<str>,
@@ -141,11 +147,7 @@ impl SigningKey {
     }
 
     fn read_jwk(jwk: &Jwk, algorithm: SigningAlgorithm) -> Result<Self, InvalidKey> {
-        if jwk.text("use").is_some_and(|usage| usage != "sig") {
-            return Err(InvalidKey::new(
-                "the JWK is not for signatures (its `use` is not `sig`); pass one that is",
-            ));
-        }
+        jwk.check_purpose(&["sign"])?;
         let key = Self::new(KeyPair::from_jwk(jwk, algorithm)?, algorithm)?;
         Ok(match jwk.text("kid") {
             Some(key_id) => key.kid(key_id),
@@ -274,7 +276,7 @@ impl Signer for SigningKey {
 
     fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
         let signature = self.key.pair.sign(message);
-        let signature = signature.map_err(|_| BoxError::from("the key failed to sign"));
+        let signature = signature.map_err(|_| OwnError::new("the key failed to sign").into());
         Box::pin(future::ready(signature))
     }
 }
@@ -283,7 +285,7 @@ impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SigningKey")
             .field("algorithm", &self.algorithm)
-            .field("key_id", &self.key_id)
+            .field("key_id", &self.key_id.as_deref().map(Quoted))
             .field("public_key", &self.key.public_key)
             .finish_non_exhaustive()
     }

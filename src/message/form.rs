@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashMap,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -10,6 +11,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
+    base::Quoted,
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::scope,
@@ -18,7 +20,8 @@ use crate::{
 
 /// The parameters of a request, in order, and what goes beside them.
 ///
-/// Two forms are equal if they request the same thing. Extensions are not compared.
+/// Two forms are equal if they are sent the same, except for the order of the words in a scope, and refused or not refused the same.
+/// Credentials of providers are compared by their provider, and extensions are not compared.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Arc<Inner>);
 
@@ -53,8 +56,10 @@ pub(crate) struct Parameter {
 impl Form {
     pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
         let parameters = &mut Arc::make_mut(&mut self.0).parameters;
-        // A request has few parameters, and a cache may hold many requests.
-        parameters.reserve_exact(1);
+        // Most requests have few parameters, and a cache may hold many requests.
+        if parameters.len() < FEW {
+            parameters.reserve_exact(1);
+        }
         parameters.push(Parameter {
             name,
             value,
@@ -62,7 +67,7 @@ impl Form {
         });
     }
 
-    /// Adds a header. The first one that is invalid is [remembered](Self::invalid).
+    /// Adds a header, and marks it sensitive if its name says so. The first one that is invalid is [remembered](Self::invalid).
     pub(super) fn push_header<K, V>(&mut self, name: K, value: V)
     where
         K: TryInto<HeaderName>,
@@ -71,11 +76,15 @@ impl Form {
         let extras = self.extras_mut();
         let invalid = match name.try_into() {
             Ok(name) => match value.try_into() {
-                Ok(value) => {
+                Ok(mut value) => {
+                    value.set_sensitive(value.is_sensitive() || is_sensitive(&name));
                     extras.headers.append(name, value);
                     return;
                 }
-                Err(_) => format!("the value of the header `{name}` is invalid"),
+                Err(_) => format!(
+                    "the value of the header `{}` is invalid",
+                    Quoted(name.as_str())
+                ),
             },
             Err(_) => "the name of a header is invalid".to_owned(),
         };
@@ -100,6 +109,27 @@ impl Form {
 
     pub(crate) fn parameters(&self) -> &[Parameter] {
         &self.0.parameters
+    }
+
+    /// Returns the first parameter that is set again although it may not be, or although `is_once` says that it is set only once.
+    pub(crate) fn repeated_name(&self, is_once: impl Fn(&str) -> bool) -> Option<&str> {
+        let parameters = self.parameters();
+        let mut seen = HashMap::new();
+        let repeated = parameters.iter().enumerate().find(|(index, parameter)| {
+            let Parameter {
+                name, repeatable, ..
+            } = parameter;
+            // A few are compared with each other, which needs no allocation.
+            let earlier = match parameters.len() {
+                ..=FEW => {
+                    let mut earlier = parameters[..*index].iter();
+                    earlier.find(|p| p.name == *name).map(|p| p.repeatable)
+                }
+                _ => seen.insert(&**name, *repeatable),
+            };
+            earlier.is_some_and(|earlier| !(earlier && *repeatable) || is_once(name))
+        });
+        repeated.map(|(_, parameter)| &*parameter.name)
     }
 
     /// Returns the value of a parameter, if it is a fixed string.
@@ -146,27 +176,94 @@ impl Form {
     }
 }
 
+/// The number of parameters that most requests do not exceed.
+const FEW: usize = 16;
+
+/// Whether the name of a header says that its value is a secret.
+fn is_sensitive(name: &HeaderName) -> bool {
+    const PARTS: [&str; 12] = [
+        "assertion",
+        "auth",
+        "cookie",
+        "credential",
+        "dpop",
+        "jwt",
+        "key",
+        "passphrase",
+        "password",
+        "secret",
+        "signature",
+        "token",
+    ];
+    PARTS.iter().any(|part| name.as_str().contains(part))
+}
+
+/// The names of parameters for `Debug`.
+pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Quoted<'a>> {
+    const MAX: usize = 32;
+    let mut names: Vec<_> = names.take(MAX + 1).map(Quoted).collect();
+    if let Some(more) = names.get_mut(MAX) {
+        *more = Quoted("...");
+    }
+    names
+}
+
 impl PartialEq for Form {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.extras(), other.extras());
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.parameters == other.0.parameters
+                && self.is_refused_like(other)
                 && a.headers == b.headers
-                && a.endpoint == b.endpoint
+                && a.endpoint.as_ref().map(parts) == b.endpoint.as_ref().map(parts)
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
                 && a.invalid == b.invalid)
     }
 }
 
+impl Form {
+    /// Whether both of two forms with the same parameters repeat one that may not be repeated, or neither does.
+    ///
+    /// Whether a parameter may be repeated is not sent, so it matters only where one is. What an endpoint allows only once depends on
+    /// the names alone.
+    fn is_refused_like(&self, other: &Self) -> bool {
+        let mut pairs = self.0.parameters.iter().zip(&other.0.parameters);
+        let is_refused = |form: &Self| form.repeated_name(|_| false).is_some();
+        pairs.all(|(a, b)| a.repeatable == b.repeatable) || is_refused(self) == is_refused(other)
+    }
+}
+
+/// The parts of a URI as they are sent. `Uri` itself ignores the case of the host.
+fn parts(uri: &Uri) -> (Option<&str>, Option<&str>, &str, Option<&str>) {
+    let authority = uri.authority().map(|authority| authority.as_str());
+    (uri.scheme_str(), authority, uri.path(), uri.query())
+}
+
 impl Eq for Form {}
 
+/// Hashes what is compared, except for whether parameters may be repeated.
 impl Hash for Form {
     fn hash<H: Hasher>(&self, state: &mut H) {
+        let extras = self.extras();
         self.0.parameters.hash(state);
-        self.extras().endpoint.hash(state);
-        self.extras().client_authentication.hash(state);
-        self.extras().dpop.hash(state);
+        hash_headers(&extras.headers, state);
+        extras.endpoint.as_ref().map(parts).hash(state);
+        extras.client_authentication.hash(state);
+        extras.dpop.hash(state);
+        extras.invalid.hash(state);
+    }
+}
+
+/// Hashes the headers in the order of their names, because their own order is not compared.
+fn hash_headers<H: Hasher>(headers: &HeaderMap, state: &mut H) {
+    headers.len().hash(state);
+    let mut names: Vec<_> = headers.keys().collect();
+    names.sort_unstable_by_key(|name| name.as_str());
+    for name in names {
+        for value in headers.get_all(name) {
+            (name.as_str(), value.as_bytes()).hash(state);
+        }
     }
 }
 

@@ -4,9 +4,11 @@ use std::{borrow::Cow, fmt};
 
 use http::{Extensions, HeaderName, HeaderValue, Uri};
 
-use super::form::Form;
+use super::form::{Form, printable_names};
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
@@ -80,7 +82,11 @@ impl RevocationRequest {
     /// Adds a header to the HTTP request. Default is none.
     ///
     /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
-    /// fails before anything is sent. `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
+    /// fails before anything is sent.
+    ///
+    /// A header whose name contains `assertion`, `auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `passphrase`, `password`, `secret`,
+    /// `signature` or `token` is marked [sensitive](HeaderValue::set_sensitive), so that `Debug` of the HTTP request does not print its
+    /// value. Mark the value of any other header that is a secret.
     #[must_use]
     pub fn header<K, V>(mut self, name: K, value: V) -> Self
     where
@@ -126,12 +132,13 @@ impl RevocationRequest {
 impl fmt::Debug for RevocationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
-        let others: Vec<&str> = names
-            .filter(|name| !["token", "token_type_hint"].contains(name))
-            .collect();
+        let others = names.filter(|name| !["token", "token_type_hint"].contains(name));
         f.debug_struct("RevocationRequest")
-            .field("token_type_hint", &self.0.known("token_type_hint"))
-            .field("parameters", &others)
+            .field(
+                "token_type_hint",
+                &self.0.known("token_type_hint").map(Quoted),
+            )
+            .field("parameters", &printable_names(others))
             .field(
                 "revocation_endpoint",
                 &self.0.endpoint_override().map(Printable),

@@ -13,8 +13,8 @@ use crate::base::Quoted;
 /// The scope of a token: a set of words
 /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
 ///
-/// The text is stored unchanged. `Debug` escapes and truncates it, because it may come from a server. Two scopes are equal if they
-/// contain the same words, in any order.
+/// The text is stored unchanged. `Display` and `Debug` escape and truncate it, because it may come from a server;
+/// [`as_str`](Self::as_str) returns all of it. Two scopes are equal if they contain the same words, in any order.
 ///
 /// Creating a scope never fails. If it violates the grammar of
 /// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4), [`check`](Self::check) returns an error, and so does
@@ -98,13 +98,17 @@ pub(crate) fn check(scope: &str) -> Result<(), InvalidScope> {
     }
 }
 
-/// Returns the scope with one space between words and none at the ends (RFC 6749 A.4).
+/// Returns the scope with each word once, one space between words and none at the ends (RFC 6749 A.4).
+///
+/// Scopes that are equal as sets must not be sent differently, other than in their order.
 pub(crate) fn normalized(scope: &str) -> Cow<'_, str> {
     let is_normal = !scope.starts_with(' ') && !scope.ends_with(' ') && !scope.contains("  ");
-    match is_normal {
-        true => Cow::Borrowed(scope),
-        false => Cow::Owned(Scope::from_iter(Scope::from(scope).iter()).0.into()),
+    if is_normal && words(scope).is_sorted_by(|a, b| a < b) {
+        return Cow::Borrowed(scope);
     }
+    let mut earlier = BTreeSet::new();
+    let words = words(scope).filter(|word| earlier.insert(*word));
+    Cow::Owned(Scope::from_iter(words).0.into())
 }
 
 fn is_scope_char(c: char) -> bool {
@@ -113,13 +117,13 @@ fn is_scope_char(c: char) -> bool {
 
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Scope(\"{}\")", Quoted(&self.0))
+        write!(f, "Scope({:?})", Quoted(&self.0))
     }
 }
 
 impl fmt::Display for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        write!(f, "{}", Quoted(&self.0))
     }
 }
 
@@ -178,9 +182,9 @@ impl fmt::Display for InvalidScope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a scope cannot contain the character {:?}; use words of printable ASCII without quotes and backslashes, \
+            "a scope cannot contain the character `{}`; use words of printable ASCII without quotes and backslashes, \
              separated by spaces (RFC 6749 appendix A.4)",
-            self.found
+            Quoted(self.found.encode_utf8(&mut [0; 4]))
         )
     }
 }
@@ -214,13 +218,44 @@ mod tests {
     }
 
     #[test]
-    fn debug_escapes_and_truncates_but_display_does_not() {
+    fn text_is_escaped_and_truncated_when_printed() {
         let text = format!("\u{1b}\u{202e}{}", "x".repeat(1000));
         let scope = Scope::from(&*text);
-        assert_eq!(scope.to_string(), text);
+        assert_eq!(scope.as_str(), text);
+        let shown = scope.to_string();
+        assert!(shown.starts_with(r"\u{1b}\u{202e}x"), "{shown}");
+        assert!(shown.len() < 300 && shown.ends_with("..."), "{shown}");
         let shown = format!("{scope:?}");
         assert!(shown.starts_with(r#"Scope("\u{1b}\u{202e}x"#), "{shown}");
         assert!(shown.len() < 300 && shown.ends_with(r#"...")"#), "{shown}");
+    }
+
+    #[test]
+    fn equal_scopes_are_sent_with_the_same_words() {
+        for (text, expected) in [
+            ("", ""),
+            ("  ", ""),
+            ("a", "a"),
+            ("b a", "b a"),
+            (" b  a ", "b a"),
+            ("b a b", "b a"),
+            ("a a", "a"),
+        ] {
+            assert_eq!(normalized(text), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_character_that_is_not_allowed_is_named_and_escaped() {
+        for (text, named) in [
+            ("a\nb", "`\\n`"),
+            ("a\u{3164}", "`\\u{3164}`"),
+            ("é", "`é`"),
+            ("\"", "`\"`"),
+        ] {
+            let error = Scope::from(text).check().unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
     }
 
     #[test]

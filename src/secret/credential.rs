@@ -1,18 +1,17 @@
 //! `Credential`: a secret, an assertion or a token for a request, fixed or from a provider.
 
 use std::{
-    env,
-    ffi::OsString,
     fmt,
     future::{self, Future},
     hash::{Hash, Hasher},
-    io,
     path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
 };
 
+use super::read::{read_env, read_file};
 use crate::{
+    base::Quoted,
     error::{BoxError, Rotates},
     secret::{ClientSecret, IdToken, RefreshToken, Secret},
 };
@@ -85,8 +84,13 @@ impl Credential {
 
     /// Creates a credential that reads a file for every attempt.
     ///
-    /// White space at the end of the file is removed. If the file cannot be read, is not UTF-8 or is empty, the request fails with
-    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent.
+    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
+    /// [`from_fn`](Self::from_fn).
+    ///
+    /// If the file cannot be read, is larger than 1 MiB, is not UTF-8 or is empty, the request fails with
+    /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the file. The same
+    /// happens for a pipe or a device, such as `/dev/stdin` or the process substitution of a shell: it can be read only once, and a
+    /// thread that waits for its writer cannot be stopped. A symbolic link to a regular file is read.
     ///
     /// # Examples
     ///
@@ -104,6 +108,9 @@ impl Credential {
     }
 
     /// Creates a credential that reads an environment variable for every attempt.
+    ///
+    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
+    /// [`from_fn`](Self::from_fn).
     ///
     /// If the variable is not set, is not UTF-8 or is empty, the request fails with
     /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the variable but does
@@ -132,9 +139,10 @@ impl Credential {
     ///
     /// # Security
     ///
-    /// The function's error becomes the [source](std::error::Error::source) of the [`TokenError`](crate::TokenError), and is printed
-    /// with the chain of errors. It must not contain the secret, as some errors of the standard library do: `VarError::NotUnicode`
-    /// shows the value of the variable, and `FromUtf8Error` shows the bytes.
+    /// This crate never prints the function's error, because it may contain the secret, as some errors of the standard library do:
+    /// `VarError::NotUnicode` shows the value of the variable, and `FromUtf8Error` shows the bytes. It is in the chain of
+    /// [sources](std::error::Error::source) of the [`TokenError`](crate::TokenError), below an error that only says that the provider
+    /// failed. A program that prints the whole chain prints it.
     ///
     /// # Examples
     ///
@@ -204,39 +212,6 @@ impl Credential {
     }
 }
 
-/// The error must not contain the value, so `std::env::var` is not used: its error can contain it.
-fn read_env(name: &str) -> Result<Secret, BoxError> {
-    let why = match env::var_os(name).map(OsString::into_string) {
-        Some(Ok(text)) if !text.is_empty() => return Ok(Secret::new(text)),
-        Some(Ok(_)) => "is empty",
-        Some(Err(_)) => "is not UTF-8",
-        None => "is not set",
-    };
-    Err(format!("the environment variable {name} {why}").into())
-}
-
-/// Reads on a thread for blocking work if there is a tokio runtime.
-async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
-    let read = move || {
-        let mut text = std::fs::read_to_string(&path).map_err(|error| {
-            io::Error::new(
-                error.kind(),
-                format!("cannot read {}: {error}", path.display()),
-            )
-        })?;
-        text.truncate(text.trim_end().len());
-        if text.is_empty() {
-            let message = format!("{} is empty", path.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, message).into());
-        }
-        Ok(Secret::new(text))
-    };
-    match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => runtime.spawn_blocking(read).await?,
-        Err(_) => read(),
-    }
-}
-
 /// A secret that a provider returned for one request and that may have been rotated since.
 pub(crate) struct UsedSecret {
     pub(crate) credential: Credential,
@@ -258,11 +233,16 @@ impl fmt::Debug for Credential {
             Kind::Fixed(_) => f.write_str("Credential([redacted])"),
             Kind::Provider { identity, .. } => match identity {
                 ProviderIdentity::Instance => f.write_str("Credential(provider)"),
-                ProviderIdentity::Name(name) => write!(f, "Credential(provider {name:?})"),
-                ProviderIdentity::Env(name) => {
-                    write!(f, "Credential(environment variable {name:?})")
+                ProviderIdentity::Name(name) => {
+                    write!(f, "Credential(provider {:?})", Quoted(name))
                 }
-                ProviderIdentity::File(path) => write!(f, "Credential(file {path:?})"),
+                ProviderIdentity::Env(name) => {
+                    write!(f, "Credential(environment variable {:?})", Quoted(name))
+                }
+                ProviderIdentity::File(path) => {
+                    let path = path.display().to_string();
+                    write!(f, "Credential(file {:?})", Quoted(&path))
+                }
             },
         }
     }

@@ -1,6 +1,7 @@
 //! Strings that are never printed, and that are wiped from memory when the last clone is dropped.
 
 mod credential;
+mod read;
 
 use std::{fmt, hash, sync::Arc};
 

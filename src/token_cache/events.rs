@@ -3,11 +3,11 @@
 //! Every event has the fields `grant_type` and `scope`, and never contains a token or a secret. None is sent while a lock is held: a
 //! subscriber is foreign code, and may ask for a token itself.
 
-use std::{error::Error, fmt, time::Duration};
+use std::time::Duration;
 
 use super::{entry::Invalidation, fetch::Reason, refresh_window::Lifespan};
 use crate::{
-    error::{TokenError, TokenErrorKind},
+    error::{PrintableChain, TokenError},
     message::TokenRequest,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
         target: TARGET,
         grant_type = request.grant_type(),
         scope = request.known_scope(),
-        error = %Chain(error),
+        error = %PrintableChain(error),
         "retrying the fetch of an access token",
     );
 }
@@ -57,7 +57,7 @@ pub(super) fn failed(
         grant_type = request.grant_type(),
         scope = request.known_scope(),
         reason = reason.as_str(),
-        error = %Chain(error),
+        error = %PrintableChain(error),
         failures,
         ?pause,
         "failed to fetch an access token",
@@ -91,24 +91,4 @@ pub(super) fn owner_was_not_told(request: &TokenRequest) {
         scope = request.known_scope(),
         "on_refresh_token did not complete; using the new refresh token anyway",
     );
-}
-
-/// Displays an error and its sources, which tell whether the name, the connection or TLS failed.
-///
-/// It leaves out the error of a provider of credentials: that error is not ours, and may contain the credential.
-struct Chain<'a>(&'a TokenError);
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut below = match self.0.kind() {
-            TokenErrorKind::Credential => None,
-            _ => self.0.source(),
-        };
-        while let Some(error) = below {
-            write!(f, ": {error}")?;
-            below = error.source();
-        }
-        Ok(())
-    }
 }

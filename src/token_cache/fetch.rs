@@ -238,7 +238,11 @@ impl GrantState {
         let is_refused = !error.is_transient()
             && matches!(
                 error.error_response().map(ErrorResponse::code),
-                Some(ErrorCode::InvalidGrant | ErrorCode::ExpiredToken | ErrorCode::AccessDenied)
+                Some(
+                    &(ErrorCode::INVALID_GRANT
+                        | ErrorCode::EXPIRED_TOKEN
+                        | ErrorCode::ACCESS_DENIED)
+                )
             );
         if !self.is_one_time || !(is_refused || self.may_be_spent(&error)) {
             return error;

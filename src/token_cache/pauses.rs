@@ -36,11 +36,11 @@ impl FailedFetch {
                 (previous.streak, previous.polling_interval)
             });
         let pause = match error.error_response().map(ErrorResponse::code) {
-            Some(code @ (ErrorCode::AuthorizationPending | ErrorCode::SlowDown)) => {
+            Some(code @ &(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {
                 let least = least_interval
                     .map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
                 polling_interval = polling_interval.max(least);
-                if *code == ErrorCode::SlowDown {
+                if *code == ErrorCode::SLOW_DOWN {
                     polling_interval = polling_interval.saturating_add(SLOW_DOWN);
                 }
                 polling_interval

@@ -189,13 +189,13 @@ async fn device_code_polls_return_pending_then_slow_down_then_a_token() {
     let device_code = started["device_code"].as_str().unwrap();
     let poll = || send(web(), TokenRequest::device_code(device_code));
 
-    assert_eq!(invalid(poll().await), ErrorCode::AuthorizationPending);
+    assert_eq!(invalid(poll().await), ErrorCode::AUTHORIZATION_PENDING);
     let again = match invalid(poll().await) {
         // The server counts whole seconds, and the next second had already begun.
-        ErrorCode::AuthorizationPending => invalid(poll().await),
+        ErrorCode::AUTHORIZATION_PENDING => invalid(poll().await),
         again => again,
     };
-    assert_eq!(again, ErrorCode::SlowDown);
+    assert_eq!(again, ErrorCode::SLOW_DOWN);
 
     let mut alice = Alice::sign_in().await;
     alice.agree(&started).await;
@@ -206,7 +206,7 @@ async fn device_code_polls_return_pending_then_slow_down_then_a_token() {
     assert!(response.refresh_token().is_some());
 
     // The code is used up. Other servers return `invalid_grant`.
-    assert_eq!(invalid(poll().await), ErrorCode::AccessDenied);
+    assert_eq!(invalid(poll().await), ErrorCode::ACCESS_DENIED);
 }
 
 #[tokio::test]
@@ -218,11 +218,11 @@ async fn server_errors_are_reported_unchanged() {
         ),
         (
             client_credentials().resource("https://unknown.example/"),
-            ErrorCode::InvalidTarget,
+            ErrorCode::INVALID_TARGET,
         ),
         (
             TokenRequest::device_code("unknown"),
-            ErrorCode::AccessDenied,
+            ErrorCode::ACCESS_DENIED,
         ),
     ];
     for (request, expected) in cases {

@@ -83,7 +83,7 @@ async fn each_fault_is_reported_with_its_kind() {
 async fn error_responses_and_gateway_pages_are_readable() {
     let error = send("/limited").await.unwrap_err();
     let response = error.error_response().unwrap();
-    assert_eq!(*response.code(), ErrorCode::TemporarilyUnavailable);
+    assert_eq!(*response.code(), ErrorCode::TEMPORARILY_UNAVAILABLE);
 
     let error = send("/bad-gateway").await.unwrap_err();
     assert_eq!(error.headers().unwrap()[CONTENT_TYPE], "text/html");

@@ -104,7 +104,7 @@ async fn client_secret_basic_raw_is_refused() {
 
     let raw = ClientAuthentication::client_secret_basic_raw("odd", ODD_SECRET);
     let result = send(raw, TokenRequest::client_credentials()).await;
-    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
+    assert_eq!(invalid(result), ErrorCode::INVALID_REQUEST);
 }
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn wrong_secret_returns_invalid_client_with_401() {
         let (code, status) =
             refused(send(authentication, TokenRequest::client_credentials()).await);
 
-        assert_eq!(code, ErrorCode::InvalidClient);
+        assert_eq!(code, ErrorCode::INVALID_CLIENT);
         assert_eq!(status, StatusCode::UNAUTHORIZED);
     }
 }
@@ -141,7 +141,7 @@ async fn two_authentication_methods_are_refused() {
         .parameter("client_secret", SECRET);
     let (code, _) = refused(send(ClientAuthentication::none("post"), request).await);
 
-    assert_eq!(code, ErrorCode::InvalidRequest);
+    assert_eq!(code, ErrorCode::INVALID_REQUEST);
 }
 
 #[tokio::test]
@@ -186,7 +186,7 @@ async fn reused_authorization_code_returns_invalid_grant() {
 
     assert_eq!(
         invalid(send(web(), code_request(&code)).await),
-        ErrorCode::InvalidGrant
+        ErrorCode::INVALID_GRANT
     );
 }
 
@@ -195,7 +195,10 @@ async fn wrong_code_verifier_returns_invalid_grant() {
     let request = TokenRequest::authorization_code(sign_in("web").await, REDIRECT_URI)
         .code_verifier("0123456789012345678901234567890123456789012");
 
-    assert_eq!(invalid(send(web(), request).await), ErrorCode::InvalidGrant);
+    assert_eq!(
+        invalid(send(web(), request).await),
+        ErrorCode::INVALID_GRANT
+    );
 }
 
 #[tokio::test]
@@ -214,7 +217,7 @@ async fn refresh_token_rotates_and_reuse_revokes_the_family() {
     // Using the old refresh token revokes the whole family.
     for token in [first, second] {
         let result = send(web(), TokenRequest::refresh_token(token)).await;
-        assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+        assert_eq!(invalid(result), ErrorCode::INVALID_GRANT);
     }
 }
 
@@ -224,7 +227,7 @@ async fn device_code_is_pending_until_the_user_agrees() {
     let device_code = started["device_code"].as_str().unwrap();
     let poll = || send(web(), TokenRequest::device_code(device_code));
 
-    assert_eq!(invalid(poll().await), ErrorCode::AuthorizationPending);
+    assert_eq!(invalid(poll().await), ErrorCode::AUTHORIZATION_PENDING);
 
     let page = started["verification_uri_complete"].as_str().unwrap();
     let end = Browser::new("alice").visit(page, REDIRECT_URI).await;
@@ -245,14 +248,14 @@ async fn device_code_is_pending_until_the_user_agrees() {
 async fn unknown_device_code_returns_invalid_grant() {
     let result = send(web(), TokenRequest::device_code("unknown")).await;
 
-    assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+    assert_eq!(invalid(result), ErrorCode::INVALID_GRANT);
 }
 
 #[tokio::test]
 async fn password_grant_is_unsupported() {
     let result = send(basic(), TokenRequest::password("alice", "password")).await;
 
-    assert_eq!(invalid(result), ErrorCode::UnsupportedGrantType);
+    assert_eq!(invalid(result), ErrorCode::UNSUPPORTED_GRANT_TYPE);
 }
 
 #[tokio::test]
@@ -260,7 +263,7 @@ async fn scope_not_allowed_for_the_client_returns_invalid_scope() {
     let request = TokenRequest::client_credentials().scope("api:write");
     let result = send(post_client(), request).await;
 
-    assert_eq!(invalid(result), ErrorCode::InvalidScope);
+    assert_eq!(invalid(result), ErrorCode::INVALID_SCOPE);
 }
 
 #[tokio::test]
@@ -269,7 +272,7 @@ async fn unknown_resource_returns_invalid_target() {
 
     assert_eq!(
         invalid(send(basic(), request).await),
-        ErrorCode::InvalidTarget
+        ErrorCode::INVALID_TARGET
     );
 }
 
@@ -282,7 +285,7 @@ async fn two_resources_are_both_sent() {
 
     assert_eq!(
         invalid(send(basic(), request).await),
-        ErrorCode::InvalidTarget
+        ErrorCode::INVALID_TARGET
     );
 }
 
@@ -292,7 +295,7 @@ async fn grant_not_allowed_for_the_client_returns_invalid_request() {
     let public = ClientAuthentication::none("public");
     let result = send(public, TokenRequest::client_credentials()).await;
 
-    assert_eq!(invalid(result), ErrorCode::InvalidRequest);
+    assert_eq!(invalid(result), ErrorCode::INVALID_REQUEST);
 }
 
 #[tokio::test]

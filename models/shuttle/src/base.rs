@@ -1,5 +1,7 @@
 //! The room `base` with a clock that the model moves and the primitives of shuttle.
 
+#[path = "../../../src/base/authority.rs"]
+pub(crate) mod authority;
 #[path = "../../../src/base/back_off.rs"]
 pub(crate) mod back_off;
 pub(crate) mod clock;
@@ -21,4 +23,4 @@ pub(crate) mod sync;
 #[path = "../../../src/base/uri.rs"]
 pub(crate) mod uri;
 
-pub(crate) use self::quoted::Quoted;
+pub(crate) use self::quoted::{ForeignText, Quoted};

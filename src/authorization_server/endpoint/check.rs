@@ -7,7 +7,7 @@ use http::{
 
 use super::{EndpointCall, EndpointNames};
 use crate::{
-    base::secure_uri::check_secure,
+    base::{Quoted, secure_uri::check_secure},
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
     error::TokenError,
@@ -42,25 +42,19 @@ fn check_form<C: EndpointCall>(
     }
     client.check()?;
     let added = client.parameters("");
-    let parameters = form.parameters();
-    for (index, parameter) in parameters.iter().enumerate() {
+    let is_once = |name: &str| ONCE.contains(&name) || C::ONCE.contains(&name);
+    if let Some(name) = form.repeated_name(is_once) {
+        return Err(format!("the parameter `{}` is set twice", Quoted(name)));
+    }
+    for parameter in form.parameters() {
         let name = &*parameter.name;
         if name.is_empty() {
             return Err("the name of a parameter is empty".into());
         }
-        let is_repeated = parameters[..index].iter().any(|earlier| {
-            let may_repeat = earlier.repeatable
-                && parameter.repeatable
-                && !ONCE.contains(&name)
-                && !C::ONCE.contains(&name);
-            earlier.name == name && !may_repeat
-        });
-        if is_repeated {
-            return Err(format!("the parameter `{name}` is set twice"));
-        }
         if added.iter().any(|(added, _)| *added == name) {
             return Err(format!(
-                "the parameter `{name}` is set, but the client authentication sets it too"
+                "the parameter `{}` is set, but the client authentication sets it too",
+                Quoted(name)
             ));
         }
         if client.proves() && matches!(name, "client_secret" | "client_assertion") {
@@ -89,7 +83,7 @@ pub(super) fn check_value<C: EndpointCall>(name: &str, value: &str) -> Result<()
 
 pub(crate) fn check_not_empty(name: &str, value: &str) -> Result<(), String> {
     match value {
-        "" => Err(format!("the parameter `{name}` is empty")),
+        "" => Err(format!("the parameter `{}` is empty", Quoted(name))),
         _ => Ok(()),
     }
 }

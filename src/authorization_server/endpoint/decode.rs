@@ -126,11 +126,11 @@ impl BadAnswer {
         let endpoint = C::NAMES.endpoint;
         let message = match (C::explain(error.code()), error.code()) {
             (Some(message), _) => message.into(),
-            (None, ErrorCode::InvalidClient) => format!(
+            (None, &ErrorCode::INVALID_CLIENT) => format!(
                 "the {endpoint} does not accept the client; check its id, its secret and the method of client authentication"
             )
             .into(),
-            (None, ErrorCode::TemporarilyUnavailable | ErrorCode::ServerError) => {
+            (None, &(ErrorCode::TEMPORARILY_UNAVAILABLE | ErrorCode::SERVER_ERROR)) => {
                 format!("the {endpoint} has a problem of its own; try again later").into()
             }
             (None, _) => format!("the {endpoint} refused the request").into(),

@@ -3,13 +3,14 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, PROXY_AUTHORIZATION},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
 };
+use zeroize::Zeroizing;
 
 use super::{EndpointCall, check::check_value};
 use crate::{
+    base::Quoted,
     client_authentication::ClientAuthentication,
-    dpop::DPOP,
     error::TokenError,
     message::{Form, NoAccessToken, scope},
     secret::{Credential, Secret},
@@ -56,7 +57,7 @@ fn text<'a>(
     }
 }
 
-/// Makes the `POST` of a form that has passed [`check`](super::check::check).
+/// Makes the `POST` of a form that has passed [`check`](super::check::check). Its body is wiped from memory when it is dropped.
 ///
 /// `obtained` is `None` if every credential is known and the client signs nothing.
 pub(super) fn form<C: EndpointCall>(
@@ -65,33 +66,50 @@ pub(super) fn form<C: EndpointCall>(
     obtained: Option<&Obtained<'_>>,
 ) -> Result<Request<Bytes>, TokenError> {
     let refuse = |why: String| C::NAMES.refuse(why);
-    let mut body = form_urlencoded::Serializer::new(String::with_capacity(256));
+    let mut capacity = 0;
     for (index, parameter) in form.parameters().iter().enumerate() {
         let name = &*parameter.name;
         let Some(value) = text(index, &parameter.value, obtained) else {
+            let name = Quoted(name);
             return Err(refuse(format!("the parameter `{name}` was not obtained")));
         };
         let value = value.expose();
         if parameter.value.known().is_none() {
             check_value::<C>(name, value).map_err(refuse)?;
         }
-        if name == "scope" {
-            body.append_pair(name, &scope::normalized(value));
-        } else {
-            body.append_pair(name, value);
-        }
+        capacity += max_length(name, value);
     }
     let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
-    body.extend_pairs(target.client.parameters(proof));
     let authorization = target.client.authorization(proof).map_err(refuse)?;
+    let of_client = target.client.parameters(proof);
+    for (name, value) in &of_client {
+        capacity += max_length(name, value);
+    }
 
-    let mut http = Request::new(Bytes::from(body.finish()));
+    // A body that grows would leave copies of the secrets in memory.
+    let mut body = form_urlencoded::Serializer::new(String::with_capacity(capacity));
+    for (index, parameter) in form.parameters().iter().enumerate() {
+        let value = text(index, &parameter.value, obtained).map_or("", Secret::expose);
+        match &*parameter.name {
+            "scope" => body.append_pair("scope", &scope::normalized(value)),
+            name => body.append_pair(name, value),
+        };
+    }
+    body.extend_pairs(of_client);
+    let body = Zeroizing::new(body.finish().into_bytes());
+
+    let mut http = Request::new(Bytes::from_owner(body));
     *http.method_mut() = Method::POST;
     *http.uri_mut() = target.uri.clone();
     *http.headers_mut() = headers(form.headers(), authorization);
     *http.extensions_mut() = form.extensions().clone();
     http.extensions_mut().insert(NoAccessToken);
     Ok(http)
+}
+
+/// The maximum length of a pair in a form: each byte may be escaped by three. It costs less than the exact length.
+fn max_length(name: &str, value: &str) -> usize {
+    3 * (name.len() + value.len()) + 2
 }
 
 /// The text that proves the client: the assertion that it signed, or its secret. It is empty for a client that needs none.
@@ -126,10 +144,28 @@ fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
         headers.insert(AUTHORIZATION, authorization);
     }
     for (name, value) in extra {
-        let mut value = value.clone();
-        let is_secret = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, DPOP].contains(name);
-        value.set_sensitive(value.is_sensitive() || is_secret);
-        headers.append(name, value);
+        headers.append(name, value.clone());
     }
     headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_does_not_grow_beyond_its_capacity() {
+        let every_byte: String = (0..=u8::MAX).map(char::from).collect();
+        for (name, value) in [
+            ("", ""),
+            ("a", "b c"),
+            ("é", "日本語 🔑"),
+            ("x", &*every_byte),
+        ] {
+            let capacity = 2 * max_length(name, value);
+            let mut form = form_urlencoded::Serializer::new(String::new());
+            form.append_pair(name, value).append_pair(name, value);
+            assert!(form.finish().len() <= capacity, "{name} {value}");
+        }
+    }
 }

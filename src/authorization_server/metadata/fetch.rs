@@ -15,7 +15,7 @@ use tower_service::Service;
 use super::{ServerMetadata, server_metadata::Unusable, well_known};
 use crate::{
     base::{
-        clock,
+        Quoted, clock,
         erased_service::{ErasedService, ready},
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
@@ -128,7 +128,7 @@ fn read(
         let wait = answer
             .as_ref()
             .and_then(|answer| retry_after(&answer.headers, clock::wall_now()));
-        let message = format!("the metadata of the issuer `{issuer}`: {why}");
+        let message = format!("the metadata of the issuer `{}`: {why}", Quoted(issuer));
         Unavailable {
             error: TokenError::metadata(kind, message, source, answer, wait),
             is_final,

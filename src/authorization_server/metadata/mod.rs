@@ -3,6 +3,7 @@
 mod check_method;
 mod discovery;
 mod fetch;
+mod members;
 mod server_metadata;
 mod well_known;
 

@@ -1,11 +1,16 @@
 //! `ServerMetadata`: the metadata of an authorization server.
 
-use std::{collections::HashMap, fmt};
+use std::fmt;
 
 use http::{Uri, uri::Scheme};
-use serde_json::{Map, Value, value::RawValue};
+use serde_json::Value;
 
-use crate::base::{Quoted, secure_uri::check_secure, uri::is_loopback};
+use super::members::{ALIASES, Members};
+use crate::base::{
+    Quoted,
+    secure_uri::check_secure,
+    uri::{Printable, is_loopback},
+};
 
 /// The metadata of an authorization server ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2),
 /// [OpenID Connect Discovery 1.0 §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)).
@@ -46,7 +51,10 @@ pub(super) enum Unusable {
 impl ServerMetadata {
     /// Reads the document that `issuer` publishes.
     pub(super) fn parse(document: &[u8], issuer: &str, allow_http: bool) -> Result<Self, Unusable> {
-        let members = members(document).ok_or_else(|| {
+        let Members {
+            values: members,
+            repeated,
+        } = Members::read(document).ok_or_else(|| {
             match document.iter().find(|b| !b.is_ascii_whitespace()) {
                 None => Unusable::NoDocument("the response is empty"),
                 Some(b'<') => Unusable::NoDocument("the response is a page instead of JSON"),
@@ -70,6 +78,12 @@ impl ServerMetadata {
             }
             Some(_) => return Err(Unusable::Wrong("their `issuer` is not a string".into())),
             None => return Err(Unusable::NoDocument("the response names no `issuer`")),
+        }
+        if let Some(name) = repeated {
+            return Err(Unusable::Wrong(format!(
+                "they contain the member `{}` twice",
+                Quoted(&name)
+            )));
         }
         let json = Value::Object(members);
         let is_local = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
@@ -186,8 +200,8 @@ impl ServerMetadata {
 impl fmt::Debug for ServerMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerMetadata")
-            .field("issuer", &self.issuer)
-            .field("token_endpoint", &self.token_endpoint)
+            .field("issuer", &Quoted(&self.issuer))
+            .field("token_endpoint", &Printable(&self.token_endpoint))
             .finish_non_exhaustive()
     }
 }
@@ -209,7 +223,6 @@ impl EndpointGuard {
 
     /// The endpoint for TLS clients.
     fn alias(self, json: &Value, name: &str) -> Result<Option<Uri>, String> {
-        const ALIASES: &str = "mtls_endpoint_aliases";
         let alias = json.get(ALIASES).and_then(|aliases| aliases.get(name));
         self.check(alias, format_args!("`{name}` of `{ALIASES}`"))
     }
@@ -238,18 +251,6 @@ fn strings(list: &Value) -> Option<impl Iterator<Item = &str> + Clone> {
     Some(list.filter_map(Value::as_str))
 }
 
-/// The members of a JSON object. The last value of a repeated member counts. A number that is too large for any type is left out, and
-/// does not fail the rest.
-fn members(document: &[u8]) -> Option<Map<String, Value>> {
-    let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
-    let members: HashMap<String, &RawValue> = serde_json::from_slice(document).ok()?;
-    let members = members.into_iter().filter_map(|(name, value)| {
-        let value = serde_json::from_str(value.get()).ok()?;
-        Some((name, value))
-    });
-    Some(members.collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,7 +267,7 @@ mod tests {
     #[test]
     fn members_are_read_and_the_last_of_a_repeated_one_counts() {
         let metadata = parse(
-            "\u{feff}{\"odd\": 1e999, \"issuer\": \"https://other.example\", \"issuer\": \"https://as.example/t\",
+            "\u{feff}{\"odd\": 1e999, \"x\": 1, \"issuer\": \"https://as.example/t\",
               \"token_endpoint\": \"https://as.example/t/token?p=1\", \"x\": [1],
               \"mtls_endpoint_aliases\": {\"token_endpoint\": \"https://mtls.example:9/token\"},
               \"token_endpoint_auth_methods_supported\": [\"a\", 1, \"b\"],
@@ -297,6 +298,30 @@ mod tests {
         assert_eq!(metadata.get("x"), Some(&serde_json::json!([1])));
         assert_eq!(metadata.get("odd"), None);
         assert_eq!(metadata.json()["issuer"], ISSUER);
+    }
+
+    #[test]
+    fn a_repeated_issuer_or_endpoint_is_refused() {
+        let other = "https://other.example/token";
+        for repeated in [
+            format!(r#""token_endpoint": "{other}""#),
+            format!(r#""issuer": "{ISSUER}""#),
+            format!(
+                r#""mtls_endpoint_aliases": {{"token_endpoint": "{other}", "token_endpoint": "{other}"}}"#
+            ),
+        ] {
+            for document in [
+                format!(
+                    r#"{{{repeated}, "issuer": "{ISSUER}", "token_endpoint": "https://as.example/token"}}"#
+                ),
+                format!(
+                    r#"{{"issuer": "{ISSUER}", "token_endpoint": "https://as.example/token", {repeated}}}"#
+                ),
+            ] {
+                let error = parse(&document).unwrap_err();
+                assert!(error.ends_with("twice"), "{error}: {document}");
+            }
+        }
     }
 
     #[test]

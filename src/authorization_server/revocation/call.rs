@@ -39,8 +39,8 @@ impl EndpointCall for RevocationCall {
     }
 
     fn explain(code: &ErrorCode) -> Option<&'static str> {
-        match code {
-            ErrorCode::UnsupportedTokenType => Some(
+        match *code {
+            ErrorCode::UNSUPPORTED_TOKEN_TYPE => Some(
                 "the server does not revoke tokens of this type; revoke the refresh token instead, or let the token expire",
             ),
             _ => None,

@@ -32,7 +32,7 @@ use crate::{
 /// 2. Otherwise it returns a [`TokenError`]. Assume that the token is still valid. If
 ///    [`TokenError::is_transient`] is `true` (for example for a 503), send the request again, after
 ///    [`TokenError::retry_after`] if the server sent one. Revoking a token twice does no harm.
-/// 3. [`ErrorCode::UnsupportedTokenType`](crate::ErrorCode::UnsupportedTokenType) means that the server does not revoke tokens of
+/// 3. [`ErrorCode::UNSUPPORTED_TOKEN_TYPE`](crate::ErrorCode::UNSUPPORTED_TOKEN_TYPE) means that the server does not revoke tokens of
 ///    this type.
 ///
 /// A [`TokenCache`](crate::TokenCache) does not notice a revocation: it uses a token until the token expires or an API refuses it.

@@ -64,22 +64,22 @@ impl EndpointCall for TokenCall {
     }
 
     fn explain(code: &ErrorCode) -> Option<&'static str> {
-        Some(match code {
-            ErrorCode::InvalidGrant => {
+        Some(match *code {
+            ErrorCode::INVALID_GRANT => {
                 "the token endpoint does not accept the grant; it is wrong, expired or used up, so obtain a new one"
             }
-            ErrorCode::InvalidScope => "the token endpoint does not accept the scope; check it",
-            ErrorCode::InvalidTarget => {
+            ErrorCode::INVALID_SCOPE => "the token endpoint does not accept the scope; check it",
+            ErrorCode::INVALID_TARGET => {
                 "the token endpoint does not accept the resource or audience; check it"
             }
-            ErrorCode::UnauthorizedClient => {
+            ErrorCode::UNAUTHORIZED_CLIENT => {
                 "the client may not use this grant; change its registration, or the grant"
             }
-            ErrorCode::UnsupportedGrantType => {
+            ErrorCode::UNSUPPORTED_GRANT_TYPE => {
                 "the token endpoint does not support this grant type"
             }
-            ErrorCode::AuthorizationPending => "the user has not decided yet; try again later",
-            ErrorCode::SlowDown => {
+            ErrorCode::AUTHORIZATION_PENDING => "the user has not decided yet; try again later",
+            ErrorCode::SLOW_DOWN => {
                 "the requests to the token endpoint are too frequent; try again five seconds later"
             }
             _ => return None,

@@ -56,6 +56,18 @@ use crate::{
 /// * Without that feature, and with any other client or layer that follows redirects, nobody notices: a token, the success of a
 ///   revocation or the metadata of an issuer may come from another server.
 ///
+/// # Security
+///
+/// `Debug` shows the URI without its query, and the client without its secret.
+///
+/// Secrets are wiped from memory where this crate owns them: the text of credentials and tokens, and the form body of a request, when
+/// the last handle to them is dropped. These copies are not wiped:
+///
+/// 1. The `Authorization` header of `client_secret_basic`, and whatever the HTTP client copies while it sends a request: its buffers of
+///    headers, and those of TLS.
+/// 2. The body of a response, which the HTTP client allocates. [`TokenResponse`] and [`TokenError`] keep it until they are dropped.
+/// 3. What a provider of credentials keeps.
+///
 /// # Cancel safety
 ///
 /// Dropping the future drops the HTTP request. It is then not known whether the server has processed the request, which matters for

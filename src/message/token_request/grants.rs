@@ -83,8 +83,8 @@ impl TokenRequest {
     /// Polls for a token with a device code
     /// ([RFC 8628 §3.4](https://www.rfc-editor.org/rfc/rfc8628#section-3.4)).
     ///
-    /// Until the user has decided, the server returns the error [`AuthorizationPending`](crate::ErrorCode::AuthorizationPending), or
-    /// [`SlowDown`](crate::ErrorCode::SlowDown) if the client polls too often.
+    /// Until the user has decided, the server returns the error [`AUTHORIZATION_PENDING`](crate::ErrorCode::AUTHORIZATION_PENDING), or
+    /// [`SLOW_DOWN`](crate::ErrorCode::SLOW_DOWN) if the client polls too often.
     ///
     /// # Examples
     ///

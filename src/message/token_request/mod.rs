@@ -7,8 +7,14 @@ use std::{borrow::Cow, fmt};
 
 use http::{HeaderName, HeaderValue};
 
-use super::{form::Form, scope::Scope};
-use crate::{base::uri::Printable, secret::Credential};
+use super::{
+    form::{Form, printable_names},
+    scope::Scope,
+};
+use crate::{
+    base::{Quoted, uri::Printable},
+    secret::Credential,
+};
 
 /// A request to a token endpoint
 /// ([RFC 6749 §4](https://www.rfc-editor.org/rfc/rfc6749#section-4)).
@@ -20,7 +26,8 @@ use crate::{base::uri::Printable, secret::Credential};
 /// [`TokenEndpoint`](crate::TokenEndpoint) returns [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same grant, the same parameters in the same order, the same headers and the same overrides.
-/// The order of the words in `scope` does not matter. [Extensions](Self::extensions) are not compared.
+/// The order of the words in `scope` does not matter, nor does the order of headers with different names. A request that repeats a
+/// parameter wrongly never equals one that may repeat it. [Extensions](Self::extensions) are not compared.
 ///
 /// # Security
 ///
@@ -155,7 +162,11 @@ impl TokenRequest {
     /// Adds a header to the HTTP request. Default is none.
     ///
     /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
-    /// fails before anything is sent. `authorization`, `cookie` and `proxy-authorization` are marked sensitive.
+    /// fails before anything is sent.
+    ///
+    /// A header whose name contains `assertion`, `auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `passphrase`, `password`, `secret`,
+    /// `signature` or `token` is marked [sensitive](HeaderValue::set_sensitive), so that `Debug` of the HTTP request does not print its
+    /// value. Mark the value of any other header that is a secret.
     ///
     /// # Examples
     ///
@@ -220,16 +231,10 @@ impl TokenRequest {
 
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names: Vec<&str> = self
-            .0
-            .parameters()
-            .iter()
-            .skip(1)
-            .map(|p| &*p.name)
-            .collect();
+        let names = self.0.parameters().iter().skip(1).map(|p| &*p.name);
         f.debug_struct("TokenRequest")
-            .field("grant_type", &self.grant_type())
-            .field("parameters", &names)
+            .field("grant_type", &Quoted(self.grant_type()))
+            .field("parameters", &printable_names(names))
             .field("token_endpoint", &self.0.endpoint_override().map(Printable))
             .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()

@@ -61,7 +61,7 @@ async fn device_code_source_waits_for_the_user_and_continues_with_refresh_tokens
     let error = source.token().await.unwrap_err();
     assert_eq!(
         *error.error_response().unwrap().code(),
-        ErrorCode::AuthorizationPending
+        ErrorCode::AUTHORIZATION_PENDING
     );
     Alice::sign_in().await.agree(&started).await;
 
@@ -126,7 +126,7 @@ async fn source_with_an_unknown_device_code_fails_permanently() {
         assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
         assert_eq!(
             *error.error_response().unwrap().code(),
-            ErrorCode::AccessDenied
+            ErrorCode::ACCESS_DENIED
         );
     }
 }
@@ -160,7 +160,7 @@ async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::AccessToke
                 Ok(token) => return token,
                 Err(error) => {
                     let code = error.error_response().unwrap().code().clone();
-                    assert_eq!(code, ErrorCode::AuthorizationPending);
+                    assert_eq!(code, ErrorCode::AUTHORIZATION_PENDING);
                 }
             }
             time::sleep(Duration::from_millis(50)).await;

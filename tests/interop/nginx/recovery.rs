@@ -83,8 +83,8 @@ async fn retry_transient_resends_a_refresh_token_only_if_it_was_not_processed() 
         // The refusal must come from the server itself, which does not know the token or does not allow the grant.
         let reached = error.error_response().is_some_and(|response| {
             matches!(
-                response.code(),
-                ErrorCode::InvalidGrant | ErrorCode::InvalidRequest
+                *response.code(),
+                ErrorCode::INVALID_GRANT | ErrorCode::INVALID_REQUEST
             )
         });
         assert_eq!(reached, attempts == 2, "{fault}: {error}");

@@ -104,7 +104,7 @@ async fn client_with_bound_tokens_gets_no_bearer_token() {
     assert_eq!(response.access_token().dpop_key(), Some(&key));
 
     let result = send(client(), TokenRequest::client_credentials()).await;
-    assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+    assert_eq!(invalid(result), ErrorCode::INVALID_GRANT);
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn refresh_token_of_a_public_client_is_bound_to_the_key() {
 
     let refresh = || TokenRequest::refresh_token(first.refresh_token().unwrap().clone());
     let stolen = public().dpop(another).oneshot(refresh()).await;
-    assert_eq!(invalid(stolen), ErrorCode::InvalidGrant);
+    assert_eq!(invalid(stolen), ErrorCode::INVALID_GRANT);
     let second = public().dpop(key.clone()).oneshot(refresh()).await.unwrap();
     assert_eq!(second.access_token().dpop_key(), Some(&key));
 }

@@ -107,7 +107,7 @@ async fn wrong_certificate_returns_invalid_client() {
         let result = ask(http, ALIAS, client).await;
         let message = result.as_ref().unwrap_err().to_string();
         assert!(message.contains("invalid_client"), "{message}");
-        let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+        let expected = (ErrorCode::INVALID_CLIENT, StatusCode::UNAUTHORIZED);
         assert_eq!(refused(result), expected);
     }
 }
@@ -124,7 +124,7 @@ async fn expired_certificate_is_refused_by_client_and_server() {
             CertificateDer::from_pem_slice(&chain).unwrap(),
             PrivateKeyDer::from_pem_slice(&key).unwrap(),
         ))));
-    let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+    let expected = (ErrorCode::INVALID_CLIENT, StatusCode::UNAUTHORIZED);
     assert_eq!(refused(ask(http.clone(), ALIAS, tls()).await), expected);
     assert_no_response(&ask(http, STRICT, tls()).await.unwrap_err());
 }
@@ -147,7 +147,7 @@ async fn certificate_refused_by_tls_gets_no_response() {
 async fn server_that_requests_no_certificate_returns_invalid_client() {
     let http = https(KEYS, Some(&client_certificate(KEYS, "tls-client")));
     let result = ask(http, "OIDC_PROVIDER_TLS", tls()).await;
-    let expected = (ErrorCode::InvalidClient, StatusCode::UNAUTHORIZED);
+    let expected = (ErrorCode::INVALID_CLIENT, StatusCode::UNAUTHORIZED);
     assert_eq!(refused(result), expected);
 }
 

@@ -66,7 +66,7 @@ async fn public_client_revokes_a_refresh_token_and_its_access_token() {
     let request = RevocationRequest::new(refresh_token).token_type_hint("refresh_token");
     endpoint(public()).oneshot(request).await.unwrap();
     let result = send(public(), TokenRequest::refresh_token(refresh_token)).await;
-    assert_eq!(invalid(result), ErrorCode::InvalidGrant);
+    assert_eq!(invalid(result), ErrorCode::INVALID_GRANT);
     assert!(!is_active(access_token).await);
 }
 
@@ -92,7 +92,7 @@ async fn wrong_secret_returns_invalid_client() {
     let error = result.unwrap_err();
     assert_eq!(error.status().unwrap(), StatusCode::UNAUTHORIZED);
     let code = error.error_response().unwrap().code();
-    assert_eq!(*code, ErrorCode::InvalidClient);
+    assert_eq!(*code, ErrorCode::INVALID_CLIENT);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn token_of_another_client_stays_valid() {
     let result = endpoint(web()).oneshot(RevocationRequest::new(token)).await;
     let error = result.unwrap_err();
     let code = error.error_response().unwrap().code();
-    assert_eq!(*code, ErrorCode::InvalidRequest);
+    assert_eq!(*code, ErrorCode::INVALID_REQUEST);
     assert!(is_active(token.expose_secret()).await);
 }
 
@@ -114,7 +114,7 @@ async fn jwt_access_token_is_an_unsupported_type() {
     let request = RevocationRequest::new(response.access_token());
     let error = endpoint(basic()).oneshot(request).await.unwrap_err();
     let code = error.error_response().unwrap().code();
-    assert_eq!(*code, ErrorCode::UnsupportedTokenType);
+    assert_eq!(*code, ErrorCode::UNSUPPORTED_TOKEN_TYPE);
 }
 
 #[tokio::test]

@@ -68,7 +68,7 @@ async fn certificate_thumbprint_identifies_the_key() {
     let named = key.clone().certificate(pem(KEYS, "signing-es256.pem"));
 
     ask(client(named.unwrap())).await.unwrap();
-    assert_eq!(refusal(ask(client(key)).await), ErrorCode::InvalidClient);
+    assert_eq!(refusal(ask(client(key)).await), ErrorCode::INVALID_CLIENT);
 }
 
 #[tokio::test]
@@ -89,7 +89,7 @@ async fn every_form_of_the_server_audience_is_accepted() {
         new().audience(format!("{issuer}/")),
     ] {
         let result = ask(with_key(PS256).assertion(other)).await;
-        assert_eq!(refusal(result), ErrorCode::InvalidClient);
+        assert_eq!(refusal(result), ErrorCode::INVALID_CLIENT);
     }
 }
 
@@ -110,7 +110,7 @@ async fn wrong_key_algorithm_or_secret_returns_invalid_client() {
         // The method is not the one registered for the client.
         client_secret_jwt("basic", HMAC_SECRET, HS256),
     ] {
-        assert_eq!(refusal(ask(client).await), ErrorCode::InvalidClient);
+        assert_eq!(refusal(ask(client).await), ErrorCode::INVALID_CLIENT);
     }
 }
 
@@ -149,7 +149,7 @@ async fn replayed_assertion_is_refused() {
     let assertion = field(sent.last(), "client_assertion").await;
     let replay = ClientAuthentication::client_assertion("private_key_jwt-ES256", assertion);
     ask(replay.clone()).await.unwrap();
-    assert_eq!(refusal(ask(replay).await), ErrorCode::InvalidClient);
+    assert_eq!(refusal(ask(replay).await), ErrorCode::INVALID_CLIENT);
 }
 
 #[tokio::test]
