@@ -22,7 +22,7 @@ use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
 
 const ROUNDS: usize = 8000;
 const THREADS: usize = 4;
-/// So many that threads are busy with them at the same time.
+/// Enough to keep the threads busy at the same time.
 const CALLERS_PER_THREAD: usize = 100;
 const DOCUMENT: &str = r#"{"issuer":"https://as.test","token_endpoint":"https://as.test/token"}"#;
 

@@ -31,7 +31,7 @@ impl<T> Published<T> {
         self.generation.0.load(Ordering::Acquire)
     }
 
-    /// Returns the current value without counting a reference to it: all threads would count on one cache line.
+    /// Returns the current value without cloning its `Arc`: all threads would write to the reference count.
     #[inline]
     pub(super) fn load(&self) -> Guard<Option<Arc<T>>> {
         self.value.load()
