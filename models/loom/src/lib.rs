@@ -1,7 +1,8 @@
 //! Model checks: the files under `src/` as they are, compiled with loom's primitives.
 //!
 //! loom runs each model under every interleaving of its threads, and lets each load return every value that the memory orders allow.
-//! A model fails on a failed assertion, and when all threads wait and nobody wakes them. What [`base::sync`] assumes is said there.
+//! A model fails on a failed assertion, and when all threads wait and nobody wakes them. [`base::sync`] lists what it assumes of the
+//! real primitives.
 //!
 //! `cargo test --release` here takes seconds. `LOOM_MAX_PREEMPTIONS=N` sets how often a model may preempt its threads instead of the
 //! number that stands in the model; `LOOM_MAX_PREEMPTIONS=none` sets no bound.
