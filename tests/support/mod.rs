@@ -9,6 +9,7 @@
 
 mod https;
 pub mod mutual_tls;
+pub mod network;
 
 use std::{
     future::Future,

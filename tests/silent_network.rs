@@ -1,0 +1,338 @@
+//! `HttpsClient` on a network that falls silent: how soon requests use another connection, and that nothing else changes.
+//!
+//! The times here are short, because they are set. The defaults are in the docs of `HttpsClient`.
+
+mod support;
+
+use std::{
+    error::Error,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use tokio::time::{sleep, timeout};
+use tower::ServiceExt;
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, HttpsClient, HttpsClientBuilder, TokenEndpoint, TokenError,
+    TokenErrorKind, TokenRequest, TokenResponse,
+};
+
+use self::support::network::Network;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+/// A client without any limit. Each test turns one on.
+fn unlimited(network: &Network) -> HttpsClientBuilder {
+    network
+        .client()
+        .max_silence(None)
+        .token_http2_keep_alive_interval(None)
+        .token_response_head_timeout(None)
+}
+
+/// Sends an API request, and returns the number of the connection that it used.
+async fn call(client: &HttpsClient, network: &Network, path: &str) -> Result<usize, BoxError> {
+    let request = Request::get(network.uri(path)).body(Full::<Bytes>::default());
+    let response = client.clone().oneshot(request.unwrap()).await?;
+    let connection = response.headers()["connection-number"].to_str().unwrap();
+    let connection = connection.parse().unwrap();
+    response.into_body().collect().await?;
+    Ok(connection)
+}
+
+/// The same, with the time limit of a caller.
+async fn call_within(client: &HttpsClient, network: &Network, limit: Duration) -> Option<usize> {
+    let called = timeout(limit, call(client, network, "/")).await.ok()?;
+    Some(called.unwrap())
+}
+
+async fn fetch(client: &HttpsClient, network: &Network) -> Result<TokenResponse, TokenError> {
+    let authentication = ClientAuthentication::client_secret_basic("c", "s");
+    let endpoint = TokenEndpoint::new(client.clone(), network.uri("/token"), authentication);
+    let fetch = endpoint.oneshot(TokenRequest::client_credentials());
+    timeout(PATIENCE, fetch).await.expect("a result")
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text += &format!(": {error}");
+        next = error.source();
+    }
+    text
+}
+
+fn check_timeout(error: &TokenError, network: &Network, what: &str) {
+    let text = chain(error);
+    assert_eq!(error.kind(), TokenErrorKind::Timeout, "{text}");
+    assert!(error.is_transient(), "{text}");
+    assert!(error.may_have_been_processed(), "{text}");
+    let what = what.replace("HOST", &format!("localhost:{}", network.port()));
+    assert!(text.contains(&what), "{text}, not: {what}");
+}
+
+#[tokio::test]
+async fn token_request_after_an_unanswered_ping_uses_another_http2_connection() {
+    let network = Network::http2().await;
+    let client = unlimited(&network)
+        .token_http2_keep_alive_interval(ms(200))
+        .http2_keep_alive_timeout(ms(200))
+        .build()
+        .unwrap();
+    fetch(&client, &network).await.unwrap();
+    network.fall_silent();
+
+    let error = fetch(&client, &network).await.unwrap_err();
+    check_timeout(
+        &error,
+        &network,
+        "the connection to HOST is dead: it did not answer a ping",
+    );
+    fetch(&client, &network).await.unwrap();
+    assert_eq!(network.connections(), 2);
+}
+
+#[tokio::test]
+async fn token_request_after_a_late_response_head_uses_another_connection() {
+    for network in [Network::http1().await, Network::http2().await] {
+        let client = unlimited(&network)
+            .token_response_head_timeout(ms(300))
+            .build()
+            .unwrap();
+        fetch(&client, &network).await.unwrap();
+        network.fall_silent();
+
+        let error = fetch(&client, &network).await.unwrap_err();
+        check_timeout(
+            &error,
+            &network,
+            "HOST did not start its response within 300ms",
+        );
+        fetch(&client, &network).await.unwrap();
+        assert_eq!(network.connections(), 2);
+    }
+}
+
+#[tokio::test]
+async fn api_request_after_a_late_response_head_uses_another_connection() {
+    for network in [Network::http1().await, Network::http2().await] {
+        let client = unlimited(&network)
+            .response_head_timeout(ms(300))
+            .build()
+            .unwrap();
+        assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+        network.fall_silent();
+
+        let error = call(&client, &network, "/").await.unwrap_err();
+        let error = error.downcast_ref::<std::io::Error>().unwrap();
+        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+        assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
+    }
+}
+
+/// Another response came meanwhile, so the path works and only the server is slow.
+#[tokio::test]
+async fn late_response_head_does_not_end_a_connection_that_serves_others() {
+    let network = Network::http2().await;
+    let client = unlimited(&network)
+        .response_head_timeout(ms(600))
+        .build()
+        .unwrap();
+    let others = async {
+        for _ in 0..20 {
+            sleep(ms(50)).await;
+            assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+        }
+    };
+    let (slow, ()) = tokio::join!(call(&client, &network, "/?ms=5000"), others);
+    slow.unwrap_err();
+}
+
+/// No ping is sent and no request has a limit of its own: the callers give up.
+#[tokio::test]
+async fn api_requests_leave_a_silent_http2_connection_without_a_ping() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+    network.fall_silent();
+
+    let begun = Instant::now();
+    let mut attempts = 0;
+    let connection = loop {
+        attempts += 1;
+        if let Some(connection) = call_within(&client, &network, ms(200)).await {
+            break connection;
+        }
+        assert!(begun.elapsed() < PATIENCE);
+    };
+    assert_eq!(connection, 2);
+    assert!(attempts > 2, "{attempts} attempts");
+    assert!(begun.elapsed() >= ms(500));
+}
+
+/// This is what a request costs that never got a response while the callers do not give up.
+#[tokio::test]
+async fn requests_that_wait_on_a_silent_connection_do_not_hold_up_new_ones() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(300)).build().unwrap();
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+    network.fall_silent();
+
+    let waiting = timeout(ms(1500), call(&client, &network, "/"));
+    let later = async {
+        sleep(ms(600)).await;
+        call(&client, &network, "/").await.unwrap()
+    };
+    let (waiting, later) = tokio::join!(waiting, later);
+    assert!(waiting.is_err(), "it still waits");
+    assert_eq!(later, 2);
+}
+
+#[tokio::test]
+async fn slow_response_arrives_although_its_connection_was_taken_for_silent() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(200)).build().unwrap();
+    let slow = call(&client, &network, "/?ms=2000");
+    let quick = async {
+        sleep(ms(600)).await;
+        let first = call(&client, &network, "/").await.unwrap();
+        sleep(ms(50)).await;
+        [first, call(&client, &network, "/").await.unwrap()]
+    };
+    let (slow, quick) = tokio::join!(slow, quick);
+    assert_eq!(slow.unwrap(), 1);
+    assert_eq!(quick, [2, 2]);
+}
+
+#[tokio::test]
+async fn slow_responses_one_after_another_keep_their_connection() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(50)).build().unwrap();
+    for _ in 0..3 {
+        assert_eq!(call(&client, &network, "/?ms=300").await.unwrap(), 1);
+    }
+    // Idle time is no silence either.
+    sleep(ms(300)).await;
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn slow_response_on_a_busy_connection_does_not_end_it() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
+    let others = async {
+        for _ in 0..15 {
+            sleep(ms(100)).await;
+            assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+        }
+    };
+    let (slow, ()) = tokio::join!(call(&client, &network, "/?ms=1400"), others);
+    assert_eq!(slow.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn api_request_fails_by_an_unanswered_ping_if_pings_are_on() {
+    let network = Network::http2().await;
+    let client = unlimited(&network)
+        .http2_keep_alive_interval(ms(200))
+        .http2_keep_alive_timeout(ms(200))
+        .build()
+        .unwrap();
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+    network.fall_silent();
+
+    let called = timeout(PATIENCE, call(&client, &network, "/")).await;
+    let error = called.expect("a result").unwrap_err();
+    let error = error.downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
+}
+
+/// A gRPC server would close the connection after a few of them.
+#[tokio::test]
+async fn only_connections_for_token_requests_are_pinged_by_default() {
+    let network = Network::http2().await;
+    let client: HttpsClient = network
+        .client()
+        .token_http2_keep_alive_interval(ms(50))
+        .build()
+        .unwrap();
+    let sent_during = async |path: &str, is_token_request: bool| {
+        let mut request = Request::get(network.uri(path));
+        if is_token_request {
+            request = request.extension(tower_oauth2_client::NoAccessToken);
+        }
+        let request = request.body(Full::<Bytes>::default()).unwrap();
+        let counting = async {
+            sleep(ms(200)).await;
+            let before = network.bytes_from_clients();
+            sleep(ms(500)).await;
+            network.bytes_from_clients() - before
+        };
+        let (response, sent) = tokio::join!(client.clone().oneshot(request), counting);
+        response.unwrap();
+        sent
+    };
+    assert_eq!(sent_during("/?ms=1000", false).await, 0);
+    assert_ne!(sent_during("/?ms=1000", true).await, 0);
+}
+
+#[tokio::test]
+async fn http1_request_after_a_caller_gave_up_uses_another_connection() {
+    let network = Network::http1().await;
+    let client = network.client().build().unwrap();
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+    network.fall_silent();
+    assert_eq!(call_within(&client, &network, ms(300)).await, None);
+    assert_eq!(call_within(&client, &network, PATIENCE).await, Some(2));
+}
+
+/// The field `tr` of the socket is 02 while its timer is the one of keep-alive.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn tcp_keep_alive_is_on_by_default() {
+    for is_on in [true, false] {
+        let network = Network::http1().await;
+        let client = match is_on {
+            true => network.client(),
+            false => network.client().tcp_keepalive(None),
+        };
+        let client = client.build().unwrap();
+        call(&client, &network, "/").await.unwrap();
+        sleep(ms(300)).await;
+        let remote = format!(":{:04X}", network.port());
+        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let timers: Vec<_> = sockets
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>())
+            .filter(|fields| fields[2].ends_with(&remote))
+            .map(|fields| fields[5][..2].to_owned())
+            .collect();
+        assert_eq!(timers, [if is_on { "02" } else { "00" }]);
+    }
+}
+
+/// The peer accepts no more data, which the system treats like a missing acknowledgement.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn upload_ends_when_tcp_makes_no_progress() {
+    let network = Network::http1().await;
+    let client = unlimited(&network)
+        .tcp_user_timeout(ms(500))
+        .build()
+        .unwrap();
+    call(&client, &network, "/").await.unwrap();
+    network.fall_silent();
+    let body = Full::from(Bytes::from(vec![0; 32 << 20]));
+    let request = Request::post(network.uri("/")).body(body).unwrap();
+    let sent = timeout(PATIENCE, client.clone().oneshot(request)).await;
+    let error = sent.expect("a result").unwrap_err();
+    assert!(chain(&*error).contains("timed out"), "{}", chain(&*error));
+}
