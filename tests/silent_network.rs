@@ -4,10 +4,7 @@
 
 mod support;
 
-use std::{
-    error::Error,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -19,7 +16,7 @@ use tower_oauth2_client::{
     TokenErrorKind, TokenRequest, TokenResponse,
 };
 
-use self::support::network::Network;
+use self::support::{chain, network::Network};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,16 +54,6 @@ async fn fetch(client: &HttpsClient, network: &Network) -> Result<TokenResponse,
     let endpoint = TokenEndpoint::new(client.clone(), network.uri("/token"), authentication);
     let fetch = endpoint.oneshot(TokenRequest::client_credentials());
     timeout(PATIENCE, fetch).await.expect("a result")
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(error) = next {
-        text += &format!(": {error}");
-        next = error.source();
-    }
-    text
 }
 
 fn check_timeout(error: &TokenError, network: &Network, what: &str) {

@@ -340,6 +340,13 @@ pub fn reqwest_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
+/// The error and its sources.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = sources.map(ToString::to_string).collect();
+    texts.join(": ")
+}
+
 /// A loopback address where nobody listens.
 pub async fn deserted() -> Uri {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

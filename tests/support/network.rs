@@ -29,7 +29,7 @@ use tower_oauth2_client::{HttpsClient, HttpsClientBuilder};
 
 use super::GOOD;
 
-/// A server at `https://localhost`. It responds with a token, after the time that the query `ms=` names. The header `connection-number`
+/// A server at `https://localhost`, whose certificate is also for `as.example`. It responds with a token, after the time that the query `ms=` names. The header `connection-number`
 /// counts connections from 1.
 pub struct Network {
     port: u16,
@@ -55,7 +55,8 @@ impl Network {
     }
 
     pub async fn start(protocol: &str) -> Self {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let names = ["localhost", "as.example"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names).unwrap();
         let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
@@ -93,6 +94,10 @@ impl Network {
         builder
             .root_certificates_pem(&self.certificate_pem)
             .unwrap()
+    }
+
+    pub fn certificate_pem(&self) -> &str {
+        &self.certificate_pem
     }
 
     pub fn uri(&self, path: &str) -> Uri {

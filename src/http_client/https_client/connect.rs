@@ -211,3 +211,33 @@ async fn tunnel(
         status => Err(format!("it responded with status {status}").into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::client::proxy::matcher::Matcher;
+    use tokio::{io::AsyncReadExt, net::TcpListener};
+
+    use super::*;
+
+    /// The task of the connection must not outlive the attempt.
+    #[tokio::test]
+    async fn connection_to_the_proxy_is_closed_if_the_tunnel_is_abandoned() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = TcpStream::connect(address).await.unwrap();
+        let stream = MaybeHttpsStream::Http(TokioIo::new(stream));
+        let uri = Uri::from_static("https://as.example/");
+        let proxy = Matcher::builder().all(address.to_string()).build();
+        let proxy = proxy.intercept(&uri).unwrap();
+        let abandoned =
+            tokio::time::timeout(Duration::from_millis(100), tunnel(stream, &proxy, &uri)).await;
+        assert!(abandoned.is_err());
+
+        let (mut accepted, _) = listener.accept().await.unwrap();
+        let mut sent = String::new();
+        let closed = accepted.read_to_string(&mut sent);
+        let closed = tokio::time::timeout(Duration::from_secs(30), closed).await;
+        closed.expect("the connection is closed").unwrap();
+        assert!(sent.starts_with("CONNECT as.example:443 "), "{sent}");
+    }
+}

@@ -95,7 +95,11 @@ fn check(value: &str) -> Result<(), &'static str> {
     const NOT_A_PROXY: &str = "it is not the URI of an http:// or https:// proxy";
     let any = Uri::from_static("https://as.example/");
     let proxy = Matcher::builder().all(value).build().intercept(&any);
-    match proxy.as_ref().map(|proxy| proxy.uri()) {
+    match proxy.as_ref().map(Intercept::uri) {
+        // The matcher takes what follows the first `@` for the host.
+        Some(uri) if uri.authority().is_some_and(|a| a.as_str().contains('@')) => {
+            Err("a user name or a password contains an `@`, which must be written as `%40`")
+        }
         Some(uri) if matches!(uri.scheme_str(), Some("http" | "https")) => Ok(()),
         Some(_) => Err("SOCKS proxies are not supported"),
         None => Err(NOT_A_PROXY),
@@ -200,7 +204,7 @@ mod tests {
             ),
             (
                 "http://u:se@same@p:1",
-                "the proxy in the environment variable ALL_PROXY cannot be used: it is not the URI of an http:// or https:// proxy",
+                "the proxy in the environment variable ALL_PROXY cannot be used: a user name or a password contains an `@`, which must be written as `%40`",
             ),
             (
                 "ftp://u:sesame@p:1",
