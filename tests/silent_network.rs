@@ -52,8 +52,7 @@ async fn call_within(client: &HttpsClient, network: &Network, limit: Duration) -
 async fn fetch(client: &HttpsClient, network: &Network) -> Result<TokenResponse, TokenError> {
     let authentication = ClientAuthentication::client_secret_basic("c", "s");
     let endpoint = TokenEndpoint::new(client.clone(), network.uri("/token"), authentication);
-    let fetch = endpoint.oneshot(TokenRequest::client_credentials());
-    timeout(PATIENCE, fetch).await.expect("a result")
+    endpoint.oneshot(TokenRequest::client_credentials()).await
 }
 
 fn check_timeout(error: &TokenError, network: &Network, what: &str) {
@@ -76,7 +75,8 @@ async fn token_request_after_an_unanswered_ping_uses_another_http2_connection() 
     fetch(&client, &network).await.unwrap();
     network.fall_silent();
 
-    let error = fetch(&client, &network).await.unwrap_err();
+    let fetching = timeout(PATIENCE, fetch(&client, &network));
+    let error = fetching.await.expect("a result").unwrap_err();
     check_timeout(
         &error,
         &network,
@@ -96,7 +96,8 @@ async fn token_request_after_a_late_response_head_uses_another_connection() {
         fetch(&client, &network).await.unwrap();
         network.fall_silent();
 
-        let error = fetch(&client, &network).await.unwrap_err();
+        let fetching = timeout(PATIENCE, fetch(&client, &network));
+        let error = fetching.await.expect("a result").unwrap_err();
         check_timeout(
             &error,
             &network,
@@ -322,4 +323,115 @@ async fn upload_ends_when_tcp_makes_no_progress() {
     let sent = timeout(PATIENCE, client.clone().oneshot(request)).await;
     let error = sent.expect("a result").unwrap_err();
     assert!(chain(&*error).contains("timed out"), "{}", chain(&*error));
+}
+
+/// Measures how long a silent network stops callers, with the defaults and without any limit. Takes two minutes:
+///
+/// `SLOW=1 cargo test --all-features --test silent_network seconds_until -- --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn seconds_until_the_next_good_response() {
+    if std::env::var_os("SLOW").is_none() {
+        return;
+    }
+    const GIVE_UP: Duration = Duration::from_secs(100);
+    let mut rows = tokio::task::JoinSet::new();
+    let mut number = 0;
+    for protocol in ["h2", "http/1.1"] {
+        for is_token_request in [true, false] {
+            for callers in [Callers::OneAfterAnother, Callers::EverySecond] {
+                for settings in ["default", "all on", "all off"] {
+                    number += 1;
+                    rows.spawn(async move {
+                        let network = Network::start(protocol).await;
+                        let builder = match settings {
+                            "default" => network.client(),
+                            "all on" => network
+                                .client()
+                                .http2_keep_alive_interval(Duration::from_secs(5))
+                                .response_head_timeout(Duration::from_secs(20)),
+                            _ => unlimited(&network),
+                        };
+                        let client = builder.build().unwrap();
+                        send(&client, &network, is_token_request).await.unwrap();
+                        network.fall_silent();
+                        let begun = Instant::now();
+                        let recovering = callers.first_response(client, network, is_token_request);
+                        let recovered = timeout(GIVE_UP, recovering).await;
+                        let recovered = recovered.is_ok().then(|| begun.elapsed().as_secs_f64());
+                        let kind = if is_token_request { "token" } else { "API" };
+                        let seconds = match recovered {
+                            Some(seconds) => format!("{seconds:.1} s"),
+                            None => format!("none in {GIVE_UP:?}"),
+                        };
+                        let callers = format!("{callers:?}");
+                        let row =
+                            format!("{protocol:<10}{kind:<7}{callers:<17}{settings:<9}{seconds}");
+                        (number, row, settings, recovered)
+                    });
+                }
+            }
+        }
+    }
+    let mut rows = rows.join_all().await;
+    rows.sort_by_key(|row| row.0);
+    for (_, row, settings, seconds) in rows {
+        println!("{row}");
+        if settings != "all off" {
+            assert!(seconds.is_some_and(|seconds| seconds < 25.0), "{row}");
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Callers {
+    /// Each gives up after its limit, and then the next one starts.
+    OneAfterAnother,
+    /// One starts every second, and none gives up.
+    EverySecond,
+}
+
+impl Callers {
+    async fn first_response(self, client: HttpsClient, network: Network, is_token_request: bool) {
+        // The default of a token cache, and a usual limit for an API call.
+        let limit = Duration::from_secs(if is_token_request { 30 } else { 10 });
+        let network = std::sync::Arc::new(network);
+        match self {
+            Self::OneAfterAnother => {
+                while !matches!(
+                    timeout(limit, send(&client, &network, is_token_request)).await,
+                    Ok(Ok(_))
+                ) {}
+            }
+            Self::EverySecond => {
+                let (good, mut any_good) = tokio::sync::mpsc::channel(100);
+                let starting = async {
+                    loop {
+                        let (client, network, good) =
+                            (client.clone(), network.clone(), good.clone());
+                        tokio::spawn(async move {
+                            if send(&client, &network, is_token_request).await.is_ok() {
+                                let _ = good.send(()).await;
+                            }
+                        });
+                        sleep(Duration::from_secs(1)).await;
+                    }
+                };
+                tokio::select! {
+                    () = starting => {}
+                    _ = any_good.recv() => {}
+                }
+            }
+        }
+    }
+}
+
+async fn send(
+    client: &HttpsClient,
+    network: &Network,
+    is_token_request: bool,
+) -> Result<(), BoxError> {
+    match is_token_request {
+        true => fetch(client, network).await.map(drop).map_err(Into::into),
+        false => call(client, network, "/").await.map(drop),
+    }
 }

@@ -1,5 +1,7 @@
 //! gRPC for Python, on the C core, behind a tonic client with the layer. The server has each token introspected (RFC 7662).
 
+mod https_client;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};
