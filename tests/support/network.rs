@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{Request, Response, Uri};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Channel, Full, combinators::BoxBody};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
@@ -29,8 +29,8 @@ use tower_oauth2_client::{HttpsClient, HttpsClientBuilder};
 
 use super::GOOD;
 
-/// A server at `https://localhost`, whose certificate is also for `as.example`. It responds with a token, after the time that the query `ms=` names. The header `connection-number`
-/// counts connections from 1.
+/// A server at `https://localhost`, whose certificate is also for `as.example`. It responds with a token after the time that the query
+/// `ms=` names; at `/stream`, the body takes that time, in pieces. The header `connection-number` counts connections from 1.
 pub struct Network {
     port: u16,
     certificate_pem: String,
@@ -152,15 +152,28 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
 async fn respond(
     request: Request<Incoming>,
     connection: usize,
-) -> Result<Response<Full<Bytes>>, Infallible> {
+) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let query = request.uri().query().unwrap_or_default();
-    let delay = query
+    let ms: u64 = query
         .strip_prefix("ms=")
         .map_or(0, |ms| ms.parse().unwrap());
+    let is_stream = request.uri().path() == "/stream";
     let _ = request.into_body().collect().await;
-    tokio::time::sleep(Duration::from_millis(delay)).await;
+    let body = if is_stream {
+        let (mut sender, body) = Channel::new(1);
+        tokio::spawn(async move {
+            for _ in 0..ms / 50 {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let _ = sender.send_data(Bytes::from("more")).await;
+            }
+        });
+        body.boxed()
+    } else {
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        Full::from(GOOD).boxed()
+    };
     let response = Response::builder().header("connection-number", connection);
-    Ok(response.body(Full::from(GOOD)).unwrap())
+    Ok(response.body(body).unwrap())
 }
 
 async fn forward(listener: TcpListener, server_port: u16, shared: Arc<Shared>) {
