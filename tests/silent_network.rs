@@ -1,6 +1,7 @@
 //! `HttpsClient` on a network that falls silent: how soon requests use another connection, and that nothing else changes.
 //!
 //! The times here are short, because they are set. The defaults are in the docs of `HttpsClient`.
+#![allow(clippy::disallowed_methods, reason = "these tests measure time")]
 
 mod support;
 
@@ -318,20 +319,47 @@ async fn tcp_keep_alive_is_on_by_default() {
         let client = client.build().unwrap();
         call(&client, &network, "/").await.unwrap();
         sleep(ms(300)).await;
-        let remote = format!(":{:04X}", network.port());
-        let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let mut sockets = sockets
-            .lines()
-            .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .filter(|fields| fields[2].ends_with(&remote));
-        let socket = sockets.next().unwrap();
-        let (timer, time) = socket[5].split_once(':').unwrap();
+        let timers = connected_to(network.port());
+        let (timer, time) = timers[0].split_once(':').unwrap();
         let time = u32::from_str_radix(time, 16).unwrap();
         match is_on {
-            true => assert!(timer == "02" && (1..=1500).contains(&time), "{socket:?}"),
+            true => assert!(timer == "02" && (1..=1500).contains(&time), "{timers:?}"),
             false => assert_eq!(timer, "00"),
         }
     }
+}
+
+/// The timers of the sockets that are connected to the port.
+#[cfg(target_os = "linux")]
+fn connected_to(port: u16) -> Vec<String> {
+    const ESTABLISHED: &str = "01";
+    let remote = format!(":{port:04X}");
+    let sockets = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let fields = |line: &str| line.split_whitespace().map(str::to_owned).collect();
+    sockets
+        .lines()
+        .map(fields)
+        .filter(|fields: &Vec<String>| fields[2].ends_with(&remote) && fields[3] == ESTABLISHED)
+        .map(|fields| fields[5].clone())
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn silent_connection_is_closed_after_its_last_request() {
+    let network = Network::http2().await;
+    let client = unlimited(&network).max_silence(ms(300)).build().unwrap();
+    call(&client, &network, "/").await.unwrap();
+    network.fall_silent();
+    assert_eq!(call_within(&client, &network, ms(600)).await, None);
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
+    let closing = async {
+        while connected_to(network.port()).len() > 1 {
+            sleep(ms(10)).await;
+        }
+    };
+    timeout(PATIENCE, closing).await.expect("it is closed");
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
 }
 
 /// The peer accepts no more data, which the system treats like a missing acknowledgement.

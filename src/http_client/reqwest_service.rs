@@ -216,6 +216,7 @@ impl<B: Body> Body for Watched<B> {
         self.is_end_stream
     }
 
+    #[allow(clippy::clone_on_copy, reason = "`Copy` since http-body 1.1 only")]
     fn size_hint(&self) -> SizeHint {
         self.size_hint.clone()
     }

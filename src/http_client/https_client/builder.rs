@@ -114,10 +114,11 @@ impl HttpsClientBuilder {
         self
     }
 
-    /// Sets how long TCP waits for the acknowledgement of data or of a probe (`TCP_USER_TIMEOUT`). Default is 30 seconds.
+    /// Sets how long TCP waits for the peer to acknowledge or accept data (`TCP_USER_TIMEOUT`). Default is 30 seconds.
     ///
-    /// The connection then fails. Without this limit, Linux waits for about 15 minutes for the acknowledgement of data. It has an
-    /// effect on Linux, Android and Fuchsia only.
+    /// The connection then fails. Without this limit, Linux waits for about 15 minutes for an acknowledgement. It has an effect on Linux,
+    /// Android and Fuchsia only. There it also ends a connection whose probes of [`tcp_keepalive`](Self::tcp_keepalive) are lost, and one
+    /// to a server that stops reading a request body for that long.
     pub fn tcp_user_timeout(mut self, time: impl Into<Option<Duration>>) -> Self {
         self.settings.tcp_user_timeout = unless_zero(time);
         self

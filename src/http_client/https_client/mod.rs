@@ -37,7 +37,8 @@ use crate::error::BoxError;
 ///    a [`response_head_timeout`](HttpsClientBuilder::response_head_timeout).
 ///
 /// Cloning is cheap; clones share the pool. For a private CA, a client certificate or other limits, use [`builder`](Self::builder). If
-/// you need other settings, build a `hyper_util` client yourself: every part of this crate accepts it.
+/// you need other settings, build a `hyper_util` client yourself: every part of this crate accepts it. hyper-util's `capture_connection` has
+/// no effect on requests to this client, which uses it itself.
 ///
 /// # Time limits
 ///

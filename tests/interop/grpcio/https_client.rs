@@ -1,6 +1,7 @@
 //! `HttpsClient` below tonic, at a server that closes connections which are pinged too often.
 //!
 //! Two tests take minutes, and run only with the variable `SLOW`: `SLOW=1 tests/run grpcio`.
+#![allow(clippy::disallowed_methods, reason = "these tests measure time")]
 
 use std::time::{Duration, Instant};
 
