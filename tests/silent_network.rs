@@ -1,20 +1,21 @@
 //! `HttpsClient` on a network that falls silent: how soon requests use another connection, and that nothing else changes.
 //!
-//! The times here are short, because they are set. The defaults are in the docs of `HttpsClient`.
+//! The times here are short, because they are set. The defaults are in the docs of `HttpsClient`. A healthy response takes much less time than
+//! each limit, also on a busy machine.
 #![allow(clippy::disallowed_methods, reason = "these tests measure time")]
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::{BodyExt, Full};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tower::ServiceExt;
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, HttpsClient, HttpsClientBuilder, TokenEndpoint, TokenError,
-    TokenErrorKind, TokenRequest, TokenResponse,
+    BoxError, ClientAuthentication, HttpsClient, HttpsClientBuilder, NoAccessToken, TokenEndpoint,
+    TokenError, TokenErrorKind, TokenRequest, TokenResponse,
 };
 
 use self::support::{chain, network::Network};
@@ -59,6 +60,16 @@ async fn call_within(client: &HttpsClient, network: &Network, limit: Duration) -
     Some(called.unwrap())
 }
 
+/// Waits until the server has received this many requests.
+async fn until_requests(network: &Network, requests: usize) {
+    let waiting = async {
+        while network.requests() < requests {
+            sleep(ms(10)).await;
+        }
+    };
+    timeout(PATIENCE, waiting).await.expect("a request");
+}
+
 async fn fetch(client: &HttpsClient, network: &Network) -> Result<TokenResponse, TokenError> {
     let authentication = ClientAuthentication::client_secret_basic("c", "s");
     let endpoint = TokenEndpoint::new(client.clone(), network.uri("/token"), authentication);
@@ -78,8 +89,8 @@ fn check_timeout(error: &TokenError, network: &Network, what: &str) {
 async fn token_request_after_an_unanswered_ping_uses_another_http2_connection() {
     let network = Network::http2().await;
     let client = unlimited(&network)
-        .token_http2_keep_alive_interval(ms(200))
-        .http2_keep_alive_timeout(ms(200))
+        .token_http2_keep_alive_interval(ms(500))
+        .http2_keep_alive_timeout(ms(1000))
         .build()
         .unwrap();
     fetch(&client, &network).await.unwrap();
@@ -96,43 +107,54 @@ async fn token_request_after_an_unanswered_ping_uses_another_http2_connection() 
     assert_eq!(network.connections(), 2);
 }
 
-#[tokio::test]
-async fn token_request_after_a_late_response_head_uses_another_connection() {
-    for network in [Network::http1().await, Network::http2().await] {
-        let client = unlimited(&network)
-            .token_response_head_timeout(ms(300))
-            .build()
-            .unwrap();
-        fetch(&client, &network).await.unwrap();
-        network.fall_silent();
+async fn token_request_after_a_late_response_head(network: Network) {
+    let client = unlimited(&network)
+        .token_response_head_timeout(ms(2000))
+        .build()
+        .unwrap();
+    fetch(&client, &network).await.unwrap();
+    network.fall_silent();
 
-        let fetching = timeout(PATIENCE, fetch(&client, &network));
-        let error = fetching.await.expect("a result").unwrap_err();
-        check_timeout(
-            &error,
-            &network,
-            "HOST did not start its response within 300ms",
-        );
-        fetch(&client, &network).await.unwrap();
-        assert_eq!(network.connections(), 2);
-    }
+    let fetching = timeout(PATIENCE, fetch(&client, &network));
+    let error = fetching.await.expect("a result").unwrap_err();
+    let expected = "HOST did not start its response within 2s";
+    check_timeout(&error, &network, expected);
+    fetch(&client, &network).await.unwrap();
+    assert_eq!(network.connections(), 2);
 }
 
 #[tokio::test]
-async fn api_request_after_a_late_response_head_uses_another_connection() {
-    for network in [Network::http1().await, Network::http2().await] {
-        let client = unlimited(&network)
-            .response_head_timeout(ms(300))
-            .build()
-            .unwrap();
-        assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
-        network.fall_silent();
+async fn token_request_after_a_late_response_head_uses_another_http1_connection() {
+    token_request_after_a_late_response_head(Network::http1().await).await;
+}
 
-        let error = call(&client, &network, "/").await.unwrap_err();
-        let error = error.downcast_ref::<std::io::Error>().unwrap();
-        assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
-        assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
-    }
+#[tokio::test]
+async fn token_request_after_a_late_response_head_uses_another_http2_connection() {
+    token_request_after_a_late_response_head(Network::http2().await).await;
+}
+
+async fn api_request_after_a_late_response_head(network: Network) {
+    let client = unlimited(&network)
+        .response_head_timeout(ms(2000))
+        .build()
+        .unwrap();
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+    network.fall_silent();
+
+    let error = call(&client, &network, "/").await.unwrap_err();
+    let error = error.downcast_ref::<std::io::Error>().unwrap();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn api_request_after_a_late_response_head_uses_another_http1_connection() {
+    api_request_after_a_late_response_head(Network::http1().await).await;
+}
+
+#[tokio::test]
+async fn api_request_after_a_late_response_head_uses_another_http2_connection() {
+    api_request_after_a_late_response_head(Network::http2().await).await;
 }
 
 /// Another response came meanwhile, so the path works and only the server is slow.
@@ -140,24 +162,29 @@ async fn api_request_after_a_late_response_head_uses_another_connection() {
 async fn late_response_head_does_not_end_a_connection_that_serves_others() {
     let network = Network::http2().await;
     let client = unlimited(&network)
-        .response_head_timeout(ms(600))
+        .response_head_timeout(ms(2000))
         .build()
         .unwrap();
+    let slow = call(&client, &network, "/?ms=60000");
     let others = async {
-        for _ in 0..20 {
-            sleep(ms(50)).await;
+        until_requests(&network, 1).await;
+        loop {
             assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+            sleep(ms(50)).await;
         }
     };
-    let (slow, ()) = tokio::join!(call(&client, &network, "/?ms=5000"), others);
-    slow.unwrap_err();
+    tokio::select! {
+        slow = slow => drop(slow.unwrap_err()),
+        () = others => {}
+    }
+    assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
 }
 
 /// No ping is sent and no request has a limit of its own: the callers give up.
 #[tokio::test]
 async fn api_requests_leave_a_silent_http2_connection_without_a_ping() {
     let network = Network::http2().await;
-    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
+    let client = unlimited(&network).max_silence(ms(1500)).build().unwrap();
     assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
     network.fall_silent();
 
@@ -165,14 +192,13 @@ async fn api_requests_leave_a_silent_http2_connection_without_a_ping() {
     let mut attempts = 0;
     let connection = loop {
         attempts += 1;
-        if let Some(connection) = call_within(&client, &network, ms(200)).await {
+        if let Some(connection) = call_within(&client, &network, ms(1000)).await {
             break connection;
         }
         assert!(begun.elapsed() < PATIENCE);
     };
-    assert_eq!(connection, 2);
+    assert!(connection > 1);
     assert!(attempts > 2, "{attempts} attempts");
-    assert!(begun.elapsed() >= ms(500));
 }
 
 /// This is what a request costs that never got a response while the callers do not give up.
@@ -183,30 +209,28 @@ async fn requests_that_wait_on_a_silent_connection_do_not_hold_up_new_ones() {
     assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
     network.fall_silent();
 
-    let waiting = timeout(ms(1500), call(&client, &network, "/"));
     let later = async {
-        sleep(ms(600)).await;
+        sleep(ms(2000)).await;
         call(&client, &network, "/").await.unwrap()
     };
-    let (waiting, later) = tokio::join!(waiting, later);
-    assert!(waiting.is_err(), "it still waits");
-    assert_eq!(later, 2);
+    tokio::select! {
+        _ = call(&client, &network, "/") => panic!("no response is expected"),
+        later = later => assert_eq!(later, 2),
+    }
 }
 
 #[tokio::test]
 async fn slow_response_arrives_although_its_connection_was_taken_for_silent() {
     let network = Network::http2().await;
-    let client = unlimited(&network).max_silence(ms(200)).build().unwrap();
-    let slow = call(&client, &network, "/?ms=2000");
+    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
+    let slow = call(&client, &network, "/?ms=4000");
     let quick = async {
-        sleep(ms(600)).await;
-        let first = call(&client, &network, "/").await.unwrap();
-        sleep(ms(50)).await;
-        [first, call(&client, &network, "/").await.unwrap()]
+        until_requests(&network, 1).await;
+        sleep(ms(1000)).await;
+        call(&client, &network, "/").await.unwrap()
     };
     let (slow, quick) = tokio::join!(slow, quick);
-    assert_eq!(slow.unwrap(), 1);
-    assert_eq!(quick, [2, 2]);
+    assert_eq!((slow.unwrap(), quick), (1, 2));
 }
 
 #[tokio::test]
@@ -224,38 +248,46 @@ async fn slow_responses_one_after_another_keep_their_connection() {
 #[tokio::test]
 async fn slow_response_on_a_busy_connection_does_not_end_it() {
     let network = Network::http2().await;
-    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
+    let client = unlimited(&network).max_silence(ms(1500)).build().unwrap();
+    let slow = call(&client, &network, "/?ms=3000");
     let others = async {
-        for _ in 0..15 {
-            sleep(ms(100)).await;
+        until_requests(&network, 1).await;
+        loop {
             assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
+            sleep(ms(50)).await;
         }
     };
-    let (slow, ()) = tokio::join!(call(&client, &network, "/?ms=1400"), others);
-    assert_eq!(slow.unwrap(), 1);
+    tokio::select! {
+        slow = slow => assert_eq!(slow.unwrap(), 1),
+        () = others => {}
+    }
 }
 
 /// Nothing but the body of another response is received.
 #[tokio::test]
 async fn connection_that_receives_a_body_is_not_silent() {
     let network = Network::http2().await;
-    let client = unlimited(&network).max_silence(ms(500)).build().unwrap();
-    let slow = call(&client, &network, "/?ms=1500");
-    let stream = call(&client, &network, "/stream?ms=1500");
+    let client = unlimited(&network).max_silence(ms(1500)).build().unwrap();
+    let slow = call(&client, &network, "/?ms=60000");
+    let stream = call(&client, &network, "/stream?ms=60000");
     let later = async {
-        sleep(ms(1000)).await;
+        until_requests(&network, 2).await;
+        sleep(ms(2500)).await;
         call(&client, &network, "/").await.unwrap()
     };
-    let (slow, stream, later) = tokio::join!(slow, stream, later);
-    assert_eq!([slow.unwrap(), stream.unwrap(), later], [1, 1, 1]);
+    tokio::select! {
+        _ = slow => panic!("no response is expected"),
+        _ = stream => panic!("no end is expected"),
+        later = later => assert_eq!(later, 1),
+    }
 }
 
 #[tokio::test]
 async fn api_request_fails_by_an_unanswered_ping_if_pings_are_on() {
     let network = Network::http2().await;
     let client = unlimited(&network)
-        .http2_keep_alive_interval(ms(200))
-        .http2_keep_alive_timeout(ms(200))
+        .http2_keep_alive_interval(ms(500))
+        .http2_keep_alive_timeout(ms(1000))
         .build()
         .unwrap();
     assert_eq!(call(&client, &network, "/").await.unwrap(), 1);
@@ -276,24 +308,26 @@ async fn only_connections_for_token_requests_are_pinged_by_default() {
         .token_http2_keep_alive_interval(ms(50))
         .build()
         .unwrap();
-    let sent_during = async |path: &str, is_token_request: bool| {
-        let mut request = Request::get(network.uri(path));
-        if is_token_request {
-            request = request.extension(tower_oauth2_client::NoAccessToken);
-        }
+    // Each is sent to a server that does not respond for long.
+    let sent_while_waiting = async |request: http::request::Builder| {
+        let request = request.uri(network.uri("/?ms=60000"));
         let request = request.body(Full::<Bytes>::default()).unwrap();
+        let before = network.requests();
         let counting = async {
-            sleep(ms(200)).await;
+            until_requests(&network, before + 1).await;
+            sleep(ms(300)).await;
             let before = network.bytes_from_clients();
             sleep(ms(500)).await;
             network.bytes_from_clients() - before
         };
-        let (response, sent) = tokio::join!(client.clone().oneshot(request), counting);
-        response.unwrap();
-        sent
+        tokio::select! {
+            _ = client.clone().oneshot(request) => panic!("no response is expected"),
+            sent = counting => sent,
+        }
     };
-    assert_eq!(sent_during("/?ms=1000", false).await, 0);
-    assert_ne!(sent_during("/?ms=1000", true).await, 0);
+    assert_eq!(sent_while_waiting(Request::get("/")).await, 0);
+    let token_request = Request::get("/").extension(NoAccessToken);
+    assert_ne!(sent_while_waiting(token_request).await, 0);
 }
 
 #[tokio::test]
@@ -351,7 +385,7 @@ async fn silent_connection_is_closed_after_its_last_request() {
     let client = unlimited(&network).max_silence(ms(300)).build().unwrap();
     call(&client, &network, "/").await.unwrap();
     network.fall_silent();
-    assert_eq!(call_within(&client, &network, ms(600)).await, None);
+    assert_eq!(call_within(&client, &network, ms(1000)).await, None);
     assert_eq!(call(&client, &network, "/").await.unwrap(), 2);
     let closing = async {
         while connected_to(network.port()).len() > 1 {

@@ -42,6 +42,7 @@ struct Shared {
     connections: AtomicUsize,
     /// Connections up to this number are silent.
     silent: watch::Sender<usize>,
+    requests: AtomicUsize,
     bytes_from_clients: AtomicUsize,
 }
 
@@ -70,6 +71,7 @@ impl Network {
         let shared = Arc::new(Shared {
             connections: AtomicUsize::new(0),
             silent: watch::Sender::new(0),
+            requests: AtomicUsize::new(0),
             bytes_from_clients: AtomicUsize::new(0),
         });
         let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -82,7 +84,7 @@ impl Network {
             certificate_pem: made.cert.pem(),
             shared: shared.clone(),
             tasks: vec![
-                tokio::spawn(serve(server, acceptor)),
+                tokio::spawn(serve(server, acceptor, shared.clone())),
                 tokio::spawn(forward(front, server_port, shared)),
             ],
         }
@@ -119,6 +121,11 @@ impl Network {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
+    /// How many requests the server has received completely.
+    pub fn requests(&self) -> usize {
+        self.shared.requests.load(Ordering::SeqCst)
+    }
+
     pub fn bytes_from_clients(&self) -> usize {
         self.shared.bytes_from_clients.load(Ordering::SeqCst)
     }
@@ -132,16 +139,16 @@ impl Drop for Network {
     }
 }
 
-async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
+async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     for number in 1.. {
         let (stream, _) = listener.accept().await.unwrap();
-        let acceptor = acceptor.clone();
+        let (acceptor, shared) = (acceptor.clone(), shared.clone());
         connections.spawn(async move {
             let Ok(stream) = acceptor.accept(stream).await else {
                 return;
             };
-            let service = service_fn(move |request| respond(request, number));
+            let service = service_fn(move |request| respond(request, number, shared.clone()));
             let _ = auto::Builder::new(TokioExecutor::new())
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -152,6 +159,7 @@ async fn serve(listener: TcpListener, acceptor: TlsAcceptor) {
 async fn respond(
     request: Request<Incoming>,
     connection: usize,
+    shared: Arc<Shared>,
 ) -> Result<Response<BoxBody<Bytes, Infallible>>, Infallible> {
     let query = request.uri().query().unwrap_or_default();
     let ms: u64 = query
@@ -159,6 +167,7 @@ async fn respond(
         .map_or(0, |ms| ms.parse().unwrap());
     let is_stream = request.uri().path() == "/stream";
     let _ = request.into_body().collect().await;
+    shared.requests.fetch_add(1, Ordering::SeqCst);
     let body = if is_stream {
         let (mut sender, body) = Channel::new(1);
         tokio::spawn(async move {

@@ -14,8 +14,9 @@ use std::{
 };
 
 use hyper_util::client::legacy::connect::{CaptureConnection, Connected};
+use tokio::time::Instant;
 
-use crate::base::clock::{Clock, Moment};
+use crate::base::clock::tokio_now;
 
 /// The HTTP/2 connections of a pool.
 pub(super) struct Connections {
@@ -45,7 +46,7 @@ impl Connections {
         let Some(max_silence) = self.max_silence else {
             return;
         };
-        let now = Clock::system().now();
+        let now = tokio_now();
         lock(&self.open).retain(|silence| {
             silence
                 .upgrade()
@@ -65,7 +66,7 @@ pub(super) struct Silence {
 struct State {
     /// How many requests wait for the head of their response.
     waiting: usize,
-    since: Option<Moment>,
+    since: Option<Instant>,
 }
 
 impl Silence {
@@ -74,20 +75,20 @@ impl Silence {
         self.connection.get_or_init(|| connection.clone());
         let mut state = lock(&self.state);
         state.waiting += 1;
-        state.since.get_or_insert_with(|| Clock::system().now());
+        state.since.get_or_insert_with(tokio_now);
         Awaited(self.clone())
     }
 
     /// Something was read from the connection.
     pub(super) fn end(&self) {
         let mut state = lock(&self.state);
-        state.since = (state.waiting > 0).then(|| Clock::system().now());
+        state.since = (state.waiting > 0).then(tokio_now);
     }
 
     /// Takes the connection out of the pool if it has been silent for `time`, and returns whether it did.
-    fn abandon_after(&self, time: Duration, now: Moment) -> bool {
+    fn abandon_after(&self, time: Duration, now: Instant) -> bool {
         let since = lock(&self.state).since;
-        let is_silent = since.is_some_and(|since| now.has_outlasted(since.after(time)));
+        let is_silent = since.is_some_and(|since| now.duration_since(since) >= time);
         if is_silent {
             if let Some(connection) = self.connection.get() {
                 if let Some(connected) = &*connection.connection_metadata() {
@@ -110,12 +111,12 @@ impl Awaited {
     /// The response started, or the connection has failed.
     pub(super) fn answered(self) {
         let mut state = lock(&self.0.state);
-        state.since = (state.waiting > 1).then(|| Clock::system().now());
+        state.since = (state.waiting > 1).then(tokio_now);
     }
 
     /// The response did not start within `limit`. Takes the connection out of the pool unless it served others meanwhile.
     pub(super) fn timed_out(self, limit: Duration) {
-        self.0.abandon_after(limit / 2, Clock::system().now());
+        self.0.abandon_after(limit / 2, tokio_now());
     }
 }
 
@@ -139,4 +140,86 @@ impl SilenceOf {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::client::legacy::connect::capture_connection;
+    use tokio::time::advance;
+
+    use super::*;
+
+    const MAX: Duration = Duration::from_secs(5);
+
+    fn connection() -> CaptureConnection {
+        capture_connection(&mut http::Request::new(()))
+    }
+
+    fn is_silent(silence: &Silence) -> bool {
+        silence.abandon_after(MAX, tokio_now())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connection_is_not_silent() {
+        let silence = Silence::default();
+        advance(MAX * 10).await;
+        assert!(!is_silent(&silence));
+        silence.end();
+        advance(MAX * 10).await;
+        assert!(!is_silent(&silence));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_with_the_first_request_without_a_response() {
+        let silence = Arc::new(Silence::default());
+        let first = silence.request_sent(&connection());
+        advance(MAX - Duration::from_secs(1)).await;
+        let second = silence.request_sent(&connection());
+        assert!(!is_silent(&silence));
+        advance(Duration::from_secs(1)).await;
+        assert!(is_silent(&silence));
+        // Its callers have given up, which proves nothing.
+        drop((first, second));
+        assert!(is_silent(&silence));
+        silence.end();
+        assert!(!is_silent(&silence));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_begins_again_after_each_read_while_a_request_waits() {
+        let silence = Arc::new(Silence::default());
+        let waiting = silence.request_sent(&connection());
+        for _ in 0..3 {
+            advance(MAX - Duration::from_secs(1)).await;
+            assert!(!is_silent(&silence));
+            silence.end();
+        }
+        let other = silence.request_sent(&connection());
+        advance(MAX - Duration::from_secs(1)).await;
+        other.answered();
+        advance(MAX - Duration::from_secs(1)).await;
+        assert!(!is_silent(&silence));
+        advance(Duration::from_secs(1)).await;
+        assert!(is_silent(&silence));
+        waiting.answered();
+        advance(MAX * 10).await;
+        assert!(!is_silent(&silence));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pool_keeps_neither_closed_nor_silent_connections() {
+        let connections = Connections::new(Some(MAX));
+        let [closed, silent, _idle] = [(); 3].map(|()| connections.add());
+        let _waiting = silent.request_sent(&connection());
+        drop(closed);
+        advance(MAX).await;
+        connections.abandon_silent();
+        assert_eq!(lock(&connections.open).len(), 1);
+
+        let off = Connections::new(None);
+        let silent = off.add();
+        let _waiting = silent.request_sent(&connection());
+        off.abandon_silent();
+        assert!(lock(&off.open).is_empty());
+    }
 }
