@@ -194,6 +194,9 @@ mod tests {
             assert!(!is_silent(&silence));
             silence.end();
         }
+        advance(MAX).await;
+        assert!(is_silent(&silence));
+        silence.end();
         let other = silence.request_sent(&connection());
         advance(MAX - Duration::from_secs(1)).await;
         other.answered();
