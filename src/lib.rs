@@ -110,6 +110,7 @@ pub use self::http_client::grpc_status;
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub use self::http_client::{
     ClientCertificate, HttpsClient, HttpsClientBuilder, HttpsFuture, InvalidClientCertificate,
+    RootCertificates,
 };
 #[cfg(feature = "reqwest")]
 #[cfg_attr(docsrs, doc(cfg(feature = "reqwest")))]

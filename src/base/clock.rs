@@ -28,7 +28,7 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 /// Returns the time of tokio's clock, which stops while a test has paused it.
-#[cfg(feature = "test-util")]
+#[cfg(any(feature = "rustls", feature = "test-util"))]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }

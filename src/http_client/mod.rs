@@ -6,6 +6,8 @@ pub(crate) mod client_certificate;
 mod https_client;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
+#[cfg(feature = "rustls")]
+mod root_certificates;
 #[cfg(feature = "tonic")]
 mod tonic;
 
@@ -17,4 +19,5 @@ pub use self::tonic::grpc_status;
 pub use self::{
     client_certificate::{ClientCertificate, InvalidClientCertificate},
     https_client::{HttpsClient, HttpsClientBuilder, HttpsFuture},
+    root_certificates::RootCertificates,
 };

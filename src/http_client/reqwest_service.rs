@@ -17,6 +17,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use reqwest::{Client, ResponseBuilderExt, Url};
+use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 use crate::{
@@ -29,7 +30,7 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 /// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
 ///
 /// Use it as the inner service of a [`TokenEndpoint`](crate::TokenEndpoint), or of an
-/// [`AddAccessTokenLayer`](crate::AddAccessTokenLayer).
+/// [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). The request body need not be `Sync`, so those of axum and tonic work too.
 ///
 /// You can convert reqwest's own types: `http::Request::try_from` accepts a [`reqwest::Request`], and `reqwest::Response::from` returns a
 /// [`reqwest::Response`] with its URL.
@@ -87,7 +88,7 @@ impl From<Client> for ReqwestService {
 
 impl<B> Service<Request<B>> for ReqwestService
 where
-    B: Body + Send + Sync + 'static,
+    B: Body + Send + 'static,
     B::Data: Into<Bytes>,
     B::Error: Into<BoxError>,
 {
@@ -106,7 +107,9 @@ where
         // To reqwest, a wrapped body is a stream, which it cannot send twice.
         let request = request.map(|body| {
             reqwest::Body::wrap(Watched {
-                body,
+                is_end_stream: body.is_end_stream(),
+                size_hint: body.size_hint(),
+                body: SyncWrapper::new(body),
                 taken: body_taken.clone(),
             })
         });
@@ -182,10 +185,14 @@ impl Future for ReqwestFuture {
 }
 
 pin_project! {
-    /// A body that records when it is first polled. http-body-util's `map_frame` would lose the body's length.
+    /// A body that is `Sync` and records when it is first polled. http-body-util's `map_frame` would lose the body's length.
+    ///
+    /// A shared reference to it never reaches the inner body. So what the inner body says of itself is kept after each change.
     struct Watched<B> {
         #[pin]
-        body: B,
+        body: SyncWrapper<B>,
+        is_end_stream: bool,
+        size_hint: SizeHint,
         taken: Arc<AtomicBool>,
     }
 }
@@ -200,15 +207,20 @@ impl<B: Body> Body for Watched<B> {
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
         this.taken.store(true, Ordering::Relaxed);
-        this.body.poll_frame(cx)
+        let mut body = this.body.get_pin_mut();
+        let polled = body.as_mut().poll_frame(cx);
+        *this.is_end_stream = body.is_end_stream();
+        *this.size_hint = body.size_hint();
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.is_end_stream
     }
 
+    #[allow(clippy::clone_on_copy, reason = "`Copy` since http-body 1.1 only")]
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.size_hint.clone()
     }
 }
 

@@ -1,5 +1,7 @@
 //! A tonic client with the layer, and a gRPC server in Python on the C core. The server introspects each token (RFC 7662).
 
+mod https_client;
+
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes};

@@ -10,6 +10,7 @@
 mod https;
 mod log;
 pub mod mutual_tls;
+pub mod network;
 
 use std::{
     future::Future,
@@ -342,6 +343,13 @@ pub fn hyper_client_with_proof() -> MapErr<HyperClient, fn(legacy::Error) -> Box
 /// Returns a client that follows redirects as reqwest does by default, and ignores proxies from the environment.
 pub fn reqwest_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The error and its sources.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let sources = std::iter::successors(Some(error), |error| error.source());
+    let texts: Vec<_> = sources.map(ToString::to_string).collect();
+    texts.join(": ")
 }
 
 /// Returns a loopback URI where nobody listens.

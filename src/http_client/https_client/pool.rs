@@ -1,12 +1,15 @@
-//! The connection pool, which is replaced when the client certificate changes.
+//! The connection pools, which are replaced when the client certificate or the root certificates change.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
-use http::Request;
+use http::{HeaderValue, Request, Uri, header::PROXY_AUTHORIZATION, uri::Scheme};
 use http_body::Body;
 use hyper_util::{
-    client::legacy::{Client, ResponseFuture},
+    client::legacy::{Client, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
 use rustls::{
@@ -15,37 +18,61 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 
-use super::connect::{self, Connector};
+use super::{
+    connect::Connector,
+    error::Target,
+    future::HttpsFuture,
+    proxy::{Proxies, Route},
+    settings::{Limits, Settings},
+    silence::Connections,
+    trust::Trust,
+};
 use crate::{
-    error::BoxError,
-    http_client::client_certificate::{ClientCertificate, Current},
+    error::BoxError, http_client::client_certificate::ClientCertificate, message::NoAccessToken,
 };
 
-type Pooled<B> = Client<Connector, B>;
-
-/// The connection pool of an `HttpsClient`.
-pub(super) enum Pool<B> {
-    Fixed(Arc<Pooled<B>>),
-    Rotating(Arc<Rotating<B>>),
+/// What pools are made from.
+pub(super) struct Recipe {
+    pub(super) trust: Trust,
+    pub(super) certificate: Option<ClientCertificate>,
+    pub(super) proxies: Option<Arc<Proxies>>,
+    pub(super) settings: Settings,
 }
 
-/// A pool in which all connections use the same certificate.
+/// The connection pools of an `HttpsClient`. All their connections use the same certificates.
 ///
-/// 1. Each generation of the certificate has its own pool, TLS configuration and session cache. A resolver that returns the current
-///    certificate is not enough: connections from before the change stay in the pool and use the old certificate, and so do resumed TLS
-///    sessions, because the server does not request a certificate for them.
-/// 2. The certificate is checked when a request starts. Requests in flight finish on their old connections, and the old pool is dropped
-///    with the last of them.
-pub(super) struct Rotating<B> {
-    certificate: ClientCertificate,
-    tls: ClientConfig,
+/// 1. Each generation of the certificates has its own pools, TLS configuration and session cache. A resolver that returns the current
+///    client certificate is not enough: connections from before the change stay in the pool and use the old certificate, and so do
+///    resumed TLS sessions, because the server does not request a certificate for them. Nor is a verifier that uses the current root
+///    certificates: it is not asked about those connections and sessions.
+/// 2. The certificates are checked when a request starts. Requests in flight finish on their old connections, and the old pools are
+///    dropped with the last of them.
+pub(super) struct Pool<B>(Arc<Shared<B>>);
+
+struct Shared<B> {
+    recipe: Recipe,
     current: ArcSwap<Generation<B>>,
     renewing: Mutex<()>,
 }
 
 struct Generation<B> {
-    number: u64,
-    client: Pooled<B>,
+    numbers: Numbers,
+    token_requests: Lane<B>,
+    api_requests: Lane<B>,
+}
+
+/// How often the client certificate and the root certificates have changed.
+#[derive(Clone, Copy)]
+struct Numbers {
+    certificate: u64,
+    roots: u64,
+}
+
+/// A pool for one kind of request.
+struct Lane<B> {
+    client: Client<Connector, B>,
+    connections: Arc<Connections>,
+    response_head_timeout: Option<Duration>,
 }
 
 impl<B> Pool<B>
@@ -53,16 +80,12 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    pub(super) fn new(tls: ClientConfig, certificate: Option<ClientCertificate>) -> Self {
-        match certificate {
-            None => Self::Fixed(Arc::new(pooled(tls))),
-            Some(certificate) => Self::Rotating(Arc::new(Rotating {
-                current: ArcSwap::from_pointee(Generation::new(&tls, &certificate.current())),
-                certificate,
-                tls,
-                renewing: Mutex::new(()),
-            })),
-        }
+    pub(super) fn new(recipe: Recipe) -> Self {
+        Self(Arc::new(Shared {
+            current: ArcSwap::from_pointee(Generation::new(&recipe)),
+            recipe,
+            renewing: Mutex::new(()),
+        }))
     }
 }
 
@@ -72,41 +95,66 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    pub(super) fn request(&self, request: Request<B>) -> ResponseFuture {
-        match self {
-            Self::Fixed(client) => client.request(request),
-            Self::Rotating(rotating) => rotating.request(request),
+    pub(super) fn request(&self, mut request: Request<B>) -> HttpsFuture {
+        if let Some(credentials) = self.0.recipe.forwarding_credentials(request.uri()) {
+            request
+                .headers_mut()
+                .entry(PROXY_AUTHORIZATION)
+                .or_insert(credentials);
+        }
+        let current = self.0.current.load();
+        // Another caller may have stored a newer generation since the numbers were read.
+        if current.numbers.include(self.0.recipe.numbers()) {
+            return current.send(request);
+        }
+        drop(current);
+        self.0.renew().send(request)
+    }
+}
+
+impl<B> Shared<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    /// Creates the pools for new certificates. Concurrent callers wait for the first one and use its pools.
+    fn renew(&self) -> Arc<Generation<B>> {
+        let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load_full();
+        if current.numbers.include(self.recipe.numbers()) {
+            return current;
+        }
+        let renewed = Arc::new(Generation::new(&self.recipe));
+        self.current.store(renewed.clone());
+        renewed
+    }
+}
+
+impl Recipe {
+    fn numbers(&self) -> Numbers {
+        let certificate = self.certificate.as_ref();
+        Numbers {
+            certificate: certificate.map_or(0, ClientCertificate::generation),
+            roots: self.trust.generation(),
+        }
+    }
+
+    /// Returns the credentials that a request needs if a proxy forwards it. A tunnel needs them only when it is opened.
+    fn forwarding_credentials(&self, uri: &Uri) -> Option<HeaderValue> {
+        let proxies = self.proxies.as_ref()?;
+        if uri.scheme() != Some(&Scheme::HTTP) {
+            return None;
+        }
+        match proxies.route(uri) {
+            Route::Proxy(proxy) => proxy.basic_auth().cloned(),
+            _ => None,
         }
     }
 }
 
-impl<B> Rotating<B>
-where
-    B: Body + Send + Unpin + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
-    fn request(&self, request: Request<B>) -> ResponseFuture {
-        let certificate = self.certificate.current();
-        let current = self.current.load();
-        // Another caller may have stored a newer generation since `certificate` was loaded.
-        if current.number >= certificate.generation {
-            return current.client.request(request);
-        }
-        drop(current);
-        self.renew(&certificate).client.request(request)
-    }
-
-    /// Creates the pool for a new certificate. Concurrent callers wait for the first one and use its pool.
-    fn renew(&self, certificate: &Current) -> Arc<Generation<B>> {
-        let _renewing = self.renewing.lock().unwrap_or_else(PoisonError::into_inner);
-        let current = self.current.load_full();
-        if current.number >= certificate.generation {
-            return current;
-        }
-        let renewed = Arc::new(Generation::new(&self.tls, certificate));
-        self.current.store(renewed.clone());
-        renewed
+impl Numbers {
+    fn include(self, others: Self) -> bool {
+        self.certificate >= others.certificate && self.roots >= others.roots
     }
 }
 
@@ -115,33 +163,89 @@ where
     B: Body + Send,
     B::Data: Send,
 {
-    fn new(tls: &ClientConfig, certificate: &Current) -> Self {
-        let mut tls = tls.clone();
-        let certified = CertifiedKey::clone(&certificate.key_pair.certified);
-        tls.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
-        tls.resumption = Resumption::default();
-        Self {
-            number: certificate.generation,
-            client: pooled(tls),
+    fn new(recipe: &Recipe) -> Self {
+        let (roots, tls) = recipe.trust.tls();
+        let mut own = tls.clone();
+        let mut numbers = Numbers {
+            certificate: 0,
+            roots,
+        };
+        if let Some(certificate) = &recipe.certificate {
+            let current = certificate.current();
+            numbers.certificate = current.generation;
+            let certified = CertifiedKey::clone(&current.key_pair.certified);
+            own.client_auth_cert_resolver = Arc::new(SingleCertAndKey::from(certified));
+            own.resumption = Resumption::default();
         }
+        let lane = |limits| Lane::new(recipe, own.clone(), tls.clone(), limits);
+        Self {
+            numbers,
+            token_requests: lane(recipe.settings.token_requests),
+            api_requests: lane(recipe.settings.api_requests),
+        }
+    }
+}
+
+impl<B> Generation<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn send(&self, request: Request<B>) -> HttpsFuture {
+        match request.extensions().get::<NoAccessToken>() {
+            Some(_) => self.token_requests.send(request),
+            None => self.api_requests.send(request),
+        }
+    }
+}
+
+impl<B> Lane<B>
+where
+    B: Body + Send,
+    B::Data: Send,
+{
+    fn new(recipe: &Recipe, own: ClientConfig, to_proxy: ClientConfig, limits: Limits) -> Self {
+        let settings = &recipe.settings;
+        let connections = Arc::new(Connections::new(settings.max_silence));
+        let connector = Connector::new(
+            own,
+            to_proxy,
+            recipe.proxies.clone(),
+            settings,
+            connections.clone(),
+        );
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .http2_keep_alive_interval(limits.http2_keep_alive_interval)
+            .http2_keep_alive_timeout(settings.http2_keep_alive_timeout)
+            .build(connector);
+        Self {
+            client,
+            connections,
+            response_head_timeout: limits.response_head_timeout,
+        }
+    }
+}
+
+impl<B> Lane<B>
+where
+    B: Body + Send + Unpin + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn send(&self, mut request: Request<B>) -> HttpsFuture {
+        self.connections.abandon_silent();
+        let target = Target::of(request.uri());
+        let connection = capture_connection(&mut request);
+        let sending = self.client.request(request);
+        HttpsFuture::new(sending, target, connection, self.response_head_timeout)
     }
 }
 
 impl<B> Clone for Pool<B> {
     fn clone(&self) -> Self {
-        match self {
-            Self::Fixed(client) => Self::Fixed(client.clone()),
-            Self::Rotating(rotating) => Self::Rotating(rotating.clone()),
-        }
+        Self(self.0.clone())
     }
-}
-
-fn pooled<B>(tls: ClientConfig) -> Pooled<B>
-where
-    B: Body + Send,
-    B::Data: Send,
-{
-    Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .build(connect::connector(tls))
 }

@@ -1,14 +1,17 @@
 """A gRPC service that introspects each token at the authorization server (RFC 7662).
 
 Each test has its own authorization server, so each call names the introspection endpoint in its metadata `introspection-endpoint`.
-Prints NAME=value for the address, and then `ready`.
+The first argument is a folder with server.key, server.pem and ca.pem. Prints NAME=value for each address, and then `ready`.
 """
 
 from concurrent import futures
+from pathlib import Path
 from urllib.parse import urlencode
 from urllib.request import ProxyHandler, Request, build_opener
 import base64
 import json
+import sys
+import time
 
 import grpc
 
@@ -56,15 +59,28 @@ def bidirectional(requests, context):
         yield request
 
 
+def silent(request, context):
+    """Sends its message after as many seconds as the request says. With the metadata `head`, it sends the head at once."""
+    check(context)
+    if 'head' in dict(context.invocation_metadata()):
+        context.send_initial_metadata(())
+    time.sleep(int(request))
+    yield b'done'
+
+
 service = grpc.method_handlers_generic_handler('interop.Echo', {
     'Unary': grpc.unary_unary_rpc_method_handler(unary),
     'ServerStream': grpc.unary_stream_rpc_method_handler(server_stream),
+    'Silent': grpc.unary_stream_rpc_method_handler(silent),
     'Bidirectional': grpc.stream_stream_rpc_method_handler(bidirectional),
 })
 server = grpc.server(futures.ThreadPoolExecutor(max_workers=32), handlers=[service])
 address = f'127.0.0.1:{server.add_insecure_port("127.0.0.1:0")}'
+folder = Path(sys.argv[1])
+pair = ((folder / 'server.key').read_bytes(), (folder / 'server.pem').read_bytes())
+tls_port = server.add_secure_port('127.0.0.1:0', grpc.ssl_server_credentials([pair]))
 server.start()
 with grpc.insecure_channel(address, [('grpc.enable_http_proxy', 0)]) as channel:
     grpc.channel_ready_future(channel).result(timeout=60)
-print(f'GRPCIO=http://{address}\nready', flush=True)
+print(f'GRPCIO=http://{address}\nGRPCIO_TLS=https://localhost:{tls_port}\nGRPCIO_CA={folder / "ca.pem"}\nready', flush=True)
 server.wait_for_termination()
