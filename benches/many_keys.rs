@@ -105,7 +105,7 @@ fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result
         now(answer(request)).expect("an answer")
     }));
     let (keys, fallback) = (Turns::new(&requests), cache.source(request(&name(0))));
-    let layer = AddAccessTokenLayer::new(fallback);
+    let layer = AddAccessTokenLayer::new(fallback).origin(calls::API)?;
     let service = RefCell::new(layer.layer(service_fn(answer)));
     cases.push(case(
         &of("layer, by the request"),

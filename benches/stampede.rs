@@ -250,7 +250,8 @@ impl Case {
                 })
             }
             Way::Layer => {
-                let api = AddAccessTokenLayer::new(source).layer(api);
+                let layer = AddAccessTokenLayer::new(source).origin(calls::API)?;
+                let api = layer.layer(api);
                 stampede(&runtime, self.callers, move || {
                     let api = api.clone();
                     async move { api.oneshot(calls::request()).await.is_ok() }

@@ -17,7 +17,7 @@ use tower_oauth2_client::{
 
 use self::support::{
     Case, Cost, Result, bench,
-    calls::{Body, answer, call_once, on_threads_by},
+    calls::{API, Body, answer, call_once, on_threads_by},
     thread_time,
 };
 
@@ -41,7 +41,7 @@ fn main() -> Result<()> {
 
     let inner = service_fn(answer);
     let fixed = AddAuthorizationLayer::bearer(&token).as_sensitive(true);
-    let ours = AddAccessTokenLayer::new(source);
+    let ours = AddAccessTokenLayer::new(source).origin(API)?;
     let mut cases = Vec::new();
     for threads in THREADS {
         add(&mut cases, BARE, threads, move || caller(inner));

@@ -16,7 +16,7 @@ use tower_oauth2_client::{
 
 use self::support::{
     Case, Result, bench,
-    calls::{Body, Usage, answer},
+    calls::{API, Body, Usage, answer},
 };
 
 const TOKEN_LENGTH: usize = 800;
@@ -32,20 +32,20 @@ fn main() -> Result<()> {
     let token = "x".repeat(TOKEN_LENGTH);
     let source = source(&token)?;
     runtime.block_on(source.warm_up())?;
-    bench(&cases(&token, source))
+    bench(&cases(&token, source)?)
 }
 
-fn cases(token: &str, source: TokenSource) -> Vec<Case> {
+fn cases(token: &str, source: TokenSource) -> Result<Vec<Case>> {
     let inner = service_fn(answer);
     let mut cases = Vec::new();
     add_cases(&mut cases, BARE, inner);
     let fixed = AddAuthorizationLayer::bearer(token).as_sensitive(true);
     add_cases(&mut cases, FLOOR, fixed.layer(inner));
-    let ours = AddAccessTokenLayer::new(source.clone());
+    let ours = AddAccessTokenLayer::new(source).origin(API)?;
     add_cases(&mut cases, "access token", ours.layer(inner));
-    let resending = AddAccessTokenLayer::new(source).resend(CloneBody);
+    let resending = ours.resend(CloneBody);
     add_cases(&mut cases, "access token, resend", resending.layer(inner));
-    cases
+    Ok(cases)
 }
 
 fn add_cases<S>(cases: &mut Vec<Case>, name: &'static str, service: S)

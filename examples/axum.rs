@@ -122,8 +122,10 @@ async fn main() -> Result<(), BoxError> {
     let tokens = TokenCache::builder(endpoint).max_entries(1_000).build();
 
     let base = TokenRequest::client_credentials();
-    let layer =
-        AddAccessTokenLayer::new(tokens.source(base.clone())).token_request_for(move |request| {
+    let origin = format!("http://{api_address}");
+    let layer = AddAccessTokenLayer::new(tokens.source(base.clone()))
+        .origin(&origin)?
+        .token_request_for(move |request| {
             match request.headers.get(X_TENANT).map(|name| name.to_str()) {
                 Some(Ok(name)) => base.clone().scope(format!("tenant:{name}")),
                 _ => base.clone(),
@@ -131,7 +133,7 @@ async fn main() -> Result<(), BoxError> {
         });
     let app = App {
         api: ServiceBuilder::new().layer(layer).service(http.clone()),
-        origin: format!("http://{api_address}").into(),
+        origin: origin.into(),
     };
     let router = Router::new()
         .route("/orders", get(orders))

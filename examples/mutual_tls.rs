@@ -65,7 +65,11 @@ async fn main() -> Result<(), BoxError> {
     let tokens = TokenCache::new(endpoint);
     let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source).resend(CloneBody))
+        .layer(
+            AddAccessTokenLayer::new(source)
+                .origin(&origin)? // the only origin that receives the token
+                .resend(CloneBody),
+        )
         .service(http);
     tokio::spawn(watch(certificate.clone(), tokens));
 

@@ -61,11 +61,12 @@ async fn main() -> Result<ExitCode, BoxError> {
     );
     let tokens = TokenCache::new(endpoint);
     let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
-    let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source).resend(CloneBody))
-        .service(http);
-
     let uri: Uri = format!("http://{api_address}/hello").parse()?;
+    let layer = AddAccessTokenLayer::new(source)
+        .origin(&uri)? // the only origin that receives the token
+        .resend(CloneBody);
+    let api = ServiceBuilder::new().layer(layer).service(http);
+
     let failed = Arc::new(AtomicUsize::new(0));
     let mut tasks = JoinSet::new();
     for _ in 0..TASKS {

@@ -45,10 +45,17 @@ async fn main() -> Result<(), BoxError> {
     );
     let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials().scope("api1"));
 
-    let client = reqwest::Client::new();
+    // Redirects are not followed here either: reqwest removes a token only from the first request to another origin.
+    let client = reqwest::Client::builder()
+        .redirect(Policy::none())
+        .build()?;
     let resend = BufferBody::new(MAX_RESENT, reqwest::Body::wrap);
     let mut api: Api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source).resend(resend))
+        .layer(
+            AddAccessTokenLayer::new(source)
+                .origin(&origin)?
+                .resend(resend),
+        )
         .service(ReqwestService::new(client.clone()));
 
     let response = send(&mut api, client.get(format!("{origin}/orders"))).await?;

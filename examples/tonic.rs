@@ -41,10 +41,14 @@ async fn main() -> Result<(), BoxError> {
     ));
     let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
 
-    let channel = Channel::from_shared(format!("http://{address}"))?.connect_lazy();
+    let origin = format!("http://{address}");
+    let layer = AddAccessTokenLayer::new(source.clone())
+        .origin(&origin)? // where the channel goes: the calls themselves contain only a path
+        .resend(BufferBody::tonic(MAX_RESENT));
+    let channel = Channel::from_shared(origin)?.connect_lazy();
     let channel = ServiceBuilder::new()
         .map_err(grpc_status)
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(BufferBody::tonic(MAX_RESENT)))
+        .layer(layer)
         .layer(WatchTrailersLayer::new(source)) // for long streams, which may be refused when they end
         .service(channel);
     let mut client = HealthClient::new(channel);

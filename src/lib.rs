@@ -3,8 +3,8 @@
 //! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) for the token endpoint of an OAuth 2.0 or OpenID Connect server. It
 //!    turns a [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response
 //!    into a [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
-//! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request. The source belongs to a
-//!    [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
+//! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request to the origins that you
+//!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! [`RevocationEndpoint`] revokes an access token or a refresh token.
 //!
@@ -38,19 +38,23 @@
 //! use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
 //! # use tower_oauth2_client::{HttpsClient, TokenEndpoint};
 //!
-//! # fn example(http: HttpsClient, endpoint: TokenEndpoint<HttpsClient>) {
+//! # fn example(
+//! #     http: HttpsClient,
+//! #     endpoint: TokenEndpoint<HttpsClient>,
+//! # ) -> Result<(), Box<dyn std::error::Error>> {
 //! let tokens = TokenCache::new(endpoint);
+//! let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
 //! let api = ServiceBuilder::new()
-//!     .layer(AddAccessTokenLayer::new(
-//!         tokens.source(TokenRequest::client_credentials().scope("api1")),
-//!     ))
+//!     .layer(AddAccessTokenLayer::new(source).origin("https://api.example")?)
 //!     .service(http);
+//! # Ok(())
 //! # }
 //! ```
 //!
 //! # Features
 //!
-//! None is enabled by default. A feature only adds items; it never changes behavior.
+//! None is enabled by default. A feature only adds items; it never changes behavior, except that `tower-http` adds a
+//! check.
 //!
 //! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
 //! * `rustls`: [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates
@@ -58,6 +62,8 @@
 //! * `reqwest`: [`ReqwestService`], an adapter that makes `reqwest::Client` a service for `http` requests
 //! * `tonic`: [`grpc_status()`], the gRPC status of a missing token, and
 //!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
+//! * `tower-http`: [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a
+//!   redirect
 //! * `jwt`: [`jwt`], client authentication with a JWT that is signed by a local or a remote key:
 //!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0
 //! * `dpop`: [`DpopKey`], tokens that are bound to a key, with a proof on each request

@@ -15,8 +15,8 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
-    header::{AUTHORIZATION, LOCATION, WWW_AUTHENTICATE},
+    HeaderValue, Request, Response, StatusCode,
+    header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt, Full};
 use tokio::time::{advance, timeout};
@@ -32,13 +32,16 @@ use tower_http::follow_redirect::FollowRedirectLayer;
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, NoAccessToken, TokenCache, TokenError,
     TokenErrorKind, TokenRequest, TokenResponse, TokenSource, TokenType,
-    add_access_token::{AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin},
+    add_access_token::{
+        AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin, NoOriginNamed,
+        WatchTrailersLayer,
+    },
     test_util::Failure,
 };
 use tower_test::mock;
 
 use self::cache_support::{
-    Api, Body, Fixture, at_once, bearer, call, call_to, refusal, request, secs, settle,
+    Api, Body, Fixture, api_layer, at_once, bearer, call, call_to, refusal, request, secs, settle,
     token_response,
 };
 
@@ -58,7 +61,7 @@ mod header {
     async fn each_request_carries_the_token_marked_sensitive() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut service = api_layer(fixture.source()).layer(api.clone());
         for _ in 0..5 {
             let response = service.ready().await.unwrap().call(call()).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK);
@@ -79,7 +82,7 @@ mod header {
     async fn requests_after_a_renewal_carry_the_new_token() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut service = api_layer(fixture.source()).layer(api.clone());
         for n in 0..20 {
             let response = service.ready().await.unwrap().call(call()).await.unwrap();
             assert_eq!(response.status(), StatusCode::OK, "{n}");
@@ -95,7 +98,7 @@ mod header {
     async fn a_token_that_expired_while_the_host_was_suspended_is_replaced() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut service = api_layer(fixture.source()).layer(api.clone());
         for _ in 0..3 {
             service.ready().await.unwrap().call(call()).await.unwrap();
         }
@@ -110,7 +113,7 @@ mod header {
     async fn a_refusal_makes_every_instance_use_another_token() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let mut one = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut one = api_layer(fixture.source()).layer(api.clone());
         let mut two = one.clone();
         for _ in 0..3 {
             one.ready().await.unwrap().call(call()).await.unwrap();
@@ -128,7 +131,7 @@ mod header {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
         let api = Api::refusing();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         let mut marked = call();
         marked.extensions_mut().insert(NoAccessToken);
         let response = at_once(service.oneshot(marked)).unwrap();
@@ -141,7 +144,7 @@ mod header {
     async fn a_token_request_in_the_extensions_replaces_that_of_the_layer() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         for _ in 0..3 {
             let mut other = call();
             let reports = request().parameter("tenant", "blue");
@@ -162,7 +165,7 @@ mod header {
     async fn a_token_source_in_the_extensions_replaces_that_of_the_layer() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         let mut other = call();
         other.extensions_mut().insert(fixed());
         service.oneshot(other).await.unwrap();
@@ -174,7 +177,7 @@ mod header {
     async fn a_refusal_of_another_token_keeps_the_token_of_the_layer() {
         let fixture = Fixture::new();
         let token = fixture.source().token().await.unwrap();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
+        let service = api_layer(fixture.source()).layer(Api::refusing());
         let other = fixture.cache.source(request().parameter("tenant", "blue"));
         let mut named = call();
         named.extensions_mut().insert(other.clone());
@@ -186,7 +189,7 @@ mod header {
     #[tokio::test(start_paused = true)]
     async fn a_token_request_in_the_extensions_is_an_error_if_the_layer_has_a_fixed_token() {
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
+        let service = api_layer(fixed()).layer(api.clone());
         let mut other = call();
         other.extensions_mut().insert(request());
         let error = service.oneshot(other).await.unwrap_err();
@@ -199,7 +202,7 @@ mod header {
     async fn a_token_request_that_has_extensions_itself_is_an_error() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         let mut named = request();
         let _ = named.extensions_mut().insert(7_u8);
         let mut other = call();
@@ -214,7 +217,7 @@ mod header {
     async fn a_fixed_token_of_an_unsupported_type_is_an_error() {
         let token = AccessToken::new("t", TokenType::N_A).unwrap();
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(TokenSource::fixed(token)).layer(api.clone());
+        let service = api_layer(TokenSource::fixed(token)).layer(api.clone());
         let error = service.oneshot(call()).await.unwrap_err();
         let error = TokenError::find_in_chain(&*error).unwrap();
         assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
@@ -231,7 +234,7 @@ mod header {
             .boxed_clone()
             .buffer(8)
             .timeout(secs(5))
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .service(Api::content());
         let error = service.oneshot(call()).await.unwrap_err();
         let error = TokenError::find_in_chain(&*error).unwrap();
@@ -242,6 +245,191 @@ mod header {
 mod guard {
     use super::*;
 
+    const MESH: &str = "http://mesh.test/";
+    const ELSEWHERE: &str = "https://elsewhere.test/";
+
+    /// The values of `Authorization` of the requests that an API received.
+    fn tokens(api: &Api) -> Vec<Option<String>> {
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let seen = api.seen();
+        seen.iter()
+            .map(|seen| seen.authorization().map(text))
+            .collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_named_origin_nothing_is_sent_and_no_token_is_fetched() {
+        for (uri, ways_out) in [
+            (
+                cache_support::API,
+                &[
+                    "`.origin(\"https://api.test\")`",
+                    "`.danger_any_https_origin()`",
+                ][..],
+            ),
+            ("http://localhost:8080/", &["`.danger_any_https_origin()`"]),
+            ("/package.Service/Method", &["`.origin(..)`"]),
+        ] {
+            let fixture = Fixture::new();
+            let api = Api::content();
+            let layer = AddAccessTokenLayer::new(fixture.source()).danger_allow_http();
+            let error = at_once(layer.layer(api.clone()).oneshot(call_to(uri))).unwrap_err();
+            assert!(error.is::<NoOriginNamed>(), "{error}");
+            for way_out in ways_out {
+                assert!(error.to_string().contains(way_out), "{error}");
+            }
+            settle().await;
+            assert_eq!(api.requests() + fixture.requests(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_need_no_token_need_no_named_origin() {
+        let api = Api::content();
+        let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
+        for uri in [cache_support::API, MESH, "/package.Service/Method"] {
+            let mut own = call_to(uri);
+            let value = HeaderValue::from_static("Basic YTpi");
+            own.headers_mut().insert(AUTHORIZATION, value);
+            service.clone().oneshot(own).await.unwrap();
+            let mut marked = call_to(uri);
+            marked.extensions_mut().insert(NoAccessToken);
+            service.clone().oneshot(marked).await.unwrap();
+        }
+        let expected = [Some("Basic YTpi".to_owned()), None];
+        assert_eq!(tokens(&api), [&expected[..]; 3].concat());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn any_https_origin_can_be_allowed() {
+        let api = Api::content();
+        let layer = AddAccessTokenLayer::new(fixed()).danger_any_https_origin();
+        let service = layer.layer(api.clone());
+        for uri in [cache_support::API, ELSEWHERE, "http://127.0.0.1:8080/"] {
+            service.clone().oneshot(call_to(uri)).await.unwrap();
+        }
+        assert_eq!(tokens(&api), vec![Some("Bearer fixed".to_owned()); 3]);
+        let error = service.clone().oneshot(call_to(MESH)).await.unwrap_err();
+        assert!(error.is::<InsecureTransport>());
+        let error = service.oneshot(call_to("/package.Service/Method")).await;
+        assert!(error.unwrap_err().is::<NoOriginNamed>());
+        assert_eq!(api.requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_origin_can_be_a_str_a_string_or_a_uri() {
+        let uri = call().into_parts().0.uri;
+        let text = cache_support::API.to_owned();
+        let layer = || AddAccessTokenLayer::new(fixed());
+        for layer in [
+            layer().origin(cache_support::API),
+            layer().origin(&text),
+            layer().origin(text),
+            layer().origin(&uri),
+            layer().origin(uri.clone()),
+            layer().origins(vec![ELSEWHERE, cache_support::API]),
+            layer().origins([uri]),
+        ] {
+            let api = Api::content();
+            let service = layer.unwrap().layer(api.clone());
+            service.clone().oneshot(call()).await.unwrap();
+            assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+        }
+    }
+
+    /// Whoever may choose the token must not choose where it goes.
+    #[tokio::test(start_paused = true)]
+    async fn tokens_named_by_the_request_go_only_to_named_origins() {
+        let by_source = |call: &mut Request<Body>, _: &Fixture| {
+            call.extensions_mut().insert(fixed());
+        };
+        let by_request = |call: &mut Request<Body>, _: &Fixture| {
+            call.extensions_mut().insert(request());
+        };
+        let by_source_of_the_cache = |call: &mut Request<Body>, fixture: &Fixture| {
+            call.extensions_mut().insert(fixture.source());
+        };
+        type NameToken = fn(&mut Request<Body>, &Fixture);
+        let ways: [NameToken; 3] = [by_source, by_request, by_source_of_the_cache];
+        for name_token in ways {
+            let fixture = Fixture::new();
+            let api = Api::content();
+            let mut foreign = call_to(ELSEWHERE);
+            name_token(&mut foreign, &fixture);
+            let service = api_layer(fixture.source()).layer(api.clone());
+            at_once(service.oneshot(foreign)).unwrap();
+            assert_eq!(tokens(&api), [None]);
+
+            let mut named = call();
+            name_token(&mut named, &fixture);
+            let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+            let error = at_once(service.oneshot(named)).unwrap_err();
+            assert!(error.is::<NoOriginNamed>());
+            settle().await;
+            assert_eq!((api.requests(), fixture.requests()), (1, 0));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_host_header_does_not_decide_where_the_token_goes() {
+        let api = Api::content();
+        let service = api_layer(fixed()).layer(api.clone());
+        for (uri, host) in [
+            (ELSEWHERE, "api.test"),
+            (cache_support::API, "elsewhere.test"),
+        ] {
+            let mut call = call_to(uri);
+            let host = HeaderValue::from_static(host);
+            call.headers_mut().insert(HOST, host);
+            service.clone().oneshot(call).await.unwrap();
+        }
+        assert_eq!(tokens(&api), [None, Some("Bearer fixed".to_owned())]);
+    }
+
+    /// The headers of a `CONNECT` request are for the proxy.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_for_a_tunnel_goes_without_a_token() {
+        let api = Api::content();
+        let layers = [
+            api_layer(fixed()),
+            api_layer(fixed()).danger_any_https_origin(),
+        ];
+        for layer in layers {
+            let service = layer.danger_allow_http().layer(api.clone());
+            let tunnel = Request::connect("api.test:443").body(Body::default());
+            service.oneshot(tunnel.unwrap()).await.unwrap();
+        }
+        assert_eq!(tokens(&api), [None, None]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_apis_get_their_own_tokens_from_nested_layers() {
+        let api = Api::content();
+        let layer = |token, origin| {
+            let source = TokenSource::fixed(bearer(token));
+            AddAccessTokenLayer::new(source).origin(origin).unwrap()
+        };
+        let service = ServiceBuilder::new()
+            .layer(layer("for-one", "https://one.test"))
+            .layer(layer("for-two", "https://two.test"))
+            .service(api.clone());
+        for uri in ["https://one.test/", "https://two.test/", ELSEWHERE] {
+            service.clone().oneshot(call_to(uri)).await.unwrap();
+        }
+        let of = |token: &str| Some(format!("Bearer {token}"));
+        assert_eq!(tokens(&api), [of("for-one"), of("for-two"), None]);
+    }
+
+    #[test]
+    fn the_layer_prints_its_origins() {
+        let layer = api_layer(fixed()).origin("https://user:password@API.test:8443/path");
+        let printed = format!("{:?}", layer.unwrap());
+        assert!(
+            printed.contains("[https://api.test, https://api.test:8443]"),
+            "{printed}"
+        );
+    }
+
     #[tokio::test(start_paused = true)]
     async fn plain_http_to_this_machine_carries_the_token() {
         for uri in [
@@ -250,7 +438,8 @@ mod guard {
             "http://localhost/",
         ] {
             let api = Api::content();
-            let service = AddAccessTokenLayer::new(fixed()).layer(api.clone());
+            let layer = AddAccessTokenLayer::new(fixed()).origin(uri).unwrap();
+            let service = layer.layer(api.clone());
             service.oneshot(call_to(uri)).await.unwrap();
             assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
         }
@@ -260,8 +449,8 @@ mod guard {
     async fn plain_http_can_be_allowed() {
         let api = Api::content();
         let layer = AddAccessTokenLayer::new(fixed()).danger_allow_http();
-        let service = layer.layer(api.clone());
-        service.oneshot(call_to("http://mesh.test/")).await.unwrap();
+        let service = layer.origin(MESH).unwrap().layer(api.clone());
+        service.oneshot(call_to(MESH)).await.unwrap();
         assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
     }
 
@@ -269,9 +458,7 @@ mod guard {
     #[tokio::test(start_paused = true)]
     async fn a_request_without_an_authority_gets_the_token() {
         let api = Api::content();
-        let origin = Uri::from_static("https://api.test");
-        let layer = AddAccessTokenLayer::new(fixed()).origin(&origin).unwrap();
-        let service = layer.layer(api.clone());
+        let service = api_layer(fixed()).layer(api.clone());
         service
             .oneshot(call_to("/package.Service/Method"))
             .await
@@ -281,11 +468,12 @@ mod guard {
 
     #[test]
     fn a_uri_without_a_scheme_or_a_host_is_not_an_origin() {
-        let origin = Uri::from_static("/orders");
-        let error = AddAccessTokenLayer::new(fixed())
-            .origin(&origin)
-            .unwrap_err();
-        assert_eq!(error, InvalidOrigin);
+        for origin in ["/orders", "api.test:443", "https://bücher.test", ""] {
+            let error = AddAccessTokenLayer::new(fixed()).origin(origin);
+            assert_eq!(error.unwrap_err(), InvalidOrigin, "{origin}");
+            let error = AddAccessTokenLayer::new(fixed()).origins([cache_support::API, origin]);
+            assert_eq!(error.unwrap_err(), InvalidOrigin, "{origin}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -293,9 +481,16 @@ mod guard {
         let limited = ServiceBuilder::new()
             .concurrency_limit(1)
             .service(Api::content());
-        let mut service = AddAccessTokenLayer::new(fixed()).layer(limited.clone());
+        let layer = AddAccessTokenLayer::new(fixed());
+        let mut service = layer.clone().layer(limited.clone());
         let service = service.ready().await.unwrap();
-        let error = at_once(service.call(call_to("http://mesh.test/"))).unwrap_err();
+        let error = at_once(service.call(call())).unwrap_err();
+        assert!(error.is::<NoOriginNamed>());
+        at_once(limited.clone().ready()).unwrap();
+
+        let mut service = layer.origin(MESH).unwrap().layer(limited.clone());
+        let service = service.ready().await.unwrap();
+        let error = at_once(service.call(call_to(MESH))).unwrap_err();
         assert!(error.is::<InsecureTransport>());
         at_once(limited.clone().ready()).unwrap();
     }
@@ -318,7 +513,7 @@ mod readiness {
 
     #[tokio::test(start_paused = true)]
     async fn with_a_usable_token_the_ready_instance_is_called() {
-        let layer = AddAccessTokenLayer::new(fixed());
+        let layer = api_layer(fixed());
         let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
         for _ in 0..4 {
             assert_ready_ok!(service.poll_ready());
@@ -331,7 +526,7 @@ mod readiness {
 
     #[tokio::test(start_paused = true)]
     async fn with_resend_and_a_usable_token_the_ready_instance_is_called() {
-        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let layer = api_layer(fixed()).resend(CloneBody);
         let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
         assert_ready_ok!(service.poll_ready());
         let mut sending = task::spawn(service.call(call()));
@@ -344,7 +539,7 @@ mod readiness {
     async fn without_a_usable_token_a_clone_is_made_ready_and_called() {
         let fixture = Fixture::new();
         fixture.server.fail_next(Failure::delay(secs(3)));
-        let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = api_layer(fixture.source());
         let (mut service, mut handle) = mock::spawn_with(|inner| layer.layer(inner));
         assert_ready_ok!(service.poll_ready());
         handle.allow(0);
@@ -370,7 +565,7 @@ mod readiness {
     async fn readiness_is_that_of_the_inner_service_and_never_waits_for_a_token() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(Failure::stall());
-        let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = api_layer(fixture.source());
         let (mut service, mut handle) =
             mock::spawn_with::<Request<Body>, Response<Body>, _, _>(|inner| layer.layer(inner));
         handle.allow(0);
@@ -388,7 +583,7 @@ mod readiness {
     #[tokio::test(start_paused = true)]
     async fn a_service_that_fails_while_the_request_waits_for_its_token_is_an_error() {
         let fixture = Fixture::new();
-        let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = api_layer(fixture.source());
         let (mut service, mut handle) =
             mock::spawn_with::<Request<Body>, Response<Body>, _, _>(|inner| layer.layer(inner));
         assert_ready_ok!(service.poll_ready::<Request<Body>>());
@@ -407,7 +602,7 @@ mod readiness {
         let limited = ServiceBuilder::new()
             .concurrency_limit(1)
             .service(Api::content());
-        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(limited.clone());
+        let mut service = api_layer(fixture.source()).layer(limited.clone());
         let mut waiting = task::spawn(at_once(service.ready()).unwrap().call(call()));
         assert_pending!(waiting.poll());
         at_once(limited.clone().ready()).unwrap();
@@ -422,7 +617,7 @@ mod readiness {
             let fixture = Fixture::new();
             fixture.server.fail_next(Failure::delay(secs(2)));
             let api = Api::content();
-            let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+            let service = api_layer(fixture.source()).layer(api.clone());
             {
                 let mut sending = task::spawn(service.clone().oneshot(call()));
                 for _ in 0..polls {
@@ -496,7 +691,7 @@ mod refusals {
             ),
         ] {
             let fixture = Fixture::new();
-            let service = AddAccessTokenLayer::new(fixture.source()).layer(answer(status, headers));
+            let service = api_layer(fixture.source()).layer(answer(status, headers));
             let response = service.oneshot(call()).await.unwrap();
             assert_eq!(response.status(), status);
             assert_eq!(is_refused(&response), expected, "{status} {headers:?}");
@@ -511,7 +706,7 @@ mod refusals {
     async fn a_refusal_of_the_callers_own_header_is_ignored() {
         let fixture = Fixture::new();
         let token = fixture.source().token().await.unwrap();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(Api::refusing());
+        let service = api_layer(fixture.source()).layer(Api::refusing());
         let mut own = call();
         let value = token.authorization().unwrap().clone();
         own.headers_mut().insert(AUTHORIZATION, value);
@@ -523,7 +718,7 @@ mod refusals {
     #[tokio::test(start_paused = true)]
     async fn a_refusal_of_a_fixed_token_is_marked_and_not_resent() {
         let api = Api::refusing();
-        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let layer = api_layer(fixed()).resend(CloneBody);
         let service = layer.layer(api.clone());
         for n in 1..=3 {
             let response = service.clone().oneshot(call()).await.unwrap();
@@ -538,7 +733,7 @@ mod refusals {
         let fixture = Fixture::new();
         let source = fixture.source();
         source.token().await.unwrap();
-        let mut inner = AddAccessTokenLayer::new(source).layer(Api::refusing());
+        let mut inner = api_layer(source).layer(Api::refusing());
         let sending = inner.ready().await.unwrap().call(call());
         drop((inner, fixture));
         assert!(is_refused(&sending.await.unwrap()));
@@ -552,7 +747,7 @@ mod resend {
     async fn a_refused_request_is_not_resent_by_default() {
         let fixture = Fixture::new();
         let api = Api::refusing();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         let response = service.oneshot(call()).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert!(is_refused(&response));
@@ -574,7 +769,7 @@ mod resend {
                 0 => refusal(),
                 _ => Response::new(Full::from("hello")),
             });
-            let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+            let layer = api_layer(fixture.source()).resend(CloneBody);
             let service = layer.layer(api.clone());
             if is_warm {
                 fixture.source().warm_up().await.unwrap();
@@ -603,7 +798,7 @@ mod resend {
     async fn a_request_is_resent_without_a_pause() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let layer = api_layer(fixture.source()).resend(CloneBody);
         let service = layer.layer(api.clone());
         service.clone().oneshot(call()).await.unwrap();
         fixture.server.revoke_all();
@@ -623,7 +818,7 @@ mod resend {
             *response.body_mut() = Full::from(number.to_string());
             response
         });
-        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let layer = api_layer(fixture.source()).resend(CloneBody);
         let response = layer.layer(api.clone()).oneshot(call()).await.unwrap();
         assert!(is_refused(&response));
         let body = response.into_body().collect().await.unwrap();
@@ -640,7 +835,7 @@ mod resend {
         ] {
             let fixture = Fixture::new();
             let api = Api::refusing();
-            let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+            let layer = api_layer(fixture.source()).resend(CloneBody);
             fixture.source().warm_up().await.unwrap();
             fixture.server.fail_until_told(failure);
             let response = layer.layer(api.clone()).oneshot(call()).await.unwrap();
@@ -658,7 +853,7 @@ mod resend {
     async fn a_request_refused_with_a_replaced_token_is_resent_with_the_current_one() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let layer = api_layer(fixture.source()).resend(CloneBody);
         let mut service = layer.layer(api.clone());
         let old = fixture.source().token().await.unwrap();
         let sending = service.ready().await.unwrap().call(call());
@@ -734,7 +929,7 @@ mod resend {
         });
         let source = TokenCache::new(endpoint).source(request());
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(source).layer(BusyAtFirst(api.clone(), true));
+        let service = api_layer(source).layer(BusyAtFirst(api.clone(), true));
         let sending = timeout(secs(60), service.oneshot(call()));
         assert!(sending.await.unwrap().is_ok());
         assert_eq!(api.last().authorization().unwrap(), "Bearer 0");
@@ -757,7 +952,7 @@ mod resend {
             gate.store(false, Ordering::SeqCst);
             refusal()
         });
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         let mut service = layer.layer(Gated(api.clone(), open.clone()));
         source.warm_up().await.unwrap();
         let mut sending = task::spawn(service.ready().await.unwrap().call(call()));
@@ -777,7 +972,7 @@ mod resend {
     async fn a_resent_request_takes_its_new_token_from_its_own_source() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixed()).resend(CloneBody);
+        let layer = api_layer(fixed()).resend(CloneBody);
         let blue = fixture.cache.source(request().parameter("tenant", "blue"));
         blue.warm_up().await.unwrap();
         fixture.server.revoke_all();
@@ -806,7 +1001,7 @@ mod resend {
                 _ => Err(BoxError::from("broken")),
             })
         });
-        let layer = AddAccessTokenLayer::new(fixture.source()).resend(CloneBody);
+        let layer = api_layer(fixture.source()).resend(CloneBody);
         let error = layer.layer(flaky).oneshot(call()).await.unwrap_err();
         assert_eq!(error.to_string(), "broken");
     }
@@ -822,7 +1017,7 @@ mod stacks {
         let api = Api::checking(&fixture.server);
         let service = ServiceBuilder::new()
             .timeout(secs(3))
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .service(api.clone());
         let error = service.clone().oneshot(call()).await.unwrap_err();
         assert!(error.is::<Elapsed>());
@@ -836,7 +1031,7 @@ mod stacks {
         let fixture = Fixture::new();
         fixture.server.fail_next(Failure::delay(secs(5)));
         let service = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .timeout(secs(3))
             .service(Api::checking(&fixture.server));
         let response = service.oneshot(call()).await.unwrap();
@@ -870,7 +1065,7 @@ mod stacks {
         let api = Api::checking(&fixture.server);
         let service = ServiceBuilder::new()
             .layer(RetryLayer::new(Once(true)))
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .service(api.clone());
         service.clone().oneshot(call()).await.unwrap();
         fixture.server.revoke_all();
@@ -891,7 +1086,7 @@ mod stacks {
             response
         });
         let service = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .layer(RetryLayer::new(Once(true)))
             .service(api.clone());
         let response = service.oneshot(call()).await.unwrap();
@@ -910,7 +1105,7 @@ mod stacks {
             .concurrency_limit(1)
             .service(Api::content());
         let shedding = ServiceBuilder::new().load_shed().service(limited.clone());
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(shedding);
+        let service = api_layer(fixture.source()).layer(shedding);
 
         let mut sending = task::spawn(service.clone().oneshot(call()));
         assert_pending!(sending.poll());
@@ -928,7 +1123,7 @@ mod stacks {
         let fixture = Fixture::new();
         let service = ServiceBuilder::new()
             .load_shed()
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .concurrency_limit(1)
             .service(Api::content());
         let mut first = task::spawn(service.clone().oneshot(call()));
@@ -972,7 +1167,7 @@ mod stacks {
         let fixture = Fixture::new();
         let (api, elsewhere) = redirecting();
         let service = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixture.source()))
             .layer(FollowRedirectLayer::new())
             .service(network_of(api.clone(), elsewhere.clone()));
         let response = service.oneshot(call()).await.unwrap();
@@ -981,20 +1176,93 @@ mod stacks {
         assert_eq!(elsewhere.last().authorization(), None);
     }
 
-    /// The layer sees each redirect as a new request, so the origins have to be named.
+    /// Sends a request that is redirected through `redirects`. Returns where each request went, and whether it carried a token.
+    async fn follow_above(
+        layer: AddAccessTokenLayer,
+        redirects: &'static [&'static str],
+    ) -> Vec<(String, bool)> {
+        let number = AtomicUsize::new(0);
+        let network = Api::new(move |_| {
+            match redirects.get(number.fetch_add(1, Ordering::SeqCst)) {
+                Some(next) => {
+                    let response = Response::builder().status(StatusCode::FOUND);
+                    response.header(LOCATION, *next).body(Body::default())
+                }
+                None => Ok(Response::default()),
+            }
+            .unwrap()
+        });
+        let service = ServiceBuilder::new()
+            .layer(FollowRedirectLayer::new())
+            .layer(layer)
+            .service(network.clone());
+        service.oneshot(call()).await.unwrap();
+        let seen = network.seen();
+        seen.iter()
+            .map(|seen| (seen.uri.to_string(), seen.authorization().is_some()))
+            .collect()
+    }
+
+    /// The layer sees each redirect as a new request.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_comes_back_only_when_redirects_lead_back_to_a_named_origin() {
+        let redirects = &[
+            "/moved",
+            "https://elsewhere.test/1",
+            "/2",
+            "//api.test@elsewhere.test/3",
+            "http://api.test/plain",
+            "https://API.test:443/back",
+        ];
+        let followed = follow_above(api_layer(fixed()), redirects).await;
+        let followed: Vec<_> = followed.iter().map(|(uri, has)| (&**uri, *has)).collect();
+        assert_eq!(
+            followed,
+            [
+                (cache_support::API, true),
+                ("https://api.test/moved", true),
+                ("https://elsewhere.test/1", false),
+                ("https://elsewhere.test/2", false),
+                ("https://api.test@elsewhere.test/3", false),
+                ("http://api.test/plain", false),
+                ("https://api.test/back", true),
+            ]
+        );
+    }
+
+    /// The docs of `danger_any_https_origin` warn of this.
+    #[tokio::test(start_paused = true)]
+    async fn with_any_https_origin_allowed_the_token_follows_redirects() {
+        let layer = AddAccessTokenLayer::new(fixed()).danger_any_https_origin();
+        let followed = follow_above(layer, &["https://elsewhere.test/"]).await;
+        assert!(followed.iter().all(|(_, has_token)| *has_token));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn follow_redirect_above_sends_the_token_only_to_named_origins() {
         let fixture = Fixture::new();
         let (api, elsewhere) = redirecting();
-        let layer = AddAccessTokenLayer::new(fixture.source());
         let service = ServiceBuilder::new()
             .layer(FollowRedirectLayer::new())
-            .layer(layer.origin(call().uri()).unwrap())
+            .layer(api_layer(fixture.source()))
             .service(network_of(api.clone(), elsewhere.clone()));
         let response = service.oneshot(call()).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
         assert!(api.last().authorization().is_some());
         assert_eq!(elsewhere.last().authorization(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_inner_services_can_be_reached() {
+        let (api, other) = (Api::content(), Api::content());
+        let layer = WatchTrailersLayer::new(fixed());
+        let mut service = api_layer(fixed()).layer(layer.layer(api.clone()));
+        service.clone().oneshot(call()).await.unwrap();
+        assert_eq!(service.get_ref().get_ref().requests(), 1);
+        *service.get_mut().get_mut() = other.clone();
+        service.clone().oneshot(call()).await.unwrap();
+        assert_eq!((api.requests(), other.requests()), (1, 1));
+        assert_eq!(service.into_inner().into_inner().requests(), 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -1002,8 +1270,8 @@ mod stacks {
         let fixture = Fixture::new();
         let api = Api::content();
         let service = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(fixed()))
-            .layer(AddAccessTokenLayer::new(fixture.source()))
+            .layer(api_layer(fixed()))
+            .layer(api_layer(fixture.source()))
             .service(api.clone());
         service.oneshot(call()).await.unwrap();
         assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
@@ -1075,7 +1343,8 @@ mod clients {
             cache_support::client(),
         );
         let source = TokenCache::new(endpoint).source(request());
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = AddAccessTokenLayer::new(source).origin(&uri).unwrap();
+        let layer = layer.resend(CloneBody);
         let service: AddAccessToken<Client<HttpConnector, Body>, CloneBody> = layer.layer(http);
         for _ in 0..3 {
             let (status, body) = echo(service.clone(), &uri).await;
@@ -1099,7 +1368,7 @@ mod clients {
             cache_support::client(),
         );
         let source = TokenCache::new(endpoint).source(request());
-        let layer = AddAccessTokenLayer::new(source);
+        let layer = AddAccessTokenLayer::new(source).origin(&uri).unwrap();
         let service: AddAccessToken<ReqwestService> = layer.layer(http);
         for _ in 0..3 {
             let (status, body) = echo(service.clone(), &uri).await;
@@ -1137,9 +1406,10 @@ mod clients {
         let router = Server::builder().add_service(health);
         tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
 
+        let layer = AddAccessTokenLayer::new(source.clone());
+        let layer = layer.origin(&uri).unwrap();
         let channel = Endpoint::from_shared(uri).unwrap().connect_lazy();
-        let service: AddAccessToken<Channel> =
-            AddAccessTokenLayer::new(source.clone()).layer(channel);
+        let service: AddAccessToken<Channel> = layer.layer(channel);
         let mut client = HealthClient::new(service);
         let check = || HealthCheckRequest {
             service: String::new(),
@@ -1177,7 +1447,8 @@ mod clients {
             cache_support::client(),
         );
         let source = TokenCache::new(endpoint).source(request());
-        let service = AddAccessTokenLayer::new(source).layer(http);
+        let layer = AddAccessTokenLayer::new(source).origin(&uri).unwrap();
+        let service = layer.layer(http);
         let error = timeout(secs(20), service.oneshot(call_to(&uri)))
             .await
             .unwrap()

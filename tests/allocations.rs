@@ -17,7 +17,7 @@ use tower_oauth2_client::{
 };
 
 use self::support::{
-    calls::{Body, Usage, answer, now},
+    calls::{API, Body, Usage, answer, now},
     time, token,
 };
 
@@ -26,7 +26,10 @@ const CALLS: u32 = 100;
 
 #[tokio::test]
 async fn a_request_with_a_fresh_token_adds_no_allocations() {
-    let service = AddAccessTokenLayer::new(source().await).layer(service_fn(answer));
+    let layer = AddAccessTokenLayer::new(source().await)
+        .origin(API)
+        .unwrap();
+    let service = layer.layer(service_fn(answer));
     for usage in [Usage::OneThread, Usage::ClonePerRequest] {
         let name = format!("access token, {}", usage.name());
         assert_eq!(budget(&name), 0.0);
@@ -36,7 +39,10 @@ async fn a_request_with_a_fresh_token_adds_no_allocations() {
 
 #[tokio::test]
 async fn a_resendable_request_allocates_only_its_copy() {
-    let layer = AddAccessTokenLayer::new(source().await).resend(CloneBody);
+    let layer = AddAccessTokenLayer::new(source().await)
+        .origin(API)
+        .unwrap();
+    let layer = layer.resend(CloneBody);
     let service = layer.layer(service_fn(answer));
     for usage in [Usage::OneThread, Usage::ClonePerRequest] {
         let name = format!("access token, resend, {}", usage.name());

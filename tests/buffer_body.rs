@@ -137,7 +137,9 @@ impl Fixture {
         connector.set_nodelay(true);
         let mut http = Client::builder(TokioExecutor::new());
         let http = http.http2_only(version == Http2).build(connector);
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(BufferBody::new(limit, wrap));
+        let layer = AddAccessTokenLayer::new(source.clone());
+        let layer = layer.origin(&uri).unwrap();
+        let layer = layer.resend(BufferBody::new(limit, wrap));
         Self {
             api,
             service: layer.layer(http),

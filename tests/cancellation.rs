@@ -28,14 +28,14 @@ use tokio::{
 use tokio_test::task;
 use tower::{Layer, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, Credential, TokenCache,
-    TokenEndpoint, TokenRequest, TokenSource,
+    AccessToken, BoxError, ClientAuthentication, Credential, TokenCache, TokenEndpoint,
+    TokenRequest, TokenSource,
     add_access_token::CloneBody,
     test_util::{AuthorizationServer, ManualClock},
 };
 
 use self::cache_support::{
-    Body, Http, at_once, bearer, call, client, millis, request, secs, settle,
+    Body, Http, api_layer, at_once, bearer, call, client, millis, request, secs, settle,
 };
 
 /// How long each step of the network takes.
@@ -403,7 +403,7 @@ mod layer {
         for_each_poll(min_polls, async |polls| {
             let rig = Rig::new();
             prepare(&rig).await;
-            let layer = AddAccessTokenLayer::new(rig.source()).resend(CloneBody);
+            let layer = api_layer(rig.source()).resend(CloneBody);
             let service = layer.layer(rig.http.clone());
             let send = || tokio::spawn(service.clone().oneshot(call()));
 
@@ -446,7 +446,7 @@ mod layer {
     async fn request_dropped_before_its_token_arrives_is_not_sent() {
         for_each_poll(12, async |polls| {
             let rig = Rig::new();
-            let service = AddAccessTokenLayer::new(rig.source()).layer(rig.http.clone());
+            let service = api_layer(rig.source()).layer(rig.http.clone());
             let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
             let has_token = rig.source().peek().is_some();
             sleep(secs(1)).await;
@@ -472,7 +472,7 @@ mod layer {
             let source = rig.source();
             let revoked = source.token().await.unwrap();
             rig.server.revoke_all();
-            let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+            let layer = api_layer(source.clone()).resend(CloneBody);
             let service = layer.layer(rig.http.clone());
             let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
             sleep(secs(1)).await;
@@ -495,7 +495,7 @@ mod layer {
         for_each_poll(8, async |polls| {
             let rig = Rig::new();
             let source = TokenSource::fixed(bearer("fixed"));
-            let service = AddAccessTokenLayer::new(source).layer(rig.http.clone());
+            let service = api_layer(source).layer(rig.http.clone());
             let response = poll_and_drop(service.clone().oneshot(call()), polls).await;
             rig.assert_nothing_leaks().await;
             let next = tokio::spawn(service.oneshot(call()));

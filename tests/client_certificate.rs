@@ -525,6 +525,7 @@ async fn bound_tokens_can_be_dropped_after_a_rotation() {
     let tokens = TokenCache::new(endpoint(&server, &http));
     let source = tokens.source(TokenRequest::client_credentials());
     let api = AddAccessTokenLayer::new(source.clone());
+    let api = api.origin(server.uri("/")).unwrap();
     let api = ServiceBuilder::new().layer(api).service(http);
 
     assert_eq!(send(&api, server.uri("/hello")).await.unwrap().1, "hello");
@@ -557,6 +558,7 @@ async fn a_token_bound_to_the_old_certificate_is_refused_and_replaced() {
     let http = client(&ca, &certificate);
     let tokens = TokenCache::new(endpoint(&server, &http));
     let layer = AddAccessTokenLayer::new(tokens.source(TokenRequest::client_credentials()));
+    let layer = layer.origin(server.uri("/")).unwrap();
     let api = ServiceBuilder::new()
         .layer(layer.resend(CloneBody))
         .service(http);

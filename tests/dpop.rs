@@ -375,9 +375,10 @@ mod downgrade {
         assert_eq!(token.dpop_key(), None);
 
         let api = Recorder::new(|_| answer(200, ""));
-        let layer = AddAccessTokenLayer::new(TokenSource::fixed(token)).resend(CloneBody);
         let call = Request::get("https://api.example/").body(Full::default());
         let call = call.unwrap();
+        let layer = AddAccessTokenLayer::new(TokenSource::fixed(token)).resend(CloneBody);
+        let layer = layer.origin(call.uri()).unwrap();
         tower::Layer::layer(&layer, api.clone())
             .oneshot(call)
             .await
@@ -683,6 +684,7 @@ mod htu {
         let key = key();
         let token = AccessToken::new("T", TokenType::DPOP).unwrap();
         let layer = AddAccessTokenLayer::new(TokenSource::fixed(token.bound_to(key.clone())));
+        let layer = layer.origin(&address).unwrap();
         let api = tower::Layer::layer(&layer, hyper_client());
         for (number, path) in [
             "",

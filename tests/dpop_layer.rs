@@ -24,14 +24,14 @@ use tower::{
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, DpopKey, RefreshWindow, TokenCache, TokenError,
     TokenErrorKind, TokenRequest, TokenSource, TokenType,
-    add_access_token::{AccessTokenRefused, BufferBody, CloneBody},
+    add_access_token::{AccessTokenRefused, BufferBody, CloneBody, NoOriginNamed},
     jwt::{PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey},
     test_util::ManualClock,
 };
 use tower_test::mock;
 
 use self::{
-    cache_support::{API, Api, Body, Http, Seen, call, call_to, client, secs, settle},
+    cache_support::{API, Api, Body, Http, Seen, api_layer, call, call_to, client, secs, settle},
     dpop_support::{Judge, Remote, challenge, demand},
     support::{Recorder, answer},
 };
@@ -129,7 +129,7 @@ mod proofs {
     async fn each_request_carries_the_token_and_its_own_proof() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |_, _, _| ok());
-        let mut service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
+        let mut service = api_layer(source(&issuer, &key)).layer(strict.api.clone());
         for uri in [API, "https://API.test:443/a/../%7e?q=1", API, API] {
             let uri: Uri = uri.parse().unwrap();
             let mut call = call();
@@ -138,7 +138,7 @@ mod proofs {
             if uri.host() == Some("API.test") {
                 let judge = Judge::new();
                 let api = Api::content();
-                let layer = AddAccessTokenLayer::new(source(&issuer, &key));
+                let layer = api_layer(source(&issuer, &key));
                 layer.layer(api.clone()).oneshot(call).await.unwrap();
                 let htu = "https://api.test/a/../%7e";
                 judge.api_request(&api.last().headers, "POST", htu, &key);
@@ -153,7 +153,7 @@ mod proofs {
     async fn the_next_proof_contains_the_nonce_of_a_response() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |number, _, _| ok_with(&format!("n{number}")));
-        let mut service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
+        let mut service = api_layer(source(&issuer, &key)).layer(strict.api.clone());
         for _ in 0..3 {
             get(&mut service).await;
         }
@@ -165,7 +165,13 @@ mod proofs {
     async fn nonces_are_per_origin() {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |number, _, _| ok_with(&format!("n{number}")));
-        let service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
+        let layer = AddAccessTokenLayer::new(source(&issuer, &key));
+        let origins = [
+            "https://one.test",
+            "https://two.test",
+            "https://one.test:8443",
+        ];
+        let service = layer.origins(origins).unwrap().layer(strict.api.clone());
         for uri in [
             "https://one.test/a",
             "https://two.test/a",
@@ -190,8 +196,9 @@ mod proofs {
             Ok(response)
         });
         let strict = Strict::new(&key, |_, _, _| ok());
-        let service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(strict.api.clone());
         let call = call_to("https://as.example/userinfo");
+        let layer = AddAccessTokenLayer::new(source(&issuer, &key));
+        let service = layer.origin(call.uri()).unwrap().layer(strict.api.clone());
         service.oneshot(call).await.unwrap();
         assert_eq!(strict.take(), [carried("t0", "")]);
     }
@@ -202,25 +209,21 @@ mod proofs {
         let (issuer, key) = (issuer(), key());
         let source = source(&issuer, &key);
         let layer = AddAccessTokenLayer::new(source.clone());
-        let two = |layer: AddAccessTokenLayer| {
-            layer
-                .origin(&Uri::from_static("https://one.test"))?
-                .origin(&Uri::from_static("https://two.test"))
-        };
-        for layer in [layer.clone(), two(layer.clone()).unwrap()] {
+        let two = layer
+            .clone()
+            .origins(["https://one.test", "https://two.test"]);
+        let any = layer.clone().danger_any_https_origin();
+        for layer in [layer.clone(), two.unwrap(), any] {
             // Without a token, then with one.
             for _ in 0..2 {
                 let api = Api::content();
                 let error = layer.layer(api.clone()).oneshot(call_to("/p.S/M")).await;
-                let error = error.unwrap_err();
-                let found = TokenError::find_in_chain(&*error).unwrap();
-                assert_eq!(found.kind(), TokenErrorKind::Request);
-                assert!(found.to_string().contains("origin"), "{found}");
+                assert!(error.unwrap_err().is::<NoOriginNamed>());
                 assert_eq!(api.requests(), 0);
             }
         }
 
-        let layer = layer.origin(&Uri::from_static("https://API.test:443/ignored"));
+        let layer = layer.origin("https://API.test:443/ignored");
         let layer = layer.unwrap().resend(CloneBody);
         let judge = Judge::new();
         let checked = key.clone();
@@ -244,7 +247,7 @@ mod proofs {
     async fn headers_of_the_caller_are_sent_unchanged() {
         let (issuer, key) = (issuer(), key());
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(source(&issuer, &key)).layer(api.clone());
+        let service = api_layer(source(&issuer, &key)).layer(api.clone());
         let mut call = call();
         let headers = call.headers_mut();
         headers.insert("authorization", HeaderValue::from_static("DPoP mine"));
@@ -272,7 +275,7 @@ mod demands {
     async fn a_request_is_resent_once_with_the_demanded_nonce() {
         let (issuer, key) = (issuer(), key());
         let strict = demanding(&key);
-        let layer = AddAccessTokenLayer::new(source(&issuer, &key)).resend(CloneBody);
+        let layer = api_layer(source(&issuer, &key)).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
@@ -296,8 +299,7 @@ mod demands {
                     .await
             }
         });
-        let layer = AddAccessTokenLayer::new(source(&issuer, &key))
-            .resend(BufferBody::new(1024, Stream::new));
+        let layer = api_layer(source(&issuer, &key)).resend(BufferBody::new(1024, Stream::new));
         let call = call().map(|body| Stream::new(body.map_err(Into::into)));
         let response = layer.layer(inner).oneshot(call).await.unwrap();
         assert_eq!(response.status(), StatusCode::OK);
@@ -310,7 +312,7 @@ mod demands {
         let (issuer, key) = (issuer(), key());
         let strict = Strict::new(&key, |number, _, _| demand(&format!("n{number}")));
         let source = source(&issuer, &key);
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         let response = get(&mut service).await;
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
@@ -341,7 +343,7 @@ mod demands {
                 None => challenge(text, Some("n")),
             });
             let source = source(&issuer, &key);
-            let mut service = AddAccessTokenLayer::new(source.clone()).layer(strict.api.clone());
+            let mut service = api_layer(source.clone()).layer(strict.api.clone());
             let response = get(&mut service).await;
             assert_eq!(response.status(), StatusCode::UNAUTHORIZED, "{text}");
             assert!(response.extensions().get::<AccessTokenRefused>().is_none());
@@ -360,7 +362,7 @@ mod demands {
             challenge(r#"Bearer, DPoP error="invalid_dpop_proof""#, None)
         });
         let source = source(&issuer, &key);
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         let response = get(&mut layer.layer(strict.api.clone())).await;
         assert!(response.extensions().get::<AccessTokenRefused>().is_none());
         assert!(source.peek().is_some());
@@ -374,7 +376,7 @@ mod demands {
             "t0" => invalid_token(),
             _ => ok(),
         });
-        let layer = AddAccessTokenLayer::new(source(&issuer, &key)).resend(CloneBody);
+        let layer = api_layer(source(&issuer, &key)).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         assert_eq!(get(&mut service).await.status(), StatusCode::OK);
         assert_eq!(strict.take(), [carried("t0", ""), carried("t1", "")]);
@@ -397,7 +399,7 @@ mod demands {
                 if warm {
                     source.warm_up().await.unwrap();
                 }
-                let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+                let layer = api_layer(source).resend(CloneBody);
                 let mut service = layer.layer(strict.api.clone());
                 assert_eq!(get(&mut service).await.status(), StatusCode::OK);
                 let (second, nonce) = match refuses_first {
@@ -428,7 +430,7 @@ mod demands {
             Ok("Bearer t1") => ok(),
             _ => invalid_token(),
         });
-        let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+        let layer = api_layer(source).resend(CloneBody);
         let response = get(&mut layer.layer(api.clone())).await;
         assert_eq!(response.status(), StatusCode::OK);
         assert!(api.seen()[0].headers.contains_key("dpop"));
@@ -491,7 +493,7 @@ mod cache {
         let cached = TokenCache::new(issuer().endpoint(client())).source(request());
         for source in [TokenSource::fixed(token.clone()), cached] {
             let api = Api::content();
-            let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+            let layer = api_layer(source).resend(CloneBody);
             let error = layer.layer(api.clone()).oneshot(call()).await.unwrap_err();
             let error = TokenError::find_in_chain(&*error).unwrap();
             assert_eq!(error.kind(), TokenErrorKind::UnsupportedTokenType);
@@ -505,7 +507,7 @@ mod cache {
             _ => ok(),
         });
         let source = TokenSource::fixed(token.bound_to(key));
-        let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+        let layer = api_layer(source).resend(CloneBody);
         let response = layer.layer(strict.api.clone()).oneshot(call()).await;
         assert_eq!(response.unwrap().status(), StatusCode::OK);
         assert_eq!(strict.take(), [carried("t", ""), carried("t", "n")]);
@@ -519,7 +521,7 @@ mod cache {
             1 => invalid_token(),
             _ => ok(),
         });
-        let layer = AddAccessTokenLayer::new(source(&issuer, &common)).resend(CloneBody);
+        let layer = api_layer(source(&issuer, &common)).resend(CloneBody);
         let mut call = call();
         let extensions: &mut Extensions = call.extensions_mut();
         extensions.insert(request().dpop(own));
@@ -547,7 +549,7 @@ mod signers {
         let source = source(&issuer, &key);
         source.warm_up().await.unwrap();
         assert_eq!(control.asked(), 1, "for the token request");
-        let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+        let layer = api_layer(source).resend(CloneBody);
         let mut service = layer.layer(strict.api.clone());
         for _ in 0..3 {
             assert_eq!(get(&mut service).await.status(), StatusCode::OK);
@@ -566,7 +568,7 @@ mod signers {
         source.warm_up().await.unwrap();
         control.fails.store(true, Ordering::SeqCst);
         let api = Api::content();
-        let layer = AddAccessTokenLayer::new(source.clone());
+        let layer = api_layer(source.clone());
         let error = layer.layer(api.clone()).oneshot(call()).await.unwrap_err();
         let error = TokenError::find_in_chain(&*error).unwrap();
         assert_eq!(error.kind(), TokenErrorKind::Credential);
@@ -580,7 +582,7 @@ mod signers {
             failing.fails.store(true, Ordering::SeqCst);
             demand("n")
         });
-        let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+        let layer = api_layer(source).resend(CloneBody);
         let response = layer.layer(api.clone()).oneshot(call()).await.unwrap();
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(api.requests(), 1);
@@ -603,7 +605,7 @@ mod signers {
         source.warm_up().await.unwrap();
 
         let strict = Strict::new(&key, |_, _, _| ok());
-        let service = AddAccessTokenLayer::new(source).layer(strict.api.clone());
+        let service = api_layer(source).layer(strict.api.clone());
         let call = tokio::spawn(service.oneshot(call()));
         settle().await;
         assert_eq!(control.asked(), 2, "the proof for t0 is being signed");
@@ -660,9 +662,7 @@ mod signers {
         let uri = Uri::from_static(support::URI);
         let endpoint = tower_oauth2_client::TokenEndpoint::new(stack.clone(), uri, client());
         let source = TokenCache::new(endpoint.dpop(key)).source(request());
-        let service = AddAccessTokenLayer::new(source)
-            .resend(CloneBody)
-            .layer(stack);
+        let service = api_layer(source).resend(CloneBody).layer(stack);
         let calls = (0..8).map(|_| tokio::spawn(service.clone().oneshot(call())));
         for call in calls.collect::<Vec<_>>() {
             let call = tokio::time::timeout(Duration::from_secs(600), call);
@@ -712,7 +712,7 @@ mod signers {
     async fn send_after_a_wait(key: &DpopKey) -> (Judge, Seen) {
         let (issuer, judge) = (issuer(), Judge::new());
         let (service, mut handle) = mock::pair::<Request<Body>, Response<Body>>();
-        let mut service = AddAccessTokenLayer::new(source(&issuer, key)).layer(service);
+        let mut service = api_layer(source(&issuer, key)).layer(service);
         handle.allow(1);
         let mut ready = task::spawn(async { service.ready().await.map(drop) });
         assert_ready_ok!(ready.poll());
@@ -838,7 +838,7 @@ async fn row_19_no_key_proof_or_token_is_printed() {
         )
         .unwrap();
         let source = TokenCache::new(endpoint).source(request);
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         write!(printed, "{source:?}{layer:?}").unwrap();
         let number = AtomicUsize::new(0);
         let api = Api::new(move |_| match number.fetch_add(1, Ordering::SeqCst) {

@@ -55,6 +55,7 @@ const NOT_SERVING: i32 = ServingStatus::NotServing as i32;
 struct Grpc {
     server: AuthorizationServer,
     cache: TokenCache,
+    origin: String,
     channel: Channel,
     reporter: HealthReporter,
     sent: Arc<Mutex<Vec<HeaderMap>>>,
@@ -89,12 +90,13 @@ impl Grpc {
             },
         );
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let channel = connect(&listener);
+        let (origin, channel) = connect(&listener);
         let router = Server::builder().add_service(health);
         tokio::spawn(router.serve_with_incoming(TcpIncoming::from(listener)));
         Self {
             cache: TokenCache::new(endpoint(&server)),
             server,
+            origin,
             channel,
             reporter,
             sent,
@@ -105,15 +107,19 @@ impl Grpc {
         self.cache.source(request())
     }
 
+    fn layer(&self) -> AddAccessTokenLayer {
+        layer(self.source(), &self.origin)
+    }
+
     fn client(&self) -> HealthClient<AddAccessToken<Channel>> {
-        HealthClient::new(AddAccessTokenLayer::new(self.source()).layer(self.channel.clone()))
+        HealthClient::new(self.layer().layer(self.channel.clone()))
     }
 
     fn resending(
         &self,
         limit: usize,
     ) -> HealthClient<AddAccessToken<Channel, BufferBody<GrpcBody>>> {
-        let layer = AddAccessTokenLayer::new(self.source()).resend(BufferBody::tonic(limit));
+        let layer = self.layer().resend(BufferBody::tonic(limit));
         HealthClient::new(layer.layer(self.channel.clone()))
     }
 
@@ -125,9 +131,15 @@ impl Grpc {
     }
 }
 
-fn connect(listener: &TcpListener) -> Channel {
-    let uri = format!("http://{}", listener.local_addr().unwrap());
-    Endpoint::from_shared(uri).unwrap().connect_lazy()
+/// Returns the origin of a server, and a channel to it.
+fn connect(listener: &TcpListener) -> (String, Channel) {
+    let origin = format!("http://{}", listener.local_addr().unwrap());
+    let endpoint = Endpoint::from_shared(origin.clone()).unwrap();
+    (origin, endpoint.connect_lazy())
+}
+
+fn layer(source: TokenSource, origin: &str) -> AddAccessTokenLayer {
+    AddAccessTokenLayer::new(source).origin(origin).unwrap()
 }
 
 fn of(tenant: &str) -> TokenRequest {
@@ -344,6 +356,7 @@ mod trailers {
     struct Late {
         server: AuthorizationServer,
         cache: TokenCache,
+        origin: String,
         channel: Channel,
         sent: Arc<Mutex<Vec<HeaderMap>>>,
     }
@@ -376,7 +389,7 @@ mod trailers {
                 }
             };
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-            let channel = connect(&listener);
+            let (origin, channel) = connect(&listener);
             tokio::spawn(async move {
                 while let Ok((stream, _)) = listener.accept().await {
                     let service = hyper::service::service_fn(service.clone());
@@ -387,6 +400,7 @@ mod trailers {
             Self {
                 cache: TokenCache::new(endpoint(&server)),
                 server,
+                origin,
                 channel,
                 sent,
             }
@@ -394,6 +408,10 @@ mod trailers {
 
         fn source(&self) -> TokenSource {
             self.cache.source(request())
+        }
+
+        fn layer(&self) -> AddAccessTokenLayer {
+            layer(self.source(), &self.origin)
         }
 
         fn calls(&self) -> usize {
@@ -417,7 +435,7 @@ mod trailers {
     #[tokio::test]
     async fn a_refusal_in_trailers_invalidates_the_token_without_a_resend() {
         let late = Late::new().await;
-        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        let mut client = watching!(late, late.layer());
         client.check(ask("")).await.unwrap();
         late.server.revoke_all();
         let status = client.check(ask("")).await.unwrap_err();
@@ -433,7 +451,7 @@ mod trailers {
     #[tokio::test]
     async fn a_refusal_in_trailers_is_not_noticed_without_the_layer() {
         let late = Late::new().await;
-        let layer = AddAccessTokenLayer::new(late.source()).resend(BufferBody::tonic(1024));
+        let layer = late.layer().resend(BufferBody::tonic(1024));
         let mut client = HealthClient::new(layer.layer(late.channel.clone()));
         client.check(ask("")).await.unwrap();
         let token = late.source().peek();
@@ -450,7 +468,7 @@ mod trailers {
     #[tokio::test]
     async fn a_stream_delivers_its_messages_before_its_trailers_invalidate_the_token() {
         let late = Late::new().await;
-        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        let mut client = watching!(late, late.layer());
         late.source().token().await.unwrap();
         late.server.revoke_all();
         let mut stream = client.watch(ask("")).await.unwrap().into_inner();
@@ -467,7 +485,7 @@ mod trailers {
     async fn any_other_status_in_trailers_keeps_the_token() {
         for status in ["0", "7", "14", "160", ""] {
             let late = Late::saying(AuthorizationServer::new(), move |_| status).await;
-            let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+            let mut client = watching!(late, late.layer());
             let _ = client.check(ask("")).await;
             assert_eq!(late.calls(), 1);
             assert!(late.source().peek().is_some(), "{status}");
@@ -483,7 +501,7 @@ mod trailers {
             Some(tenant) => of(tenant.to_str().unwrap()),
             None => request(),
         };
-        let layer = AddAccessTokenLayer::new(late.source()).token_request_for(by_header);
+        let layer = late.layer().token_request_for(by_header);
         let mut client = watching!(late, layer);
         for way in ["source", "request", "function"] {
             let source = late.cache.source(of(way));
@@ -513,7 +531,7 @@ mod trailers {
     async fn refusals_of_the_callers_own_header_are_ignored() {
         let late = Late::saying(AuthorizationServer::new(), |_| "16").await;
         let token = late.source().token().await.unwrap();
-        let mut client = watching!(late, AddAccessTokenLayer::new(late.source()));
+        let mut client = watching!(late, late.layer());
         let mut own = tonic::Request::new(ask(""));
         let value = "Bearer of-the-caller".parse().unwrap();
         own.metadata_mut().insert("authorization", value);
@@ -525,6 +543,37 @@ mod trailers {
         assert_eq!(late.source().peek(), Some(token));
     }
 
+    /// A service in between that follows redirects removes the token from a request to another origin.
+    #[tokio::test]
+    async fn a_refusal_of_a_request_without_a_token_is_ignored() {
+        let cache = TokenCache::new(endpoint(&AuthorizationServer::new()));
+        let source = cache.source(request());
+        for is_of_the_layer in [true, false] {
+            let named = match is_of_the_layer {
+                true => source.clone(),
+                false => cache.source(of("blue")),
+            };
+            let token = named.token().await.unwrap();
+            let service = ServiceBuilder::new()
+                .layer(cache_support::api_layer(source.clone()))
+                .map_request(|mut request: Request<GrpcBody>| {
+                    request.headers_mut().remove(AUTHORIZATION).unwrap();
+                    request
+                })
+                .layer(WatchTrailersLayer::new(source.clone()))
+                .service(service_fn(|_: Request<GrpcBody>| {
+                    ready(Ok::<_, BoxError>(answer("application/grpc", "16")))
+                }));
+            let mut call = Request::post("/health").body(GrpcBody::empty()).unwrap();
+            if !is_of_the_layer {
+                call.extensions_mut().insert(named.clone());
+            }
+            let response = service.oneshot(call).await.unwrap();
+            response.into_body().collect().await.unwrap();
+            assert_eq!(named.peek(), Some(token), "{is_of_the_layer}");
+        }
+    }
+
     #[tokio::test]
     async fn trailers_are_watched_only_in_grpc_responses() {
         for (content_type, is_dropped) in [
@@ -534,7 +583,7 @@ mod trailers {
         ] {
             let source = TokenCache::new(endpoint(&AuthorizationServer::new())).source(request());
             let service = ServiceBuilder::new()
-                .layer(AddAccessTokenLayer::new(source.clone()))
+                .layer(cache_support::api_layer(source.clone()))
                 .layer(WatchTrailersLayer::new(source.clone()))
                 .service(service_fn(move |_: Request<GrpcBody>| {
                     ready(Ok::<_, BoxError>(answer(content_type, "16")))
@@ -576,7 +625,7 @@ mod status {
         let grpc = Grpc::judging(server.clone(), |_| Ok(())).await;
         let service = ServiceBuilder::new()
             .map_err(grpc_status)
-            .layer(AddAccessTokenLayer::new(cache(&server).source(request)))
+            .layer(layer(cache(&server).source(request), &grpc.origin))
             .service(grpc.channel.clone());
         let mut client = HealthClient::new(service);
         let status = client.check(ask("")).await.unwrap_err();
@@ -679,7 +728,7 @@ mod status {
         let service = ServiceBuilder::new()
             .map_err(grpc_status)
             .buffer(8)
-            .layer(AddAccessTokenLayer::new(grpc.source()))
+            .layer(grpc.layer())
             .service(grpc.channel.clone());
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
         assert_eq!(status.code(), Code::Unauthenticated);
@@ -705,15 +754,13 @@ mod status {
     #[tokio::test]
     async fn an_unreachable_server_gets_the_status_that_tonic_gives_it() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let channel = connect(&listener);
+        let (origin, channel) = connect(&listener);
         drop(listener);
         let bare = HealthClient::new(channel.clone());
         let expected = { bare }.check(ask("")).await.unwrap_err();
         let service = ServiceBuilder::new()
             .map_err(grpc_status)
-            .layer(AddAccessTokenLayer::new(TokenSource::fixed(bearer(
-                "fixed",
-            ))))
+            .layer(layer(TokenSource::fixed(bearer("fixed")), &origin))
             .service(channel);
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
         assert_eq!(status.code(), Code::Unavailable);
@@ -726,7 +773,7 @@ mod status {
         let grpc = Grpc::judging(AuthorizationServer::new(), refuse).await;
         let service = ServiceBuilder::new()
             .map_err(grpc_status)
-            .layer(AddAccessTokenLayer::new(grpc.source()))
+            .layer(grpc.layer())
             .service(grpc.channel.clone());
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);

@@ -12,7 +12,7 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Request, StatusCode, Uri, header::AUTHORIZATION, request::Parts};
+use http::{HeaderValue, Request, StatusCode, header::AUTHORIZATION, request::Parts};
 use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
@@ -24,7 +24,7 @@ use tower_oauth2_client::{
 };
 
 use self::cache_support::{
-    Api, Body, Endpoint, Fixture, at_once, bearer, call, call_to, request, secs, settle,
+    Api, Body, Endpoint, Fixture, api_layer, at_once, bearer, call, call_to, request, secs, settle,
     token_response,
 };
 
@@ -76,7 +76,7 @@ mod token_request_for {
     async fn the_tenant_can_come_from_a_header() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(api.clone());
         let tenants = ["blue", "red", "green"];
         for _ in 0..4 {
@@ -104,7 +104,9 @@ mod token_request_for {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
         let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = layer.origins(["https://blue.test", "https://red.test"]);
         let service = layer
+            .unwrap()
             .token_request_for(|parts: &Parts| request_for(parts.uri.host().unwrap()))
             .layer(api.clone());
         for _ in 0..3 {
@@ -127,7 +129,7 @@ mod token_request_for {
 
         let fixture = Fixture::new();
         let api = Api::content();
-        let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = api_layer(fixture.source());
         let service = layer
             .token_request_for(|parts: &Parts| {
                 assert_eq!(parts.method, "POST");
@@ -152,11 +154,13 @@ mod token_request_for {
         assert_eq!(fetches(&fixture.server), HashMap::from([("7".into(), 1)]));
     }
 
+    const MESH: &str = "http://mesh.test/";
+
     /// Returns a layer whose function counts its calls.
     fn counting_layer(source: TokenSource) -> (AddAccessTokenLayer, Arc<AtomicUsize>) {
         let calls = Arc::new(AtomicUsize::new(0));
         let count = calls.clone();
-        let layer = AddAccessTokenLayer::new(source).token_request_for(move |_: &Parts| {
+        let layer = api_layer(source).token_request_for(move |_: &Parts| {
             count.fetch_add(1, Ordering::Relaxed);
             request_for("function")
         });
@@ -193,8 +197,7 @@ mod token_request_for {
         let fixture = Fixture::new();
         let api = Api::content();
         let (layer, calls) = counting_layer(fixture.source());
-        let origin = Uri::from_static("https://api.test");
-        let service = layer.origin(&origin).unwrap().layer(api.clone());
+        let service = layer.layer(api.clone());
 
         let mut marked = call();
         marked.extensions_mut().insert(NoAccessToken);
@@ -224,11 +227,8 @@ mod token_request_for {
         let fixture = Fixture::new();
         let api = Api::content();
         let (layer, calls) = counting_layer(fixture.source());
-        let service = layer.layer(api.clone());
-        service
-            .oneshot(call_to("http://mesh.test/"))
-            .await
-            .unwrap_err();
+        let service = layer.origin(MESH).unwrap().layer(api.clone());
+        service.oneshot(call_to(MESH)).await.unwrap_err();
         assert_eq!(calls.load(Ordering::Relaxed), 0);
         assert_eq!(api.requests() + fixture.requests(), 0);
     }
@@ -237,7 +237,7 @@ mod token_request_for {
     async fn with_a_fixed_token_the_error_says_what_to_do() {
         let api = Api::content();
         let fixed = TokenSource::fixed(bearer("the-secret"));
-        let layer = AddAccessTokenLayer::new(fixed).token_request_for(by_header);
+        let layer = api_layer(fixed).token_request_for(by_header);
         let error = layer.layer(api.clone()).oneshot(call()).await.unwrap_err();
         let error = TokenError::find_in_chain(&*error).unwrap();
         assert_eq!(error.kind(), TokenErrorKind::Request);
@@ -254,7 +254,7 @@ mod token_request_for {
     async fn a_refusal_drops_only_the_token_of_its_tenant() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(api.clone());
         for tenant in ["blue", "red"] {
             service.clone().oneshot(call_for(tenant)).await.unwrap();
@@ -272,7 +272,7 @@ mod token_request_for {
     async fn a_resent_request_carries_a_new_token_of_the_same_tenant() {
         let fixture = Fixture::new();
         let api = Api::checking(&fixture.server);
-        let service = AddAccessTokenLayer::new(fixture.source())
+        let service = api_layer(fixture.source())
             .token_request_for(by_header)
             .resend(tower_oauth2_client::add_access_token::CloneBody)
             .layer(api.clone());
@@ -296,7 +296,7 @@ mod tenants {
     async fn concurrent_callers_cause_one_fetch_per_tenant() {
         let fixture = Fixture::new();
         fixture.server.fail_next_n(50, Failure::delay(secs(1)));
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         let callers: Vec<_> = (0..1000)
             .map(|n| tokio::spawn(service.clone().oneshot(call_for(n % 50))))
@@ -314,7 +314,7 @@ mod tenants {
     #[tokio::test(start_paused = true)]
     async fn a_miss_of_one_tenant_does_not_delay_a_hit_of_another() {
         let fixture = with_max_entries(16);
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         service.clone().oneshot(call_for("warm")).await.unwrap();
         fixture.server.fail_until_told(Failure::stall());
@@ -338,7 +338,7 @@ mod tenants {
         fixture.server.fail_when(|request| {
             (request.get("tenant") == Some("blue")).then(|| Failure::oauth("unauthorized_client"))
         });
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         service.clone().oneshot(call_for("blue")).await.unwrap_err();
         service.clone().oneshot(call_for("red")).await.unwrap();
@@ -351,7 +351,7 @@ mod tenants {
         const TENANTS: usize = 10_000;
         let fixture = Fixture::new();
         let api = Api::content();
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(api.clone());
         for _ in 0..2 {
             let callers: Vec<_> = (0..TENANTS)
@@ -480,7 +480,7 @@ mod bound {
         let fixture = with_max_entries(16);
         fixture.server.fail_next(Failure::delay(secs(5)));
         let api = Api::checking(&fixture.server);
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(api.clone());
         let waiting = tokio::spawn(service.clone().oneshot(call_for("slow")));
         settle().await;
@@ -521,7 +521,7 @@ mod bound {
     #[tokio::test(start_paused = true)]
     async fn an_evicted_token_is_fetched_again_once() {
         let fixture = with_max_entries(16);
-        let layer = AddAccessTokenLayer::new(fixture.source()).token_request_for(by_header);
+        let layer = api_layer(fixture.source()).token_request_for(by_header);
         let service = layer.layer(Api::checking(&fixture.server));
         service.clone().oneshot(call_for("blue")).await.unwrap();
         for tenant in 0..100 {
@@ -645,7 +645,7 @@ mod invalidate_all {
     async fn a_service_with_a_local_copy_of_the_token_gets_a_new_one() {
         let fixture = Fixture::new();
         let api = Api::content();
-        let mut service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let mut service = api_layer(fixture.source()).layer(api.clone());
         for _ in 0..3 {
             service.ready().await.unwrap();
             tower::Service::call(&mut service, call()).await.unwrap();

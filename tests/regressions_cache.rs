@@ -32,8 +32,8 @@ use tower_oauth2_client::{
 
 use self::{
     cache_support::{
-        Api, Body, Endpoint, Fixture, Http, at_once, bearer, call, call_all, call_to, client,
-        endpoint, millis, network, request, secs, settle, token_texts,
+        Api, Body, Endpoint, Fixture, Http, api_layer, at_once, bearer, call, call_all, call_to,
+        client, endpoint, millis, network, request, secs, settle, token_texts,
     },
     log::Log,
 };
@@ -71,7 +71,7 @@ async fn a_failed_renewal_does_not_replace_a_valid_token() {
         let fixture = Fixture::with_lifetime(secs(1000));
         let source = fixture.source();
         let api = Api::checking(&fixture.server);
-        let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
+        let mut service = api_layer(source.clone()).layer(api.clone());
         let token = source.token().await.unwrap();
         fixture.server.fail_until_told(failure.clone());
 
@@ -194,7 +194,7 @@ async fn a_fetch_completes_for_other_callers_after_the_first_caller_is_gone() {
 async fn a_late_401_for_the_old_token_does_not_drop_the_new_one() {
     let (fixture, source) = Fixture::with_source();
     let api = Api::checking(&fixture.server);
-    let mut service = AddAccessTokenLayer::new(source.clone()).layer(api.clone());
+    let mut service = api_layer(source.clone()).layer(api.clone());
     let old = source.token().await.unwrap();
     // These are sent with the old token and answered late.
     let late: Vec<_> = (0..10).map(|_| service.call(call())).collect();
@@ -229,7 +229,7 @@ async fn a_burst_of_401s_causes_one_fetch() {
             .map(|_| {
                 let (source, api) = (source.clone(), api.clone());
                 tokio::spawn(async move {
-                    let layer = AddAccessTokenLayer::new(source);
+                    let layer = api_layer(source);
                     match is_resent {
                         true => layer.resend(CloneBody).layer(api).oneshot(call()).await,
                         false => layer.layer(api).oneshot(call()).await,
@@ -257,7 +257,7 @@ async fn a_refused_token_that_the_server_returns_again_is_not_resent() {
     source.warm_up().await.unwrap();
     fixture.server.revoke_all();
     let api = Api::checking(&fixture.server);
-    let layer = AddAccessTokenLayer::new(source).resend(CloneBody);
+    let layer = api_layer(source).resend(CloneBody);
     let service = layer.layer(api.clone());
     for sent in 1..=100 {
         let response = service.clone().oneshot(call()).await.unwrap();
@@ -379,7 +379,7 @@ async fn no_request_is_sent_without_a_token() {
         let fixture = Fixture::new();
         fixture.server.fail_until_told(failure.clone());
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         // The second request falls into the pause.
         for _ in 0..2 {
             let error = service.clone().oneshot(call()).await.unwrap_err();
@@ -405,7 +405,7 @@ async fn no_request_is_sent_without_a_token() {
 fn no_request_is_sent_without_a_runtime_to_fetch_a_token() {
     let cache = TokenCache::new(endpoint(&AuthorizationServer::new()));
     let api = Api::content();
-    let service = AddAccessTokenLayer::new(cache.source(request())).layer(api.clone());
+    let service = api_layer(cache.source(request())).layer(api.clone());
     let error = at_once(service.oneshot(call())).unwrap_err();
     let error = TokenError::find_in_chain(&*error).unwrap();
     assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
@@ -419,7 +419,7 @@ async fn the_callers_own_authorization_header_is_kept() {
         for uri in [cache_support::API, "http://plain.test/"] {
             let fixture = Fixture::new();
             let api = Api::content();
-            let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+            let service = api_layer(fixture.source()).layer(api.clone());
             let mut own = call_to(uri);
             let value = HeaderValue::from_static(value);
             own.headers_mut().insert(AUTHORIZATION, value.clone());
@@ -434,7 +434,6 @@ async fn the_callers_own_authorization_header_is_kept() {
 /// Row 11 (most clients): the origin was not checked.
 #[tokio::test(start_paused = true)]
 async fn other_origins_and_plain_http_get_no_token() {
-    let origin = Uri::from_static("https://api.test");
     for (uri, expected) in [
         ("https://api.test/orders", Some(true)),
         ("https://API.test:443/", Some(true)),
@@ -447,8 +446,7 @@ async fn other_origins_and_plain_http_get_no_token() {
     ] {
         let fixture = Fixture::new();
         let api = Api::content();
-        let layer = AddAccessTokenLayer::new(fixture.source());
-        let service = layer.origin(&origin).unwrap().layer(api.clone());
+        let service = api_layer(fixture.source()).layer(api.clone());
         service.oneshot(call_to(uri)).await.unwrap();
         assert_eq!(
             Some(api.last().authorization().is_some()),
@@ -463,7 +461,8 @@ async fn other_origins_and_plain_http_get_no_token() {
     ] {
         let fixture = Fixture::new();
         let api = Api::content();
-        let service = AddAccessTokenLayer::new(fixture.source()).layer(api.clone());
+        let layer = api_layer(fixture.source()).origin(uri).unwrap();
+        let service = layer.layer(api.clone());
         let error = at_once(service.oneshot(call_to(uri))).unwrap_err();
         assert!(error.is::<InsecureTransport>(), "{uri}");
         assert_eq!(api.requests(), 0);
@@ -528,7 +527,7 @@ async fn sharing_a_buffer_or_a_limit_of_one_with_the_token_client_does_not_deadl
         let server = server.build();
         let api = Api::checking(&server);
         let (source, http) = shared_connection(&server, &api, wrap);
-        let layer = AddAccessTokenLayer::new(source.clone());
+        let layer = api_layer(source.clone());
 
         let over = layer.clone().layer(http.clone());
         check_ten_calls(&over).await;
@@ -561,7 +560,7 @@ async fn no_permit_is_held_while_a_request_waits_for_a_token() {
     server.fail_until_told(Failure::stall());
     let cold = cache_over(endpoint(&server)).source(request());
     drop(source);
-    let service = AddAccessTokenLayer::new(cold).layer(http);
+    let service = api_layer(cold).layer(http);
     let mut waiting: Vec<_> = (0..5)
         .map(|_| task::spawn(service.clone().oneshot(call())))
         .collect();
@@ -636,7 +635,7 @@ async fn no_type_of_the_cache_or_layer_prints_a_secret() {
         assert_prints_no_secret(&source);
         assert_prints_no_secret(&source.subscribe());
         for source in [&source, &fixed] {
-            let layer = AddAccessTokenLayer::new(source.clone());
+            let layer = api_layer(source.clone());
             assert_prints_no_secret(&layer);
             assert_prints_no_secret(&layer.clone().resend(CloneBody));
             let mut service = layer.resend(CloneBody).layer(Api::content());
@@ -664,7 +663,7 @@ async fn no_type_of_the_cache_or_layer_prints_a_secret() {
         let _ = kept.set(format!("{request:?} {request:#?}"));
         async { Ok::<_, BoxError>(Response::new(Body::default())) }
     });
-    let service = AddAccessTokenLayer::new(source).layer(printing);
+    let service = api_layer(source).layer(printing);
     service.oneshot(call()).await.unwrap();
     let printed = seen.get().unwrap();
     assert!(printed.contains("authorization"));
@@ -698,14 +697,16 @@ async fn no_error_of_the_cache_or_layer_prints_a_secret() {
         let error = source.token().await.unwrap_err();
         assert_error_prints_no_secret(&error);
         assert_prints_no_secret(&source);
-        let service = AddAccessTokenLayer::new(source).layer(Api::content());
+        let service = api_layer(source).layer(Api::content());
         let error = service.oneshot(call()).await.unwrap_err();
         assert_error_prints_no_secret(&*error);
     }
-    let plain = AddAccessTokenLayer::new(TokenSource::fixed(bearer(SECRETS[1])));
-    let service = plain.layer(Api::content());
+    let layer = AddAccessTokenLayer::new(TokenSource::fixed(bearer(SECRETS[1])));
     let uri = format!("http://plain.test/{}", SECRETS[2]);
-    assert_error_prints_no_secret(&*service.oneshot(call_to(&uri)).await.unwrap_err());
+    for layer in [layer.clone(), layer.origin(&uri).unwrap()] {
+        let service = layer.layer(Api::content());
+        assert_error_prints_no_secret(&*service.oneshot(call_to(&uri)).await.unwrap_err());
+    }
 }
 
 /// Row 19: this covers the whole life of a token, with every failure, at the level TRACE.
@@ -736,7 +737,7 @@ async fn run_every_failure() {
         server.recover();
         advance(secs(300)).await;
         source.token().await.unwrap();
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         let service = layer.layer(Api::refusing());
         for _ in 0..3 {
             let _ = service.clone().oneshot(call()).await;
@@ -755,7 +756,7 @@ async fn an_api_that_refuses_every_token_does_not_affect_other_apis() {
         let fixture = Fixture::with_lifetime(secs(1_000_000));
         let good = Api::checking(&fixture.server);
         let bad = Api::refusing();
-        let layer = AddAccessTokenLayer::new(fixture.source());
+        let layer = api_layer(fixture.source());
         let mut user = layer.clone().layer(good.clone());
         let resending = layer.clone().resend(CloneBody).layer(bad.clone());
         let plain = layer.layer(bad.clone());
@@ -815,7 +816,7 @@ async fn a_token_client_inside_its_own_layer_does_not_wait_for_itself() {
     let source = cache_over(endpoint).source(request());
     let stack = ServiceBuilder::new()
         .concurrency_limit(2)
-        .layer(AddAccessTokenLayer::new(source))
+        .layer(api_layer(source))
         .service(network(&server, &api));
     let stack = late.0.get_or_init(|| BoxCloneSyncService::new(stack));
 
@@ -842,7 +843,7 @@ async fn a_token_client_without_an_authorization_header_does_not_wait_for_itself
     let client = ClientAuthentication::client_secret_post("client", "secret");
     let endpoint = TokenEndpoint::new(late.service(), server.token_endpoint(), client);
     let source = cache_over(endpoint).source(request());
-    let stack = AddAccessTokenLayer::new(source).layer(network(&server, &api));
+    let stack = api_layer(source).layer(network(&server, &api));
     let stack = late.0.get_or_init(|| BoxCloneSyncService::new(stack));
     let response = timeout(secs(600), stack.clone().oneshot(call())).await;
     let response = response.expect("deadlock").unwrap();

@@ -25,12 +25,12 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, RefreshWindow, TokenCache, TokenError, TokenRequest, TokenResponse,
+    RefreshWindow, TokenCache, TokenError, TokenRequest, TokenResponse,
     add_access_token::CloneBody,
     test_util::{AuthorizationServer, Failure},
 };
 
-use self::cache_support::{Body, call, endpoint, millis, now, request, secs};
+use self::cache_support::{Body, api_layer, call, endpoint, millis, now, request, secs};
 
 /// A test that takes longer has deadlocked.
 const DEADLOCK: Duration = secs(120);
@@ -51,7 +51,7 @@ async fn ten_thousand_callers_on_a_cold_cache_share_one_fetch() {
         let barrier = Arc::new(Barrier::new(CALLERS));
         let mut callers = JoinSet::new();
         for _ in 0..CALLERS {
-            let service = AddAccessTokenLayer::new(cache.source(request())).layer(api.clone());
+            let service = api_layer(cache.source(request())).layer(api.clone());
             let barrier = barrier.clone();
             callers.spawn(async move {
                 barrier.wait().await;
@@ -92,7 +92,7 @@ async fn two_hundred_thousand_requests_complete_with_an_unreliable_server() {
     let cache = TokenCache::builder(api.recording_endpoint(&server))
         .refresh_window(RefreshWindow::new())
         .build();
-    let layer = AddAccessTokenLayer::new(cache.source(request())).resend(CloneBody);
+    let layer = api_layer(cache.source(request())).resend(CloneBody);
     let done = Arc::new(AtomicBool::new(false));
 
     let revoking = tokio::spawn({

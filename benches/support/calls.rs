@@ -20,9 +20,10 @@ use super::{Cost, time};
 pub(crate) type Body = Full<Bytes>;
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
+pub(crate) const API: &str = "https://api.example/v1/items?limit=10";
+
 /// Parsed only once, because parsing would cost more than everything that is measured here.
-static URI: LazyLock<Uri> =
-    LazyLock::new(|| Uri::from_static("https://api.example/v1/items?limit=10"));
+static URI: LazyLock<Uri> = LazyLock::new(|| Uri::from_static(API));
 
 pub(crate) fn request() -> Request<Body> {
     let mut request = Request::new(Body::new(Bytes::from_static(b"{}")));

@@ -47,9 +47,10 @@ fuzz_target!(|data: &[u8]| {
         true => AccessToken::new("T", TokenType::DPOP).map(|token| token.bound_to(KEY.clone())),
         false => AccessToken::new("T", TokenType::BEARER),
     };
+    let request = Request::get("https://api.example/").body(Body::default()).unwrap();
     let layer = AddAccessTokenLayer::new(TokenSource::fixed(token.unwrap())).resend(CloneBody);
-    let request = Request::get("https://api.example/").body(Body::default());
-    let response = ready(layer.layer(api).oneshot(request.unwrap())).unwrap();
+    let layer = layer.origin(request.uri()).unwrap();
+    let response = ready(layer.layer(api).oneshot(request)).unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     // A fixed token cannot be replaced, so the request is resent only for a nonce, and only once.
     assert!(calls.into_inner() <= 1 + usize::from(is_bound));

@@ -2,15 +2,22 @@
 
 use http::{Uri, uri::Scheme};
 
-use super::error::InvalidOrigin;
+use super::error::{InvalidOrigin, Unnamed};
 use crate::base::{origin::Origin, uri::is_loopback};
 
 /// The origins that may see the token, and whether it may cross the network in the clear.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destinations {
-    /// Any origin, if there are none.
-    origins: Vec<Origin>,
+    named: Vec<NamedOrigin>,
+    any_https: bool,
     allow_http: bool,
+}
+
+#[derive(Clone, Debug)]
+struct NamedOrigin {
+    origin: Origin,
+    /// Whether a token on its way there cannot be seen by the network: over TLS, or on this machine.
+    is_secure: bool,
 }
 
 /// Where a request goes.
@@ -22,24 +29,42 @@ pub(super) enum Destination {
     Untrusted,
     /// The request is not sent: plain `http` would show the token to the network.
     Insecure,
+    /// The request is not sent: no origin was named that its URI could be compared with.
+    Unnamed(Unnamed),
 }
 
 impl Destinations {
-    pub(super) fn allow_origin(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
-        self.origins.push(Origin::of(origin).ok_or(InvalidOrigin)?);
+    pub(super) fn name(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
+        let is_secure = is_encrypted(origin.scheme()) || is_loopback(origin);
+        let origin = Origin::of(origin).ok_or(InvalidOrigin)?;
+        if self.named.iter().all(|named| named.origin != origin) {
+            self.named.push(NamedOrigin { origin, is_secure });
+        }
         Ok(())
+    }
+
+    pub(super) fn danger_any_https(&mut self) {
+        self.any_https = true;
     }
 
     pub(super) fn danger_allow_http(&mut self) {
         self.allow_http = true;
     }
 
+    /// The named origins, for `Debug`.
+    pub(super) fn named(&self) -> Vec<&Origin> {
+        self.named.iter().map(|named| &named.origin).collect()
+    }
+
     /// The absolute URI of a request whose own URI has no authority. `None` unless exactly one origin is named.
     pub(super) fn target(&self, uri: &Uri) -> Option<Uri> {
-        match &self.origins[..] {
-            [origin] if uri.authority().is_none() => {
-                let path = uri.path_and_query().map_or("/", |path| path.as_str());
-                format!("{origin}{path}").parse().ok()
+        match &self.named[..] {
+            [named] if uri.authority().is_none() => {
+                let path = match uri.path_and_query() {
+                    Some(path) if path.as_str() != "*" => path.as_str(),
+                    _ => "/",
+                };
+                format!("{}{path}", named.origin).parse().ok()
             }
             _ => None,
         }
@@ -47,93 +72,267 @@ impl Destinations {
 
     #[inline]
     pub(super) fn classify(&self, uri: &Uri) -> Destination {
-        if self.origins.is_empty() && uri.scheme() == Some(&Scheme::HTTPS) {
-            return Destination::Trusted;
+        match self.named.first() {
+            // Most requests go to the first origin.
+            Some(named) if named.is_secure && named.origin.matches(uri) => Destination::Trusted,
+            _ => self.classify_closely(uri),
         }
-        self.classify_closely(uri)
     }
 
     fn classify_closely(&self, uri: &Uri) -> Destination {
-        let Some(authority) = uri.authority() else {
-            return Destination::Trusted;
-        };
-        let scheme = uri.scheme();
-        let is_named = self.origins.is_empty()
-            || self
-                .origins
-                .iter()
-                .any(|origin| origin.matches(scheme, authority));
-        let is_secure = scheme.is_some_and(|scheme| SECURE.contains(&scheme.as_str()));
-        if !is_named {
-            Destination::Untrusted
-        } else if !is_secure && !self.allow_http && !is_loopback(uri) {
-            Destination::Insecure
-        } else {
-            Destination::Trusted
+        if uri.authority().is_none() {
+            return self.classify_without_authority();
+        }
+        if let Some(named) = self.named.iter().find(|named| named.origin.matches(uri)) {
+            return self.over(named.is_secure);
+        }
+        if !self.any_https {
+            return match self.named.is_empty() {
+                true => Destination::Unnamed(Unnamed::Nothing),
+                false => Destination::Untrusted,
+            };
+        }
+        match uri.scheme() {
+            // The target of a `CONNECT`, whose headers are for the proxy.
+            None => Destination::Untrusted,
+            scheme => self.over(is_encrypted(scheme) || is_loopback(uri)),
+        }
+    }
+
+    /// Where the inner service sends a request that does not say it. Only one named origin can tell.
+    fn classify_without_authority(&self) -> Destination {
+        match &self.named[..] {
+            [named] => self.over(named.is_secure),
+            [] => Destination::Unnamed(Unnamed::NoAuthority),
+            _ => Destination::Unnamed(Unnamed::Ambiguous),
+        }
+    }
+
+    fn over(&self, is_secure: bool) -> Destination {
+        match is_secure || self.allow_http {
+            true => Destination::Trusted,
+            false => Destination::Insecure,
         }
     }
 }
 
 /// Every other scheme counts as in the clear.
-const SECURE: [&str; 2] = ["https", "wss"];
+fn is_encrypted(scheme: Option<&Scheme>) -> bool {
+    scheme.is_some_and(|scheme| {
+        let is = |name| scheme.as_str().eq_ignore_ascii_case(name);
+        is("https") || is("wss")
+    })
+}
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Destination::*, *};
+
+    const NONE: &[&str] = &[];
+    const ONE: &[&str] = &["https://api.example"];
+    const TWO: &[&str] = &["https://api.example", "http://mesh.example:8080"];
+    const MESH: &[&str] = &["http://mesh.example:8080"];
+    const LOCAL: &[&str] = &["http://127.0.0.1:8080"];
+
+    fn destinations(origins: &[&str]) -> Destinations {
+        let mut destinations = Destinations::default();
+        for origin in origins {
+            destinations.name(&origin.parse().unwrap()).unwrap();
+        }
+        destinations
+    }
+
+    #[track_caller]
+    fn check(destinations: &Destinations, uri: &str, expected: Destination) {
+        let found = destinations.classify(&uri.parse().unwrap());
+        assert_eq!(found, expected, "{destinations:?} {uri}");
+    }
 
     #[test]
-    fn tokens_go_only_to_named_origins_and_secure_transports() {
-        use Destination::{Insecure, Trusted, Untrusted};
-        let none: &[&str] = &[];
-        let named: &[&str] = &["https://api.example", "http://mesh.example:8080"];
-        for (origins, allow_http, uri, expected) in [
-            (none, false, "https://anywhere.example/", Trusted),
-            (none, false, "http://anywhere.example/", Insecure),
-            (none, true, "http://anywhere.example/", Trusted),
-            (none, false, "http://127.0.0.1:80/", Trusted),
-            (none, false, "http://localhost/", Trusted),
-            (none, false, "/package.Service/Method", Trusted),
-            (none, false, "ws://anywhere.example/", Insecure),
-            (none, false, "wss://anywhere.example/", Trusted),
-            (none, false, "h2c://anywhere.example/", Insecure),
-            (none, false, "anywhere.example:443", Insecure),
-            (named, false, "evil.example:443", Untrusted),
-            (named, true, "api.example:443", Trusted),
-            (named, false, "https://api.example/v1?x", Trusted),
-            (named, false, "https://API.example:443/", Trusted),
-            (named, false, "https://api.example:8443/", Untrusted),
-            (named, false, "https://api.example.evil/", Untrusted),
-            (named, false, "http://api.example/", Untrusted),
-            (named, false, "http://evil.example/", Untrusted),
-            (named, false, "http://localhost/", Untrusted),
-            (named, false, "http://mesh.example:8080/", Insecure),
-            (named, true, "http://mesh.example:8080/", Trusted),
-            (named, false, "/package.Service/Method", Trusted),
+    fn tokens_go_only_to_named_origins() {
+        for (uri, expected) in [
+            ("https://api.example", Trusted),
+            ("https://api.example/v1?x", Trusted),
+            ("HTTPS://API.Example:443/", Trusted),
+            ("https://api.example:/", Trusted),
+            ("https://user:password@api.example/", Trusted),
+            ("https://evil.example@api.example/", Trusted),
+            ("https://evil.example:443@api.example/", Trusted),
+            ("https://evil.example/", Untrusted),
+            ("https://api.example@evil.example/", Untrusted),
+            ("https://api.example:443@evil.example/", Untrusted),
+            ("https://evil.example/https://api.example/", Untrusted),
+            ("https://api.example.evil.example/", Untrusted),
+            ("https://evil-api.example/", Untrusted),
+            ("https://example/", Untrusted),
+            ("https://api.exampl/", Untrusted),
+            ("https://api.example./", Untrusted),
+            ("https://xn--pi-7ka.example/", Untrusted),
+            ("https://api.example:8443/", Untrusted),
+            ("https://api.example:80/", Untrusted),
+            // 443 plus 2^16.
+            ("https://api.example:65979/", Untrusted),
+            ("https://api.example:https/", Untrusted),
+            ("http://api.example/", Untrusted),
+            ("http://api.example:443/", Untrusted),
+            ("http://evil.example/", Untrusted),
+            ("http://localhost/", Untrusted),
+            ("wss://api.example/", Untrusted),
+            ("ws://api.example/", Untrusted),
+            ("h2c://api.example:443/", Untrusted),
+            // The target of a `CONNECT`, whose headers are for the proxy.
+            ("api.example:443", Untrusted),
+            ("evil.example:443", Untrusted),
         ] {
-            let mut destinations = Destinations::default();
-            for origin in origins {
-                destinations.allow_origin(&origin.parse().unwrap()).unwrap();
+            check(&destinations(ONE), uri, expected);
+        }
+    }
+
+    #[test]
+    fn plain_http_to_another_machine_must_be_named_and_allowed() {
+        for (origins, allow_http, uri, expected) in [
+            (TWO, false, "http://mesh.example:8080/", Insecure),
+            (TWO, true, "http://mesh.example:8080/", Trusted),
+            (TWO, true, "http://MESH.example:8080/", Trusted),
+            (TWO, true, "http://mesh.example/", Untrusted),
+            (TWO, true, "http://evil.example:8080/", Untrusted),
+            (TWO, false, "https://api.example/", Trusted),
+            (LOCAL, false, "http://127.0.0.1:8080/", Trusted),
+            (LOCAL, false, "http://127.0.0.1:9090/", Untrusted),
+            (LOCAL, false, "http://localhost:8080/", Untrusted),
+            (&["ws://api.example"], false, "ws://api.example/", Insecure),
+            (
+                &["WSS://api.example"],
+                false,
+                "wss://API.example:443/",
+                Trusted,
+            ),
+            (
+                &["https://[2001:db8::1]"],
+                false,
+                "https://[2001:DB8::1]:443/",
+                Trusted,
+            ),
+            (
+                &["https://[2001:db8::1]"],
+                false,
+                "https://[2001:db8::1]:1/",
+                Untrusted,
+            ),
+        ] {
+            let mut destinations = destinations(origins);
+            if allow_http {
+                destinations.danger_allow_http();
+            }
+            check(&destinations, uri, expected);
+        }
+    }
+
+    #[test]
+    fn without_a_named_origin_nothing_is_sent() {
+        for allow_http in [false, true] {
+            let mut destinations = destinations(NONE);
+            if allow_http {
+                destinations.danger_allow_http();
+            }
+            for uri in [
+                "https://anywhere.example/",
+                "http://anywhere.example/",
+                "http://localhost/",
+                "wss://anywhere.example/",
+                "anywhere.example:443",
+            ] {
+                check(&destinations, uri, Unnamed(super::Unnamed::Nothing));
+            }
+        }
+    }
+
+    #[test]
+    fn a_uri_without_an_authority_goes_to_the_one_named_origin() {
+        let several = Unnamed(super::Unnamed::Ambiguous);
+        let none = Unnamed(super::Unnamed::NoAuthority);
+        let twice: &[&str] = &["https://api.example", "https://API.example:443/v1"];
+        for (origins, any_https, allow_http, expected) in [
+            (ONE, false, false, Trusted),
+            (ONE, true, false, Trusted),
+            (twice, false, false, Trusted),
+            (LOCAL, false, false, Trusted),
+            (MESH, false, false, Insecure),
+            (MESH, true, false, Insecure),
+            (MESH, false, true, Trusted),
+            (TWO, false, true, several),
+            (TWO, true, true, several),
+            (NONE, false, true, none),
+            // Its URI does not say that it goes over https.
+            (NONE, true, false, none),
+            (NONE, true, true, none),
+        ] {
+            let mut destinations = destinations(origins);
+            if any_https {
+                destinations.danger_any_https();
             }
             if allow_http {
                 destinations.danger_allow_http();
             }
-            assert_eq!(
-                destinations.classify(&uri.parse().unwrap()),
-                expected,
-                "{origins:?} {uri}"
-            );
+            for uri in ["/package.Service/Method", "//evil.example/", "*"] {
+                check(&destinations, uri, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn any_https_url_can_be_allowed() {
+        for (origins, allow_http, uri, expected) in [
+            (NONE, false, "https://anywhere.example/", Trusted),
+            (NONE, false, "https://anywhere.example:8443/", Trusted),
+            (NONE, false, "wss://anywhere.example/", Trusted),
+            (NONE, false, "http://127.0.0.1:80/", Trusted),
+            (NONE, false, "http://localhost/", Trusted),
+            (NONE, false, "http://anywhere.example/", Insecure),
+            (NONE, true, "http://anywhere.example/", Trusted),
+            (NONE, false, "ws://anywhere.example/", Insecure),
+            (NONE, false, "h2c://anywhere.example/", Insecure),
+            (NONE, true, "anywhere.example:443", Untrusted),
+            (NONE, true, "localhost:443", Untrusted),
+            (MESH, false, "https://anywhere.example/", Trusted),
+            (MESH, false, "http://anywhere.example/", Insecure),
+            (MESH, false, "http://mesh.example:8080/", Insecure),
+            (MESH, true, "http://mesh.example:8080/", Trusted),
+        ] {
+            let mut destinations = destinations(origins);
+            destinations.danger_any_https();
+            if allow_http {
+                destinations.danger_allow_http();
+            }
+            check(&destinations, uri, expected);
+        }
+    }
+
+    #[test]
+    fn the_target_of_a_request_without_an_authority_is_at_the_one_named_origin() {
+        for (origins, uri, expected) in [
+            (ONE, "/v1?x", Some("https://api.example/v1?x")),
+            (
+                ONE,
+                "//evil.example/",
+                Some("https://api.example//evil.example/"),
+            ),
+            (ONE, "*", Some("https://api.example/")),
+            (ONE, "https://api.example/v1", None),
+            (TWO, "/v1", None),
+            (NONE, "/v1", None),
+        ] {
+            let target = destinations(origins).target(&uri.parse().unwrap());
+            assert_eq!(target, expected.map(Uri::from_static), "{origins:?} {uri}");
         }
     }
 
     #[test]
     fn uris_without_a_scheme_or_a_host_are_not_origins() {
-        for uri in ["/path", "api.example:443", "*"] {
+        for uri in ["/path", "api.example:443", "*", "https://:443"] {
             let uri: Uri = uri.parse().unwrap();
-            assert_eq!(
-                Destinations::default().allow_origin(&uri),
-                Err(InvalidOrigin),
-                "{uri}"
-            );
+            let named = Destinations::default().name(&uri);
+            assert_eq!(named, Err(InvalidOrigin), "{uri}");
         }
     }
 }

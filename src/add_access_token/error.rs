@@ -2,6 +2,10 @@
 
 use std::{error::Error, fmt};
 
+use http::Uri;
+
+use crate::base::origin::Origin;
+
 /// The error of a request that was not sent, because plain `http` would have shown its token to the network.
 ///
 /// Use https, or [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) if something else protects the connection.
@@ -19,6 +23,64 @@ impl fmt::Display for InsecureTransport {
 
 impl Error for InsecureTransport {}
 
+/// The error of a request that was not sent, because no origin was named that its URI could be compared with.
+///
+/// The layer sends tokens only to the origins that are named with [`origin`](crate::AddAccessTokenLayer::origin). This error is
+/// returned if none is named, and if a request without an authority in its URI could go to none or to several of them. The message
+/// says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoOriginNamed {
+    unnamed: Unnamed,
+    /// Where the request goes, if its URI says so.
+    origin: Option<Origin>,
+}
+
+/// Why the destination of a request cannot be compared with the named origins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unnamed {
+    /// No origin is named.
+    Nothing,
+    /// No origin is named, and the URI has no authority.
+    NoAuthority,
+    /// Several origins are named, and the URI has no authority.
+    Ambiguous,
+}
+
+impl NoOriginNamed {
+    pub(super) fn new(unnamed: Unnamed, uri: &Uri) -> Self {
+        let origin = Origin::of(uri);
+        Self { unnamed, origin }
+    }
+}
+
+impl fmt::Display for NoOriginNamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request was not sent: ")?;
+        match (self.unnamed, &self.origin) {
+            (Unnamed::Nothing, origin) => {
+                f.write_str(
+                    "no origin is named that may receive its access token; name the origin of the API with `.origin(",
+                )?;
+                match origin {
+                    Some(origin) => write!(f, "\"{origin}\"")?,
+                    None => f.write_str("..")?,
+                }
+                f.write_str(")`, or allow every https URL with `.danger_any_https_origin()`")
+            }
+            (Unnamed::NoAuthority, _) => f.write_str(
+                "its URI has no host, and no origin is named that may receive its access token; name the origin that the inner \
+                 service sends it to with `.origin(..)`",
+            ),
+            (Unnamed::Ambiguous, _) => f.write_str(
+                "its URI has no host, and several origins are named that may receive its access token; name only the one that the \
+                 inner service sends it to with `.origin(..)`, or use absolute URIs",
+            ),
+        }
+    }
+}
+
+impl Error for NoOriginNamed {}
+
 /// The error of a URI that is not an origin, because its scheme or its host is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidOrigin;
@@ -30,3 +92,39 @@ impl fmt::Display for InvalidOrigin {
 }
 
 impl Error for InvalidOrigin {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_message_names_the_ways_out() {
+        let message =
+            |unnamed, uri: &str| NoOriginNamed::new(unnamed, &uri.parse().unwrap()).to_string();
+        let uri = "https://user:password@API.example:443/path?key";
+        for (message, ways_out) in [
+            (
+                message(Unnamed::Nothing, uri),
+                &[
+                    "`.origin(\"https://api.example\")`",
+                    "`.danger_any_https_origin()`",
+                ][..],
+            ),
+            (
+                message(Unnamed::Nothing, "api.example:443"),
+                &["`.origin(..)`", "`.danger_any_https_origin()`"],
+            ),
+            (message(Unnamed::NoAuthority, "/"), &["`.origin(..)`"]),
+            (
+                message(Unnamed::Ambiguous, "/"),
+                &["`.origin(..)`", "absolute URIs"],
+            ),
+        ] {
+            for way_out in ways_out {
+                assert!(message.contains(way_out), "{message}");
+            }
+            let has_secrets = ["password", "key"].iter().any(|it| message.contains(it));
+            assert!(!has_secrets, "{message}");
+        }
+    }
+}

@@ -5,8 +5,10 @@
 //!
 //! 1. A request that already has an `Authorization` header, or the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions,
 //!    is sent unchanged.
-//! 2. If [origins](crate::AddAccessTokenLayer::origin) are named, a request to any other origin is sent without a token. A request
-//!    that would carry a token over plain `http` to another machine is an error, unless
+//! 2. A token goes only to the [origins](crate::AddAccessTokenLayer::origin) that are named. A request to any other origin is sent
+//!    without a token. If none is named, the request is an error ([`NoOriginNamed`]), unless
+//!    [`danger_any_https_origin`](crate::AddAccessTokenLayer::danger_any_https_origin) is set. A request that would carry a token over
+//!    plain `http` to another machine is an error ([`InsecureTransport`]), unless
 //!    [`danger_allow_http`](crate::AddAccessTokenLayer::danger_allow_http) is set.
 //! 3. While there is a usable token, it is put on the request, and the inner service that was made ready is called at once.
 //! 4. Otherwise the ready inner service is dropped, which gives back what it has reserved. The request waits for the token. Then a
@@ -27,6 +29,27 @@
 //! replaces the source of the layer for this request: for another scope, for another tenant, or on behalf of a user. The layer can
 //! also make the token request from each request with a function: see
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
+//!
+//! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.
+//!
+//! # Where the token goes
+//!
+//! The URI of a request decides. Its `Host` header does not: a caller who sends it to another virtual host sends it to the same server.
+//!
+//! * **Redirects above this layer**, such as tower-http's `FollowRedirect`: the request to another origin goes without a token. If that
+//!   one leads back to a named origin, the request there carries the token again.
+//! * **Redirects below this layer**, such as those that `reqwest::Client` follows by default: this layer does not see them. A 401 from
+//!   another origin counts as a refusal. tower-http 0.6, and reqwest 0.13 that uses it, remove the token from the first request to
+//!   another origin, but not from the next one, if that origin then redirects to another of its own URLs. Turn redirects off below, for
+//!   example with `reqwest::redirect::Policy::none()`, and put `FollowRedirect` above this layer.
+//! * **Proxies**: the token is in the request, wherever it passes. A client that reaches an `https` origin through a proxy uses a tunnel,
+//!   and the proxy sees nothing. A `CONNECT` request that passes this layer itself (its URI is `host:port`) goes without a token, because
+//!   its headers are for the proxy.
+//! * **Several APIs with different tokens**: use one layer for each, with its own origins, one above the other. A request gets its token
+//!   from the layer that names its origin.
+//!
+//! A request that goes without a token is logged with `tracing` at the level `DEBUG`, with the target
+//! `tower_oauth2_client::add_access_token` and its origin.
 
 // The way of one request through the files of this module:
 //
@@ -70,9 +93,9 @@ mod watch_trailers;
 mod www_authenticate;
 
 pub use self::{
-    error::{InsecureTransport, InvalidOrigin},
+    error::{InsecureTransport, InvalidOrigin, NoOriginNamed},
     future::ResponseFuture,
-    resend::{BufferBody, Buffered, BufferedBody, CloneBody, NoResend, Resend},
+    resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
 

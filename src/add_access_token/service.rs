@@ -28,8 +28,9 @@ use crate::{
 ///
 /// # Errors
 ///
-/// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last two cases nothing was sent.
+/// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
+/// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent.
 ///
 /// # Cancel safety
 ///
@@ -50,6 +51,21 @@ impl<S, R> AddAccessToken<S, R> {
             resend,
             copy: LocalCopy::new(),
         }
+    }
+
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
     }
 }
 

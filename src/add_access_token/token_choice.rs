@@ -6,10 +6,11 @@ use http::{Request, header::AUTHORIZATION, request};
 
 use super::{
     destination::{Destination, Destinations},
-    error::InsecureTransport,
+    error::{InsecureTransport, NoOriginNamed},
     headers,
 };
 use crate::{
+    base::origin::Origin,
     error::{BoxError, TokenError},
     message::{NoAccessToken, TokenRequest},
     token_cache::TokenSource,
@@ -62,8 +63,18 @@ impl TokenRules {
         }
         match destination {
             Destination::Trusted => {}
-            Destination::Untrusted => return Ok(TokenChoice::NoToken),
+            Destination::Untrusted => {
+                tracing::debug!(
+                    target: TARGET,
+                    origin = Origin::of(request.uri()).map(tracing::field::display),
+                    "a request is sent without an access token, because its origin is not named",
+                );
+                return Ok(TokenChoice::NoToken);
+            }
             Destination::Insecure => return Err(InsecureTransport.into()),
+            Destination::Unnamed(unnamed) => {
+                return Err(NoOriginNamed::new(unnamed, request.uri()).into());
+            }
         }
         if let Some(source) = extensions.get::<TokenSource>() {
             return Ok(TokenChoice::OfRequest(source.clone()));
@@ -96,5 +107,7 @@ impl TokenRules {
         }
     }
 }
+
+const TARGET: &str = "tower_oauth2_client::add_access_token";
 
 const FIXED: &str = "a request carries a token request, but the token of the layer is fixed; create the layer with a source of a `TokenCache`";

@@ -22,7 +22,7 @@ use crate::token_cache::{TokenName, TokenSource};
 /// it, is noticed without this layer.
 ///
 /// It belongs below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. If a request carries the token of
-/// another source or another tenant, that token is invalidated.
+/// another source or another tenant, that token is invalidated. The response to a request that carries no token invalidates none.
 ///
 /// # Examples
 ///
@@ -30,11 +30,12 @@ use crate::token_cache::{TokenName, TokenSource};
 /// use tower::ServiceBuilder;
 /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::WatchTrailersLayer};
 ///
-/// # fn example<S>(source: TokenSource, channel: S) {
+/// # fn example<S>(source: TokenSource, channel: S) -> Result<(), Box<dyn std::error::Error>> {
 /// let channel = ServiceBuilder::new()
-///     .layer(AddAccessTokenLayer::new(source.clone()))
+///     .layer(AddAccessTokenLayer::new(source.clone()).origin("https://api.example")?)
 ///     .layer(WatchTrailersLayer::new(source))
 ///     .service(channel);
+/// # Ok(())
 /// # }
 /// ```
 #[derive(Clone, Debug)]
@@ -68,6 +69,23 @@ pub struct WatchTrailers<S> {
     source: TokenSource,
 }
 
+impl<S> WatchTrailers<S> {
+    /// Returns a reference to the inner service.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
+    /// Returns a mutable reference to the inner service.
+    pub fn get_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
+    /// Returns the inner service.
+    pub fn into_inner(self) -> S {
+        self.inner
+    }
+}
+
 impl<S, B, ResBody> Service<Request<B>> for WatchTrailers<S>
 where
     S: Service<Request<B>, Response = Response<ResBody>>,
@@ -81,16 +99,15 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let watch = match request.extensions().get::<TokenName>() {
-            Some(token) => Some(WatchedToken::Own(*token)),
-            None => request
-                .headers()
-                .get(AUTHORIZATION)
-                .map(|sent| WatchedToken::Source {
-                    source: self.source.clone(),
-                    sent: sent.clone(),
-                }),
-        };
+        // A service between both layers that follows redirects removes the token from some requests, but may keep their extensions.
+        let sent = request.headers().get(AUTHORIZATION);
+        let watch = sent.map(|sent| match request.extensions().get::<TokenName>() {
+            Some(token) => WatchedToken::Own(*token),
+            None => WatchedToken::Source {
+                source: self.source.clone(),
+                sent: sent.clone(),
+            },
+        });
         WatchTrailersFuture {
             sending: self.inner.call(request),
             watch,

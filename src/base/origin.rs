@@ -12,13 +12,11 @@ use super::authority::HostAndPort;
 /// The scheme, the host and the port of a URI.
 ///
 /// Two origins are equal if only the case of their scheme or host differs, or if only one of them names the default port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin {
     scheme: Scheme,
-    /// In lower case.
-    host: Box<str>,
-    /// `None` for the default port of the scheme.
-    port: Option<u16>,
+    /// The host, and the port unless it is the default one of the scheme. In lower case.
+    authority: Box<str>,
 }
 
 impl Origin {
@@ -40,20 +38,42 @@ impl Origin {
 
     fn new(scheme: &Scheme, authority: &Authority) -> Option<Self> {
         let HostAndPort { host, port } = HostAndPort::of(authority)?;
+        let host = host.to_ascii_lowercase();
+        let authority = match without_default(port, scheme) {
+            Some(port) => format!("{host}:{port}"),
+            None => host,
+        };
         Some(Self {
             scheme: scheme.clone(),
-            host: host.to_ascii_lowercase().into(),
-            port: without_default(port, scheme),
+            authority: authority.into(),
         })
     }
 
-    /// Whether a request with this scheme and authority goes to this origin. A request for a tunnel has no scheme.
-    pub(crate) fn matches(&self, scheme: Option<&Scheme>, authority: &Authority) -> bool {
-        scheme.is_none_or(|scheme| self.scheme == *scheme)
-            && HostAndPort::of(authority).is_some_and(|HostAndPort { host, port }| {
-                self.port == without_default(port, &self.scheme)
-                    && self.host.eq_ignore_ascii_case(host)
-            })
+    /// Whether a request with this URI goes to this origin.
+    #[inline]
+    pub(crate) fn matches(&self, uri: &Uri) -> bool {
+        match (uri.scheme(), uri.authority()) {
+            (Some(scheme), Some(authority)) => {
+                self.scheme == *scheme
+                    && (*self.authority == *authority.as_str() || self.matches_closely(authority))
+            }
+            _ => false,
+        }
+    }
+
+    /// Compares an authority that may be in upper case, name the default port, or contain a user name.
+    fn matches_closely(&self, authority: &Authority) -> bool {
+        let Some(HostAndPort { host, port }) = HostAndPort::of(authority) else {
+            return false;
+        };
+        let Some((own_host, own_port)) = self.authority.split_at_checked(host.len()) else {
+            return false;
+        };
+        let has_same_port = match without_default(port, &self.scheme) {
+            None => own_port.is_empty(),
+            Some(port) => own_port.strip_prefix(':') == Some(&*port.to_string()),
+        };
+        has_same_port && own_host.eq_ignore_ascii_case(host)
     }
 }
 
@@ -75,11 +95,13 @@ fn default_port(scheme: &Scheme) -> Option<u16> {
 impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = self.scheme.as_str().to_ascii_lowercase();
-        write!(f, "{scheme}://{}", self.host)?;
-        match self.port {
-            Some(port) => write!(f, ":{port}"),
-            None => Ok(()),
-        }
+        write!(f, "{scheme}://{}", self.authority)
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -103,6 +125,22 @@ mod tests {
             ("http://as.example:80/", "http://as.example", true),
             ("http://[::1]:80/", "http://[::1]", true),
             ("https://u:p@as.example", "https://as.example:", true),
+            (
+                "https://as.example:8443",
+                "https://u:p@AS.example:08443",
+                true,
+            ),
+            ("https://[::1]:8443", "https://[::1]:8443", true),
+            ("https://[::1]:8443", "https://[::1]", false),
+            ("https://as.example", "https://as", false),
+            ("https://as.example:8443", "https://as.example:844", false),
+            ("https://as.example", "https://as.example.", false),
+            (
+                "https://as.example",
+                "https://as.example:443@as.evil",
+                false,
+            ),
+            ("https://as.example", "https://as.evil@as.example", true),
             ("https://as.example:80", "https://as.example", false),
             ("https://as.example", "http://as.example", false),
             ("https://as.example", "https://as.example.evil", false),
@@ -110,22 +148,30 @@ mod tests {
         ] {
             let [first, second] = [a, b].map(|uri| origin(uri).unwrap());
             assert_eq!(first == second, are_equal, "{a} {b}");
-            let uri: Uri = b.parse().unwrap();
-            let matches = first.matches(uri.scheme(), uri.authority().unwrap());
-            assert_eq!(matches, are_equal, "{a} {b}");
+            for (origin, uri) in [(first, b), (second, a)] {
+                assert_eq!(
+                    origin.matches(&uri.parse().unwrap()),
+                    are_equal,
+                    "{origin} {uri}"
+                );
+            }
         }
     }
 
     #[test]
-    fn an_origin_has_a_scheme_and_a_host() {
+    fn an_origin_has_a_scheme_a_host_and_a_valid_port() {
+        let as_example = origin("https://as.example").unwrap();
         for uri in [
             "/path",
             "as.example:443",
             "*",
             "https://:443/",
             "https://u@:/",
+            "https://as.example:65979/",
+            "https://as.example:https/",
         ] {
             assert_eq!(origin(uri), None, "{uri}");
+            assert!(!as_example.matches(&uri.parse().unwrap()), "{uri}");
         }
     }
 
@@ -140,7 +186,7 @@ mod tests {
             assert_eq!(Origin::over_http(&uri), None, "{uri}");
             for named in ["https://[::1]", "https://localhost", "https://127.0.0.1:80"] {
                 let named = origin(named).unwrap();
-                let matches = named.matches(uri.scheme(), uri.authority().unwrap());
+                let matches = named.matches(&uri);
                 assert!(!matches, "{uri}");
             }
         }
@@ -157,7 +203,7 @@ mod tests {
             let origins = uris.each_ref().map(|uri| uri.as_ref().and_then(Origin::of));
             let others = texts.each_ref().map(|text| url::Url::parse(text).ok().map(|url| url.origin()));
             if let ([Some(a), Some(b)], [_, Some(uri)]) = (&origins, &uris) {
-                let matches = a.matches(uri.scheme(), uri.authority().unwrap());
+                let matches = a.matches(uri);
                 prop_assert_eq!(matches, a == b, "{:?}", texts);
                 if matches {
                     prop_assert_eq!(&others[0], &others[1], "{:?}", texts);

@@ -59,10 +59,9 @@ use crate::{
 /// .dpop(DpopKey::generate()?);
 ///
 /// let tokens = TokenCache::new(endpoint);
+/// let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
 /// let api = ServiceBuilder::new()
-///     .layer(AddAccessTokenLayer::new(
-///         tokens.source(TokenRequest::client_credentials().scope("api1")),
-///     ))
+///     .layer(AddAccessTokenLayer::new(source).origin("https://api.example")?)
 ///     .service(http);
 /// # Ok(())
 /// # }

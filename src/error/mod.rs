@@ -4,16 +4,20 @@ mod answer;
 mod chain;
 mod error_code;
 mod error_response;
+mod followed_redirect;
 mod new;
 mod retry_after;
 mod token_error;
 
 use std::{error::Error, fmt, io};
 
+#[cfg(feature = "reqwest")]
+pub(crate) use self::followed_redirect::FollowedRedirect;
 pub(crate) use self::token_error::Rotates;
 pub(crate) use self::{
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},
+    followed_redirect::{SentTo, is_followed_redirect},
     new::redirects,
     retry_after::retry_after,
 };
@@ -71,22 +75,6 @@ impl Error for NotSent {
     }
 }
 
-/// The inner HTTP client followed a redirect, so the response is not from the token endpoint.
-#[derive(Debug)]
-#[cfg_attr(
-    not(feature = "reqwest"),
-    allow(dead_code, reason = "only `ReqwestService` can detect it")
-)]
-pub(crate) struct FollowedRedirect;
-
-impl fmt::Display for FollowedRedirect {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the HTTP client followed the redirect")
-    }
-}
-
-impl Error for FollowedRedirect {}
-
 /// Whether any error in the chain is a timeout.
 pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| {
@@ -104,11 +92,6 @@ pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 /// connections that were in use. Only the code that made the connection knows.
 pub(crate) fn is_not_sent(error: &(dyn Error + 'static)) -> bool {
     chain(error).any(|error| error.is::<NotSent>())
-}
-
-/// Whether any error in the chain says that a redirect was followed.
-pub(crate) fn is_followed_redirect(error: &(dyn Error + 'static)) -> bool {
-    chain(error).any(|error| error.is::<FollowedRedirect>())
 }
 
 #[cfg(test)]

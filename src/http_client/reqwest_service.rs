@@ -44,8 +44,10 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 ///
 /// # Security
 ///
-/// When reqwest follows a redirect to another host, it removes `Authorization`, but not the headers that were set with
-/// [`TokenRequest::header`](crate::TokenRequest::header). If those are secret, build the client with `redirect::Policy::none()`.
+/// Build the client with `redirect::Policy::none()`. When reqwest 0.13 follows a redirect to another origin, it removes `Authorization`
+/// from the first request there, but not from the next one, if that origin then redirects to another of its own URLs: it gets the
+/// client's secret or the access token. reqwest never removes the headers that were set with [`TokenRequest::header`](crate::TokenRequest::header). This
+/// adapter notices a followed redirect only afterwards.
 ///
 /// # Errors
 ///

@@ -23,11 +23,17 @@ use crate::{
 ///     AddAccessTokenLayer, TokenSource, add_access_token::BufferBody, grpc_status,
 /// };
 ///
-/// # fn example(source: TokenSource, channel: Channel) {
+/// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+/// let api = "https://api.example";
 /// let channel = ServiceBuilder::new()
 ///     .map_err(grpc_status)
-///     .layer(AddAccessTokenLayer::new(source).resend(BufferBody::tonic(64 * 1024)))
-///     .service(channel);
+///     .layer(
+///         AddAccessTokenLayer::new(source)
+///             .origin(api)?
+///             .resend(BufferBody::tonic(64 * 1024)),
+///     )
+///     .service(Channel::from_static(api).connect_lazy());
+/// # Ok(())
 /// # }
 /// ```
 pub fn grpc_status(error: BoxError) -> Status {

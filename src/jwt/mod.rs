@@ -40,7 +40,11 @@
 //! let accounts = tokens.source(TokenRequest::client_credentials().scope("accounts"));
 //! // `resend` sends a request again if the API demands a nonce in the proof.
 //! let api = ServiceBuilder::new()
-//!     .layer(AddAccessTokenLayer::new(accounts).resend(CloneBody))
+//!     .layer(
+//!         AddAccessTokenLayer::new(accounts)
+//!             .origin("https://api.example")?
+//!             .resend(CloneBody),
+//!     )
 //!     .service(http);
 //! # let _: tower_oauth2_client::AddAccessToken<HttpsClient, CloneBody> = api;
 //! # Ok(())

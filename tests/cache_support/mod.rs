@@ -19,8 +19,8 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint,
-    TokenRequest, TokenResponse, TokenSource, TokenType,
+    AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, RefreshWindow, TokenCache,
+    TokenEndpoint, TokenRequest, TokenResponse, TokenSource, TokenType,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_cache::TokenCacheBuilder,
 };
@@ -256,6 +256,11 @@ pub type Body = Full<Bytes>;
 pub type Http = BoxCloneSyncService<Request<Body>, Response<Body>, BoxError>;
 
 pub const API: &str = "https://api.test/orders";
+
+/// Returns the layer that sends the token of `source` to the origin of [`API`].
+pub fn api_layer(source: TokenSource) -> AddAccessTokenLayer {
+    AddAccessTokenLayer::new(source).origin(API).unwrap()
+}
 
 /// A request to the API, with a body.
 pub fn call() -> Request<Body> {

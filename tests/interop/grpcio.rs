@@ -225,16 +225,21 @@ impl Api {
         }
     }
 
+    fn layer(&self) -> AddAccessTokenLayer {
+        let layer = AddAccessTokenLayer::new(self.source.clone());
+        layer.origin(setting("GRPCIO")).unwrap()
+    }
+
     fn plain(&self) -> Boxed {
         let stack = ServiceBuilder::new()
             .map_err(grpc_status)
-            .layer(AddAccessTokenLayer::new(self.source.clone()))
+            .layer(self.layer())
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
     }
 
     fn resending(&self) -> Boxed {
-        let layer = AddAccessTokenLayer::new(self.source.clone()).resend(BufferBody::tonic(BUFFER));
+        let layer = self.layer().resend(BufferBody::tonic(BUFFER));
         let stack = ServiceBuilder::new()
             .map_err(grpc_status)
             .layer(layer)
@@ -245,7 +250,7 @@ impl Api {
     fn watching(&self) -> Boxed {
         let stack = ServiceBuilder::new()
             .map_err(grpc_status)
-            .layer(AddAccessTokenLayer::new(self.source.clone()))
+            .layer(self.layer())
             .map_response(|response: http::Response<_>| response.map(Body::new))
             .layer(WatchTrailersLayer::new(self.source.clone()))
             .service(self.channel.clone());

@@ -37,6 +37,8 @@ pub(crate) const SECRET: &str = "interop-secret-0123456789abcdef0123456789abcdef
 /// HMAC keys must be at least as long as the hash; this is long enough for all hashes (RFC 7518 §3.2).
 pub(crate) const HMAC_SECRET: &str =
     "interop-hmac-secret-0123456789abcdef0123456789abcdef0123456789abcdef";
+/// Where [`keep_calling`] calls an API in this process.
+pub(crate) const API_URI: &str = "https://api.example/";
 pub(crate) const REDIRECT_URI: &str = "http://127.0.0.1:9999/cb";
 pub(crate) const STATE: &str = "state of this sign-in";
 
@@ -367,7 +369,7 @@ where
             let mut tick = time::interval(pace);
             for _ in 0..calls {
                 tick.tick().await;
-                let request = Request::get("https://api.example/").body(Full::default());
+                let request = Request::get(API_URI).body(Full::default());
                 let response = api.ready().await.unwrap().call(request.unwrap());
                 assert_eq!(response.await.unwrap().status(), StatusCode::OK);
             }

@@ -20,12 +20,12 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, RefreshWindow, TokenCache, TokenEndpoint,
-    TokenError, TokenSource, add_access_token::CloneBody, test_util::ManualClock,
+    AccessToken, BoxError, RefreshWindow, TokenCache, TokenEndpoint, TokenError, TokenSource,
+    add_access_token::CloneBody, test_util::ManualClock,
 };
 
 use self::{
-    cache_support::{Body, bearer, call, client, millis, now, refusal, request, settle},
+    cache_support::{Body, api_layer, bearer, call, client, millis, now, refusal, request, settle},
     model::{Caller, Choices, Mismatch, Mode, Model, Output, Sent, Server},
 };
 
@@ -92,7 +92,7 @@ impl Real {
             .refresh_window(RefreshWindow::new().first(0.5..=0.5).later(0.75..=0.75))
             .build();
         let source = cache.source(request());
-        let layer = AddAccessTokenLayer::new(source.clone()).resend(CloneBody);
+        let layer = api_layer(source.clone()).resend(CloneBody);
         Self {
             api: BoxCloneSyncService::new(layer.layer(api(&backend))),
             backend,

@@ -26,7 +26,7 @@ use tower_oauth2_client::AddAccessTokenLayer;
 
 use self::support::{
     Case, bench,
-    calls::{self, Body, BoxError, Usage, answer, on_threads, wait},
+    calls::{self, API, Body, BoxError, Usage, answer, on_threads, wait},
 };
 
 const TOKEN_LENGTH: usize = 800;
@@ -62,7 +62,7 @@ async fn cases(runtime: &Arc<Runtime>) -> Result<Vec<Case>, BoxError> {
     service(
         &mut cases,
         "this crate",
-        AddAccessTokenLayer::new(ours.0).layer(inner),
+        AddAccessTokenLayer::new(ours.0).origin(API)?.layer(inner),
     );
 
     let mut peers = Peers {

@@ -8,6 +8,7 @@ use http_body::Body;
 use super::{
     Resend,
     buffered_body::{BodyRecord, BufferedBody},
+    sealed::KeepBody,
 };
 use crate::error::BoxError;
 
@@ -25,8 +26,11 @@ use crate::error::BoxError;
 /// use axum::body::Body;
 /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::BufferBody};
 ///
-/// # fn example(source: TokenSource) {
-/// let layer = AddAccessTokenLayer::new(source).resend(BufferBody::new(64 * 1024, Body::new));
+/// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = AddAccessTokenLayer::new(source)
+///     .origin("https://api.example")?
+///     .resend(BufferBody::new(64 * 1024, Body::new));
+/// # Ok(())
 /// # }
 /// ```
 pub struct BufferBody<B> {
@@ -44,6 +48,13 @@ impl<B> BufferBody<B> {
 }
 
 impl<B> Resend<B> for BufferBody<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<BoxError>,
+{
+}
+
+impl<B> KeepBody<B> for BufferBody<B>
 where
     B: Body<Data = Bytes> + Unpin,
     B::Error: Into<BoxError>,

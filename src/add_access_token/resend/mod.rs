@@ -6,33 +6,41 @@
 mod buffer_body;
 mod buffered_body;
 
-pub use self::{
-    buffer_body::{BufferBody, Buffered},
-    buffered_body::BufferedBody,
-};
+use self::sealed::KeepBody;
+pub use self::{buffer_body::BufferBody, buffered_body::BufferedBody};
 
 /// A strategy to resend a request whose token was refused: it keeps the body.
 ///
 /// Implemented by [`NoResend`], [`CloneBody`] and [`BufferBody`].
-pub trait Resend<B>: Clone {
-    /// What is kept of a body while the response is awaited.
-    type Saved;
+///
+/// This trait is sealed: other types cannot implement it. How a body is kept may change without a breaking release.
+pub trait Resend<B>: sealed::KeepBody<B> {}
 
-    /// Whether requests are resent at all.
-    const IS_ON: bool;
+impl<B> Resend<B> for NoResend {}
+impl<B: Clone> Resend<B> for CloneBody {}
 
-    /// Splits a body into the body to send and what is kept of it.
-    fn save(&self, body: B) -> (B, Self::Saved);
+mod sealed {
+    /// How a body is kept while the response is awaited, and restored.
+    pub trait KeepBody<B>: Clone {
+        /// What is kept of a body.
+        type Saved;
 
-    /// Restores the body. Returns `None` if it cannot be restored.
-    fn restore(saved: Self::Saved) -> Option<B>;
+        /// Whether requests are resent at all.
+        const IS_ON: bool;
+
+        /// Splits a body into the body to send and what is kept of it.
+        fn save(&self, body: B) -> (B, Self::Saved);
+
+        /// Restores the body. Returns `None` if it cannot be restored.
+        fn restore(saved: Self::Saved) -> Option<B>;
+    }
 }
 
 /// Never resends a request: the caller gets the refusal.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct NoResend;
 
-impl<B> Resend<B> for NoResend {
+impl<B> KeepBody<B> for NoResend {
     type Saved = ();
     const IS_ON: bool = false;
 
@@ -49,7 +57,7 @@ impl<B> Resend<B> for NoResend {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CloneBody;
 
-impl<B: Clone> Resend<B> for CloneBody {
+impl<B: Clone> KeepBody<B> for CloneBody {
     type Saved = B;
     const IS_ON: bool = true;
 

@@ -25,7 +25,7 @@ use crate::{
     base::uri::{Printable, PrintableText},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    error::{BoxError, TokenError},
+    error::{BoxError, SentTo, TokenError},
     message::Form,
 };
 
@@ -213,8 +213,9 @@ impl<S, B> EndpointCore<S, B> {
         };
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
+                let sent_to = SentTo::of(&http);
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, limit)
+                CallFuture::sending(call, sending, sent_to, limit)
             }
             Err(error) => {
                 self.give_reservation_back();

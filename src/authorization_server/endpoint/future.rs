@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     base::clock,
-    error::{BoxError, TokenError},
+    error::{BoxError, SentTo, TokenError},
 };
 
 pin_project! {
@@ -48,7 +48,7 @@ pin_project! {
         Failed { error: Option<TokenError> },
         Preparing { preparing: Preparing },
         Readying { request: Option<Request<B>> },
-        Sending { #[pin] sending: F },
+        Sending { #[pin] sending: F, sent_to: SentTo },
         Collecting { #[pin] body: Collect<Limited<ResBody>>, parts: Option<Parts> },
     }
 }
@@ -84,9 +84,9 @@ where
         }
     }
 
-    pub(super) fn sending(call: C, sending: F, limit: usize) -> Self {
+    pub(super) fn sending(call: C, sending: F, sent_to: SentTo, limit: usize) -> Self {
         Self {
-            state: State::Sending { sending },
+            state: State::Sending { sending, sent_to },
             call,
             limit,
             preparation: None,
@@ -123,6 +123,7 @@ where
                 (StateProj::Readying { request }, Some(Preparation { service, .. })) => {
                     match (ready!(service.poll_ready(cx)), request.take()) {
                         (Ok(()), Some(request)) => State::Sending {
+                            sent_to: SentTo::of(&request),
                             sending: service.call(request),
                         },
                         (Ok(()), None) => State::Failed { error: None },
@@ -131,18 +132,25 @@ where
                         },
                     }
                 }
-                (StateProj::Sending { sending }, _) => match ready!(sending.poll(cx)) {
-                    Ok(response) => {
-                        let (parts, body) = response.into_parts();
-                        State::Collecting {
-                            body: Limited::new(body, *this.limit).collect(),
-                            parts: Some(parts),
+                (StateProj::Sending { sending, sent_to }, _) => {
+                    let response = ready!(sending.poll(cx)).map_err(Into::into);
+                    let response = response.and_then(|response| {
+                        sent_to.check(&response)?;
+                        Ok(response)
+                    });
+                    match response {
+                        Ok(response) => {
+                            let (parts, body) = response.into_parts();
+                            State::Collecting {
+                                body: Limited::new(body, *this.limit).collect(),
+                                parts: Some(parts),
+                            }
                         }
+                        Err(error) => State::Failed {
+                            error: Some(TokenError::service(C::NAMES.endpoint, error)),
+                        },
                     }
-                    Err(error) => State::Failed {
-                        error: Some(TokenError::service(C::NAMES.endpoint, error.into())),
-                    },
-                },
+                }
                 (StateProj::Collecting { body, parts }, preparation) => {
                     let body = ready!(body.poll(cx)).map(|collected| collected.to_bytes());
                     let Some(parts) = parts.take() else {

@@ -18,7 +18,7 @@ use crate::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
     },
-    error::{self, Answer, BoxError, TokenError, TokenErrorKind, retry_after},
+    error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
 };
 
@@ -67,8 +67,11 @@ where
     ResBody::Error: Into<BoxError>,
 {
     ready(&mut service).await.map_err(Into::into)?;
+    let sent_to = SentTo::of(&request);
     let response = service.call(request.map(request_body));
-    let (parts, body) = response.await.map_err(Into::into)?.into_parts();
+    let response = response.await.map_err(Into::into)?;
+    sent_to.check(&response)?;
+    let (parts, body) = response.into_parts();
     let body = Limited::new(body, limit).collect().await;
     Ok((parts, body.map(|body| body.to_bytes())))
 }

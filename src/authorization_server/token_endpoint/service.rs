@@ -38,10 +38,23 @@ use crate::{
 /// 3. The request is sent once, with the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions. Nothing is retried here except
 ///    a request whose server demands another DPoP nonce; see `RetryTransient` (feature `retry`). Put a retry around this service and
 ///    not below it: a client assertion and a DPoP proof are valid for one request.
-/// 4. Redirects are not followed here. A client or layer below that follows them by itself (reqwest by default, tower-http's
-///    `FollowRedirect`) sends the request elsewhere before its response is seen. Do not use one, or use `ReqwestService` (feature
-///    `reqwest`), which stops redirects of token requests. A body above the limit is an error. There is no time limit here: put tower's
-///    `Timeout` around this service.
+/// 4. Redirects are not followed here; see [Security](#security). A body above the limit is an error. There is no time limit here: put
+///    tower's `Timeout` around this service.
+///
+/// # Security
+///
+/// The HTTP client below must not follow redirects. Build reqwest's client with `redirect::Policy::none()`, and put tower-http's
+/// `FollowRedirect` elsewhere. A client that follows them sends a part of the request to another server before this service sees the
+/// response. tower-http 0.6, and reqwest 0.13 that uses it, even send `Authorization` with the client's secret, as soon as the other
+/// server redirects to another of its own URLs.
+///
+/// A redirect can turn the `POST` into a `GET` at any server, also over plain `http`. What comes from there is not taken for an answer
+/// where this service can tell: the error is [`UnexpectedStatus`](crate::TokenErrorKind::UnexpectedStatus).
+///
+/// * `ReqwestService` (feature `reqwest`) compares the URL of the response with that of the request.
+/// * With the feature `tower-http`, this service recognizes the responses of tower-http's `FollowRedirect`, of the versions 0.6 and 0.7.
+/// * Without that feature, and with any other client or layer that follows redirects, nobody notices: a token, the success of a
+///   revocation or the metadata of an issuer may come from another server.
 ///
 /// # Security
 ///

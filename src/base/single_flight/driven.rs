@@ -5,8 +5,8 @@
 //! 3. At most one waiter polls the future at a time: the one that has taken the turn. No waiter blocks another: one that finds the turn
 //!    taken waits for a notification, and all locks are held for a few instructions only, never while foreign code runs.
 //! 4. The waker of the future notifies all waiters, since each of them may never be polled again. If it is called while the turn is
-//!    taken, all are notified a second time when the turn ends: a waiter may have answered the first notification, found the turn
-//!    taken and gone back to waiting, and the waiter that had the turn may be dropped before its next poll.
+//!    taken, they are notified when the turn ends: earlier they would find it taken, and the waiter that had it may be dropped before
+//!    its next poll.
 //! 5. A waiter creates its notification before it tries to take the turn, and looks at the end of the flight after it. So whatever the
 //!    holder of the turn does next (end the turn, land, be lost) is either seen by that look or notifies the waiter.
 //! 6. A waiter polls the future at most once per poll of its own, unless another thread calls the waker meanwhile. So a future that
@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use super::{Flight, Landing};
+use super::{Flight, Landing, Shared};
 use crate::base::sync::{Mutex, MutexGuard};
 
 /// A future that is polled by those who wait for its output.
@@ -38,16 +38,16 @@ struct Work<T> {
 /// The waker of the future. It does not own the future, which could otherwise keep itself alive.
 struct Calls<T> {
     turn: Mutex<Turn>,
-    flight: Flight<T>,
+    shared: Arc<Shared<T>>,
 }
 
 /// Whether a waiter polls the future right now.
 #[derive(PartialEq)]
 enum Turn {
     Free,
-    /// Stays so after the end.
+    /// It stays taken after the end of the flight.
     Taken,
-    /// Taken, and the waker of the future has been called since.
+    /// Taken, and the waiters are to be notified at its end, because the waker of the future has been called.
     Called,
 }
 
@@ -59,20 +59,20 @@ impl<T: Clone + Send + Sync + 'static> Driven<T> {
             work: Mutex::new(Some(Work { future, landing })),
             calls: Arc::new(Calls {
                 turn: Mutex::new(Turn::Free),
-                flight,
+                shared: flight.0,
             }),
         })
     }
 
     /// Drives the future and returns its output, or `None` if it panicked.
     pub(crate) async fn outcome(self: Arc<Self>) -> Option<T> {
-        let flight = &self.calls.flight;
+        let shared = &self.calls.shared;
         loop {
-            let mut notified = pin!(flight.0.ended.notified());
-            if flight.is_under_way() {
+            let mut notified = pin!(shared.ended.notified());
+            if shared.end.get().is_none() {
                 self.poll();
             }
-            if let Some(outcome) = flight.0.end.get() {
+            if let Some(outcome) = shared.end.get() {
                 return outcome.clone();
             }
             if notified.as_mut().enable() {
@@ -104,6 +104,7 @@ impl<T: Clone + Send + Sync + 'static> Driven<T> {
                 landing.land(outcome);
             }
             Poll::Pending => {
+                // Before the turn ends, so that the next one finds it.
                 *lock(&self.work) = Some(Work { future, landing });
                 self.calls.end_turn();
             }
@@ -125,7 +126,7 @@ impl<T> Calls<T> {
     fn end_turn(&self) {
         let turn = mem::replace(&mut *lock(&self.turn), Turn::Free);
         if turn == Turn::Called {
-            self.flight.0.ended.notify_waiters();
+            self.shared.ended.notify_waiters();
         }
     }
 }
@@ -136,13 +137,17 @@ impl<T: Send + Sync + 'static> Wake for Calls<T> {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        {
+        let is_free = {
             let mut turn = lock(&self.turn);
-            if *turn == Turn::Taken {
+            let is_free = *turn == Turn::Free;
+            if !is_free {
                 *turn = Turn::Called;
             }
+            is_free
+        };
+        if is_free {
+            self.shared.ended.notify_waiters();
         }
-        self.flight.0.ended.notify_waiters();
     }
 }
 

@@ -51,7 +51,7 @@ impl<T> Flight<T> {
 }
 
 impl<T> Shared<T> {
-    fn end(&self, outcome: Option<T>) {
+    fn finish(&self, outcome: Option<T>) {
         if self.end.set(outcome).is_ok() {
             self.ended.notify_waiters();
         }
@@ -64,14 +64,14 @@ pub(crate) struct Landing<T>(Arc<Shared<T>>);
 impl<T> Landing<T> {
     /// Ends the flight with an outcome.
     pub(crate) fn land(self, outcome: T) {
-        self.0.end(Some(outcome));
+        self.0.finish(Some(outcome));
     }
 }
 
 impl<T> Drop for Landing<T> {
     fn drop(&mut self) {
         // Does nothing after `land`, since a flight ends once.
-        self.0.end(None);
+        self.0.finish(None);
     }
 }
 

@@ -17,7 +17,7 @@ use super::{
     Alice, ROTATING, SHORT, STEADY, basic, client_credentials, code_request, endpoint, http,
     password, post, refresh, refused_without_a_body, start_device, uri, web,
 };
-use crate::support::{Seen, all_done, api, keep_calling};
+use crate::support::{API_URI, Seen, all_done, api, keep_calling};
 
 // 4 × 8 calls per second, each with an introspection. This server can answer about 50 requests per second.
 const TASKS: usize = 4;
@@ -31,7 +31,12 @@ async fn no_call_fails_while_tokens_expire_and_one_is_revoked() {
     let tokens = TokenCache::new(endpoint(SHORT, basic()));
     let source = tokens.source(client_credentials());
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .layer(
+            AddAccessTokenLayer::new(source.clone())
+                .origin(API_URI)
+                .unwrap()
+                .resend(CloneBody),
+        )
         .service(api(http(), uri(SHORT, "/introspect/"), seen.clone()));
 
     let calling = keep_calling(&api, TASKS, CALLS, PACE);

@@ -23,7 +23,7 @@ use tower_oauth2_client::{
 use super::{assert_is_good, endpoint, introspection, uri};
 use crate::{
     setting,
-    support::{Seen, all_done, api, http, keep_calling},
+    support::{API_URI, Seen, all_done, api, http, keep_calling},
 };
 
 /// Each fault, and whether it is transient.
@@ -127,7 +127,12 @@ async fn no_call_fails_while_token_renewals_fail() {
             let tokens = TokenCache::new(gateway.service());
             let source = tokens.source(TokenRequest::client_credentials());
             let api = ServiceBuilder::new()
-                .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+                .layer(
+                    AddAccessTokenLayer::new(source.clone())
+                        .origin(API_URI)
+                        .unwrap()
+                        .resend(CloneBody),
+                )
                 .service(api(http(), introspection(), Seen::default()));
             let first = source.token().await.unwrap();
 

@@ -11,7 +11,7 @@ use tower_oauth2_client::{
 };
 
 use super::{basic, endpoint, instance::Instance, post, uri};
-use crate::support::{Seen, all_done, api, http, jwt_api, keep_calling};
+use crate::support::{API_URI, Seen, all_done, api, http, jwt_api, keep_calling};
 
 const SHORT: &str = "https://short.example/";
 const TASKS: usize = 10;
@@ -25,7 +25,12 @@ async fn no_call_fails_while_tokens_expire_and_one_is_revoked() {
     let tokens = TokenCache::new(endpoint(basic()));
     let source = tokens.source(TokenRequest::client_credentials().resource(SHORT));
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .layer(
+            AddAccessTokenLayer::new(source.clone())
+                .origin(API_URI)
+                .unwrap()
+                .resend(CloneBody),
+        )
         .service(api(http(), uri("/token/introspection"), seen.clone()));
 
     let calling = keep_calling(&api, TASKS, CALLS, PACE);
@@ -57,7 +62,12 @@ async fn no_call_fails_at_an_api_that_validates_two_second_jwts() {
         .resource(API)
         .scope("api:read");
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(tokens.source(request)).resend(CloneBody))
+        .layer(
+            AddAccessTokenLayer::new(tokens.source(request))
+                .origin(API_URI)
+                .unwrap()
+                .resend(CloneBody),
+        )
         .service(jwt_api(
             serde_json::from_slice(&keys).unwrap(),
             API,
@@ -77,7 +87,12 @@ async fn no_call_fails_while_the_server_restarts() {
     let source = TokenCache::new(endpoint.clone()).source(TokenRequest::client_credentials());
     let elsewhere = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .layer(
+            AddAccessTokenLayer::new(source.clone())
+                .origin(API_URI)
+                .unwrap()
+                .resend(CloneBody),
+        )
         .service(api(
             http(),
             server.uri("/token/introspection"),

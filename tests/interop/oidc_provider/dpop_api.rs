@@ -30,7 +30,7 @@ async fn no_call_fails_among_many_concurrent_calls() {
     for path in ["/plain", "/nonce/optional", "/nonce/timed"] {
         let sent = Sent::default();
         let api = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(source(API)).resend(CloneBody))
+            .layer(layer(source(API)).resend(CloneBody))
             .service(sent.record(http()));
 
         let calling = keep_calling(|_| api.clone(), path, CALLS, Duration::ZERO);
@@ -48,7 +48,7 @@ async fn no_call_fails_while_nonces_change_after_every_third_use() {
         let sent = Sent::default();
         let api = |_| {
             ServiceBuilder::new()
-                .layer(AddAccessTokenLayer::new(source(API)).resend(CloneBody))
+                .layer(layer(source(API)).resend(CloneBody))
                 .service(sent.record(http()))
         };
         keep_calling(api, path, CALLS, Duration::ZERO)
@@ -62,7 +62,7 @@ async fn no_call_fails_while_nonces_change_after_every_third_use() {
 async fn next_nonce_is_taken_from_the_response_that_contains_it() {
     let sent = Sent::default();
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source(API)).resend(CloneBody))
+        .layer(layer(source(API)).resend(CloneBody))
         .service(sent.record(http()));
     let mut nonces = Vec::new();
     for _ in 0..9 {
@@ -82,7 +82,7 @@ async fn next_nonce_is_taken_from_the_response_that_contains_it() {
 async fn no_call_fails_while_tokens_expire_and_nonces_change() {
     let (sent, source) = (Sent::default(), source(SHORT));
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .layer(layer(source.clone()).resend(CloneBody))
         .service(sent.record(http()));
     let pace = Duration::from_millis(125);
 
@@ -106,8 +106,9 @@ async fn no_call_fails_while_tokens_expire_and_nonces_change() {
 #[tokio::test]
 async fn without_resending_the_token_is_kept_and_the_next_call_succeeds() {
     let source = source(API);
-    let layer = AddAccessTokenLayer::new(source.clone());
-    let api = ServiceBuilder::new().layer(layer).service(http());
+    let api = ServiceBuilder::new()
+        .layer(layer(source.clone()))
+        .service(http());
     let token = source.token().await.unwrap();
 
     // A nonce of one origin is not valid at the other.
@@ -125,7 +126,7 @@ async fn without_resending_the_token_is_kept_and_the_next_call_succeeds() {
 async fn endless_nonce_demands_cause_one_resend_and_keep_the_token() {
     let (sent, source) = (Sent::default(), source(API));
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source.clone()).resend(CloneBody))
+        .layer(layer(source.clone()).resend(CloneBody))
         .service(sent.record(http()));
     let token = source.token().await.unwrap();
 
@@ -141,13 +142,20 @@ async fn stolen_token_is_refused() {
     let token = AccessToken::new(token.expose_secret(), TokenType::DPOP).unwrap();
     let stolen = token.bound_to(DpopKey::generate().unwrap());
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(TokenSource::fixed(stolen)).resend(CloneBody))
+        .layer(layer(TokenSource::fixed(stolen)).resend(CloneBody))
         .service(http());
 
     let response = call(api, request(ORIGINS[0], "/plain", "")).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let why = &response.body()["error_description"];
     assert_eq!(*why, "token: bound to another key");
+}
+
+/// Returns a layer that sends the tokens of a source to both origins.
+fn layer(source: TokenSource) -> AddAccessTokenLayer {
+    AddAccessTokenLayer::new(source)
+        .origins(ORIGINS.map(setting))
+        .unwrap()
 }
 
 /// Returns a source of tokens bound to a new key.

@@ -31,11 +31,12 @@ async fn calls_succeed_with_signed_assertion_bound_token_and_nonces() {
             .resource(API)
             .scope("api:read");
         let tokens = TokenCache::new(endpoint);
+        let uri = format!("{}/nonce/required", setting("OIDC_PROVIDER_API"));
+        let layer = AddAccessTokenLayer::new(tokens.source(request));
         let api = ServiceBuilder::new()
-            .layer(AddAccessTokenLayer::new(tokens.source(request)).resend(CloneBody))
+            .layer(layer.origin(&uri).unwrap().resend(CloneBody))
             .service(http());
 
-        let uri = format!("{}/nonce/required", setting("OIDC_PROVIDER_API"));
         for number in 0..10 {
             let body = Full::from(format!("call {number}"));
             let request = Request::post(&uri).body(body).unwrap();

@@ -158,8 +158,10 @@ async fn no_call_fails_while_the_certificate_is_rotated() {
     let certificate = client_certificate(KEYS, "tls-client");
     let http = https(KEYS, Some(&certificate));
     let tokens = TokenCache::new(endpoint(http.clone(), ALIAS, tls()));
+    let layer = AddAccessTokenLayer::new(tokens.source(request()));
+    let layer = layer.origin(api_request().uri()).unwrap();
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(tokens.source(request())).resend(CloneBody))
+        .layer(layer.resend(CloneBody))
         .service(http);
     let under_way = Arc::new(Barrier::new(TASKS + 1));
     let mut calling = JoinSet::new();
