@@ -506,7 +506,7 @@ async fn invalid_metadata_are_refused() {
         (with("issuer", json!(null)), "`issuer` is not a string"),
         (
             with("token_endpoint", json!(null)),
-            "name no `token_endpoint`",
+            "contains no `token_endpoint`",
         ),
         (
             with("token_endpoint", json!("http://as.test/token")),

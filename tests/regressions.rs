@@ -170,7 +170,7 @@ async fn every_attempt_has_a_new_client_assertion() {
     assert_eq!(assertions, ["assertion-0", "assertion-1", "assertion-2"]);
 }
 
-/// Checks that `shown` contains the secret in none of the forms in which it might be printed.
+/// Checks that `shown` does not contain the secret in any printable form.
 fn check_hidden(case: &str, shown: &str) {
     for hidden in [
         SENTINEL.to_owned(),

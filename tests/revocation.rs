@@ -631,7 +631,7 @@ mod discovery {
             assert!(!error.may_have_been_processed());
             let message = error.to_string();
             let start =
-                "the revocation request was not sent: the metadata name no `revocation_endpoint`";
+                "the revocation request was not sent: the metadata contains no `revocation_endpoint`";
             assert!(message.starts_with(start), "{message}");
             assert!(message.contains("`RevocationEndpoint::new`"), "{message}");
             assert_eq!(http.calls(), 1);

@@ -1,4 +1,4 @@
-//! What is kept of a request while its response is awaited: the copy to resend, and the proof that it carried.
+//! What a request leaves behind until its response arrives: a copy to resend, and its proof.
 
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION, request};
 

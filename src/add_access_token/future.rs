@@ -168,7 +168,7 @@ fn react<S, B, R: Resend<B>, ResBody>(
         Objection::Nonce => true,
         Objection::Token => {
             response.extensions_mut().insert(AccessTokenRefused);
-            // Otherwise the cache hands out the refused token again, since tokens were refused too often recently.
+            // After too many refusals the cache keeps the refused token, and would return it again.
             let invalidation = token.refuse();
             matches!(invalidation, Invalidation::Dropped | Invalidation::Replaced)
         }

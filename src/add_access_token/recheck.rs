@@ -36,7 +36,7 @@ pub(super) enum Recheck {
 impl AfterWaiting {
     pub(super) fn recheck(self) -> Recheck {
         // Either the request did not wait, or its token had already expired when it came. Such a token is sent once to those who
-        // waited for it: otherwise a service that is never ready at once would cause token fetches without end.
+        // waited for it: otherwise a service that is never ready at once would cause endless token fetches.
         if !self.token_was_usable {
             return Recheck::Send;
         }

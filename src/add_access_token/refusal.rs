@@ -29,7 +29,7 @@ pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
 pub(super) enum Objection {
     /// It refuses the access token.
     Token,
-    /// It demands a proof with the nonce that it carries.
+    /// The response demands a proof that contains the nonce in its header.
     Nonce,
 }
 

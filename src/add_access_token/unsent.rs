@@ -162,7 +162,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         Ok(Needs::after_token(authorization, proof))
     }
 
-    /// The headers that the request is sent with, now that its service is ready. `None` if it starts over.
+    /// Returns the headers to send, now that the service is ready. `None` if the request must wait again.
     fn headers_to_send(&mut self) -> Result<Option<AuthHeaders>, BoxError> {
         let Needs::Service {
             headers,

@@ -89,7 +89,7 @@ impl<'a> Iterator for Challenges<'a> {
         self.skip_separators();
         let scheme = self.token();
         if scheme.is_empty() {
-            // This is not a challenge, and nobody can tell where the next one starts.
+            // This is not a challenge, so the start of the next one is unknown.
             self.0 = "";
             return None;
         }

@@ -16,7 +16,7 @@ pub(crate) struct ErasedService<Req, Out>(Box<dyn Fn(Req) -> Calling<Out> + Send
 type Calling<Out> = Pin<Box<dyn Future<Output = Out> + Send>>;
 
 impl<Req, Out> ErasedService<Req, Out> {
-    /// Erases the type of `service`. `call` is run with a clone of it for each request.
+    /// Erases the type of `service`. For each request, `call` gets a clone of the service.
     pub(crate) fn new<S, F, Fut>(service: S, call: F) -> Self
     where
         S: Clone + Send + 'static,

@@ -45,7 +45,7 @@ pub(super) struct Inner {
     pub(super) is_before_sending: bool,
 }
 
-/// What kind of failure it is, and whose fault.
+/// The kind of a failure, and who caused it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TokenErrorKind {
@@ -209,7 +209,7 @@ impl TokenError {
         }
     }
 
-    /// The server's response, to this request or to the one whose error caused this error.
+    /// The server's response to this request, or to the request whose error is the source.
     fn said(&self) -> Option<&Answer> {
         self.0.answer.as_ref().or_else(|| self.cause()?.said())
     }

@@ -111,7 +111,7 @@ impl ClientAssertion {
     /// who finds the assertion in a log. FAPI 2.0 servers reject long-lived assertions.
     ///
     /// The lifetime starts before the HTTP service is ready, so it must be longer than the wait in a queue or for a concurrency limit
-    /// in the inner service. A cache stops waiting earlier, after
+    /// in the inner service. A token cache waits no longer than
     /// [`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout) (30 seconds by default).
     pub fn lifetime(mut self, lifetime: Duration) -> Self {
         self.lifetime = lifetime;

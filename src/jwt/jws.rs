@@ -14,9 +14,9 @@ pub(crate) fn jti() -> Result<String, BoxError> {
     Ok(BASE64_URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Signs a header, which is already base64url, and claims.
+/// Signs claims and a header. The header is already base64url.
 ///
-/// If the signer's future is ready at once, so is this one.
+/// This future is ready at once if the signer's future is.
 pub(crate) async fn sign(
     signer: &dyn Signer,
     header: &str,

@@ -149,7 +149,7 @@ impl Listening {
     ///
     /// # Panics
     ///
-    /// Panics if serving a request panicked, with the payload of that panic.
+    /// Panics with the same payload if a request handler panicked.
     pub async fn stop(mut self) {
         self.stop.take();
         if let Some(task) = self.task.take() {
@@ -223,7 +223,7 @@ async fn answer(
     panic: CaughtPanic,
 ) -> io::Result<Response<ResponseBody>> {
     let mut future = pin!(server.call(request));
-    // The panic is stored before the connection closes, so that whoever sees it closed finds the panic.
+    // The panic is stored before the connection closes, so that code that sees the closed connection finds the panic.
     poll_fn(
         |cx| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(poll) => poll,

@@ -1,4 +1,4 @@
-//! The failures that a test has requested, and which of them a request encounters.
+//! The failures that a test requested. Decides which one a request gets.
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -79,7 +79,7 @@ impl Server {
     }
 }
 
-/// A semaphore. That of shuttle calls wakers under its lock, which those of a driven flight do not bear.
+/// A semaphore. shuttle has one, but it calls wakers while it is borrowed, and the waker of a driven flight may switch tasks.
 #[derive(Default)]
 struct Allowed(Mutex<(usize, Vec<Waker>)>);
 

@@ -28,7 +28,7 @@ mod sealed {
         /// Whether requests are resent at all.
         const IS_ON: bool;
 
-        /// Splits a body into the body to send and what is kept of it.
+        /// Splits a body into the body to send and the part to keep.
         fn save(&self, body: B) -> (B, Self::Saved);
 
         /// Restores the body. Returns `None` if it cannot be restored.

@@ -14,7 +14,7 @@ use crate::{
     message::{Form, scope},
 };
 
-/// Parameters of every endpoint that the RFCs allow once, even where the caller may repeat parameters.
+/// Parameters that may appear only once in a request to any endpoint.
 const ONCE: [&str; 5] = [
     "scope",
     "client_id",

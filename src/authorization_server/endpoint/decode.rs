@@ -121,7 +121,7 @@ impl BadAnswer {
         })
     }
 
-    /// An error that the server named, with whatever status.
+    /// An error that the server named, with any status.
     pub(crate) fn named<C: EndpointCall>(error: ErrorResponse) -> Self {
         let endpoint = C::NAMES.endpoint;
         let message = match (C::explain(error.code()), error.code()) {
@@ -142,7 +142,7 @@ impl BadAnswer {
         }
     }
 
-    /// A response whose status is no success.
+    /// A response with a status other than 2xx.
     fn of_status<C: EndpointCall>(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         // A description in Latin-1, as some servers send it, must not cost the error code.
         let text = String::from_utf8_lossy(body);

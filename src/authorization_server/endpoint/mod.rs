@@ -1,10 +1,10 @@
-//! The one road to an authorization server. It knows no particular endpoint: each endpoint implements [`EndpointCall`].
+//! The road that all endpoints of an authorization server share. Each endpoint implements [`EndpointCall`].
 //!
 //! A call takes these steps:
 //!
 //! 1. [`check`]: refuse an invalid request before anything is obtained or sent. Pure.
 //! 2. [`place`]: find the URI of the endpoint, if only its issuer is known.
-//! 3. [`preparation`]: obtain credentials and sign, afresh for every attempt.
+//! 3. [`preparation`]: obtain credentials and sign, again for every attempt.
 //! 4. [`encode`]: make the HTTP request. Pure.
 //! 5. [`future`]: send it, and collect the response.
 //! 6. [`decode`]: read the response. Pure.
@@ -38,7 +38,7 @@ use crate::{
     message::Form,
 };
 
-/// What is particular to one endpoint of an authorization server. A value stands for one call.
+/// The parts of a call that differ from endpoint to endpoint. A value stands for one call.
 pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     /// What a successful call returns.
     type Response;

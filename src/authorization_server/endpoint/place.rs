@@ -16,7 +16,7 @@ use crate::{
 pub(super) enum Place {
     Known(Uri),
     OfIssuer(Discovery),
-    /// The endpoint belongs to one whose issuer is not known.
+    /// The token endpoint was created without an issuer, so this endpoint cannot be found.
     Unknown,
 }
 
@@ -96,7 +96,7 @@ impl Place {
         let lists = names.authentication_lists;
         check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
             names.refuse(format!(
-                "{why}; if they are wrong, give the URI with `{}::new`",
+                "{why}; if the metadata is wrong, give the URI with `{}::new`",
                 names.service
             ))
         })?;
@@ -109,7 +109,7 @@ impl Place {
                 issuer: Some(discovery.issuer().clone()),
             }),
             None => Err(names.refuse(format!(
-                "the metadata name no `{}`; if the server has one all the same, give its URI with `{}::new`",
+                "the metadata contains no `{}`; if the server has this endpoint anyway, give its URI with `{}::new`",
                 names.metadata_member, names.service
             ))),
         }

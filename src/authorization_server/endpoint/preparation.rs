@@ -97,7 +97,7 @@ impl<C: EndpointCall> Draft<C> {
 pub(super) struct Preparation<C, S, B> {
     draft: Arc<Draft<C>>,
     pub(super) request_body: fn(Bytes) -> B,
-    /// A clone that holds no reservation: obtaining a credential may take a call through the same stack.
+    /// A clone that holds no permit or buffer slot. A credential provider may call the same stack and need that permit.
     pub(super) service: S,
     secret: Option<UsedSecret>,
     /// Where the request was sent to.
@@ -141,7 +141,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     /// Prepares the request again, if the server demands a proof with its nonce. The first attempt may have used up a client assertion
     /// too, so everything that can be fresh is.
     ///
-    /// A response that broke off is no demand, since it is not known what the server said.
+    /// An incomplete response does not count as a demand, because its meaning is unknown.
     pub(super) fn again<T>(
         &mut self,
         result: &Result<T, TokenError>,

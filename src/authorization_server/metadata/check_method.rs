@@ -15,7 +15,7 @@ pub(crate) struct AuthenticationLists {
 
 /// Checks that the server supports one of `methods`, the algorithm of the client assertion, and that of the DPoP proof.
 ///
-/// An empty list of methods is not checked. Neither is what the metadata do not list: by RFC 8414 §2, a server without a list
+/// An empty list of methods is not checked. Neither is a list that the metadata does not contain: by RFC 8414 §2, a server without a list
 /// supports `client_secret_basic`, but many servers without a list support more.
 ///
 /// # Errors
@@ -33,7 +33,7 @@ pub(crate) fn check_method(
             if !wanted.is_empty() && !supported.clone().any(|name| wanted.contains(&name)) =>
         {
             Err(format!(
-                "the server does not support the {what} {}; its metadata list {}",
+                "the server does not support the {what} {}; its metadata lists {}",
                 Names(wanted),
                 Names(&supported.collect::<Vec<_>>())
             ))
@@ -120,7 +120,7 @@ mod tests {
                 None,
                 None,
                 Some(
-                    "client authentication method `client_secret_basic`; its metadata list `client_secret_post`, `private_key_jwt`",
+                    "client authentication method `client_secret_basic`; its metadata lists `client_secret_post`, `private_key_jwt`",
                 ),
             ),
             (
@@ -129,7 +129,7 @@ mod tests {
                 None,
                 None,
                 Some(
-                    "client authentication method `tls_client_auth`, `self_signed_tls_client_auth`; its metadata list",
+                    "client authentication method `tls_client_auth`, `self_signed_tls_client_auth`; its metadata lists",
                 ),
             ),
             (
@@ -138,7 +138,7 @@ mod tests {
                 Some("RS256"),
                 None,
                 Some(
-                    "algorithm of the client assertion `RS256`; its metadata list `PS256`, `ES256`",
+                    "algorithm of the client assertion `RS256`; its metadata lists `PS256`, `ES256`",
                 ),
             ),
             (
@@ -146,7 +146,7 @@ mod tests {
                 &["client_secret_post"],
                 None,
                 Some("EdDSA"),
-                Some("algorithm of the DPoP proof `EdDSA`; its metadata list `ES256`"),
+                Some("algorithm of the DPoP proof `EdDSA`; its metadata lists `ES256`"),
             ),
             (
                 &none,
@@ -160,7 +160,7 @@ mod tests {
                 &["client_secret_post"],
                 None,
                 None,
-                Some("client authentication method `client_secret_post`; its metadata list none"),
+                Some("client authentication method `client_secret_post`; its metadata lists none"),
             ),
         ] {
             let result = check_method(&metadata(listed), LISTS, methods, alg, dpop_alg);

@@ -65,7 +65,7 @@ struct CachedMetadata {
 struct MetadataFetch {
     number: u64,
     begun: Moment,
-    /// Empty once it has landed, or nobody waits for it.
+    /// Empty after the flight has landed, or when no caller waits for it.
     flight: Weak<Driven<MetadataResult>>,
     /// The task that drives it, if no caller does.
     task: Option<AbortHandle>,
@@ -73,7 +73,7 @@ struct MetadataFetch {
 
 enum Availability {
     Usable(Arc<ServerMetadata>),
-    /// With the number of the renewal and the renewal, which nobody drives yet.
+    /// With the number of the renewal and the renewal, which no task or caller drives yet.
     Stale(Arc<ServerMetadata>, u64, Arc<Driven<MetadataResult>>),
     Fetching(Arc<Driven<MetadataResult>>),
 }
@@ -98,7 +98,7 @@ fn decide(
     let is_recent = begun.is_some_and(|begun| !now.has_reached(begun.after(PATIENCE)));
     match obtained {
         Some(obtained) if !now.has_reached(obtained.after(lifetime)) => Step::Use,
-        // Whether the renewal is under way or has failed, the old metadata are used.
+        // Whether the renewal is under way or has failed, the old metadata stays in use.
         Some(_) if is_recent => Step::Use,
         Some(_) => Step::UseAndRenew,
         None if is_under_way && is_recent => Step::Join,
@@ -271,7 +271,7 @@ fn note(issuer: &str, outcome: MetadataResult) -> Option<Arc<ServerMetadata>> {
                 target: "tower_oauth2_client::metadata",
                 issuer,
                 %error,
-                "failed to renew the metadata; the old metadata are used",
+                "failed to renew the metadata; the old metadata stays in use",
             );
         })
         .ok()

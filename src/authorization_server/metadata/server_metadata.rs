@@ -72,11 +72,11 @@ impl ServerMetadata {
             Some(Value::String(named)) if named == issuer => {}
             Some(Value::String(named)) => {
                 return Err(Unusable::Wrong(format!(
-                    "they are the metadata of another issuer, `{}`; write the issuer exactly as its server does",
+                    "it belongs to another issuer, `{}`; write the issuer exactly as its server does",
                     Quoted(named)
                 )));
             }
-            Some(_) => return Err(Unusable::Wrong("their `issuer` is not a string".into())),
+            Some(_) => return Err(Unusable::Wrong("its `issuer` is not a string".into())),
             None => return Err(Unusable::NoDocument("the response names no `issuer`")),
         }
         if let Some(name) = repeated {
@@ -102,7 +102,7 @@ impl ServerMetadata {
             is_local,
             token_endpoint: token_endpoint
                 .map_err(Unusable::Wrong)?
-                .ok_or_else(|| Unusable::Wrong("they name no `token_endpoint`".into()))?,
+                .ok_or_else(|| Unusable::Wrong("it contains no `token_endpoint`".into()))?,
             mtls_token_endpoint: mtls_token_endpoint.map_err(Unusable::Wrong)?,
             methods: list("token_endpoint_auth_methods_supported"),
             algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
@@ -111,7 +111,7 @@ impl ServerMetadata {
         })
     }
 
-    /// Returns the URI of any endpoint, if the metadata name it. With `by_alias`, it is that for TLS clients if there is one (RFC 8705
+    /// Returns the URI of any endpoint, if the metadata names it. With `by_alias`, it is that for TLS clients if there is one (RFC 8705
     /// §5).
     ///
     /// # Errors
@@ -407,27 +407,27 @@ mod tests {
                 "the response is JSON that is broken",
             ),
             ("{}".into(), "the response names no `issuer`"),
-            (with("1", token), "their `issuer` is not a string"),
+            (with("1", token), "its `issuer` is not a string"),
             (
                 with(&own, r#""token_endpoint": "http://localhost/token""#),
                 "the `token_endpoint` is plain http on this machine",
             ),
             (
                 with(r#""https://as.example/t/""#, token),
-                "they are the metadata of another issuer, `https://as.example/t/`",
+                "it belongs to another issuer, `https://as.example/t/`",
             ),
             (
                 with(r#""https://AS.example/t""#, token),
-                "they are the metadata of another issuer",
+                "it belongs to another issuer",
             ),
             (
                 with(r#""https://as.example""#, token),
-                "they are the metadata of another issuer",
+                "it belongs to another issuer",
             ),
-            (with(&own, r#""x": 1"#), "they name no `token_endpoint`"),
+            (with(&own, r#""x": 1"#), "it contains no `token_endpoint`"),
             (
                 with(&own, r#""token_endpoint": 1"#),
-                "they name no `token_endpoint`",
+                "it contains no `token_endpoint`",
             ),
             (
                 with(&own, r#""token_endpoint": "a b""#),

@@ -1,4 +1,4 @@
-//! What is particular to the revocation endpoint.
+//! The parts of a call that are specific to the revocation endpoint.
 
 use std::time::SystemTime;
 

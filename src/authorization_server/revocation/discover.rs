@@ -21,7 +21,7 @@ impl<S> RevocationEndpoint<S> {
     /// Creates a service for the revocation endpoint of `issuer`, which `client` calls through `inner`.
     ///
     /// The URI is the `revocation_endpoint` of the authorization server's metadata
-    /// ([RFC 8414](https://www.rfc-editor.org/rfc/rfc8414)). The metadata are fetched, shared, renewed and checked in the same way as by
+    /// ([RFC 8414](https://www.rfc-editor.org/rfc/rfc8414)). The metadata is fetched, shared, renewed and checked in the same way as by
     /// [`TokenEndpoint::discover`]. If you have a discovered token endpoint, use [`TokenEndpoint::revocation`] instead, which shares its
     /// metadata.
     ///
@@ -95,7 +95,7 @@ impl<S, B> RevocationEndpoint<S, B> {
         }
     }
 
-    /// Sets how long the metadata of the issuer are used before they are renewed. Default is one hour.
+    /// Sets how long the metadata of the issuer is used before it is renewed. Default is one hour.
     ///
     /// See [`TokenEndpoint::metadata_lifetime`].
     #[must_use]

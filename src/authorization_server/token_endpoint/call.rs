@@ -1,4 +1,4 @@
-//! What is particular to the token endpoint.
+//! The parts of a call that are specific to the token endpoint.
 
 use std::time::SystemTime;
 

@@ -25,7 +25,7 @@ impl<S> TokenEndpoint<S> {
     /// [OpenID Connect Discovery 1.0](https://openid.net/specs/openid-connect-discovery-1_0.html) if it has none). The first token
     /// request fetches them through a clone of `inner`: once for all clones of this endpoint, even if many token requests wait. They are
     /// used for an hour (see [`metadata_lifetime`](Self::metadata_lifetime)), then renewed in the background. While that fails, the old
-    /// ones are used. The metadata also decide:
+    /// metadata is used. The metadata also decides:
     ///
     /// * which client authentication methods the server supports, and which algorithms of client assertions and DPoP proofs. A request
     ///   with another one fails before it is sent. A public client ([`none`](ClientAuthentication::none)) is not checked, since servers
@@ -116,9 +116,9 @@ impl<S, B> TokenEndpoint<S, B> {
         Self::over(core)
     }
 
-    /// Sets how long the metadata of the issuer are used before they are renewed. Default is one hour.
+    /// Sets how long the metadata of the issuer is used before it is renewed. Default is one hour.
     ///
-    /// It has no effect on an endpoint that was not created by [`discover`](TokenEndpoint::discover). The metadata are renewed at most
+    /// It has no effect on an endpoint that was not created by [`discover`](TokenEndpoint::discover). The metadata is renewed at most
     /// once in 30 seconds, and only when there is a token request. The server's `Cache-Control` is ignored.
     #[must_use]
     pub fn metadata_lifetime(mut self, lifetime: Duration) -> Self {
@@ -171,7 +171,7 @@ impl<S, B> TokenEndpoint<S, B> {
 
     /// Returns the metadata of the authorization server, for example to find its other endpoints.
     ///
-    /// They are the metadata that token requests use. They are fetched only if there are none yet or their lifetime has ended.
+    /// Token requests use the same metadata. It is fetched only if there is none yet or if its lifetime has ended.
     ///
     /// # Errors
     ///
@@ -201,7 +201,7 @@ impl<S, B> TokenEndpoint<S, B> {
             match metadata {
                 Some(metadata) => metadata.await,
                 None => Err(TokenError::request(
-                    "there are no metadata without an issuer; create the endpoint with `TokenEndpoint::discover`",
+                    "there is no metadata without an issuer; create the endpoint with `TokenEndpoint::discover`",
                 )),
             }
         }

@@ -21,7 +21,7 @@ use crate::{
 /// A [`Policy`] for tower's `Retry` that retries a token request after a transient failure, with growing pauses.
 ///
 /// It works with any stack whose error is [`TokenError`] or tower's `BoxError`, so `Retry` can be above or below `Timeout`. Credentials
-/// from a provider are obtained afresh for every attempt.
+/// from a provider are obtained again for every attempt.
 ///
 /// # What is retried
 ///
@@ -98,7 +98,7 @@ impl RetryTransient {
         self
     }
 
-    /// Sets the maximum pause that the server has not asked for. Default is 10 seconds.
+    /// Sets the maximum pause when the server sends no `Retry-After`. Default is 10 seconds.
     #[must_use]
     pub fn max_pause(mut self, max_pause: Duration) -> Self {
         self.max_pause = max_pause;

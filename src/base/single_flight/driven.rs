@@ -9,8 +9,8 @@
 //!    its next poll.
 //! 5. A waiter creates its notification before it tries to take the turn, and looks at the end of the flight after it. So whatever the
 //!    holder of the turn does next (end the turn, land, be lost) is either seen by that look or notifies the waiter.
-//! 6. A waiter polls the future at most once per poll of its own, unless another thread calls the waker meanwhile. So a future that
-//!    wakes itself to let other tasks run does let them run.
+//! 6. A waiter polls the future at most once per poll of its own, unless another thread calls the waker meanwhile. So other
+//!    tasks get to run when the future wakes itself in order to yield.
 
 use std::{
     future::{Future, poll_fn},
@@ -201,7 +201,7 @@ mod tests {
         end.send(7).unwrap();
         drop(first);
 
-        // The second waiter is alive, but nobody polls it.
+        // The second waiter is alive, but it is not polled.
         assert!(second.is_woken() && third.is_woken());
         assert_ready_eq!(third.poll(), Some(Ok(7)));
         assert_ready_eq!(second.poll(), Some(Ok(7)));

@@ -85,7 +85,7 @@ impl TokenRequest {
         self.0.extensions()
     }
 
-    /// Returns the extensions that are added to the HTTP request, to change them.
+    /// Returns a mutable reference to the extensions of the HTTP request.
     ///
     /// # Examples
     ///
