@@ -236,6 +236,10 @@ fn requests_that_differ_in_anything_that_is_sent_have_different_hashes() {
 }
 
 #[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a bound that only a quadratic algorithm exceeds"
+)]
 fn tenants_by_header_cost_no_more_than_tenants_by_parameter() {
     let endpoint = service_fn(|_: TokenRequest| async {
         Err::<TokenResponse, BoxError>("no tenant asks for a token".into())
@@ -252,6 +256,10 @@ fn tenants_by_header_cost_no_more_than_tenants_by_parameter() {
 
 /// The check of a request is linear in its parameters.
 #[tokio::test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a bound that only a quadratic algorithm exceeds"
+)]
 async fn a_request_with_many_parameters_is_checked_soon() {
     const MANY: usize = 100_000;
     let many = |repeated: bool| {

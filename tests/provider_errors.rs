@@ -139,9 +139,12 @@ async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
                         request
                     })
                     .map_err(wrap)
-                    .layer(AddAccessTokenLayer::new(
-                        gateway.source(TokenRequest::client_credentials()),
-                    ))
+                    .layer(
+                        AddAccessTokenLayer::new(
+                            gateway.source(TokenRequest::client_credentials()),
+                        )
+                        .danger_any_https_origin(),
+                    )
                     .service(Recorder::good());
                 let own = ClientAuthentication::none("c");
                 let endpoint = TokenEndpoint::new(through, Uri::from_static(URI), own);
@@ -149,6 +152,10 @@ async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
                     TokenCache::new(endpoint.map_err(move |error: TokenError| outer(error.into())));
                 let source = tokens.source(TokenRequest::client_credentials());
                 let error = source.token().await.unwrap_err();
+                assert!(
+                    format!("{error:?}").contains("from its provider"),
+                    "{error:?}"
+                );
                 let shown = format!("{} {:?} {:?}", printed(&error), tokens.status(), tokens);
                 assert!(!shown.contains(SECRET), "{shown}");
             }
@@ -170,9 +177,14 @@ async fn what_the_signer_of_a_proof_said_is_not_printed() {
     let api = service_fn(|_: Request<Full<Bytes>>| async {
         Ok::<_, BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    let layered = AddAccessTokenLayer::new(source).layer(api);
+    let layer = AddAccessTokenLayer::new(source).danger_any_https_origin();
+    let layered = layer.layer(api);
     let request = Request::get("https://api.example/").body(Full::default());
     let by_layer = layered.oneshot(request.unwrap()).await.unwrap_err();
+    assert!(
+        by_layer.to_string().contains("the DPoP proof"),
+        "{by_layer}"
+    );
     let shown = format!("{} {by_layer} {by_layer:?} {}", printed(&error), log.text());
     assert!(shown.contains("failed to create the DPoP proof"), "{shown}");
     assert!(!shown.contains(SECRET), "{shown}");
