@@ -92,8 +92,9 @@ async fn request_of_axum_gets_a_token_and_is_resent_over_reqwest() {
     let source =
         TokenCache::new(issuing.endpoint(client)).source(TokenRequest::client_credentials());
     let resend = BufferBody::new(1024, axum::body::Body::new);
+    let layer = AddAccessTokenLayer::new(source).origin(server.uri());
     let api = ServiceBuilder::new()
-        .layer(AddAccessTokenLayer::new(source).resend(resend))
+        .layer(layer.unwrap().resend(resend))
         .service(ReqwestService::new(reqwest_client()));
     let request = Request::post(server.uri()).body(axum::body::Body::from("hello"));
     let response = api.oneshot(request.unwrap()).await.unwrap();

@@ -22,9 +22,10 @@ fn builder() -> HttpsClientBuilder {
 /// The stack of an application, with the origin of the server.
 fn over(api: &Api, http: HttpsClient<Body>) -> Boxed {
     let origin: Uri = setting("GRPCIO_TLS").parse().unwrap();
+    let layer = AddAccessTokenLayer::new(api.source.clone()).origin(&origin);
     let stack = ServiceBuilder::new()
         .map_err(grpc_status)
-        .layer(AddAccessTokenLayer::new(api.source.clone()))
+        .layer(layer.unwrap())
         .map_request(move |mut request: http::Request<Body>| {
             let mut parts = origin.clone().into_parts();
             parts.path_and_query = request.uri().path_and_query().cloned();
