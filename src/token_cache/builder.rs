@@ -4,7 +4,9 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tower_service::Service;
 
-use super::{Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow};
+use super::{
+    Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow, spent::SpentCredentials,
+};
 use crate::{
     base::{
         clock::Clock,
@@ -31,6 +33,7 @@ impl TokenCacheBuilder {
             default_lifetime: Duration::from_secs(300),
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
+            spent: SpentCredentials::new(),
         };
         Self {
             settings,
@@ -130,6 +133,7 @@ pub(crate) struct Settings {
     pub(super) default_lifetime: Duration,
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
+    pub(super) spent: SpentCredentials,
 }
 
 /// Tells the owner of a refresh token about its successor.

@@ -132,11 +132,13 @@ mod entries;
 mod entry;
 mod events;
 mod fetch;
+mod grant;
 mod header;
 mod keep_warm;
 mod pauses;
 pub(crate) mod refresh_window;
 pub(crate) mod source;
+mod spent;
 mod state;
 
 use std::{fmt, sync::Arc};

@@ -17,6 +17,7 @@ use crate::{
     base::uri::Printable,
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
+    error::BoxError,
     message::scope::{self, Scope},
     secret::{Credential, Secret},
 };
@@ -269,7 +270,8 @@ impl TokenRequest {
         self.known("scope")
     }
 
-    fn known(&self, name: &str) -> Option<&str> {
+    /// Returns the value of a parameter, if it is a fixed string.
+    pub(crate) fn known(&self, name: &str) -> Option<&str> {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(|secret| secret.expose())
     }
@@ -278,11 +280,26 @@ impl TokenRequest {
     ///
     /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
     pub(crate) fn carries_one_time_credential(&self) -> bool {
-        const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
-        self.0
-            .parameters
-            .iter()
-            .any(|p| ONE_TIME.contains(&&*p.name))
+        self.0.parameters.iter().any(Parameter::is_one_time)
+    }
+
+    /// Returns whether no credential that the server accepts only once comes from a provider.
+    pub(crate) fn has_known_one_time_credential(&self) -> bool {
+        let mut one_time = self.0.parameters.iter().filter(|p| p.is_one_time());
+        one_time.all(|p| p.value.known().is_some())
+    }
+
+    /// Returns this request with the text of a credential that the server accepts only once, obtained from its provider.
+    pub(crate) async fn with_known_one_time_credential(&self) -> Result<Self, BoxError> {
+        let mut request = self.clone();
+        if !self.has_known_one_time_credential() {
+            for parameter in &mut Arc::make_mut(&mut request.0).parameters {
+                if parameter.is_one_time() {
+                    parameter.value = parameter.value.to_fixed().await?;
+                }
+            }
+        }
+        Ok(request)
     }
 
     pub(crate) fn parameters(&self) -> &[Parameter] {
@@ -342,6 +359,12 @@ impl Hash for TokenRequest {
 }
 
 impl Parameter {
+    /// Returns whether this is a credential that the server accepts only once.
+    fn is_one_time(&self) -> bool {
+        const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+        ONE_TIME.contains(&&*self.name)
+    }
+
     /// Returns the value if this is a fixed scope, which is compared as a set of words.
     fn scope(&self) -> Option<&str> {
         match &*self.name {

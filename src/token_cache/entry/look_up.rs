@@ -195,7 +195,7 @@ impl FetchTask {
     }
 
     /// Returns whether an outcome is no longer expected.
-    fn is_lost(&self, now: Moment) -> bool {
+    pub(super) fn is_lost(&self, now: Moment) -> bool {
         let is_overdue = now.has_outlasted(self.overdue_at);
         self.flight.is_lost() || (is_overdue && self.flight.is_under_way())
     }

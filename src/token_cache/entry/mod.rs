@@ -27,9 +27,9 @@ pub(crate) use self::{
 use super::{
     builder::Settings,
     entries,
-    fetch::GrantState,
+    grant::GrantState,
     keep_warm::KeepWarm,
-    pauses::{FailedFetch, Refusals},
+    pauses::{FailedFetch, Polling, Refusals},
     state::{self, CachedToken, Condition},
 };
 use crate::{
@@ -142,10 +142,22 @@ impl Entry {
         (self.current.load_full(), state.failure.as_deref().cloned())
     }
 
-    /// Returns whether the cache may forget this entry without breaking a fetch or sending a one-time credential twice.
-    pub(super) fn may_be_evicted(&self) -> bool {
+    /// Returns whether the cache may forget this entry without losing the response to a fetch.
+    pub(super) fn may_be_evicted(&self, now: Moment) -> bool {
         let state = self.lock();
-        state.fetch.is_none() && !state.grant.has_sent_one_time_credential()
+        let fetch = state.fetch.as_ref();
+        fetch.is_none_or(|fetch| fetch.is_lost(now))
+    }
+
+    /// Returns how often the server asked to be polled with the credential of this entry.
+    pub(super) fn polling(&self) -> Option<Polling> {
+        self.lock().failure.as_deref()?.polling()
+    }
+
+    /// Takes over how often to poll the server from an entry that was evicted.
+    pub(super) fn keep_polling(&self, polling: Polling) {
+        let failure = FailedFetch::while_polling(polling, self.now());
+        self.lock().failure = Some(Box::new(failure));
     }
 
     /// Notes that somebody looked this entry up.
