@@ -73,7 +73,7 @@ pub(super) fn refused(request: &TokenRequest, invalidation: Invalidation) {
             scope,
             "an API refused an access token; dropped it",
         ),
-        Invalidation::StillInUse => tracing::warn!(
+        Invalidation::Kept => tracing::warn!(
             target: TARGET,
             grant_type,
             scope,

@@ -133,9 +133,9 @@ pub(super) async fn send_once(
 /// Returns whether the credential of a request is no longer of use after this response.
 fn is_exchanged(request: &TokenRequest, response: &TokenResponse) -> bool {
     request.grant_type() != REFRESH_TOKEN
-        || response.refresh_token().is_some_and(|next| {
-            request.known(REFRESH_TOKEN) != Some(next.expose_secret())
-        })
+        || response
+            .refresh_token()
+            .is_some_and(|next| request.known(REFRESH_TOKEN) != Some(next.expose_secret()))
 }
 
 /// Returns whether the server says that the credential itself is not valid.

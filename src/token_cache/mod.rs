@@ -148,11 +148,11 @@ use tower_service::Service;
 use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
+    entry::Invalidation,
     source::TokenChanges,
     state::{TokenState, TokenStatus},
 };
 pub(crate) use self::{
-    entry::Invalidation,
     header::{Authorization, LocalCopy, TokenName},
     source::TokenSource,
 };

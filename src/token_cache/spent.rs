@@ -198,3 +198,91 @@ impl<V: Copy> Aging<V> {
         self.ends_at = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn junk_does_not_push_out_what_was_used() {
+        let spent = SpentCredentials::new();
+        let now = Moment::new(Duration::ZERO, Duration::ZERO);
+        let used = spent.digest(&TokenRequest::authorization_code(
+            "used",
+            "https://app.test",
+        ));
+        assert_eq!(spent.claim(used, now), None);
+        for junk in 0..5 * PER_GENERATION as u128 {
+            spent.note(Digest(junk), Spent::Refused, now);
+        }
+        assert_eq!(spent.claim(used, now), Some(Spent::Used));
+        assert_eq!(spent.find(used, now), Some(Spent::Used));
+        let tables = spent.lock();
+        let refused = &tables.refused;
+        assert!(refused.young.len() + refused.old.len() <= 2 * PER_GENERATION);
+    }
+
+    #[test]
+    fn equal_requests_have_equal_digests_and_others_do_not() {
+        let spent = SpentCredentials::new();
+        let base = || TokenRequest::refresh_token("r").scope("a b");
+        let digest = |request: TokenRequest| spent.digest(&request);
+        assert_eq!(
+            digest(base()),
+            digest(TokenRequest::refresh_token("r").scope("b a"))
+        );
+        let two = |first, second| base().header(first, "1").header(second, "2");
+        assert_eq!(
+            digest(two("x", "y")),
+            digest(base().header("y", "2").header("x", "1"))
+        );
+        for other in [
+            TokenRequest::refresh_token("s").scope("a b"),
+            TokenRequest::refresh_token("r").scope("a"),
+            two("x", "y"),
+            base().token_endpoint(http::Uri::from_static("https://other.test")),
+        ] {
+            assert_ne!(digest(base()), digest(other));
+        }
+        assert_ne!(digest(two("x", "y")), digest(two("y", "x")));
+        // The digests of another cache tell nothing about those of this one.
+        assert_ne!(digest(base()), SpentCredentials::new().digest(&base()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_newest_are_remembered_for_one_to_two_generations(
+            steps in prop::collection::vec((0..40_u128, 0..6_u64), 1..200),
+        ) {
+            const MAX: usize = 8;
+            let mut table = Aging::new(MAX);
+            // Newest first, each digest once.
+            let mut inserted: Vec<(Digest, Duration)> = Vec::new();
+            let mut now = Duration::ZERO;
+            for (digest, passed) in steps {
+                now += GENERATION / 4 * u32::try_from(passed).unwrap();
+                let digest = Digest(digest);
+                inserted.retain(|(other, _)| *other != digest);
+                inserted.insert(0, (digest, now));
+                // The wall clock plays no role.
+                let moment = Moment::new(now, Duration::ZERO);
+                table.insert(digest, (), moment);
+                prop_assert!(table.young.len() <= MAX && table.old.len() <= MAX);
+                for (age, (digest, since)) in inserted.iter().enumerate() {
+                    let is_found = table.get(*digest, moment).is_some();
+                    let lived = now - *since;
+                    if age < MAX && lived < GENERATION {
+                        prop_assert!(is_found, "{digest:?} after {lived:?}");
+                    }
+                    if age >= 2 * MAX || lived >= 2 * GENERATION {
+                        prop_assert!(!is_found, "{digest:?} after {lived:?}");
+                    }
+                }
+            }
+        }
+    }
+}

@@ -17,15 +17,16 @@ use crate::{
     },
 };
 
-/// What became of a token that an API refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalidation {
-    /// It is gone; the next caller fetches another.
+/// What became of a token that an API refused; see [`TokenSource::invalidate`](crate::TokenSource::invalidate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// The token is gone. The next caller fetches another.
     Dropped,
-    /// Another token had already replaced it.
+    /// The token was not the current one, so nothing happened. It had been dropped or replaced before, or never was in the cache.
     Replaced,
-    /// It stays, because tokens were refused too often recently.
-    StillInUse,
+    /// The token stays, because tokens were refused too often recently, or because the source has a fixed token.
+    Kept,
 }
 
 /// At most one fetch a second is sent, except to replace a refused token, for which [`Refusals`] has a rule of its own.
@@ -147,7 +148,7 @@ impl Entry {
             None => Invalidation::Replaced,
             // A token that had served for a while was good, so its refusal tells nothing about the next one.
             Some(cached) if !now.has_reached(cached.young_until) && !state.refusals.note(now) => {
-                Invalidation::StillInUse
+                Invalidation::Kept
             }
             Some(_) => {
                 self.drop_token(&mut state);

@@ -19,11 +19,9 @@ use std::{
 
 use tokio::sync::watch;
 
+pub use self::land::Invalidation;
 use self::look_up::FetchTask;
-pub(crate) use self::{
-    land::Invalidation,
-    look_up::{CLOCK_LAG, FetchOutcome, Lookup},
-};
+pub(crate) use self::look_up::{CLOCK_LAG, FetchOutcome, Lookup};
 use super::{
     builder::Settings,
     entries,
