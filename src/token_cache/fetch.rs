@@ -16,7 +16,7 @@ use crate::{
     base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{
         ErrorCode, ErrorResponse, TokenError,
-        TokenErrorKind::{NoRuntime, Request, Service, SignInRequired, Timeout},
+        TokenErrorKind::{Request, Service, SignInRequired, Timeout},
     },
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
@@ -83,10 +83,12 @@ pub(super) async fn run(
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // First of all, because the server no longer accepts the old refresh token.
-        if let Some(entry) = entry.upgrade() {
-            entry.note_refresh_token(response);
+        let is_newest = entry
+            .upgrade()
+            .is_none_or(|entry| entry.note_refresh_token(&plan, response));
+        if is_newest {
+            tell_owner(&settings, owner, response).await;
         }
-        tell_owner(&settings, owner, response).await;
     }
     // The entry before the waiters, so that none of them finds the old state of the entry.
     let outcome = entry.upgrade().map(|entry| entry.land(&plan, fetched));
@@ -168,11 +170,6 @@ fn panicked() -> TokenError {
     )
 }
 
-pub(super) fn no_runtime() -> TokenError {
-    let message = "fetching an access token needs a tokio runtime; there is none here, or it is shutting down";
-    TokenError::new(NoRuntime, message, None)
-}
-
 /// What the next fetch sends: the request itself, or the refresh token that replaced its credential. Pure.
 ///
 /// A code, a device code, an `auth_req_id` and a refresh token are one-time credentials: they can be sent once. A source over one of
@@ -227,6 +224,8 @@ impl GrantState {
         if self.is_one_time {
             let is_refresh = self.request.grant_type() == REFRESH_TOKEN;
             self.is_spent = !is_refresh;
+            // A fetch that was thought to be lost can succeed after a later one was refused.
+            self.end = None;
             if let Some(refresh_token) = response.refresh_token() {
                 self.refresh_token = Some(refresh_token.clone());
             }

@@ -133,9 +133,11 @@ mod entry;
 mod events;
 mod fetch;
 mod header;
+mod heartbeat;
 mod keep_warm;
 mod pauses;
 pub(crate) mod refresh_window;
+mod runtime;
 pub(crate) mod source;
 mod state;
 
