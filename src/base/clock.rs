@@ -33,6 +33,9 @@ pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// The coarse clocks lag behind timers by at most this much.
+pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
+
 /// The clock that a cache reads.
 ///
 /// Default is the system's clocks. For tests, use `test_util::ManualClock` (feature `test-util`).

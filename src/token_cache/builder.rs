@@ -2,10 +2,12 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::{
-    Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow, spent::SpentCredentials,
+    Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow, runtime::FetchRuntime,
+    spent::SpentCredentials,
 };
 use crate::{
     base::{
@@ -34,6 +36,7 @@ impl TokenCacheBuilder {
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
             spent: SpentCredentials::new(),
+            runtime: FetchRuntime::default(),
         };
         Self {
             settings,
@@ -99,6 +102,42 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Sets the runtime on which the cache fetches tokens and keeps them warm. Default is the runtime of each caller.
+    ///
+    /// Set it if callers come from several runtimes, or from none: from threads that use another executor, or from a blocking API that
+    /// uses `block_on` on a small runtime of its own. They then need no runtime of tokio at all. The runtime must have timers
+    /// (`enable_time` or `enable_all`), and everything else that your HTTP client needs. It must run for as long as you use the cache:
+    /// after it has shut down, callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::runtime::Runtime;
+    /// use tower_oauth2_client::{BoxError, TokenCache, TokenRequest};
+    /// # use tower_oauth2_client::{AccessToken, TokenResponse, TokenType};
+    /// # use tower::service_fn;
+    ///
+    /// # fn main() -> Result<(), BoxError> {
+    /// # let endpoint = service_fn(|_: TokenRequest| async {
+    /// #     Ok::<_, BoxError>(TokenResponse::builder(AccessToken::new("t", TokenType::BEARER)?).build())
+    /// # });
+    /// let runtime = Runtime::new()?;
+    /// let tokens = TokenCache::builder(endpoint)
+    ///     .runtime(runtime.handle().clone())
+    ///     .build();
+    /// let source = tokens.source(TokenRequest::client_credentials());
+    ///
+    /// // Any executor can wait for the token.
+    /// let token = futures_util::FutureExt::now_or_never(source.token());
+    /// # drop(token);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.settings.runtime = FetchRuntime::new(runtime);
+        self
+    }
+
     /// Sets the clock that tells the time. Default is [`Clock::system`].
     pub fn clock(mut self, clock: Clock) -> Self {
         self.settings.clock = clock;
@@ -134,7 +173,18 @@ pub(crate) struct Settings {
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
     pub(super) spent: SpentCredentials,
+    pub(super) runtime: FetchRuntime,
 }
+
+impl Settings {
+    /// Returns how long a fetch may take: this is the limit of its attempts, and then again that of `on_refresh_token`.
+    pub(super) fn fetch_limit(&self) -> Duration {
+        self.fetch_timeout.saturating_mul(2).saturating_add(GRACE)
+    }
+}
+
+/// What a fetch needs beside its limits.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Tells the owner of a refresh token about its successor.
 pub(super) type OnRefreshToken = Box<

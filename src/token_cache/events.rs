@@ -33,6 +33,15 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
     );
 }
 
+pub(super) fn taken_over(request: &TokenRequest) {
+    tracing::warn!(
+        target: TARGET,
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
+        "nobody drives the runtime of a fetch; fetching the access token on another",
+    );
+}
+
 pub(super) fn fetched(request: &TokenRequest, reason: Reason, lifespan: Lifespan) {
     tracing::debug!(
         target: TARGET,

@@ -16,7 +16,7 @@ use crate::{
     base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{
         TokenError,
-        TokenErrorKind::{NoRuntime, Service, Timeout},
+        TokenErrorKind::{Service, Timeout},
     },
     message::{TokenRequest, TokenResponse},
 };
@@ -82,10 +82,12 @@ pub(super) async fn run(
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // First of all, because the server no longer accepts the old refresh token.
-        if let Some(entry) = entry.upgrade() {
-            entry.note_refresh_token(response);
+        let is_newest = entry
+            .upgrade()
+            .is_none_or(|entry| entry.note_refresh_token(&plan, response));
+        if is_newest {
+            tell_owner(&settings, owner, response).await;
         }
-        tell_owner(&settings, owner, response).await;
     }
     // The entry before the waiters, so that none of them finds the old state of the entry.
     let outcome = entry.upgrade().map(|entry| entry.land(&plan, fetched));
@@ -169,9 +171,4 @@ fn panicked() -> TokenError {
         "the token endpoint, or a layer around it, panicked",
         None,
     )
-}
-
-pub(super) fn no_runtime() -> TokenError {
-    let message = "fetching an access token needs a tokio runtime; there is none here, or it is shutting down";
-    TokenError::new(NoRuntime, message, None)
 }

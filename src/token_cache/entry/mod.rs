@@ -5,6 +5,7 @@
 //!    subscriber of `tracing` or a waker.
 //! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round.
 
+mod fetch_task;
 mod land;
 mod look_up;
 
@@ -19,9 +20,12 @@ use std::{
 
 use tokio::sync::watch;
 
+use self::fetch_task::FetchTask;
 pub use self::land::Invalidation;
-use self::look_up::FetchTask;
-pub(crate) use self::look_up::{CLOCK_LAG, FetchOutcome, Lookup};
+pub(crate) use self::{
+    fetch_task::{FetchWaiter, Waited},
+    look_up::{FetchOutcome, Lookup},
+};
 use super::{
     builder::Settings,
     entries,
@@ -54,6 +58,8 @@ pub(crate) struct Entry {
 struct EntryState {
     /// The number of the last fetch.
     fetches: u64,
+    /// The number of the newest fetch that returned a refresh token, or could have.
+    newest_grant: u64,
     /// The number of the last token; see [`Published`].
     generations: u64,
     has_had_token: bool,
@@ -63,7 +69,7 @@ struct EntryState {
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
     refusals: Refusals,
-    fetch: Option<FetchTask>,
+    fetch: Option<Box<FetchTask>>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
@@ -87,6 +93,10 @@ impl Entry {
 
     pub(super) fn request(&self) -> &TokenRequest {
         &self.request
+    }
+
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     #[inline]
@@ -116,14 +126,6 @@ impl Entry {
                 Some(look(cached))
             }
             Condition::Expired | Condition::Failed(_) | Condition::Empty => None,
-        }
-    }
-
-    /// Starts a renewal if it is due and nobody holds the lock.
-    pub(super) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
-        // Whoever holds the lock is starting the renewal, or has just done so.
-        if let Ok(mut state) = self.state.try_lock() {
-            self.renew_if_due(&mut state, now);
         }
     }
 
@@ -181,13 +183,24 @@ impl Entry {
         changes.subscribe()
     }
 
-    /// Keeps the token warm for as long as this entry and the current runtime live.
+    /// Keeps the token warm for as long as this entry and the runtime live.
     pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
+        let runtime = self.settings.runtime.get()?;
+        let now = self.now();
         let mut state = self.lock();
-        if !state.keep_warm.as_ref().is_some_and(KeepWarm::is_running) {
-            state.keep_warm = Some(KeepWarm::start(self)?);
+        let is_running = |keep_warm: &KeepWarm| keep_warm.is_running(now);
+        if !state.keep_warm.as_ref().is_some_and(is_running) {
+            state.keep_warm = Some(KeepWarm::start(self, &runtime));
         }
         Ok(())
+    }
+
+    /// Notes that the task which keeps the token warm will look again after this time at the latest.
+    pub(super) fn keep_warm_is_back_after(&self, pause: Duration) {
+        let back_at = self.now().after(pause);
+        if let Some(keep_warm) = &mut self.lock().keep_warm {
+            keep_warm.back_at(back_at);
+        }
     }
 
     /// Returns the time until the token is to be renewed, or until the pause after a failure ends.
@@ -215,6 +228,7 @@ impl EntryState {
     fn new(request: TokenRequest) -> Self {
         Self {
             fetches: 0,
+            newest_grant: 0,
             generations: 0,
             has_had_token: false,
             was_refused: false,
