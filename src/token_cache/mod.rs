@@ -132,6 +132,7 @@ mod entries;
 mod entry;
 mod events;
 mod fetch;
+mod fetch_limit;
 mod grant;
 mod header;
 mod heartbeat;

@@ -114,6 +114,13 @@ impl<T> Drop for Landing<T> {
 /// Waits for the end of a flight.
 pub(crate) struct Waiter<T>(Arc<Shared<T>>);
 
+impl<T> Waiter<T> {
+    /// Returns whether the flight has not ended yet.
+    pub(crate) fn is_under_way(&self) -> bool {
+        self.0.end.get().is_none()
+    }
+}
+
 impl<T: Clone> Waiter<T> {
     /// Returns what the pulse of the driver shows now.
     pub(crate) fn beat(&self) -> Beat {

@@ -1,6 +1,6 @@
 //! A fetch that is under way, and those who wait for it.
 
-use std::pin::pin;
+use std::{pin::pin, sync::Arc};
 
 use tokio::task::AbortHandle;
 
@@ -13,6 +13,7 @@ use crate::{
     token_cache::{
         builder::Settings,
         fetch::Reason,
+        fetch_limit::{Started, Ticket},
         heartbeat::{LOOK, Watch},
     },
 };
@@ -48,9 +49,11 @@ impl FetchTask {
     pub(super) fn join(&self) -> FetchWaiter {
         FetchWaiter {
             waiter: self.flight.join(),
-            number: self.number,
+            fetch: Joined::UnderWay(Started {
+                number: self.number,
+                overdue_at: self.overdue_at,
+            }),
             takeovers: self.takeovers,
-            overdue_at: self.overdue_at,
         }
     }
 
@@ -89,9 +92,15 @@ impl Drop for FetchTask {
 /// Waits for a fetch.
 pub(crate) struct FetchWaiter {
     waiter: Waiter<FetchOutcome>,
-    number: u64,
+    fetch: Joined,
     takeovers: u32,
-    overdue_at: Moment,
+}
+
+/// The fetch that somebody waits for.
+enum Joined {
+    UnderWay(Started),
+    /// It is in the queue, or was when it was joined.
+    Queued(Arc<Ticket>),
 }
 
 /// How the wait for a fetch ended.
@@ -106,28 +115,58 @@ pub(crate) enum Waited {
 }
 
 impl FetchWaiter {
+    pub(super) fn in_queue(waiter: Waiter<FetchOutcome>, ticket: Arc<Ticket>) -> Self {
+        Self {
+            waiter,
+            fetch: Joined::Queued(ticket),
+            takeovers: 0,
+        }
+    }
+
+    /// Waits until the fetch has left the queue.
+    pub(crate) async fn until_started(&self, settings: &Settings) {
+        let mut end = pin!(self.waiter.end());
+        while self.started().is_none() && self.waiter.is_under_way() {
+            settings.limit.dispatch(settings.clock.now());
+            if self.started().is_none() {
+                settings.runtime.timeout(LOOK, end.as_mut()).await;
+            }
+        }
+    }
+
+    /// Returns `None` while the fetch is in the queue, and if it was never started.
+    fn started(&self) -> Option<Started> {
+        match &self.fetch {
+            Joined::UnderWay(started) => Some(*started),
+            Joined::Queued(ticket) => ticket.started(),
+        }
+    }
+
     /// Waits until the fetch ends, is overdue, or turns out to be undriven.
     ///
     /// Without timers, it waits until the fetch ends. The fetch itself has a limit.
     pub(crate) async fn wait(self, settings: &Settings) -> Waited {
+        self.until_started(settings).await;
+        let Some(Started { number, overdue_at }) = self.started() else {
+            return Waited::Lost;
+        };
         let clock = &settings.clock;
         let mut now = clock.now();
         let mut watch = Watch::new(self.waiter.beat(), now);
         let mut end = pin!(self.waiter.end());
         loop {
-            let look = LOOK.min(now.until_outlasted(self.overdue_at) + CLOCK_LAG);
+            let look = LOOK.min(now.until_outlasted(overdue_at) + CLOCK_LAG);
             match settings.runtime.timeout(look, end.as_mut()).await {
                 Some(End::Landed(outcome)) => return Waited::Landed(outcome),
                 Some(End::Lost) => return Waited::Lost,
                 Some(End::GivenUp) => return Waited::GivenUp,
                 None => now = clock.now(),
             }
-            if now.has_outlasted(self.overdue_at) {
+            if now.has_outlasted(overdue_at) {
                 return Waited::Lost;
             }
             let beat = self.waiter.beat();
             if watch.look(beat, now, self.takeovers) {
-                let number = self.number;
                 return Waited::Undriven(Silent { number, beat });
             }
         }

@@ -12,20 +12,29 @@
 //!
 //! [`heartbeat`]: crate::token_cache::heartbeat
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::AbortHandle};
 
 use super::{
     Entry, EntryState,
     fetch_task::{FetchTask, FetchWaiter, Silent, Waited},
 };
 use crate::{
-    base::{clock::Moment, single_flight::Flight},
+    base::{
+        clock::Moment,
+        single_flight::{Flight, Landing},
+    },
     error::{TokenError, TokenErrorKind::Timeout},
+    message::TokenRequest,
     token_cache::{
+        builder::Settings,
         events,
         fetch::{self, FetchPlan, Reason},
+        fetch_limit::{self, Place, Slot},
         heartbeat::{self, Watch},
         pauses::FailedFetch,
         runtime,
@@ -47,6 +56,7 @@ pub(crate) type FetchOutcome = Result<Arc<CachedToken>, TokenError>;
 pub(super) enum Unlocked {
     FindRuntime,
     TakeOver(Silent),
+    LeaveQueue(Place),
 }
 
 /// The runtime for a new fetch, once it has been looked for.
@@ -76,6 +86,7 @@ impl Entry {
                 Lookup::Failed(error) => return Err(error),
                 Lookup::Wait(waiter) => waiter,
             };
+            waiter.until_started(&self.settings).await;
             let patience = self.settings.fetch_limit().saturating_mul(2);
             let patience_ends_at =
                 *patience_ends_at.get_or_insert_with(|| self.now().after(patience));
@@ -112,9 +123,13 @@ impl Entry {
         let mut runtime = None;
         loop {
             match look_up(self, runtime.as_ref()) {
-                Ok(lookup) => return lookup,
+                Ok(lookup) => {
+                    self.settings.limit.dispatch(self.now());
+                    return lookup;
+                }
                 Err(Unlocked::FindRuntime) => runtime = Some(self.settings.runtime.get()),
                 Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
+                Err(Unlocked::LeaveQueue(place)) => drop(place),
             }
         }
     }
@@ -164,7 +179,9 @@ impl Entry {
                 }
             }
             Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
+            Err(Unlocked::LeaveQueue(place)) => drop(place),
         }
+        self.settings.limit.dispatch(now);
     }
 
     /// Starts the renewal of a stale token.
@@ -210,15 +227,35 @@ impl Entry {
         if let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_lost(now)) {
             return Ok(Lookup::Wait(fetch.join()));
         }
-        let started = match runtime {
+        // Nobody waits for a renewal.
+        let is_nested = reason != Reason::Stale && fetch_limit::is_within_a_fetch();
+        if is_nested {
+            if let Some(place) = state.leave_queue() {
+                return Err(Unlocked::LeaveQueue(place));
+            }
+        } else if let Some(waiter) = state.join_queued(reason) {
+            return Ok(Lookup::Wait(waiter));
+        }
+        let runtime = match runtime {
             None => return Err(Unlocked::FindRuntime),
-            Some(Err(error)) => Err(error.clone()),
-            Some(Ok(runtime)) => self.start(state, now, reason, runtime, 0),
+            Some(Err(error)) => return Ok(Lookup::Failed(error.clone())),
+            Some(Ok(runtime)) => runtime,
         };
-        Ok(match started {
-            Ok(fetch) => Lookup::Wait(state.fetch.insert(fetch).join()),
-            Err(error) => Lookup::Failed(error),
-        })
+        let request = match self.next_request(state, now) {
+            Ok(request) => request,
+            Err(end) => return Ok(Lookup::Failed(end)),
+        };
+        let slot = match is_nested {
+            true => Some(self.settings.limit.enter_at_once()),
+            false => self.settings.limit.enter(),
+        };
+        Ok(Lookup::Wait(match slot {
+            Some(slot) => {
+                let fetch = self.start(state, now, reason, request, slot, runtime);
+                state.fetch.insert(fetch).join()
+            }
+            None => self.queue(state, reason, runtime),
+        }))
     }
 
     /// Starts another fetch in place of one that nobody drives, unless that has spent a one-time credential.
@@ -238,35 +275,33 @@ impl Entry {
             state.fetch = Some(undriven);
             return;
         }
-        let (reason, takeovers) = (undriven.reason, undriven.takeovers.saturating_add(1));
-        state.fetch = self
-            .start(&mut state, now, reason, &runtime, takeovers)
-            .ok();
+        if let Ok(request) = self.next_request(&mut state, now) {
+            let slot = self.settings.limit.enter_at_once();
+            let mut fetch = self.start(&mut state, now, undriven.reason, request, slot, &runtime);
+            fetch.takeovers = undriven.takeovers.saturating_add(1);
+            state.fetch = Some(fetch);
+        }
         drop(state);
         events::taken_over(&self.request);
         undriven.give_up();
     }
 
-    fn start(
-        self: &Arc<Self>,
+    /// Returns the request of the next fetch, or the error after which none can succeed.
+    pub(super) fn next_request(
+        &self,
         state: &mut EntryState,
         now: Moment,
-        reason: Reason,
-        runtime: &Handle,
-        takeovers: u32,
-    ) -> Result<Box<FetchTask>, TokenError> {
-        let request = match state.grant.next_request() {
-            Ok(request) => request,
-            Err(end) => {
-                // So that `TokenCache::status` shows why there is no token.
-                let previous = state.failure.as_deref();
-                let failure = FailedFetch::after(previous, end.clone(), now, 0.0, None);
-                state.failure = Some(Box::new(failure));
-                return Err(end);
-            }
-        };
-        let is_one_time = state.grant.is_one_time();
-        let plan = FetchPlan {
+    ) -> Result<TokenRequest, TokenError> {
+        state.grant.next_request().inspect_err(|end| {
+            // So that `TokenCache::status` shows why there is no token.
+            let previous = state.failure.as_deref();
+            let failure = FailedFetch::after(previous, end.clone(), now, 0.0, None);
+            state.failure = Some(Box::new(failure));
+        })
+    }
+
+    pub(super) fn plan(&self, state: &mut EntryState, now: Moment, reason: Reason) -> FetchPlan {
+        FetchPlan {
             number: state.next_fetch_number(),
             reason,
             delay: state
@@ -274,26 +309,85 @@ impl Entry {
                 .map_or(Duration::ZERO, |at| now.until(at)),
             may_retry: state.failure.is_none()
                 && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
-            owner: is_one_time.then(|| self.request.clone()),
-        };
-        let number = plan.number;
+            owner: state.grant.is_one_time().then(|| self.request.clone()),
+        }
+    }
+
+    /// Starts a fetch for which nobody waits yet.
+    fn start(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        now: Moment,
+        reason: Reason,
+        request: TokenRequest,
+        slot: Slot,
+        runtime: &Handle,
+    ) -> Box<FetchTask> {
+        let plan = self.plan(state, now, reason);
+        let (mut fetch, launch) = self.prepare(plan, request, Flight::new(), slot, now);
+        let task = launch.spawn(runtime);
+        // A one-time credential gets only one response, so a fetch that spends one is never cancelled.
+        fetch.abort = (!state.grant.is_one_time()).then_some(task);
+        fetch
+    }
+
+    pub(super) fn prepare(
+        self: &Arc<Self>,
+        plan: FetchPlan,
+        request: TokenRequest,
+        (flight, landing): (Flight<FetchOutcome>, Landing<FetchOutcome>),
+        slot: Slot,
+        now: Moment,
+    ) -> (Box<FetchTask>, Launch) {
         let limit = plan.delay.saturating_add(self.settings.fetch_limit());
-        let (flight, landing) = Flight::new();
-        let watch = Watch::new(flight.beat(), now);
-        let (settings, entry) = (self.settings.clone(), Arc::downgrade(self));
-        let pulse = landing.pulse();
-        let fetch = fetch::run(settings, entry, request, plan, landing);
-        let task = runtime.spawn(heartbeat::beating(pulse, fetch));
-        Ok(Box::new(FetchTask {
-            number,
-            reason,
-            takeovers,
-            overdue_at: now.after(limit),
+        let overdue_at = now.after(limit);
+        slot.observe(flight.join(), overdue_at, now);
+        let fetch = Box::new(FetchTask {
+            number: plan.number,
+            reason: plan.reason,
+            takeovers: 0,
+            overdue_at,
+            watch: Watch::new(flight.beat(), now),
             flight,
-            // A one-time credential gets only one response, so a fetch that spends one is never cancelled.
-            abort: (!is_one_time).then(|| task.abort_handle()),
-            watch,
-        }))
+            abort: None,
+        });
+        let launch = Launch {
+            settings: self.settings.clone(),
+            entry: Arc::downgrade(self),
+            request,
+            plan,
+            landing,
+            slot,
+        };
+        (fetch, launch)
+    }
+}
+
+/// A fetch that is ready to be spawned.
+pub(super) struct Launch {
+    settings: Arc<Settings>,
+    entry: Weak<Entry>,
+    request: TokenRequest,
+    plan: FetchPlan,
+    landing: Landing<FetchOutcome>,
+    slot: Slot,
+}
+
+impl Launch {
+    pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
+        let clock = self.settings.clock.clone();
+        let pulse = self.landing.pulse();
+        let fetch = fetch::run(
+            self.settings,
+            self.entry,
+            self.request,
+            self.plan,
+            self.landing,
+        );
+        let fetch = self.slot.run(fetch, move || clock.now());
+        runtime
+            .spawn(heartbeat::beating(pulse, fetch))
+            .abort_handle()
     }
 }
 

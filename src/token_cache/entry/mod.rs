@@ -8,6 +8,7 @@
 mod fetch_task;
 mod land;
 mod look_up;
+mod queue;
 
 use std::{
     num::NonZeroU64,
@@ -20,8 +21,8 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::fetch_task::FetchTask;
 pub use self::land::Invalidation;
+use self::{fetch_task::FetchTask, queue::Queued};
 pub(crate) use self::{
     fetch_task::{FetchWaiter, Waited},
     look_up::{FetchOutcome, Lookup},
@@ -70,6 +71,8 @@ struct EntryState {
     failure: Option<Box<FailedFetch>>,
     refusals: Refusals,
     fetch: Option<Box<FetchTask>>,
+    /// Set while a fetch waits to be started. Boxed because it is rare.
+    queued: Option<Box<Queued>>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
@@ -236,6 +239,7 @@ impl EntryState {
             failure: None,
             refusals: Refusals::default(),
             fetch: None,
+            queued: None,
             next_fetch_at: None,
             keep_warm: None,
         }
