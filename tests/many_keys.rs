@@ -243,7 +243,7 @@ mod token_request_for {
         assert_eq!(error.kind(), TokenErrorKind::Request);
         let text = error.to_string();
         assert!(
-            text.contains("make the layer with a source of a `TokenCache`"),
+            text.contains("create the layer with a source of a `TokenCache`"),
             "{text}"
         );
         assert!(!text.contains("the-secret"));

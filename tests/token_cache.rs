@@ -28,6 +28,7 @@ use tower_oauth2_client::{
     AccessToken, BoxError, ErrorCode, RefreshWindow, TokenCache, TokenErrorKind, TokenRequest,
     TokenSource, TokenType,
     test_util::{AuthorizationServer, Failure},
+    token_cache::Invalidation,
     token_endpoint::RetryTransient,
 };
 
@@ -914,6 +915,50 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn invalidate_returns_what_became_of_the_token() {
+        let (_fixture, source, first) = Fixture::with_token().await;
+        assert_eq!(
+            source.invalidate(&bearer("unknown")),
+            Invalidation::Replaced
+        );
+        assert_eq!(source.invalidate(&first), Invalidation::Dropped);
+        assert_eq!(source.invalidate(&first), Invalidation::Replaced);
+        let second = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&first), Invalidation::Replaced);
+        assert_eq!(source.invalidate(&second), Invalidation::Dropped);
+        let third = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&third), Invalidation::Kept);
+        assert_eq!(source.peek(), Some(third));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_discarded_token_does_not_count_as_refused() {
+        let (fixture, source, _) = Fixture::with_token().await;
+        for fetches in 2..=10 {
+            source.discard();
+            assert_eq!(source.peek(), None);
+            source.token().await.unwrap();
+            assert_eq!(fixture.requests(), fetches);
+        }
+        // So the first two refusals still count as the first two.
+        for _ in 0..2 {
+            let token = source.token().await.unwrap();
+            assert_eq!(source.invalidate(&token), Invalidation::Dropped);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_discarded_even_while_refused_tokens_are_kept() {
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
+        let source = fixture.source();
+        replacements(&fixture, 1).await;
+        let token = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&token), Invalidation::Kept);
+        source.discard();
+        assert_ne!(source.token().await.unwrap(), token);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_running_renewal_replaces_the_refused_token() {
         let (fixture, source, refused) = Fixture::with_token().await;
         advance(secs(50)).await;
@@ -1124,7 +1169,9 @@ mod handles {
     #[test]
     fn a_fixed_token_never_changes_and_needs_no_runtime() {
         let source = TokenSource::fixed(bearer("fixed"));
-        source.invalidate(&bearer("fixed"));
+        assert_eq!(source.invalidate(&bearer("fixed")), Invalidation::Kept);
+        assert_eq!(source.invalidate(&bearer("other")), Invalidation::Replaced);
+        source.discard();
         at_once(source.warm_up()).unwrap();
         assert_eq!(at_once(source.token()).unwrap(), bearer("fixed"));
         assert_eq!(at_once(source.renew()).unwrap(), bearer("fixed"));
