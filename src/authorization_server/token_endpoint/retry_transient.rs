@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::retry::Policy;
 
 use crate::{
-    base::back_off,
+    base::{back_off, timer},
     error::{self, TokenError},
     message::TokenRequest,
 };
@@ -35,11 +35,8 @@ use crate::{
 ///
 /// Without a `Retry-After`, the pause is drawn from the upper half of a window that doubles with every attempt.
 ///
-/// The pause is a timer of tokio. Where there is no runtime of tokio, nothing is sent again.
-///
-/// # Panics
-///
-/// In a runtime of tokio that was built without its timer.
+/// The pause is a timer of tokio. Without a tokio runtime, or in one that was built without timers (`enable_time`), nothing is sent
+/// again.
 ///
 /// # Examples
 ///
@@ -172,17 +169,15 @@ where
         request: &mut TokenRequest,
         result: &mut Result<Res, E>,
     ) -> Option<Self::Future> {
-        tokio::runtime::Handle::try_current().ok()?;
         let failure = Failure::of(result.as_ref().err()?.as_ref());
         let pause = self.decide(
             &failure,
             request.carries_one_time_credential(),
             fastrand::f64(),
         )?;
+        let sleep = timer::sleep(pause)?;
         self.retries += 1;
-        Some(Pause {
-            sleep: tokio::time::sleep(pause),
-        })
+        Some(Pause { sleep })
     }
 
     fn clone_request(&mut self, request: &TokenRequest) -> Option<TokenRequest> {
