@@ -89,7 +89,8 @@ impl TokenCacheBuilder {
     /// Sets for how many distinct requests the cache holds tokens. Default is 100,000.
     ///
     /// When the cache is full, a new request takes the place of an idle one. A request whose
-    /// [`TokenSource`](crate::TokenSource) is held somewhere keeps its place.
+    /// [`TokenSource`](crate::TokenSource) is held somewhere, or whose fetch is under way, keeps its place. This holds for sources over
+    /// codes and refresh tokens, too: see [the module](super#refresh-tokens) for what remains of them.
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
@@ -100,6 +101,9 @@ impl TokenCacheBuilder {
     /// It also gets the request of the source that the refresh token belongs to. The cache awaits it before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
+    ///
+    /// Without it, a refresh token is lost when its entry is evicted (see [`max_entries`](Self::max_entries)) or the process ends, and
+    /// the user has to sign in again.
     ///
     /// # Examples
     ///

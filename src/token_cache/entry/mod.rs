@@ -3,7 +3,8 @@
 //! 1. `current` is read without the lock, and written under the lock; see [`Published`].
 //! 2. `state` is locked for a few instructions at a time: never across an await, and never while foreign code runs, such as a
 //!    subscriber of `tracing` or a waker.
-//! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round.
+//! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round. The locks of
+//!    [`super::fetch_limit`] and [`super::spent`] may be taken while `state` is locked, never the other way round.
 
 mod fetch_task;
 mod land;
