@@ -6,7 +6,8 @@ use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::{
-    Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow, runtime::FetchRuntime,
+    Inner, TokenCache, entries::Entries, operations::shutdown::Shutdown,
+    refresh_window::RefreshWindow, runtime::FetchRuntime,
 };
 use crate::{
     base::{
@@ -35,6 +36,7 @@ impl TokenCacheBuilder {
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
             runtime: FetchRuntime::default(),
+            shutdown: Shutdown::new(),
         };
         Self {
             settings,
@@ -171,6 +173,7 @@ pub(crate) struct Settings {
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
     pub(super) runtime: FetchRuntime,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Settings {

@@ -135,6 +135,7 @@ mod fetch;
 mod header;
 mod heartbeat;
 mod keep_warm;
+mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
 mod runtime;
@@ -148,6 +149,7 @@ use tower_service::Service;
 use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
+    operations::TokenHealth,
     source::TokenChanges,
     state::{TokenState, TokenStatus},
 };

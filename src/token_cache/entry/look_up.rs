@@ -210,10 +210,11 @@ impl Entry {
         if let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_lost(now)) {
             return Ok(Lookup::Wait(fetch.join()));
         }
-        let started = match runtime {
-            None => return Err(Unlocked::FindRuntime),
-            Some(Err(error)) => Err(error.clone()),
-            Some(Ok(runtime)) => self.start(state, now, reason, runtime, 0),
+        let started = match (self.settings.shutdown.check(), runtime) {
+            (Err(error), _) => Err(error),
+            (Ok(()), None) => return Err(Unlocked::FindRuntime),
+            (Ok(()), Some(Err(error))) => Err(error.clone()),
+            (Ok(()), Some(Ok(runtime))) => self.start(state, now, reason, runtime, 0),
         };
         Ok(match started {
             Ok(fetch) => Lookup::Wait(state.fetch.insert(fetch).join()),
@@ -255,6 +256,7 @@ impl Entry {
         runtime: &Handle,
         takeovers: u32,
     ) -> Result<Box<FetchTask>, TokenError> {
+        self.settings.shutdown.check()?;
         let request = match state.grant.next_request() {
             Ok(request) => request,
             Err(end) => {
