@@ -136,6 +136,11 @@ impl Moment {
         Duration::from_nanos(deadline.monotonic.saturating_sub(self.monotonic))
     }
 
+    /// Returns how much time has passed on the monotonic clock since an earlier moment.
+    pub(crate) fn time_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.monotonic.saturating_sub(earlier.monotonic))
+    }
+
     /// Returns how long until the first of the two clocks reaches the deadline.
     pub(crate) fn until(self, deadline: Self) -> Duration {
         Duration::from_nanos(

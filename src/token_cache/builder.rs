@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::{
-    Inner, TokenCache, entries::Entries, fetch_limit::FetchLimit, refresh_window::RefreshWindow,
-    runtime::FetchRuntime, spent::SpentCredentials,
+    Inner, TokenCache, entries::Entries, fetch_limit::FetchLimit, operations::shutdown::Shutdown,
+    refresh_window::RefreshWindow, runtime::FetchRuntime, spent::SpentCredentials,
 };
 use crate::{
     base::{
@@ -38,6 +38,7 @@ impl TokenCacheBuilder {
             spent: SpentCredentials::new(),
             runtime: FetchRuntime::default(),
             limit: FetchLimit::new(256),
+            shutdown: Shutdown::new(),
         };
         Self {
             settings,
@@ -200,6 +201,7 @@ pub(crate) struct Settings {
     pub(super) spent: SpentCredentials,
     pub(super) runtime: FetchRuntime,
     pub(super) limit: Arc<FetchLimit>,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Settings {

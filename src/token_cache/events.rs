@@ -102,6 +102,13 @@ pub(super) fn owner_was_not_told(request: &TokenRequest) {
     );
 }
 
+pub(super) fn shut_down_too_early() {
+    tracing::error!(
+        target: TARGET,
+        "the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost",
+    );
+}
+
 /// Displays an error and its sources, which tell whether the name, the connection or TLS failed.
 ///
 /// It leaves out the error of a provider of credentials: that error is not ours, and may contain the credential.

@@ -11,6 +11,7 @@ use super::{
     builder::Settings,
     entry::{Entry, FetchOutcome},
     events, grant,
+    operations::shutdown::UnderWay,
 };
 use crate::{
     base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
@@ -75,6 +76,11 @@ pub(super) async fn run(
     plan: FetchPlan,
     landing: Landing<FetchOutcome>,
 ) {
+    // Held until the end: a shutdown waits for the response to a one-time credential.
+    let under_way = plan.owner.as_ref().map(|_| UnderWay::new(&settings));
+    if matches!(under_way, Some(None)) {
+        return;
+    }
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| Fetched {
         sent: settings.clock.now(),

@@ -166,6 +166,7 @@ mod grant;
 mod header;
 mod heartbeat;
 mod keep_warm;
+mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
 mod runtime;
@@ -181,6 +182,7 @@ use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
+    operations::TokenHealth,
     source::TokenChanges,
     state::{TokenState, TokenStatus},
 };

@@ -27,6 +27,9 @@ pub(crate) struct FailedFetch {
     polling_interval: Duration,
     is_pause_by_server: bool,
     retry_at: Moment,
+    /// When the first of these failures in a row happened.
+    since: Moment,
+    at: Moment,
 }
 
 impl FailedFetch {
@@ -71,6 +74,10 @@ impl FailedFetch {
             polling_interval,
             is_pause_by_server,
             retry_at: now.after(pause),
+            since: previous
+                .filter(|previous| previous.streak > 0)
+                .map_or(now, |previous| previous.since),
+            at: now,
         }
     }
 
@@ -83,6 +90,8 @@ impl FailedFetch {
             polling_interval: polling.interval,
             is_pause_by_server: true,
             retry_at: polling.retry_at,
+            since: now,
+            at: now,
         }
     }
 
@@ -93,6 +102,16 @@ impl FailedFetch {
             interval: self.polling_interval,
             retry_at: self.retry_at,
         })
+    }
+
+    /// Returns the time since the first failure in a row, or `None` if the server only waits for the user.
+    pub(crate) fn failing_for(&self, now: Moment) -> Option<Duration> {
+        (self.streak > 0).then(|| now.time_since(self.since))
+    }
+
+    /// Returns whether this failure happened before another one.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        !self.at.has_outlasted(other.at)
     }
 
     /// Returns whether the pause has not ended yet.

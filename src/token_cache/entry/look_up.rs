@@ -236,6 +236,9 @@ impl Entry {
         } else if let Some(waiter) = state.join_queued(reason) {
             return Ok(Lookup::Wait(waiter));
         }
+        if let Err(error) = self.settings.shutdown.check() {
+            return Ok(Lookup::Failed(error));
+        }
         let runtime = match runtime {
             None => return Err(Unlocked::FindRuntime),
             Some(Err(error)) => return Ok(Lookup::Failed(error.clone())),
@@ -292,6 +295,7 @@ impl Entry {
         state: &mut EntryState,
         now: Moment,
     ) -> Result<TokenRequest, TokenError> {
+        self.settings.shutdown.check()?;
         state.grant.next_request().inspect_err(|end| {
             // So that `TokenCache::status` shows why there is no token.
             let previous = state.failure.as_deref();

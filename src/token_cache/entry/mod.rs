@@ -192,11 +192,28 @@ impl Entry {
         let runtime = self.settings.runtime.get()?;
         let now = self.now();
         let mut state = self.lock();
+        self.settings.shutdown.check()?;
         let is_running = |keep_warm: &KeepWarm| keep_warm.is_running(now);
         if !state.keep_warm.as_ref().is_some_and(is_running) {
             state.keep_warm = Some(KeepWarm::start(self, &runtime));
         }
         Ok(())
+    }
+
+    /// Ends everything that runs in the background, except a fetch that may have sent a one-time credential.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        let _keep_warm = state.keep_warm.take();
+        let is_one_time = state.grant.is_one_time();
+        let cancelled = state
+            .fetch
+            .take_if(|fetch| fetch.flight.ground() || !is_one_time);
+        let place = state.leave_queue();
+        drop(state);
+        drop(place);
+        if let Some(fetch) = cancelled {
+            fetch.give_up();
+        }
     }
 
     /// Notes that the task which keeps the token warm will look again after this time at the latest.
