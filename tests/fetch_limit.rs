@@ -409,6 +409,29 @@ mod queue {
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_shutdown_ends_the_queue() {
+        let endpoint = Endpoint::default();
+        let clock = ManualClock::new();
+        let cache = endpoint.cache().max_concurrent_fetches(1);
+        let cache = cache.clock(clock.clock()).build();
+        cache.source(tenant("stale")).token().await.unwrap();
+        clock.advance(secs(1_800));
+        let callers: Vec<_> = (0..10).map(|n| waiting(cache.source(tenant(n)))).collect();
+        at_once(cache.source(tenant("stale")).token()).unwrap();
+        settle().await;
+        let started = now();
+        cache.shutdown().await;
+        for caller in callers {
+            let error = caller.await.unwrap_err();
+            assert_eq!(error.kind(), TokenErrorKind::ShutDown);
+        }
+        assert_eq!(now(), started);
+        sleep(secs(10)).await;
+        assert_eq!(endpoint.requests(), 2);
+        assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
+    }
+
     /// On many threads, with callers that are dropped at any time.
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn nobody_is_forgotten_on_many_threads() {

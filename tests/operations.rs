@@ -273,7 +273,8 @@ mod warm_up {
             sleep(secs(1)).await;
             Ok(token_response(format!("token-{call}")))
         });
-        let cache = TokenCache::new(slow.clone());
+        let builder = TokenCache::builder(slow.clone()).max_concurrent_fetches(1000);
+        let cache = builder.build();
         let sources: Vec<_> = (0..1000).map(|number| tenant(&cache, number)).collect();
         sources[7].token().await.unwrap();
         let begun = now();
