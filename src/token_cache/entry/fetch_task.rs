@@ -1,6 +1,6 @@
 //! A fetch that is under way, and those who wait for it.
 
-use std::{pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use tokio::task::AbortHandle;
 
@@ -96,6 +96,9 @@ pub(crate) struct FetchWaiter {
     takeovers: u32,
 }
 
+/// How often those who wait in the queue look whether a slot was left without notice. They may be very many.
+const LOOK_IN_QUEUE: Duration = Duration::from_secs(1);
+
 /// The fetch that somebody waits for.
 enum Joined {
     UnderWay(Started),
@@ -129,7 +132,7 @@ impl FetchWaiter {
         while self.started().is_none() && self.waiter.is_under_way() {
             settings.limit.dispatch(settings.clock.now());
             if self.started().is_none() {
-                settings.runtime.timeout(LOOK, end.as_mut()).await;
+                settings.runtime.timeout(LOOK_IN_QUEUE, end.as_mut()).await;
             }
         }
     }

@@ -10,6 +10,7 @@ mod fetch_task;
 mod land;
 mod look_up;
 mod queue;
+mod start;
 
 use std::{
     num::NonZeroU64,
