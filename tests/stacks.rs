@@ -297,6 +297,18 @@ async fn an_error_of_poll_ready_after_a_credential_provider_is_a_service_error()
 /// Without a runtime there is no timer for the pause.
 #[test]
 fn without_a_runtime_a_failed_request_is_not_retried() {
+    check_that_nothing_is_retried();
+}
+
+#[test]
+fn in_a_runtime_without_timers_a_failed_request_is_not_retried() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async { check_that_nothing_is_retried() });
+}
+
+fn check_that_nothing_is_retried() {
     let recorder = Recorder::new(|_| answer(503, ""));
     let endpoint = recorder.endpoint(client());
     let mut sending = task::spawn(Retry::new(RetryTransient::new(), endpoint).oneshot(request()));

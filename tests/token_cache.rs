@@ -20,14 +20,15 @@ use serde_json::{Value, json};
 use tokio::{
     runtime::{self, Runtime},
     sync::Notify,
-    time::{advance, timeout},
+    time::{advance, sleep, timeout},
 };
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{ServiceBuilder, retry::RetryLayer};
 use tower_oauth2_client::{
     AccessToken, BoxError, ErrorCode, RefreshWindow, TokenCache, TokenErrorKind, TokenRequest,
     TokenSource, TokenType,
-    test_util::{AuthorizationServer, Failure},
+    test_util::{AuthorizationServer, Failure, ManualClock},
+    token_cache::Invalidation,
     token_endpoint::RetryTransient,
 };
 
@@ -615,15 +616,21 @@ mod fetches {
 
     /// Starts a fetch that hangs on its own runtime.
     fn start_hanging_fetch() -> (Endpoint, TokenSource, Runtime) {
+        let (endpoint, cache, runtime) = start_hanging_fetch_of_a_cache();
+        (endpoint, cache.source(request()), runtime)
+    }
+
+    fn start_hanging_fetch_of_a_cache() -> (Endpoint, TokenCache, Runtime) {
         let (endpoint, called) = hangs_once();
-        let source = TokenCache::new(endpoint.clone()).source(request());
+        let cache = TokenCache::new(endpoint.clone());
+        let source = cache.source(request());
         let runtime = current_thread();
         let fetching = source.clone();
         runtime.block_on(async {
             tokio::spawn(async move { fetching.token().await });
             called.notified().await;
         });
-        (endpoint, source, runtime)
+        (endpoint, cache, runtime)
     }
 
     fn check_that_a_waiter_takes_over(shut_down: impl FnOnce(Runtime)) {
@@ -662,6 +669,63 @@ mod fetches {
         drop(first);
         let token = current_thread().block_on(source.token()).unwrap();
         assert_eq!(token, bearer("token-2"));
+    }
+
+    /// Row 30 is about a runtime that is missing, and here none is.
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_waits_while_fetches_are_cancelled_again_and_again() {
+        for every in [secs(1), millis(100)] {
+            let slow = Endpoint::new(|call| async move {
+                sleep(secs(3)).await;
+                Ok(token_response(format!("token-{call}")))
+            });
+            let cache = TokenCache::new(slow.clone());
+            let source = cache.source(request());
+            let waiting = tokio::spawn(async move { call_all(&source, 10).await });
+            let begun = now();
+            while begun.elapsed() < secs(40) {
+                sleep(every).await;
+                cache.invalidate_all();
+            }
+            let tokens = token_texts(waiting.await.unwrap());
+            assert_eq!(tokens, HashSet::from([format!("token-{}", slow.calls())]));
+            assert!(begun.elapsed() < secs(44));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_does_not_wait_forever_while_fetches_are_cancelled() {
+        let clock = ManualClock::new();
+        let cache = TokenCache::builder(hangs()).clock(clock.clock()).build();
+        let source = cache.source(request());
+        let waiting = tokio::spawn(async move { source.token().await });
+        let begun = now();
+        while !waiting.is_finished() {
+            sleep(secs(1)).await;
+            cache.invalidate_all();
+            assert!(begun.elapsed() < secs(300));
+        }
+        let error = waiting.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert!(error.to_string().contains("invalidated"), "{error}");
+        assert!(begun.elapsed() > secs(100));
+    }
+
+    /// Nobody drives the runtime of the cancelled fetch, so its task is not dropped.
+    #[test]
+    fn a_caller_moves_on_at_once_when_the_fetch_of_an_undriven_runtime_is_cancelled() {
+        let (_, cache, _first) = start_hanging_fetch_of_a_cache();
+        let source = cache.source(request());
+        let second = current_thread();
+        let mut waiting = task::spawn(source.token());
+        second.block_on(async { assert_pending!(waiting.poll()) });
+        cache.invalidate_all();
+        assert!(waiting.is_woken());
+        assert_eq!(second.block_on(waiting).unwrap(), bearer("token-2"));
+    }
+
+    fn hangs() -> Endpoint {
+        Endpoint::new(|_| pending())
     }
 
     #[tokio::test(start_paused = true)]
@@ -914,6 +978,50 @@ mod refusals {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn invalidate_returns_what_became_of_the_token() {
+        let (_fixture, source, first) = Fixture::with_token().await;
+        assert_eq!(
+            source.invalidate(&bearer("unknown")),
+            Invalidation::Replaced
+        );
+        assert_eq!(source.invalidate(&first), Invalidation::Dropped);
+        assert_eq!(source.invalidate(&first), Invalidation::Replaced);
+        let second = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&first), Invalidation::Replaced);
+        assert_eq!(source.invalidate(&second), Invalidation::Dropped);
+        let third = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&third), Invalidation::Kept);
+        assert_eq!(source.peek(), Some(third));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_discarded_token_does_not_count_as_refused() {
+        let (fixture, source, _) = Fixture::with_token().await;
+        for fetches in 2..=10 {
+            source.discard();
+            assert_eq!(source.peek(), None);
+            source.token().await.unwrap();
+            assert_eq!(fixture.requests(), fetches);
+        }
+        // So the first two refusals still count as the first two.
+        for _ in 0..2 {
+            let token = source.token().await.unwrap();
+            assert_eq!(source.invalidate(&token), Invalidation::Dropped);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_is_discarded_even_while_refused_tokens_are_kept() {
+        let fixture = Fixture::with_lifetime(secs(1_000_000));
+        let source = fixture.source();
+        replacements(&fixture, 1).await;
+        let token = source.token().await.unwrap();
+        assert_eq!(source.invalidate(&token), Invalidation::Kept);
+        source.discard();
+        assert_ne!(source.token().await.unwrap(), token);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_running_renewal_replaces_the_refused_token() {
         let (fixture, source, refused) = Fixture::with_token().await;
         advance(secs(50)).await;
@@ -1124,7 +1232,9 @@ mod handles {
     #[test]
     fn a_fixed_token_never_changes_and_needs_no_runtime() {
         let source = TokenSource::fixed(bearer("fixed"));
-        source.invalidate(&bearer("fixed"));
+        assert_eq!(source.invalidate(&bearer("fixed")), Invalidation::Kept);
+        assert_eq!(source.invalidate(&bearer("other")), Invalidation::Replaced);
+        source.discard();
         at_once(source.warm_up()).unwrap();
         assert_eq!(at_once(source.token()).unwrap(), bearer("fixed"));
         assert_eq!(at_once(source.renew()).unwrap(), bearer("fixed"));

@@ -33,6 +33,9 @@ pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// The coarse clocks lag behind timers by at most this much.
+pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
+
 /// The clock that a cache reads.
 ///
 /// Default is the system's clocks. For tests, use `test_util::ManualClock` (feature `test-util`).
@@ -131,6 +134,11 @@ impl Moment {
     /// Returns how long until [`has_outlasted`](Self::has_outlasted) is true.
     pub(crate) fn until_outlasted(self, deadline: Self) -> Duration {
         Duration::from_nanos(deadline.monotonic.saturating_sub(self.monotonic))
+    }
+
+    /// Returns how much time has passed on the monotonic clock since an earlier moment.
+    pub(crate) fn time_since(self, earlier: Self) -> Duration {
+        Duration::from_nanos(self.monotonic.saturating_sub(earlier.monotonic))
     }
 
     /// Returns how long until the first of the two clocks reaches the deadline.

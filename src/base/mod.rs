@@ -13,6 +13,7 @@ mod quoted;
 pub(crate) mod secure_uri;
 pub(crate) mod single_flight;
 pub(crate) mod sync;
+pub(crate) mod timer;
 pub(crate) mod uri;
 
 pub(crate) use self::quoted::{ForeignText, Quoted};

@@ -73,6 +73,8 @@ pub enum TokenErrorKind {
     UnsupportedTokenType,
     /// The caller's fault: no tokio runtime is available to fetch a token on.
     NoRuntime,
+    /// The caller's fault: the token cache was shut down, and fetches no tokens any longer.
+    ShutDown,
     /// The user must sign in again.
     ///
     /// The code, device code or refresh token that a source depends on is no longer valid.
@@ -108,6 +110,7 @@ impl TokenError {
             TokenErrorKind::Request
             | TokenErrorKind::BodyTooLarge
             | TokenErrorKind::InvalidResponse
+            | TokenErrorKind::ShutDown
             | TokenErrorKind::SignInRequired
             | TokenErrorKind::UnsupportedTokenType => false,
         }
@@ -124,9 +127,10 @@ impl TokenError {
     pub fn may_have_been_processed(&self) -> bool {
         match self.kind() {
             _ if self.0.is_before_sending => false,
-            TokenErrorKind::Request | TokenErrorKind::Credential | TokenErrorKind::NoRuntime => {
-                false
-            }
+            TokenErrorKind::Request
+            | TokenErrorKind::Credential
+            | TokenErrorKind::NoRuntime
+            | TokenErrorKind::ShutDown => false,
             TokenErrorKind::Service | TokenErrorKind::Timeout => {
                 !self.source().is_some_and(super::is_not_sent)
             }

@@ -40,7 +40,11 @@ pub fn grpc_status(error: BoxError) -> Status {
     let Some(token_error) = TokenError::find_in_chain(&*error) else {
         return Status::from_error(error);
     };
-    let is_passing = token_error.is_transient() || token_error.kind() == TokenErrorKind::NoRuntime;
+    let is_passing = token_error.is_transient()
+        || matches!(
+            token_error.kind(),
+            TokenErrorKind::NoRuntime | TokenErrorKind::ShutDown
+        );
     let code = if is_passing {
         Code::Unavailable
     } else {

@@ -111,6 +111,10 @@ impl Form {
         &self.0.parameters
     }
 
+    pub(super) fn parameters_mut(&mut self) -> &mut [Parameter] {
+        &mut Arc::make_mut(&mut self.0).parameters
+    }
+
     /// Returns the first parameter that is set again although it may not be, or although `is_once` says that it is set only once.
     pub(crate) fn repeated_name(&self, is_once: impl Fn(&str) -> bool) -> Option<&str> {
         let parameters = self.parameters();

@@ -203,6 +203,11 @@ impl Credential {
         }
     }
 
+    /// Returns a fixed credential with the secret for one attempt.
+    pub(crate) async fn to_fixed(&self) -> Result<Self, BoxError> {
+        Ok(Self(Kind::Fixed(self.obtain().await?)))
+    }
+
     /// Gets the secret for one attempt, from the provider if there is one.
     pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
         match &self.0 {

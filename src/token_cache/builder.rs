@@ -2,9 +2,13 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
+use tokio::runtime::Handle;
 use tower_service::Service;
 
-use super::{Inner, TokenCache, entries::Entries, refresh_window::RefreshWindow};
+use super::{
+    Inner, TokenCache, entries::Entries, fetch_limit::FetchLimit, operations::shutdown::Shutdown,
+    refresh_window::RefreshWindow, runtime::FetchRuntime, spent::SpentCredentials,
+};
 use crate::{
     base::{
         clock::Clock,
@@ -31,6 +35,10 @@ impl TokenCacheBuilder {
             default_lifetime: Duration::from_secs(300),
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
+            spent: SpentCredentials::new(),
+            runtime: FetchRuntime::default(),
+            limit: FetchLimit::new(256),
+            shutdown: Shutdown::new(),
         };
         Self {
             settings,
@@ -59,10 +67,31 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Sets how many fetches may be under way at the same time, for all tokens of the cache together. Default is 256, and the least is 1.
+    ///
+    /// It spares the authorization server when many tokens are due at once, and this process when somebody makes up tenants while the
+    /// server does not respond. 256 fetches of 100 milliseconds each return 2,560 tokens a second.
+    ///
+    /// When the limit is reached, fetches wait in a queue, in order; renewals of stale tokens and fetches that callers wait for take turns.
+    /// A fetch that waits takes some hundred bytes and no task, and leaves the queue when its last caller is dropped. The time in the
+    /// queue does not count towards [`fetch_timeout`](Self::fetch_timeout), and callers wait for as long as it takes: if `n` fetches are
+    /// before theirs, at most about `n / max_concurrent_fetches` times the `fetch_timeout` (twice that, if each also exhausts the
+    /// time for [`on_refresh_token`](Self::on_refresh_token)). Put a limit of your own around callers that must not wait so long, such as
+    /// tower's `Timeout`.
+    ///
+    /// A fetch does not wait for the limit if another fetch waits for it, on the same task: for example, because the client of the token
+    /// endpoint needs a token of the same cache itself. If the client waits for it on another task (below tower's `Buffer`), the limit must
+    /// be greater than the number of such fetches, or they time out.
+    pub fn max_concurrent_fetches(mut self, max_concurrent_fetches: usize) -> Self {
+        self.settings.limit = FetchLimit::new(max_concurrent_fetches);
+        self
+    }
+
     /// Sets for how many distinct requests the cache holds tokens. Default is 100,000.
     ///
     /// When the cache is full, a new request takes the place of an idle one. A request whose
-    /// [`TokenSource`](crate::TokenSource) is held somewhere keeps its place.
+    /// [`TokenSource`](crate::TokenSource) is held somewhere, or whose fetch is under way, keeps its place. This holds for sources over
+    /// codes and refresh tokens, too: see [the module](super#refresh-tokens) for what remains of them.
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self
@@ -73,6 +102,9 @@ impl TokenCacheBuilder {
     /// It also gets the request of the source that the refresh token belongs to. The cache awaits it before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
+    ///
+    /// Without it, a refresh token is lost when its entry is evicted (see [`max_entries`](Self::max_entries)) or the process ends, and
+    /// the user has to sign in again.
     ///
     /// # Examples
     ///
@@ -93,6 +125,42 @@ impl TokenCacheBuilder {
         self.settings.on_refresh_token = Some(Box::new(move |request, token| {
             Box::pin(tell(request, token))
         }));
+        self
+    }
+
+    /// Sets the runtime on which the cache fetches tokens and keeps them warm. Default is the runtime of each caller.
+    ///
+    /// Set it if callers come from several runtimes, or from none: from threads that use another executor, or from a blocking API that
+    /// uses `block_on` on a small runtime of its own. They then need no runtime of tokio at all. The runtime must have timers
+    /// (`enable_time` or `enable_all`), and everything else that your HTTP client needs. It must run for as long as you use the cache:
+    /// after it has shut down, callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tokio::runtime::Runtime;
+    /// use tower_oauth2_client::{BoxError, TokenCache, TokenRequest};
+    /// # use tower_oauth2_client::{AccessToken, TokenResponse, TokenType};
+    /// # use tower::service_fn;
+    ///
+    /// # fn main() -> Result<(), BoxError> {
+    /// # let endpoint = service_fn(|_: TokenRequest| async {
+    /// #     Ok::<_, BoxError>(TokenResponse::builder(AccessToken::new("t", TokenType::BEARER)?).build())
+    /// # });
+    /// let runtime = Runtime::new()?;
+    /// let tokens = TokenCache::builder(endpoint)
+    ///     .runtime(runtime.handle().clone())
+    ///     .build();
+    /// let source = tokens.source(TokenRequest::client_credentials());
+    ///
+    /// // Any executor can wait for the token.
+    /// let token = futures_util::FutureExt::now_or_never(source.token());
+    /// # drop(token);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.settings.runtime = FetchRuntime::new(runtime);
         self
     }
 
@@ -130,7 +198,21 @@ pub(crate) struct Settings {
     pub(super) default_lifetime: Duration,
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
+    pub(super) spent: SpentCredentials,
+    pub(super) runtime: FetchRuntime,
+    pub(super) limit: Arc<FetchLimit>,
+    pub(super) shutdown: Shutdown,
 }
+
+impl Settings {
+    /// Returns how long a fetch may take: this is the limit of its attempts, and then again that of `on_refresh_token`.
+    pub(super) fn fetch_limit(&self) -> Duration {
+        self.fetch_timeout.saturating_mul(2).saturating_add(GRACE)
+    }
+}
+
+/// What a fetch needs beside its limits.
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Tells the owner of a refresh token about its successor.
 pub(super) type OnRefreshToken = Box<

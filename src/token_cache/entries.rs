@@ -6,7 +6,8 @@
 //! others with room would evict entries that are in use.
 //!
 //! When the cache is full, a new entry takes the place of idle ones. The entries of a shard form a queue. An entry that was used since
-//! it was last at the front goes to the back again. One that a [`TokenSource`](crate::TokenSource) holds is never evicted.
+//! it was last at the front goes to the back again. One that a [`TokenSource`](crate::TokenSource) holds is never evicted, nor one whose
+//! fetch is under way. What must outlive an entry is in [`super::spent`].
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},
@@ -20,7 +21,10 @@ use std::{
 
 use super::{builder::Settings, entry::Entry};
 use crate::{
-    base::sync::{Mutex, MutexGuard},
+    base::{
+        clock::Moment,
+        sync::{Mutex, MutexGuard},
+    },
     message::TokenRequest,
 };
 
@@ -74,8 +78,9 @@ impl Entries {
             entry.mark_used();
             return entry.clone();
         }
-        _evicted = self.make_room(&mut shard);
+        _evicted = self.make_room(&mut shard, settings);
         let entry = Entry::new(key.request.clone(), settings.clone());
+        recall_polling(&entry, settings);
         shard.entries.insert(key.clone(), entry.clone());
         shard.queue.push_back(key);
         self.len.fetch_add(1, Ordering::Relaxed);
@@ -83,14 +88,16 @@ impl Entries {
     }
 
     /// Evicts idle entries of this shard until there is room for one more. If all shards together are full, hardly one is empty.
-    fn make_room(&self, shard: &mut Shard) -> Vec<Arc<Entry>> {
+    fn make_room(&self, shard: &mut Shard, settings: &Settings) -> Vec<Arc<Entry>> {
+        let now = settings.clock.now();
         let mut evicted = Vec::new();
         for _ in 0..MAX_EVICTION_ATTEMPTS.min(shard.queue.len()) {
             if !self.is_full() {
                 break;
             }
-            if let Some(entry) = shard.take_first_if_idle() {
+            if let Some(entry) = shard.take_first_if_idle(now) {
                 self.len.fetch_sub(1, Ordering::Relaxed);
+                note_polling(&entry, settings, now);
                 evicted.push(entry);
             }
         }
@@ -111,18 +118,39 @@ impl Entries {
 }
 
 impl Shard {
-    fn take_first_if_idle(&mut self) -> Option<Arc<Entry>> {
+    fn take_first_if_idle(&mut self, now: Moment) -> Option<Arc<Entry>> {
         let key = self.queue.pop_front()?;
         if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
             let is_idle = Arc::strong_count(entry.get()) == 1
                 && !entry.get().take_used()
-                && entry.get().may_be_evicted();
+                && entry.get().may_be_evicted(now);
             if is_idle {
                 return Some(entry.remove());
             }
         }
         self.queue.push_back(key);
         None
+    }
+}
+
+/// Notes how often the server asked to be polled with the credential of an evicted entry.
+fn note_polling(entry: &Entry, settings: &Settings, now: Moment) {
+    if let Some(polling) = entry.polling() {
+        if entry.request().has_known_one_time_credential() {
+            let digest = settings.spent.digest(entry.request());
+            settings.spent.note_polling(digest, polling, now);
+        }
+    }
+}
+
+/// Restores what [`note_polling`] noted, before anybody uses the new entry.
+fn recall_polling(entry: &Entry, settings: &Settings) {
+    let request = entry.request();
+    if request.carries_one_time_credential() && request.has_known_one_time_credential() {
+        let digest = settings.spent.digest(request);
+        if let Some(polling) = settings.spent.polling(digest, entry.now()) {
+            entry.keep_polling(polling);
+        }
     }
 }
 

@@ -33,6 +33,15 @@ pub(super) fn retrying(request: &TokenRequest, error: &TokenError) {
     );
 }
 
+pub(super) fn taken_over(request: &TokenRequest) {
+    tracing::warn!(
+        target: TARGET,
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
+        "nobody drives the runtime of a fetch; fetching the access token on another",
+    );
+}
+
 pub(super) fn fetched(request: &TokenRequest, reason: Reason, lifespan: Lifespan) {
     tracing::debug!(
         target: TARGET,
@@ -73,7 +82,7 @@ pub(super) fn refused(request: &TokenRequest, invalidation: Invalidation) {
             scope,
             "an API refused an access token; dropped it",
         ),
-        Invalidation::StillInUse => tracing::warn!(
+        Invalidation::Kept => tracing::warn!(
             target: TARGET,
             grant_type,
             scope,
@@ -90,5 +99,12 @@ pub(super) fn owner_was_not_told(request: &TokenRequest) {
         grant_type = request.grant_type(),
         scope = request.known_scope(),
         "on_refresh_token did not complete; using the new refresh token anyway",
+    );
+}
+
+pub(super) fn shut_down_too_early() {
+    tracing::error!(
+        target: TARGET,
+        "the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost",
     );
 }

@@ -1,4 +1,4 @@
-//! One fetch of a token: what it sends, its attempts, and the call of `on_refresh_token`.
+//! One fetch of a token: its attempts, and the call of `on_refresh_token`.
 
 use std::{
     sync::{Arc, Weak},
@@ -10,16 +10,16 @@ use tokio::time;
 use super::{
     builder::Settings,
     entry::{Entry, FetchOutcome},
-    events,
+    events, grant,
+    operations::shutdown::UnderWay,
 };
 use crate::{
     base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{
-        ErrorCode, ErrorResponse, TokenError,
-        TokenErrorKind::{NoRuntime, Request, Service, SignInRequired, Timeout},
+        TokenError,
+        TokenErrorKind::{Service, Timeout},
     },
     message::{TokenRequest, TokenResponse},
-    secret::RefreshToken,
 };
 
 /// Why a token is fetched.
@@ -76,6 +76,11 @@ pub(super) async fn run(
     plan: FetchPlan,
     landing: Landing<FetchOutcome>,
 ) {
+    // Held until the end: a shutdown waits for the response to a one-time credential.
+    let under_way = plan.owner.as_ref().map(|_| UnderWay::new(&settings));
+    if matches!(under_way, Some(None)) {
+        return;
+    }
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| Fetched {
         sent: settings.clock.now(),
@@ -83,10 +88,12 @@ pub(super) async fn run(
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // First of all, because the server no longer accepts the old refresh token.
-        if let Some(entry) = entry.upgrade() {
-            entry.note_refresh_token(response);
+        let is_newest = entry
+            .upgrade()
+            .is_none_or(|entry| entry.note_refresh_token(&plan, response));
+        if is_newest {
+            tell_owner(&settings, owner, response).await;
         }
-        tell_owner(&settings, owner, response).await;
     }
     // The entry before the waiters, so that none of them finds the old state of the entry.
     let outcome = entry.upgrade().map(|entry| entry.land(&plan, fetched));
@@ -128,7 +135,11 @@ async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) 
 
 async fn attempt(settings: &Settings, request: &TokenRequest) -> Fetched {
     let sent = settings.clock.now();
-    let result = settings.endpoint.call(request.clone()).await;
+    let result = if request.carries_one_time_credential() {
+        grant::send_once(settings, request).await
+    } else {
+        settings.endpoint.call(request.clone()).await
+    };
     Fetched { sent, result }
 }
 
@@ -166,121 +177,4 @@ fn panicked() -> TokenError {
         "the token endpoint, or a layer around it, panicked",
         None,
     )
-}
-
-pub(super) fn no_runtime() -> TokenError {
-    let message = "fetching an access token needs a tokio runtime; there is none here, or it is shutting down";
-    TokenError::new(NoRuntime, message, None)
-}
-
-/// What the next fetch sends: the request itself, or the refresh token that replaced its credential. Pure.
-///
-/// A code, a device code, an `auth_req_id` and a refresh token are one-time credentials: they can be sent once. A source over one of
-/// them continues with the refresh token of the last response, and ends for good when the server no longer accepts that.
-pub(super) struct GrantState {
-    request: TokenRequest,
-    is_one_time: bool,
-    was_sent: bool,
-    /// Set once the credential of the request has been exchanged for a token, and cannot be sent again.
-    is_spent: bool,
-    refresh_token: Option<RefreshToken>,
-    /// Why no fetch can succeed any longer.
-    end: Option<TokenError>,
-}
-
-impl GrantState {
-    pub(super) fn new(request: TokenRequest) -> Self {
-        let is_comparable = request.extensions().is_empty();
-        Self {
-            is_one_time: request.carries_one_time_credential(),
-            request,
-            was_sent: false,
-            is_spent: false,
-            refresh_token: None,
-            end: (!is_comparable).then(uncacheable),
-        }
-    }
-
-    /// Returns whether the request carries a credential that can be sent once, so that each response to it is the only one.
-    pub(super) fn is_one_time(&self) -> bool {
-        self.is_one_time
-    }
-
-    /// Returns whether forgetting this state would send a one-time credential twice.
-    pub(super) fn has_sent_one_time_credential(&self) -> bool {
-        self.is_one_time && self.was_sent
-    }
-
-    /// Returns the request of the next fetch.
-    pub(super) fn next_request(&mut self) -> Result<TokenRequest, TokenError> {
-        self.was_sent = true;
-        match (&self.end, &self.refresh_token) {
-            (Some(end), _) => Err(end.clone()),
-            (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
-            (None, None) if self.is_spent => Err(no_refresh_token()),
-            (None, None) => Ok(self.request.clone()),
-        }
-    }
-
-    /// Takes in the refresh token of a response. Without one, the old one stays in use (RFC 6749 §6).
-    pub(super) fn succeeded(&mut self, response: &TokenResponse) {
-        if self.is_one_time {
-            let is_refresh = self.request.grant_type() == REFRESH_TOKEN;
-            self.is_spent = !is_refresh;
-            if let Some(refresh_token) = response.refresh_token() {
-                self.refresh_token = Some(refresh_token.clone());
-            }
-        }
-    }
-
-    /// Remembers an error after which no attempt can succeed, and returns it as `SignInRequired`. Returns any other error unchanged.
-    pub(super) fn failed(&mut self, error: TokenError) -> TokenError {
-        let is_refused = !error.is_transient()
-            && matches!(
-                error.error_response().map(ErrorResponse::code),
-                Some(
-                    &(ErrorCode::INVALID_GRANT
-                        | ErrorCode::EXPIRED_TOKEN
-                        | ErrorCode::ACCESS_DENIED)
-                )
-            );
-        if !self.is_one_time || !(is_refused || self.may_be_spent(&error)) {
-            return error;
-        }
-        let end = sign_in_required(error);
-        self.end = Some(end.clone());
-        end
-    }
-
-    /// Returns whether the server may have accepted a code although no response says so.
-    ///
-    /// Sending the code again would revoke the tokens of the first time (RFC 6749 §4.1.2). A refresh token is sent again, because there
-    /// is nothing else to send; a device code is meant to be sent again.
-    fn may_be_spent(&self, error: &TokenError) -> bool {
-        self.request.grant_type() == AUTHORIZATION_CODE
-            && self.refresh_token.is_none()
-            && error.is_transient()
-            && error.may_have_been_processed()
-    }
-}
-
-const AUTHORIZATION_CODE: &str = "authorization_code";
-const REFRESH_TOKEN: &str = "refresh_token";
-
-fn sign_in_required(error: TokenError) -> TokenError {
-    let message =
-        "the user has to sign in again: the server no longer accepts the code or the refresh token";
-    TokenError::new(SignInRequired, message, Some(error.into()))
-}
-
-fn no_refresh_token() -> TokenError {
-    let message = "the user has to sign in again: the access token is no longer usable, and the server issued no refresh token; \
-                   request one (often with the scope `offline_access`)";
-    TokenError::new(SignInRequired, message, None)
-}
-
-fn uncacheable() -> TokenError {
-    let message = "a token request with extensions cannot be cached, because extensions cannot be compared; send it to the \
-                   token endpoint directly";
-    TokenError::new(Request, message, None)
 }

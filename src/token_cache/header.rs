@@ -57,7 +57,7 @@ impl TokenName {
     pub(crate) fn refuse(self) -> Invalidation {
         match entries::find_by_id(self.entry) {
             Some(entry) => entry.invalidate(|cached| cached.generation == self.generation),
-            None => Invalidation::StillInUse,
+            None => Invalidation::Kept,
         }
     }
 }

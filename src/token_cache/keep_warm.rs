@@ -1,6 +1,7 @@
 //! Renews a token in the background even while nobody asks for it, so that callers do not wait.
 
 use std::{
+    pin::pin,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -8,14 +9,18 @@ use std::{
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
 use super::{
-    entry::{CLOCK_LAG, Entry, Lookup},
-    fetch,
+    builder::Settings,
+    entry::{Entry, FetchWaiter, Lookup, Waited},
     state::CachedToken,
 };
-use crate::error::TokenError;
+use crate::base::clock::{CLOCK_LAG, Moment};
 
 /// The task that keeps an entry warm. Dropping this ends it.
-pub(super) struct KeepWarm(AbortHandle);
+pub(super) struct KeepWarm {
+    task: AbortHandle,
+    /// When the task has to be back at the latest.
+    back_at: Moment,
+}
 
 /// The shortest pause, also between checks of a running fetch.
 const MIN_PAUSE: Duration = Duration::from_secs(1);
@@ -23,43 +28,76 @@ const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause: the wall clock may be stepped while the timer sleeps.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// A task that comes back so much too late is not driven.
+const MAX_DELAY: Duration = Duration::from_secs(2);
+
 impl KeepWarm {
-    pub(super) fn start(entry: &Arc<Entry>) -> Result<Self, TokenError> {
-        let runtime = Handle::try_current().map_err(|_| fetch::no_runtime())?;
-        let task = runtime.spawn(keep_warm(Arc::downgrade(entry)));
-        Ok(Self(task.abort_handle()))
+    pub(super) fn start(entry: &Arc<Entry>, runtime: &Handle) -> Self {
+        let keep_warm = keep_warm(Arc::downgrade(entry), entry.settings().clone());
+        Self {
+            task: runtime.spawn(keep_warm).abort_handle(),
+            back_at: entry.now(),
+        }
     }
 
-    /// Returns whether the task runs, that is, whether its runtime has not ended.
-    pub(super) fn is_running(&self) -> bool {
-        !self.0.is_finished()
+    /// Returns whether the task runs: its runtime has not ended, and somebody drives it.
+    pub(super) fn is_running(&self, now: Moment) -> bool {
+        !self.task.is_finished() && !now.has_outlasted(self.back_at.after(MAX_DELAY))
+    }
+
+    pub(super) fn back_at(&mut self, back_at: Moment) {
+        self.back_at = back_at;
     }
 }
 
 impl Drop for KeepWarm {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
 /// Holds the entry only briefly: the last handle may be dropped while this sleeps or waits.
-async fn keep_warm(weak: Weak<Entry>) {
+async fn keep_warm(weak: Weak<Entry>, settings: Arc<Settings>) {
     while let Some(entry) = weak.upgrade() {
         let lookup = entry.look_up();
-        let pause = entry.until_due();
+        let until_due = entry.until_due();
         drop(entry);
-        match lookup {
-            Lookup::Wait(waiter) => match waiter.outcome().await {
+        let pause = match lookup {
+            Lookup::Token(_) if until_due.is_zero() => MIN_PAUSE,
+            Lookup::Token(_) => (until_due + CLOCK_LAG).min(MAX_PAUSE),
+            Lookup::Failed(_) => (until_due + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE),
+            Lookup::Wait(waiter) => match wait(waiter, &weak, &settings).await {
                 // A token that expires before it can be used would otherwise be fetched in a loop.
-                Some(Ok(cached)) if has_expired(&weak, &cached) => time::sleep(MAX_PAUSE).await,
+                Waited::Landed(Ok(cached)) if has_expired(&weak, &cached) => MAX_PAUSE,
                 // So would one whose fetches are lost.
-                None => time::sleep(MIN_PAUSE).await,
-                Some(_) => {}
+                Waited::Lost => MIN_PAUSE,
+                Waited::Landed(_) | Waited::GivenUp => continue,
+                Waited::Undriven(silent) => {
+                    if let Some(entry) = weak.upgrade() {
+                        entry.take_over(&silent);
+                    }
+                    continue;
+                }
             },
-            Lookup::Token(_) if pause.is_zero() => time::sleep(MIN_PAUSE).await,
-            Lookup::Token(_) => time::sleep((pause + CLOCK_LAG).min(MAX_PAUSE)).await,
-            Lookup::Failed(_) => time::sleep((pause + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)).await,
+        };
+        back_after(pause, &weak);
+        time::sleep(pause).await;
+    }
+}
+
+async fn wait(waiter: FetchWaiter, weak: &Weak<Entry>, settings: &Settings) -> Waited {
+    let mut waiting = pin!(waiter.wait(settings));
+    loop {
+        back_after(MIN_PAUSE, weak);
+        if let Ok(waited) = time::timeout(MIN_PAUSE, waiting.as_mut()).await {
+            return waited;
         }
+    }
+}
+
+fn back_after(pause: Duration, weak: &Weak<Entry>) {
+    if let Some(entry) = weak.upgrade() {
+        entry.keep_warm_is_back_after(pause);
     }
 }
 

@@ -47,13 +47,16 @@
 //! | the server returns a refused token again | it is served, but no request is resent with it |
 //! | an API refuses a token | exactly that token is dropped, and the next caller fetches another; a late refusal of an old token does nothing |
 //! | APIs refuse token after token, each in the first half of its life | two are replaced at once, then one after each pause; pauses double from 5 seconds to 5 minutes |
+//! | somebody [discards](TokenSource::discard) a token | it is dropped unconditionally, and the next caller fetches another |
 //! | a caller is dropped while it waits | the fetch continues for the others |
+//! | [many fetches](TokenCacheBuilder::max_concurrent_fetches) are under way | others wait in a queue, in order, without a task; a fetch leaves the queue with its last caller |
 //! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
 //! | there is no runtime | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
 //! | the endpoint panics | waiting callers get an error; the next attempt follows after a pause |
 //! | the last handle is dropped | a running fetch is cancelled, unless it spends a code or a refresh token |
 //! | the clock is stepped, or the host was suspended | a token expires when either the monotonic or the wall clock says so |
-//! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held |
+//! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held, nor one whose fetch is under way |
+//! | a code, or a refresh token that the server replaced, is used again | nothing is sent, and callers get the error [`SignInRequired`](crate::TokenErrorKind::SignInRequired) |
 //!
 //! # Refresh tokens
 //!
@@ -66,6 +69,28 @@
 //! [`polling_interval`](TokenRequest::polling_interval) of the request, asks the server again; each `slow_down` adds five seconds. When
 //! the server no longer accepts the grant, every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired): make a source
 //! over a new code.
+//!
+//! When the cache is full, it evicts sources over these requests like any other if nobody holds them. Then only
+//! [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) has their newest refresh token: without this callback the refresh token is
+//! lost, and the user has to sign in again. So set it, or hold the [`TokenSource`]. An entry stays until its fetch has landed and the
+//! callback has been called.
+//!
+//! The cache remembers which codes and refresh tokens must not be sent again, and does not send them, whether or not their entry has
+//! been evicted:
+//!
+//! | a new source over | then |
+//! |---|---|
+//! | a code that the server accepted, or may have accepted | `SignInRequired`; the error says that the code was used |
+//! | a refresh token that the server replaced | `SignInRequired`; the error tells you to use the newest refresh token, with which `on_refresh_token` was called |
+//! | a refresh token that the server did not replace | it is sent |
+//! | a code or a refresh token that the server refused | `SignInRequired` |
+//! | a code that provably did not reach the server, or was not processed | it is sent |
+//! | a device code or an `auth_req_id` for which the user has not decided | the server is polled again, no sooner than it asked for |
+//!
+//! What it remembers is a digest of the request, keyed randomly for each cache, and no text of a credential. A digest is remembered for
+//! at least 12 and at most 24 hours: those of the newest 50,000 used credentials and of the newest 50,000 refused ones, and never more
+//! than twice as many. Polling intervals are remembered in the same way, 10,000 of them. If the credential comes from a
+//! [provider](crate::Credential), what the provider returns is compared.
 //!
 //! # Events
 //!
@@ -102,11 +127,13 @@
 //!      |-- pausing after a failure --> its error          pauses.rs
 //!      v
 //!   join the fetch that is under way, or start one        entry/look_up.rs
-//!      |                |  what to send: the request       fetch.rs        GrantState
+//!      |                |  what to send: the request       grant.rs        GrantState
 //!      |                |  itself, or a refresh token
+//!      |                |  too many under way? wait        fetch_limit.rs  entry/queue.rs
 //!      |                v
 //!      |             fetch, on a task of its own:         fetch.rs        run
 //!      |                |  one attempt, perhaps a second
+//!      |                |  send no credential twice        grant.rs        spent.rs
 //!      |                |  call on_refresh_token
 //!      |                v
 //!      |             land:                                entry/land.rs
@@ -122,21 +149,29 @@
 //! Later, an API may refuse the token. Then header.rs finds the entry by its number, and entry/land.rs drops the token. events.rs
 //! contains all events that are reported on the way; each error is in the file in which it arises.
 //!
-//! `entry` has three files: mod.rs only reads, look_up.rs starts fetches, land.rs changes the token. What a fetch sends is in the file
-//! of its attempts, because both take care that a one-time credential is not sent twice. state.rs, refresh_window.rs and pauses.rs
-//! are pure: the time and the random numbers are arguments. Only entries.rs and `entry` lock, and only entry/look_up.rs and
-//! keep_warm.rs spawn tasks.
+//! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
+//! land.rs changes the token. heartbeat.rs tells whether the task of a fetch is polled, and runtime.rs on which runtime it runs.
+//! state.rs, refresh_window.rs and pauses.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+//! fetch_limit.rs and spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
+//!
+//! Locks are taken in this order: a shard of entries.rs, an entry, then fetch_limit.rs or spent.rs.
 
 mod builder;
 mod entries;
 mod entry;
 mod events;
 mod fetch;
+mod fetch_limit;
+mod grant;
 mod header;
+mod heartbeat;
 mod keep_warm;
+mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
+mod runtime;
 pub(crate) mod source;
+mod spent;
 mod state;
 
 use std::{fmt, sync::Arc};
@@ -146,11 +181,12 @@ use tower_service::Service;
 use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
+    entry::Invalidation,
+    operations::TokenHealth,
     source::TokenChanges,
     state::{TokenState, TokenStatus},
 };
 pub(crate) use self::{
-    entry::Invalidation,
     header::{Authorization, LocalCopy, TokenName},
     source::TokenSource,
 };

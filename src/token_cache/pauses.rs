@@ -2,10 +2,19 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, StatusCode};
+
 use crate::{
     base::{back_off, clock::Moment},
-    error::{ErrorCode, ErrorResponse, TokenError},
+    error::{Answer, ErrorCode, ErrorResponse, TokenError, TokenErrorKind},
 };
+
+/// How often the server wants to be polled, and when it may be polled next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Polling {
+    interval: Duration,
+    retry_at: Moment,
+}
 
 /// The last fetch of an entry, which failed, and the pause before the next one.
 #[derive(Clone)]
@@ -18,6 +27,9 @@ pub(crate) struct FailedFetch {
     polling_interval: Duration,
     is_pause_by_server: bool,
     retry_at: Moment,
+    /// When the first of these failures in a row happened.
+    since: Moment,
+    at: Moment,
 }
 
 impl FailedFetch {
@@ -62,7 +74,44 @@ impl FailedFetch {
             polling_interval,
             is_pause_by_server,
             retry_at: now.after(pause),
+            since: previous
+                .filter(|previous| previous.streak > 0)
+                .map_or(now, |previous| previous.since),
+            at: now,
         }
+    }
+
+    /// Returns the failure of a source that another one over the same request has polled before.
+    pub(super) fn while_polling(polling: Polling, now: Moment) -> Self {
+        Self {
+            error: authorization_pending(),
+            streak: 0,
+            pause: now.until(polling.retry_at),
+            polling_interval: polling.interval,
+            is_pause_by_server: true,
+            retry_at: polling.retry_at,
+            since: now,
+            at: now,
+        }
+    }
+
+    /// Returns how often to poll the server, if it asked to be polled.
+    pub(super) fn polling(&self) -> Option<Polling> {
+        let is_polled = !self.polling_interval.is_zero();
+        is_polled.then_some(Polling {
+            interval: self.polling_interval,
+            retry_at: self.retry_at,
+        })
+    }
+
+    /// Returns the time since the first failure in a row, or `None` if the server only waits for the user.
+    pub(crate) fn failing_for(&self, now: Moment) -> Option<Duration> {
+        (self.streak > 0).then(|| now.time_since(self.since))
+    }
+
+    /// Returns whether this failure happened before another one.
+    pub(crate) fn is_before(&self, other: &Self) -> bool {
+        !self.at.has_outlasted(other.at)
     }
 
     /// Returns whether the pause has not ended yet.
@@ -108,6 +157,21 @@ fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
     };
     let pause = back_off::doubled(first, streak.saturating_sub(1), MAX_PAUSE);
     back_off::jittered(pause, jitter)
+}
+
+fn authorization_pending() -> TokenError {
+    let response = ErrorResponse {
+        code: ErrorCode::AUTHORIZATION_PENDING,
+        description: None,
+        uri: None,
+    };
+    TokenError::answer(
+        TokenErrorKind::ErrorResponse,
+        "the user has not decided yet: authorization_pending",
+        Answer::without_body(StatusCode::BAD_REQUEST, HeaderMap::new()),
+        Some(response),
+        None,
+    )
 }
 
 /// Counts the tokens of an entry that were refused recently, each in the first half of its life.
@@ -163,11 +227,9 @@ impl Refusals {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use http::{HeaderMap, StatusCode};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::error::{Answer, TokenErrorKind};
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]

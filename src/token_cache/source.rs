@@ -8,7 +8,10 @@ use std::{
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use super::{TokenCache, entry::Entry};
+use super::{
+    TokenCache,
+    entry::{Entry, Invalidation},
+};
 use crate::{
     error::TokenError,
     message::{AccessToken, TokenRequest},
@@ -134,9 +137,55 @@ impl TokenSource {
     /// If APIs refuse token after token, each in the first half of its life, the cache drops two at once, and then one after each
     /// pause; the pauses double from 5 seconds to 5 minutes. So an API that refuses every token does not use up the tokens of
     /// everybody else.
-    pub fn invalidate(&self, token: &AccessToken) {
+    ///
+    /// Returns what became of the token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{TokenSource, token_cache::Invalidation};
+    /// # use tower_oauth2_client::{AccessToken, BoxError, TokenCache, TokenRequest, TokenResponse, TokenType};
+    /// # use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let endpoint = service_fn(|_: TokenRequest| async {
+    /// #     Ok::<_, BoxError>(TokenResponse::builder(AccessToken::new("t", TokenType::BEARER)?).build())
+    /// # });
+    /// # let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+    /// let refused = source.token().await?;
+    /// assert_eq!(source.invalidate(&refused), Invalidation::Dropped);
+    /// assert_eq!(source.invalidate(&refused), Invalidation::Replaced); // a second, late refusal
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.invalidate(|cached| cached.token == *token),
+            SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
+            SourceKind::Fixed(_) => Invalidation::Replaced,
+        }
+    }
+
+    /// Drops the cached token unconditionally, so that the next caller fetches another.
+    ///
+    /// Call it when you learn that the token is out of date, for example because the permissions of the user have changed. It does
+    /// not count as a refusal by an API. Like [`invalidate_all`](crate::TokenCache::invalidate_all), it cancels a running fetch, unless that
+    /// spends a code or a refresh token, and ends the pause after a failure, unless the server asked for it. A fixed token stays.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenSource;
+    ///
+    /// async fn permissions_changed(source: &TokenSource) -> Result<(), tower_oauth2_client::TokenError> {
+    ///     source.discard();
+    ///     source.warm_up().await // with the new permissions
+    /// }
+    /// ```
+    pub fn discard(&self) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|cached| cached.token == *token);
+            entry.clear();
         }
     }
 

@@ -91,6 +91,7 @@ pub struct TokenStatus {
 
 /// The state of a token in a cache; see the [module](super).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum TokenState {
     /// The token is usable, and nothing is to be done.
     Fresh,

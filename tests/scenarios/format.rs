@@ -162,6 +162,7 @@ pub(crate) enum Action {
     Changed,
     Invalidate,
     InvalidateAll,
+    Discard,
     RotateSecret,
     Suspend,
     SetWallClockBack,

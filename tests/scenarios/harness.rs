@@ -222,6 +222,10 @@ impl Harness {
                 self.cache().invalidate_all();
                 None
             }
+            Action::Discard => {
+                self.source(of).discard();
+                None
+            }
             Action::RotateSecret => {
                 self.secret.lock().unwrap().clone_from(&step.secret);
                 None

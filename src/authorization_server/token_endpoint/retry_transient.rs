@@ -13,7 +13,7 @@ use pin_project_lite::pin_project;
 use tower::retry::Policy;
 
 use crate::{
-    base::back_off,
+    base::{back_off, timer},
     error::{self, TokenError},
     message::TokenRequest,
 };
@@ -34,11 +34,7 @@ use crate::{
 ///
 /// Without a `Retry-After`, the pause is random, in the upper half of a window that doubles with every attempt.
 ///
-/// The pause is a tokio timer. Without a tokio runtime, nothing is retried.
-///
-/// # Panics
-///
-/// In a tokio runtime that was built without its timer.
+/// The pause is a tokio timer. Without a tokio runtime, or in one that was built without timers (`enable_time`), nothing is retried.
 ///
 /// # Examples
 ///
@@ -171,17 +167,15 @@ where
         request: &mut TokenRequest,
         result: &mut Result<Res, E>,
     ) -> Option<Self::Future> {
-        tokio::runtime::Handle::try_current().ok()?;
         let failed = FailedAttempt::with(result.as_ref().err()?.as_ref());
         let pause = self.decide(
             &failed,
             request.carries_one_time_credential(),
             fastrand::f64(),
         )?;
+        let sleep = timer::sleep(pause)?;
         self.retries += 1;
-        Some(Pause {
-            sleep: tokio::time::sleep(pause),
-        })
+        Some(Pause { sleep })
     }
 
     fn clone_request(&mut self, request: &TokenRequest) -> Option<TokenRequest> {

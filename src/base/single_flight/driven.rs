@@ -20,7 +20,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use super::{Flight, Landing, Shared};
+use super::{End, Flight, Landing, Shared};
 use crate::base::sync::{Mutex, MutexGuard};
 
 /// A future that is polled by those who wait for its output.
@@ -72,8 +72,10 @@ impl<T: Clone + Send + Sync + 'static> Driven<T> {
             if shared.end.get().is_none() {
                 self.poll();
             }
-            if let Some(outcome) = shared.end.get() {
-                return outcome.clone();
+            match shared.end.get() {
+                Some(End::Landed(outcome)) => return Some(outcome.clone()),
+                Some(End::Lost | End::GivenUp) => return None,
+                None => {}
             }
             if notified.as_mut().enable() {
                 yield_now().await;

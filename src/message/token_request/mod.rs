@@ -8,11 +8,12 @@ use std::{borrow::Cow, fmt};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    form::{Form, printable_names},
+    form::{Form, Parameter, printable_names},
     scope::Scope,
 };
 use crate::{
     base::{Quoted, uri::Printable},
+    error::BoxError,
     secret::Credential,
 };
 
@@ -212,16 +213,38 @@ impl TokenRequest {
 
     /// Returns the scope for logs, if it is a fixed string.
     pub(crate) fn known_scope(&self) -> Option<&str> {
-        self.0.known("scope")
+        self.known("scope")
+    }
+
+    /// Returns the value of a parameter, if it is a fixed string.
+    pub(crate) fn known(&self, name: &str) -> Option<&str> {
+        self.0.known(name)
     }
 
     /// Whether the request contains a credential that the server accepts only once.
     ///
     /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
     pub(crate) fn carries_one_time_credential(&self) -> bool {
-        const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
-        let mut parameters = self.0.parameters().iter();
-        parameters.any(|p| ONE_TIME.contains(&&*p.name))
+        self.0.parameters().iter().any(is_one_time)
+    }
+
+    /// Returns whether no credential that the server accepts only once comes from a provider.
+    pub(crate) fn has_known_one_time_credential(&self) -> bool {
+        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        one_time.all(|p| p.value.known().is_some())
+    }
+
+    /// Returns this request with the text of a credential that the server accepts only once, obtained from its provider.
+    pub(crate) async fn with_known_one_time_credential(&self) -> Result<Self, BoxError> {
+        let mut request = self.clone();
+        if !self.has_known_one_time_credential() {
+            for parameter in request.0.parameters_mut() {
+                if is_one_time(parameter) {
+                    parameter.value = parameter.value.to_fixed().await?;
+                }
+            }
+        }
+        Ok(request)
     }
 
     pub(crate) fn into_form(self) -> Form {
@@ -239,4 +262,10 @@ impl fmt::Debug for TokenRequest {
             .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()
     }
+}
+
+/// Whether this is a credential that the server accepts only once.
+fn is_one_time(parameter: &Parameter) -> bool {
+    const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+    ONE_TIME.contains(&&*parameter.name)
 }

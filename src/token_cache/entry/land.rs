@@ -17,15 +17,16 @@ use crate::{
     },
 };
 
-/// What became of a token that an API refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalidation {
-    /// It is gone; the next caller fetches another.
+/// What became of a token that an API refused; see [`TokenSource::invalidate`](crate::TokenSource::invalidate).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Invalidation {
+    /// The token is gone. The next caller fetches another.
     Dropped,
-    /// Another token had already replaced it.
+    /// The token was not the current one, so nothing happened. It had been dropped or replaced before, or never was in the cache.
     Replaced,
-    /// It stays, because tokens were refused too often recently.
-    StillInUse,
+    /// The token stays, because tokens were refused too often recently, or because the source has a fixed token.
+    Kept,
 }
 
 /// At most one fetch a second is sent, except to replace a refused token, for which [`Refusals`] has a rule of its own.
@@ -83,7 +84,8 @@ impl Entry {
             server_expires_at: sent.after(lifespan.lifetime),
             young_until: sent.after(lifespan.lifetime / 2),
         });
-        if !state.end_fetch(plan) && !state.grant.is_one_time() {
+        let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
+        if !state.end_fetch(plan) && !is_last_of_grant {
             // Another fetch has taken its place, so only those who still wait for this one get the token.
             return Ok(cached);
         }
@@ -108,8 +110,16 @@ impl Entry {
     }
 
     /// Takes in the refresh token of a response before anything else is done with it.
-    pub(crate) fn note_refresh_token(&self, response: &TokenResponse) {
-        self.lock().grant.succeeded(response);
+    ///
+    /// Returns `false` if a fetch that was sent later has already succeeded: then its refresh token stays.
+    pub(crate) fn note_refresh_token(&self, plan: &FetchPlan, response: &TokenResponse) -> bool {
+        let mut state = self.lock();
+        let is_newest = plan.number > state.newest_grant;
+        if is_newest {
+            state.newest_grant = plan.number;
+            state.grant.succeeded(response);
+        }
+        is_newest
     }
 
     /// Remembers a failed fetch. The current token stays.
@@ -147,7 +157,7 @@ impl Entry {
             None => Invalidation::Replaced,
             // A token that had served for a while was good, so its refusal tells nothing about the next one.
             Some(cached) if !now.has_reached(cached.young_until) && !state.refusals.note(now) => {
-                Invalidation::StillInUse
+                Invalidation::Kept
             }
             Some(_) => {
                 self.drop_token(&mut state);
@@ -168,10 +178,15 @@ impl Entry {
         state
             .failure
             .take_if(|failure| !failure.is_pause_by_server());
-        if !state.grant.is_one_time() {
-            state.fetch = None;
-        }
+        let given_up = match state.grant.is_one_time() {
+            true => None,
+            false => state.fetch.take(),
+        };
         self.drop_token(&mut state);
+        drop(state);
+        if let Some(fetch) = given_up {
+            fetch.give_up();
+        }
     }
 
     fn drop_token(&self, state: &mut EntryState) {
@@ -185,7 +200,7 @@ impl Entry {
 impl EntryState {
     /// Notes that a fetch has landed. Returns whether it was still the current fetch of the entry.
     fn end_fetch(&mut self, plan: &FetchPlan) -> bool {
-        let ended = self.fetch.take_if(|fetch| fetch.number() == plan.number);
+        let ended = self.fetch.take_if(|fetch| fetch.number == plan.number);
         ended.is_some()
     }
 }

@@ -1,25 +1,34 @@
-//! Looks up the token of an entry under the lock, and joins or starts its fetch.
+//! Looks up the token of an entry under the lock, and joins, starts or takes over its fetch.
 //!
 //! 1. A fetch runs on a task of its own: dropping a caller changes nothing for the others.
-//! 2. A fetch is *lost* if its task is gone without an outcome (its runtime has ended), or if it is overdue (its runtime is alive, but
-//!    nobody drives it). Then a waiter may start another. If a lost fetch still returns a token, those who still wait for it get that
-//!    token; the entry keeps it only if the fetch spent a one-time credential.
-//! 3. A panic of the endpoint is an outcome; otherwise every waiter would start the fetch again.
+//! 2. A fetch is *lost* if its task is gone without an outcome (its runtime has ended), or if it is overdue. Then a waiter may start
+//!    another. If a lost fetch still returns a token, those who still wait for it get that token; the entry keeps it only if the fetch
+//!    spent a one-time credential.
+//! 3. A fetch is *undriven* if its task is alive, but nobody polls it: see [`heartbeat`]. Whoever notices takes it over: the old fetch is
+//!    cancelled and given up, and a new one starts. If the fetch spends a one-time credential, it is taken over only if its task was never
+//!    polled, since the credential may be on its way otherwise.
+//! 4. A panic of the endpoint is an outcome; otherwise every waiter would start the fetch again.
+//! 5. The runtime for a new fetch is looked for without the lock, because a panic hook may run.
+//!
+//! [`heartbeat`]: crate::token_cache::heartbeat
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::{runtime::Handle, task::AbortHandle, time};
+use tokio::runtime::Handle;
 
-use super::{Entry, EntryState};
+use super::{
+    Entry, EntryState,
+    fetch_task::{FetchWaiter, Silent, Waited},
+};
 use crate::{
-    base::{
-        clock::Moment,
-        single_flight::{Flight, Waiter},
-    },
-    error::TokenError,
+    base::clock::Moment,
+    error::{TokenError, TokenErrorKind::Timeout},
     token_cache::{
-        fetch::{self, FetchPlan, Reason},
-        pauses::FailedFetch,
+        events,
+        fetch::Reason,
+        fetch_limit::{self, Place},
+        heartbeat::Watch,
+        runtime,
         state::{self, CachedToken, Condition},
     },
 };
@@ -34,14 +43,18 @@ pub(crate) enum Lookup {
 /// What all waiters of a fetch get.
 pub(crate) type FetchOutcome = Result<Arc<CachedToken>, TokenError>;
 
+/// What is to be done without the lock before a lookup can go on.
+pub(super) enum Unlocked {
+    FindRuntime,
+    TakeOver(Silent),
+    LeaveQueue(Place),
+}
+
+/// The runtime for a new fetch, once it has been looked for.
+type Found<'a> = Option<&'a Result<Handle, TokenError>>;
+
 /// After this many lost fetches in a row, the runtime is to blame.
 const MAX_LOST_FETCHES: usize = 16;
-
-/// A fetch is overdue when it exceeds its limit by this much.
-const GRACE: Duration = Duration::from_secs(5);
-
-/// The coarse clock lags behind timers by at most this much.
-pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 impl Entry {
     /// Returns the token, and waits for it if there is no usable one.
@@ -54,56 +67,124 @@ impl Entry {
         self.wait_for(Self::look_up_new).await
     }
 
+    /// Waits for one fetch after another until one of them lands, but joins none any more after twice the limit of a fetch.
     async fn wait_for(self: &Arc<Self>, look_up: fn(&Arc<Self>) -> Lookup) -> FetchOutcome {
-        for _ in 0..MAX_LOST_FETCHES {
-            match look_up(self) {
+        let mut patience_ends_at = None;
+        let mut lost = 0;
+        loop {
+            let waiter = match look_up(self) {
                 Lookup::Token(cached) => return Ok(cached),
                 Lookup::Failed(error) => return Err(error),
-                Lookup::Wait(waiter) => {
-                    if let Some(outcome) = waiter.outcome().await {
-                        return outcome;
-                    }
+                Lookup::Wait(waiter) => waiter,
+            };
+            waiter.until_started(&self.settings).await;
+            let patience = self.settings.fetch_limit().saturating_mul(2);
+            let patience_ends_at =
+                *patience_ends_at.get_or_insert_with(|| self.now().after(patience));
+            let why: fn() -> TokenError = match waiter.wait(&self.settings).await {
+                Waited::Landed(outcome) => return outcome,
+                Waited::Lost => {
+                    lost += 1;
+                    runtime::no_runtime
                 }
+                Waited::GivenUp => interrupted,
+                Waited::Undriven(silent) => {
+                    self.take_over(&silent);
+                    runtime::not_driven
+                }
+            };
+            if lost == MAX_LOST_FETCHES || self.now().has_outlasted(patience_ends_at) {
+                return Err(why());
             }
         }
-        Err(fetch::no_runtime())
     }
 
     pub(crate) fn look_up(self: &Arc<Self>) -> Lookup {
+        self.repeat_with_runtime(Self::try_look_up)
+    }
+
+    fn look_up_new(self: &Arc<Self>) -> Lookup {
+        self.repeat_with_runtime(Self::try_look_up_new)
+    }
+
+    fn repeat_with_runtime(
+        self: &Arc<Self>,
+        look_up: fn(&Arc<Self>, Found<'_>) -> Result<Lookup, Unlocked>,
+    ) -> Lookup {
+        let mut runtime = None;
+        loop {
+            match look_up(self, runtime.as_ref()) {
+                Ok(lookup) => {
+                    self.settings.limit.dispatch(self.now());
+                    return lookup;
+                }
+                Err(Unlocked::FindRuntime) => runtime = Some(self.settings.runtime.get()),
+                Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
+                Err(Unlocked::LeaveQueue(place)) => drop(place),
+            }
+        }
+    }
+
+    fn try_look_up(self: &Arc<Self>, runtime: Found<'_>) -> Result<Lookup, Unlocked> {
         let now = self.now();
         let mut state = self.lock();
         let cached = self.current.load_full();
         let reason = match state::classify(cached.as_ref(), state.failure.as_deref(), now) {
-            Condition::Fresh(cached) => return Lookup::Token(cached.clone()),
+            Condition::Fresh(cached) => return Ok(Lookup::Token(cached.clone())),
             Condition::Stale(cached) => {
                 let cached = cached.clone();
-                self.renew_if_due(&mut state, now);
-                return Lookup::Token(cached);
+                self.renew_if_due(&mut state, now, runtime)?;
+                return Ok(Lookup::Token(cached));
             }
-            Condition::Failed(failure) => return Lookup::Failed(failure.error.clone()),
+            Condition::Failed(failure) => return Ok(Lookup::Failed(failure.error.clone())),
             Condition::Expired => Reason::Expired,
             Condition::Empty if state.was_refused => Reason::Refused,
             Condition::Empty => Reason::First,
         };
-        self.join_or_start(&mut state, now, reason)
+        self.join_or_start(&mut state, now, reason, runtime)
     }
 
-    fn look_up_new(self: &Arc<Self>) -> Lookup {
+    fn try_look_up_new(self: &Arc<Self>, runtime: Found<'_>) -> Result<Lookup, Unlocked> {
         let now = self.now();
         let mut state = self.lock();
         match state.failure.as_deref() {
             Some(failure) if failure.server_asked_to_wait(now) => {
-                Lookup::Failed(failure.error.clone())
+                Ok(Lookup::Failed(failure.error.clone()))
             }
-            _ => self.join_or_start(&mut state, now, Reason::Asked),
+            _ => self.join_or_start(&mut state, now, Reason::Asked, runtime),
         }
+    }
+
+    /// Starts a renewal if it is due and nobody holds the lock.
+    pub(crate) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
+        let renew = |runtime: Found<'_>| match self.state.try_lock() {
+            Ok(mut state) => self.renew_if_due(&mut state, now, runtime),
+            // Whoever holds the lock is starting the renewal, or has just done so.
+            Err(_) => Ok(()),
+        };
+        match renew(None) {
+            Ok(()) => {}
+            Err(Unlocked::FindRuntime) => {
+                if let Some(runtime) = self.settings.runtime.get_again() {
+                    let _ = renew(Some(&Ok(runtime)));
+                }
+            }
+            Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
+            Err(Unlocked::LeaveQueue(place)) => drop(place),
+        }
+        self.settings.limit.dispatch(now);
     }
 
     /// Starts the renewal of a stale token.
     ///
     /// It classifies the token again because a renewal may have landed before the caller got the lock. It ignores a missing runtime,
     /// which does no harm while the token is usable.
-    pub(super) fn renew_if_due(self: &Arc<Self>, state: &mut EntryState, now: Moment) {
+    fn renew_if_due(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        now: Moment,
+        runtime: Found<'_>,
+    ) -> Result<(), Unlocked> {
         let cached = self.current.load();
         let is_stale = matches!(
             state::classify(cached.as_ref(), None, now),
@@ -113,8 +194,17 @@ impl Entry {
             .failure
             .as_ref()
             .is_some_and(|failure| failure.is_pausing(now));
-        if is_stale && !is_pausing {
-            self.join_or_start(state, now, Reason::Stale);
+        if !is_stale || is_pausing {
+            return Ok(());
+        }
+        match state.fetch.as_mut().filter(|fetch| !fetch.is_lost(now)) {
+            Some(fetch) => match fetch.look(now) {
+                Some(silent) => Err(Unlocked::TakeOver(silent)),
+                None => Ok(()),
+            },
+            None => self
+                .join_or_start(state, now, Reason::Stale, runtime)
+                .map(drop),
         }
     }
 
@@ -123,114 +213,75 @@ impl Entry {
         state: &mut EntryState,
         now: Moment,
         reason: Reason,
-    ) -> Lookup {
+        runtime: Found<'_>,
+    ) -> Result<Lookup, Unlocked> {
         if let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_lost(now)) {
-            return Lookup::Wait(fetch.join(now));
+            return Ok(Lookup::Wait(fetch.join()));
         }
-        match self.start(state, now, reason) {
-            Ok(fetch) => Lookup::Wait(state.fetch.insert(fetch).join(now)),
-            Err(error) => Lookup::Failed(error),
-        }
-    }
-
-    /// Starts a fetch on the runtime of the caller.
-    fn start(
-        self: &Arc<Self>,
-        state: &mut EntryState,
-        now: Moment,
-        reason: Reason,
-    ) -> Result<FetchTask, TokenError> {
-        let runtime = Handle::try_current().map_err(|_| fetch::no_runtime())?;
-        let request = match state.grant.next_request() {
-            Ok(request) => request,
-            Err(end) => {
-                // So that `TokenCache::status` shows why there is no token.
-                let previous = state.failure.as_deref();
-                let failure = FailedFetch::after(previous, end.clone(), now, 0.0, None);
-                state.failure = Some(Box::new(failure));
-                return Err(end);
+        // Nobody waits for a renewal.
+        let is_nested = reason != Reason::Stale && fetch_limit::is_within_a_fetch();
+        if is_nested {
+            if let Some(place) = state.leave_queue() {
+                return Err(Unlocked::LeaveQueue(place));
             }
+        } else if let Some(waiter) = state.join_queued(reason) {
+            return Ok(Lookup::Wait(waiter));
+        }
+        if let Err(error) = self.settings.shutdown.check() {
+            return Ok(Lookup::Failed(error));
+        }
+        let runtime = match runtime {
+            None => return Err(Unlocked::FindRuntime),
+            Some(Err(error)) => return Ok(Lookup::Failed(error.clone())),
+            Some(Ok(runtime)) => runtime,
         };
+        let request = match self.next_request(state, now) {
+            Ok(request) => request,
+            Err(end) => return Ok(Lookup::Failed(end)),
+        };
+        let slot = match is_nested {
+            true => Some(self.settings.limit.enter_at_once()),
+            false => self.settings.limit.enter(),
+        };
+        Ok(Lookup::Wait(match slot {
+            Some(slot) => {
+                let fetch = self.start(state, now, reason, request, slot, runtime);
+                state.fetch.insert(fetch).join()
+            }
+            None => self.queue(state, reason, runtime),
+        }))
+    }
+
+    /// Starts another fetch in place of one that nobody drives, unless that has spent a one-time credential.
+    pub(crate) fn take_over(self: &Arc<Self>, silent: &Silent) {
+        let Some(runtime) = self.settings.runtime.get_again() else {
+            return;
+        };
+        let now = self.now();
+        let mut state = self.lock();
         let is_one_time = state.grant.is_one_time();
-        let plan = FetchPlan {
-            number: state.next_fetch_number(),
-            reason,
-            delay: state
-                .next_fetch_at
-                .map_or(Duration::ZERO, |at| now.until(at)),
-            may_retry: state.failure.is_none()
-                && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
-            owner: is_one_time.then(|| self.request.clone()),
+        let Some(mut undriven) = state.fetch.take_if(|fetch| fetch.is_still(silent)) else {
+            // It has landed, somebody else was faster, or it beats again.
+            return;
         };
-        let number = plan.number;
-        // The fetch has this limit, and so has the call of `on_refresh_token` after it.
-        let limit = self.settings.fetch_timeout.saturating_mul(2);
-        let overdue_at = now.after(plan.delay.saturating_add(limit).saturating_add(GRACE));
-        let (flight, landing) = Flight::new();
-        let (settings, entry) = (self.settings.clone(), Arc::downgrade(self));
-        let task = runtime.spawn(fetch::run(settings, entry, request, plan, landing));
-        Ok(FetchTask {
-            number,
-            overdue_at,
-            flight,
-            // A one-time credential gets only one response, so a fetch that spends one is never cancelled.
-            abort: (!is_one_time).then(|| task.abort_handle()),
-        })
-    }
-}
-
-/// A fetch that is under way.
-pub(super) struct FetchTask {
-    number: u64,
-    overdue_at: Moment,
-    flight: Flight<FetchOutcome>,
-    /// Set if the task ends when this is dropped.
-    abort: Option<AbortHandle>,
-}
-
-impl FetchTask {
-    /// Identifies this fetch among all of its entry.
-    pub(super) fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Returns whether an outcome is no longer expected.
-    fn is_lost(&self, now: Moment) -> bool {
-        let is_overdue = now.has_outlasted(self.overdue_at);
-        self.flight.is_lost() || (is_overdue && self.flight.is_under_way())
-    }
-
-    fn join(&self, now: Moment) -> FetchWaiter {
-        FetchWaiter {
-            waiter: self.flight.join(),
-            patience: now.until_outlasted(self.overdue_at) + CLOCK_LAG,
+        if !undriven.flight.ground() && is_one_time {
+            undriven.watch = Watch::new(undriven.flight.beat(), now);
+            state.fetch = Some(undriven);
+            return;
         }
-    }
-}
-
-impl Drop for FetchTask {
-    /// Runs when the fetch has landed, was cancelled, or its entry is gone: nobody else will ask for the outcome.
-    fn drop(&mut self) {
-        if let Some(abort) = &self.abort {
-            abort.abort();
+        if let Ok(request) = self.next_request(&mut state, now) {
+            let slot = self.settings.limit.enter_at_once();
+            let mut fetch = self.start(&mut state, now, undriven.reason, request, slot, &runtime);
+            fetch.takeovers = undriven.takeovers.saturating_add(1);
+            state.fetch = Some(fetch);
         }
+        drop(state);
+        events::taken_over(&self.request);
+        undriven.give_up();
     }
 }
 
-/// Waits for a fetch until it is overdue.
-pub(crate) struct FetchWaiter {
-    waiter: Waiter<FetchOutcome>,
-    patience: Duration,
-}
-
-impl FetchWaiter {
-    /// Returns the outcome, or `None` if the fetch was lost.
-    pub(crate) async fn outcome(self) -> Option<FetchOutcome> {
-        let outcome = self.waiter.outcome();
-        match Handle::try_current() {
-            Ok(_) => time::timeout(self.patience, outcome).await.ok()?,
-            // There is no timer outside of a runtime; the fetch itself has a limit.
-            Err(_) => outcome.await,
-        }
-    }
+fn interrupted() -> TokenError {
+    let message = "every fetch of the access token was cancelled before it ended, because all tokens were invalidated again and again";
+    TokenError::new(Timeout, message, None)
 }

@@ -3,10 +3,14 @@
 //! 1. `current` is read without the lock, and written under the lock; see [`Published`].
 //! 2. `state` is locked for a few instructions at a time: never across an await, and never while foreign code runs, such as a
 //!    subscriber of `tracing` or a waker.
-//! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round.
+//! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round. The locks of
+//!    [`super::fetch_limit`] and [`super::spent`] may be taken while `state` is locked, never the other way round.
 
+mod fetch_task;
 mod land;
 mod look_up;
+mod queue;
+mod start;
 
 use std::{
     num::NonZeroU64,
@@ -19,17 +23,18 @@ use std::{
 
 use tokio::sync::watch;
 
-use self::look_up::FetchTask;
+pub use self::land::Invalidation;
+use self::{fetch_task::FetchTask, queue::Queued};
 pub(crate) use self::{
-    land::Invalidation,
-    look_up::{CLOCK_LAG, FetchOutcome, Lookup},
+    fetch_task::{FetchWaiter, Waited},
+    look_up::{FetchOutcome, Lookup},
 };
 use super::{
     builder::Settings,
     entries,
-    fetch::GrantState,
+    grant::GrantState,
     keep_warm::KeepWarm,
-    pauses::{FailedFetch, Refusals},
+    pauses::{FailedFetch, Polling, Refusals},
     state::{self, CachedToken, Condition},
 };
 use crate::{
@@ -56,6 +61,8 @@ pub(crate) struct Entry {
 struct EntryState {
     /// The number of the last fetch.
     fetches: u64,
+    /// The number of the newest fetch that returned a refresh token, or could have.
+    newest_grant: u64,
     /// The number of the last token; see [`Published`].
     generations: u64,
     has_had_token: bool,
@@ -65,7 +72,9 @@ struct EntryState {
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
     refusals: Refusals,
-    fetch: Option<FetchTask>,
+    fetch: Option<Box<FetchTask>>,
+    /// Set while a fetch waits to be started. Boxed because it is rare.
+    queued: Option<Box<Queued>>,
     next_fetch_at: Option<Moment>,
     keep_warm: Option<KeepWarm>,
 }
@@ -89,6 +98,10 @@ impl Entry {
 
     pub(super) fn request(&self) -> &TokenRequest {
         &self.request
+    }
+
+    pub(super) fn settings(&self) -> &Arc<Settings> {
+        &self.settings
     }
 
     #[inline]
@@ -121,14 +134,6 @@ impl Entry {
         }
     }
 
-    /// Starts a renewal if it is due and nobody holds the lock.
-    pub(super) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
-        // Whoever holds the lock is starting the renewal, or has just done so.
-        if let Ok(mut state) = self.state.try_lock() {
-            self.renew_if_due(&mut state, now);
-        }
-    }
-
     /// Returns the token if it is usable now. Never starts a fetch.
     pub(super) fn peek(&self) -> Option<Arc<CachedToken>> {
         let now = self.now();
@@ -142,10 +147,22 @@ impl Entry {
         (self.current.load_full(), state.failure.as_deref().cloned())
     }
 
-    /// Returns whether the cache may forget this entry without breaking a fetch or sending a one-time credential twice.
-    pub(super) fn may_be_evicted(&self) -> bool {
+    /// Returns whether the cache may forget this entry without losing the response to a fetch.
+    pub(super) fn may_be_evicted(&self, now: Moment) -> bool {
         let state = self.lock();
-        state.fetch.is_none() && !state.grant.has_sent_one_time_credential()
+        let fetch = state.fetch.as_ref();
+        fetch.is_none_or(|fetch| fetch.is_lost(now))
+    }
+
+    /// Returns how often the server asked to be polled with the credential of this entry.
+    pub(super) fn polling(&self) -> Option<Polling> {
+        self.lock().failure.as_deref()?.polling()
+    }
+
+    /// Takes over how often to poll the server from an entry that was evicted.
+    pub(super) fn keep_polling(&self, polling: Polling) {
+        let failure = FailedFetch::while_polling(polling, self.now());
+        self.lock().failure = Some(Box::new(failure));
     }
 
     /// Notes that somebody looked this entry up.
@@ -171,13 +188,41 @@ impl Entry {
         changes.subscribe()
     }
 
-    /// Keeps the token warm for as long as this entry and the current runtime live.
+    /// Keeps the token warm for as long as this entry and the runtime live.
     pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
+        let runtime = self.settings.runtime.get()?;
+        let now = self.now();
         let mut state = self.lock();
-        if !state.keep_warm.as_ref().is_some_and(KeepWarm::is_running) {
-            state.keep_warm = Some(KeepWarm::start(self)?);
+        self.settings.shutdown.check()?;
+        let is_running = |keep_warm: &KeepWarm| keep_warm.is_running(now);
+        if !state.keep_warm.as_ref().is_some_and(is_running) {
+            state.keep_warm = Some(KeepWarm::start(self, &runtime));
         }
         Ok(())
+    }
+
+    /// Ends everything that runs in the background, except a fetch that may have sent a one-time credential.
+    pub(super) fn shut_down(&self) {
+        let mut state = self.lock();
+        let _keep_warm = state.keep_warm.take();
+        let is_one_time = state.grant.is_one_time();
+        let cancelled = state
+            .fetch
+            .take_if(|fetch| fetch.flight.ground() || !is_one_time);
+        let place = state.leave_queue();
+        drop(state);
+        drop(place);
+        if let Some(fetch) = cancelled {
+            fetch.give_up();
+        }
+    }
+
+    /// Notes that the task which keeps the token warm will look again after this time at the latest.
+    pub(super) fn keep_warm_is_back_after(&self, pause: Duration) {
+        let back_at = self.now().after(pause);
+        if let Some(keep_warm) = &mut self.lock().keep_warm {
+            keep_warm.back_at(back_at);
+        }
     }
 
     /// Returns the time until the token is to be renewed, or until the pause after a failure ends.
@@ -205,6 +250,7 @@ impl EntryState {
     fn new(request: TokenRequest) -> Self {
         Self {
             fetches: 0,
+            newest_grant: 0,
             generations: 0,
             has_had_token: false,
             was_refused: false,
@@ -212,6 +258,7 @@ impl EntryState {
             failure: None,
             refusals: Refusals::default(),
             fetch: None,
+            queued: None,
             next_fetch_at: None,
             keep_warm: None,
         }

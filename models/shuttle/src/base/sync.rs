@@ -4,7 +4,10 @@ use std::sync::atomic::Ordering;
 
 pub(crate) use arc_swap::{ArcSwapOption, Guard};
 use shuttle::sync::atomic::AtomicBool;
-pub(crate) use shuttle::sync::{Mutex, MutexGuard, atomic::AtomicU64};
+pub(crate) use shuttle::{
+    sync::{Mutex, MutexGuard, atomic::AtomicU64},
+    thread_local,
+};
 pub(crate) use tokio::sync::Notify;
 
 /// Lets shuttle switch to another task at each call. There are no two concurrent calls of `set`.

@@ -1,0 +1,177 @@
+//! A fetch that is under way, and those who wait for it.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use tokio::task::AbortHandle;
+
+use super::FetchOutcome;
+use crate::{
+    base::{
+        clock::{CLOCK_LAG, Moment},
+        single_flight::{End, Flight, Waiter, pulse::Beat},
+    },
+    token_cache::{
+        builder::Settings,
+        fetch::Reason,
+        fetch_limit::{Started, Ticket},
+        heartbeat::{LOOK, Watch},
+    },
+};
+
+/// A fetch that is under way.
+pub(super) struct FetchTask {
+    /// Identifies this fetch among all of its entry.
+    pub(super) number: u64,
+    pub(super) reason: Reason,
+    /// How many fetches in a row were taken over before this one.
+    pub(super) takeovers: u32,
+    pub(super) overdue_at: Moment,
+    pub(super) flight: Flight<FetchOutcome>,
+    /// Set if the task ends when this is dropped.
+    pub(super) abort: Option<AbortHandle>,
+    /// What the callers have seen that do not wait, because they have a usable token.
+    pub(super) watch: Watch,
+}
+
+/// The fetch that nobody drives, as an observer has seen it.
+pub(crate) struct Silent {
+    number: u64,
+    beat: Beat,
+}
+
+impl FetchTask {
+    /// Returns whether an outcome is no longer expected.
+    pub(super) fn is_lost(&self, now: Moment) -> bool {
+        let is_overdue = now.has_outlasted(self.overdue_at);
+        self.flight.is_lost() || (is_overdue && self.flight.is_under_way())
+    }
+
+    pub(super) fn join(&self) -> FetchWaiter {
+        FetchWaiter {
+            waiter: self.flight.join(),
+            fetch: Joined::UnderWay(Started {
+                number: self.number,
+                overdue_at: self.overdue_at,
+            }),
+            takeovers: self.takeovers,
+        }
+    }
+
+    /// Takes a look on behalf of a caller that does not wait.
+    pub(super) fn look(&mut self, now: Moment) -> Option<Silent> {
+        let beat = self.flight.beat();
+        let is_silent = self.watch.look(beat, now, self.takeovers) && self.flight.is_under_way();
+        is_silent.then_some(Silent {
+            number: self.number,
+            beat,
+        })
+    }
+
+    /// Returns whether this is the fetch that was silent, and it has been silent since.
+    pub(super) fn is_still(&self, silent: &Silent) -> bool {
+        self.number == silent.number
+            && self.flight.beat() == silent.beat
+            && self.flight.is_under_way()
+    }
+
+    /// Lets those who wait for this fetch look for another one. Wakes them, so no lock may be held.
+    pub(super) fn give_up(self: Box<Self>) {
+        self.flight.give_up();
+    }
+}
+
+impl Drop for FetchTask {
+    /// Runs when the fetch has landed, was given up, or its entry is gone: nobody else will ask for the outcome.
+    fn drop(&mut self) {
+        if let Some(abort) = &self.abort {
+            abort.abort();
+        }
+    }
+}
+
+/// Waits for a fetch.
+pub(crate) struct FetchWaiter {
+    waiter: Waiter<FetchOutcome>,
+    fetch: Joined,
+    takeovers: u32,
+}
+
+/// How often those who wait in the queue look whether a slot was left without notice. They may be very many.
+const LOOK_IN_QUEUE: Duration = Duration::from_secs(1);
+
+/// The fetch that somebody waits for.
+enum Joined {
+    UnderWay(Started),
+    /// It is in the queue, or was when it was joined.
+    Queued(Arc<Ticket>),
+}
+
+/// How the wait for a fetch ended.
+pub(crate) enum Waited {
+    Landed(FetchOutcome),
+    /// The task of the fetch is gone, or the fetch is overdue.
+    Lost,
+    /// Somebody else gave up the fetch.
+    GivenUp,
+    /// Nobody drives the runtime of the fetch.
+    Undriven(Silent),
+}
+
+impl FetchWaiter {
+    pub(super) fn in_queue(waiter: Waiter<FetchOutcome>, ticket: Arc<Ticket>) -> Self {
+        Self {
+            waiter,
+            fetch: Joined::Queued(ticket),
+            takeovers: 0,
+        }
+    }
+
+    /// Waits until the fetch has left the queue.
+    pub(crate) async fn until_started(&self, settings: &Settings) {
+        let mut end = pin!(self.waiter.end());
+        while self.started().is_none() && self.waiter.is_under_way() {
+            settings.limit.dispatch(settings.clock.now());
+            if self.started().is_none() {
+                settings.runtime.timeout(LOOK_IN_QUEUE, end.as_mut()).await;
+            }
+        }
+    }
+
+    /// Returns `None` while the fetch is in the queue, and if it was never started.
+    fn started(&self) -> Option<Started> {
+        match &self.fetch {
+            Joined::UnderWay(started) => Some(*started),
+            Joined::Queued(ticket) => ticket.started(),
+        }
+    }
+
+    /// Waits until the fetch ends, is overdue, or turns out to be undriven.
+    ///
+    /// Without timers, it waits until the fetch ends. The fetch itself has a limit.
+    pub(crate) async fn wait(self, settings: &Settings) -> Waited {
+        self.until_started(settings).await;
+        let Some(Started { number, overdue_at }) = self.started() else {
+            return Waited::Lost;
+        };
+        let clock = &settings.clock;
+        let mut now = clock.now();
+        let mut watch = Watch::new(self.waiter.beat(), now);
+        let mut end = pin!(self.waiter.end());
+        loop {
+            let look = LOOK.min(now.until_outlasted(overdue_at) + CLOCK_LAG);
+            match settings.runtime.timeout(look, end.as_mut()).await {
+                Some(End::Landed(outcome)) => return Waited::Landed(outcome),
+                Some(End::Lost) => return Waited::Lost,
+                Some(End::GivenUp) => return Waited::GivenUp,
+                None => now = clock.now(),
+            }
+            if now.has_outlasted(overdue_at) {
+                return Waited::Lost;
+            }
+            let beat = self.waiter.beat();
+            if watch.look(beat, now, self.takeovers) {
+                return Waited::Undriven(Silent { number, beat });
+            }
+        }
+    }
+}
