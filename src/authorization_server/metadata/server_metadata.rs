@@ -81,7 +81,7 @@ impl ServerMetadata {
         }
         if let Some(name) = repeated {
             return Err(Unusable::Wrong(format!(
-                "they contain the member `{}` twice",
+                "it contains the member `{}` twice",
                 Quoted(&name)
             )));
         }
