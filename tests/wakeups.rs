@@ -21,7 +21,7 @@ use tower::service_fn;
 use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint};
 
 /// `WAKEUP_ROUNDS=N` sets another number.
-const ROUNDS: usize = 2000;
+const ROUNDS: usize = 8000;
 const THREADS: usize = 4;
 /// Enough callers to keep all threads busy at the same time.
 const CALLERS_PER_THREAD: usize = 100;
