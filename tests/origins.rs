@@ -97,7 +97,9 @@ proptest! {
         let (Ok(parsed), Ok(url)) = (uri.parse::<Uri>(), Url::parse(&uri)) else { return Ok(()) };
         // `url` repairs what is not a URI, such as `https:api.test` or a backslash.
         let is_repaired = parsed.host().map(str::to_ascii_lowercase).as_deref() != url.host_str();
-        if url.origin().ascii_serialization() == ORIGIN && !is_repaired {
+        // RFC 3986 forbids a second `@`, and parsers differ on which of them ends the user name.
+        let is_ambiguous = parsed.authority().is_some_and(|a| a.as_str().matches('@').count() > 1);
+        if url.origin().ascii_serialization() == ORIGIN && !is_repaired && !is_ambiguous {
             let named = layer().origin(ORIGIN).unwrap();
             prop_assert_eq!(carries_token(named, &parsed), Some(true));
         }
