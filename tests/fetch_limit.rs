@@ -873,7 +873,7 @@ mod nested {
                         .get()
                         .unwrap()
                         .source(tenant("x").parameter("gateway", "1"));
-                    let layer = AddAccessTokenLayer::new(gateway);
+                    let layer = AddAccessTokenLayer::new(gateway).danger_any_https_origin();
                     let api = layer.layer(Api::content());
                     let response = api.oneshot(call()).await?;
                     response.into_body().collect().await?;

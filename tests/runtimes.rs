@@ -216,6 +216,23 @@ mod undriven {
         assert!(start.elapsed() < SOON);
     }
 
+    /// It has no timer to look for itself, so it depends on the other waiter.
+    #[test]
+    fn a_waiter_without_timers_follows_one_that_takes_over() {
+        let endpoint = answers_after(millis(300));
+        let source = TokenCache::new(endpoint.clone()).source(request());
+        let left = current_thread();
+        leave(&left, source.token());
+        let bare = {
+            let source = source.clone();
+            thread::spawn(move || block_on(source.token()).unwrap())
+        };
+        thread::sleep(millis(100));
+        let (token, _) = on_another_runtime(move || async move { source.token().await });
+        assert_eq!(bare.join().unwrap(), token.unwrap());
+        assert_eq!(endpoint.calls(), 2);
+    }
+
     /// As in a pool of blocking threads, each of which gives up soon.
     #[test]
     fn a_waiter_takes_over_from_one_that_has_taken_over_and_left() {

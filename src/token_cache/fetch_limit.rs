@@ -13,12 +13,13 @@
 
 use std::{
     cell::Cell,
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     future::{Future, poll_fn},
+    mem,
     pin::pin,
     sync::{
         Arc, OnceLock, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering::SeqCst},
     },
 };
 
@@ -30,23 +31,29 @@ use super::{
 };
 use crate::base::{
     clock::Moment,
-    single_flight::{Landing, Waiter},
-    sync::{Mutex, MutexGuard, thread_local},
+    single_flight::{Flight, Landing, Observer},
+    sync::{AtomicU64, Mutex, MutexGuard, thread_local},
 };
 
 /// The fetches of a cache that are under way, and the entries that wait to start one.
 pub(crate) struct FetchLimit {
-    max: usize,
+    max: u64,
+    /// How many slots are taken. It grows only under the lock.
+    taken: AtomicU64,
+    /// How many entries wait. It changes only under the lock.
+    ///
+    /// Whoever frees a slot looks at this afterwards, and whoever waits looks for a free slot after it has changed this, both in one order
+    /// for all threads (`SeqCst`). So one of them sees the other, and starts the fetch.
+    waiting: AtomicU64,
     state: Mutex<LimitState>,
-    /// How many entries wait. It is only a hint.
-    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
 struct LimitState {
-    /// The number of the last slot or place.
+    /// The number of the last place.
     last_number: u64,
-    slots: HashMap<u64, Option<Observed>>,
+    /// The fetches under way, and some that have ended.
+    observed: Vec<Observed>,
     /// Until then, nobody looks whether the fetches are driven.
     look_at: Option<Moment>,
     for_callers: BTreeMap<u64, Place>,
@@ -56,7 +63,8 @@ struct LimitState {
 
 /// A fetch under way, as those see it who wait for its slot.
 struct Observed {
-    fetch: Waiter<FetchOutcome>,
+    is_taken: Arc<AtomicBool>,
+    fetch: Observer<FetchOutcome>,
     overdue_at: Moment,
     watch: Watch,
 }
@@ -64,37 +72,48 @@ struct Observed {
 /// An entry that waits to start a fetch.
 pub(super) struct Place {
     entry: Weak<Entry>,
-    runtime: Handle,
+    pub(super) runtime: Handle,
     pub(super) landing: Landing<FetchOutcome>,
 }
 
 impl FetchLimit {
     pub(super) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
-            max: max.max(1),
+            max: max.max(1) as u64,
+            taken: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             state: Mutex::default(),
-            waiting: AtomicUsize::new(0),
         })
     }
 
     /// Returns a slot for a new fetch, unless all are taken or somebody waits for one.
     pub(super) fn enter(self: &Arc<Self>) -> Option<Slot> {
-        let mut state = self.lock();
-        let is_free = state.slots.len() < self.max && state.is_nobody_waiting();
-        is_free.then(|| self.add_slot(&mut state))
+        let state = self.lock();
+        let is_free = self.has_free_slot() && state.is_nobody_waiting();
+        is_free.then(|| self.take_slot(&state))
     }
 
     /// Returns a slot for a new fetch that cannot wait for one.
     pub(super) fn enter_at_once(self: &Arc<Self>) -> Slot {
-        self.add_slot(&mut self.lock())
+        self.take_slot(&self.lock())
     }
 
-    fn add_slot(self: &Arc<Self>, state: &mut LimitState) -> Slot {
-        let number = state.next_number();
-        state.slots.insert(number, None);
+    fn has_free_slot(&self) -> bool {
+        self.taken.load(SeqCst) < self.max
+    }
+
+    fn take_slot(self: &Arc<Self>, _locked: &LimitState) -> Slot {
+        self.taken.fetch_add(1, SeqCst);
         Slot {
             limit: self.clone(),
-            number,
+            is_taken: Arc::new(AtomicBool::new(true)),
+        }
+    }
+
+    /// Counts a slot as free, once.
+    fn free_slot(&self, is_taken: &AtomicBool) {
+        if is_taken.swap(false, SeqCst) {
+            self.taken.fetch_sub(1, SeqCst);
         }
     }
 
@@ -124,24 +143,43 @@ impl FetchLimit {
 
     /// Starts the fetches of those who wait, as long as there are slots.
     pub(crate) fn dispatch(self: &Arc<Self>, now: Moment) {
-        while self.waiting.load(Ordering::Relaxed) > 0 {
-            // Dropped after the lock.
-            let _over;
+        while self.waiting.load(SeqCst) > 0 {
+            if !self.has_free_slot() {
+                self.free_lost_slots(now);
+            }
             let mut state = self.lock();
-            _over = state.forget_lost(now);
-            if state.slots.len() >= self.max {
+            if !self.has_free_slot() {
                 return;
             }
             let Some((number, place)) = state.take_next() else {
                 return;
             };
             self.note_waiting(&state);
-            let slot = self.add_slot(&mut state);
+            let slot = self.take_slot(&state);
             drop(state);
             if let Some(entry) = place.entry.upgrade() {
                 entry.start_queued(number, slot, &place.runtime, place.landing);
             }
         }
+    }
+
+    /// Frees the slots of fetches from which no outcome is expected.
+    fn free_lost_slots(&self, now: Moment) {
+        let mut observed = {
+            let mut state = self.lock();
+            if !state.look_at.is_none_or(|at| now.has_outlasted(at)) {
+                return;
+            }
+            state.look_at = Some(now.after(LOOK));
+            mem::take(&mut state.observed)
+        };
+        observed.retain_mut(|observed| {
+            if observed.is_lost(now) {
+                self.free_slot(&observed.is_taken);
+            }
+            observed.is_taken.load(SeqCst)
+        });
+        self.lock().observed.append(&mut observed);
     }
 
     /// Takes a place out of the queue.
@@ -155,7 +193,7 @@ impl FetchLimit {
 
     fn note_waiting(&self, state: &LimitState) {
         let waiting = state.for_callers.len() + state.renewals.len();
-        self.waiting.store(waiting, Ordering::Relaxed);
+        self.waiting.store(waiting as u64, SeqCst);
     }
 
     /// Nothing panics while the state is locked, so a poisoned lock is sound.
@@ -189,56 +227,42 @@ impl LimitState {
         next.or_else(|| self.queue(!is_renewal).pop_first())
     }
 
-    /// Frees the slots of fetches from which no outcome is expected.
-    fn forget_lost(&mut self, now: Moment) -> Vec<Observed> {
-        if !self
-            .look_at
-            .is_none_or(|look_at| now.has_outlasted(look_at))
-        {
-            return Vec::new();
-        }
-        self.look_at = Some(now.after(LOOK));
-        let lost = |observed: &mut Option<Observed>| {
-            observed
-                .as_mut()
-                .is_some_and(|observed| observed.is_lost(now))
-        };
-        let mut forgotten = Vec::new();
-        self.slots.retain(|_, observed| {
-            let is_lost = lost(observed);
-            if is_lost {
-                forgotten.extend(observed.take());
-            }
-            !is_lost
-        });
-        forgotten
+    fn forget_ended(&mut self) {
+        self.observed
+            .retain(|observed| observed.is_taken.load(SeqCst));
     }
 }
 
 impl Observed {
     fn is_lost(&mut self, now: Moment) -> bool {
-        !self.fetch.is_under_way()
-            || now.has_outlasted(self.overdue_at)
-            || self.watch.look(self.fetch.beat(), now, 0)
+        match self.fetch.beat() {
+            Some(beat) => now.has_outlasted(self.overdue_at) || self.watch.look(beat, now, 0),
+            None => true,
+        }
     }
 }
 
 /// The right of a fetch to be under way.
 pub(super) struct Slot {
     limit: Arc<FetchLimit>,
-    number: u64,
+    is_taken: Arc<AtomicBool>,
 }
 
 impl Slot {
     /// Lets those who wait for the slot observe its fetch.
-    pub(super) fn observe(&self, fetch: Waiter<FetchOutcome>, overdue_at: Moment, now: Moment) {
-        let watch = Watch::new(fetch.beat(), now);
+    pub(super) fn observe(&self, flight: &Flight<FetchOutcome>, overdue_at: Moment, now: Moment) {
         let observed = Observed {
-            fetch,
+            is_taken: self.is_taken.clone(),
+            fetch: flight.observe(),
+            watch: Watch::new(flight.beat(), now),
             overdue_at,
-            watch,
         };
-        self.limit.lock().slots.insert(self.number, Some(observed));
+        let mut state = self.limit.lock();
+        if state.observed.len() == state.observed.capacity() {
+            // So it never holds many more than are under way.
+            state.forget_ended();
+        }
+        state.observed.push(observed);
     }
 
     /// Runs the fetch that holds this slot, and then starts what waits for it.
@@ -251,10 +275,10 @@ impl Slot {
 }
 
 impl Drop for Slot {
-    /// Does not start the next fetch: a lock may be held, and a runtime may be shutting down. Those who wait look again soon.
+    /// Takes no lock and does not start the next fetch: locks may be held, and a runtime may be shutting down. Those who wait look again
+    /// soon.
     fn drop(&mut self) {
-        let observed = self.limit.lock().slots.remove(&self.number);
-        drop(observed);
+        self.limit.free_slot(&self.is_taken);
     }
 }
 

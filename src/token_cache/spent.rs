@@ -9,18 +9,12 @@
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::PoisonError,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use super::pauses::Polling;
-use crate::{
-    base::{
-        clock::Moment,
-        sync::{Mutex, MutexGuard},
-    },
-    message::TokenRequest,
-};
+use crate::{base::clock::Moment, message::TokenRequest};
 
 /// How many digests a generation of a table holds. A table has two generations.
 const PER_GENERATION: usize = 50_000;
@@ -47,6 +41,7 @@ pub(super) struct Digest(u128);
 /// The one-time credentials that a cache must not send again.
 pub(super) struct SpentCredentials {
     seeds: [RandomState; 2],
+    /// Not a lock of [`base::sync`](crate::base::sync): nothing happens while it is locked that a model check could interleave.
     tables: Mutex<Tables>,
 }
 

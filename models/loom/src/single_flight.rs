@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use loom::{future::block_on, thread};
 
-use crate::{base::single_flight::Flight, model};
+use crate::{
+    base::single_flight::{End, Flight},
+    model,
+};
 
 pub fn every_waiter_gets_the_outcome() {
     model(3, || {
         let (flight, landing) = Flight::new();
         let early = flight.join();
-        let early = thread::spawn(move || assert_eq!(block_on(early.outcome()), Some(7)));
+        let early = thread::spawn(move || assert_eq!(block_on(early.end()), End::Landed(7)));
         let driver = thread::spawn(move || landing.land(7));
         // Joins before or after the end.
-        assert_eq!(block_on(flight.join().outcome()), Some(7));
+        assert_eq!(block_on(flight.join().end()), End::Landed(7));
         assert!(!flight.is_under_way() && !flight.is_lost());
         early.join().unwrap();
         driver.join().unwrap();
@@ -24,9 +27,9 @@ pub fn every_waiter_is_told_that_the_flight_is_lost() {
     model(3, || {
         let (flight, landing) = Flight::<u8>::new();
         let early = flight.join();
-        let early = thread::spawn(move || assert_eq!(block_on(early.outcome()), None));
+        let early = thread::spawn(move || assert_eq!(block_on(early.end()), End::Lost));
         let driver = thread::spawn(move || drop(landing));
-        assert_eq!(block_on(flight.join().outcome()), None);
+        assert_eq!(block_on(flight.join().end()), End::Lost);
         assert!(!flight.is_under_way() && flight.is_lost());
         early.join().unwrap();
         driver.join().unwrap();
@@ -47,5 +50,42 @@ pub fn a_flight_that_landed_is_never_seen_as_lost() {
         landing.land(7);
         assert!(!flight.is_under_way() && !flight.is_lost());
         observer.join().unwrap();
+    });
+}
+
+/// Whatever comes first is the end for every waiter.
+pub fn a_flight_that_is_given_up_while_it_lands_ends_once() {
+    model(3, || {
+        let (flight, landing) = Flight::new();
+        let flight = Arc::new(flight);
+        let early = flight.join();
+        let early = thread::spawn(move || block_on(early.end()));
+        let driver = thread::spawn(move || landing.land(7));
+        flight.give_up();
+        driver.join().unwrap();
+        let end = block_on(flight.join().end());
+        assert!(matches!(end, End::Landed(7) | End::GivenUp));
+        assert_eq!(early.join().unwrap(), end);
+        assert_eq!(flight.is_lost(), end == End::GivenUp);
+    });
+}
+
+/// What the token cache relies on when it takes over a fetch that spends a one-time credential.
+pub fn a_flight_is_either_grounded_or_driven() {
+    model(4, || {
+        let (flight, landing) = Flight::<u8>::new();
+        let driver = thread::spawn(move || {
+            let pulse = landing.pulse();
+            let mut polls = 0;
+            while polls < 2 && pulse.begin_poll() {
+                polls += 1;
+                pulse.end_poll();
+            }
+            polls
+        });
+        let grounds = [flight.ground(), flight.ground()];
+        let is_grounded = grounds == [true, false];
+        assert!(is_grounded || grounds == [false, false]);
+        assert_eq!(driver.join().unwrap(), if is_grounded { 0 } else { 2 });
     });
 }

@@ -12,6 +12,8 @@ macro_rules! models {
 }
 
 models! {
+    a_flight_is_either_grounded_or_driven
+    a_flight_that_is_given_up_while_it_lands_ends_once
     a_flight_that_landed_is_never_seen_as_lost
     a_panic_of_the_future_is_the_end_for_every_waiter
     a_waiter_goes_on_when_another_is_alive_but_no_longer_polled

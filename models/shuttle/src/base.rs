@@ -1,4 +1,4 @@
-//! The room `base` with a clock that the model moves and the primitives of shuttle.
+//! The room `base` with clocks and timers that the model moves, and the primitives of shuttle.
 
 #[path = "../../../src/base/authority.rs"]
 pub(crate) mod authority;
@@ -20,6 +20,7 @@ pub(crate) mod secure_uri;
 #[path = "../../../src/base/single_flight/mod.rs"]
 pub(crate) mod single_flight;
 pub(crate) mod sync;
+pub(crate) mod timer;
 #[path = "../../../src/base/uri.rs"]
 pub(crate) mod uri;
 

@@ -12,12 +12,15 @@ use std::{
 };
 
 use shuttle::current::{me, remove_label_for_task, set_label_for_task};
-use tokio::{spawn, task::yield_now};
-use tower::service_fn;
+use tokio::{
+    spawn,
+    task::{JoinHandle, yield_now},
+};
+use tower::{Service, service_fn};
 
 use crate::{
-    AccessToken, BoxError, TokenCache, TokenError, TokenRequest, TokenResponse, TokenSource,
-    TokenType, base::clock, model, pause, polled_at_random,
+    AccessToken, BoxError, TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    TokenSource, TokenType, base::clock, model, pause, polled_at_random,
 };
 
 /// What the endpoint does with the nth request, counted from 1.
@@ -159,6 +162,123 @@ pub fn a_waiter_starts_an_overdue_fetch_again() {
         }
         assert_eq!(endpoint.requests(), 2);
     });
+}
+
+/// Spawns a caller whose timers end with [`look`].
+fn spawn_observer(source: &TokenSource) -> JoinHandle<Result<usize, TokenError>> {
+    let source = source.clone();
+    spawn(async move {
+        set_label_for_task(me(), Caller);
+        token(source).await
+    })
+}
+
+/// Lets every observer look whether the fetch that it waits for is polled.
+fn look() {
+    clock::advance(Duration::from_millis(500));
+    tokio::time::trigger_timeouts(|labels| labels.get::<Caller>().is_some());
+    tokio::time::clear_triggers();
+}
+
+/// The scheduler keeps the first fetch from running, or interrupts it anywhere.
+pub fn waiters_take_over_a_fetch_that_nobody_drives() {
+    model(|| async {
+        let endpoint = Endpoint::new(|_| What::Token);
+        let source = source(&endpoint.cache());
+        let observers = [0; 2].map(|_| spawn_observer(&source));
+        let dropped = spawn(polled_at_random(token(source.clone())));
+        // Never looks, and has to be woken when somebody else takes over.
+        let patient = spawn(token(source.clone()));
+        for _ in 0..3 {
+            pause().await;
+            look();
+        }
+        for caller in observers.into_iter().chain([patient]) {
+            assert!(caller.await.unwrap().unwrap() <= 2);
+        }
+        let _ = dropped.await;
+        // Two looks take over once, and a third does nothing yet.
+        assert!(endpoint.requests() <= 2);
+    });
+}
+
+pub fn a_refresh_token_is_sent_once_whoever_takes_over() {
+    model(|| async {
+        let sent = Arc::new(AtomicUsize::new(0));
+        let endpoint = refreshing(&sent);
+        let source = TokenCache::new(endpoint).source(TokenRequest::refresh_token("rt-0"));
+        let observers = [0; 2].map(|_| spawn_observer(&source));
+        let patient = spawn(token(source.clone()));
+        for _ in 0..6 {
+            pause().await;
+            look();
+        }
+        for caller in observers.into_iter().chain([patient]) {
+            assert_eq!(caller.await.unwrap().unwrap(), 1);
+        }
+        assert_eq!(sent.load(SeqCst), 1);
+    });
+}
+
+pub fn a_shutdown_waits_for_every_refresh_token_that_was_sent() {
+    model(|| async {
+        let (sent, stored) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let storing = stored.clone();
+        let tokens = TokenCache::builder(refreshing(&sent))
+            .on_refresh_token(move |_, _| {
+                let storing = storing.clone();
+                async move {
+                    pause().await;
+                    storing.fetch_add(1, SeqCst);
+                }
+            })
+            .build();
+        let source = tokens.source(TokenRequest::refresh_token("rt-0"));
+        let observer = spawn_observer(&source);
+        let patient = spawn(token(source.clone()));
+        let other = spawn({
+            let tokens = tokens.clone();
+            async move { tokens.shutdown().await }
+        });
+        pause().await;
+        look();
+        look();
+        tokens.shutdown().await;
+        let sent_before = sent.load(SeqCst);
+        assert_eq!(sent_before, stored.load(SeqCst));
+        for caller in [observer, patient] {
+            match caller.await.unwrap() {
+                Ok(number) => assert_eq!(number, 1),
+                Err(error) => assert_eq!(error.kind(), TokenErrorKind::ShutDown),
+            }
+        }
+        other.await.unwrap();
+        assert_eq!(sent.load(SeqCst), sent_before);
+    });
+}
+
+/// An endpoint that counts how often `rt-0` is sent.
+fn refreshing(
+    sent: &Arc<AtomicUsize>,
+) -> impl Service<TokenRequest, Response = TokenResponse, Error = BoxError, Future: Send>
++ Clone
++ Send
++ 'static {
+    let sent = sent.clone();
+    service_fn(move |request: TokenRequest| {
+        remove_label_for_task::<Caller>(me());
+        let is_first = request == TokenRequest::refresh_token("rt-0");
+        let number = match is_first {
+            true => sent.fetch_add(1, SeqCst) + 1,
+            false => 2,
+        };
+        async move {
+            pause().await;
+            let token = AccessToken::new(number.to_string(), TokenType::BEARER).expect("a token");
+            let response = TokenResponse::builder(token).expires_in(Duration::from_secs(3600));
+            Ok(response.refresh_token("rt-1").build())
+        }
+    })
 }
 
 pub fn a_fetch_that_was_given_up_serves_nobody_who_comes_later() {

@@ -52,6 +52,7 @@ pub use self::{
 
 mod cache_models;
 mod discovery_models;
+mod limit_models;
 
 use std::{
     future::{Future, poll_fn},
@@ -65,7 +66,7 @@ use shuttle::{
     scheduler::{PctScheduler, RandomScheduler},
 };
 
-pub use self::{cache_models::*, discovery_models::*};
+pub use self::{cache_models::*, discovery_models::*, limit_models::*};
 
 /// Runs a model under random schedules, and under schedules that have few but well-placed preemptions.
 fn model<F: Future<Output = ()>>(model: impl Fn() -> F + Clone + Send + Sync + 'static) {

@@ -14,7 +14,7 @@
 pub(crate) mod driven;
 pub(crate) mod pulse;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use self::pulse::{Beat, Counter, Pulse};
 use crate::base::sync::{Notify, OnceLock};
@@ -53,6 +53,11 @@ impl<T> Flight<T> {
     /// Returns a waiter for the end of this flight.
     pub(crate) fn join(&self) -> Waiter<T> {
         Waiter(self.0.clone())
+    }
+
+    /// Returns an observer of this flight.
+    pub(crate) fn observe(&self) -> Observer<T> {
+        Observer(Arc::downgrade(&self.0))
     }
 
     /// Returns whether the flight has neither landed nor been lost yet.
@@ -118,6 +123,18 @@ impl<T> Waiter<T> {
     /// Returns whether the flight has not ended yet.
     pub(crate) fn is_under_way(&self) -> bool {
         self.0.end.get().is_none()
+    }
+}
+
+/// Sees whether a flight is under way, without keeping its outcome.
+pub(crate) struct Observer<T>(Weak<Shared<T>>);
+
+impl<T> Observer<T> {
+    /// Returns what the pulse of the driver shows now, or `None` if the flight has ended.
+    pub(crate) fn beat(&self) -> Option<Beat> {
+        let shared = self.0.upgrade()?;
+        let is_under_way = shared.end.get().is_none();
+        is_under_way.then(|| shared.counter.now())
     }
 }
 

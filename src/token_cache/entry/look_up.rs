@@ -19,6 +19,7 @@ use tokio::runtime::Handle;
 use super::{
     Entry, EntryState,
     fetch_task::{FetchWaiter, Silent, Waited},
+    start::Launch,
 };
 use crate::{
     base::clock::Moment,
@@ -26,7 +27,7 @@ use crate::{
     token_cache::{
         events,
         fetch::Reason,
-        fetch_limit::{self, Place},
+        fetch_limit,
         heartbeat::Watch,
         runtime,
         state::{self, CachedToken, Condition},
@@ -47,7 +48,7 @@ pub(crate) type FetchOutcome = Result<Arc<CachedToken>, TokenError>;
 pub(super) enum Unlocked {
     FindRuntime,
     TakeOver(Silent),
-    LeaveQueue(Place),
+    Launch(Box<Launch>, Handle),
 }
 
 /// The runtime for a new fetch, once it has been looked for.
@@ -67,10 +68,12 @@ impl Entry {
         self.wait_for(Self::look_up_new).await
     }
 
-    /// Waits for one fetch after another until one of them lands, but joins none any more after twice the limit of a fetch.
+    /// Waits for one fetch after another until one of them lands.
+    ///
+    /// Joins at least two, but no more after twice the limit of a fetch.
     async fn wait_for(self: &Arc<Self>, look_up: fn(&Arc<Self>) -> Lookup) -> FetchOutcome {
         let mut patience_ends_at = None;
-        let mut lost = 0;
+        let (mut joined, mut lost) = (0, 0);
         loop {
             let waiter = match look_up(self) {
                 Lookup::Token(cached) => return Ok(cached),
@@ -93,7 +96,9 @@ impl Entry {
                     runtime::not_driven
                 }
             };
-            if lost == MAX_LOST_FETCHES || self.now().has_outlasted(patience_ends_at) {
+            joined += 1;
+            let is_over = joined > 1 && self.now().has_outlasted(patience_ends_at);
+            if is_over || lost == MAX_LOST_FETCHES {
                 return Err(why());
             }
         }
@@ -120,7 +125,7 @@ impl Entry {
                 }
                 Err(Unlocked::FindRuntime) => runtime = Some(self.settings.runtime.get()),
                 Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
-                Err(Unlocked::LeaveQueue(place)) => drop(place),
+                Err(Unlocked::Launch(launch, runtime)) => self.launch(*launch, &runtime),
             }
         }
     }
@@ -170,7 +175,7 @@ impl Entry {
                 }
             }
             Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),
-            Err(Unlocked::LeaveQueue(place)) => drop(place),
+            Err(Unlocked::Launch(launch, runtime)) => self.launch(*launch, &runtime),
         }
         self.settings.limit.dispatch(now);
     }
@@ -221,10 +226,9 @@ impl Entry {
         // Nobody waits for a renewal.
         let is_nested = reason != Reason::Stale && fetch_limit::is_within_a_fetch();
         if is_nested {
-            if let Some(place) = state.leave_queue() {
-                return Err(Unlocked::LeaveQueue(place));
-            }
-        } else if let Some(waiter) = state.join_queued(reason) {
+            self.start_out_of_turn(state, now, reason)?;
+        }
+        if let Some(waiter) = state.join_queued(reason) {
             return Ok(Lookup::Wait(waiter));
         }
         if let Err(error) = self.settings.shutdown.check() {

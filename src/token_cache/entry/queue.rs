@@ -8,12 +8,15 @@ use std::sync::{Arc, Weak};
 
 use tokio::runtime::Handle;
 
-use super::{Entry, EntryState, FetchOutcome, fetch_task::FetchWaiter};
+use super::{
+    Entry, EntryState, FetchOutcome, fetch_task::FetchWaiter, look_up::Unlocked, start::Launch,
+};
 use crate::{
     base::{
         clock::Moment,
         single_flight::{Flight, Landing},
     },
+    message::TokenRequest,
     token_cache::{
         fetch::Reason,
         fetch_limit::{Place, Slot, Started, Ticket},
@@ -79,10 +82,12 @@ impl EntryState {
         Some(FetchWaiter::in_queue(queued.flight.join(), ticket))
     }
 
-    /// Leaves the queue, because the fetch cannot wait. Drop the place without the lock: that wakes those who wait.
-    pub(super) fn leave_queue(&mut self) -> Option<Place> {
-        let queued = self.queued.take()?;
-        queued.ticket()?.leave()
+    /// Takes the fetch out of the queue. Drop the place without the lock: that wakes those who wait.
+    ///
+    /// Returns `None` if the fetch is not in the queue, or is being started by somebody else.
+    pub(super) fn leave_queue(&mut self) -> Option<(Box<Queued>, Place)> {
+        let place = self.queued.as_ref()?.ticket()?.leave()?;
+        Some((self.queued.take()?, place))
     }
 }
 
@@ -130,31 +135,74 @@ impl Entry {
         let Some(queued) = state.queued.take_if(|queued| queued.number == number) else {
             return;
         };
-        let Some(ticket) = queued.ticket() else {
+        if queued.ticket().is_none() {
             return;
-        };
+        }
         let Some(reason) = self.reason_of_queued(&state, queued.wanted, now) else {
             return;
         };
         let Ok(request) = self.next_request(&mut state, now) else {
             return;
         };
-        let plan = self.plan(&mut state, now, reason);
+        let launch = self.prepare_queued(&mut state, now, reason, request, slot, (queued, landing));
+        drop(state);
+        self.launch(launch, runtime);
+    }
+
+    /// Starts the fetch that is in the queue at once, because another fetch waits for it.
+    pub(super) fn start_out_of_turn(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        now: Moment,
+        reason: Reason,
+    ) -> Result<(), Unlocked> {
+        // Without a next request, those in the queue soon find out.
+        let Ok(request) = state.grant.next_request() else {
+            return Ok(());
+        };
+        let Some((queued, place)) = state.leave_queue() else {
+            return Ok(());
+        };
+        let slot = self.settings.limit.enter_at_once();
+        let queued = (queued, place.landing);
+        let launch = self.prepare_queued(state, now, reason, request, slot, queued);
+        Err(Unlocked::Launch(Box::new(launch), place.runtime))
+    }
+
+    /// Makes the fetch that was in the queue the current one. Launch it without the lock.
+    pub(super) fn prepare_queued(
+        self: &Arc<Self>,
+        state: &mut EntryState,
+        now: Moment,
+        reason: Reason,
+        request: TokenRequest,
+        slot: Slot,
+        (queued, landing): (Box<Queued>, Landing<FetchOutcome>),
+    ) -> Launch {
+        let ticket = queued.ticket();
+        let plan = self.plan(state, now, reason);
         let flight = (queued.flight, landing);
         let (fetch, launch) = self.prepare(plan, request, flight, slot, now);
-        let (number, overdue_at) = (fetch.number, fetch.overdue_at);
-        ticket.note_started(Started { number, overdue_at });
+        if let Some(ticket) = ticket {
+            let (number, overdue_at) = (fetch.number, fetch.overdue_at);
+            ticket.note_started(Started { number, overdue_at });
+        }
         state.fetch = Some(fetch);
-        let may_be_cancelled = !state.grant.is_one_time();
-        drop(state);
+        launch
+    }
+
+    /// Spawns the task of a fetch that is already the current one of this entry.
+    pub(super) fn launch(self: &Arc<Self>, launch: Launch, runtime: &Handle) {
+        let number = launch.number();
         let task = launch.spawn(runtime);
-        if may_be_cancelled {
-            let mut state = self.lock();
-            match state.fetch.as_mut().filter(|fetch| fetch.number == number) {
-                Some(fetch) => fetch.abort = Some(task),
-                // It has landed, or it was given up in the meantime.
-                None => task.abort(),
-            }
+        let mut state = self.lock();
+        if state.grant.is_one_time() {
+            return;
+        }
+        match state.fetch.as_mut().filter(|fetch| fetch.number == number) {
+            Some(fetch) => fetch.abort = Some(task),
+            // It has landed, or it was given up in the meantime.
+            None => task.abort(),
         }
     }
 

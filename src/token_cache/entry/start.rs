@@ -81,7 +81,7 @@ impl Entry {
     ) -> (Box<FetchTask>, Launch) {
         let limit = plan.delay.saturating_add(self.settings.fetch_limit());
         let overdue_at = now.after(limit);
-        slot.observe(flight.join(), overdue_at, now);
+        slot.observe(&flight, overdue_at, now);
         let fetch = Box::new(FetchTask {
             number: plan.number,
             reason: plan.reason,
@@ -114,6 +114,11 @@ pub(super) struct Launch {
 }
 
 impl Launch {
+    /// Identifies the fetch among all of its entry.
+    pub(super) fn number(&self) -> u64 {
+        self.plan.number
+    }
+
     pub(super) fn spawn(self, runtime: &Handle) -> AbortHandle {
         let clock = self.settings.clock.clone();
         let pulse = self.landing.pulse();

@@ -1,18 +1,15 @@
 //! Shuts down a cache without losing a refresh token.
 //!
-//! A fetch that spends a one-time credential counts itself before it looks whether a shutdown has begun, and the shutdown begins before
-//! it looks at the count. So either the fetch sees the shutdown and sends nothing, or the shutdown waits for it.
+//! A fetch that spends a one-time credential counts itself before it sends anything. The count and the beginning of a shutdown are one
+//! number. So either the fetch sees the shutdown and sends nothing, or the shutdown sees the fetch and waits for it.
 
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst},
-    },
+    sync::{Arc, atomic::Ordering::AcqRel, atomic::Ordering::Acquire},
 };
 
 use crate::{
-    base::sync::Notify,
+    base::sync::{AtomicU64, Notify},
     error::{TokenError, TokenErrorKind::ShutDown},
     token_cache::{TokenCache, builder::Settings, events},
 };
@@ -64,29 +61,30 @@ impl TokenCache {
 
 /// Whether a cache was shut down, and how many fetches must end before.
 pub(crate) struct Shutdown {
-    has_begun: AtomicBool,
-    under_way: AtomicUsize,
+    /// The number of fetches, and [`BEGUN`].
+    fetches: AtomicU64,
     ended: Notify,
 }
+
+const BEGUN: u64 = 1 << 63;
 
 impl Shutdown {
     pub(crate) fn new() -> Self {
         Self {
-            has_begun: AtomicBool::new(false),
-            under_way: AtomicUsize::new(0),
+            fetches: AtomicU64::new(0),
             ended: Notify::new(),
         }
     }
 
     fn begin(&self) {
-        self.has_begun.store(true, SeqCst);
+        self.fetches.fetch_or(BEGUN, AcqRel);
     }
 
     /// Returns an error if the cache was shut down.
     pub(crate) fn check(&self) -> Result<(), TokenError> {
-        match self.has_begun.load(SeqCst) {
-            true => Err(shut_down()),
-            false => Ok(()),
+        match self.fetches.load(Acquire) {
+            BEGUN.. => Err(shut_down()),
+            _ => Ok(()),
         }
     }
 
@@ -94,7 +92,7 @@ impl Shutdown {
         loop {
             let mut ended = pin!(self.ended.notified());
             ended.as_mut().enable();
-            if self.under_way.load(SeqCst) == 0 {
+            if self.fetches.load(Acquire) == BEGUN {
                 return;
             }
             ended.await;
@@ -108,16 +106,17 @@ pub(crate) struct UnderWay(Arc<Settings>);
 impl UnderWay {
     /// Returns `None` if a shutdown has begun.
     pub(crate) fn new(settings: &Arc<Settings>) -> Option<Self> {
-        settings.shutdown.under_way.fetch_add(1, SeqCst);
+        let before = settings.shutdown.fetches.fetch_add(1, AcqRel);
+        // Dropped at once if it is refused, which takes it off the count.
         let this = Self(settings.clone());
-        settings.shutdown.check().ok().map(|()| this)
+        (before < BEGUN).then_some(this)
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let shutdown = &self.0.shutdown;
-        if shutdown.under_way.fetch_sub(1, SeqCst) == 1 {
+        if shutdown.fetches.fetch_sub(1, AcqRel) == BEGUN + 1 {
             shutdown.ended.notify_waiters();
         }
     }

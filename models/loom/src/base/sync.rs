@@ -2,7 +2,7 @@
 //!
 //! What is assumed of the real ones:
 //!
-//! 1. `OnceLock`: `set` releases and `get` acquires. There are no two concurrent calls of `set`.
+//! 1. `OnceLock`: `set` releases and `get` acquires. The value of one of two concurrent calls of `set` is set; the other fails.
 //! 2. `Notify` of tokio: `notify_waiters` reaches each `Notified` that was created before, whether it was polled or not. `notified`
 //!    acquires what an earlier `notify_waiters` released, if it sees that call. Wakers are called without a lock.
 //! 3. `ArcSwapOption`: `store` releases and `load` acquires.

@@ -10,7 +10,7 @@ pub(crate) use shuttle::{
 };
 pub(crate) use tokio::sync::Notify;
 
-/// Lets shuttle switch to another task at each call. There are no two concurrent calls of `set`.
+/// Lets shuttle switch to another task at each call.
 pub(crate) struct OnceLock<T> {
     value: std::sync::OnceLock<T>,
     is_set: AtomicBool,
