@@ -75,7 +75,7 @@ impl FetchTask {
     }
 
     /// Lets those who wait for this fetch look for another one. Wakes them, so no lock may be held.
-    pub(super) fn give_up(self: Box<Self>) {
+    pub(super) fn give_up(self) {
         self.flight.give_up();
     }
 }
