@@ -24,7 +24,7 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, Credential, RefreshWindow, TokenCache,
+    AccessToken, AddAccessTokenLayer, BoxError, Credential, RefreshWindow, TokenCache, TokenError,
     TokenErrorKind, TokenRequest, TokenResponse, TokenSource,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_cache::{TokenCacheBuilder, TokenState},
@@ -108,14 +108,11 @@ impl Endpoint {
     }
 }
 
+type Caller = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send>>;
+
 /// Starts to wait for a token, and returns the caller.
-fn waiting(
-    source: TokenSource,
-) -> task::Spawn<
-    Pin<Box<dyn Future<Output = Result<AccessToken, tower_oauth2_client::TokenError>> + Send>>,
-> {
-    let caller: Pin<Box<dyn Future<Output = _> + Send>> =
-        Box::pin(async move { source.token().await });
+fn waiting(source: TokenSource) -> task::Spawn<Caller> {
+    let caller: Caller = Box::pin(async move { source.token().await });
     let mut caller = task::spawn(caller);
     assert_pending!(caller.poll());
     caller
@@ -491,17 +488,17 @@ mod renewals {
         let old = [0, 1, 2].map(|n| cache.source(tenant(n)).peek().unwrap());
         let _under_way = waiting(cache.source(tenant("cold")));
         for _ in 0..100 {
-            for n in 0..3 {
+            for (n, old) in old.iter().enumerate() {
                 let token = at_once(cache.source(tenant(n)).token()).unwrap();
-                assert_eq!(token, old[n]);
+                assert_eq!(token, *old);
             }
         }
         settle().await;
         assert_eq!(endpoint.requests(), 4);
         sleep(millis(4_100)).await;
         assert_eq!(endpoint.requests(), 7);
-        for n in 0..3 {
-            assert_ne!(cache.source(tenant(n)).peek().unwrap(), old[n]);
+        for (n, old) in old.iter().enumerate() {
+            assert_ne!(cache.source(tenant(n)).peek().unwrap(), *old);
         }
         assert_eq!(endpoint.peak(), 1);
     }
@@ -944,7 +941,9 @@ mod runtimes {
         let [first, second] = [current_thread(), current_thread()];
         start_on(&first, &cache, tenant("hangs"));
         // The first caller takes the place, and is no longer polled.
-        let frozen = first.block_on(async { waiting(cache.source(tenant("queued"))) });
+        let entered = first.enter();
+        let frozen = waiting(cache.source(tenant("queued")));
+        drop(entered);
         let callers = second.block_on(async {
             ["queued", "other"].map(|name| waiting(cache.source(tenant(name))))
         });

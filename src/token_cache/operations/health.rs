@@ -118,10 +118,10 @@ impl TokenHealth {
 
     /// Returns the number of entries whose last fetch failed, whether or not they have a usable token.
     ///
-    /// It includes neither sources that wait for the user to decide ([`ErrorCode::AuthorizationPending`]) nor those that
+    /// It includes neither sources that wait for the user to decide ([`ErrorCode::AUTHORIZATION_PENDING`]) nor those that
     /// [`signed_out`](Self::signed_out) counts.
     ///
-    /// [`ErrorCode::AuthorizationPending`]: crate::ErrorCode::AuthorizationPending
+    /// [`ErrorCode::AUTHORIZATION_PENDING`]: crate::ErrorCode::AUTHORIZATION_PENDING
     #[must_use]
     pub fn failing(&self) -> usize {
         self.failing

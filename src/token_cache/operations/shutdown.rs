@@ -20,12 +20,12 @@ impl TokenCache {
     /// Call it after the last request has ended, and before the runtime ends:
     ///
     /// 1. [`keep_warm`](crate::TokenSource::keep_warm) ends for every source, and no new fetch starts. Callers that need one get an
-    ///    error of the kind [`ShutDown`](crate::TokenErrorKind::ShutDown). Usable tokens are still served.
+    ///    error of the kind [`ShutDown`]. Usable tokens are still served.
     /// 2. Running fetches are cancelled, except those that have sent a code or a refresh token. The server may have replaced that
-    ///    credential already, so the response is awaited, and so is [`on_refresh_token`](super::TokenCacheBuilder::on_refresh_token).
+    ///    credential already, so the response is awaited, and so is [`on_refresh_token`](crate::token_cache::TokenCacheBuilder::on_refresh_token).
     ///
     /// It returns when all of this has ended: at once, if no source spends a one-time credential. It takes no longer than the limit of a
-    /// fetch, which is twice the [`fetch_timeout`](super::TokenCacheBuilder::fetch_timeout) and a few seconds; then it reports an
+    /// fetch, which is twice the [`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout) and a few seconds; then it reports an
     /// event of the level `ERROR` to `tracing`. It can be called again, from any clone of the cache, and does the same. A cache that was
     /// shut down stays so.
     ///

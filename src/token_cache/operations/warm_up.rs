@@ -13,7 +13,7 @@ impl TokenCache {
     /// Fetches the tokens of many sources at the same time, and returns which of them failed, and why.
     ///
     /// It returns when every source has a token or an error, and after `limit` at the latest. Sources without either then are among the
-    /// failed ones, with an error of the kind [`Timeout`](crate::TokenErrorKind::Timeout); their fetches continue. Sources with a usable
+    /// failed ones, with an error of the kind [`Timeout`]; their fetches continue. Sources with a usable
     /// token are not fetched. Failed sources are in the order in which they were given, and none is missing: if the result is empty,
     /// every source has had a token.
     ///
