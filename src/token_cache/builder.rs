@@ -6,8 +6,8 @@ use tokio::runtime::Handle;
 use tower_service::Service;
 
 use super::{
-    Inner, TokenCache, entries::Entries, fetch_limit::FetchLimit, operations::shutdown::Shutdown,
-    refresh_window::RefreshWindow, runtime::FetchRuntime, spent::SpentCredentials,
+    Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
+    fetch::spent::SpentCredentials, operations::shutdown::Shutdown, refresh_window::RefreshWindow,
 };
 use crate::{
     base::{

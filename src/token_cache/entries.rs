@@ -7,7 +7,7 @@
 //!
 //! When the cache is full, a new entry takes the place of idle ones. The entries of a shard form a queue. An entry that was used since
 //! it was last at the front goes to the back again. One that a [`TokenSource`](crate::TokenSource) holds is never evicted, nor one whose
-//! fetch is under way. What must outlive an entry is in [`super::spent`].
+//! fetch is under way. What must outlive an entry is in [`super::fetch::spent`].
 
 use std::{
     collections::{HashMap, VecDeque, hash_map},

@@ -127,13 +127,13 @@
 //!      |-- pausing after a failure --> its error          pauses.rs
 //!      v
 //!   join the fetch that is under way, or start one        entry/look_up.rs
-//!      |                |  what to send: the request       grant.rs        GrantState
+//!      |                |  what to send: the request       fetch/grant.rs  GrantState
 //!      |                |  itself, or a refresh token
-//!      |                |  too many under way? wait        fetch_limit.rs  entry/queue.rs
+//!      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
 //!      |                v
-//!      |             fetch, on a task of its own:         fetch.rs        run
+//!      |             fetch, on a task of its own:         fetch/mod.rs    run
 //!      |                |  one attempt, perhaps a second
-//!      |                |  send no credential twice        grant.rs        spent.rs
+//!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
 //!      |                |  call on_refresh_token
 //!      |                v
 //!      |             land:                                entry/land.rs
@@ -150,28 +150,23 @@
 //! contains all events that are reported on the way; each error is in the file in which it arises.
 //!
 //! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
-//! land.rs changes the token. heartbeat.rs tells whether the task of a fetch is polled, and runtime.rs on which runtime it runs.
+//! land.rs changes the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
 //! state.rs, refresh_window.rs and pauses.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
-//! fetch_limit.rs and spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
+//! fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
 //!
-//! Locks are taken in this order: a shard of entries.rs, an entry, then fetch_limit.rs or spent.rs.
+//! Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
 
 mod builder;
 mod entries;
 mod entry;
 mod events;
 mod fetch;
-mod fetch_limit;
-mod grant;
 mod header;
-mod heartbeat;
 mod keep_warm;
 mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
-mod runtime;
 pub(crate) mod source;
-mod spent;
 mod state;
 
 use std::{fmt, sync::Arc};

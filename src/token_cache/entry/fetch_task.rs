@@ -13,8 +13,8 @@ use crate::{
     token_cache::{
         builder::Settings,
         fetch::Reason,
-        fetch_limit::{Started, Ticket},
-        heartbeat::{LOOK, Watch},
+        fetch::heartbeat::{LOOK, Watch},
+        fetch::limit::{Started, Ticket},
     },
 };
 

@@ -10,7 +10,7 @@
 //! 4. A panic of the endpoint is an outcome; otherwise every waiter would start the fetch again.
 //! 5. The runtime for a new fetch is looked for without the lock, because a panic hook may run.
 //!
-//! [`heartbeat`]: crate::token_cache::heartbeat
+//! [`heartbeat`]: crate::token_cache::fetch::heartbeat
 
 use std::sync::Arc;
 
@@ -27,9 +27,9 @@ use crate::{
     token_cache::{
         events,
         fetch::Reason,
-        fetch_limit,
-        heartbeat::Watch,
-        runtime,
+        fetch::heartbeat::Watch,
+        fetch::limit,
+        fetch::runtime,
         state::{self, CachedToken, Condition},
     },
 };
@@ -224,7 +224,7 @@ impl Entry {
             return Ok(Lookup::Wait(fetch.join()));
         }
         // Nobody waits for a renewal.
-        let is_nested = reason != Reason::Stale && fetch_limit::is_within_a_fetch();
+        let is_nested = reason != Reason::Stale && limit::is_within_a_fetch();
         if is_nested {
             self.start_out_of_turn(state, now, reason)?;
         }

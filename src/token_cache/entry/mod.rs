@@ -4,7 +4,7 @@
 //! 2. `state` is locked for a few instructions at a time: never across an await, and never while foreign code runs, such as a
 //!    subscriber of `tracing` or a waker.
 //! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round. The locks of
-//!    [`super::fetch_limit`] and [`super::spent`] may be taken while `state` is locked, never the other way round.
+//!    [`super::fetch::limit`] and [`super::fetch::spent`] may be taken while `state` is locked, never the other way round.
 
 mod fetch_task;
 mod land;
@@ -32,7 +32,7 @@ pub(crate) use self::{
 use super::{
     builder::Settings,
     entries,
-    grant::GrantState,
+    fetch::grant::GrantState,
     keep_warm::KeepWarm,
     pauses::{FailedFetch, Polling, Refusals},
     state::{self, CachedToken, Condition},

@@ -1,8 +1,8 @@
-//! The place of an entry in the queue of fetches that wait until fewer are under way; see [`fetch_limit`].
+//! The place of an entry in the queue of fetches that wait until fewer are under way; see [`fetch::limit`].
 //!
 //! The flight of the fetch exists from the start, so that whoever waits in the queue gets its outcome.
 //!
-//! [`fetch_limit`]: crate::token_cache::fetch_limit
+//! [`fetch::limit`]: crate::token_cache::fetch::limit
 
 use std::sync::{Arc, Weak};
 
@@ -19,7 +19,7 @@ use crate::{
     message::TokenRequest,
     token_cache::{
         fetch::Reason,
-        fetch_limit::{Place, Slot, Started, Ticket},
+        fetch::limit::{Place, Slot, Started, Ticket},
         state::{self, Condition},
     },
 };

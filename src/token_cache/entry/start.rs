@@ -17,9 +17,9 @@ use crate::{
     message::TokenRequest,
     token_cache::{
         builder::Settings,
+        fetch::heartbeat::{self, Watch},
+        fetch::limit::Slot,
         fetch::{self, FetchPlan, Reason},
-        fetch_limit::Slot,
-        heartbeat::{self, Watch},
         pauses::FailedFetch,
     },
 };

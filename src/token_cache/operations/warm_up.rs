@@ -6,7 +6,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     error::{TokenError, TokenErrorKind::Timeout},
-    token_cache::{TokenCache, TokenSource, runtime},
+    token_cache::{TokenCache, TokenSource, fetch::runtime},
 };
 
 impl TokenCache {

@@ -1,5 +1,11 @@
 //! One fetch of a token: its attempts, and the call of `on_refresh_token`.
 
+pub(crate) mod grant;
+pub(crate) mod heartbeat;
+pub(crate) mod limit;
+pub(crate) mod runtime;
+pub(crate) mod spent;
+
 use std::{
     sync::{Arc, Weak},
     time::Duration,
@@ -7,10 +13,10 @@ use std::{
 
 use tokio::time;
 
-use super::{
+use crate::token_cache::{
     builder::Settings,
     entry::{Entry, FetchOutcome},
-    events, grant,
+    events,
     operations::shutdown::UnderWay,
 };
 use crate::{
@@ -46,30 +52,30 @@ impl Reason {
 }
 
 /// How to run a fetch.
-pub(super) struct FetchPlan {
+pub(crate) struct FetchPlan {
     /// Identifies this fetch among all of its entry.
-    pub(super) number: u64,
-    pub(super) reason: Reason,
+    pub(crate) number: u64,
+    pub(crate) reason: Reason,
     /// How long to wait before the first attempt.
-    pub(super) delay: Duration,
+    pub(crate) delay: Duration,
     /// Set if callers wait and nothing has failed before, so that a transient failure is worth a second attempt.
-    pub(super) may_retry: bool,
+    pub(crate) may_retry: bool,
     /// The request of a source that continues with refresh tokens, to pass to `on_refresh_token`.
-    pub(super) owner: Option<TokenRequest>,
+    pub(crate) owner: Option<TokenRequest>,
 }
 
 /// The result of a fetch.
-pub(super) struct Fetched {
+pub(crate) struct Fetched {
     /// The moment just before the request was sent, from which the lifetime of the token counts.
-    pub(super) sent: Moment,
-    pub(super) result: Result<TokenResponse, TokenError>,
+    pub(crate) sent: Moment,
+    pub(crate) result: Result<TokenResponse, TokenError>,
 }
 
 /// The pause before the second attempt, of which the second half is random.
 const RETRY_PAUSE: Duration = Duration::from_millis(400);
 
 /// Fetches a token, and passes the result to the entry and then to the waiters.
-pub(super) async fn run(
+pub(crate) async fn run(
     settings: Arc<Settings>,
     entry: Weak<Entry>,
     request: TokenRequest,

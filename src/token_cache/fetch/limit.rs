@@ -25,14 +25,14 @@ use std::{
 
 use tokio::runtime::Handle;
 
-use super::{
-    entry::{Entry, FetchOutcome},
-    heartbeat::{LOOK, Watch},
-};
 use crate::base::{
     clock::Moment,
     single_flight::{Flight, Landing, Observer},
     sync::{AtomicU64, Mutex, MutexGuard, thread_local},
+};
+use crate::token_cache::{
+    entry::{Entry, FetchOutcome},
+    fetch::heartbeat::{LOOK, Watch},
 };
 
 /// The fetches of a cache that are under way, and the entries that wait to start one.
@@ -70,14 +70,14 @@ struct Observed {
 }
 
 /// An entry that waits to start a fetch.
-pub(super) struct Place {
+pub(crate) struct Place {
     entry: Weak<Entry>,
-    pub(super) runtime: Handle,
-    pub(super) landing: Landing<FetchOutcome>,
+    pub(crate) runtime: Handle,
+    pub(crate) landing: Landing<FetchOutcome>,
 }
 
 impl FetchLimit {
-    pub(super) fn new(max: usize) -> Arc<Self> {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
         Arc::new(Self {
             max: max.max(1) as u64,
             taken: AtomicU64::new(0),
@@ -87,14 +87,14 @@ impl FetchLimit {
     }
 
     /// Returns a slot for a new fetch, unless all are taken or somebody waits for one.
-    pub(super) fn enter(self: &Arc<Self>) -> Option<Slot> {
+    pub(crate) fn enter(self: &Arc<Self>) -> Option<Slot> {
         let state = self.lock();
         let is_free = self.has_free_slot() && state.is_nobody_waiting();
         is_free.then(|| self.take_slot(&state))
     }
 
     /// Returns a slot for a new fetch that cannot wait for one.
-    pub(super) fn enter_at_once(self: &Arc<Self>) -> Slot {
+    pub(crate) fn enter_at_once(self: &Arc<Self>) -> Slot {
         self.take_slot(&self.lock())
     }
 
@@ -118,7 +118,7 @@ impl FetchLimit {
     }
 
     /// Takes a place in the queue.
-    pub(super) fn queue(
+    pub(crate) fn queue(
         self: &Arc<Self>,
         entry: Weak<Entry>,
         runtime: Handle,
@@ -243,14 +243,14 @@ impl Observed {
 }
 
 /// The right of a fetch to be under way.
-pub(super) struct Slot {
+pub(crate) struct Slot {
     limit: Arc<FetchLimit>,
     is_taken: Arc<AtomicBool>,
 }
 
 impl Slot {
     /// Lets those who wait for the slot observe its fetch.
-    pub(super) fn observe(&self, flight: &Flight<FetchOutcome>, overdue_at: Moment, now: Moment) {
+    pub(crate) fn observe(&self, flight: &Flight<FetchOutcome>, overdue_at: Moment, now: Moment) {
         let observed = Observed {
             is_taken: self.is_taken.clone(),
             fetch: flight.observe(),
@@ -266,7 +266,7 @@ impl Slot {
     }
 
     /// Runs the fetch that holds this slot, and then starts what waits for it.
-    pub(super) async fn run(self, fetch: impl Future<Output = ()>, now: impl FnOnce() -> Moment) {
+    pub(crate) async fn run(self, fetch: impl Future<Output = ()>, now: impl FnOnce() -> Moment) {
         within_a_fetch(fetch).await;
         let limit = self.limit.clone();
         drop(self);
@@ -285,30 +285,30 @@ impl Drop for Slot {
 /// A place in the queue. It is given up when this is dropped.
 pub(crate) struct Ticket {
     limit: Arc<FetchLimit>,
-    pub(super) number: u64,
+    pub(crate) number: u64,
     started: OnceLock<Started>,
 }
 
 /// The fetch that was started for a ticket.
 #[derive(Clone, Copy)]
-pub(super) struct Started {
+pub(crate) struct Started {
     /// Identifies the fetch among all of its entry.
-    pub(super) number: u64,
-    pub(super) overdue_at: Moment,
+    pub(crate) number: u64,
+    pub(crate) overdue_at: Moment,
 }
 
 impl Ticket {
-    pub(super) fn started(&self) -> Option<Started> {
+    pub(crate) fn started(&self) -> Option<Started> {
         self.started.get().copied()
     }
 
-    pub(super) fn note_started(&self, started: Started) {
+    pub(crate) fn note_started(&self, started: Started) {
         // A place is left once.
         let _ = self.started.set(started);
     }
 
     /// Notes that callers wait for a renewal. It keeps its number, so it comes before those that came later.
-    pub(super) fn promote(&self) {
+    pub(crate) fn promote(&self) {
         let mut state = self.limit.lock();
         if let Some(place) = state.renewals.remove(&self.number) {
             state.for_callers.insert(self.number, place);
@@ -316,7 +316,7 @@ impl Ticket {
     }
 
     /// Leaves the queue, to start the fetch now.
-    pub(super) fn leave(&self) -> Option<Place> {
+    pub(crate) fn leave(&self) -> Option<Place> {
         self.limit.take(self.number)
     }
 }
@@ -333,7 +333,7 @@ thread_local! {
 }
 
 /// Returns whether the current task runs a fetch, of any cache, which waits for what is called now.
-pub(super) fn is_within_a_fetch() -> bool {
+pub(crate) fn is_within_a_fetch() -> bool {
     IS_WITHIN_A_FETCH.with(Cell::get)
 }
 

@@ -20,10 +20,10 @@ use crate::base::{
 const BEAT: Duration = Duration::from_millis(250);
 
 /// How often a waiter looks for the beat. At least one beat lies between two looks.
-pub(super) const LOOK: Duration = Duration::from_millis(500);
+pub(crate) const LOOK: Duration = Duration::from_millis(500);
 
 /// Runs a fetch, and polls it regularly even while it waits for the server. Does nothing if the flight was grounded.
-pub(super) async fn beating<T>(pulse: Pulse<T>, fetch: impl Future<Output = ()>) {
+pub(crate) async fn beating<T>(pulse: Pulse<T>, fetch: impl Future<Output = ()>) {
     let (mut fetch, mut next_beat) = (pin!(fetch), pin!(None));
     poll_fn(|cx| {
         if !pulse.begin_poll() {
@@ -53,14 +53,14 @@ pub(super) async fn beating<T>(pulse: Pulse<T>, fetch: impl Future<Output = ()>)
 /// An observer may have been suspended or blocked itself, perhaps together with the fetch. So time alone tells nothing: the beat must
 /// stand still from one look to the next, each at least [`LOOK`] after the one before. A fetch that shares its runtime with the
 /// observer beats at least once between two looks, whatever stopped both of them.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     beat: Beat,
     last_look: Moment,
     silent_looks: u32,
 }
 
 impl Watch {
-    pub(super) fn new(beat: Beat, now: Moment) -> Self {
+    pub(crate) fn new(beat: Beat, now: Moment) -> Self {
         Self {
             beat,
             last_look: now,
@@ -69,7 +69,7 @@ impl Watch {
     }
 
     /// Takes in a look. Returns whether nobody drives the fetch, after this many takeovers before it.
-    pub(super) fn look(&mut self, beat: Beat, now: Moment, takeovers: u32) -> bool {
+    pub(crate) fn look(&mut self, beat: Beat, now: Moment, takeovers: u32) -> bool {
         // Whatever blocks the thread in the middle of a poll would block the next thread too.
         if beat != self.beat || beat.is_within_a_poll() {
             *self = Self::new(beat, now);

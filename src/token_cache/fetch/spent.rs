@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use super::pauses::Polling;
+use crate::token_cache::pauses::Polling;
 use crate::{base::clock::Moment, message::TokenRequest};
 
 /// How many digests a generation of a table holds. A table has two generations.
@@ -27,7 +27,7 @@ const GENERATION: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// What became of a one-time credential that must not be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spent {
+pub(crate) enum Spent {
     /// The server exchanged it for a token, or may have done so.
     Used,
     /// The server does not accept it.
@@ -36,10 +36,10 @@ pub(super) enum Spent {
 
 /// Identifies a request, including its one-time credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Digest(u128);
+pub(crate) struct Digest(u128);
 
 /// The one-time credentials that a cache must not send again.
-pub(super) struct SpentCredentials {
+pub(crate) struct SpentCredentials {
     seeds: [RandomState; 2],
     /// Not a lock of [`base::sync`](crate::base::sync): nothing happens while it is locked that a model check could interleave.
     tables: Mutex<Tables>,
@@ -52,7 +52,7 @@ struct Tables {
 }
 
 impl SpentCredentials {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             seeds: [RandomState::new(), RandomState::new()],
             tables: Mutex::new(Tables {
@@ -64,7 +64,7 @@ impl SpentCredentials {
     }
 
     /// Returns the digest of everything by which requests are compared. The credential must be a fixed text.
-    pub(super) fn digest(&self, request: &TokenRequest) -> Digest {
+    pub(crate) fn digest(&self, request: &TokenRequest) -> Digest {
         let [high, low] = self
             .seeds
             .each_ref()
@@ -73,12 +73,12 @@ impl SpentCredentials {
     }
 
     /// Returns what became of a credential, if it must not be sent again.
-    pub(super) fn find(&self, digest: Digest, now: Moment) -> Option<Spent> {
+    pub(crate) fn find(&self, digest: Digest, now: Moment) -> Option<Spent> {
         self.lock().find(digest, now)
     }
 
     /// Notes a credential as used before it is sent, unless it must not be sent again.
-    pub(super) fn claim(&self, digest: Digest, now: Moment) -> Option<Spent> {
+    pub(crate) fn claim(&self, digest: Digest, now: Moment) -> Option<Spent> {
         let mut tables = self.lock();
         let spent = tables.find(digest, now);
         if spent.is_none() {
@@ -88,7 +88,7 @@ impl SpentCredentials {
     }
 
     /// Notes what became of a credential.
-    pub(super) fn note(&self, digest: Digest, spent: Spent, now: Moment) {
+    pub(crate) fn note(&self, digest: Digest, spent: Spent, now: Moment) {
         let mut tables = self.lock();
         tables.remove(digest);
         match spent {
@@ -98,17 +98,17 @@ impl SpentCredentials {
     }
 
     /// Notes that a credential may be sent again.
-    pub(super) fn forget(&self, digest: Digest) {
+    pub(crate) fn forget(&self, digest: Digest) {
         self.lock().remove(digest);
     }
 
     /// Notes how often the server asked to be polled with a credential whose entry is evicted.
-    pub(super) fn note_polling(&self, digest: Digest, polling: Polling, now: Moment) {
+    pub(crate) fn note_polling(&self, digest: Digest, polling: Polling, now: Moment) {
         self.lock().polled.insert(digest, polling, now);
     }
 
     /// Returns how often the server asked to be polled with a credential.
-    pub(super) fn polling(&self, digest: Digest, now: Moment) -> Option<Polling> {
+    pub(crate) fn polling(&self, digest: Digest, now: Moment) -> Option<Polling> {
         self.lock().polled.get(digest, now)
     }
 

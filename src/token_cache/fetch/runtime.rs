@@ -19,7 +19,7 @@ struct Given {
 }
 
 impl FetchRuntime {
-    pub(super) fn new(runtime: Handle) -> Self {
+    pub(crate) fn new(runtime: Handle) -> Self {
         Self(Some(Given {
             runtime,
             has_timers: OnceLock::new(),
@@ -75,7 +75,7 @@ impl Given {
     }
 }
 
-pub(super) fn no_runtime() -> TokenError {
+pub(crate) fn no_runtime() -> TokenError {
     let message = "fetching an access token needs a tokio runtime; there is none here, or it is shutting down; call this within a \
                    runtime, or set one with `TokenCacheBuilder::runtime(..)`";
     TokenError::new(NoRuntime, message, None)
@@ -88,7 +88,7 @@ fn no_timers() -> TokenError {
 }
 
 /// The error of a caller whose fetches were taken over again and again, but whose new tasks never run either.
-pub(super) fn not_driven() -> TokenError {
+pub(crate) fn not_driven() -> TokenError {
     let message = "fetching an access token needs a tokio runtime that runs; the tasks on this one do not run, because a thread of \
                    it is blocked, or because nobody calls `block_on`";
     TokenError::new(NoRuntime, message, None)

@@ -9,9 +9,9 @@
 //!    process the request.
 //! 3. A refresh token whose fetch was lost is sent again, because there is nothing else to send. A device code is meant to be sent again.
 //!
-//! [`SpentCredentials`]: super::spent::SpentCredentials
+//! [`SpentCredentials`]: crate::token_cache::fetch::spent::SpentCredentials
 
-use super::{builder::Settings, spent::Spent};
+use crate::token_cache::{builder::Settings, fetch::spent::Spent};
 use crate::{
     error::{
         ErrorCode, ErrorResponse, TokenError,
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// What the next fetch of an entry sends: the request itself, or the refresh token that replaced its credential. Pure.
-pub(super) struct GrantState {
+pub(crate) struct GrantState {
     request: TokenRequest,
     is_one_time: bool,
     /// Set once the credential of the request has been exchanged for a token, and cannot be sent again.
@@ -33,7 +33,7 @@ pub(super) struct GrantState {
 }
 
 impl GrantState {
-    pub(super) fn new(request: TokenRequest) -> Self {
+    pub(crate) fn new(request: TokenRequest) -> Self {
         let is_comparable = request.extensions().is_empty();
         Self {
             is_one_time: request.carries_one_time_credential(),
@@ -45,12 +45,12 @@ impl GrantState {
     }
 
     /// Returns whether the request carries a credential that can be sent once, so that each response to it is the only one.
-    pub(super) fn is_one_time(&self) -> bool {
+    pub(crate) fn is_one_time(&self) -> bool {
         self.is_one_time
     }
 
     /// Returns the request of the next fetch.
-    pub(super) fn next_request(&self) -> Result<TokenRequest, TokenError> {
+    pub(crate) fn next_request(&self) -> Result<TokenRequest, TokenError> {
         match (&self.end, &self.refresh_token) {
             (Some(end), _) => Err(end.clone()),
             (None, Some(refresh_token)) => Ok(self.request.continued_by(refresh_token.clone())),
@@ -60,7 +60,7 @@ impl GrantState {
     }
 
     /// Takes in the refresh token of a response. Without one, the old one stays in use (RFC 6749 §6).
-    pub(super) fn succeeded(&mut self, response: &TokenResponse) {
+    pub(crate) fn succeeded(&mut self, response: &TokenResponse) {
         if self.is_one_time {
             // A fetch that was thought to be lost may still land.
             self.end = None;
@@ -72,7 +72,7 @@ impl GrantState {
     }
 
     /// Remembers an error after which no attempt can succeed, and returns it as `SignInRequired`. Returns any other error unchanged.
-    pub(super) fn failed(&mut self, error: TokenError) -> TokenError {
+    pub(crate) fn failed(&mut self, error: TokenError) -> TokenError {
         let end = if !self.is_one_time {
             return error;
         } else if error.kind() == SignInRequired {
@@ -96,7 +96,7 @@ impl GrantState {
 /// Sends a request with a one-time credential, unless the credential must not be sent again.
 ///
 /// A credential from a provider is obtained first, because providers are not compared by what they return.
-pub(super) async fn send_once(
+pub(crate) async fn send_once(
     settings: &Settings,
     request: &TokenRequest,
 ) -> Result<TokenResponse, TokenError> {
