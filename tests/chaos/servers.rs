@@ -244,21 +244,23 @@ impl World {
 
     pub(crate) fn report(&self) -> String {
         let counts = &self.0.counts;
+        let (tokens, latest) = {
+            let truth = self.truth();
+            (truth.tokens.len(), truth.latest)
+        };
         let faults: Vec<_> = FAULTS
             .iter()
             .zip(&counts.faults)
             .map(|(fault, count)| format!("{fault:?} {count:?}"))
             .collect();
         format!(
-            "{:?} requests to the API, {:?} refused, {:?} resent, {:?} tokens revoked, latest {:?} after the expiry; \
-             {:?} token requests, {} tokens, {} faults: {}",
+            "{:?} requests to the API, {:?} refused, {:?} resent, {:?} tokens revoked, latest {latest:?} after the expiry; \
+             {:?} token requests, {tokens} tokens, {} faults: {}",
             counts.requests,
             counts.refused,
             counts.resent,
             counts.revoked,
-            self.truth().latest,
             counts.token_requests,
-            self.truth().tokens.len(),
             counts.faults.iter().map(|n| n.load(Relaxed)).sum::<usize>(),
             faults.join(", "),
         )
