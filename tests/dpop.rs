@@ -233,8 +233,21 @@ mod nonce {
 
         let cached = recorder();
         let tokens = TokenCache::new(cached.endpoint(client()).dpop(key()));
-        tokens.source(request()).token().await.unwrap();
+        let source = tokens.source(request());
+        assert!(source.token().await.unwrap_err().is_transient());
+        source.renew().await.unwrap();
         assert_eq!(cached.take().len(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_always_demands_another_nonce_costs_two_requests_per_fetch() {
+        let recorder = Recorder::new(|number| demand(400, &format!("n{number}")));
+        let tokens = TokenCache::new(recorder.endpoint(client()).dpop(key()));
+        let source = tokens.source(request());
+        for _ in 0..3 {
+            source.renew().await.unwrap_err();
+            assert_eq!(recorder.take().len(), 2);
+        }
     }
 
     type AnswerFn = fn() -> Answer;

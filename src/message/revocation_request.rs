@@ -6,9 +6,7 @@ use http::{Extensions, HeaderName, HeaderValue, Uri};
 
 use super::form::{Form, printable_names};
 use crate::{
-    base::{Quoted, uri::Printable},
-    client_authentication::ClientAuthentication,
-    secret::Credential,
+    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
 };
 
 /// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
@@ -129,6 +127,9 @@ impl RevocationRequest {
     }
 }
 
+/// The hints of RFC 7009 §2.1.
+const HINTS: [&str; 2] = ["access_token", "refresh_token"];
+
 impl fmt::Debug for RevocationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
@@ -136,7 +137,11 @@ impl fmt::Debug for RevocationRequest {
         f.debug_struct("RevocationRequest")
             .field(
                 "token_type_hint",
-                &self.0.known("token_type_hint").map(Quoted),
+                // Any other hint may be the token, passed by mistake.
+                &self
+                    .0
+                    .known("token_type_hint")
+                    .filter(|hint| HINTS.contains(hint)),
             )
             .field("parameters", &printable_names(others))
             .field(

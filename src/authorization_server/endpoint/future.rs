@@ -132,7 +132,7 @@ where
                         },
                     }
                 }
-                (StateProj::Sending { sending, sent_to }, _) => {
+                (StateProj::Sending { sending, sent_to }, preparation) => {
                     let response = ready!(sending.poll(cx)).map_err(Into::into);
                     let response = response.and_then(|response| {
                         sent_to.check(&response)?;
@@ -141,6 +141,15 @@ where
                     match response {
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
+                            let done = this.call.decode_without_body();
+                            // If the body does not matter, the call does not wait for its end.
+                            if let Some(done) = done.filter(|_| parts.status.is_success()) {
+                                if let Some(preparation) = preparation {
+                                    preparation.note_nonce(&parts);
+                                }
+                                this.state.set(State::Failed { error: None });
+                                return Poll::Ready(Ok(done));
+                            }
                             State::Collecting {
                                 body: Limited::new(body, *this.limit).collect(),
                                 parts: Some(parts),

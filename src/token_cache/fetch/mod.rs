@@ -153,6 +153,8 @@ async fn attempt(settings: &Settings, request: &TokenRequest) -> Fetched {
 fn is_worth_a_retry(error: &TokenError, request: &TokenRequest) -> bool {
     error.is_transient()
         && error.retry_after().is_none()
+        // The endpoint has sent two requests already. A server that demands one nonce after another must not cost more.
+        && !error.demands_nonce()
         && !(request.carries_one_time_credential() && error.may_have_been_processed())
 }
 
