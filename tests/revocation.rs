@@ -376,6 +376,20 @@ mod answers {
     }
 
     #[tokio::test]
+    async fn a_success_does_not_wait_for_the_end_of_its_body() {
+        let senders = Arc::new(Mutex::new(Vec::new()));
+        let kept = senders.clone();
+        let http = service_fn(move |_: Request<Full<Bytes>>| {
+            let (sender, body) = Channel::<Bytes, io::Error>::new(1);
+            kept.lock().unwrap().push(sender);
+            async { Ok::<_, BoxError>(Response::new(body)) }
+        });
+        let endpoint = RevocationEndpoint::new(http, Uri::from_static(URI), public());
+        let mut call = task::spawn(endpoint.oneshot(request()));
+        assert_ready_ok!(call.poll());
+    }
+
+    #[tokio::test]
     async fn an_oauth_error_is_typed() {
         for (status, body, code, why) in [
             (
