@@ -60,8 +60,7 @@ const RECOVERY_AFTER_RETRY_AFTER: Duration = secs(65);
 
 #[test]
 fn every_request_carries_a_valid_token_of_its_tenant_on_one_thread() {
-    let seed = seed();
-    watched(runtime::Builder::new_current_thread(), seed);
+    watched(runtime::Builder::new_current_thread(), seed());
 }
 
 #[test]

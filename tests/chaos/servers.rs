@@ -163,7 +163,7 @@ impl World {
 
         let (fault, latency, lifetime) = {
             let rng = &mut self.truth().rng;
-            let is_faulty = rng.u8(..10) < 3 && !self.0.has_recovered.load(Relaxed);
+            let is_faulty = rng.u8(..10) < 3 && !self.has_recovered();
             let fault = is_faulty.then(|| rng.usize(..FAULTS.len()));
             (fault, millis(rng.u64(..40)), millis(rng.u64(LIFETIMES)))
         };
@@ -235,11 +235,11 @@ impl World {
     fn api_response(&self, request: &Request<Body>) -> Response<Body> {
         let arrived = now();
         self.0.counts.requests.fetch_add(1, Relaxed);
-        let accepted = self.truth().check(request, arrived, self.has_recovered());
-        if accepted.0 {
+        let (is_resent, is_accepted) = self.truth().check(request, arrived, self.has_recovered());
+        if is_resent {
             self.0.counts.resent.fetch_add(1, Relaxed);
         }
-        if accepted.1 {
+        if is_accepted {
             return Response::new(Full::from("hello"));
         }
         self.0.counts.refused.fetch_add(1, Relaxed);
