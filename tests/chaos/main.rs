@@ -42,10 +42,14 @@ const CALLS: usize = 5_000;
 /// From here on, everything that is random happens often enough to be asserted.
 const MANY_CALLS: usize = 50_000;
 const TENANTS: Tenant = 64;
+/// The others make few calls. So they are evicted, while the tokens of these get old enough to expire in the cache.
+const BUSY_TENANTS: Tenant = 48;
 /// Fewer than there are tenants, so that entries are evicted.
-const MAX_ENTRIES: usize = 40;
+const MAX_ENTRIES: usize = 56;
 const MAX_FETCHES: usize = 24;
 const CALLS_IN_FLIGHT: usize = 800;
+/// How long callers pause at most. If they called more often, tokens would be refused or dropped long before they expire.
+const THINKING: Duration = secs(1);
 const HELD_SOURCES: usize = 8;
 /// A call that takes longer is stuck.
 const STUCK: Duration = secs(30);
@@ -56,8 +60,7 @@ const RECOVERY_AFTER_RETRY_AFTER: Duration = secs(65);
 
 #[test]
 fn every_request_carries_a_valid_token_of_its_tenant_on_one_thread() {
-    let seed = seed();
-    watched(runtime::Builder::new_current_thread(), seed);
+    watched(runtime::Builder::new_current_thread(), seed());
 }
 
 #[test]
@@ -178,7 +181,7 @@ impl Chaos {
     /// Makes a call on a task of its own, and aborts some of them at a random moment.
     async fn perhaps_aborted(self: Arc<Self>, id: usize) {
         let mut rng = Rng::with_seed(self.seed.wrapping_add(id as u64));
-        let abort_after = (rng.u8(..100) < 15).then(|| millis(rng.u64(..600)));
+        let abort_after = (rng.u8(..100) < 15).then(|| millis(rng.u64(..1_500)));
         let chaos = self.clone();
         let mut calling = tokio::spawn(async move { chaos.caller(id, rng).await });
         let mut is_aborted = false;
@@ -211,8 +214,11 @@ impl Chaos {
     }
 
     async fn caller(&self, id: usize, mut rng: Rng) -> Outcome {
-        sleep(millis(rng.u64(..200))).await;
-        let tenant = rng.u16(..TENANTS);
+        sleep(THINKING.mul_f64(rng.f64())).await;
+        let tenant = match rng.u8(..100) {
+            0..5 => rng.u16(BUSY_TENANTS..TENANTS),
+            _ => rng.u16(..BUSY_TENANTS),
+        };
         self.disturb(tenant, &mut rng);
         let mut request = self.request(id, tenant);
         match rng.u8(..100) {
@@ -265,21 +271,21 @@ impl Chaos {
 
     /// Drops, revokes, holds and releases at random.
     fn disturb(&self, tenant: Tenant, rng: &mut Rng) {
-        match rng.u16(..1000) {
-            0..20 => self.source(tenant).discard(),
-            20..30 => {
+        match rng.u32(..10_000) {
+            0 => self.cache.clone().invalidate_all(),
+            1..50 => self.source(tenant).discard(),
+            50..100 => {
                 let source = self.source(tenant);
                 if let Some(token) = source.peek() {
                     source.invalidate(&token);
                 }
             }
-            30..40 => {
+            100..150 => {
                 if let Some(token) = self.source(tenant).peek() {
                     self.world.revoke(token.expose_secret());
                 }
             }
-            40 => self.cache.clone().invalidate_all(),
-            50..100 => {
+            200..700 => {
                 let mut held = self.held.lock().unwrap();
                 if held.len() == HELD_SOURCES {
                     held.swap_remove(rng.usize(..HELD_SOURCES));
