@@ -182,7 +182,7 @@ async fn secret_is_not_sent_to_a_redirect_target() {
 
 fn assert_is_redirect(error: TokenError) {
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);
-    assert!(error.to_string().contains("redirects"), "{error}");
+    assert!(error.to_string().contains("redirect"), "{error}");
     assert!(!error.is_transient());
 }
 
