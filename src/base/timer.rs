@@ -14,16 +14,15 @@ use std::{
     cell::Cell,
     future::{Future, poll_fn},
     panic::catch_unwind,
-    pin::pin,
+    pin::Pin,
     task::Poll,
     thread,
     time::Duration,
 };
 
-use tokio::{
-    runtime::Handle,
-    time::{self, Sleep},
-};
+use tokio::{runtime::Handle, time};
+
+pub(crate) use tokio::time::Sleep;
 
 const PROBE: &str =
     "tower-oauth2-client, which checks whether a tokio runtime has timers; it handles this panic";
@@ -101,13 +100,19 @@ pub(crate) fn sleep_in(runtime: &Handle, time: Duration) -> Sleep {
 }
 
 /// Returns the output of a future, or `None` if the timer ends first.
-pub(crate) async fn unless_elapsed<F: Future>(timer: Sleep, future: F) -> Option<F::Output> {
-    let (mut timer, mut future) = (pin!(timer), pin!(future));
-    poll_fn(|cx| match future.as_mut().poll(cx) {
+///
+/// Both are pinned elsewhere, so that they are not moved and this future is small.
+pub(crate) fn unless_elapsed<F: Future>(
+    mut timer: Pin<&mut Option<Sleep>>,
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Option<F::Output>> {
+    poll_fn(move |cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        Poll::Pending => match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        },
     })
-    .await
 }
 
 #[cfg(test)]

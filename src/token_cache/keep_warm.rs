@@ -85,8 +85,11 @@ async fn keep_warm(weak: Weak<Entry>, settings: Arc<Settings>) {
     }
 }
 
-async fn wait(waiter: FetchWaiter, weak: &Weak<Entry>, settings: &Settings) -> Waited {
-    let mut waiting = pin!(waiter.wait(settings));
+async fn wait(mut waiter: FetchWaiter, weak: &Weak<Entry>, settings: &Settings) -> Waited {
+    let mut waiting = pin!(async {
+        waiter.until_started(settings).await;
+        waiter.wait(settings).await
+    });
     loop {
         back_after(MIN_PAUSE, weak);
         if let Ok(waited) = time::timeout(MIN_PAUSE, waiting.as_mut()).await {

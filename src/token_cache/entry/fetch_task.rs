@@ -1,7 +1,14 @@
 //! A fetch that is under way, and those who wait for it.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
+use pin_project_lite::pin_project;
 use tokio::task::AbortHandle;
 
 use super::FetchOutcome;
@@ -9,6 +16,7 @@ use crate::{
     base::{
         clock::{CLOCK_LAG, Moment},
         single_flight::{End, Flight, Waiter, pulse::Beat},
+        timer::Sleep,
     },
     token_cache::{
         builder::Settings,
@@ -46,13 +54,14 @@ impl FetchTask {
         self.flight.is_lost() || (is_overdue && self.flight.is_under_way())
     }
 
-    pub(super) fn join(&self) -> FetchWaiter {
+    pub(super) fn join(&self, now: Moment) -> FetchWaiter {
         FetchWaiter {
             waiter: self.flight.join(),
             fetch: Joined::UnderWay(Started {
                 number: self.number,
                 overdue_at: self.overdue_at,
             }),
+            joined_at: now,
             takeovers: self.takeovers,
         }
     }
@@ -93,6 +102,8 @@ impl Drop for FetchTask {
 pub(crate) struct FetchWaiter {
     waiter: Waiter<FetchOutcome>,
     fetch: Joined,
+    /// When the wait for the fetch began: not while it was in the queue.
+    pub(super) joined_at: Moment,
     takeovers: u32,
 }
 
@@ -118,16 +129,20 @@ pub(crate) enum Waited {
 }
 
 impl FetchWaiter {
-    pub(super) fn in_queue(waiter: Waiter<FetchOutcome>, ticket: Arc<Ticket>) -> Self {
+    pub(super) fn in_queue(waiter: Waiter<FetchOutcome>, ticket: Arc<Ticket>, now: Moment) -> Self {
         Self {
             waiter,
             fetch: Joined::Queued(ticket),
+            joined_at: now,
             takeovers: 0,
         }
     }
 
     /// Waits until the fetch has left the queue.
-    pub(crate) async fn until_started(&self, settings: &Settings) {
+    pub(crate) async fn until_started(&mut self, settings: &Settings) {
+        if let Joined::UnderWay(_) = self.fetch {
+            return;
+        }
         let mut end = pin!(self.waiter.end());
         while self.started().is_none() && self.waiter.is_under_way() {
             settings.limit.dispatch(settings.clock.now());
@@ -135,6 +150,7 @@ impl FetchWaiter {
                 settings.runtime.timeout(LOOK_IN_QUEUE, end.as_mut()).await;
             }
         }
+        self.joined_at = settings.clock.now();
     }
 
     /// Returns `None` while the fetch is in the queue, and if it was never started.
@@ -145,33 +161,65 @@ impl FetchWaiter {
         }
     }
 
-    /// Waits until the fetch ends, is overdue, or turns out to be undriven.
+    /// Waits until the fetch ends, is overdue, or turns out to be undriven. It must have left the queue.
     ///
     /// Without timers, it waits until the fetch ends. The fetch itself has a limit.
-    pub(crate) async fn wait(self, settings: &Settings) -> Waited {
-        self.until_started(settings).await;
-        let Some(Started { number, overdue_at }) = self.started() else {
-            return Waited::Lost;
-        };
-        let clock = &settings.clock;
-        let mut now = clock.now();
-        let mut watch = Watch::new(self.waiter.beat(), now);
-        let mut end = pin!(self.waiter.end());
-        loop {
-            let look = LOOK.min(now.until_outlasted(overdue_at) + CLOCK_LAG);
-            match settings.runtime.timeout(look, end.as_mut()).await {
-                Some(End::Landed(outcome)) => return Waited::Landed(outcome),
-                Some(End::Lost) => return Waited::Lost,
-                Some(End::GivenUp) => return Waited::GivenUp,
-                None => now = clock.now(),
-            }
-            if now.has_outlasted(overdue_at) {
-                return Waited::Lost;
-            }
-            let beat = self.waiter.beat();
-            if watch.look(beat, now, self.takeovers) {
-                return Waited::Undriven(Silent { number, beat });
-            }
+    pub(crate) fn wait<'a>(&'a self, settings: &'a Settings) -> impl Future<Output = Waited> + 'a {
+        Wait {
+            end: self.waiter.end(),
+            next_look: self.next_look(settings, self.joined_at),
+            watch: Watch::new(self.waiter.beat(), self.joined_at),
+            waiter: self,
+            settings,
         }
+    }
+
+    fn next_look(&self, settings: &Settings, now: Moment) -> Option<Sleep> {
+        let until_overdue = now.until_outlasted(self.started()?.overdue_at) + CLOCK_LAG;
+        settings.runtime.timer(LOOK.min(until_overdue))
+    }
+}
+
+pin_project! {
+    /// Written by hand because ten thousand callers may wait for one fetch, and an `async fn` is larger.
+    struct Wait<'a, E> {
+        #[pin]
+        end: E,
+        #[pin]
+        next_look: Option<Sleep>,
+        watch: Watch,
+        waiter: &'a FetchWaiter,
+        settings: &'a Settings,
+    }
+}
+
+impl<E: Future<Output = End<FetchOutcome>>> Future for Wait<'_, E> {
+    type Output = Waited;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Waited> {
+        let mut this = self.project();
+        match this.end.poll(cx) {
+            Poll::Ready(End::Landed(outcome)) => return Poll::Ready(Waited::Landed(outcome)),
+            Poll::Ready(End::Lost) => return Poll::Ready(Waited::Lost),
+            Poll::Ready(End::GivenUp) => return Poll::Ready(Waited::GivenUp),
+            Poll::Pending => {}
+        }
+        let waiter = *this.waiter;
+        while let Some(timer) = this.next_look.as_mut().as_pin_mut() {
+            ready!(timer.poll(cx));
+            let now = this.settings.clock.now();
+            let Some(Started { number, overdue_at }) = waiter.started() else {
+                return Poll::Ready(Waited::Lost);
+            };
+            if now.has_outlasted(overdue_at) {
+                return Poll::Ready(Waited::Lost);
+            }
+            let beat = waiter.waiter.beat();
+            if this.watch.look(beat, now, waiter.takeovers) {
+                return Poll::Ready(Waited::Undriven(Silent { number, beat }));
+            }
+            this.next_look.set(waiter.next_look(this.settings, now));
+        }
+        Poll::Pending
     }
 }

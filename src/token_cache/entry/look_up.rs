@@ -55,7 +55,7 @@ pub(super) enum Unlocked {
 type Found<'a> = Option<&'a Result<Handle, TokenError>>;
 
 /// After this many lost fetches in a row, the runtime is to blame.
-const MAX_LOST_FETCHES: usize = 16;
+const MAX_LOST_FETCHES: u32 = 16;
 
 impl Entry {
     /// Returns the token, and waits for it if there is no usable one.
@@ -72,18 +72,16 @@ impl Entry {
     ///
     /// Joins at least two, but no more after twice the limit of a fetch.
     async fn wait_for(self: &Arc<Self>, look_up: fn(&Arc<Self>) -> Lookup) -> FetchOutcome {
-        let mut patience_ends_at = None;
-        let (mut joined, mut lost) = (0, 0);
+        let mut begun = None;
+        let (mut joined, mut lost) = (0_u32, 0_u32);
         loop {
-            let waiter = match look_up(self) {
+            let mut waiter = match look_up(self) {
                 Lookup::Token(cached) => return Ok(cached),
                 Lookup::Failed(error) => return Err(error),
                 Lookup::Wait(waiter) => waiter,
             };
             waiter.until_started(&self.settings).await;
-            let patience = self.settings.fetch_limit().saturating_mul(2);
-            let patience_ends_at =
-                *patience_ends_at.get_or_insert_with(|| self.now().after(patience));
+            let begun = *begun.get_or_insert(waiter.joined_at);
             let why: fn() -> TokenError = match waiter.wait(&self.settings).await {
                 Waited::Landed(outcome) => return outcome,
                 Waited::Lost => {
@@ -96,8 +94,9 @@ impl Entry {
                     runtime::not_driven
                 }
             };
-            joined += 1;
-            let is_over = joined > 1 && self.now().has_outlasted(patience_ends_at);
+            joined = joined.saturating_add(1);
+            let patience = self.settings.fetch_limit().saturating_mul(2);
+            let is_over = joined > 1 && self.now().has_outlasted(begun.after(patience));
             if is_over || lost == MAX_LOST_FETCHES {
                 return Err(why());
             }
@@ -221,14 +220,14 @@ impl Entry {
         runtime: Found<'_>,
     ) -> Result<Lookup, Unlocked> {
         if let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_lost(now)) {
-            return Ok(Lookup::Wait(fetch.join()));
+            return Ok(Lookup::Wait(fetch.join(now)));
         }
         // Nobody waits for a renewal.
         let is_nested = reason != Reason::Stale && limit::is_within_a_fetch();
         if is_nested {
             self.start_out_of_turn(state, now, reason)?;
         }
-        if let Some(waiter) = state.join_queued(reason) {
+        if let Some(waiter) = state.join_queued(reason, now) {
             return Ok(Lookup::Wait(waiter));
         }
         if let Err(error) = self.settings.shutdown.check() {
@@ -250,9 +249,9 @@ impl Entry {
         Ok(Lookup::Wait(match slot {
             Some(slot) => {
                 let fetch = self.start(state, now, reason, request, slot, runtime);
-                state.fetch.insert(fetch).join()
+                state.fetch.insert(fetch).join(now)
             }
-            None => self.queue(state, reason, runtime),
+            None => self.queue(state, now, reason, runtime),
         }))
     }
 

@@ -71,7 +71,7 @@ impl From<Reason> for Wanted {
 
 impl EntryState {
     /// Joins the fetch that waits in the queue, if there is one.
-    pub(super) fn join_queued(&mut self, reason: Reason) -> Option<FetchWaiter> {
+    pub(super) fn join_queued(&mut self, reason: Reason, now: Moment) -> Option<FetchWaiter> {
         let queued = self.queued.as_mut()?;
         let ticket = queued.ticket()?;
         let wanted = Wanted::from(reason);
@@ -79,7 +79,7 @@ impl EntryState {
             queued.wanted = wanted;
             ticket.promote();
         }
-        Some(FetchWaiter::in_queue(queued.flight.join(), ticket))
+        Some(FetchWaiter::in_queue(queued.flight.join(), ticket, now))
     }
 
     /// Takes the fetch out of the queue. Drop the place without the lock: that wakes those who wait.
@@ -96,6 +96,7 @@ impl Entry {
     pub(super) fn queue(
         self: &Arc<Self>,
         state: &mut EntryState,
+        now: Moment,
         reason: Reason,
         runtime: &Handle,
     ) -> FetchWaiter {
@@ -116,7 +117,7 @@ impl Entry {
                 HeldBy::Callers(Arc::downgrade(&ticket))
             },
         }));
-        FetchWaiter::in_queue(waiter, ticket)
+        FetchWaiter::in_queue(waiter, ticket, now)
     }
 
     /// Starts the fetch that has come to the front of the queue, if it is still needed.

@@ -1,11 +1,11 @@
 //! The runtime that fetches run on: the one that was set, or that of the caller.
 
-use std::{future::Future, sync::OnceLock, time::Duration};
+use std::{future::Future, pin::pin, sync::OnceLock, time::Duration};
 
 use tokio::runtime::Handle;
 
 use crate::{
-    base::timer,
+    base::timer::{self, Sleep},
     error::{TokenError, TokenErrorKind::NoRuntime},
 };
 
@@ -52,18 +52,17 @@ impl FetchRuntime {
         self.get().ok()
     }
 
-    /// Returns the output of a future, or `None` if that takes longer than `limit`.
-    ///
-    /// The timer is one of the current runtime, or otherwise one of the runtime that was set. Without either, there is no limit.
-    pub(crate) async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
-        let timer = timer::sleep(limit).or_else(|| {
+    /// Returns a timer of the current runtime, or otherwise of the runtime that was set, if either has timers.
+    pub(crate) fn timer(&self, time: Duration) -> Option<Sleep> {
+        timer::sleep(time).or_else(|| {
             let given = self.0.as_ref().filter(|given| given.has_timers())?;
-            Some(timer::sleep_in(&given.runtime, limit))
-        });
-        match timer {
-            Some(timer) => timer::unless_elapsed(timer, future).await,
-            None => Some(future.await),
-        }
+            Some(timer::sleep_in(&given.runtime, time))
+        })
+    }
+
+    /// Returns the output of a future, or `None` if that takes longer than `limit`. Without a timer, there is no limit.
+    pub(crate) async fn timeout<F: Future>(&self, limit: Duration, future: F) -> Option<F::Output> {
+        timer::unless_elapsed(pin!(self.timer(limit)), pin!(future)).await
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, Pending, pending, poll_fn},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll},
     time::Duration,
 };
@@ -51,11 +51,15 @@ pub(crate) fn sleep_in(_: &Handle, time: Duration) -> Sleep {
     Sleep(Some(Box::pin(timeout(time, pending()))))
 }
 
-pub(crate) async fn unless_elapsed<F: Future>(timer: Sleep, future: F) -> Option<F::Output> {
-    let (mut timer, mut future) = (pin!(timer), pin!(future));
-    poll_fn(|cx| match future.as_mut().poll(cx) {
+pub(crate) fn unless_elapsed<F: Future>(
+    mut timer: Pin<&mut Option<Sleep>>,
+    mut future: Pin<&mut F>,
+) -> impl Future<Output = Option<F::Output>> {
+    poll_fn(move |cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
-        Poll::Pending => timer.as_mut().poll(cx).map(|()| None),
+        Poll::Pending => match timer.as_mut().as_pin_mut() {
+            Some(timer) => timer.poll(cx).map(|()| None),
+            None => Poll::Pending,
+        },
     })
-    .await
 }
