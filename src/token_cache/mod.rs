@@ -51,14 +51,11 @@
 //! | a caller is dropped while it waits | the fetch continues for the others |
 //! | [many fetches](TokenCacheBuilder::max_concurrent_fetches) are under way | others wait in a queue, in order, without a task; a fetch leaves the queue with its last caller |
 //! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
-//! | nobody drives the runtime that runs a fetch (its heartbeat stops for about a second) | a waiter on another runtime takes the fetch over, unless a one-time credential may have been sent |
-//! | the server answers slowly, on a runtime that is driven | callers wait for that one fetch |
-//! | there is no [runtime](TokenCacheBuilder::runtime), or it has no timers | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
+//! | there is no runtime | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
 //! | the endpoint panics | waiting callers get an error; the next attempt follows after a pause |
 //! | the last handle is dropped | a running fetch is cancelled, unless it spends a code or a refresh token |
 //! | the clock is stepped, or the host was suspended | a token expires when either the monotonic or the wall clock says so |
 //! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held, nor one whose fetch is under way |
-//! | the cache is [shut down](TokenCache::shutdown) | usable tokens are still served; fetches that spend a one-time credential end first, others are cancelled |
 //! | a code, or a refresh token that the server replaced, is used again | nothing is sent, and callers get the error [`SignInRequired`](crate::TokenErrorKind::SignInRequired) |
 //!
 //! # Refresh tokens
@@ -153,8 +150,7 @@
 //! contains all events that are reported on the way; each error is in the file in which it arises.
 //!
 //! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
-//! land.rs changes the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and
-//! fetch/runtime.rs on which runtime it runs.
+//! land.rs changes the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
 //! state.rs, refresh_window.rs and pauses.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
 //! fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
 //!
