@@ -1,7 +1,7 @@
 //! Timers of tokio, for callers whose runtime may have none.
 //!
-//! A runtime that was built without `enable_time` has no timers. tokio panics when one is made there, and offers no way to ask first
-//! (<https://github.com/tokio-rs/tokio/issues/8361>). Such a runtime must be an error for the caller, not a panic. So:
+//! A runtime that was built without `enable_time` has no timers. tokio panics when one is made there, and offers no way to ask first. Such
+//! a runtime must be an error for the caller, not a panic. So:
 //!
 //! 1. Each thread asks once, when it first needs a timer: a thread of our own tries to make one in that runtime. If there are none,
 //!    that thread panics and not the caller's, and the panic hook reports a thread whose name explains it.

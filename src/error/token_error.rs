@@ -72,6 +72,8 @@ pub enum TokenErrorKind {
     /// The server issued a token of a type that this crate cannot send.
     UnsupportedTokenType,
     /// The caller's fault: no tokio runtime is available to fetch a token on.
+    ///
+    /// There is none, it has ended, it was built without timers, or nobody drives it. The message says which.
     NoRuntime,
     /// The caller's fault: the token cache was shut down, and fetches no tokens any longer.
     ShutDown,

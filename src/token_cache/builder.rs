@@ -206,7 +206,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     /// Returns how long a fetch may take: this is the limit of its attempts, and then again that of `on_refresh_token`.
-    pub(super) fn fetch_limit(&self) -> Duration {
+    pub(super) fn longest_fetch(&self) -> Duration {
         self.fetch_timeout.saturating_mul(2).saturating_add(GRACE)
     }
 }

@@ -50,8 +50,12 @@
 //! | somebody [discards](TokenSource::discard) a token | it is dropped unconditionally, and the next caller fetches another |
 //! | a caller is dropped while it waits | the fetch continues for the others |
 //! | [many fetches](TokenCacheBuilder::max_concurrent_fetches) are under way | others wait in a queue, in order, without a task; a fetch leaves the queue with its last caller |
+//! | the server takes long to answer | callers wait for the one request, for as long as [`fetch_timeout`](TokenCacheBuilder::fetch_timeout) |
 //! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
-//! | there is no runtime | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime) |
+//! | nobody drives the runtime that runs a fetch | after about a second, a waiter on another runtime starts the fetch again; if a code or a refresh token may have been sent, only after the limit of the fetch |
+//! | there is no runtime, or it was built without timers | callers get the error [`NoRuntime`](crate::TokenErrorKind::NoRuntime), unless a [runtime was set](TokenCacheBuilder::runtime) |
+//! | all tokens are [invalidated](TokenCache::invalidate_all) while callers wait | they wait for the next fetch |
+//! | the cache is [shut down](TokenCache::shutdown) | usable tokens are served; callers that need a fetch get the error [`ShutDown`](crate::TokenErrorKind::ShutDown) |
 //! | the endpoint panics | waiting callers get an error; the next attempt follows after a pause |
 //! | the last handle is dropped | a running fetch is cancelled, unless it spends a code or a refresh token |
 //! | the clock is stepped, or the host was suspended | a token expires when either the monotonic or the wall clock says so |
@@ -92,6 +96,24 @@
 //! than twice as many. Polling intervals are remembered in the same way, 10,000 of them. If the credential comes from a
 //! [provider](crate::Credential), what the provider returns is compared.
 //!
+//! # Runtimes
+//!
+//! A fetch runs on a task of its own, on the tokio runtime of the caller that starts it, or on the one that was
+//! [set](TokenCacheBuilder::runtime). Other callers wait for it on any runtime, and on any other executor.
+//!
+//! A runtime may stop without ending, for example because a blocking function calls `block_on` on a small runtime of its own and
+//! returns after a limit of its own, or because a worker thread is blocked. The tasks of such a runtime are not polled. So the task of
+//! a fetch shows four times a second that it is polled. Waiters look twice a second, and after a second of silence one of them starts
+//! the fetch again on its own runtime. A slow server does not cause silence, and neither does an endpoint that blocks its thread while
+//! it is polled.
+//!
+//! If your callers come from several runtimes, or from none, set one runtime for the cache.
+//!
+//! # Start, probe and stop
+//!
+//! [`warm_up`](TokenCache::warm_up) fetches many tokens before the first requests need them, [`health`](TokenCache::health) is a summary
+//! for probes, and [`shutdown`](TokenCache::shutdown) ends everything that runs in the background without losing a refresh token.
+//!
 //! # Events
 //!
 //! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. Every
@@ -105,7 +127,9 @@
 //! | `WARN` | `failed to fetch an access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
 //! | `DEBUG` | `an API refused an access token; dropped it` | |
 //! | `WARN` | `an API refused an access token; kept it, because others were refused recently` | |
+//! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
+//! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
 //!
 //! # For contributors: the way of one fetch
 //!
@@ -145,6 +169,9 @@
 //!      v
 //!   the token or the error
 //! ```
+//!
+//! If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
+//! contains what concerns all entries together: warm-up, health, shutdown.
 //!
 //! Later, an API may refuse the token. Then header.rs finds the entry by its number, and entry/land.rs drops the token. events.rs
 //! contains all events that are reported on the way; each error is in the file in which it arises.
@@ -198,8 +225,8 @@ use crate::{
 /// The key of a token is the whole request: its grant, every parameter and header, and its overrides. The order of the words in
 /// the scope does not matter.
 ///
-/// Each fetch runs on a task of its own, on the tokio runtime of the first caller that needs it. Without a runtime, callers get
-/// an error, not a panic.
+/// Each fetch runs on a task of its own, on the tokio runtime of the first caller that needs it, or on the one that was set with
+/// [`runtime`](TokenCacheBuilder::runtime). Without a runtime, or in one without timers, callers get an error, not a panic.
 ///
 /// # Examples
 ///

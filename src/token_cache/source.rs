@@ -98,12 +98,14 @@ impl TokenSource {
 
     /// Fetches the token in the background, now and whenever a renewal is due, even while nobody asks for it.
     ///
-    /// So callers do not wait, not even the first one after an idle hour. The background task ends with the last handle to the
-    /// token, or with the tokio runtime on which this method was called; after that you can call it again on another runtime.
+    /// So callers do not wait, not even the first one after an idle hour. The background task runs on the current tokio runtime, or on
+    /// the one that was [set](super::TokenCacheBuilder::runtime) for the cache. It ends with the last handle to the token, with the
+    /// runtime, or when the cache is [shut down](super::TokenCache::shutdown). If the runtime has ended, or nobody drives it any longer,
+    /// you can call this method again on another runtime.
     ///
     /// # Errors
     ///
-    /// Returns an error if it is called outside of a tokio runtime.
+    /// Returns an error if there is no tokio runtime, if it has no timers, or if the cache was shut down.
     pub fn keep_warm(&self) -> Result<(), TokenError> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => entry.keep_warm(),

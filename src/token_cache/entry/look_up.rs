@@ -95,7 +95,7 @@ impl Entry {
                 }
             };
             joined = joined.saturating_add(1);
-            let patience = self.settings.fetch_limit().saturating_mul(2);
+            let patience = self.settings.longest_fetch().saturating_mul(2);
             let is_over = joined > 1 && self.now().has_outlasted(begun.after(patience));
             if is_over || lost == MAX_LOST_FETCHES {
                 return Err(why());

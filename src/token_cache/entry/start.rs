@@ -79,7 +79,7 @@ impl Entry {
         slot: Slot,
         now: Moment,
     ) -> (Box<FetchTask>, Launch) {
-        let limit = plan.delay.saturating_add(self.settings.fetch_limit());
+        let limit = plan.delay.saturating_add(self.settings.longest_fetch());
         let overdue_at = now.after(limit);
         slot.observe(&flight, overdue_at, now);
         let fetch = Box::new(FetchTask {

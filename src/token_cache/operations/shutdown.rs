@@ -52,7 +52,7 @@ impl TokenCache {
             entry.shut_down();
         }
         let ended = settings.shutdown.all_ended();
-        let limit = settings.fetch_limit();
+        let limit = settings.longest_fetch();
         if settings.runtime.timeout(limit, ended).await.is_none() {
             events::shut_down_too_early();
         }
