@@ -66,7 +66,8 @@ impl FailedFetch {
             Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
             None => pause,
         };
-        let is_pause_by_server = error.retry_after().is_some() || pause == polling_interval;
+        let has_asked = error.retry_after().is_some_and(|asked| !asked.is_zero());
+        let is_pause_by_server = has_asked || pause == polling_interval;
         Self {
             error,
             streak,
@@ -279,6 +280,19 @@ mod tests {
             for three in dropped.windows(3) {
                 prop_assert!(three[2] - three[0] >= FIRST_REFUSAL_PAUSE, "{dropped:?}");
             }
+        }
+    }
+
+    #[test]
+    fn retry_after_zero_does_not_ask_for_a_pause() {
+        let now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+        for (retry_after, expected) in [(None, false), (Some(0), false), (Some(1), true)] {
+            let failure = FailedFetch::after(None, error(false, retry_after), now, 0.0, None);
+            assert_eq!(
+                failure.server_asked_to_wait(now),
+                expected,
+                "{retry_after:?}"
+            );
         }
     }
 
