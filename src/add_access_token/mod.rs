@@ -17,11 +17,11 @@
 //! 5. A response that refuses the token invalidates exactly that token, and gets the mark [`AccessTokenRefused`]. Such a response is
 //!    a 401 whose challenge says `invalid_token` or names no error, a 401 without a challenge, or a gRPC response with the status
 //!    `UNAUTHENTICATED` in its headers.
-//! 6. With [`resend`](crate::AddAccessTokenLayer::resend), the request is then sent once more with another token. If there is no
+//! 6. With [`resend`](crate::AddAccessTokenLayer::resend), the request is then resent once with another token. If there is no
 //!    other token, it is not sent again.
 //! 7. A token that is bound to a DPoP key is sent with a proof for that one request. A service that sends requests again by itself,
 //!    such as tower's `Retry`, therefore belongs above this layer. A 401 that demands another nonce in the proof keeps the token;
-//!    with `resend`, the request is sent once more with a new proof.
+//!    with `resend`, the request is resent once with a new proof.
 //!
 //! # Per request
 //!
