@@ -255,6 +255,72 @@ mod undriven {
         assert_eq!(endpoint.calls(), 3);
     }
 
+    /// None of them waits for long enough to see that the fetch is not driven.
+    #[test]
+    fn callers_with_short_limits_take_over_together() {
+        for limit in [millis(30), millis(300)] {
+            let endpoint = answers_after(millis(10));
+            let source = TokenCache::new(endpoint.clone()).source(request());
+            let left = current_thread();
+            left.block_on(async {
+                let mut token = pin!(source.token());
+                while endpoint.calls() == 0 {
+                    let _ = timeout(Duration::ZERO, token.as_mut()).await;
+                }
+            });
+            let (took, _) = on_another_runtime({
+                let source = source.clone();
+                move || async move {
+                    let start = now();
+                    while timeout(limit, source.token()).await.is_err() {}
+                    start.elapsed()
+                }
+            });
+            assert!(took > millis(500) && took < SOON, "{took:?}");
+            assert_eq!(endpoint.calls(), 2);
+        }
+    }
+
+    /// Their limits end, but the fetch goes on.
+    #[test]
+    fn callers_with_short_limits_do_not_take_over_a_slow_fetch() {
+        let endpoint = answers_after(secs(4));
+        let source = TokenCache::new(endpoint.clone()).source(request());
+        let first = {
+            let source = source.clone();
+            thread::spawn(move || current_thread().block_on(source.token()).unwrap())
+        };
+        while endpoint.calls() < 1 {
+            thread::sleep(millis(1));
+        }
+        on_another_runtime(move || async move {
+            while timeout(millis(100), source.token()).await.is_err() {}
+        });
+        first.join().unwrap();
+        assert_eq!(endpoint.calls(), 1);
+    }
+
+    /// There is nowhere to take it over to, so it waits.
+    #[test]
+    fn a_caller_without_a_runtime_does_not_take_over() {
+        let clock = ManualClock::new();
+        let endpoint = answers_after(secs(1));
+        let cache = TokenCache::builder(endpoint.clone()).clock(clock.clock());
+        let source = cache.build().source(request());
+        let left = current_thread();
+        leave(&left, source.token());
+        for _ in 0..10 {
+            let mut waiting = Box::pin(source.token());
+            let polled = waiting
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()));
+            assert!(polled.is_pending());
+            clock.advance(millis(600));
+        }
+        assert_eq!(endpoint.calls(), 1);
+        left.block_on(source.token()).unwrap();
+    }
+
     #[test]
     fn a_stale_token_is_renewed_although_the_runtime_of_its_renewal_was_left() {
         let endpoint = Endpoint::new(|call| async move {

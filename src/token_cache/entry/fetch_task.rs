@@ -37,7 +37,7 @@ pub(super) struct FetchTask {
     pub(super) flight: Flight<FetchOutcome>,
     /// Set if the task ends when this is dropped.
     pub(super) abort: Option<AbortHandle>,
-    /// What the callers have seen that do not wait, because they have a usable token.
+    /// What those have seen together who did not wait for long: callers with a limit of their own, and callers with a stale token.
     pub(super) watch: Watch,
 }
 
@@ -66,14 +66,24 @@ impl FetchTask {
         }
     }
 
-    /// Takes a look on behalf of a caller that does not wait.
-    pub(super) fn look(&mut self, now: Moment) -> Option<Silent> {
+    /// Takes a look on behalf of a caller that does not wait any longer.
+    pub(super) fn look(&mut self, now: Moment) {
+        self.watch.look(self.flight.beat(), now);
+    }
+
+    /// Returns this fetch if earlier callers have seen that nobody drives it.
+    pub(super) fn silent(&self) -> Option<Silent> {
         let beat = self.flight.beat();
-        let is_silent = self.watch.look(beat, now, self.takeovers) && self.flight.is_under_way();
+        let is_silent = self.watch.is_silent(beat, self.takeovers) && self.flight.is_under_way();
         is_silent.then_some(Silent {
             number: self.number,
             beat,
         })
+    }
+
+    /// Forgets what earlier callers have seen.
+    pub(super) fn watch_again(&mut self, now: Moment) {
+        self.watch = Watch::new(self.flight.beat(), now);
     }
 
     /// Returns whether this is the fetch that was silent, and it has been silent since.
@@ -215,7 +225,8 @@ impl<E: Future<Output = End<FetchOutcome>>> Future for Wait<'_, E> {
                 return Poll::Ready(Waited::Lost);
             }
             let beat = waiter.waiter.beat();
-            if this.watch.look(beat, now, waiter.takeovers) {
+            this.watch.look(beat, now);
+            if this.watch.is_silent(beat, waiter.takeovers) {
                 return Poll::Ready(Waited::Undriven(Silent { number, beat }));
             }
             this.next_look.set(waiter.next_look(this.settings, now));

@@ -27,7 +27,6 @@ use crate::{
     token_cache::{
         events,
         fetch::Reason,
-        fetch::heartbeat::Watch,
         fetch::limit,
         fetch::runtime,
         state::{self, CachedToken, Condition},
@@ -75,14 +74,17 @@ impl Entry {
         let mut begun = None;
         let (mut joined, mut lost) = (0_u32, 0_u32);
         loop {
-            let mut waiter = match look_up(self) {
+            let waiter = match look_up(self) {
                 Lookup::Token(cached) => return Ok(cached),
                 Lookup::Failed(error) => return Err(error),
                 Lookup::Wait(waiter) => waiter,
             };
-            waiter.until_started(&self.settings).await;
-            let begun = *begun.get_or_insert(waiter.joined_at);
-            let why: fn() -> TokenError = match waiter.wait(&self.settings).await {
+            let mut waiting = Waiting::new(self, waiter);
+            waiting.waiter.until_started(&self.settings).await;
+            let begun = *begun.get_or_insert(waiting.waiter.joined_at);
+            let waited = waiting.waiter.wait(&self.settings).await;
+            waiting.is_over = true;
+            let why: fn() -> TokenError = match waited {
                 Waited::Landed(outcome) => return outcome,
                 Waited::Lost => {
                     lost += 1;
@@ -202,10 +204,12 @@ impl Entry {
             return Ok(());
         }
         match state.fetch.as_mut().filter(|fetch| !fetch.is_lost(now)) {
-            Some(fetch) => match fetch.look(now) {
-                Some(silent) => Err(Unlocked::TakeOver(silent)),
-                None => Ok(()),
-            },
+            Some(fetch) => {
+                fetch.look(now);
+                fetch
+                    .silent()
+                    .map_or(Ok(()), |it| Err(Unlocked::TakeOver(it)))
+            }
             None => self
                 .join_or_start(state, now, Reason::Stale, runtime)
                 .map(drop),
@@ -220,7 +224,10 @@ impl Entry {
         runtime: Found<'_>,
     ) -> Result<Lookup, Unlocked> {
         if let Some(fetch) = state.fetch.as_ref().filter(|fetch| !fetch.is_lost(now)) {
-            return Ok(Lookup::Wait(fetch.join(now)));
+            return match fetch.silent() {
+                Some(silent) => Err(Unlocked::TakeOver(silent)),
+                None => Ok(Lookup::Wait(fetch.join(now))),
+            };
         }
         // Nobody waits for a renewal.
         let is_nested = reason != Reason::Stale && limit::is_within_a_fetch();
@@ -257,9 +264,7 @@ impl Entry {
 
     /// Starts another fetch in place of one that nobody drives, unless that has spent a one-time credential.
     pub(crate) fn take_over(self: &Arc<Self>, silent: &Silent) {
-        let Some(runtime) = self.settings.runtime.get_again() else {
-            return;
-        };
+        let runtime = self.settings.runtime.get_again();
         let now = self.now();
         let mut state = self.lock();
         let is_one_time = state.grant.is_one_time();
@@ -267,11 +272,11 @@ impl Entry {
             // It has landed, somebody else was faster, or it beats again.
             return;
         };
-        if !undriven.flight.ground() && is_one_time {
-            undriven.watch = Watch::new(undriven.flight.beat(), now);
+        let Some(runtime) = runtime.filter(|_| undriven.flight.ground() || !is_one_time) else {
+            undriven.watch_again(now);
             state.fetch = Some(undriven);
             return;
-        }
+        };
         if let Ok(request) = self.next_request(&mut state, now) {
             let slot = self.settings.limit.enter_at_once();
             let mut fetch = self.start(&mut state, now, undriven.reason, request, slot, &runtime);
@@ -281,6 +286,36 @@ impl Entry {
         drop(state);
         events::taken_over(&self.request);
         undriven.give_up();
+    }
+}
+
+/// A caller that waits for a fetch.
+struct Waiting<'a> {
+    entry: &'a Entry,
+    waiter: FetchWaiter,
+    is_over: bool,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(entry: &'a Entry, waiter: FetchWaiter) -> Self {
+        Self {
+            entry,
+            waiter,
+            is_over: false,
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    /// Tells later callers what this one has seen: none of them may wait for long enough to notice that nobody drives the fetch.
+    fn drop(&mut self) {
+        let now = self.entry.now();
+        if self.is_over || now == self.waiter.joined_at {
+            return;
+        }
+        if let Some(fetch) = &mut self.entry.lock().fetch {
+            fetch.look(now);
+        }
     }
 }
 

@@ -68,19 +68,24 @@ impl Watch {
         }
     }
 
-    /// Takes in a look. Returns whether nobody drives the fetch, after this many takeovers before it.
-    pub(crate) fn look(&mut self, beat: Beat, now: Moment, takeovers: u32) -> bool {
-        // Whatever blocks the thread in the middle of a poll would block the next thread too.
-        if beat != self.beat || beat.is_within_a_poll() {
+    /// Takes in a look.
+    pub(crate) fn look(&mut self, beat: Beat, now: Moment) {
+        if beat != self.beat {
             *self = Self::new(beat, now);
-            return false;
         }
         // The coarse clock lags behind the timer that ended, by more or less than at the last look.
         if now.has_outlasted(self.last_look.after(LOOK - CLOCK_LAG * 2)) {
             self.last_look = now;
             self.silent_looks = self.silent_looks.saturating_add(1);
         }
-        self.silent_looks >= silent_looks_needed(takeovers)
+    }
+
+    /// Returns whether nobody drives the fetch, after this many takeovers before it.
+    pub(super) fn is_silent(&self, beat: Beat, takeovers: u32) -> bool {
+        // Whatever blocks the thread in the middle of a poll would block the next thread too.
+        beat == self.beat
+            && !beat.is_within_a_poll()
+            && self.silent_looks >= silent_looks_needed(takeovers)
     }
 }
 
@@ -107,17 +112,23 @@ mod tests {
         landing.pulse().end_poll();
     }
 
+    impl Watch {
+        fn look_and_tell(&mut self, beat: Beat, now: Moment, takeovers: u32) -> bool {
+            self.look(beat, now);
+            self.is_silent(beat, takeovers)
+        }
+    }
+
     #[test]
     fn two_silent_looks_mean_that_nobody_drives_the_fetch() {
-        let (flight, _landing) = Flight::<()>::new();
+        let (flight, landing) = Flight::<()>::new();
         let mut watch = Watch::new(flight.beat(), moment(0));
         for (millis, expected) in [(1, false), (490, false), (700, false), (971, true)] {
-            assert_eq!(
-                watch.look(flight.beat(), moment(millis), 0),
-                expected,
-                "{millis}"
-            );
+            let is_silent = watch.look_and_tell(flight.beat(), moment(millis), 0);
+            assert_eq!(is_silent, expected, "{millis}");
         }
+        poll(&landing);
+        assert!(!watch.is_silent(flight.beat(), 0));
     }
 
     #[test]
@@ -125,12 +136,12 @@ mod tests {
         let (flight, landing) = Flight::<()>::new();
         poll(&landing);
         let mut watch = Watch::new(flight.beat(), moment(0));
-        assert!(!watch.look(flight.beat(), moment(3_600_000), 0));
+        assert!(!watch.look_and_tell(flight.beat(), moment(3_600_000), 0));
         // The fetch was suspended together with the observer, and goes on a little later.
         poll(&landing);
-        assert!(!watch.look(flight.beat(), moment(3_600_500), 0));
-        assert!(!watch.look(flight.beat(), moment(3_601_000), 0));
-        assert!(watch.look(flight.beat(), moment(3_601_500), 0));
+        assert!(!watch.look_and_tell(flight.beat(), moment(3_600_500), 0));
+        assert!(!watch.look_and_tell(flight.beat(), moment(3_601_000), 0));
+        assert!(watch.look_and_tell(flight.beat(), moment(3_601_500), 0));
     }
 
     #[test]
@@ -139,7 +150,7 @@ mod tests {
         assert!(landing.pulse().begin_poll());
         let mut watch = Watch::new(flight.beat(), moment(0));
         for seconds in 1..100 {
-            assert!(!watch.look(flight.beat(), moment(1000 * seconds), 0));
+            assert!(!watch.look_and_tell(flight.beat(), moment(1000 * seconds), 0));
         }
     }
 
@@ -148,7 +159,8 @@ mod tests {
         for (takeovers, looks) in [(0, 2), (4, 2), (5, 4), (6, 8), (9, 64), (1000, 64)] {
             let (flight, _landing) = Flight::<()>::new();
             let mut watch = Watch::new(flight.beat(), moment(0));
-            let silent = |look: &u64| watch.look(flight.beat(), moment(500 * look), takeovers);
+            let silent =
+                |look: &u64| watch.look_and_tell(flight.beat(), moment(500 * look), takeovers);
             assert_eq!((1..1000).find(silent), Some(looks), "{takeovers}");
         }
     }

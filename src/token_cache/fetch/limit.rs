@@ -236,7 +236,10 @@ impl LimitState {
 impl Observed {
     fn is_lost(&mut self, now: Moment) -> bool {
         match self.fetch.beat() {
-            Some(beat) => now.has_outlasted(self.overdue_at) || self.watch.look(beat, now, 0),
+            Some(beat) => {
+                self.watch.look(beat, now);
+                now.has_outlasted(self.overdue_at) || self.watch.is_silent(beat, 0)
+            }
             None => true,
         }
     }
