@@ -74,11 +74,18 @@ impl FetchTask {
     /// Returns this fetch if earlier callers have seen that nobody drives it.
     pub(super) fn silent(&self) -> Option<Silent> {
         let beat = self.flight.beat();
-        let is_silent = self.watch.is_silent(beat, self.takeovers) && self.flight.is_under_way();
-        is_silent.then_some(Silent {
-            number: self.number,
-            beat,
-        })
+        self.silent_if(beat, self.watch.is_silent(beat, self.takeovers))
+    }
+
+    /// Returns this renewal if callers with a stale token have seen that nobody drives it.
+    pub(super) fn silent_renewal(&self) -> Option<Silent> {
+        let beat = self.flight.beat();
+        self.silent_if(beat, self.watch.is_silent_for_long(beat, self.takeovers))
+    }
+
+    fn silent_if(&self, beat: Beat, is_silent: bool) -> Option<Silent> {
+        let number = self.number;
+        (is_silent && self.flight.is_under_way()).then_some(Silent { number, beat })
     }
 
     /// Forgets what earlier callers have seen.

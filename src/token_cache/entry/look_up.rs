@@ -207,7 +207,7 @@ impl Entry {
             Some(fetch) => {
                 fetch.look(now);
                 fetch
-                    .silent()
+                    .silent_renewal()
                     .map_or(Ok(()), |it| Err(Unlocked::TakeOver(it)))
             }
             None => self

@@ -81,11 +81,20 @@ impl Watch {
     }
 
     /// Returns whether nobody drives the fetch, after this many takeovers before it.
-    pub(super) fn is_silent(&self, beat: Beat, takeovers: u32) -> bool {
+    pub(crate) fn is_silent(&self, beat: Beat, takeovers: u32) -> bool {
+        self.has_silent_looks(beat, silent_looks_needed(takeovers))
+    }
+
+    /// Like [`is_silent`](Self::is_silent), but for looks of callers that do not wait.
+    ///
+    /// No timer has ended between them, so a runtime that is only busy looks the same for some time. There is no hurry.
+    pub(crate) fn is_silent_for_long(&self, beat: Beat, takeovers: u32) -> bool {
+        self.has_silent_looks(beat, silent_looks_needed(takeovers) * 4)
+    }
+
+    fn has_silent_looks(&self, beat: Beat, needed: u32) -> bool {
         // Whatever blocks the thread in the middle of a poll would block the next thread too.
-        beat == self.beat
-            && !beat.is_within_a_poll()
-            && self.silent_looks >= silent_looks_needed(takeovers)
+        beat == self.beat && !beat.is_within_a_poll() && self.silent_looks >= needed
     }
 }
 
