@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{Request, Response, Uri, header::ACCEPT};
 use http_body_util::{BodyExt, Full};
@@ -20,13 +21,14 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, TokenCache, TokenEndpoint,
-    TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, ServerMetadata, TokenCache,
+    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    jwt::SigningAlgorithm,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_endpoint::RetryTransient,
 };
 
-use self::support::{Answer, GOOD, Loopback, Recorder, Script, answer, reqwest_client};
+use self::support::{Answer, GOOD, Loopback, Recorder, Script, answer, form, reqwest_client};
 
 const ISSUER: &str = "https://as.test";
 const OAUTH: &str = "/.well-known/oauth-authorization-server";
@@ -916,4 +918,56 @@ fn debug_shows_the_issuer_and_no_secret() {
         let debug = format!("{endpoint:?}");
         assert!(!debug.contains("PASSWORD"), "{debug}");
     }
+}
+
+/// The clone that asked first gets what it waited for, and the others keep the newer metadata.
+#[tokio::test]
+async fn an_older_fetch_that_ends_late_does_not_replace_newer_metadata() {
+    let (clock, late) = (ManualClock::new(), Arc::new(Notify::new()));
+    let (calls, release) = (Arc::new(AtomicUsize::new(0)), late.clone());
+    let http = service_fn(move |_: Request<Full<Bytes>>| {
+        let (number, release) = (calls.fetch_add(1, Ordering::SeqCst), release.clone());
+        async move {
+            if number == 0 {
+                release.notified().await;
+            }
+            let mut document = document(ISSUER);
+            document["token_endpoint"] = json!(format!("{ISSUER}/token{number}"));
+            Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(document.to_string())))
+        }
+    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic()).metadata_clock(clock.clock());
+    let path = |metadata: Arc<ServerMetadata>| metadata.token_endpoint().path().to_owned();
+
+    let mut first = task::spawn(endpoint.metadata());
+    assert_pending!(first.poll());
+    clock.advance(MINUTE);
+    assert_eq!(path(endpoint.metadata().await.unwrap()), "/token1");
+
+    late.notify_one();
+    assert_eq!(path(assert_ready_ok!(first.poll())), "/token0");
+    assert_eq!(path(endpoint.metadata().await.unwrap()), "/token1");
+}
+
+#[tokio::test]
+async fn the_audience_of_a_signed_assertion_is_the_issuer() {
+    let document = document(ISSUER).to_string();
+    let http = Recorder::new(move |number| match number {
+        0 => answer(200, document.clone()),
+        _ => answer(200, GOOD),
+    });
+    let secret = "0".repeat(32);
+    let client = ClientAuthentication::client_secret_jwt("c", secret, SigningAlgorithm::HS256);
+    let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, client);
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    let sent = http.take();
+    let mut pairs = form(sent[1].body()).into_iter();
+    let (_, assertion) = pairs.find(|(name, _)| name == "client_assertion").unwrap();
+    let claims = assertion.split('.').nth(1).unwrap();
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["aud"], ISSUER);
 }

@@ -740,3 +740,22 @@ fn current_thread() -> Runtime {
     let mut builder = runtime::Builder::new_current_thread();
     builder.enable_all().build().unwrap()
 }
+
+/// The owner is told second: the server no longer accepts the old refresh token, whatever becomes of the call of `on_refresh_token`.
+#[test]
+fn a_new_refresh_token_is_used_even_if_the_runtime_ends_while_its_owner_stores_it() {
+    let fixture = Fixture::with(Server::rotating(), |builder| {
+        builder.on_refresh_token(|_, _| std::future::pending())
+    });
+    let source = fixture.source(TokenRequest::refresh_token("r"));
+    let enter = || runtime::Builder::new_current_thread().enable_all().build();
+    for expected in ["r", "r'"] {
+        let runtime = enter().unwrap();
+        runtime.block_on(async {
+            let mut waiting = task::spawn(source.token());
+            assert_pending!(waiting.poll());
+            settle().await;
+        });
+        assert_eq!(fixture.server.take_sent(), [expected]);
+    }
+}

@@ -29,7 +29,7 @@ use tower_oauth2_client::{
     RefreshToken, RevocationEndpoint, RevocationRequest, TokenEndpoint, TokenError, TokenErrorKind,
     TokenRequest, TokenType,
     jwt::{SigningAlgorithm, SigningKey},
-    test_util::{AuthorizationServer, Failure},
+    test_util::{AuthorizationServer, Failure, ManualClock},
 };
 
 use self::{
@@ -616,6 +616,43 @@ mod discovery {
         assert_eq!(paths, [METADATA, "/token", "/revoke"]);
         assert_eq!(basic(sent[2].headers()), "c:s");
         assert_eq!(*sent[2].body(), "token=T");
+    }
+
+    #[tokio::test]
+    async fn the_revocation_endpoint_of_a_token_endpoint_keeps_its_permission_for_plain_http() {
+        const ISSUER: &str = "http://as.example";
+        let document = json!({
+            "issuer": ISSUER,
+            "token_endpoint": format!("{ISSUER}/token"),
+            "revocation_endpoint": format!("{ISSUER}/revoke"),
+        });
+        let http = issuer(document);
+        let tokens = TokenEndpoint::discover(http.clone(), ISSUER, public());
+        let strict = tokens.revocation().oneshot(request()).await.unwrap_err();
+        assert!(strict.to_string().contains("plain http"), "{strict}");
+        let allowed = tokens.danger_allow_http().revocation();
+        allowed.oneshot(request()).await.unwrap();
+        assert_eq!(paths(&http), [METADATA, "/revoke"]);
+    }
+
+    #[tokio::test]
+    async fn lifetime_and_clock_of_the_metadata_can_be_set() {
+        let clock = ManualClock::new();
+        let http = issuer(document());
+        let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, public())
+            .metadata_lifetime(Duration::from_secs(60))
+            .metadata_clock(clock.clock());
+        for (seconds, metadata_requests) in [(0, 1), (59, 0), (1, 1)] {
+            clock.advance(Duration::from_secs(seconds));
+            endpoint.clone().oneshot(request()).await.unwrap();
+            // The renewal runs in the background.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            let paths = paths(&http);
+            let of_metadata = paths.iter().filter(|path| *path == METADATA).count();
+            assert_eq!(of_metadata, metadata_requests, "{seconds}");
+        }
     }
 
     #[tokio::test]

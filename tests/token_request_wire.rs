@@ -993,16 +993,24 @@ async fn provided_values_are_checked_as_strictly_as_fixed_ones() {
 async fn a_refused_request_releases_its_reservation() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
-    let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
-    let mut second = task::spawn(first.clone());
-
-    first.ready().await.unwrap();
-    assert_pending!(second.enter(|cx, mut second| second.poll_ready(cx)));
-    let refused = first.call(TokenRequest::extension(""));
-    assert!(second.is_woken());
-    assert_ready!(second.enter(|cx, mut second| second.poll_ready(cx))).unwrap();
-    refused.await.unwrap_err();
-    assert_eq!(recorder.calls(), 0);
+    let uri = Uri::from_static(support::URI);
+    let endpoint = TokenEndpoint::new(limited, uri, public());
+    // The first is refused by the check, the second only by the encoder: an empty secret may be one that a provider returned.
+    let empty_secret = ClientAuthentication::client_secret_basic("c", "");
+    for request in [
+        TokenRequest::extension(""),
+        TokenRequest::client_credentials().client_authentication(empty_secret),
+    ] {
+        let mut first = endpoint.clone();
+        let mut second = task::spawn(endpoint.clone());
+        first.ready().await.unwrap();
+        assert_pending!(second.enter(|cx, mut second| second.poll_ready(cx)));
+        let refused = first.call(request);
+        assert!(second.is_woken());
+        assert_ready!(second.enter(|cx, mut second| second.poll_ready(cx))).unwrap();
+        refused.await.unwrap_err();
+        assert_eq!(recorder.calls(), 0);
+    }
 }
 
 #[tokio::test]

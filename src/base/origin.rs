@@ -145,6 +145,9 @@ mod tests {
             ("https://as.example", "http://as.example", false),
             ("https://as.example", "https://as.example.evil", false),
             ("wss://as.example", "https://as.example", false),
+            ("wss://as.example", "WSS://as.example:443", true),
+            ("ws://as.example:80", "ws://as.example", true),
+            ("wss://as.example:80", "wss://as.example", false),
         ] {
             let [first, second] = [a, b].map(|uri| origin(uri).unwrap());
             assert_eq!(first == second, are_equal, "{a} {b}");
