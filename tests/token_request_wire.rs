@@ -995,7 +995,7 @@ async fn a_refused_request_releases_its_reservation() {
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
     let uri = Uri::from_static(support::URI);
     let endpoint = TokenEndpoint::new(limited, uri, public());
-    // The first is refused by the check, the second only by the encoder: an empty secret may be one that a provider returned.
+    // A wrong request, and a client that cannot authenticate.
     let empty_secret = ClientAuthentication::client_secret_basic("c", "");
     for request in [
         TokenRequest::extension(""),
