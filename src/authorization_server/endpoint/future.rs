@@ -168,13 +168,12 @@ where
                     if let Some(preparation) = preparation {
                         preparation.note_nonce(&parts);
                     }
-                    let is_whole = body.is_ok();
                     let dpop = preparation.as_ref().and_then(Preparation::dpop);
                     let (limit, now) = (*this.limit, clock::wall_now());
                     let result = decode::decode(this.call, parts, body, limit, dpop, now);
                     let result = match preparation {
                         None => result,
-                        Some(preparation) => match preparation.again(&result, is_whole) {
+                        Some(preparation) => match preparation.again(&result) {
                             Some(preparing) => {
                                 this.state.set(State::Preparing { preparing });
                                 continue;

@@ -142,13 +142,8 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     /// too, so everything that can be fresh is.
     ///
     /// An incomplete response does not count as a demand, because its meaning is unknown.
-    pub(super) fn again<T>(
-        &mut self,
-        result: &Result<T, TokenError>,
-        is_whole: bool,
-    ) -> Option<Preparing> {
-        let is_demanded = is_whole
-            && self.dpop().is_some()
+    pub(super) fn again<T>(&mut self, result: &Result<T, TokenError>) -> Option<Preparing> {
+        let is_demanded = self.dpop().is_some()
             && !self.is_second
             && result.as_ref().is_err_and(TokenError::demands_nonce);
         if !is_demanded {

@@ -20,9 +20,11 @@ use crate::{
     },
     token_cache::{
         builder::Settings,
-        fetch::Reason,
-        fetch::heartbeat::{LOOK, Watch},
-        fetch::limit::{Started, Ticket},
+        fetch::{
+            Reason,
+            heartbeat::{LOOK, Watch},
+            limit::{Started, Ticket},
+        },
     },
 };
 

@@ -26,9 +26,7 @@ use crate::{
     error::{TokenError, TokenErrorKind::Timeout},
     token_cache::{
         events,
-        fetch::Reason,
-        fetch::limit,
-        fetch::runtime,
+        fetch::{Reason, limit, runtime},
         state::{self, CachedToken, Condition},
     },
 };

@@ -18,8 +18,10 @@ use crate::{
     },
     message::TokenRequest,
     token_cache::{
-        fetch::Reason,
-        fetch::limit::{Place, Slot, Started, Ticket},
+        fetch::{
+            Reason,
+            limit::{Place, Slot, Started, Ticket},
+        },
         state::{self, Condition},
     },
 };

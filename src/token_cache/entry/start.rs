@@ -17,9 +17,11 @@ use crate::{
     message::TokenRequest,
     token_cache::{
         builder::Settings,
-        fetch::heartbeat::{self, Watch},
-        fetch::limit::Slot,
-        fetch::{self, FetchPlan, Reason},
+        fetch::{
+            self, FetchPlan, Reason,
+            heartbeat::{self, Watch},
+            limit::Slot,
+        },
         pauses::FailedFetch,
     },
 };
