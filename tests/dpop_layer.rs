@@ -6,7 +6,6 @@ mod support;
 
 use std::{
     fmt::Write as _,
-    io::{self, Write},
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -33,7 +32,7 @@ use tower_test::mock;
 use self::{
     cache_support::{API, Api, Body, Http, Seen, api_layer, call, call_to, client, secs, settle},
     dpop_support::{Judge, Remote, challenge, demand},
-    support::{Recorder, answer},
+    support::{Log, Recorder, answer},
 };
 
 fn key() -> DpopKey {
@@ -774,20 +773,6 @@ mod signers {
     }
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Row 19, for keys and proofs: neither this crate nor a layer below that logs requests prints them.
 #[tokio::test(start_paused = true)]
 async fn row_19_no_key_proof_or_token_is_printed() {
@@ -798,14 +783,7 @@ async fn row_19_no_key_proof_or_token_is_printed() {
         r#"{{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
         "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0","d":"{PRIVATE}"}}"#
     );
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || written.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::record();
 
     let key = DpopKey::new(SigningKey::from_jwk(jwk).unwrap()).unwrap();
     let proofs = Arc::<Mutex<Vec<String>>>::default();
@@ -858,7 +836,7 @@ async fn row_19_no_key_proof_or_token_is_printed() {
         let error = key.proof(&http::Method::GET, &uri, None).await.unwrap_err();
         write!(printed, "{error}{error:?}").unwrap();
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("sent") && printed.contains(key.thumbprint()));
     let proofs = proofs.lock().unwrap();
     assert!(proofs.len() > 6);

@@ -34,7 +34,7 @@ use tower_oauth2_client::{
 
 use self::{
     dpop_support::Judge,
-    support::{Answer, GOOD, Recorder, answer, basic, form, owned},
+    support::{Answer, GOOD, Log, Recorder, answer, basic, form, owned},
 };
 
 const URI: &str = "https://as.example/revoke";
@@ -879,30 +879,9 @@ mod server {
 
 const SENTINEL: &str = "SENTINEL";
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[tokio::test]
 async fn no_secret_is_printed_or_logged() {
-    let log = Log::default();
-    let written = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || written.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let (log, _guard) = Log::record();
 
     let provided = Credential::from_fn(|| async { Ok::<_, Infallible>(SENTINEL) });
     let failing = Credential::from_fn(|| async { Err::<String, _>("vault is closed") });
@@ -942,7 +921,7 @@ async fn no_secret_is_printed_or_logged() {
             assert!(!shown.contains(SENTINEL), "{shown}");
         }
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("failed"), "{log}");
     assert!(!log.contains(SENTINEL), "{log}");
 }

@@ -7,8 +7,6 @@ use std::{
     sync::{Arc, Mutex, Once},
 };
 
-use tracing::subscriber::DefaultGuard;
-
 #[derive(Clone, Default)]
 pub struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -16,21 +14,23 @@ impl Log {
     /// Records the events of this thread, at the level TRACE, until the guard is dropped.
     ///
     /// The records of dependencies that use the crate `log` are included.
+    // One subscriber serves the whole process. With one for each thread, an event that a thread
+    // without a subscriber reaches first can stay disabled for all of them: tracing caches that.
     pub fn record() -> (Self, Guard) {
         static SET: Once = Once::new();
         SET.call_once(|| {
             log::set_logger(&Records).unwrap();
             log::set_max_level(log::LevelFilter::Trace);
+            let subscriber = tracing_subscriber::fmt()
+                .with_max_level(tracing::Level::TRACE)
+                .with_ansi(false)
+                .with_writer(|| ThisThread)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).unwrap();
         });
         let log = Self::default();
         RECORDS.set(Some(log.clone()));
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt()
-            .with_max_level(tracing::Level::TRACE)
-            .with_ansi(false)
-            .with_writer(move || writer.clone())
-            .finish();
-        (log, Guard(tracing::subscriber::set_default(subscriber)))
+        (log, Guard(()))
     }
 
     pub fn text(&self) -> String {
@@ -38,9 +38,20 @@ impl Log {
     }
 }
 
-impl io::Write for Log {
+thread_local! {
+    static RECORDS: RefCell<Option<Log>> = const { RefCell::new(None) };
+}
+
+/// Writes to the log of this thread, if there is one.
+struct ThisThread;
+
+impl io::Write for ThisThread {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        RECORDS.with_borrow(|log| {
+            if let Some(log) = log {
+                log.0.lock().unwrap().extend_from_slice(bytes);
+            }
+        });
         Ok(bytes.len())
     }
 
@@ -49,12 +60,8 @@ impl io::Write for Log {
     }
 }
 
-thread_local! {
-    static RECORDS: RefCell<Option<Log>> = const { RefCell::new(None) };
-}
-
 /// Stops the recording when it is dropped.
-pub struct Guard(#[allow(dead_code, reason = "held until it is dropped")] DefaultGuard);
+pub struct Guard(());
 
 impl Drop for Guard {
     fn drop(&mut self) {
@@ -71,17 +78,13 @@ impl log::Log for Records {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        RECORDS.with_borrow(|log| {
-            if let Some(log) = log {
-                let line = format!(
-                    "{} {}: {}\n",
-                    record.level(),
-                    record.target(),
-                    record.args()
-                );
-                log.0.lock().unwrap().extend_from_slice(line.as_bytes());
-            }
-        });
+        let line = format!(
+            "{} {}: {}\n",
+            record.level(),
+            record.target(),
+            record.args()
+        );
+        let _ = io::Write::write_all(&mut ThisThread, line.as_bytes());
     }
 
     fn flush(&self) {}
