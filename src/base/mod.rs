@@ -5,11 +5,14 @@ pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;
 pub(crate) mod clock;
+mod decoded;
 pub(crate) mod erased_service;
+pub(crate) mod mask;
 pub(crate) mod origin;
 pub(crate) mod panic;
 pub(crate) mod published;
 mod quoted;
+pub(crate) mod request_headers;
 pub(crate) mod secure_uri;
 pub(crate) mod single_flight;
 pub(crate) mod sync;

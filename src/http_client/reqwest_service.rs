@@ -13,7 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header::USER_AGENT};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use reqwest::{Client, ResponseBuilderExt, Url};
@@ -21,6 +21,7 @@ use sync_wrapper::SyncWrapper;
 use tower_service::Service;
 
 use crate::{
+    base::request_headers::CRATE_NAME,
     error::{BoxError, FollowedRedirect, NotSent},
     message::NoAccessToken,
 };
@@ -50,6 +51,13 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 /// client's secret or the access token. reqwest never removes the headers that were set with [`TokenRequest::header`](crate::TokenRequest::header). This
 /// adapter notices a followed redirect only afterwards.
 ///
+/// # User agent
+///
+/// The user agent of the client stays: `ClientBuilder::user_agent`, or a default header. If the client has none, requests to an
+/// authorization server carry that of this crate. reqwest adds its default headers only where a request has none, so this adapter
+/// removes that of this crate from a request if the client has its own. A `User-Agent` that is set with
+/// [`TokenRequest::header`](crate::TokenRequest::header) wins over both.
+///
 /// # Errors
 ///
 /// Returns the errors of reqwest. If the client failed to connect, the error is wrapped in [`NotSent`]. If the request timed out, the error
@@ -70,13 +78,17 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 #[derive(Clone)]
 pub struct ReqwestService {
     client: Client,
+    may_have_user_agent: bool,
 }
 
 impl ReqwestService {
     /// Sends requests through `client`, with its connection pool, timeouts and TLS settings.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self {
+            may_have_user_agent: may_have_user_agent(&client),
+            client,
+        }
     }
 }
 
@@ -101,7 +113,15 @@ where
             .map_err(|error| boxed(error, false))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let headers = request.headers_mut();
+        if self.may_have_user_agent
+            && headers
+                .get(USER_AGENT)
+                .is_some_and(|name| name == CRATE_NAME)
+        {
+            headers.remove(USER_AGENT);
+        }
         let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
         let body_taken = Arc::new(AtomicBool::new(false));
         // To reqwest, a wrapped body is a stream, which it cannot send twice.
@@ -241,6 +261,15 @@ fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
         response.extensions_mut().extend(extensions);
     }
     response
+}
+
+/// Whether the client may add a user agent of its own.
+///
+/// reqwest shows its default headers by `Debug` only. `false` needs the list of them without a user agent; if reqwest prints another
+/// text, its user agent stays. A quote within a value is printed as `\"`, so no value can pass for a name.
+fn may_have_user_agent(client: &Client) -> bool {
+    let shown = format!("{client:?}");
+    !shown.contains("default_headers: {") || shown.contains("\"user-agent\":")
 }
 
 /// Wraps an error of reqwest so that [`crate::error`] recognizes a timeout or a failure to connect.

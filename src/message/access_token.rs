@@ -255,6 +255,13 @@ impl TokenType {
         &self.0
     }
 
+    /// Whether this type is none that is known to be something other than a Bearer token.
+    pub(crate) fn is_unknown(&self) -> bool {
+        const KNOWN: [&str; 6] = ["Bearer", "DPoP", "N_A", "N/A", "mac", "pop"];
+        let is = |known: &&str| self.0.eq_ignore_ascii_case(known);
+        !KNOWN.iter().any(is)
+    }
+
     /// Returns the `Authorization` scheme for this type, if this crate can send it.
     fn scheme(&self) -> Option<&'static str> {
         if *self == Self::BEARER {

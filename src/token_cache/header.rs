@@ -253,9 +253,14 @@ fn copy(value: &HeaderValue) -> Option<HeaderValue> {
 pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
     let message = if *token_type == TokenType::DPOP {
         "a DPoP token cannot be sent without its key; set it with `TokenEndpoint::dpop` (feature `dpop`)".into()
+    } else if token_type.is_unknown() {
+        format!(
+            "a token of the unknown type `{token_type}` is not sent; if the API accepts it as a Bearer token, and it was requested \
+             without a DPoP key, call `TokenEndpoint::token_type(TokenType::BEARER)`"
+        )
     } else {
         format!(
-            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP tokens"
+            "a token of the type `{token_type}` cannot be sent; this crate sends Bearer and DPoP tokens"
         )
     };
     TokenError::new(UnsupportedTokenType, message, None)

@@ -19,6 +19,7 @@ use super::{
     future::CallFuture,
     place::Place,
     preparation::Draft,
+    sent_secrets::SentSecrets,
 };
 use crate::{
     authorization_server::metadata::{Discovery, Http, Rules, ServerMetadata},
@@ -214,8 +215,9 @@ impl<S, B> EndpointCore<S, B> {
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
+                let sent = SentSecrets::of(&http);
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, sent_to, limit)
+                CallFuture::sending(call, sending, sent_to, sent, limit)
             }
             Err(error) => {
                 self.give_reservation_back();

@@ -10,6 +10,7 @@
 //! 6. [`decode`]: read the response. Pure.
 
 mod check;
+mod compression;
 mod decode;
 mod encode;
 mod endpoint_core;
@@ -17,6 +18,8 @@ mod future;
 mod json;
 mod place;
 mod preparation;
+mod sent_secrets;
+mod server_words;
 
 use std::time::SystemTime;
 
@@ -30,6 +33,7 @@ pub(crate) use self::{
     endpoint_core::EndpointCore,
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
+    server_words::{Said, is_no_error},
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,

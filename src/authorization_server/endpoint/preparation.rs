@@ -9,6 +9,7 @@ use super::{
     EndpointCall,
     encode::{Obtained, Target, credentials},
     place::{LocatedEndpoint, Place},
+    sent_secrets::SentSecrets,
 };
 use crate::{
     authorization_server::metadata::Rules,
@@ -128,10 +129,11 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
         Box::pin(async move { draft.prepare().await })
     }
 
-    pub(super) fn end(&mut self, prepared: Prepared) -> Request<B> {
+    pub(super) fn end(&mut self, prepared: Prepared) -> (Request<B>, SentSecrets) {
         self.secret = prepared.secret;
         self.uri = prepared.request.uri().clone();
-        prepared.request.map(self.request_body)
+        let sent = SentSecrets::of(&prepared.request);
+        (prepared.request.map(self.request_body), sent)
     }
 
     pub(super) fn dpop(&self) -> Option<&DpopKey> {

@@ -3,11 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, LOCATION},
-    response::Parts,
-};
+use http::{Request, Response, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
@@ -17,6 +13,7 @@ use crate::{
     base::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
+        request_headers::add_default_headers,
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
@@ -105,8 +102,7 @@ pub(super) async fn fetch(
 fn request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(ACCEPT, json);
+    add_default_headers(request.headers_mut());
     request.extensions_mut().insert(NoAccessToken);
     request
 }

@@ -1,0 +1,177 @@
+//! The secrets that a request carries, so that they can be masked in what the server says about it.
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use bytes::Bytes;
+use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
+use zeroize::Zeroizing;
+
+use crate::{base::mask::Mask, dpop::DPOP};
+
+/// The parts of a request that may contain secrets. It shares them with the request; nothing is copied.
+pub(super) struct SentSecrets {
+    body: Bytes,
+    authorization: Option<HeaderValue>,
+    others: Vec<HeaderValue>,
+    /// The URI, if it may contain a secret.
+    uri: Option<Uri>,
+}
+
+impl SentSecrets {
+    pub(super) fn of(request: &Request<Bytes>) -> Self {
+        let mut authorization = None;
+        let mut others = Vec::new();
+        for (name, value) in request.headers() {
+            if name == AUTHORIZATION && authorization.is_none() {
+                authorization = Some(value.clone());
+            } else if value.is_sensitive() || name == DPOP {
+                others.push(value.clone());
+            }
+        }
+        let uri = request.uri();
+        let has_user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
+        Self {
+            body: request.body().clone(),
+            authorization,
+            others,
+            uri: (has_user || uri.query().is_some()).then(|| uri.clone()),
+        }
+    }
+
+    /// Finds the secrets in the request.
+    pub(super) fn mask(&self) -> Mask {
+        let mut mask = Mask::default();
+        for (name, value) in form_urlencoded::parse(&self.body) {
+            let value = Zeroizing::new(value.into_owned());
+            match kind(&name) {
+                Kind::Secret => mask.add(&value),
+                Kind::Unknown => mask.add_whole(&value),
+                Kind::Public => {}
+            }
+        }
+        if let Some(uri) = &self.uri {
+            let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+            for (_, value) in pairs {
+                mask.add_whole(&Zeroizing::new(value.into_owned()));
+            }
+            let user = uri.authority().and_then(|a| a.as_str().rsplit_once('@'));
+            let password = user.and_then(|(user, _)| user.split_once(':'));
+            password.inspect(|(_, password)| mask.add_whole(password));
+        }
+        for value in self.authorization.iter().chain(&self.others) {
+            if let Ok(value) = value.to_str() {
+                add_header(&mut mask, value);
+            }
+        }
+        mask.ready()
+    }
+}
+
+/// Adds the value of a header: the credentials without their scheme, and of Basic authentication, the secret.
+fn add_header(mask: &mut Mask, value: &str) {
+    let (scheme, credentials) = value.split_once(' ').unwrap_or(("", value));
+    if !scheme.eq_ignore_ascii_case("basic") {
+        mask.add(value);
+        mask.add(credentials);
+        return;
+    }
+    mask.add_whole(credentials);
+    let decoded = BASE64_STANDARD.decode(credentials).map(Zeroizing::new);
+    let pair = decoded.as_deref().map(|pair| std::str::from_utf8(pair));
+    if let Ok(Ok(pair)) = pair {
+        let (_, secret) = pair.split_once(':').unwrap_or(("", pair));
+        mask.add(secret);
+        // `client_secret_basic` encodes the secret as a form does.
+        let form = Zeroizing::new(format!("={secret}"));
+        for (_, secret) in form_urlencoded::parse(form.as_bytes()) {
+            mask.add(&Zeroizing::new(secret.into_owned()));
+        }
+    }
+}
+
+enum Kind {
+    Public,
+    Secret,
+    /// A parameter of the user's own. It may be a secret.
+    Unknown,
+}
+
+fn kind(name: &str) -> Kind {
+    match name {
+        "acr_values"
+        | "actor_token_type"
+        | "audience"
+        | "authorization_details"
+        | "claims"
+        | "client_assertion_type"
+        | "client_id"
+        | "grant_type"
+        | "redirect_uri"
+        | "requested_token_type"
+        | "resource"
+        | "scope"
+        | "subject_token_type"
+        | "token_type_hint"
+        | "username" => Kind::Public,
+        "auth_req_id" | "code" | "device_code" => Kind::Secret,
+        name => {
+            const PARTS: [&str; 9] = [
+                "assertion",
+                "code_verifier",
+                "credential",
+                "jwt",
+                "key",
+                "pass",
+                "secret",
+                "signature",
+                "token",
+            ];
+            let name = name.to_ascii_lowercase();
+            match PARTS.iter().any(|part| name.contains(part)) {
+                true => Kind::Secret,
+                false => Kind::Unknown,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secrets_of_every_place_are_found_and_what_is_public_is_not() {
+        let body = "grant_type=password&scope=read-all&username=joe%20doe&password=s1%2Bpass\
+                    &client_id=client-id&audience=https%3A%2F%2Fapi.example&otp=s2otp&tenant=abc";
+        let basic = BASE64_STANDARD.encode("client-id:s3%2Bbasic");
+        let mut sensitive = HeaderValue::from_static("s4-gateway-key");
+        sensitive.set_sensitive(true);
+        let request = Request::post("https://u:s5user@as.example/token?key=s6query")
+            .header("authorization", format!("Basic {basic}"))
+            .header("x-api", sensitive)
+            .header("dpop", "s7.proof.jwt")
+            .header("x-tenant", "blue-tenant")
+            .body(Bytes::from(body))
+            .unwrap();
+        let mask = SentSecrets::of(&request).mask();
+        for secret in [
+            "s1+pass",
+            "s2otp",
+            "s3+basic",
+            "s3%2Bbasic",
+            "s4-gateway-key",
+            "s5user",
+            "s6query",
+            "s7.proof.jwt",
+            &*basic,
+        ] {
+            assert_eq!(
+                mask.apply(secret).as_deref(),
+                Some("[redacted]"),
+                "{secret}"
+            );
+        }
+        let public =
+            "joe doe of client-id wants read-all at https://api.example as abc of blue-tenant";
+        assert_eq!(mask.apply(public), None);
+    }
+}
