@@ -54,7 +54,7 @@ impl Mask {
 
     /// Adds a text that is probably no secret. It is masked only as a whole.
     pub(crate) fn add_whole(&mut self, text: &str) {
-        if text.len() >= MIN && !ORDINARY.contains(&text) {
+        if text.len() >= MIN && !ORDINARY.iter().any(|word| word.eq_ignore_ascii_case(text)) {
             self.whole.push(Zeroizing::new(text.as_bytes().to_vec()));
         }
     }
@@ -97,7 +97,7 @@ impl Mask {
         }
         for secret in &self.whole {
             for (start, part) in bytes.windows(secret.len()).enumerate() {
-                if *part == ***secret {
+                if part.eq_ignore_ascii_case(secret) {
                     found(decoded.origin(start..start + secret.len()));
                 }
             }
@@ -105,9 +105,11 @@ impl Mask {
     }
 }
 
+/// A part as a number, without the case of its letters: some servers change it.
 fn number(part: &[u8]) -> u64 {
-    part.iter()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+    part.iter().fold(0, |number, byte| {
+        number << 8 | u64::from(byte.to_ascii_lowercase())
+    })
 }
 
 #[cfg(test)]
@@ -141,6 +143,7 @@ mod tests {
             ("form", form(SECRET)),
             ("percent", form(SECRET).replace('+', "%20")),
             ("lower case", form(SECRET).to_lowercase()),
+            ("upper case", SECRET.to_ascii_uppercase()),
             ("twice", form(&form(SECRET))),
             ("body", body.clone()),
             ("JSON", json.clone()),
@@ -161,7 +164,7 @@ mod tests {
             let shown = shown.unwrap_or_else(|| panic!("{name}: nothing is masked"));
             assert!(shown.starts_with("bad credentials "), "{name}: {shown}");
             assert!(shown.ends_with(", or expired"), "{name}: {shown}");
-            for part in ["p+q%2B", "2B", "日本", "5pel", "cCtx"] {
+            for part in ["p+q%2B", "2B", "日本", "5pel", "cCtx", "P+Q"] {
                 assert!(!shown.contains(part), "{name}: {shown}");
             }
         }

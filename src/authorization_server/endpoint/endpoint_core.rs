@@ -28,6 +28,7 @@ use crate::{
     dpop::DpopKey,
     error::{BoxError, SentTo, TokenError},
     message::Form,
+    secret::Credential,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -215,7 +216,8 @@ impl<S, B> EndpointCore<S, B> {
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
-                let sent = SentSecrets::of(&http);
+                let secret = client.credential().and_then(Credential::known);
+                let sent = SentSecrets::of(&http, secret.cloned());
                 let sending = self.inner.call(http.map(self.request_body));
                 CallFuture::sending(call, sending, sent_to, sent, limit)
             }

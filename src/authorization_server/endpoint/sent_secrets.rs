@@ -2,37 +2,38 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
-use crate::{base::mask::Mask, dpop::DPOP};
+use crate::{base::mask::Mask, dpop::DPOP, secret::Secret};
 
 /// The parts of a request that may contain secrets. It shares them with the request; nothing is copied.
 pub(super) struct SentSecrets {
     body: Bytes,
-    authorization: Option<HeaderValue>,
-    others: Vec<HeaderValue>,
+    /// The secret of the client, if it was known beforehand.
+    secret: Option<Secret>,
+    headers: Vec<HeaderValue>,
     /// The URI, if it may contain a secret.
     uri: Option<Uri>,
 }
 
 impl SentSecrets {
-    pub(super) fn of(request: &Request<Bytes>) -> Self {
-        let mut authorization = None;
-        let mut others = Vec::new();
-        for (name, value) in request.headers() {
-            if name == AUTHORIZATION && authorization.is_none() {
-                authorization = Some(value.clone());
-            } else if value.is_sensitive() || name == DPOP {
-                others.push(value.clone());
-            }
-        }
+    /// `secret` is that of the client, if it was known beforehand. Then the `Authorization` header contains nothing else, and is not
+    /// kept: the first clone of a header value allocates.
+    pub(super) fn of(request: &Request<Bytes>, secret: Option<Secret>) -> Self {
+        let is_kept = |name: &HeaderName, value: &HeaderValue| match *name {
+            AUTHORIZATION => secret.is_none(),
+            _ => value.is_sensitive() || name == DPOP,
+        };
+        let headers = request.headers().iter();
+        let headers = headers.filter(|(name, value)| is_kept(name, value));
+        let headers = headers.map(|(_, value)| value.clone()).collect();
         let uri = request.uri();
         let has_user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
         Self {
             body: request.body().clone(),
-            authorization,
-            others,
+            secret,
+            headers,
             uri: (has_user || uri.query().is_some()).then(|| uri.clone()),
         }
     }
@@ -42,22 +43,28 @@ impl SentSecrets {
         let mut mask = Mask::default();
         for (name, value) in form_urlencoded::parse(&self.body) {
             let value = Zeroizing::new(value.into_owned());
-            match kind(&name) {
-                Kind::Secret => mask.add(&value),
-                Kind::Unknown => mask.add_whole(&value),
-                Kind::Public => {}
+            match is_public(&name) {
+                true => {}
+                // Parts of it are in many messages.
+                false if value.contains("://") => mask.add_whole(&value),
+                false => mask.add(&value),
             }
         }
         if let Some(uri) = &self.uri {
             let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
             for (_, value) in pairs {
-                mask.add_whole(&Zeroizing::new(value.into_owned()));
+                mask.add(&Zeroizing::new(value.into_owned()));
             }
             let user = uri.authority().and_then(|a| a.as_str().rsplit_once('@'));
             let password = user.and_then(|(user, _)| user.split_once(':'));
-            password.inspect(|(_, password)| mask.add_whole(password));
+            if let Some((_, password)) = password {
+                mask.add(password);
+            }
         }
-        for value in self.authorization.iter().chain(&self.others) {
+        if let Some(secret) = &self.secret {
+            mask.add(secret.expose());
+        }
+        for value in &self.headers {
             if let Ok(value) = value.to_str() {
                 add_header(&mut mask, value);
             }
@@ -88,50 +95,26 @@ fn add_header(mask: &mut Mask, value: &str) {
     }
 }
 
-enum Kind {
-    Public,
-    Secret,
-    /// A parameter of the user's own. It may be a secret.
-    Unknown,
-}
-
-fn kind(name: &str) -> Kind {
-    match name {
-        "acr_values"
-        | "actor_token_type"
-        | "audience"
-        | "authorization_details"
-        | "claims"
-        | "client_assertion_type"
-        | "client_id"
-        | "grant_type"
-        | "redirect_uri"
-        | "requested_token_type"
-        | "resource"
-        | "scope"
-        | "subject_token_type"
-        | "token_type_hint"
-        | "username" => Kind::Public,
-        "auth_req_id" | "code" | "device_code" => Kind::Secret,
-        name => {
-            const PARTS: [&str; 9] = [
-                "assertion",
-                "code_verifier",
-                "credential",
-                "jwt",
-                "key",
-                "pass",
-                "secret",
-                "signature",
-                "token",
-            ];
-            let name = name.to_ascii_lowercase();
-            match PARTS.iter().any(|part| name.contains(part)) {
-                true => Kind::Secret,
-                false => Kind::Unknown,
-            }
-        }
-    }
+/// Whether a parameter is public. Any other may be a secret.
+fn is_public(name: &str) -> bool {
+    const PUBLIC: [&str; 15] = [
+        "acr_values",
+        "actor_token_type",
+        "audience",
+        "authorization_details",
+        "claims",
+        "client_assertion_type",
+        "client_id",
+        "grant_type",
+        "redirect_uri",
+        "requested_token_type",
+        "resource",
+        "scope",
+        "subject_token_type",
+        "token_type_hint",
+        "username",
+    ];
+    PUBLIC.contains(&name)
 }
 
 #[cfg(test)]
@@ -152,7 +135,7 @@ mod tests {
             .header("x-tenant", "blue-tenant")
             .body(Bytes::from(body))
             .unwrap();
-        let mask = SentSecrets::of(&request).mask();
+        let mask = SentSecrets::of(&request, None).mask();
         for secret in [
             "s1+pass",
             "s2otp",

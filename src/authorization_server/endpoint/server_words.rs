@@ -172,7 +172,7 @@ const NUMBERS: [&str; 6] = ["errorcode", "errcode", "error", "code", "errorid", 
 const FIELDS: [&str; 4] = ["resource", "field", "parameter", "param"];
 
 /// The names of messages, from the most to the least telling.
-const MESSAGES: [&str; 26] = [
+const MESSAGES: [&str; 27] = [
     "errordescription",
     "errormessage",
     "errormessages",
@@ -198,6 +198,7 @@ const MESSAGES: [&str; 26] = [
     "hint",
     "info",
     "title",
+    "errors",
     "error",
 ];
 
