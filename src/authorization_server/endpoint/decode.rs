@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{StatusCode, header::LOCATION, response::Parts};
 use http_body_util::LengthLimitError;
 
-use super::{EndpointCall, EndpointNames, JsonValue, Said, compression, server_words};
+use super::{EndpointCall, EndpointNames, JsonValue, Said, server_words};
 use crate::{
     dpop::{self, DpopKey},
     error::{
@@ -120,7 +120,7 @@ impl BadAnswer {
     /// A body that is no JSON object. Nothing of it is shown: serde's own message could quote a token.
     pub(crate) fn unparsed<C: EndpointCall>(answer: &Answer, error: &serde_json::Error) -> Self {
         let endpoint = C::NAMES.endpoint;
-        if let Some(how) = compression::of(answer) {
+        if let Some(how) = error::compression(answer) {
             return Self::unusable::<C>(format!("returned {how}"));
         }
         let (is_incomplete, what) = match first_byte(answer.text()) {
@@ -231,7 +231,7 @@ impl BadAnswer {
 /// The words of an error whose body is no JSON, or how it says nothing.
 fn of_text(answer: &Answer) -> (Option<String>, String) {
     let text = answer.text();
-    if let Some(how) = compression::of(answer) {
+    if let Some(how) = error::compression(answer) {
         return (None, format!("; it returned {how}"));
     }
     match first_byte(text) {

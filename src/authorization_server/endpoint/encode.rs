@@ -9,10 +9,7 @@ use zeroize::Zeroizing;
 
 use super::{EndpointCall, check::check_value};
 use crate::{
-    base::{
-        Quoted,
-        request_headers::{DEFAULT_HEADERS, add_default_headers},
-    },
+    base::{Quoted, request_headers::default_headers},
     client_authentication::ClientAuthentication,
     error::TokenError,
     message::{Form, NoAccessToken, scope},
@@ -135,7 +132,7 @@ fn client_proof<'a>(
 }
 
 fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(extra.len() + 2 + DEFAULT_HEADERS);
+    let mut headers = default_headers(extra, extra.len() + 2);
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/x-www-form-urlencoded"),
@@ -146,7 +143,6 @@ fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
     for (name, value) in extra {
         headers.append(name, value.clone());
     }
-    add_default_headers(&mut headers);
     headers
 }
 

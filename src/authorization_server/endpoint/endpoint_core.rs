@@ -217,7 +217,7 @@ impl<S, B> EndpointCore<S, B> {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
                 let secret = client.credential().and_then(Credential::known);
-                let sent = SentSecrets::of(&http, secret.cloned());
+                let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
                 let sending = self.inner.call(http.map(self.request_body));
                 CallFuture::sending(call, sending, sent_to, sent, limit)
             }

@@ -10,7 +10,6 @@
 //! 6. [`decode`]: read the response. Pure.
 
 mod check;
-mod compression;
 mod decode;
 mod encode;
 mod endpoint_core;

@@ -132,7 +132,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     pub(super) fn end(&mut self, prepared: Prepared) -> (Request<B>, SentSecrets) {
         self.secret = prepared.secret;
         self.uri = prepared.request.uri().clone();
-        let sent = SentSecrets::of(&prepared.request, None);
+        let sent = SentSecrets::of(&prepared.request);
         (prepared.request.map(self.request_body), sent)
     }
 

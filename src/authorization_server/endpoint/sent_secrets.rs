@@ -2,7 +2,7 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Request, Uri, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, Request, Uri, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use crate::{base::mask::Mask, dpop::DPOP, secret::Secret};
@@ -12,30 +12,47 @@ pub(super) struct SentSecrets {
     body: Bytes,
     /// The secret of the client, if it was known beforehand.
     secret: Option<Secret>,
+    rest: Option<Box<Rest>>,
+}
+
+/// What most requests do not have.
+struct Rest {
     headers: Vec<HeaderValue>,
-    /// The URI, if it may contain a secret.
-    uri: Option<Uri>,
+    uri: Uri,
 }
 
 impl SentSecrets {
-    /// `secret` is that of the client, if it was known beforehand. Then the `Authorization` header contains nothing else, and is not
-    /// kept: the first clone of a header value allocates.
-    pub(super) fn of(request: &Request<Bytes>, secret: Option<Secret>) -> Self {
-        let is_kept = |name: &HeaderName, value: &HeaderValue| match *name {
-            AUTHORIZATION => secret.is_none(),
-            _ => value.is_sensitive() || name == DPOP,
-        };
-        let headers = request.headers().iter();
-        let headers = headers.filter(|(name, value)| is_kept(name, value));
-        let headers = headers.map(|(_, value)| value.clone()).collect();
+    /// The secrets of a request to which the user has added the `headers`.
+    ///
+    /// `secret` is the secret of the client. It stands for the `Authorization` header, whose first clone would allocate.
+    pub(super) fn of_known(
+        request: &Request<Bytes>,
+        secret: Option<Secret>,
+        headers: &HeaderMap,
+    ) -> Self {
         let uri = request.uri();
-        let has_user = uri.authority().is_some_and(|a| a.as_str().contains('@'));
+        let has_user = || uri.authority().is_some_and(|a| a.as_str().contains('@'));
+        let has_rest = !headers.is_empty() || uri.query().is_some() || has_user();
+        let rest = || {
+            let headers = headers.iter();
+            let secrets = headers.filter(|(name, value)| {
+                value.is_sensitive() || *name == DPOP || *name == AUTHORIZATION
+            });
+            Box::new(Rest {
+                headers: secrets.map(|(_, value)| value.clone()).collect(),
+                uri: uri.clone(),
+            })
+        };
         Self {
             body: request.body().clone(),
             secret,
-            headers,
-            uri: (has_user || uri.query().is_some()).then(|| uri.clone()),
+            rest: has_rest.then(rest),
         }
+    }
+
+    /// The secrets of a request for which some were obtained.
+    pub(super) fn of(request: &Request<Bytes>) -> Self {
+        Self::of_known(request, None, request.headers())
     }
 
     /// Finds the secrets in the request.
@@ -50,26 +67,26 @@ impl SentSecrets {
                 false => mask.add(&value),
             }
         }
-        if let Some(uri) = &self.uri {
-            let pairs = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
-            for (_, value) in pairs {
-                mask.add(&Zeroizing::new(value.into_owned()));
-            }
-            let user = uri.authority().and_then(|a| a.as_str().rsplit_once('@'));
-            let password = user.and_then(|(user, _)| user.split_once(':'));
-            if let Some((_, password)) = password {
-                mask.add(password);
-            }
-        }
         if let Some(secret) = &self.secret {
             mask.add(secret.expose());
         }
-        for value in &self.headers {
-            if let Ok(value) = value.to_str() {
-                add_header(&mut mask, value);
-            }
+        if let Some(rest) = &self.rest {
+            let headers = rest.headers.iter().filter_map(|value| value.to_str().ok());
+            headers.for_each(|value| add_header(&mut mask, value));
+            add_uri(&mut mask, &rest.uri);
         }
         mask.ready()
+    }
+}
+
+/// Adds the password and the parameters of a URI.
+fn add_uri(mask: &mut Mask, uri: &Uri) {
+    for (_, value) in form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        mask.add(&Zeroizing::new(value.into_owned()));
+    }
+    let user = uri.authority().and_then(|a| a.as_str().rsplit_once('@'));
+    if let Some((_, password)) = user.and_then(|(user, _)| user.split_once(':')) {
+        mask.add(password);
     }
 }
 
@@ -135,7 +152,7 @@ mod tests {
             .header("x-tenant", "blue-tenant")
             .body(Bytes::from(body))
             .unwrap();
-        let mask = SentSecrets::of(&request, None).mask();
+        let mask = SentSecrets::of(&request).mask();
         for secret in [
             "s1+pass",
             "s2otp",

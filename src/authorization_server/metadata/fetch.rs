@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, header::LOCATION, response::Parts};
+use http::{HeaderMap, Request, Response, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tower_service::Service;
@@ -13,7 +13,7 @@ use crate::{
     base::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
-        request_headers::add_default_headers,
+        request_headers::default_headers,
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
@@ -102,7 +102,7 @@ pub(super) async fn fetch(
 fn request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    add_default_headers(request.headers_mut());
+    *request.headers_mut() = default_headers(&HeaderMap::new(), 0);
     request.extensions_mut().insert(NoAccessToken);
     request
 }
@@ -179,6 +179,8 @@ fn read(
             Unusable::Wrong(why) => (true, Cow::Owned(why)),
         };
         let answer = Answer::new(status, parts.headers, body.clone());
+        let compression = error::compression(&answer).filter(|_| !is_final);
+        let why = compression.map_or(why, |how| format!("the server returned {how}").into());
         fail(is_final, InvalidResponse, &why, None, Some(answer))
     })
 }

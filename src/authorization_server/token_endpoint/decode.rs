@@ -7,7 +7,6 @@ use crate::{
     authorization_server::endpoint::{
         BadAnswer, ERROR_MEMBERS, JsonObject, JsonValue, is_no_error,
     },
-    base::Quoted,
     dpop::DpopKey,
     error::{Answer, TokenErrorKind},
     message::{AccessToken, Fields, TokenType},
@@ -61,24 +60,20 @@ pub(super) fn fields(
         )));
     }
     let token_type = match &token_type {
-        _ if is_id_token => TokenType::BEARER,
-        JsonValue::Text(token_type) if !token_type.trim().is_empty() => {
-            TokenType::from(token_type.trim())
-        }
-        JsonValue::Absent | JsonValue::Text(_) if dpop.is_some() => TokenType::DPOP,
-        JsonValue::Absent | JsonValue::Text(_) => TokenType::BEARER,
+        _ if is_id_token => "Bearer",
+        JsonValue::Text(token_type) => token_type.trim_ascii(),
+        JsonValue::Absent => "",
         _ => return Err(unusable("returned a `token_type` that is not a string")),
     };
-    let token_type = match (token_type.is_unknown() && call.unknown_as_bearer, dpop) {
-        (false, _) => token_type,
-        (true, None) => TokenType::BEARER,
-        (true, Some(_)) => {
-            let what = format!(
-                "returned a token of the type `{}`, but a DPoP token was requested",
-                Quoted(token_type.as_str())
-            );
+    let token_type = match (TokenType::from(token_type), dpop) {
+        (_, None) if token_type.is_empty() => TokenType::BEARER,
+        (_, Some(_)) if token_type.is_empty() => TokenType::DPOP,
+        (unknown, None) if call.unknown_as_bearer && unknown.is_unknown() => TokenType::BEARER,
+        (unknown, Some(_)) if call.unknown_as_bearer && unknown.is_unknown() => {
+            let what = format!("returned a token of the type `{unknown}`, but {REQUESTED}");
             return Err(unusable(&what).with_kind(TokenErrorKind::UnsupportedTokenType));
         }
+        (token_type, _) => token_type,
     };
     if dpop.is_some() && token_type == TokenType::BEARER && !call.allow_bearer {
         return Err(unusable(DOWNGRADED).with_kind(TokenErrorKind::UnsupportedTokenType));
@@ -128,6 +123,8 @@ fn says_none(error: &JsonValue<'_>) -> bool {
         JsonValue::Other => false,
     }
 }
+
+const REQUESTED: &str = "a token that is bound to the DPoP key was requested";
 
 const DOWNGRADED: &str = "returned a Bearer token, but a token that is bound to the DPoP key was requested; \
                           configure the server to issue DPoP tokens to this client (RFC 9449 section 5), or remove the key";

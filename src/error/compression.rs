@@ -2,19 +2,21 @@
 
 use http::header::CONTENT_ENCODING;
 
-use crate::{base::Quoted, error::Answer};
+use super::Answer;
+use crate::base::Quoted;
 
 /// Describes the compression of a response that could not be read, and what to do about it.
-pub(super) fn of(answer: &Answer) -> Option<String> {
+pub(crate) fn compression(answer: &Answer) -> Option<String> {
     let named = answer.headers.get(CONTENT_ENCODING);
     let named = named.and_then(|coding| coding.to_str().ok()).map(str::trim);
     let named =
         named.filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"));
-    let coding = named.or_else(|| by_first_bytes(&answer.raw))?;
+    let found = by_first_bytes(&answer.raw);
     // A client may have decompressed the response without removing the header.
-    if is_text(answer.text()) {
+    if found.is_none() && is_text(answer.text()) {
         return None;
     }
+    let coding = named.or(found)?;
     Some(format!(
         "a compressed response ({}), although it was asked not to compress; put a layer that decompresses around the HTTP client \
          (`Decompression` of tower-http), or enable the feature of the client that does (`gzip` of reqwest)",
@@ -27,7 +29,7 @@ fn by_first_bytes(body: &[u8]) -> Option<&'static str> {
     match body {
         [0x1f, 0x8b, ..] => Some("gzip"),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Some("zstd"),
-        [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Some("deflate"),
+        [0x78, 0x01 | 0x9c | 0xda, ..] => Some("deflate"),
         _ => None,
     }
 }
