@@ -30,7 +30,7 @@ pub(super) fn decodings(text: &[u8]) -> Vec<Decoded> {
             last = next;
         }
         for skipped in 0..4 {
-            let from_base64 = text.from_base64(skipped);
+            let from_base64 = text.decode_base64(skipped);
             decoded.extend(from_base64.unescape(form_escape));
             decoded.push(from_base64);
         }
@@ -62,23 +62,24 @@ impl Decoded {
     }
 
     /// Undoes escapes. `None` if there are none.
-    fn unescape(&self, escape: fn(&[u8]) -> Option<(char, usize, bool)>) -> Option<Self> {
+    fn unescape(&self, escape: fn(&[u8]) -> Option<Escape>) -> Option<Self> {
         let mut unescaped = Self::with_capacity(self.bytes.len());
         let (mut index, mut has_escape) = (0, false);
         while let Some(byte) = self.bytes.get(index) {
-            let Some((c, length, is_byte)) = escape(&self.bytes[index..]) else {
+            let Some(Escape { meaning, length }) = escape(&self.bytes[index..]) else {
                 unescaped.push(*byte, self.origins[index]);
                 index += 1;
                 continue;
             };
             let origin = self.origin(index..index + length);
-            let mut utf8 = [0; 4];
-            let bytes = match is_byte {
-                true => &[c as u8][..],
-                false => c.encode_utf8(&mut utf8).as_bytes(),
-            };
-            for byte in bytes {
-                unescaped.push(*byte, (origin.start, origin.end));
+            let origin = (origin.start, origin.end);
+            match meaning {
+                Meaning::Byte(byte) => unescaped.push(byte, origin),
+                Meaning::Char(c) => {
+                    let mut utf8 = [0; 4];
+                    let utf8 = c.encode_utf8(&mut utf8).bytes();
+                    utf8.for_each(|byte| unescaped.push(byte, origin));
+                }
             }
             index += length;
             has_escape = true;
@@ -87,7 +88,7 @@ impl Decoded {
     }
 
     /// Decodes each run of the characters of base64, without the first `skipped` of the run.
-    fn from_base64(&self, skipped: usize) -> Self {
+    fn decode_base64(&self, skipped: usize) -> Self {
         let mut decoded = Self::with_capacity(self.bytes.len());
         let mut start = 0;
         for run in self.bytes.split(|byte| sextet(*byte).is_none()) {
@@ -125,36 +126,58 @@ fn sextet(byte: u8) -> Option<u8> {
     })
 }
 
-/// Reads an escape of a form or a URI at the start of `text`: the character, the length of the escape, and whether it is one byte.
-fn form_escape(text: &[u8]) -> Option<(char, usize, bool)> {
+/// An escape at the start of a text.
+struct Escape {
+    meaning: Meaning,
+    /// The length of the escape.
+    length: usize,
+}
+
+enum Meaning {
+    Byte(u8),
+    Char(char),
+}
+
+impl Escape {
+    fn byte(byte: u8, length: usize) -> Self {
+        let meaning = Meaning::Byte(byte);
+        Self { meaning, length }
+    }
+
+    fn char(c: char, length: usize) -> Self {
+        let meaning = Meaning::Char(c);
+        Self { meaning, length }
+    }
+}
+
+/// Reads an escape of a form or a URI.
+fn form_escape(text: &[u8]) -> Option<Escape> {
     match text {
-        [b'+', ..] => Some((' ', 1, true)),
+        [b'+', ..] => Some(Escape::byte(b' ', 1)),
         [b'%', high, low, ..] => {
-            let byte = hex(&[*high, *low])?;
-            Some((char::from(u8::try_from(byte).ok()?), 3, true))
+            let byte = u8::try_from(hex(&[*high, *low])?).ok()?;
+            Some(Escape::byte(byte, 3))
         }
         _ => None,
     }
 }
 
-/// Reads an escape of JSON or HTML at the start of `text`, as [`form_escape`] does.
-fn string_escape(text: &[u8]) -> Option<(char, usize, bool)> {
+/// Reads an escape of JSON or HTML.
+fn string_escape(text: &[u8]) -> Option<Escape> {
     match text {
         [b'\\', b'u', digits @ ..] => {
             let first = hex(digits.get(..4)?)?;
             if let (0xd800..0xdc00, Some([b'\\', b'u', low @ ..])) = (first, digits.get(4..10)) {
                 let low = hex(low)?.checked_sub(0xdc00)?;
-                return char::from_u32(0x10000 + ((first - 0xd800) << 10) + low)
-                    .map(|c| (c, 12, false));
+                let c = char::from_u32(0x10000 + ((first - 0xd800) << 10) + low)?;
+                return Some(Escape::char(c, 12));
             }
-            char::from_u32(first).map(|c| (c, 6, false))
+            Some(Escape::char(char::from_u32(first)?, 6))
         }
-        [b'\\', b'n', ..] => Some(('\n', 2, false)),
-        [b'\\', b'r', ..] => Some(('\r', 2, false)),
-        [b'\\', b't', ..] => Some(('\t', 2, false)),
-        [b'\\', escaped @ (b'"' | b'\'' | b'\\' | b'/'), ..] => {
-            Some((char::from(*escaped), 2, false))
-        }
+        [b'\\', b'n', ..] => Some(Escape::byte(b'\n', 2)),
+        [b'\\', b'r', ..] => Some(Escape::byte(b'\r', 2)),
+        [b'\\', b't', ..] => Some(Escape::byte(b'\t', 2)),
+        [b'\\', escaped @ (b'"' | b'\'' | b'\\' | b'/'), ..] => Some(Escape::byte(*escaped, 2)),
         [b'&', ..] => {
             let end = text.iter().take(10).position(|byte| *byte == b';')?;
             let c = match &text[1..end] {
@@ -169,7 +192,7 @@ fn string_escape(text: &[u8]) -> Option<(char, usize, bool)> {
                 }
                 _ => return None,
             };
-            Some((c, end + 1, false))
+            Some(Escape::char(c, end + 1))
         }
         _ => None,
     }

@@ -12,6 +12,9 @@ const REDACTED: &str = "[redacted]";
 /// A part of a secret that is as long as this is masked, too: servers cut what they echo.
 const PART: usize = 8;
 
+/// How many characters of a text are kept.
+const MAX: usize = 50_000;
+
 /// A shorter secret is no secret, and its text is part of too many words.
 const MIN: usize = 4;
 
@@ -65,8 +68,13 @@ impl Mask {
         self
     }
 
-    /// Returns the text with the secrets masked, or `None` if there are none in it.
+    /// Returns the text with the secrets masked, or `None` if there are none in it. A text that takes long to search is cut.
     pub(crate) fn apply(&self, text: &str) -> Option<String> {
+        if let Some((end, _)) = text.char_indices().nth(MAX) {
+            let text = &text[..end];
+            let masked = self.apply(text);
+            return Some(format!("{}...", masked.as_deref().unwrap_or(text)));
+        }
         let mut is_secret = vec![false; text.len()];
         for decoded in decodings(text.as_bytes()) {
             self.find(&decoded, |range| is_secret[range].fill(true));
@@ -200,6 +208,9 @@ mod tests {
         ] {
             assert_eq!(mask.apply(text), None);
         }
+        let long = "é".repeat(60_000);
+        let masked = mask.apply(&long).unwrap();
+        assert_eq!(masked, format!("{}...", &long[..100_000]));
         let masked = mask
             .apply("hunter2 hunter22 at https://api.example/")
             .unwrap();

@@ -11,7 +11,7 @@ use crate::base::Quoted;
 /// # Security
 ///
 /// The strings come from the server: they may contain anything. Where the server repeats a secret of the request, in any encoding, it
-/// is replaced by `[redacted]`. `Display` and `Debug` escape and truncate the strings.
+/// is replaced by `[redacted]`. A string ends after 50,000 characters. `Display` and `Debug` escape and truncate the strings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     pub(crate) code: ErrorCode,

@@ -76,6 +76,8 @@ pub enum TokenErrorKind {
     /// The server returned a success status without a valid token; or the metadata does not belong to the issuer.
     InvalidResponse,
     /// The server issued a token of a type that this crate cannot send.
+    ///
+    /// For an unknown type, see [`TokenEndpoint::token_type`](crate::TokenEndpoint::token_type).
     UnsupportedTokenType,
     /// The caller's fault: no tokio runtime is available to fetch a token on.
     ///

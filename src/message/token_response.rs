@@ -103,9 +103,9 @@ impl TokenResponse {
     /// |---|---|
     /// | `3599`, `"3599"`, `3599.5` | as the server sent it, with fractions of a second |
     /// | 0, a negative number | zero: the token has already expired |
-    /// | more than ten years, such as 2147483647 or 1e20 | ten years |
+    /// | more than ten years, such as 2147483647 | ten years |
     /// | a time instead of a lifetime, such as 1764362400 or 1764362400000 | `None` |
-    /// | absent, `null`, a string that is not a number, anything else | `None` |
+    /// | absent, `null`, a string that is not a number, a number too large for any integer, anything else | `None` |
     ///
     /// 1700000000 to 2147483646 count as a time, in seconds or in milliseconds since 1970: no server means a lifetime of decades by them.
     /// Of an ID token that is [used as the access token](crate::TokenEndpoint::use_id_token), the claim `exp` counts.

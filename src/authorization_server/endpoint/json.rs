@@ -63,12 +63,16 @@ impl JsonValue<'_> {
         }
     }
 
-    /// A number of seconds, also as a string. A negative one is zero, and a large one is ten years. A time is `None`.
+    /// A number of seconds, also as a string. A negative one is zero, and a large one is ten years. A time, and what
+    /// is too large for any integer, is `None`.
     pub(crate) fn seconds(&self) -> Option<Duration> {
         match self {
             Self::Number(seconds) => duration(*seconds),
             // To Rust, `inf` and `NaN` are numbers.
-            Self::Text(text) if !text.contains(['n', 'N']) => duration(text.trim().parse().ok()?),
+            Self::Text(text) if !text.contains(['n', 'N']) => {
+                let text = text.trim();
+                duration(text.parse().map(rounded).or_else(|_| text.parse()).ok()?)
+            }
             _ => None,
         }
     }
@@ -80,9 +84,15 @@ impl JsonValue<'_> {
 }
 
 fn duration(seconds: f64) -> Option<Duration> {
+    // No integer of a server is larger.
+    const END: f64 = 18_446_744_073_709_551_616.0;
     let is_time = UNIX_TIMES.iter().any(|times| times.contains(&seconds));
-    (!is_time && !seconds.is_nan())
-        .then(|| Duration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS)))
+    (seconds < END && !is_time).then(|| Duration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS)))
+}
+
+/// The largest integers are rounded down, so that they stay integers.
+fn rounded(number: u64) -> f64 {
+    (number & !0x7ff).max(number.min(1 << 53)) as f64
 }
 
 impl<'a, const N: usize> JsonObject<'a, N> {
@@ -207,7 +217,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(JsonValue::Number(number as f64))
+        Ok(JsonValue::Number(rounded(number)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
@@ -276,10 +286,13 @@ mod tests {
             ("1764362400000", None),
             ("9007199254740991", Some(MAX_SECONDS)),
             ("9223372036854775807", Some(MAX_SECONDS)),
-            ("18446744073709551616", Some(MAX_SECONDS)),
-            ("1e20", Some(MAX_SECONDS)),
-            ("1e400", Some(MAX_SECONDS)),
-            ("\"1e400\"", Some(MAX_SECONDS)),
+            ("18446744073709551615", Some(MAX_SECONDS)),
+            ("\"18446744073709551615\"", Some(MAX_SECONDS)),
+            ("1e19", Some(MAX_SECONDS)),
+            ("18446744073709551616", None),
+            ("1e20", None),
+            ("1e400", None),
+            ("\"1e400\"", None),
             ("null", None),
             ("true", None),
             ("\"\"", None),

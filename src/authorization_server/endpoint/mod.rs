@@ -15,6 +15,7 @@ mod encode;
 mod endpoint_core;
 mod future;
 mod json;
+mod own_words;
 mod place;
 mod preparation;
 mod sent_secrets;
