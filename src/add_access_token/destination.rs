@@ -3,7 +3,7 @@
 use http::{Uri, uri::Scheme};
 
 use super::error::{InvalidOrigin, Unnamed};
-use crate::base::{origin::Origin, uri::is_loopback};
+use crate::base::{origin::Origin, origin_id::OriginId, uri::is_loopback};
 
 /// The origins that may see the token, and whether it may cross the network in the clear.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +16,7 @@ pub(super) struct Destinations {
 #[derive(Clone, Debug)]
 struct NamedOrigin {
     origin: Origin,
+    id: Option<OriginId>,
     /// Whether a token on its way there cannot be seen by the network: over TLS, or on this machine.
     is_secure: bool,
 }
@@ -36,9 +37,14 @@ pub(super) enum Destination {
 impl Destinations {
     pub(super) fn name(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
         let is_secure = is_encrypted(origin.scheme()) || is_loopback(origin);
+        let id = OriginId::of(origin);
         let origin = Origin::of(origin).ok_or(InvalidOrigin)?;
         if self.named.iter().all(|named| named.origin != origin) {
-            self.named.push(NamedOrigin { origin, is_secure });
+            self.named.push(NamedOrigin {
+                origin,
+                id,
+                is_secure,
+            });
         }
         Ok(())
     }
@@ -67,6 +73,27 @@ impl Destinations {
                 format!("{}{path}", named.origin).parse().ok()
             }
             _ => None,
+        }
+    }
+
+    /// Returns the origin of a request that carries the token.
+    ///
+    /// A request without an authority goes to the one origin that is named.
+    #[inline]
+    pub(super) fn origin_id(&self, uri: &Uri) -> Option<OriginId> {
+        match &self.named[..] {
+            [named] if !self.any_https => named.id,
+            _ => self.origin_id_of(uri),
+        }
+    }
+
+    fn origin_id_of(&self, uri: &Uri) -> Option<OriginId> {
+        match &self.named[..] {
+            [named] if uri.authority().is_none() => named.id,
+            named => match named.iter().find(|named| named.origin.matches(uri)) {
+                Some(named) => named.id,
+                None => OriginId::of(uri),
+            },
         }
     }
 

@@ -3,7 +3,7 @@
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION, request};
 
 use super::{proof::SentProof, refusal::Objection, resend::Resend};
-use crate::{dpop::DPOP, token_cache::TokenSource};
+use crate::{base::origin_id::OriginId, dpop::DPOP, token_cache::TokenSource};
 
 /// What a response may require. A request with a bearer token that is never resent has none.
 pub(super) struct FollowUp<S, B, R: Resend<B>> {
@@ -20,10 +20,11 @@ struct RequestCopy<S, B, R: Resend<B>> {
     resends_left: ResendsLeft,
 }
 
-/// What a request goes through: `source` gives it a token, `resend` copies its body, and `service` sends it.
+/// What a request goes through: `source` gives it a token, `resend` copies its body, and `service` sends it to `origin`.
 #[derive(Clone)]
 pub(super) struct Route<S, R> {
     pub(super) source: TokenSource,
+    pub(super) origin: Option<OriginId>,
     pub(super) resend: R,
     pub(super) service: S,
 }

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     error::BoxError,
-    token_cache::{Invalidation, TokenName},
+    token_cache::{Invalidation, SentToken},
 };
 
 pin_project! {
@@ -43,7 +43,7 @@ pin_project! {
     {
         Failed { error: Option<BoxError> },
         // What the warm path does not have is boxed, so that the warm path moves few bytes and allocates nothing.
-        Sending { #[pin] sending: F, token: Option<TokenName>, follow_up: Option<Box<FollowUp<S, B, R>>> },
+        Sending { #[pin] sending: F, token: Option<SentToken>, follow_up: Option<Box<FollowUp<S, B, R>>> },
         Unsent { unsent: Box<Unsent<S, B, R, ResBody>> },
     }
 }
@@ -69,7 +69,7 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
     #[inline]
     pub(super) fn sending(
         sending: F,
-        token: TokenName,
+        token: SentToken,
         follow_up: Option<Box<FollowUp<S, B, R>>>,
     ) -> Self {
         Self {
@@ -114,6 +114,10 @@ where
                     };
                     let is_plain = !refusal::may_refuse_token(&response)
                         && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
+                    let is_success = response.status().is_success();
+                    if let Some(token) = token.filter(|_| is_plain && is_success) {
+                        token.accepted();
+                    }
                     let Some(token) = token.filter(|_| !is_plain) else {
                         // The copy of a body is not kept while the body of the response is read.
                         *follow_up = None;
@@ -152,7 +156,7 @@ where
 /// Returns the request, if it is to be resent, or the response for the caller.
 fn react<S, B, R: Resend<B>, ResBody>(
     mut response: Response<ResBody>,
-    token: TokenName,
+    token: SentToken,
     follow_up: Option<Box<FollowUp<S, B, R>>>,
 ) -> Result<Unsent<S, B, R, ResBody>, Response<ResBody>> {
     let proof = follow_up
@@ -162,6 +166,9 @@ fn react<S, B, R: Resend<B>, ResBody>(
         proof.note_nonce(response.headers());
     }
     let Some(objection) = refusal::objection(&response, proof.is_some()) else {
+        if response.status().is_success() {
+            token.accepted();
+        }
         return Err(response);
     };
     let may_resend = match objection {

@@ -18,6 +18,7 @@ use super::{
     unsent::Unsent,
 };
 use crate::{
+    base::origin_id::OriginId,
     error::BoxError,
     token_cache::{LocalCopy, TokenName, TokenSource},
 };
@@ -109,18 +110,20 @@ where
             }
         };
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
-        match token {
+        let origin = self.rules.destinations.origin_id(request.uri());
+        match token.map(|token| source.sent(token, origin)) {
             Some(token) if !R::IS_ON => {
                 ResponseFuture::sending(self.inner.call(request), token, None)
             }
             Some(token) => {
-                let (request, follow_up) =
-                    FollowUp::of(request, None, ResendsLeft::ALL, || self.route(source));
+                let (request, follow_up) = FollowUp::of(request, None, ResendsLeft::ALL, || {
+                    self.route(source, origin)
+                });
                 ResponseFuture::sending(self.inner.call(request), token, follow_up)
             }
             None => {
                 let source = source.clone();
-                self.prove_or_wait(request, source)
+                self.prove_or_wait(request, source, origin)
             }
         }
     }
@@ -128,9 +131,10 @@ where
 
 impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     /// The route of a request that is sent later. Its service is a clone that is not ready.
-    fn route(&self, source: &TokenSource) -> Route<S, R> {
+    fn route(&self, source: &TokenSource, origin: Option<OriginId>) -> Route<S, R> {
         Route {
             source: source.clone(),
+            origin,
             resend: self.resend.clone(),
             service: self.inner.clone(),
         }
@@ -148,6 +152,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         &mut self,
         mut request: Request<B>,
         source: TokenSource,
+        origin: Option<OriginId>,
     ) -> ResponseFuture<S, B, S::Future, R, ResBody>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
@@ -158,15 +163,16 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         match Needs::of(&request, uri, &source) {
             // The inner service is ready.
             Ok(Needs::Service { headers, .. }) => {
-                let token = headers.authorization.token;
+                let token = source.sent(headers.authorization.token, origin);
                 let proof = headers.put_on(&mut request, target.as_ref());
-                let (request, follow_up) =
-                    FollowUp::of(request, proof, ResendsLeft::ALL, || self.route(&source));
+                let (request, follow_up) = FollowUp::of(request, proof, ResendsLeft::ALL, || {
+                    self.route(&source, origin)
+                });
                 ResponseFuture::sending(self.inner.call(request), token, follow_up)
             }
             Ok(needs) => {
                 self.give_reservation_back();
-                let route = self.route(&source);
+                let route = self.route(&source, origin);
                 ResponseFuture::unsent(Unsent::first(needs, route, request, target))
             }
             Err(error) => {

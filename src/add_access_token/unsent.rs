@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     error::{BoxError, TokenError},
-    token_cache::{Authorization, TokenName},
+    token_cache::{Authorization, SentToken},
 };
 
 /// See the [module](self).
@@ -45,7 +45,7 @@ struct ResendCause<ResBody> {
 /// A request that was sent.
 pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
     pub(super) sending: F,
-    pub(super) token: TokenName,
+    pub(super) token: SentToken,
     pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
 }
 
@@ -234,7 +234,8 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
-        let token = headers.authorization.token;
+        let route = &self.route;
+        let token = route.source.sent(headers.authorization.token, route.origin);
         let proof = headers.put_on(&mut request, self.target.as_ref());
         let (request, follow_up) =
             FollowUp::of(request, proof, self.resends_left, || self.route.clone());

@@ -7,6 +7,7 @@ pub(crate) mod certificate;
 pub(crate) mod clock;
 pub(crate) mod erased_service;
 pub(crate) mod origin;
+pub(crate) mod origin_id;
 pub(crate) mod panic;
 pub(crate) mod published;
 mod quoted;

@@ -12,12 +12,12 @@ use zeroize::Zeroizing;
 
 use super::{
     entries,
-    entry::{Entry, Invalidation},
+    entry::{Entry, Invalidation, News},
     source::{SourceKind, TokenSource},
     state::CachedToken,
 };
 use crate::{
-    base::clock::Moment,
+    base::{clock::Moment, origin_id::OriginId},
     error::{TokenError, TokenErrorKind::UnsupportedTokenType},
     message::{AccessToken, TokenType},
 };
@@ -53,12 +53,46 @@ impl TokenName {
         }
     }
 
-    /// Reports that an API refused the token.
+    /// Reports that an API refused the token, where it is not known which origin that was.
     pub(crate) fn refuse(self) -> Invalidation {
+        self.refuse_at(None)
+    }
+
+    fn refuse_at(self, origin: Option<OriginId>) -> Invalidation {
         match entries::find_by_id(self.entry) {
-            Some(entry) => entry.invalidate(|cached| cached.generation == self.generation),
+            Some(entry) => entry.invalidate(origin, |cached| cached.generation == self.generation),
             None => Invalidation::Kept,
         }
+    }
+}
+
+/// A token that is on its way to an origin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentToken {
+    name: TokenName,
+    origin: Option<OriginId>,
+    news: News,
+}
+
+impl SentToken {
+    /// Reports that the origin accepted the token. In most cases that is known, and nothing is done.
+    #[inline]
+    pub(crate) fn accepted(self) {
+        if self.news != News::Nothing {
+            self.report_accepted();
+        }
+    }
+
+    #[cold]
+    fn report_accepted(self) {
+        if let (Some(entry), Some(origin)) = (entries::find_by_id(self.name.entry), self.origin) {
+            entry.note_accepted(origin, self.name.generation, self.news);
+        }
+    }
+
+    /// Reports that the origin refused the token.
+    pub(crate) fn refuse(self) -> Invalidation {
+        self.name.refuse_at(self.origin)
     }
 }
 
@@ -112,6 +146,16 @@ impl TokenSource {
                 .flatten(),
             SourceKind::Fixed(token) => set(token, token.sendable()?, TokenName::NONE),
         }
+    }
+
+    /// Says where a token of this source is sent.
+    #[inline]
+    pub(crate) fn sent(&self, name: TokenName, origin: Option<OriginId>) -> SentToken {
+        let news = match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.news(origin, name.generation),
+            SourceKind::Fixed(_) => News::Nothing,
+        };
+        SentToken { name, origin, news }
     }
 
     /// Returns the header if there is a usable token.

@@ -126,7 +126,8 @@
 //! | `DEBUG` | `retrying the fetch of an access token` | `error` |
 //! | `WARN` | `failed to fetch an access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
 //! | `DEBUG` | `an API refused an access token; dropped it` | |
-//! | `WARN` | `an API refused an access token; kept it, because others were refused recently` | |
+//! | `WARN` | `an API refused an access token; kept it, because tokens were refused too often recently` | |
+//! | `DEBUG` | `access tokens without a stated lifetime were refused twice after about the same time; renewing the next ones earlier` | `lifetime` |
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
 //! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
@@ -190,9 +191,11 @@ mod events;
 mod fetch;
 mod header;
 mod keep_warm;
+mod learned_lifetime;
 mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
+mod refusals;
 pub(crate) mod source;
 mod state;
 
@@ -209,7 +212,7 @@ pub use self::{
     state::{TokenState, TokenStatus},
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, SentToken, TokenName},
     source::TokenSource,
 };
 use crate::{

@@ -163,7 +163,9 @@ impl TokenSource {
     /// ```
     pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.invalidate(|cached| cached.token == *token),
+            SourceKind::Cached { entry, .. } => {
+                entry.invalidate(None, |cached| cached.token == *token)
+            }
             SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
             SourceKind::Fixed(_) => Invalidation::Replaced,
         }
@@ -194,7 +196,7 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|cached| cached.authorization == sent);
+            entry.invalidate(None, |cached| cached.authorization == sent);
         }
     }
 

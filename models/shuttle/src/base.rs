@@ -9,6 +9,8 @@ pub(crate) mod clock;
 pub(crate) mod erased_service;
 #[path = "../../../src/base/origin.rs"]
 pub(crate) mod origin;
+#[path = "../../../src/base/origin_id.rs"]
+pub(crate) mod origin_id;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
 #[path = "../../../src/base/published.rs"]
