@@ -9,6 +9,8 @@ use crate::base::{origin::Origin, origin_id::OriginId, uri::is_loopback};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destinations {
     named: Vec<NamedOrigin>,
+    /// The origin of every request that carries the token, if there is only one.
+    only: Option<OriginId>,
     any_https: bool,
     allow_http: bool,
 }
@@ -46,11 +48,13 @@ impl Destinations {
                 is_secure,
             });
         }
+        self.note_only_origin();
         Ok(())
     }
 
     pub(super) fn danger_any_https(&mut self) {
         self.any_https = true;
+        self.note_only_origin();
     }
 
     pub(super) fn danger_allow_http(&mut self) {
@@ -81,10 +85,17 @@ impl Destinations {
     /// A request without an authority goes to the one origin that is named.
     #[inline]
     pub(super) fn origin_id(&self, uri: &Uri) -> Option<OriginId> {
-        match &self.named[..] {
-            [named] if !self.any_https => named.id,
-            _ => self.origin_id_of(uri),
+        match self.only {
+            Some(only) => Some(only),
+            None => self.origin_id_of(uri),
         }
+    }
+
+    fn note_only_origin(&mut self) {
+        self.only = match &self.named[..] {
+            [named] if !self.any_https => named.id,
+            _ => None,
+        };
     }
 
     fn origin_id_of(&self, uri: &Uri) -> Option<OriginId> {

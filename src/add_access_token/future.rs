@@ -114,13 +114,14 @@ where
                     };
                     let is_plain = !refusal::may_refuse_token(&response)
                         && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
-                    let is_success = response.status().is_success();
-                    if let Some(token) = token.filter(|_| is_plain && is_success) {
-                        token.accepted();
-                    }
                     let Some(token) = token.filter(|_| !is_plain) else {
+                        if let Some(token) = token.as_ref().filter(|token| token.is_news()) {
+                            token.report(response.status());
+                        }
                         // The copy of a body is not kept while the body of the response is read.
-                        *follow_up = None;
+                        if follow_up.is_some() {
+                            *follow_up = None;
+                        }
                         return Poll::Ready(Ok(response));
                     };
                     match react(response, token, follow_up.take()) {
@@ -166,9 +167,7 @@ fn react<S, B, R: Resend<B>, ResBody>(
         proof.note_nonce(response.headers());
     }
     let Some(objection) = refusal::objection(&response, proof.is_some()) else {
-        if response.status().is_success() {
-            token.accepted();
-        }
+        token.report(response.status());
         return Err(response);
     };
     let may_resend = match objection {

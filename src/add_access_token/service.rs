@@ -89,17 +89,19 @@ where
         if let Ok(TokenChoice::ByFunction) = choice {
             (request, choice) = self.rules.choose_by_function(request);
         }
+        let origin = self.rules.destinations.origin_id(request.uri());
         let (token, own_source) = match choice {
             Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
-                let headers = request.headers_mut();
-                (self.copy.authorize(headers, &self.rules.source), None)
+                let source = &self.rules.source;
+                let token = self.copy.authorize(request.headers_mut(), source);
+                (token.map(|token| source.sent(token, origin)), None)
             }
             Ok(TokenChoice::OfRequest(source)) => {
                 let token = source.authorize(request.headers_mut());
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
-                (token, Some(source))
+                (token.map(|token| source.sent(token, origin)), Some(source))
             }
             Ok(TokenChoice::NoToken) => {
                 return ResponseFuture::without_token(self.inner.call(request));
@@ -110,8 +112,7 @@ where
             }
         };
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
-        let origin = self.rules.destinations.origin_id(request.uri());
-        match token.map(|token| source.sent(token, origin)) {
+        match token {
             Some(token) if !R::IS_ON => {
                 ResponseFuture::sending(self.inner.call(request), token, None)
             }

@@ -19,6 +19,9 @@ pub(crate) struct OriginId(NonZeroU64);
 static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl OriginId {
+    /// The bits of a number. The others are zero, and free for other uses.
+    pub(crate) const BITS: u64 = !0b11;
+
     /// Returns the number of the origin of `uri`, or `None` if its scheme or its host is missing, or if its authority is malformed.
     ///
     /// Origins that are equal as [`Origin`](super::origin::Origin) have the same number.
@@ -33,9 +36,13 @@ impl OriginId {
             hasher.write_u8(0xff);
         }
         without_default(port, scheme).hash(&mut hasher);
-        Some(Self(
-            NonZeroU64::new(hasher.finish()).unwrap_or(NonZeroU64::MIN),
-        ))
+        Self::from_bits(hasher.finish() | 1 << 63)
+    }
+
+    /// Returns the origin of this number, without the bits that are not in [`BITS`](Self::BITS).
+    #[inline]
+    pub(crate) fn from_bits(bits: u64) -> Option<Self> {
+        NonZeroU64::new(bits & Self::BITS).map(Self)
     }
 
     #[inline]

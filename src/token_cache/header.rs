@@ -7,12 +7,12 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use super::{
     entries,
-    entry::{Entry, Invalidation, News},
+    entry::{Entry, Invalidation, News, SentTo},
     source::{SourceKind, TokenSource},
     state::CachedToken,
 };
@@ -67,32 +67,37 @@ impl TokenName {
 }
 
 /// A token that is on its way to an origin.
+///
+/// It is small, because each request moves it several times.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SentToken {
     name: TokenName,
-    origin: Option<OriginId>,
-    news: News,
+    sent_to: SentTo,
 }
 
 impl SentToken {
-    /// Reports that the origin accepted the token. In most cases that is known, and nothing is done.
+    /// Returns whether an acceptance by the origin would be news. In most cases it is not.
     #[inline]
-    pub(crate) fn accepted(self) {
-        if self.news != News::Nothing {
-            self.report_accepted();
-        }
+    pub(crate) fn is_news(&self) -> bool {
+        self.sent_to.news() != News::Nothing
     }
 
+    /// Reports the status of a response that does not refuse the token.
     #[cold]
-    fn report_accepted(self) {
-        if let (Some(entry), Some(origin)) = (entries::find_by_id(self.name.entry), self.origin) {
-            entry.note_accepted(origin, self.name.generation, self.news);
+    pub(crate) fn report(&self, status: StatusCode) {
+        if !self.is_news() || !status.is_success() {
+            return;
+        }
+        if let (Some(entry), Some(origin)) =
+            (entries::find_by_id(self.name.entry), self.sent_to.origin())
+        {
+            entry.note_accepted(origin, self.name.generation, self.sent_to.news());
         }
     }
 
     /// Reports that the origin refused the token.
     pub(crate) fn refuse(self) -> Invalidation {
-        self.name.refuse_at(self.origin)
+        self.name.refuse_at(self.sent_to.origin())
     }
 }
 
@@ -151,11 +156,11 @@ impl TokenSource {
     /// Says where a token of this source is sent.
     #[inline]
     pub(crate) fn sent(&self, name: TokenName, origin: Option<OriginId>) -> SentToken {
-        let news = match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.news(origin, name.generation),
-            SourceKind::Fixed(_) => News::Nothing,
+        let sent_to = match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.sent_to(origin, name.generation),
+            SourceKind::Fixed(_) => SentTo::NOWHERE,
         };
-        SentToken { name, origin, news }
+        SentToken { name, sent_to }
     }
 
     /// Returns the header if there is a usable token.

@@ -29,6 +29,29 @@ pub(crate) enum News {
     AcceptedAgain,
 }
 
+/// The origin of a request, and [`News`], in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SentTo(u64);
+
+impl SentTo {
+    /// The origin is not known.
+    pub(crate) const NOWHERE: Self = Self(0);
+
+    #[inline]
+    pub(crate) fn origin(self) -> Option<OriginId> {
+        OriginId::from_bits(self.0 & OriginId::BITS)
+    }
+
+    #[inline]
+    pub(crate) fn news(self) -> News {
+        match self.0 & !OriginId::BITS {
+            0 => News::Nothing,
+            1 => News::Accepted,
+            _ => News::AcceptedAgain,
+        }
+    }
+}
+
 /// An empty place is zero. Another mark is zero by a chance of one in 2^64.
 fn mark(origin: OriginId, generation: u64) -> u64 {
     origin.get() ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15)
@@ -41,16 +64,17 @@ fn refused(mark: u64) -> u64 {
 
 impl AcceptedAt {
     #[inline]
-    pub(super) fn news(&self, origin: OriginId, generation: u64) -> News {
+    pub(super) fn sent_to(&self, origin: OriginId, generation: u64) -> SentTo {
         let mark = mark(origin, generation);
-        match self.0[0].load(Relaxed) == mark {
+        let news = match self.0[0].load(Relaxed) == mark {
             true => News::Nothing,
-            false => self.news_closely(mark),
-        }
+            false => self.news(mark),
+        };
+        SentTo(origin.get() | news as u64)
     }
 
     #[cold]
-    fn news_closely(&self, mark: u64) -> News {
+    fn news(&self, mark: u64) -> News {
         if self.find(mark).is_some() {
             News::Nothing
         } else if self.find(refused(mark)).is_some() {
@@ -131,11 +155,11 @@ mod tests {
             };
             assert_eq!(accepted.standing(*origin, 1), expected);
             // There is nothing to report again and again.
-            assert_eq!(accepted.news(*origin, 1), News::Nothing);
+            assert_eq!(accepted.sent_to(*origin, 1).news(), News::Nothing);
             assert_eq!(accepted.standing(*origin, 2), Standing::Unknown);
         }
         accepted.clear();
-        assert_eq!(accepted.news(origins[0], 2), News::Accepted);
+        assert_eq!(accepted.sent_to(origins[0], 2).news(), News::Accepted);
     }
 
     #[test]
@@ -145,12 +169,12 @@ mod tests {
         accepted.note(origin, 1);
         accepted.probe(origin, 1);
         assert_eq!(accepted.standing(origin, 1), Standing::Probed);
-        assert_eq!(accepted.news(origin, 1), News::AcceptedAgain);
+        assert_eq!(accepted.sent_to(origin, 1).news(), News::AcceptedAgain);
         // A success of a request that was sent before.
         accepted.note(origin, 1);
         assert_eq!(accepted.standing(origin, 1), Standing::Probed);
         accepted.end_probe(origin, 1);
         assert_eq!(accepted.standing(origin, 1), Standing::Accepted);
-        assert_eq!(accepted.news(origin, 1), News::Nothing);
+        assert_eq!(accepted.sent_to(origin, 1).news(), News::Nothing);
     }
 }

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 pub use self::refuse::Invalidation;
 use self::{accepted::AcceptedAt, fetch_task::FetchTask, queue::Queued, refuse::RefusalHistory};
 pub(crate) use self::{
-    accepted::News,
+    accepted::{News, SentTo},
     fetch_task::{FetchWaiter, Waited},
     look_up::{FetchOutcome, Lookup},
 };

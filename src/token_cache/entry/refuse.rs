@@ -1,6 +1,6 @@
 //! Takes in what an API said to a token: it accepted it, or refused it.
 
-use super::{Entry, EntryState, News};
+use super::{Entry, EntryState, News, SentTo};
 use crate::{
     base::{clock::Moment, origin_id::OriginId},
     token_cache::{
@@ -31,12 +31,12 @@ pub(super) struct RefusalHistory {
 }
 
 impl Entry {
-    /// Returns whether a success of a request to `origin`, with the token of this generation, is to be reported.
+    /// Says what is known about the token of this generation at `origin`, for a request that is about to be sent there.
     #[inline]
-    pub(crate) fn news(&self, origin: Option<OriginId>, generation: u64) -> News {
+    pub(crate) fn sent_to(&self, origin: Option<OriginId>, generation: u64) -> SentTo {
         match origin {
-            Some(origin) => self.accepted.news(origin, generation),
-            None => News::Nothing,
+            Some(origin) => self.accepted.sent_to(origin, generation),
+            None => SentTo::NOWHERE,
         }
     }
 
