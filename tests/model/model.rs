@@ -83,6 +83,16 @@ struct Token {
     end: Moment,
     /// Half of its lifetime.
     middle: Moment,
+    standing: Standing,
+}
+
+/// What the API has said to the token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    Unknown,
+    Accepted,
+    /// It was accepted, refused, and kept to see what the API says next.
+    Probed,
 }
 
 #[derive(Clone, Debug)]
@@ -172,6 +182,11 @@ struct Refusals {
     streak: u32,
     last: Option<Moment>,
     pause_until: Option<Moment>,
+    /// How many refusals of accepted tokens came in a row.
+    spared: u32,
+    last_spared: Option<Moment>,
+    /// Until when acceptance by the API proves nothing.
+    unreliable_until: Option<Moment>,
 }
 
 /// How the real cache differs from a model.
@@ -272,7 +287,7 @@ impl Model {
     fn deliver(&mut self, now: i64, caller: usize, output: Output, choices: &mut Choices) {
         let output = match (self.callers[caller].0, output) {
             (Caller::Request, Output::Token(id)) if self.revoked.contains(&id) => {
-                if !self.invalidate(now, id) {
+                if !self.refuse(now, id) {
                     Output::Refused(id)
                 } else {
                     self.callers[caller].0 = Caller::ResentRequest(id);
@@ -281,26 +296,64 @@ impl Model {
             }
             (Caller::ResentRequest(refused), Output::Error(_)) => Output::Refused(refused),
             (Caller::ResentRequest(_), Output::Token(id)) if self.revoked.contains(&id) => {
-                self.invalidate(now, id);
+                self.refuse(now, id);
                 Output::Refused(id)
+            }
+            (Caller::Request | Caller::ResentRequest(_), Output::Token(id)) => {
+                self.accept(now, id);
+                Output::Token(id)
             }
             (_, output) => output,
         };
         self.callers[caller].1 = Some(output);
     }
 
-    /// Drops exactly this token. Returns whether it may be replaced.
-    pub(crate) fn invalidate(&mut self, now: i64, id: usize) -> bool {
-        let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
+    /// The API accepted this token.
+    fn accept(&mut self, now: i64, id: usize) {
+        let at = self.at(now);
+        let Some(token) = self.token.as_mut().filter(|token| token.id == id) else {
+            return;
+        };
+        if token.standing == Standing::Probed {
+            self.refusals.spared = 0;
+            self.refusals.unreliable_until = Some(at.after(900_000));
+        }
+        token.standing = Standing::Accepted;
+    }
+
+    /// The API refused this token. Returns whether it may be replaced.
+    fn refuse(&mut self, now: i64, id: usize) -> bool {
+        let at = self.at(now);
+        let Some(token) = self.token.as_mut().filter(|token| token.id == id) else {
             return true;
         };
-        let at = self.at(now);
-        // Only refusals in the first half of the lifetime count.
-        let is_dropped = at.has_reached(token.middle) || self.refusals.record(at);
+        let is_good = match token.standing {
+            Standing::Unknown => false,
+            Standing::Accepted => !self.refusals.is_unreliable(at),
+            Standing::Probed => true,
+        };
+        let is_young = !at.has_reached(token.middle);
+        if is_good && is_young && token.standing == Standing::Accepted && self.refusals.is_probe(at)
+        {
+            token.standing = Standing::Probed;
+            return false;
+        }
+        let is_dropped = is_good || !is_young || self.refusals.record(at);
         if is_dropped {
             self.clear();
         }
         is_dropped
+    }
+
+    /// Drops exactly this token, because it was refused somewhere.
+    pub(crate) fn invalidate(&mut self, now: i64, id: usize) {
+        let at = self.at(now);
+        // Only refusals in the first half of the lifetime count.
+        let token = self.token.as_ref().filter(|token| token.id == id);
+        let middle = token.map(|token| token.middle);
+        if middle.is_some_and(|middle| at.has_reached(middle) || self.refusals.record(at)) {
+            self.clear();
+        }
     }
 
     /// Also discards a running fetch, whose callers wait for another one, and ends a pause after a failure unless the server asked
@@ -358,7 +411,7 @@ impl Refusals {
             .last
             .is_some_and(|last| now.has_reached(last.after(quiet)))
         {
-            *self = Self::default();
+            (self.streak, self.pause_until) = (0, None);
         }
         self.last = Some(now);
         if self
@@ -372,6 +425,27 @@ impl Refusals {
             self.pause_until = Some(now.after(self.pause()));
         }
         true
+    }
+
+    /// Every eighth refusal of an accepted token in a row is a probe.
+    fn is_probe(&mut self, now: Moment) -> bool {
+        let is_quiet = |last: Moment| now.has_reached(last.after(60_000));
+        if self.last_spared.is_some_and(is_quiet) {
+            self.spared = 0;
+        }
+        self.last_spared = Some(now);
+        self.spared += 1;
+        self.spared % 8 == 0
+    }
+
+    fn is_unreliable(&mut self, now: Moment) -> bool {
+        let is_unreliable = self
+            .unreliable_until
+            .is_some_and(|until| !now.has_reached(until));
+        if is_unreliable {
+            self.unreliable_until = Some(now.after(900_000));
+        }
+        is_unreliable
     }
 
     fn pause(&self) -> i64 {
@@ -553,6 +627,7 @@ impl Model {
                 stale: sent.after(fresh.min(usable)),
                 end,
                 middle: sent.after(lifetime / 2),
+                standing: Standing::Unknown,
             });
         }
         self.has_renewed = true;

@@ -77,7 +77,8 @@ impl Entry {
             expires_at: sent.after(lifespan.usable),
             server_expires_at: sent.after(lifespan.lifetime),
             young_until: sent.after(lifespan.lifetime / 2),
-            guessed_since: response.expires_in().is_none().then_some(sent),
+            sent,
+            is_lifetime_guessed: response.expires_in().is_none(),
         });
         let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {

@@ -48,7 +48,12 @@ impl Entry {
         }
         match news {
             News::Nothing => {}
-            News::Accepted => self.accepted.note(origin, generation),
+            News::Accepted => {
+                self.accepted.note(origin, generation);
+                if let Some(history) = &mut state.history {
+                    history.refusals.note_accepted(origin, self.now());
+                }
+            }
             News::AcceptedAgain => {
                 if self.accepted.standing(origin, generation) == Standing::Probed {
                     self.accepted.end_probe(origin, generation);
@@ -79,6 +84,7 @@ impl Entry {
                     origin,
                     standing,
                     is_young: !now.has_reached(cached.young_until),
+                    age: now.time_since(cached.sent),
                 };
                 let bound = &self.settings.refusal_bound;
                 match state.history().refusals.note(bound, now, refusal, jitter) {
@@ -120,7 +126,10 @@ impl EntryState {
         refused: &CachedToken,
         now: Moment,
     ) -> Option<std::time::Duration> {
-        let age = now.time_since(refused.guessed_since?);
-        self.history().lifetime.note_refusal(age)
+        let age = now.time_since(refused.sent);
+        refused
+            .is_lifetime_guessed
+            .then(|| self.history().lifetime.note_refusal(age))
+            .flatten()
     }
 }
