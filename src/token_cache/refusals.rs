@@ -152,7 +152,7 @@ impl Refusals {
             return Verdict::Keep;
         };
         self.replaced = self.replaced.saturating_add(1);
-        self.last_replaced = Some(now.after(wait));
+        self.last_replaced = Some(now);
         if !was_good {
             self.lengthen_streak(bound, now, refusal.origin);
         }
@@ -402,7 +402,7 @@ mod tests {
             is_young: true,
             age: CONTESTED,
         };
-        let mut note = |refusals: &mut Refusals, secs, name| {
+        let note = |refusals: &mut Refusals, secs, name| {
             refusals.note(
                 &bound(60),
                 at(Duration::from_secs(secs)),
@@ -428,6 +428,67 @@ mod tests {
                 expected,
                 "{secs} s: {name}"
             );
+        }
+    }
+
+    #[test]
+    fn a_contested_token_is_replaced_after_a_random_time() {
+        let refusal = |name: Option<&str>, age| Refusal {
+            origin: name.and_then(origin),
+            standing: Unknown,
+            is_young: true,
+            age: Duration::from_millis(age),
+        };
+        let wait = |millis| Replace(Duration::from_millis(millis));
+        for (first, second, millis, jitter, expected) in [
+            (Some("api"), Some("api"), 20, 0.0, wait(250)),
+            (Some("api"), Some("api"), 20, 1.0, wait(1_000)),
+            (Some("api"), Some("api"), 1_999, 0.5, wait(625)),
+            (Some("api"), Some("api"), 2_000, 1.0, NOW),
+            // A caller of `TokenSource::invalidate` does not say where.
+            (Some("api"), None, 20, 1.0, NOW),
+            (None, Some("api"), 20, 1.0, wait(1_000)),
+        ] {
+            let mut refusals = Refusals::default();
+            let mut note = |now, refusal| refusals.note(&bound(60), at(now), refusal, jitter);
+            assert_eq!(
+                note(MINUTE, refusal(first, 0)),
+                NOW,
+                "the first is replaced at once"
+            );
+            let now = MINUTE + Duration::from_millis(millis);
+            assert_eq!(
+                note(now, refusal(second, millis)),
+                expected,
+                "{second:?} {millis}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_an_acceptance_by_the_origin_that_refused_ends_the_streak() {
+        let refusal = Refusal {
+            origin: origin("bad"),
+            standing: Unknown,
+            is_young: true,
+            age: CONTESTED,
+        };
+        for (accepting, is_unreliable, expected) in [
+            ("bad", false, NOW),
+            ("good", false, Keep),
+            ("bad", true, Keep),
+        ] {
+            let mut refusals = Refusals::default();
+            if is_unreliable {
+                refusals.note_accepted_again(origin("bad").unwrap(), at(MINUTE));
+            }
+            for _ in 0..2 {
+                let verdict = refusals.note(&bound(60), at(MINUTE), refusal, 0.0);
+                assert_eq!(verdict, NOW);
+            }
+            refusals.note_accepted(origin(accepting).unwrap(), at(MINUTE));
+            let verdict = refusals.note(&bound(60), at(MINUTE), refusal, 0.0);
+            assert_eq!(verdict, expected, "{accepting} {is_unreliable}");
         }
     }
 
@@ -542,14 +603,14 @@ mod tests {
     fn steps(max: usize) -> impl Strategy<Value = Vec<(Duration, Refusal, f64)>> {
         let step = prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64];
         let standing = prop_oneof![Just(Unknown), Just(Accepted), Just(Accepted), Just(Probed)];
-        let refusal =
-            (standing, any::<bool>(), any::<bool>()).prop_map(|(standing, is_young, is_one)| {
-                Refusal {
-                    origin: origin(if is_one { "one" } else { "other" }),
-                    standing,
-                    is_young,
-                }
-            });
+        let refusal = (standing, any::<bool>(), any::<bool>(), 0..5_000_u64).prop_map(
+            |(standing, is_young, is_one, age)| Refusal {
+                origin: origin(if is_one { "one" } else { "other" }),
+                standing,
+                is_young,
+                age: Duration::from_millis(age),
+            },
+        );
         let step = (step.prop_map(Duration::from_millis), refusal, 0.0..1.0);
         prop::collection::vec(step, 1..max)
     }
