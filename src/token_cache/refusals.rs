@@ -603,9 +603,10 @@ mod tests {
     fn steps(max: usize) -> impl Strategy<Value = Vec<(Duration, Refusal, f64)>> {
         let step = prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64];
         let standing = prop_oneof![Just(Unknown), Just(Accepted), Just(Accepted), Just(Probed)];
-        let refusal = (standing, any::<bool>(), any::<bool>(), 0..5_000_u64).prop_map(
-            |(standing, is_young, is_one, age)| Refusal {
-                origin: origin(if is_one { "one" } else { "other" }),
+        let origins = prop_oneof![Just(origin("one")), Just(origin("other"))];
+        let refusal = (standing, any::<bool>(), origins, 0..5_000_u64).prop_map(
+            |(standing, is_young, origin, age)| Refusal {
+                origin,
                 standing,
                 is_young,
                 age: Duration::from_millis(age),
