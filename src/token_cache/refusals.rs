@@ -5,7 +5,8 @@
 //! 3. Other refusals may come from an API that refuses every token, because of a wrong audience. Two in a row, without an acceptance by
 //!    the same origin in between, replace the token. After that one refusal in each pause does, and the pauses double.
 //! 4. A replacement that lived for less than two seconds was probably revoked by the next token of another replica. The next one is
-//!    fetched after a short random time: the other replica can use its token meanwhile.
+//!    fetched after a short random time: the other replica can use its token meanwhile. Two such tokens in a row are replaced in spite of
+//!    a pause.
 //! 5. An API that accepts some requests and refuses others, whatever their token, looks like rule 2. So after every eighth replacement
 //!    a refused token is kept once, to see what the same origin says to it next. A token that is accepted again was not the reason: from
 //!    then on, rule 3 holds for that origin.
@@ -28,6 +29,8 @@ pub(crate) struct Refusal {
     /// Where it happened, if that is known.
     pub(crate) origin: Option<OriginId>,
     pub(crate) standing: Standing,
+    /// Whether another origin has accepted the token.
+    pub(crate) is_accepted_elsewhere: bool,
     /// Whether the token is in the first half of its life.
     pub(crate) is_young: bool,
     pub(crate) age: Duration,
@@ -60,6 +63,8 @@ pub(crate) struct Refusals {
     /// How many tokens in a row were replaced that were not known to be good.
     streak: u32,
     streak_at: Option<OriginId>,
+    /// How many contested tokens of the streak were replaced during a pause.
+    contested: u32,
     last: Option<Moment>,
     pause_until: Option<Moment>,
     /// How many young tokens were replaced since the last probe.
@@ -77,6 +82,8 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 const MAX_DELAY: Duration = Duration::from_millis(500);
 const MINUTE: Duration = Duration::from_secs(60);
 const FREE_REFUSALS: u32 = 2;
+/// How many contested tokens in a row are replaced in spite of a pause.
+const FREE_CONTESTED: u32 = 2;
 /// After this long without a refusal of the same kind, the next one counts as the first.
 const QUIET: Duration = Duration::from_secs(60);
 /// After this many replacements of young tokens, an accepted token that is refused is probed.
@@ -141,10 +148,12 @@ impl Refusals {
             self.replaced = 0;
             return Verdict::Probe;
         }
-        if !was_good && self.is_pausing(bound, now) {
+        let is_contested = self.is_contested(refusal, now);
+        let is_pausing = !was_good && self.is_pausing(bound, now);
+        if is_pausing && !(is_contested && self.contested < FREE_CONTESTED) {
             return Verdict::Keep;
         }
-        let back_off = match self.is_contested(refusal, now) {
+        let back_off = match is_contested {
             true => BACK_OFF.0 + (BACK_OFF.1 - BACK_OFF.0).mul_f64(jitter),
             false => Duration::ZERO,
         };
@@ -153,7 +162,9 @@ impl Refusals {
         };
         self.replaced = self.replaced.saturating_add(1);
         self.last_replaced = Some(now);
-        if !was_good {
+        if is_pausing {
+            self.contested += 1;
+        } else if !was_good {
             self.lengthen_streak(bound, now, refusal.origin);
         }
         Verdict::Replace(wait)
@@ -161,9 +172,12 @@ impl Refusals {
 
     /// Returns whether the token was itself a replacement, and did not live for long.
     ///
-    /// If nobody knows where it was refused, nobody knows whether another replica uses the same API.
+    /// If nobody knows where it was refused, nobody knows whether another replica uses the same API. If only this origin does not accept
+    /// it, no replica has revoked it, and the users at the other origins do not wait.
     fn is_contested(&self, refusal: Refusal, now: Moment) -> bool {
+        let is_only_here = refusal.standing == Standing::Unknown && refusal.is_accepted_elsewhere;
         refusal.origin.is_some()
+            && !is_only_here
             && refusal.age < CONTESTED
             && !has_been_quiet(self.last_replaced, CONTESTED.saturating_mul(2), now)
     }
@@ -188,7 +202,8 @@ impl Refusals {
     }
 
     fn end_streak(&mut self) {
-        (self.streak, self.streak_at, self.pause_until) = (0, None, None);
+        (self.streak, self.contested) = (0, 0);
+        (self.streak_at, self.pause_until) = (None, None);
     }
 
     /// Notes that an origin accepted the current token for the first time.
@@ -276,6 +291,7 @@ mod tests {
         let refusal = |standing, is_young| Refusal {
             origin: origin("api"),
             standing,
+            is_accepted_elsewhere: false,
             is_young,
             age: CONTESTED,
         };
@@ -399,6 +415,7 @@ mod tests {
         let refusal = |name| Refusal {
             origin: origin(name),
             standing: Accepted,
+            is_accepted_elsewhere: false,
             is_young: true,
             age: CONTESTED,
         };
@@ -436,10 +453,24 @@ mod tests {
         let refusal = |name: Option<&str>, age| Refusal {
             origin: name.and_then(origin),
             standing: Unknown,
+            is_accepted_elsewhere: false,
             is_young: true,
             age: Duration::from_millis(age),
         };
         let wait = |millis| Replace(Duration::from_millis(millis));
+        for is_accepted_elsewhere in [false, true] {
+            let mut refusals = Refusals::default();
+            let refusal = Refusal {
+                is_accepted_elsewhere,
+                ..refusal(Some("api"), 20)
+            };
+            let verdicts = [0, 1].map(|_| refusals.note(&bound(60), at(MINUTE), refusal, 0.0));
+            let expected = match is_accepted_elsewhere {
+                true => NOW,
+                false => wait(250),
+            };
+            assert_eq!(verdicts, [NOW, expected], "{is_accepted_elsewhere}");
+        }
         for (first, second, millis, jitter, expected) in [
             (Some("api"), Some("api"), 20, 0.0, wait(250)),
             (Some("api"), Some("api"), 20, 1.0, wait(1_000)),
@@ -470,6 +501,7 @@ mod tests {
         let refusal = Refusal {
             origin: origin("bad"),
             standing: Unknown,
+            is_accepted_elsewhere: false,
             is_young: true,
             age: CONTESTED,
         };
@@ -502,6 +534,7 @@ mod tests {
         let refusal = Refusal {
             origin: None,
             standing: Unknown,
+            is_accepted_elsewhere: false,
             is_young: true,
             age: Duration::ZERO,
         };
@@ -522,7 +555,7 @@ mod tests {
             let mut dropped = Vec::new();
             for (step, refusal, jitter) in steps {
                 now += step;
-                let refusal = Refusal { standing: Unknown, is_young: true, ..refusal };
+                let refusal = Refusal { standing: Unknown, is_young: true, age: refusal.age + CONTESTED, ..refusal };
                 match refusals.note(&bound(RefusalBound::PER_MINUTE), at(now), refusal, jitter) {
                     Replace(wait) => {
                         prop_assert!(wait <= BACK_OFF.1);
@@ -608,6 +641,7 @@ mod tests {
             |(standing, is_young, origin, age)| Refusal {
                 origin,
                 standing,
+                is_accepted_elsewhere: age % 3 == 0,
                 is_young,
                 age: Duration::from_millis(age),
             },

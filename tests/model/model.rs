@@ -187,6 +187,8 @@ struct Refusals {
     pause_until: Option<Moment>,
     /// Whether the API caused the last replacement of the streak.
     is_streak_of_api: bool,
+    /// How many tokens were replaced in spite of a pause, because another replica seems to revoke them.
+    contested: u32,
     /// How many young tokens were replaced since the last probe.
     replaced: u32,
     last_replaced: Option<Moment>,
@@ -349,15 +351,19 @@ impl Model {
             token.standing = Standing::Probed;
             return false;
         }
-        if !is_good && self.refusals.is_pausing(at) {
-            return false;
-        }
         let is_contested = at.monotonic - token.sent.monotonic < 2_000
             && self
                 .refusals
                 .last_replaced
                 .is_some_and(|last| !at.has_reached(last.after(4_000)));
-        self.refusals.replaced(at, is_good, true);
+        let is_pausing = !is_good && self.refusals.is_pausing(at);
+        if is_pausing && !(is_contested && self.refusals.contested < 2) {
+            return false;
+        }
+        if is_pausing {
+            self.refusals.contested += 1;
+        }
+        self.refusals.replaced(at, is_good || is_pausing, true);
         self.clear();
         if is_contested {
             // A timer fires at the next whole millisecond.
@@ -438,7 +444,8 @@ impl Refusals {
             .last
             .is_some_and(|last| now.has_reached(last.after(quiet)))
         {
-            (self.streak, self.pause_until) = (0, None);
+            (self.streak, self.contested, self.pause_until) = (0, 0, None);
+            self.is_streak_of_api = false;
         }
         self.last = Some(now);
         self.pause_until
@@ -460,7 +467,7 @@ impl Refusals {
 
     fn end_streak_of_api(&mut self, now: Moment) {
         if self.is_streak_of_api && !self.is_unreliable(now) {
-            (self.streak, self.pause_until) = (0, None);
+            (self.streak, self.contested, self.pause_until) = (0, 0, None);
             self.is_streak_of_api = false;
         }
     }

@@ -101,6 +101,12 @@ impl AcceptedAt {
         }
     }
 
+    /// Returns whether another origin accepted the token than the one with this standing.
+    pub(super) fn is_accepted_elsewhere(&self, standing: Standing) -> bool {
+        let accepted = self.0.iter().filter(|place| place.load(Relaxed) != 0);
+        accepted.count() > usize::from(standing != Standing::Unknown)
+    }
+
     /// Notes that an origin accepted the token, unless it has refused it since.
     pub(super) fn note(&self, origin: OriginId, generation: u64) {
         if self.standing(origin, generation) == Standing::Unknown {
@@ -158,7 +164,10 @@ mod tests {
             assert_eq!(accepted.sent_to(*origin, 1).news(), News::Nothing);
             assert_eq!(accepted.standing(*origin, 2), Standing::Unknown);
         }
+        assert!(accepted.is_accepted_elsewhere(Standing::Unknown));
+        assert!(accepted.is_accepted_elsewhere(Standing::Accepted));
         accepted.clear();
+        assert!(!accepted.is_accepted_elsewhere(Standing::Unknown));
         assert_eq!(accepted.sent_to(origins[0], 2).news(), News::Accepted);
     }
 
@@ -169,6 +178,7 @@ mod tests {
         accepted.note(origin, 1);
         accepted.probe(origin, 1);
         assert_eq!(accepted.standing(origin, 1), Standing::Probed);
+        assert!(!accepted.is_accepted_elsewhere(Standing::Probed));
         assert_eq!(accepted.sent_to(origin, 1).news(), News::AcceptedAgain);
         // A success of a request that was sent before.
         accepted.note(origin, 1);

@@ -83,6 +83,7 @@ impl Entry {
                 let refusal = Refusal {
                     origin,
                     standing,
+                    is_accepted_elsewhere: self.accepted.is_accepted_elsewhere(standing),
                     is_young: !now.has_reached(cached.young_until),
                     age: now.time_since(cached.sent),
                 };
