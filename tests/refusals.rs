@@ -542,7 +542,7 @@ mod acceptance {
             for _ in 0..6 {
                 let response = api.ready().await.unwrap().call(call_to(API)).await;
                 response.unwrap();
-                advance(secs(1)).await;
+                advance(secs(2)).await;
             }
             let last = source.token().await.unwrap();
             let expected = match status {
