@@ -199,8 +199,9 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Resends a request whose token was refused, with another token.
     ///
-    /// A request is resent immediately, and once. It is never resent with the token that was refused, nor when tokens were refused
-    /// too often recently; the caller then gets the refusal.
+    /// A request is resent once, as soon as there is another token. It is never resent with the token that was refused, nor when tokens
+    /// were refused too often recently; the caller then gets the refusal. If another replica seems to revoke the tokens, the cache waits up
+    /// to a second before it fetches the next one.
     ///
     /// Default is [`NoResend`]: the caller gets the refusal, and the next request gets another token.
     ///

@@ -136,9 +136,10 @@ impl TokenSource {
     ///
     /// If the token has been replaced in the meantime, nothing happens.
     ///
-    /// If APIs refuse token after token, each in the first half of its life, the cache drops two at once, and then one after each
-    /// pause; the pauses double from 5 seconds to 5 minutes. So an API that refuses every token does not use up the tokens of
-    /// everybody else.
+    /// If token after token is reported, each in the first half of its life, the cache drops two at once, and then one after each
+    /// [pause](super::TokenCacheBuilder::refusal_pauses); the pauses double from 5 seconds to 5 minutes. So an API that refuses every token
+    /// does not use up the tokens of everybody else. [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) also knows which origins have
+    /// accepted the token, and spares their refusals these pauses.
     ///
     /// Returns what became of the token.
     ///

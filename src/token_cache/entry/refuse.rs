@@ -1,5 +1,7 @@
 //! Takes in what an API said to a token: it accepted it, or refused it.
 
+use std::time::Duration;
+
 use super::{Entry, EntryState, News, SentTo};
 use crate::{
     base::{clock::Moment, origin_id::OriginId},
@@ -19,7 +21,8 @@ pub enum Invalidation {
     Dropped,
     /// The token was not the current one, so nothing happened. It had been dropped or replaced before, or never was in the cache.
     Replaced,
-    /// The token stays, because tokens were refused too often recently, or because the source has a fixed token.
+    /// The token stays, because tokens were refused too often recently, to see whether it is refused again, or because the source has a
+    /// fixed token.
     Kept,
 }
 
@@ -122,11 +125,7 @@ impl EntryState {
     }
 
     /// Learns from a refused token whose server did not say how long it lives.
-    fn learn_lifetime(
-        &mut self,
-        refused: &CachedToken,
-        now: Moment,
-    ) -> Option<std::time::Duration> {
+    fn learn_lifetime(&mut self, refused: &CachedToken, now: Moment) -> Option<Duration> {
         let age = now.time_since(refused.sent);
         refused
             .is_lifetime_guessed
