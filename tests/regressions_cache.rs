@@ -266,7 +266,12 @@ async fn a_refused_token_that_the_server_returns_again_is_not_resent() {
         assert!(is_refused(&response));
         assert_eq!(api.requests(), sent, "the refused token was sent again");
     }
-    assert_eq!(fixture.requests(), 3, "expected one fetch and two renewals");
+    // Until the pause begins, it looks as if another replica revoked each token.
+    assert_eq!(
+        fixture.requests(),
+        5,
+        "expected one fetch and four renewals"
+    );
 }
 
 /// Row 9 (Duende, where two tenants shared one token; Duende Support #634 and #1396, azure_identity).
@@ -786,7 +791,7 @@ async fn an_api_that_refuses_every_token_does_not_affect_other_apis() {
         }
         if bad_uri == API {
             // The good API accepts these tokens, so each eighth is kept to see whether they are to blame. They are not.
-            assert!(fetch_times.len() <= 9 + 8, "{fetch_times:?}");
+            assert!(fetch_times.len() <= 9 + 12, "{fetch_times:?}");
             assert!(fetch_times.iter().filter(|second| **second > 15).count() <= 6);
         } else {
             // The first fetch and two renewals, then pauses of 5, 10, 20, 40, 80 and 160 seconds.

@@ -6,7 +6,7 @@
 //!    the same origin in between, replace the token. After that one refusal in each pause does, and the pauses double.
 //! 4. A replacement that lived for less than two seconds was probably revoked by the next token of another replica. The next one is
 //!    fetched after a short random time: the other replica can use its token meanwhile. Two such tokens in a row are replaced in spite of
-//!    a pause.
+//!    the first pause.
 //! 5. An API that accepts some requests and refuses others, whatever their token, looks like rule 2. So after every eighth replacement
 //!    a refused token is kept once, to see what the same origin says to it next. A token that is accepted again was not the reason: from
 //!    then on, rule 3 holds for that origin.
@@ -82,7 +82,7 @@ pub(crate) const MAX_WAIT: Duration = Duration::from_secs(2);
 const MAX_DELAY: Duration = Duration::from_millis(500);
 const MINUTE: Duration = Duration::from_secs(60);
 const FREE_REFUSALS: u32 = 2;
-/// How many contested tokens in a row are replaced in spite of a pause.
+/// How many contested tokens in a row are replaced in spite of the first pause.
 const FREE_CONTESTED: u32 = 2;
 /// After this long without a refusal of the same kind, the next one counts as the first.
 const QUIET: Duration = Duration::from_secs(60);
@@ -150,7 +150,9 @@ impl Refusals {
         }
         let is_contested = self.is_contested(refusal, now);
         let is_pausing = !was_good && self.is_pausing(bound, now);
-        if is_pausing && !(is_contested && self.contested < FREE_CONTESTED) {
+        // Later pauses are for an origin that has had several seconds to accept a token.
+        let is_free = self.streak == FREE_REFUSALS && self.contested < FREE_CONTESTED;
+        if is_pausing && !(is_contested && is_free) {
             return Verdict::Keep;
         }
         let back_off = match is_contested {

@@ -357,7 +357,8 @@ impl Model {
                 .last_replaced
                 .is_some_and(|last| !at.has_reached(last.after(4_000)));
         let is_pausing = !is_good && self.refusals.is_pausing(at);
-        if is_pausing && !(is_contested && self.refusals.contested < 2) {
+        let is_free = self.refusals.streak == 2 && self.refusals.contested < 2;
+        if is_pausing && !(is_contested && is_free) {
             return false;
         }
         if is_pausing {
