@@ -1,8 +1,8 @@
 //! Fetches, caches and attaches OAuth 2.0 tokens for outbound HTTP and gRPC.
 //!
-//! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) for the token endpoint of an OAuth 2.0 or OpenID Connect server. It
-//!    turns a [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response
-//!    into a [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
+//! 1. [`TokenEndpoint`] is a tower [`Service`] for the token endpoint of an OAuth 2.0 or OpenID Connect server. It turns a
+//!    [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response into a
+//!    [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
 //! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request to the origins that you
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
@@ -34,10 +34,10 @@
 //!     let source = tokens.source(TokenRequest::client_credentials().scope("orders"));
 //!     let layer = AddAccessTokenLayer::new(source)
 //!         .origin("https://api.example")? // only this origin gets the token
-//!         .resend(CloneBody); // if the API refuses a token, send the request again with a new one
+//!         .resend(CloneBody); // after a refusal, send the request again with a new token
 //!     let mut api = ServiceBuilder::new().layer(layer).service(http);
 //!
-//!     // The first call fetches a token. The second call sends the same token, without a token request.
+//!     // The first call fetches a token. The second call sends the same token and fetches none.
 //!     for uri in ["https://api.example/orders/1", "https://api.example/orders/2"] {
 //!         let request = Request::get(uri).body(Full::default())?;
 //!         println!("{}", api.ready().await?.call(request).await?.status());
@@ -93,6 +93,8 @@
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
+//!
+//! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
