@@ -195,6 +195,7 @@ mod pauses;
 pub(crate) mod refresh_window;
 pub(crate) mod source;
 mod state;
+mod token_changes;
 
 use std::{fmt, sync::Arc};
 
@@ -205,8 +206,8 @@ pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
     operations::TokenHealth,
-    source::TokenChanges,
     state::{TokenState, TokenStatus},
+    token_changes::TokenChanges,
 };
 pub(crate) use self::{
     header::{Authorization, LocalCopy, TokenName},
