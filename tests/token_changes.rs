@@ -10,7 +10,8 @@ use tokio_test::{assert_pending, assert_ready, task};
 use tower_oauth2_client::{
     AccessToken, BoxError, ErrorCode, TokenCache, TokenError, TokenErrorKind, TokenRequest,
     TokenResponse, TokenSource,
-    test_util::{Failure, ManualClock}, token_cache::Invalidation,
+    test_util::{Failure, ManualClock},
+    token_cache::Invalidation,
 };
 
 use self::cache_support::{Endpoint, Fixture, at_once, bearer, now, secs, settle, token_response};
@@ -145,7 +146,9 @@ async fn each_failed_fetch_is_an_error_once_and_the_next_call_waits_for_the_paus
 async fn a_loop_that_ignores_errors_is_slow_also_if_the_future_is_dropped_often() {
     for patience in [None, Some(Duration::from_millis(100))] {
         let (fixture, source) = Fixture::with_source();
-        fixture.server.fail_when(|_| Some(Failure::oauth("invalid_client")));
+        fixture
+            .server
+            .fail_when(|_| Some(Failure::oauth("invalid_client")));
         let mut changes = source.subscribe();
         let mut errors = 0;
         let begun = now();

@@ -154,7 +154,9 @@ impl TokenErrorBuilder {
             is_before_sending,
         } = self;
         if let Some(time) = retry_after {
-            let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+            let seconds = time
+                .as_secs()
+                .saturating_add(u64::from(time.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         let message = match message {
@@ -196,7 +198,7 @@ fn printable_source(kind: TokenErrorKind, source: BoxError) -> BoxError {
 fn is_demand(status: StatusCode, headers: &HeaderMap, code: Option<&ErrorCode>) -> bool {
     matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNAUTHORIZED)
         && headers.contains_key("dpop-nonce")
-        && code == Some(&ErrorCode::USE_DPOP_NONCE)
+        && code.is_none_or(|code| *code == ErrorCode::USE_DPOP_NONCE)
 }
 
 fn body(mut members: Map<String, Value>, error: Option<&ErrorResponse>) -> Bytes {

@@ -103,9 +103,9 @@ impl Jwk {
             return Err(InvalidKey::new("the `alg` of the JWK is not a string"));
         };
         let algorithm: Result<SigningAlgorithm, _> = name.parse();
-        algorithm
-            .map(Some)
-            .map_err(|error| InvalidKey::new(format!("the `alg` of the JWK cannot be used: {error}")))
+        algorithm.map(Some).map_err(|error| {
+            InvalidKey::new(format!("the `alg` of the JWK cannot be used: {error}"))
+        })
     }
 
     pub(super) fn key_type(&self) -> Result<KeyType, InvalidKey> {

@@ -155,16 +155,7 @@ mod tests {
     fn other_names_are_refused_and_the_supported_ones_are_listed() {
         let long = "x".repeat(10_000);
         for name in [
-            "es256",
-            "EDDSA",
-            "ed25519",
-            "ES512",
-            "Ed448",
-            "none",
-            " ES256",
-            "ES256\n",
-            "",
-            &long,
+            "es256", "EDDSA", "ed25519", "ES512", "Ed448", "none", " ES256", "ES256\n", "", &long,
         ] {
             let error = name.parse::<SigningAlgorithm>().unwrap_err();
             let shown = error.to_string();
