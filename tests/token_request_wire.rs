@@ -336,8 +336,8 @@ async fn a_scope_is_a_text_or_a_list_and_later_words_are_added() {
     let scope = Scope::from("a b");
     let text = String::from("a b");
     let list = vec!["a".to_owned(), "b".to_owned()];
-    let array = ["a", "b"];
-    let slice: &[&str] = &array;
+    let borrowed: &[&str; 2] = &["a", "b"];
+    let slice: &[&str] = borrowed;
     let words = std::collections::BTreeSet::from(["b", "a"]);
     for request in [
         base().scope("a b"),
@@ -349,7 +349,7 @@ async fn a_scope_is_a_text_or_a_list_and_later_words_are_added() {
         base().scope(&scope),
         base().scope(scope.clone()),
         base().scope(["a", "b"]),
-        base().scope(&array),
+        base().scope(borrowed),
         base().scope(["a".to_owned(), "b".to_owned()]),
         base().scope(slice),
         base().scope(vec!["a", "b"]),

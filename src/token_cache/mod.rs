@@ -140,7 +140,7 @@
 //!      |  find the entry of the request, or make one      entries.rs
 //!      v
 //!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
-//!      |  or: set the Authorization header                header.rs
+//!      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
 //!      v
 //!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //!      |                                                  state.rs
