@@ -151,7 +151,10 @@ pub use self::{
     },
     base::clock::Clock,
     client_authentication::ClientAuthentication,
-    error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
+    error::{
+        BoxError, ErrorCode, ErrorResponse, ErrorResponseBuilder, NotSent, TokenError,
+        TokenErrorBuilder, TokenErrorKind,
+    },
     message::{
         AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
         TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,

@@ -215,16 +215,16 @@ async fn a_missing_variable_or_file_is_named_in_the_error_and_in_the_event() {
     for (credential, expected) in [
         (
             Credential::env("NOPE"),
-            "the environment variable NOPE is not set",
+            "the environment variable `NOPE` is not set",
         ),
         (
             Credential::env("NOPE").named("vault"),
-            "the environment variable NOPE is not set",
+            "the environment variable `NOPE` is not set",
         ),
-        (through_fn(), "the environment variable NOPE is not set"),
+        (through_fn(), "the environment variable `NOPE` is not set"),
         (
             Credential::file("/nonexistent/token"),
-            "cannot read /nonexistent/token: ",
+            "cannot read the file `/nonexistent/token`: No such file",
         ),
         (Credential::file(&directory), "it is not a regular file"),
     ] {
@@ -275,7 +275,7 @@ async fn the_error_of_a_token_that_is_exchanged_is_named_in_the_event() {
     assert_eq!(error.kind(), TokenErrorKind::Credential);
     let expected = "failed to get a secret, assertion or token from its provider: \
                     failed to get a secret, assertion or token from its provider: \
-                    the environment variable NOPE is not set";
+                    the environment variable `NOPE` is not set";
     assert!(log.text().contains(expected), "{}", log.text());
 }
 

@@ -330,6 +330,78 @@ async fn an_anonymous_client_adds_nothing() {
     assert_eq!(last, owned(&[("client_id", "c")]).pop());
 }
 
+#[tokio::test]
+async fn a_scope_is_a_text_or_a_list_and_later_words_are_added() {
+    let base = TokenRequest::client_credentials;
+    let scope = Scope::from("a b");
+    let text = String::from("a b");
+    let list = vec!["a".to_owned(), "b".to_owned()];
+    let borrowed: &[&str; 2] = &["a", "b"];
+    let slice: &[&str] = borrowed;
+    let words = std::collections::BTreeSet::from(["b", "a"]);
+    for request in [
+        base().scope("a b"),
+        base().scope(&text),
+        base().scope(text.as_str()),
+        base().scope(text.clone()),
+        base().scope(text.clone().into_boxed_str()),
+        base().scope(std::borrow::Cow::from(&text)),
+        base().scope(&scope),
+        base().scope(scope.clone()),
+        base().scope(["a", "b"]),
+        base().scope(borrowed),
+        base().scope(["a".to_owned(), "b".to_owned()]),
+        base().scope(slice),
+        base().scope(vec!["a", "b"]),
+        base().scope(&list),
+        base().scope(list.as_slice()),
+        base().scope(list.clone()),
+        base().scope(Scope::from_iter(words)),
+        base().scope(["a b"]),
+        base().scope("a").scope("b"),
+        base().scope("a").scope(["b", "a"]).scope("").scope("b  a"),
+        base().scope("").scope("a").scope([""; 0]).scope("b"),
+        base().parameter("scope", "a").scope("b"),
+        base().parameter("scope", "").scope("a b"),
+    ] {
+        assert_eq!(request, base().scope("b a"));
+        let sent = pairs(request).await;
+        assert_eq!(sent[1], ("scope".to_owned(), "a b".to_owned()), "{sent:?}");
+        assert_eq!(sent.len(), 2, "{sent:?}");
+    }
+    // The scope keeps its place.
+    let sent = pairs(base().scope("b").audience("x").scope("a c b")).await;
+    assert_eq!(sent[1..3], owned(&[("scope", "b a c"), ("audience", "x")]));
+    assert_eq!(
+        base().scope("b").audience("x").scope("a"),
+        base().scope("a b").audience("x")
+    );
+    assert_ne!(
+        base().scope("b").audience("x"),
+        base().audience("x").scope("b")
+    );
+}
+
+#[tokio::test]
+async fn an_empty_scope_is_not_sent_whoever_sets_it() {
+    let base = TokenRequest::client_credentials;
+    for empty in ["", " ", "   "] {
+        let provided = Credential::from_fn(move || async move { Ok::<_, Infallible>(empty) });
+        for request in [
+            base().scope(empty),
+            base().scope([empty, empty]),
+            base().scope(empty).scope(empty),
+            base().parameter("scope", empty),
+            base().repeated_parameter("scope", empty),
+        ] {
+            assert_eq!(request, base());
+            assert_eq!(pairs(request).await.len(), 1, "{empty:?}");
+        }
+        let request = base().parameter("scope", provided);
+        assert_eq!(pairs(request).await.len(), 1, "{empty:?}");
+    }
+}
+
 /// RFC 6749 appendix A.4 allows one space between two scopes, and none before or after.
 #[tokio::test]
 async fn scopes_are_separated_by_one_space() {
@@ -696,7 +768,7 @@ async fn errors_about_an_environment_variable_name_it_without_its_value() {
         }
         Err(error) => {
             assert_eq!(error.kind(), TokenErrorKind::Credential);
-            let message = format!("the environment variable SECRET {expected}");
+            let message = format!("the environment variable `SECRET` {expected}");
             assert!(error.to_string().ends_with(&message), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"));
         }
@@ -848,8 +920,11 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
     for (request, name) in [
         (base().parameter("grant_type", "x"), "`grant_type`"),
         (base().repeated_parameter("grant_type", "x"), "`grant_type`"),
-        (base().scope("a").scope("b"), "`scope`"),
         (base().scope("a").parameter("scope", "a"), "`scope`"),
+        (
+            base().parameter("scope", Credential::env("S")).scope("a"),
+            "`scope`",
+        ),
         (
             base()
                 .repeated_parameter("scope", "a")
@@ -925,6 +1000,7 @@ async fn a_value_with_invalid_syntax_is_refused() {
     for scope in ["caf\u{e9}", "a\"b", "a\\b", "a\tb", "a\nb"] {
         assert_refused(public(), base().scope(scope), "scope").await;
         assert_refused(public(), base().parameter("scope", scope), "scope").await;
+        assert_refused(public(), base().scope("x").scope(["y", scope]), "scope").await;
     }
     let (short, long) = ("a".repeat(42), "a".repeat(129));
     let spaced = format!("{} {}", "a".repeat(30), "a".repeat(30));

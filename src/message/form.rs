@@ -14,7 +14,7 @@ use crate::{
     base::Quoted,
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    message::scope,
+    message::scope::{self, Scope},
     secret::{Credential, Secret},
 };
 
@@ -54,7 +54,12 @@ pub(crate) struct Parameter {
 }
 
 impl Form {
+    /// Adds a parameter, unless it is an empty scope, which would be invalid (RFC 6749 A.4).
     pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
+        let is_empty = |value: &Secret| scope::is_empty(value.expose());
+        if name == "scope" && value.known().is_some_and(is_empty) {
+            return;
+        }
         let parameters = &mut Arc::make_mut(&mut self.0).parameters;
         // Most requests have few parameters, and a cache may hold many requests.
         if parameters.len() < FEW {
@@ -65,6 +70,19 @@ impl Form {
             value,
             repeatable,
         });
+    }
+
+    /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
+    pub(super) fn add_scope(&mut self, scope: &Scope) {
+        let index = self.parameters().iter().position(|p| p.scope().is_some());
+        let index = index.filter(|_| !scope::is_empty(scope.as_str()));
+        match index.and_then(|index| self.parameters_mut().get_mut(index)) {
+            Some(parameter) => {
+                let earlier = parameter.scope().unwrap_or_default();
+                parameter.value = scope::union(earlier, scope.as_str()).into();
+            }
+            None => self.push("scope".into(), scope.as_str().into(), false),
+        }
     }
 
     /// Adds a header, and marks it sensitive if its name says so. The first one that is invalid is [remembered](Self::invalid).

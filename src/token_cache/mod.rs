@@ -140,7 +140,7 @@
 //!      |  find the entry of the request, or make one      entries.rs
 //!      v
 //!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
-//!      |  or: set the Authorization header                header.rs
+//!      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
 //!      v
 //!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //!      |                                                  state.rs
@@ -195,6 +195,7 @@ mod pauses;
 pub(crate) mod refresh_window;
 pub(crate) mod source;
 mod state;
+mod token_changes;
 
 use std::{fmt, sync::Arc};
 
@@ -205,8 +206,8 @@ pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
     operations::TokenHealth,
-    source::TokenChanges,
     state::{TokenState, TokenStatus},
+    token_changes::TokenChanges,
 };
 pub(crate) use self::{
     header::{Authorization, LocalCopy, TokenName},

@@ -205,10 +205,10 @@ impl Harness {
             Action::Changed => {
                 let changes = self.changes.as_mut().expect("no subscription");
                 let changed = tokio_test::task::spawn(changes.changed()).poll();
-                Some(CallResult::at_once(Ok(match changed {
-                    std::task::Poll::Ready(token) => token,
-                    std::task::Poll::Pending => None,
-                })))
+                Some(CallResult::at_once(match changed {
+                    std::task::Poll::Ready(changed) => changed,
+                    std::task::Poll::Pending => Ok(None),
+                }))
             }
             Action::Invalidate => {
                 let token = step.token.as_deref().expect("`token` is missing");

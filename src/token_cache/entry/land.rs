@@ -103,9 +103,7 @@ impl Entry {
         self.current
             .publish(Some(cached.clone()), cached.generation);
         drop(state);
-        if let Some(changes) = self.changes.get() {
-            changes.send_replace(cached.generation);
-        }
+        self.wake_watchers();
         Ok(cached)
     }
 
@@ -165,6 +163,9 @@ impl Entry {
             }
         };
         drop(state);
+        if invalidation == Invalidation::Dropped {
+            self.wake_watchers();
+        }
         events::refused(&self.request, invalidation);
         invalidation
     }
@@ -187,6 +188,7 @@ impl Entry {
         if let Some(fetch) = given_up {
             fetch.give_up();
         }
+        self.wake_watchers();
     }
 
     fn drop_token(&self, state: &mut EntryState) {
