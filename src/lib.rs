@@ -118,11 +118,12 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        http_service::HttpService,
         metadata::ServerMetadata,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
-    base::clock::Clock,
+    base::{clock::Clock, clone_service::CloneService},
     client_authentication::ClientAuthentication,
     error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
     message::{
