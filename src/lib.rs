@@ -22,7 +22,7 @@
 //! # let http = HttpsClient::new()?;
 //! let endpoint = TokenEndpoint::new(
 //!     http,
-//!     "https://as.example/token".parse()?,
+//!     "https://as.example/token",
 //!     ClientAuthentication::client_secret_basic("client", "secret"),
 //! );
 //! let response = endpoint.oneshot(TokenRequest::client_credentials().scope("api1")).await?;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Request, Response, StatusCode, Uri,
     header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt, Full};
@@ -471,7 +471,10 @@ mod guard {
         for (origin, why) in [
             ("/orders", "`/orders` is not an origin"),
             ("api.test:443", "`api.test:443` is not an origin"),
-            ("https://u:SECRET@:443/?SECRET", "`https://:443/?..` is not an origin"),
+            (
+                "https://u:SECRET@:443/?SECRET",
+                "`https://:443/?..` is not an origin",
+            ),
             ("api.test/orders?SECRET", "the origin is not valid"),
             ("https://bücher.test", "the origin is not valid"),
             ("", "the origin is empty"),
@@ -481,8 +484,14 @@ mod guard {
             for error in [one, several].map(Result::unwrap_err) {
                 let message = error.to_string();
                 assert!(message.starts_with(why), "{message}");
-                assert!(message.ends_with("such as https://api.example"), "{message}");
-                assert!(!format!("{error:?} {message}").contains("SECRET"), "{message}");
+                assert!(
+                    message.ends_with("such as https://api.example"),
+                    "{message}"
+                );
+                assert!(
+                    !format!("{error:?} {message}").contains("SECRET"),
+                    "{message}"
+                );
             }
         }
     }

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, sync::LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use tower::{ServiceExt, service_fn};
 use tower_oauth2_client::{ClientAuthentication, DpopKey, TokenEndpoint, TokenRequest};
@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     });
     let endpoint = TokenEndpoint::new(
         http,
-        Uri::from_static("https://as.example/token"),
+        "https://as.example/token",
         ClientAuthentication::none("client"),
     );
     let endpoint = match options & 2 {

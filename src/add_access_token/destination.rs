@@ -335,10 +335,10 @@ mod tests {
 
     #[test]
     fn uris_without_a_scheme_or_a_host_are_not_origins() {
-        for uri in ["/path", "api.example:443", "*", "https://:443"] {
-            let named = Destinations::default().name(uri);
-            let error = named.unwrap_err().to_string();
-            assert!(error.starts_with(&format!("`{uri}` is not an origin")), "{error}");
+        for uri in ["/path", "api.example:443", "*", "https://:443/"] {
+            let error = Destinations::default().name(uri).unwrap_err();
+            let expected = format!("`{uri}` is not an origin");
+            assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
 }

@@ -96,13 +96,20 @@ impl InvalidOrigin {
     /// The error of a URI without the parts of an origin.
     pub(super) fn incomplete(uri: &Uri) -> Self {
         let uri = Printable(uri);
-        Self(format!("`{uri:?}` is not an origin: its scheme or its host is missing or malformed").into())
+        Self(
+            format!("`{uri:?}` is not an origin: its scheme or its host is missing or malformed")
+                .into(),
+        )
     }
 }
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; give a scheme and a host, such as https://api.example", self.0)
+        write!(
+            f,
+            "{}; give a scheme and a host, such as https://api.example",
+            self.0
+        )
     }
 }
 

@@ -38,13 +38,12 @@ use crate::{base::clone_service::CloneService, error::BoxError};
 /// }
 /// ```
 pub trait HttpService<B>:
-    sealed::AcceptsRequests<B, Future: Send> + CloneService + Send + 'static
+    sealed::AcceptsRequests<B, Sending: Send> + CloneService + Send + 'static
 {
 }
 
-impl<S, B> HttpService<B> for S
-where
-    S: sealed::AcceptsRequests<B, Future: Send> + CloneService + Send + 'static,
+impl<S, B> HttpService<B> for S where
+    S: sealed::AcceptsRequests<B, Sending: Send> + CloneService + Send + 'static
 {
 }
 
@@ -62,10 +61,18 @@ mod sealed {
         note = "`reqwest::Client` becomes such a service in `ReqwestService` (feature `reqwest`)"
     )]
     pub trait AcceptsRequests<B>:
-        Service<Request<B>, Response = Response<Self::ResponseBody>, Error: Into<BoxError>>
+        Service<
+            Request<B>,
+            Response = Response<Self::ResponseBody>,
+            Error: Into<BoxError>,
+            Future = Self::Sending,
+        >
     {
         /// The body of a response.
         type ResponseBody: Body<Data: Send, Error: Into<BoxError>> + Send + 'static;
+
+        /// The future of a response. The services name it as this, so that a missing implementation is reported with the message above.
+        type Sending: Future<Output = Result<Response<Self::ResponseBody>, Self::Error>>;
     }
 
     #[diagnostic::do_not_recommend]
@@ -75,5 +82,6 @@ mod sealed {
         ResBody: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
     {
         type ResponseBody = ResBody;
+        type Sending = S::Future;
     }
 }

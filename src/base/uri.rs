@@ -109,13 +109,28 @@ mod tests {
     fn the_error_of_an_invalid_uri_names_the_problem_and_shows_no_secret() {
         for (text, why) in [
             ("", "is empty"),
-            ("https://as.example/SECRET\n", "begins or ends with white space"),
+            (
+                "https://as.example/SECRET\n",
+                "begins or ends with white space",
+            ),
             ("https://as.example/?key=SEC RET", "contains white space"),
-            ("as.example/SECRET", "is not valid: invalid format; give scheme"),
-            ("SECRET^", "is not valid: invalid uri character; give scheme"),
+            (
+                "as.example/SECRET",
+                "is not valid: invalid format; give scheme",
+            ),
+            (
+                "SECRET^",
+                "is not valid: invalid uri character; give scheme",
+            ),
             ("https://u:SECRET@", "is not valid: invalid authority"),
-            ("https://as.example:SECRET:1/", "is not valid: invalid authority"),
-            ("https://${SECRET}/token", "is not valid: invalid uri character"),
+            (
+                "https://as.example:SECRET:1/",
+                "is not valid: invalid authority",
+            ),
+            (
+                "https://${SECRET}/token",
+                "is not valid: invalid uri character",
+            ),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with(why), "{text:?}: {error}");

@@ -65,7 +65,7 @@ impl DpopKey {
     /// Stores the nonce of a response, if it contains one. `uri` is the URI of the request.
     ///
     /// Pass the same `token` as to [`proof`](Self::proof): a token for the response of an API, and `None` for one of the authorization
-    /// server.
+    /// server. A response whose `uri` is invalid is ignored.
     ///
     /// # Examples
     ///

@@ -176,7 +176,7 @@ impl<S, B> EndpointCore<S, B> {
         &mut self,
         call: C,
         form: Form,
-    ) -> CallFuture<C, S, B, S::Future, S::ResponseBody>
+    ) -> CallFuture<C, S, B, S::Sending, S::ResponseBody>
     where
         C: EndpointCall,
         S: HttpService<B>,

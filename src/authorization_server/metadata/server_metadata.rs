@@ -72,7 +72,9 @@ impl ServerMetadata {
             Some(Value::String(named)) if named == issuer => {}
             Some(Value::String(named)) => {
                 let hint = match issuer.strip_suffix('/') {
-                    Some(origin) if origin == named => ", as text: a `Uri` and a `Url` print a slash at its end",
+                    Some(origin) if origin == named => {
+                        ", as text: a `Uri` and a `Url` print a slash at its end"
+                    }
                     _ => "",
                 };
                 return Err(Unusable::Wrong(format!(

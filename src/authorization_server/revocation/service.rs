@@ -105,21 +105,29 @@ impl<S> RevocationEndpoint<S> {
 impl<S, B> RevocationEndpoint<S, B> {
     /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
     ///
-    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, such as axum's. Most bodies are made by `Body::from` or
-    /// `Body::new`.
+    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, as a hyper-util client with the body of axum does. Most
+    /// bodies are made by `Body::from`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
+    /// use axum::body::Body;
+    /// use hyper_util::client::legacy::{Client, connect::HttpConnector};
     /// use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint};
     ///
-    /// let (router, client) = (Router::<()>::new(), ClientAuthentication::none("client"));
-    /// let endpoint = RevocationEndpoint::new(router, "https://as.example/revoke", client).request_body(Body::from);
+    /// fn endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> RevocationEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     RevocationEndpoint::new(http, "https://as.example/revoke", client).request_body(Body::from)
+    /// }
     ///
-    /// // Or by the issuer:
-    /// let (router, client) = (Router::<()>::new(), ClientAuthentication::none("client"));
-    /// let endpoint = RevocationEndpoint::discover(router, "https://as.example", client).request_body(Body::from);
+    /// fn discovered_endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> RevocationEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     RevocationEndpoint::discover(http, "https://as.example", client).request_body(Body::from)
+    /// }
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> RevocationEndpoint<S, C> {
         RevocationEndpoint {
@@ -212,7 +220,7 @@ where
 {
     type Response = ();
     type Error = TokenError;
-    type Future = ResponseFuture<S, B, S::Future, S::ResponseBody>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.core.poll_ready::<RevocationCall>(cx)

@@ -26,9 +26,11 @@ use crate::{
 /// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
 /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)) and returns a [`TokenResponse`] or a [`TokenError`].
 ///
-/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with
-/// tower layers around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a
-/// credential, the reservation that `S` made for it is given back, and another clone sends the request.
+/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is an [`HttpService`]: hyper-util's, one with tower layers
+/// around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a credential,
+/// the reservation that `S` made for it is given back, and another clone sends the request.
+///
+/// `B` is the body of the HTTP requests. If `S` takes another one than `Full<Bytes>`, set it with [`request_body`](Self::request_body).
 ///
 /// # What is sent and what is not
 ///
@@ -142,21 +144,29 @@ impl<S, B> TokenEndpoint<S, B> {
 
     /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
     ///
-    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, such as axum's. Most bodies are made by `Body::from` or
-    /// `Body::new`.
+    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, as a hyper-util client with the body of axum does. Most
+    /// bodies are made by `Body::from`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
+    /// use axum::body::Body;
+    /// use hyper_util::client::legacy::{Client, connect::HttpConnector};
     /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
     ///
-    /// let (router, client) = (Router::<()>::new(), ClientAuthentication::none("client"));
-    /// let endpoint = TokenEndpoint::new(router, "https://as.example/token", client).request_body(Body::from);
+    /// fn endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::new(http, "https://as.example/token", client).request_body(Body::from)
+    /// }
     ///
-    /// // Or by the issuer:
-    /// let (router, client) = (Router::<()>::new(), ClientAuthentication::none("client"));
-    /// let endpoint = TokenEndpoint::discover(router, "https://as.example", client).request_body(Body::from);
+    /// fn discovered_endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::discover(http, "https://as.example", client).request_body(Body::from)
+    /// }
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
@@ -270,7 +280,7 @@ where
 {
     type Response = TokenResponse;
     type Error = TokenError;
-    type Future = ResponseFuture<S, B, S::Future, S::ResponseBody>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.core.poll_ready::<TokenCall>(cx)

@@ -198,7 +198,7 @@ fn self_signed() -> ClientAuthentication {
 
 fn endpoint<S>(http: S, server: &str, client: ClientAuthentication) -> TokenEndpoint<S> {
     let uri = format!("{}/token", setting(server));
-    TokenEndpoint::new(http, uri.parse().unwrap(), client)
+    TokenEndpoint::new(http, uri, client)
 }
 
 fn request() -> TokenRequest {
