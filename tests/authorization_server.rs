@@ -1566,7 +1566,7 @@ mod loopback {
                 .body("slow"),
         );
         server.fail_next(Failure::garbage());
-        server.fail_next(Failure::redirect(&listening.uri("/elsewhere")));
+        server.fail_next(Failure::redirect(listening.uri("/elsewhere")));
         let busy = ask_at(&http, listening.token_endpoint()).await;
         assert_eq!((busy.status.as_u16(), &busy.body[..]), (429, &b"slow"[..]));
         assert_eq!(busy.headers[header::RETRY_AFTER], "9");

@@ -31,7 +31,9 @@ pub(crate) struct Rules {
 
 /// An HTTP service of an erased type. It is called with a request and the maximum size of the response body.
 #[derive(Clone)]
-pub(crate) struct Http(Arc<ErasedService<(Request<Bytes>, usize), Result<Received, BoxError>>>);
+pub(crate) struct Http(Arc<ErasedService<(Request<Bytes>, usize), SendResult>>);
+
+type SendResult = Result<Received, BoxError>;
 
 /// The head of a response and its body, or why the body could not be read.
 type Received = (Parts, Result<Bytes, BoxError>);
@@ -54,7 +56,7 @@ async fn send<S, B>(
     request: Request<Bytes>,
     request_body: fn(Bytes) -> B,
     limit: usize,
-) -> Result<Received, BoxError>
+) -> SendResult
 where
     S: HttpService<B>,
 {
@@ -110,11 +112,7 @@ struct Unavailable {
     is_final: bool,
 }
 
-fn read(
-    received: Result<Received, BoxError>,
-    issuer: &str,
-    rules: Rules,
-) -> Result<ServerMetadata, Unavailable> {
+fn read(received: SendResult, issuer: &str, rules: Rules) -> Result<ServerMetadata, Unavailable> {
     use TokenErrorKind::{Body, BodyTooLarge, InvalidResponse, Service, Timeout, UnexpectedStatus};
     let fail = |is_final, kind, why: &str, source, answer: Option<Answer>| {
         let wait = answer
