@@ -23,15 +23,15 @@ fuzz_target!(|data: &[u8]| {
         Some(end) if options & 1 != 0 => (&data[..end], &data[end + 1..]),
         _ => (&[][..], data),
     };
-    let http = service_fn(|_: Request<Body>| async move {
-        let mut response = Response::new(Body::from(Bytes::copy_from_slice(body)));
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-        if let Ok(value) = HeaderValue::from_bytes(head) {
-            for name in ["retry-after", "date", "dpop-nonce", "location"] {
-                response.headers_mut().insert(name, value.clone());
-            }
+    let mut response = Response::new(Body::from(Bytes::copy_from_slice(body)));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    if let Ok(value) = HeaderValue::from_bytes(head) {
+        for name in ["retry-after", "date", "dpop-nonce", "location"] {
+            response.headers_mut().insert(name, value.clone());
         }
-        Ok::<_, Infallible>(response)
+    }
+    let http = service_fn(move |_: Request<Body>| {
+        std::future::ready(Ok::<_, Infallible>(response.clone()))
     });
     let endpoint = TokenEndpoint::new(
         http,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::AccessToken;
 use crate::{
@@ -46,7 +46,7 @@ impl DpopKey {
         uri: impl fmt::Display,
         token: Option<&AccessToken>,
     ) -> Result<HeaderValue, TokenError> {
-        let uri = &uri::parse(uri).map_err(|why| {
+        let uri = &parse(uri).map_err(|why| {
             TokenError::request(format!("the request was not sent: its URI {why}"))
         })?;
         match token {
@@ -84,11 +84,23 @@ impl DpopKey {
         token: Option<&AccessToken>,
         headers: &HeaderMap,
     ) {
-        let Ok(uri) = uri::parse(uri) else { return };
+        let Ok(uri) = parse(uri) else { return };
         let role = match token {
             Some(_) => Role::ResourceServer,
             None => Role::AuthorizationServer,
         };
         self.note_nonce(role, &uri, headers);
+    }
+}
+
+/// Reads the URI of a request. That of `OPTIONS *` prints an asterisk where its authority ends (RFC 9110 §7.1), and has no path.
+fn parse(uri: impl fmt::Display) -> Result<Uri, String> {
+    let text = uri.to_string();
+    match text.strip_suffix('*') {
+        Some(origin) if !origin.ends_with(['/', '?']) => match uri::parse(origin) {
+            Ok(uri) if uri.path() == "/" && uri.query().is_none() => Ok(uri),
+            _ => uri::parse(&text),
+        },
+        _ => uri::parse(&text),
     }
 }
