@@ -27,7 +27,7 @@
 //!     let http = HttpsClient::new()?;
 //!     let endpoint = TokenEndpoint::new(
 //!         http.clone(),
-//!         "https://as.example/token".parse()?,
+//!         "https://as.example/token",
 //!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
 //!     );
 //!     let tokens = TokenCache::new(endpoint);
@@ -58,7 +58,7 @@
 //! async fn main() -> Result<(), BoxError> {
 //!     let endpoint = TokenEndpoint::new(
 //!         HttpsClient::new()?,
-//!         "https://as.example/token".parse()?,
+//!         "https://as.example/token",
 //!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
 //!     );
 //!     let response = endpoint.oneshot(TokenRequest::client_credentials().scope("orders")).await?;
@@ -145,11 +145,12 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        http_service::HttpService,
         metadata::ServerMetadata,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
-    base::clock::Clock,
+    base::{clock::Clock, clone_service::CloneService},
     client_authentication::ClientAuthentication,
     error::{
         BoxError, ErrorCode, ErrorResponse, ErrorResponseBuilder, NotSent, TokenError,

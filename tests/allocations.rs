@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Uri};
+use http::Request;
 use tower::{Layer, Service, service_fn};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint,
@@ -61,7 +61,7 @@ async fn returning_a_fresh_token_allocates_nothing() {
 fn a_token_request_allocates_exactly_its_budget() {
     let endpoint = TokenEndpoint::new(
         service_fn(token::endpoint(token::body())),
-        Uri::from_static(token::URI),
+        token::URI,
         ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET),
     );
     let fetch = |request: TokenRequest| {

@@ -1418,9 +1418,7 @@ mod script {
         assert!(serde_json::from_slice::<Value>(&answer.body).is_err());
         assert!(std::str::from_utf8(&answer.body).is_err());
 
-        server.fail_next(Failure::redirect(&Uri::from_static(
-            "https://evil.test/token",
-        )));
+        server.fail_next(Failure::redirect("https://evil.test/token"));
         let answer = ask(&server, CC).await;
         assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
         assert_eq!(answer.headers[header::LOCATION], "https://evil.test/token");
@@ -1568,7 +1566,7 @@ mod loopback {
                 .body("slow"),
         );
         server.fail_next(Failure::garbage());
-        server.fail_next(Failure::redirect(&listening.uri("/elsewhere")));
+        server.fail_next(Failure::redirect(listening.uri("/elsewhere")));
         let busy = ask_at(&http, listening.token_endpoint()).await;
         assert_eq!((busy.status.as_u16(), &busy.body[..]), (429, &b"slow"[..]));
         assert_eq!(busy.headers[header::RETRY_AFTER], "9");

@@ -658,8 +658,8 @@ mod signers {
             stack: Mutex::new(Some(stack.clone())),
         });
         let key = DpopKey::new(through).unwrap();
-        let uri = Uri::from_static(support::URI);
-        let endpoint = tower_oauth2_client::TokenEndpoint::new(stack.clone(), uri, client());
+        let endpoint =
+            tower_oauth2_client::TokenEndpoint::new(stack.clone(), support::URI, client());
         let source = TokenCache::new(endpoint.dpop(key)).source(request());
         let service = api_layer(source).resend(CloneBody).layer(stack);
         let calls = (0..8).map(|_| tokio::spawn(service.clone().oneshot(call())));
@@ -729,7 +729,7 @@ mod signers {
         let token = AccessToken::new("t0", TokenType::DPOP).unwrap();
         let nonce = HeaderValue::from_static("newer");
         let nonce = HeaderMap::from_iter([(HeaderName::from_static("dpop-nonce"), nonce)]);
-        key.note_response(&Uri::from_static(API), Some(&token), &nonce);
+        key.note_response(API, Some(&token), &nonce);
         handle.allow(1);
         assert_pending!(called.poll());
         let (sent, respond) = handle.next_request().await.unwrap();
@@ -805,8 +805,7 @@ async fn row_19_no_key_proof_or_token_is_printed() {
             ),
         });
         let http = issuer.clone().map_request(tracing.clone());
-        let uri = Uri::from_static(support::URI);
-        let endpoint = tower_oauth2_client::TokenEndpoint::new(http, uri, client());
+        let endpoint = tower_oauth2_client::TokenEndpoint::new(http, support::URI, client());
         let endpoint = endpoint.dpop(key.clone());
         let request = request().dpop(key.clone());
         write!(

@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Form, Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::ClientConfig;
@@ -39,7 +39,7 @@ fn client() -> ClientAuthentication {
 }
 
 fn endpoint<S>(http: S) -> TokenEndpoint<S> {
-    TokenEndpoint::new(http, Uri::from_static(URI), client())
+    TokenEndpoint::new(http, URI, client())
 }
 
 fn request() -> TokenRequest {

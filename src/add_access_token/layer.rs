@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Uri, request};
+use http::request;
 use tower_layer::Layer;
 
 use super::{
@@ -60,8 +60,8 @@ impl AddAccessTokenLayer {
 impl<R> AddAccessTokenLayer<R> {
     /// Names an origin (scheme, host and port) that may see the token.
     ///
-    /// It takes a `&str`, a `String`, a `Uri` or a `&Uri`; everything after the port is ignored. It may be called several times. A
-    /// request to any other origin is sent without a token.
+    /// It takes a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints a URI; everything after the port is ignored. It may
+    /// be called several times. A request to any other origin is sent without a token.
     ///
     /// A request without an authority in its URI, as tonic's generated clients make them, goes to the one origin that is named. If none
     /// or several are named, it is an error: [`NoOriginNamed`](super::NoOriginNamed).
@@ -90,9 +90,8 @@ impl<R> AddAccessTokenLayer<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn origin(mut self, origin: impl TryInto<Uri>) -> Result<Self, InvalidOrigin> {
-        let origin = origin.try_into().map_err(|_| InvalidOrigin)?;
-        self.rules.destinations.name(&origin)?;
+    pub fn origin(mut self, origin: impl fmt::Display) -> Result<Self, InvalidOrigin> {
+        self.rules.destinations.name(origin)?;
         Ok(self)
     }
 
@@ -115,7 +114,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// ```
     pub fn origins(
         self,
-        origins: impl IntoIterator<Item: TryInto<Uri>>,
+        origins: impl IntoIterator<Item: fmt::Display>,
     ) -> Result<Self, InvalidOrigin> {
         origins.into_iter().try_fold(self, Self::origin)
     }

@@ -18,6 +18,7 @@ use super::{
     unsent::Unsent,
 };
 use crate::{
+    base::clone_service::CloneService,
     error::BoxError,
     token_cache::{LocalCopy, TokenName, TokenSource},
 };
@@ -71,7 +72,7 @@ impl<S, R> AddAccessToken<S, R> {
 
 impl<S, R, B, ResBody> Service<Request<B>> for AddAccessToken<S, R>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+    S: Service<Request<B>, Response = Response<ResBody>> + CloneService,
     S::Error: Into<BoxError>,
     R: Resend<B>,
 {

@@ -53,7 +53,7 @@ use crate::{
 /// # fn example(http: HttpsClient) -> Result<(), BoxError> {
 /// let endpoint = TokenEndpoint::new(
 ///     http.clone(),
-///     "https://as.example/token".parse()?,
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// )
 /// .dpop(DpopKey::generate()?);

@@ -63,7 +63,7 @@ type Pending = <Client as Service<reqwest::Request>>::Future;
 ///
 /// let endpoint: TokenEndpoint<ReqwestService> = TokenEndpoint::new(
 ///     ReqwestService::new(reqwest::Client::new()),
-///     Uri::from_static("https://as.example/token"),
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// );
 /// ```

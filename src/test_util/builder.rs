@@ -11,6 +11,7 @@ use http::Uri;
 use serde_json::{Map, Value};
 
 use super::{AuthorizationServer, client::Client};
+use crate::base::uri;
 
 /// Builds an [`AuthorizationServer`].
 ///
@@ -88,8 +89,17 @@ impl AuthorizationServerBuilder {
     /// Sets the issuer (RFC 8414), which must have no path.
     ///
     /// Default is the address that the request was sent to, or `https://as.test` for a request that names none.
-    pub fn issuer(mut self, issuer: Uri) -> Self {
-        self.config.issuer = Some(issuer);
+    ///
+    /// # Panics
+    ///
+    /// Panics if the issuer is not a URI.
+    #[track_caller]
+    pub fn issuer(mut self, issuer: impl fmt::Display) -> Self {
+        self.config.issuer = Some(match uri::parse(issuer) {
+            Ok(issuer) => issuer,
+            #[allow(clippy::panic, reason = "a mistake in a test fails the test")]
+            Err(why) => panic!("the issuer {why}"),
+        });
         self
     }
 
