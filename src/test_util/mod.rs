@@ -118,6 +118,8 @@ mod authorization_code;
 mod body;
 mod builder;
 mod client;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod endpoints;
 mod failure;
 mod form;
