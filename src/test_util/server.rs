@@ -135,8 +135,8 @@ impl AuthorizationServer {
     ///
     /// let first = source.token().await?;
     /// server.clock().advance(Duration::from_secs(3600));
-    /// assert!(!server.is_active(first.secret()));
-    /// assert_ne!(source.token().await?.secret(), first.secret());
+    /// assert!(!server.is_active(first.expose_secret()));
+    /// assert_ne!(source.token().await?.expose_secret(), first.expose_secret());
     /// # Ok(())
     /// # }
     /// ```
