@@ -138,6 +138,9 @@ pub use self::{
 pub mod _documentation {
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
+    #[cfg(any(doc, all(doctest, feature = "dpop", feature = "test-util")))]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
 
 #[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]

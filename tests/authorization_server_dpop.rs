@@ -649,7 +649,7 @@ fn jkt(server: &AuthorizationServer, token: &AccessToken) -> String {
 async fn proofs_are_checked_over_a_connection_and_with_an_issuer_of_its_own() {
     let issuers = [
         AuthorizationServer::builder(),
-        AuthorizationServer::builder().issuer("https://id.test".parse().unwrap()),
+        AuthorizationServer::builder().issuer(http::Uri::from_static("https://id.test")),
     ];
     for builder in issuers {
         let server = builder.start().await.unwrap();
