@@ -187,6 +187,10 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/without-a-shared-secret.md")]
     pub mod without_a_shared_secret {}
+
+    #[cfg(any(doc, all(doctest, feature = "dpop", feature = "test-util")))]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
 
 #[cfg(doctest)]

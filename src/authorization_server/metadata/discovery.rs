@@ -113,7 +113,7 @@ impl Discovery {
                 state: Mutex::default(),
             }),
             lifetime: DEFAULT_LIFETIME,
-            clock: Clock::system(),
+            clock: Clock::default(),
             by_alias: false,
         }
     }

@@ -58,11 +58,11 @@ impl<S, B> RevocationEndpoint<S, B> {
         self
     }
 
-    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::system`].
+    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
-    pub fn metadata_clock(mut self, clock: Clock) -> Self {
+    pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
         if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock;
+            discovery.clock = clock.into();
         }
         self
     }
