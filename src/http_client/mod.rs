@@ -4,6 +4,8 @@
 pub(crate) mod client_certificate;
 #[cfg(feature = "rustls")]
 mod https_client;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 #[cfg(feature = "rustls")]
