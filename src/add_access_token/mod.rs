@@ -79,6 +79,7 @@ mod destination;
 mod error;
 mod follow_up;
 mod future;
+mod grpc;
 mod headers;
 pub(crate) mod layer;
 mod needs;

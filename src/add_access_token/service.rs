@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::{
     follow_up::{FollowUp, ResendsLeft, Route},
     future::ResponseFuture,
+    grpc,
     needs::Needs,
     resend::{NoResend, Resend},
     token_choice::{TokenChoice, TokenRules},
@@ -105,7 +106,7 @@ where
             }
             Err(error) => {
                 self.give_reservation_back();
-                return ResponseFuture::failed(error);
+                return ResponseFuture::failed(grpc::not_sent(&request, error));
             }
         };
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
@@ -171,7 +172,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
             }
             Err(error) => {
                 self.give_reservation_back();
-                ResponseFuture::failed(error.into())
+                ResponseFuture::failed(grpc::not_sent(&request, error))
             }
         }
     }

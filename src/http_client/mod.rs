@@ -15,8 +15,6 @@ mod tonic;
 
 #[cfg(feature = "reqwest")]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
-#[cfg(feature = "tonic")]
-pub use self::tonic::grpc_status;
 #[cfg(feature = "rustls")]
 pub use self::{
     client_certificate::{ClientCertificate, InvalidClientCertificate},

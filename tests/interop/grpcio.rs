@@ -22,7 +22,6 @@ use tower_oauth2_client::{
     AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint, TokenError,
     TokenErrorKind, TokenRequest, TokenSource,
     add_access_token::{BufferBody, WatchTrailersLayer},
-    grpc_status,
     test_util::{AuthorizationServer, Failure, Listening},
 };
 
@@ -194,7 +193,7 @@ async fn missing_token_is_unavailable_or_unauthenticated_and_sends_nothing() {
     }
 }
 
-type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
+type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
 
 /// A channel to the Python server, and the authorization server that it uses in this test.
 struct Api {
@@ -234,7 +233,6 @@ impl Api {
 
     fn plain(&self) -> Boxed {
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(self.layer())
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -243,7 +241,6 @@ impl Api {
     fn resending(&self) -> Boxed {
         let layer = self.layer().resend(BufferBody::tonic(BUFFER));
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(layer)
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -251,7 +248,6 @@ impl Api {
 
     fn watching(&self) -> Boxed {
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(self.layer())
             .map_response(|response: http::Response<_>| response.map(Body::new))
             .layer(WatchTrailersLayer::new(self.source.clone()))
