@@ -38,6 +38,7 @@ async fn main() -> Result<(), BoxError> {
     // An application only needs this part.
     let client = reqwest::Client::builder()
         .redirect(Policy::none()) // reqwest would take secrets along to where a redirect leads
+        .no_proxy() // the servers of this example are on loopback
         .timeout(Duration::from_secs(10))
         .build()?;
     let tokens = TokenCache::new(TokenEndpoint::new(

@@ -31,7 +31,8 @@ use crate::{
 ///
 /// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
 /// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent.
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent, and
+/// with the feature `tonic` the error of a gRPC request is a [status](super#grpc), whose source is that error.
 ///
 /// # Cancel safety
 ///
