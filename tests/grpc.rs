@@ -171,6 +171,35 @@ mod calls {
         assert_eq!(grpc.tokens(), [expected.clone(), expected]);
     }
 
+    /// The compiler must see that the futures are `Send`.
+    #[tokio::test]
+    async fn calls_are_made_in_spawned_tasks() {
+        let grpc = Grpc::checking().await;
+        let mut calls = tokio::task::JoinSet::new();
+        let (mut plain, mut resending) = (grpc.client(), grpc.resending(64));
+        // Without `map_err`, rustc does not see that the future of the boxed stack is `Send`.
+        let boxed = ServiceBuilder::new()
+            .layer(BoxCloneSyncService::layer())
+            .map_err(Status::from_error)
+            .layer(grpc.layer())
+            .service(grpc.channel.clone());
+        let mut boxed = HealthClient::new(boxed);
+        let stack = ServiceBuilder::new()
+            .timeout(millis(9000))
+            .layer(grpc.layer())
+            .layer(WatchTrailersLayer::new(grpc.source()))
+            .service(grpc.channel.clone());
+        let mut stack = HealthClient::new(stack);
+        calls.spawn(async move { plain.check(ask("")).await });
+        calls.spawn(async move { resending.check(ask("")).await });
+        calls.spawn(async move { boxed.check(ask("")).await });
+        calls.spawn(async move { stack.check(ask("")).await });
+        for call in calls.join_all().await {
+            assert_eq!(call.unwrap().into_inner().status, SERVING);
+        }
+        assert_eq!(grpc.server.token_requests(), 1);
+    }
+
     #[tokio::test]
     async fn a_stream_waits_for_the_first_token() {
         let grpc = Grpc::checking().await;
@@ -770,6 +799,11 @@ mod status {
             );
             check!(BoxCloneSyncService::new(api()));
             check!(ServiceBuilder::new().map_err(Wrapper).service(api()));
+            check!(
+                ServiceBuilder::new()
+                    .map_err(Status::from_error)
+                    .service(api())
+            );
             check!(
                 ServiceBuilder::new()
                     .buffer(8)

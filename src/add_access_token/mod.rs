@@ -65,6 +65,10 @@
 //! # }
 //! ```
 //!
+//! To box such a stack, for example as a [`BoxCloneSyncService`](tower::util::BoxCloneSyncService), put
+//! `.map_err(tonic::Status::from_error)` above the layer, which keeps the status. Otherwise a task that is spawned may not compile
+//! ("implementation of `From` is not general enough"), because rustc does not see that its future is `Send`.
+//!
 //! Where only an interceptor fits, it can add the token of a source, too. It is synchronous, so it takes the token that is there, and a
 //! background task renews that one in time:
 //!

@@ -193,7 +193,7 @@ async fn missing_token_is_unavailable_or_unauthenticated_and_sends_nothing() {
     }
 }
 
-type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, BoxError>;
+type Boxed = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, Status>;
 
 /// A channel to the Python server, and the authorization server that it uses in this test.
 struct Api {
@@ -233,6 +233,7 @@ impl Api {
 
     fn plain(&self) -> Boxed {
         let stack = ServiceBuilder::new()
+            .map_err(Status::from_error)
             .layer(self.layer())
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -241,6 +242,7 @@ impl Api {
     fn resending(&self) -> Boxed {
         let layer = self.layer().resend(BufferBody::tonic(BUFFER));
         let stack = ServiceBuilder::new()
+            .map_err(Status::from_error)
             .layer(layer)
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -248,6 +250,7 @@ impl Api {
 
     fn watching(&self) -> Boxed {
         let stack = ServiceBuilder::new()
+            .map_err(Status::from_error)
             .layer(self.layer())
             .map_response(|response: http::Response<_>| response.map(Body::new))
             .layer(WatchTrailersLayer::new(self.source.clone()))
