@@ -1410,7 +1410,7 @@ mod clients {
         );
         let source = TokenCache::new(endpoint).source(request());
         let layer = AddAccessTokenLayer::new(source).origin(&uri).unwrap();
-        let service: AddAccessToken<ReqwestService> = layer.layer(http);
+        let service: AddAccessToken<ReqwestService<Body>> = layer.layer(http);
         for _ in 0..3 {
             let (status, body) = echo(service.clone(), &uri).await;
             assert_eq!((status, &body[..]), (StatusCode::OK, &b"the body"[..]));

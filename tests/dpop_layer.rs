@@ -14,7 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    header::CONTENT_TYPE,
+};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{
@@ -533,6 +536,25 @@ mod cache {
 
 mod signers {
     use super::*;
+
+    /// tonic's clients look for a status in the error, also if the error is that of a proof.
+    #[cfg(feature = "tonic")]
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_request_whose_proof_cannot_be_signed_has_a_status() {
+        let issuer = issuer();
+        let remote = Remote::new(100);
+        let control = remote.control.clone();
+        let source = source(&issuer, &DpopKey::new(remote).unwrap());
+        source.warm_up().await.unwrap();
+        control.fails.store(true, Ordering::SeqCst);
+        let mut call = call();
+        let grpc = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert(CONTENT_TYPE, grpc);
+        let service = api_layer(source).layer(Api::content());
+        let error = service.oneshot(call).await.unwrap_err();
+        let status = error.downcast::<tonic::Status>().unwrap();
+        assert!(TokenError::find_in_chain(&*status).is_some());
+    }
 
     /// A key service costs money and has rate limits.
     #[tokio::test(start_paused = true)]

@@ -483,13 +483,13 @@ fn an_endpoint_over_hyper_and_its_future_are_send() {
 
     is_handle::<TokenEndpoint<HyperClient>>();
     is_handle::<TokenEndpoint<HttpsClient>>();
-    is_handle::<TokenEndpoint<ReqwestService>>();
+    is_handle::<TokenEndpoint<ReqwestService<Full<Bytes>>>>();
     is_handle::<TokenRequest>();
     is_handle::<TokenResponse>();
     is_handle::<ClientAuthentication>();
     is_sent::<<TokenEndpoint<HyperClient> as Service<TokenRequest>>::Future>();
     is_sent::<<TokenEndpoint<HttpsClient> as Service<TokenRequest>>::Future>();
-    is_sent::<<TokenEndpoint<ReqwestService> as Service<TokenRequest>>::Future>();
+    is_sent::<<TokenEndpoint<ReqwestService<Full<Bytes>>> as Service<TokenRequest>>::Future>();
     future_is_sent(&endpoint(recovering(Attempts::default())));
     future_is_sent(&Retry::new(
         RetryTransient::new(),

@@ -13,7 +13,8 @@
 //! 3. While there is a usable token, it is put on the request, and the inner service that was made ready is called at once.
 //! 4. Otherwise the ready inner service is dropped, which gives back what it has reserved. The request waits for the token. Then a
 //!    clone of the inner service is made ready and called. Without a token nothing is sent: the error is a boxed
-//!    [`TokenError`](crate::TokenError).
+//!    [`TokenError`](crate::TokenError), or a status for a [gRPC](#grpc) request. [`TokenError::find_in_chain`](crate::TokenError::find_in_chain)
+//!    finds it in either.
 //! 5. A response that refuses the token invalidates exactly that token, and gets the mark [`AccessTokenRefused`]. Such a response is
 //!    a 401 whose challenge says `invalid_token` or names no error, a 401 without a challenge, or a gRPC response with the status
 //!    `UNAUTHENTICATED` in its headers.
@@ -31,6 +32,71 @@
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
 //!
 //! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.
+//!
+//! # gRPC
+//!
+//! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts
+//! with `application/grpc`. If such a request is not sent, the error is a boxed [`tonic::Status`], whose source is the actual error:
+//!
+//! | why the request is not sent | status |
+//! |---|---|
+//! | no token, and a later call may succeed: the authorization server fails or cannot be reached, or there is no runtime | `UNAVAILABLE` |
+//! | no token, and something must change first: the secret, the registration, the user's sign-in | `UNAUTHENTICATED` |
+//! | [`NoOriginNamed`], [`InsecureTransport`] | `UNAUTHENTICATED` |
+//!
+//! tonic finds this status below other layers, such as `Timeout` and `Buffer`. Errors of the inner service are unchanged. A time limit of
+//! a tower layer is still `UNKNOWN` to tonic; use the `timeout` of tonic's `Endpoint` or a limit for the fetch
+//! ([`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout)).
+//!
+//! ```
+//! use tonic::transport::Channel;
+//! use tonic_health::pb::health_client::HealthClient;
+//! use tower::ServiceBuilder;
+//! use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::BufferBody};
+//!
+//! # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+//! let api = "https://api.example";
+//! let layer = AddAccessTokenLayer::new(source)
+//!     .origin(api)? // where the channel goes: the calls themselves contain only a path
+//!     .resend(BufferBody::tonic(64 * 1024));
+//! let channel = Channel::from_static(api).connect_lazy();
+//! let client = HealthClient::new(ServiceBuilder::new().layer(layer).service(channel));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! To box such a stack, for example as a [`BoxCloneSyncService`](tower::util::BoxCloneSyncService), put
+//! `.map_err(tonic::Status::from_error)` above the layer, which keeps the status. Otherwise a task that is spawned may not compile
+//! ("implementation of `From` is not general enough"), because rustc does not see that its future is `Send`.
+//!
+//! Where only an interceptor fits, it can add the token of a source, too. It is synchronous, so it takes the token that is there, and a
+//! background task renews that one in time:
+//!
+//! ```
+//! use http::header::AUTHORIZATION;
+//! use tonic::{Request, Status, transport::Channel};
+//! use tonic_health::pb::health_client::HealthClient;
+//! use tower_oauth2_client::{BoxError, TokenSource};
+//!
+//! # async fn example(source: TokenSource, channel: Channel) -> Result<(), BoxError> {
+//! source.keep_warm()?;
+//! source.warm_up().await?;
+//! let add_token = move |mut request: Request<()>| -> Result<Request<()>, Status> {
+//!     let token = source.peek();
+//!     let header = token.as_ref().and_then(|token| token.authorization());
+//!     let header = header.ok_or_else(|| Status::unavailable("there is no access token yet"))?;
+//!     request.metadata_mut().as_mut().insert(AUTHORIZATION, header.clone());
+//!     Ok(request)
+//! };
+//! let client = HealthClient::with_interceptor(channel, add_token);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Compared with the layer, an interceptor does not wait for a token, so calls fail while there is none. It does not notice that a token
+//! is refused: `keep_warm` replaces it only when it is due. It resends nothing, does not check where the calls go, and makes no proofs
+//! for tokens that are bound to a DPoP key. Code that is async can put the token on a call itself: a
+//! [`TokenError`](crate::TokenError) converts to a `Status`, so `source.token().await?` works where a `Status` is returned.
 //!
 //! # Where the token goes
 //!
@@ -79,6 +145,7 @@ mod destination;
 mod error;
 mod follow_up;
 mod future;
+mod grpc;
 mod headers;
 pub(crate) mod layer;
 mod needs;

@@ -12,6 +12,7 @@ use tower_service::Service;
 use super::{
     follow_up::{FollowUp, ResendsLeft, Route},
     future::ResponseFuture,
+    grpc,
     needs::Needs,
     resend::{NoResend, Resend},
     token_choice::{TokenChoice, TokenRules},
@@ -31,7 +32,8 @@ use crate::{
 ///
 /// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
 /// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent.
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent, and
+/// with the feature `tonic` the error of a gRPC request is a [status](super#grpc), whose source is that error.
 ///
 /// # Cancel safety
 ///
@@ -106,7 +108,7 @@ where
             }
             Err(error) => {
                 self.give_reservation_back();
-                return ResponseFuture::failed(error);
+                return ResponseFuture::failed(grpc::not_sent(&request, error));
             }
         };
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
@@ -172,7 +174,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
             }
             Err(error) => {
                 self.give_reservation_back();
-                ResponseFuture::failed(error.into())
+                ResponseFuture::failed(grpc::not_sent(&request, error))
             }
         }
     }

@@ -13,6 +13,7 @@ use tower_service::Service;
 use super::{
     auth_headers::AuthHeaders,
     follow_up::{FollowUp, ResendsLeft, RestoredRequest, Route},
+    grpc,
     needs::Needs,
     proof::{self, ProofFuture},
     recheck::{AfterWaiting, Recheck, UsableNow},
@@ -106,7 +107,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             let next = match &mut self.needs {
                 Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
                     Ok(authorization) => self.after_token(authorization),
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(self.not_sent(error)),
                 },
                 Needs::Proof {
                     proof,
@@ -122,7 +123,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                         },
                         token_was_usable: *token_was_usable,
                     }),
-                    Poll::Ready(Err(error)) => Err(error.into()),
+                    Poll::Ready(Err(error)) => Err(self.not_sent(error)),
                     Poll::Pending => {
                         self.needs.note_wait(&self.route.source);
                         return Poll::Pending;
@@ -187,7 +188,8 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         };
         if let (Recheck::Renew, Some(authorization)) = (facts.recheck(), usable) {
             match self.renew(authorization) {
-                Some(renewed) => return Ok(Some(renewed?)),
+                Some(Ok(renewed)) => return Ok(Some(renewed)),
+                Some(Err(error)) => return Err(self.not_sent(error)),
                 // The signer no longer answers at once.
                 None => facts.is_signed_remotely = true,
             }
@@ -243,6 +245,13 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             token,
             follow_up,
         })
+    }
+
+    fn not_sent(&self, error: TokenError) -> BoxError {
+        match &self.request {
+            Some(request) => grpc::not_sent(request, error),
+            None => error.into(),
+        }
     }
 
     fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {
