@@ -63,8 +63,9 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///   middlewares below, and those of reqwest, are passed on unchanged.
 /// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.
 ///
-/// Security: the client below must follow no redirects, as in the example. Otherwise reqwest follows them below the layer, and may send the token to
-/// [another origin](crate::add_access_token#where-the-token-goes).
+/// Security: the client must follow no redirects, as in the example. Otherwise reqwest follows them below the layer, and may send the
+/// token to [another origin](crate::add_access_token#where-the-token-goes).
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 impl Middleware for AddAccessTokenLayer<NoResend> {
     fn handle<'a, 'b, 'c, 'future>(
         &'a self,
@@ -82,7 +83,8 @@ impl Middleware for AddAccessTokenLayer<NoResend> {
     }
 }
 
-/// Resends the requests that reqwest can clone. See the middleware of the layer with [`NoResend`].
+/// Resends the requests that reqwest can clone, once. See the middleware of the layer with [`NoResend`].
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
 impl Middleware for AddAccessTokenLayer<CloneBody> {
     fn handle<'a, 'b, 'c, 'future>(
         &'a self,

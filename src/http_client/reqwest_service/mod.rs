@@ -90,10 +90,9 @@ use crate::{
 /// # Security
 ///
 /// Use [`without_redirects`](Self::without_redirects), or build the client with `redirect::Policy::none()`. When reqwest 0.13 follows a
-/// redirect to another origin, it removes `Authorization`
-/// from the first request there, but not from the next one, if that origin then redirects to another of its own URLs: it gets the
-/// client's secret or the access token. reqwest never removes the headers that were set with [`TokenRequest::header`](crate::TokenRequest::header). This
-/// adapter notices a followed redirect only afterwards.
+/// redirect to another origin, it removes `Authorization` from the first request there, but not from the next one, if that origin then
+/// redirects to another of its own URLs: it gets the client's secret or the access token. reqwest never removes the headers that were set
+/// with [`TokenRequest::header`](crate::TokenRequest::header). This adapter notices a followed redirect only afterwards.
 ///
 /// # Errors
 ///
