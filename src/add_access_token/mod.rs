@@ -93,7 +93,7 @@ mod watch_trailers;
 mod www_authenticate;
 
 pub use self::{
-    error::{InsecureTransport, InvalidOrigin, NoOriginNamed},
+    error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed},
     future::ResponseFuture,
     resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},

@@ -42,17 +42,13 @@ impl DpopKey {
         uri: &Uri,
         token: Option<&AccessToken>,
     ) -> Result<HeaderValue, TokenError> {
-        match token {
-            Some(token) => {
-                let hash = self.token_hash(token.expose_secret());
-                self.prove(Role::ResourceServer, method, uri, Some(&hash))
-                    .await
-            }
-            None => {
-                self.prove(Role::AuthorizationServer, method, uri, None)
-                    .await
-            }
-        }
+        let hash = token.map(|token| self.token_hash(token.expose_secret()));
+        let role = match token {
+            Some(_) => Role::ResourceServer,
+            None => Role::AuthorizationServer,
+        };
+        let proof = self.prove(role, method, uri, hash.as_deref()).await?;
+        Ok(proof.header)
     }
 
     /// Stores the nonce of a response, if it contains one.

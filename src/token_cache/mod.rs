@@ -209,7 +209,7 @@ pub use self::{
     state::{TokenState, TokenStatus},
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, TokenHeader, TokenName},
     source::TokenSource,
 };
 use crate::{
