@@ -126,10 +126,9 @@ impl Default for RefusalRules {
 #[inline]
 pub(super) fn may_refuse_token<B>(response: &Response<B>) -> bool {
     let status = response.status();
-    let has_mark = response.extensions().get::<AccessTokenRefused>().is_some();
     status.is_client_error()
-        || has_mark
         || (status == StatusCode::OK && headers::contains(response.headers(), &GRPC_STATUS))
+        || (!response.extensions().is_empty() && is_marked(response.extensions()))
 }
 
 /// What a response objects to.
@@ -206,6 +205,7 @@ pub(super) fn mark(extensions: &mut Extensions) {
 #[derive(Clone, Copy)]
 struct MarkedByLayer;
 
+#[inline(never)]
 fn is_marked(extensions: &Extensions) -> bool {
     extensions.get::<AccessTokenRefused>().is_some() && extensions.get::<MarkedByLayer>().is_none()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, header::AUTHORIZATION, request};
+use http::{HeaderMap, HeaderName, Request, header::AUTHORIZATION, request};
 
 use super::{
     destination::{Destination, Destinations},
@@ -49,7 +49,7 @@ impl TokenRules {
     pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice, BoxError> {
         let has_own = match &self.header {
             None => headers::contains(request.headers(), &AUTHORIZATION),
-            Some(header) => request.headers().contains_key(&header.name),
+            Some(header) => has_header(request.headers(), &header.name),
         };
         if has_own {
             return Ok(TokenChoice::NoToken);
@@ -115,6 +115,11 @@ impl TokenRules {
             None => Err(TokenError::request(FIXED).into()),
         }
     }
+}
+
+#[inline(never)]
+fn has_header(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.contains_key(name)
 }
 
 const TARGET: &str = "tower_oauth2_client::add_access_token";

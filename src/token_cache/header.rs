@@ -71,17 +71,23 @@ pub(crate) struct TokenHeader {
 }
 
 impl TokenHeader {
-    fn value<'a>(header: Option<&Self>, token: &'a AccessToken) -> Option<&'a HeaderValue> {
-        token.value_with(header.and_then(|header| header.scheme.as_deref()))
+    /// The value that carries a token in this header, if it can be sent.
+    fn value<'a>(&self, token: &'a AccessToken) -> Option<&'a HeaderValue> {
+        token.value_with(self.scheme.as_deref())
     }
 
     /// Sets the header of a request. Without a chosen header it is `Authorization`.
     #[inline]
     pub(crate) fn set(header: Option<&Self>, headers: &mut HeaderMap, value: HeaderValue) {
         match header {
-            None => headers.insert(AUTHORIZATION, value),
-            Some(header) => headers.insert(&header.name, value),
-        };
+            None => drop(headers.insert(AUTHORIZATION, value)),
+            Some(header) => header.set_chosen(headers, value),
+        }
+    }
+
+    #[inline(never)]
+    fn set_chosen(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        headers.insert(&self.name, value);
     }
 }
 
@@ -97,7 +103,10 @@ pub(crate) struct Authorization {
 impl Authorization {
     fn cached(entry: &Entry, cached: &CachedToken, header: Option<&TokenHeader>) -> Self {
         Self {
-            value: cached_value(cached, header).clone(),
+            value: header
+                .and_then(|header| header.value(&cached.token))
+                .unwrap_or(&cached.authorization)
+                .clone(),
             token: TokenName::new(entry, cached),
             bound: bound(&cached.token),
         }
@@ -105,18 +114,15 @@ impl Authorization {
 
     fn fixed(token: &AccessToken, header: Option<&TokenHeader>) -> Option<Self> {
         Some(Self {
-            value: TokenHeader::value(header, token)?.clone(),
+            value: match header {
+                None => token.sendable(),
+                Some(header) => header.value(token),
+            }?
+            .clone(),
             token: TokenName::NONE,
             bound: bound(token),
         })
     }
-}
-
-/// A cached token can be sent, so the fallback is never used.
-fn cached_value<'a>(cached: &'a CachedToken, header: Option<&TokenHeader>) -> &'a HeaderValue {
-    header
-        .and_then(|header| TokenHeader::value(Some(header), &cached.token))
-        .unwrap_or(&cached.authorization)
 }
 
 fn bound(token: &AccessToken) -> Option<AccessToken> {
@@ -130,24 +136,35 @@ impl TokenSource {
         headers: &mut HeaderMap,
         header: Option<&TokenHeader>,
     ) -> Option<TokenName> {
+        if let Some(header) = header {
+            return self.authorize_chosen(headers, header);
+        }
         let mut set = |token: &AccessToken, value: &HeaderValue, name| {
             if token.binding().is_some() {
                 return None;
             }
-            TokenHeader::set(header, headers, value.clone());
+            headers.insert(AUTHORIZATION, value.clone());
             Some(name)
         };
         match &self.0 {
             SourceKind::Cached { entry, .. } => entry
                 .usable(|cached| {
                     let name = TokenName::new(entry, cached);
-                    set(&cached.token, cached_value(cached, header), name)
+                    set(&cached.token, &cached.authorization, name)
                 })
                 .flatten(),
-            SourceKind::Fixed(token) => {
-                set(token, TokenHeader::value(header, token)?, TokenName::NONE)
-            }
+            SourceKind::Fixed(token) => set(token, token.sendable()?, TokenName::NONE),
         }
+    }
+
+    #[inline(never)]
+    fn authorize_chosen(&self, headers: &mut HeaderMap, header: &TokenHeader) -> Option<TokenName> {
+        let authorization = self.usable_authorization(Some(header))?;
+        if authorization.bound.is_some() {
+            return None;
+        }
+        headers.insert(&header.name, authorization.value);
+        Some(authorization.token)
     }
 
     /// Returns the header if there is a usable token.
