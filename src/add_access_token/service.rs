@@ -94,10 +94,14 @@ where
         let (token, own_source) = match choice {
             Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
                 let headers = request.headers_mut();
-                (self.copy.authorize(headers, &self.rules.source), None)
+                let header = self.rules.header.as_deref();
+                (
+                    self.copy.authorize(headers, &self.rules.source, header),
+                    None,
+                )
             }
             Ok(TokenChoice::OfRequest(source)) => {
-                let token = source.authorize(request.headers_mut());
+                let token = source.authorize(request.headers_mut(), self.rules.header.as_deref());
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
@@ -114,12 +118,14 @@ where
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
         match token {
             Some(token) if !R::IS_ON => {
-                ResponseFuture::sending(self.inner.call(request), token, None)
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, None, refusals)
             }
             Some(token) => {
                 let (request, follow_up) =
                     FollowUp::of(request, None, ResendsLeft::ALL, || self.route(source));
-                ResponseFuture::sending(self.inner.call(request), token, follow_up)
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
             }
             None => {
                 let source = source.clone();
@@ -136,6 +142,8 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
             source: source.clone(),
             resend: self.resend.clone(),
             service: self.inner.clone(),
+            header: self.rules.header.clone(),
+            refusals: self.rules.refusals.clone(),
         }
     }
 
@@ -158,14 +166,20 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     {
         let target = self.rules.destinations.target(request.uri());
         let uri = target.as_ref().unwrap_or(request.uri());
-        match Needs::of(&request, uri, &source) {
+        let header = self.rules.header.as_ref();
+        match Needs::of(&request, uri, &source, header) {
             // The inner service is ready.
             Ok(Needs::Service { headers, .. }) => {
                 let token = headers.authorization.token;
-                let proof = headers.put_on(&mut request, target.as_ref());
+                let proof = headers.put_on(
+                    &mut request,
+                    target.as_ref(),
+                    header.map(|header| &**header),
+                );
                 let (request, follow_up) =
                     FollowUp::of(request, proof, ResendsLeft::ALL, || self.route(&source));
-                ResponseFuture::sending(self.inner.call(request), token, follow_up)
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
             }
             Ok(needs) => {
                 self.give_reservation_back();

@@ -49,17 +49,13 @@ impl DpopKey {
         let uri = &parse(uri).map_err(|why| {
             TokenError::request(format!("the request was not sent: its URI {why}"))
         })?;
-        match token {
-            Some(token) => {
-                let hash = self.token_hash(token.expose_secret());
-                self.prove(Role::ResourceServer, method, uri, Some(&hash))
-                    .await
-            }
-            None => {
-                self.prove(Role::AuthorizationServer, method, uri, None)
-                    .await
-            }
-        }
+        let hash = token.map(|token| self.token_hash(token.expose_secret()));
+        let role = match token {
+            Some(_) => Role::ResourceServer,
+            None => Role::AuthorizationServer,
+        };
+        let proof = self.prove(role, method, uri, hash.as_deref()).await?;
+        Ok(proof.header)
     }
 
     /// Stores the nonce of a response, if it contains one. `uri` is the URI of the request.

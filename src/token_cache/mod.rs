@@ -210,7 +210,7 @@ pub use self::{
     token_changes::TokenChanges,
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, TokenHeader, TokenName},
     source::TokenSource,
 };
 use crate::{

@@ -190,7 +190,7 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|cached| cached.authorization == sent);
+            entry.invalidate(|cached| cached.token.is_sent_as(sent));
         }
     }
 

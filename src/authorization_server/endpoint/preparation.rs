@@ -65,7 +65,7 @@ impl<C: EndpointCall> Draft<C> {
         if let Some(key) = &self.dpop {
             let role = Role::AuthorizationServer;
             let proof = key.prove(role, request.method(), target.uri, None).await?;
-            request.headers_mut().insert(DPOP, proof);
+            request.headers_mut().insert(DPOP, proof.header);
         }
         let secret = self.client.rotating_secret().zip(secrets.pop());
         Ok(Prepared {
