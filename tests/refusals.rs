@@ -1,553 +1,336 @@
-//! How many tokens refusals cost, and how many calls: replicas that revoke each other's tokens, lifetimes that nobody tells, APIs that
-//! refuse everything.
+//! Responses that refuse the token in a way of their own: what the user says, and what a service below marks.
 #![cfg(feature = "test-util")]
 
 mod cache_support;
 
-use std::{
-    future::{Future, ready},
-    ops::Range,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use http::{Request, Response, StatusCode, header::AUTHORIZATION};
-use http_body_util::Full;
-use tokio::{
-    task::JoinSet,
-    time::{Instant, advance, sleep, sleep_until},
-};
-use tower::{Layer, Service, ServiceExt, service_fn};
+use http::{Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, BoxError, TokenCache, TokenRequest, TokenResponse, TokenSource,
-    add_access_token::CloneBody,
-    test_util::ManualClock,
-    token_cache::{Invalidation, TokenCacheBuilder},
+    AddAccessTokenLayer, BoxError, TokenCache, TokenRequest,
+    add_access_token::{AccessTokenRefused, CloneBody},
 };
 
-use self::cache_support::{Body, bearer, call_to, millis, now, refusal, request, secs};
+use self::cache_support::{Api, Body, Endpoint, api_layer, call};
 
-/// An authorization server and an API in one, which know the tokens by their numbers.
-#[derive(Clone)]
-struct Server(Arc<Inner>);
+const INVALID_TOKEN: (&str, &str) = ("www-authenticate", "Bearer error=\"invalid_token\"");
 
-struct Inner {
-    /// When each token was issued.
-    issued: Mutex<Vec<Instant>>,
-    /// Whether a token is good: its number, the number of tokens, and its age.
-    is_good: Box<dyn Fn(usize, usize, Duration) -> bool + Send + Sync>,
-    expires_in: Option<Duration>,
-    latency: Range<u64>,
+/// An API that accepts any token but the first.
+fn refusing_first(refusal: impl Fn() -> Response<Body> + Send + Sync + 'static) -> Api {
+    Api::new(move |seen| match seen.authorization() {
+        Some(value) if value == "Bearer token-1" => refusal(),
+        Some(_) => Response::new(Full::from("hello")),
+        None => panic!("a request without a token"),
+    })
 }
 
-impl Server {
-    fn new(
-        expires_in: Option<Duration>,
-        is_good: impl Fn(usize, usize, Duration) -> bool + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(Inner {
-            issued: Mutex::default(),
-            is_good: Box::new(is_good),
-            expires_in,
-            latency: 2..10,
-        }))
+fn answer(
+    status: u16,
+    headers: &[(&'static str, &'static str)],
+    body: &'static str,
+) -> Response<Body> {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(*name, *value);
     }
+    response.body(Full::from(body)).unwrap()
+}
 
-    /// A server where a new token revokes the last one of the same client, as Doorkeeper with `revoke_previous_client_credentials_token`.
-    fn with_one_token() -> Self {
-        Self::new(Some(secs(7200)), |number, issued, _| number + 1 == issued)
-    }
+/// Configures a layer over a source of numbered tokens.
+fn layer(
+    configure: impl FnOnce(AddAccessTokenLayer) -> AddAccessTokenLayer,
+) -> (AddAccessTokenLayer, Endpoint) {
+    let endpoint = Endpoint::counting();
+    let source = TokenCache::new(endpoint.clone()).source(TokenRequest::client_credentials());
+    (configure(api_layer(source)), endpoint)
+}
 
-    /// A server whose tokens live for this time, which it does not say.
-    fn untold(lifetime: Duration) -> Self {
-        Self::new(None, move |_, _, age| age < lifetime)
-    }
+async fn status(
+    service: impl Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
+) -> u16 {
+    service.oneshot(call()).await.unwrap().status().as_u16()
+}
 
-    fn token_requests(&self) -> usize {
-        self.0.issued.lock().unwrap().len()
-    }
-
-    async fn latency(&self) {
-        sleep(millis(fastrand::u64(self.0.latency.clone()))).await;
-    }
-
-    fn source(
-        &self,
-        configure: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
-    ) -> TokenSource {
-        let server = self.clone();
-        let endpoint = service_fn(move |_: TokenRequest| {
-            let server = server.clone();
-            async move {
-                server.latency().await;
-                let number = {
-                    let mut issued = server.0.issued.lock().unwrap();
-                    issued.push(now());
-                    issued.len() - 1
-                };
-                server.latency().await;
-                let mut response = TokenResponse::builder(bearer(number.to_string()));
-                if let Some(expires_in) = server.0.expires_in {
-                    response = response.expires_in(expires_in);
-                }
-                Ok::<_, BoxError>(response.build())
+#[tokio::test(start_paused = true)]
+async fn the_user_says_which_responses_refuse_the_token() {
+    for refusing in [403, 404, 419, 498] {
+        for resends in [false, true] {
+            let (layer, endpoint) =
+                layer(|layer| layer.refused_when(move |head| head.status.as_u16() == refusing));
+            let api = refusing_first(move || answer(refusing, &[], "{\"error\":\"expired\"}"));
+            if resends {
+                let service = layer.resend(CloneBody).layer(api.clone());
+                assert_eq!(status(service.clone()).await, 200);
+                assert_eq!(status(service).await, 200);
+                assert_eq!(api.requests(), 3);
+            } else {
+                let service = layer.layer(api.clone());
+                let response = service.clone().oneshot(call()).await.unwrap();
+                assert!(response.extensions().get::<AccessTokenRefused>().is_some());
+                assert_eq!(
+                    response.into_body().collect().await.unwrap().to_bytes(),
+                    "{\"error\":\"expired\"}"
+                );
+                assert_eq!(status(service).await, 200);
+                assert_eq!(api.requests(), 2);
             }
-        });
-        let builder = TokenCache::builder(endpoint).clock(ManualClock::new().clock());
-        configure(builder).build().source(request())
-    }
-
-    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        self.latency().await;
-        let header = request.headers()[AUTHORIZATION].to_str()?;
-        let number: usize = header.strip_prefix("Bearer ").unwrap().parse()?;
-        let is_good = {
-            let issued = self.0.issued.lock().unwrap();
-            (self.0.is_good)(number, issued.len(), now() - issued[number])
-        };
-        self.latency().await;
-        Ok(match is_good {
-            true => Response::new(Full::default()),
-            false => refusal(),
-        })
-    }
-
-    fn api(
-        &self,
-    ) -> impl Service<
-        Request<Body>,
-        Response = Response<Body>,
-        Error = BoxError,
-        Future = impl Future<Output = Result<Response<Body>, BoxError>> + Send,
-    > + Clone
-    + Send
-    + 'static {
-        let server = self.clone();
-        service_fn(move |request| {
-            let server = server.clone();
-            async move { server.answer(request).await }
-        })
-    }
-
-    fn layer(&self, source: TokenSource) -> AddAccessTokenLayer {
-        AddAccessTokenLayer::new(source).origin(API).unwrap()
+            assert_eq!(endpoint.calls(), 2);
+        }
     }
 }
 
-const API: &str = "https://api.test/";
+#[tokio::test(start_paused = true)]
+async fn other_responses_are_judged_as_before() {
+    for (refusing, headers, expected) in [
+        (401, &[][..], 2),
+        (
+            400,
+            &[("www-authenticate", "Bearer error=\"invalid_token\"")],
+            2,
+        ),
+        (404, &[], 1),
+        (500, &[], 1),
+    ] {
+        let (layer, endpoint) =
+            layer(|layer| layer.refused_when(|head| head.status == StatusCode::FORBIDDEN));
+        let api = refusing_first(move || answer(refusing, headers, ""));
+        let service = layer.layer(api);
+        assert_eq!(status(service.clone()).await, refusing);
+        status(service).await;
+        assert_eq!(endpoint.calls(), expected, "{refusing} {headers:?}");
+    }
+}
 
-/// Calls the API at this pace from several tasks. Returns how many calls succeeded.
-async fn succeeded<S>(api: S, tasks: usize, calls: usize, pace: Duration) -> usize
+#[tokio::test(start_paused = true)]
+async fn the_head_is_complete_and_is_shown_once() {
+    let shown = Arc::new(AtomicUsize::new(0));
+    let counted = shown.clone();
+    let (layer, endpoint) = layer(|layer| {
+        layer.refused_when(move |head| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            head.headers["x-error"] == "expired" && head.extensions.get::<u8>() == Some(&7)
+        })
+    });
+    let api = Api::new(|_| {
+        let mut response = answer(200, &[("x-error", "expired")], "hello");
+        response.extensions_mut().insert(7_u8);
+        response
+    });
+    let response = layer.layer(api).oneshot(call()).await.unwrap();
+    assert_eq!(response.headers()["x-error"], "expired");
+    assert_eq!(response.extensions().get::<u8>(), Some(&7));
+    assert_eq!(shown.load(Ordering::SeqCst), 1);
+    assert!(response.extensions().get::<AccessTokenRefused>().is_some());
+    assert_eq!(endpoint.calls(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_functions_all_count() {
+    let on = |status| move |head: &http::response::Parts| head.status == status;
+    let (layer, endpoint) = layer(|layer| {
+        let layer = layer.refused_when(on(StatusCode::FORBIDDEN));
+        layer.refused_when(on(StatusCode::NOT_FOUND))
+    });
+    let number = AtomicUsize::new(0);
+    let api = Api::new(move |_| {
+        let statuses = [403, 404];
+        answer(statuses[number.fetch_add(1, Ordering::SeqCst) % 2], &[], "")
+    });
+    let service = layer.layer(api);
+    for _ in 0..2 {
+        let response = service.clone().oneshot(call()).await.unwrap();
+        assert!(response.extensions().get::<AccessTokenRefused>().is_some());
+    }
+    assert_eq!(endpoint.calls(), 2);
+}
+
+/// The 401 of some APIs is about a second credential in the request.
+#[tokio::test(start_paused = true)]
+async fn the_rules_can_be_replaced() {
+    for (status, headers, expected) in [
+        (401, &[][..], false),
+        (401, &[INVALID_TOKEN], false),
+        (403, &[INVALID_TOKEN], false),
+        (
+            200,
+            &[("content-type", "application/grpc"), ("grpc-status", "16")],
+            false,
+        ),
+        (401, &[("x-token-expired", "1")], true),
+    ] {
+        let (layer, endpoint) = layer(|layer| {
+            let layer = layer.refused_when(|_| panic!("it was replaced"));
+            layer.refused_only_when(|head| head.headers.contains_key("x-token-expired"))
+        });
+        let api = Api::new(move |_| answer(status, headers, ""));
+        let service = layer.resend(CloneBody).layer(api);
+        let response = service.clone().oneshot(call()).await.unwrap();
+        let is_refused = response.extensions().get::<AccessTokenRefused>().is_some();
+        assert_eq!(is_refused, expected, "{status} {headers:?}");
+        assert_eq!(endpoint.calls(), if expected { 2 } else { 1 });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_to_requests_without_our_token_are_not_judged() {
+    let (layer, endpoint) = layer(|layer| layer.refused_when(|_| panic!("it is not our token")));
+    let service = layer.layer(Api::new(|_| answer(403, &[], "")));
+    let mut own = call();
+    own.headers_mut()
+        .insert("authorization", "Bearer mine".parse().unwrap());
+    service.clone().oneshot(own).await.unwrap();
+    let elsewhere = cache_support::call_to("https://elsewhere.test/");
+    service.oneshot(elsewhere).await.unwrap();
+    assert_eq!(endpoint.calls(), 0);
+}
+
+/// A GraphQL API, and the service of a user that reads its errors.
+fn graphql<S>(
+    inner: S,
+) -> impl Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send> + Clone
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError>,
-    S: Clone + Send + 'static,
-    S::Future: Send,
+    S: Service<Request<Body>, Response = Response<Body>, Error = BoxError, Future: Send>
+        + Clone
+        + Send
+        + 'static,
 {
-    let mut calling = JoinSet::new();
-    let begun = now();
-    for task in 0..tasks {
-        let mut api = api.clone();
-        let offset = pace * task as u32 / tasks as u32;
-        calling.spawn(async move {
-            let mut succeeded = 0;
-            for call in 0..calls / tasks {
-                sleep_until(begun + offset + pace * call as u32).await;
-                let response = api.ready().await.unwrap().call(call_to(API)).await;
-                succeeded += usize::from(response.unwrap().status() == StatusCode::OK);
+    ServiceBuilder::new()
+        .and_then(async |response: Response<Body>| {
+            let (mut head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            if body.starts_with(b"{\"errors\":[{\"code\":\"UNAUTHENTICATED\"}]") {
+                head.extensions.insert(AccessTokenRefused);
             }
-            succeeded
-        });
-    }
-    calling.join_all().await.into_iter().sum()
-}
-
-/// Like [`succeeded`], with or without resending.
-async fn calls_succeed(
-    server: &Server,
-    source: TokenSource,
-    is_resent: bool,
-    (tasks, calls, pace): (usize, usize, Duration),
-) -> usize {
-    let layer = AddAccessTokenLayer::new(source).origin(API).unwrap();
-    match is_resent {
-        true => {
-            let api = layer.resend(CloneBody).layer(server.api());
-            succeeded(api, tasks, calls, pace).await
-        }
-        false => succeeded(layer.layer(server.api()), tasks, calls, pace).await,
-    }
-}
-
-mod replicas {
-    use super::*;
-
-    const CALLS: usize = 400;
-
-    /// Returns how many of 400 calls of each replica succeed, how many tokens that costs, and how long it takes.
-    async fn run(
-        replicas: usize,
-        is_resent: bool,
-        tasks: usize,
-        pace: Duration,
-    ) -> (Vec<usize>, usize, Duration) {
-        let server = Server::with_one_token();
-        let begun = now();
-        let mut calling = JoinSet::new();
-        for _ in 0..replicas {
-            let (server, source) = (server.clone(), server.source(|builder| builder));
-            calling.spawn(async move {
-                calls_succeed(&server, source, is_resent, (tasks, CALLS, pace)).await
-            });
-        }
-        let succeeded = calling.join_all().await;
-        let took = now() - begun;
-        println!(
-            "{replicas} replicas, {tasks} tasks, a call each {pace:?}, resent: {is_resent}: {succeeded:?} of {CALLS} calls \
-             in {took:?}, {} token requests",
-            server.token_requests(),
-        );
-        (succeeded, server.token_requests(), took)
-    }
-
-    /// Each call of a replica that is refused is resent, once the other replica has had time to use its token.
-    #[tokio::test(start_paused = true)]
-    async fn nearly_all_calls_of_replicas_that_revoke_each_others_tokens_succeed() {
-        for replicas in [2, 3] {
-            for (tasks, pace) in [
-                (1, 0),
-                (1, 20),
-                (1, 50),
-                (1, 100),
-                (8, 0),
-                (8, 50),
-                (8, 200),
-            ] {
-                let (succeeded, token_requests, took) =
-                    run(replicas, true, tasks, millis(pace)).await;
-                for succeeded in succeeded {
-                    assert!(succeeded * 100 >= CALLS * 95, "{succeeded}");
-                }
-                // Each replica fetches two tokens at once, and then at most about one a second.
-                let bound = replicas * (took.as_secs() as usize + 4);
-                assert!(token_requests <= bound, "{token_requests} of {bound}");
-            }
-        }
-    }
-
-    /// Then each token costs the call whose refusal ends it.
-    #[tokio::test(start_paused = true)]
-    async fn without_resending_each_token_costs_the_calls_that_were_under_way() {
-        for (tasks, pace) in [(1, 0), (1, 20), (1, 50), (8, 50), (8, 200)] {
-            let (succeeded, token_requests, _) = run(2, false, tasks, millis(pace)).await;
-            let lost = 2 * CALLS - succeeded.iter().sum::<usize>();
-            assert!(lost <= (token_requests + 2) * (tasks + 1), "{lost}");
-            for succeeded in succeeded {
-                assert!(succeeded * 100 >= CALLS * 90, "{succeeded}");
-            }
-        }
-    }
-}
-
-mod untold_lifetimes {
-    use super::*;
-
-    async fn run(lifetime: Duration, is_resent: bool, learn: bool) -> (usize, usize) {
-        let server = Server::untold(lifetime);
-        let source = server.source(|builder| builder.learn_lifetime(learn));
-        let calls = (5, 500, millis(100));
-        let succeeded = calls_succeed(&server, source, is_resent, calls).await;
-        println!(
-            "tokens of {lifetime:?}, resent: {is_resent}, learned: {learn}: {succeeded} of 500 calls, {} token requests",
-            server.token_requests(),
-        );
-        (succeeded, server.token_requests())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn nearly_all_calls_succeed_although_nobody_says_how_long_tokens_live() {
-        for lifetime in [millis(1_200), secs(2), secs(3), secs(5)] {
-            let (succeeded, token_requests) = run(lifetime, true, true).await;
-            assert!(succeeded >= 495, "{succeeded}");
-            let seconds = 10.0 / lifetime.as_secs_f64();
-            let bound = (2.0 * seconds) as usize + 4;
-            assert!(token_requests <= bound, "{token_requests} of {bound}");
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_resending_the_first_two_refusals_teach_the_lifetime() {
-        let (learned, _) = run(secs(2), false, true).await;
-        let (not_learned, _) = run(secs(2), false, false).await;
-        assert!(learned >= 485, "{learned}");
-        assert!(learned > not_learned, "{learned} {not_learned}");
-    }
-
-    /// Over an hour, with one call a second: the cache keeps trying longer lifetimes, and that costs few calls.
-    #[tokio::test(start_paused = true)]
-    async fn few_calls_are_lost_in_the_long_run() {
-        let server = Server::untold(secs(60));
-        let source = server.source(|builder| builder);
-        let succeeded = calls_succeed(&server, source, false, (1, 3_600, secs(1))).await;
-        println!(
-            "tokens of 60 s: {succeeded} of 3600 calls, {} token requests",
-            server.token_requests()
-        );
-        assert!(succeeded >= 3_580, "{succeeded}");
-        assert!(server.token_requests() <= 85);
-    }
-
-    /// The tokens lived for two seconds at first, and then for ever.
-    #[tokio::test(start_paused = true)]
-    async fn a_learned_lifetime_grows_back_when_tokens_live_longer() {
-        let begun = now();
-        let server = Server::new(None, move |_, _, age| {
-            age < secs(2) || now() - begun > secs(20)
-        });
-        let source = server.source(|builder| builder);
-        calls_succeed(&server, source.clone(), true, (1, 200, millis(100))).await;
-        let before = server.token_requests();
-        assert!(before >= 8, "{before}");
-        calls_succeed(&server, source.clone(), true, (1, 3 * 3_600, secs(1))).await;
-        let learned = server.token_requests();
-        calls_succeed(&server, source, true, (1, 3_600, secs(1))).await;
-        let later = server.token_requests() - learned;
-        println!(
-            "{before} token requests, {} while it grows, {later} in the hour after",
-            learned - before
-        );
-        // Renewed at most each 0.75 of the default lifetime of five minutes.
-        assert!(later <= 17, "{later}");
-    }
-}
-
-mod apis_that_refuse {
-    use super::*;
-
-    /// Returns how many tokens an hour of calls costs, three a second. The judge gets the number of the token, of the call, and of the
-    /// call among those with this token.
-    async fn hour(
-        name: &str,
-        judge: impl Fn(usize, usize, usize) -> bool + Clone + Send + Sync + 'static,
-    ) -> usize {
-        let server = Server::new(Some(secs(1_000_000)), |_, _, _| true);
-        let source = server.source(|builder| builder);
-        let seen = Arc::new(Mutex::new((0, 0, 0)));
-        let api = service_fn(move |request: Request<Body>| {
-            let header = request.headers()[AUTHORIZATION].to_str().unwrap();
-            let token = header.strip_prefix("Bearer ").unwrap().parse().unwrap();
-            let mut seen = seen.lock().unwrap();
-            let (last, call, of_token) = *seen;
-            *seen = (
-                token,
-                call + 1,
-                if token == last { of_token + 1 } else { 1 },
-            );
-            let is_good = judge(token, call, seen.2 - 1);
-            ready(Ok::<_, BoxError>(match is_good {
-                true => Response::new(Full::default()),
-                false => refusal(),
-            }))
-        });
-        let mut api = AddAccessTokenLayer::new(source)
-            .origin(API)
-            .unwrap()
-            .layer(api);
-        let begun = now();
-        while now() - begun < secs(3_600) {
-            let sending = api.ready().await.unwrap().call(call_to(API));
-            sending.await.unwrap();
-            advance(millis(333)).await;
-        }
-        println!("{name}: {} token requests an hour", server.token_requests());
-        server.token_requests()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_flood_of_refusals_of_every_kind_costs_a_bounded_number_of_tokens() {
-        // Four within seconds, then pauses of 5, 10, 20 … 300 seconds.
-        let refuses_everything = hour("every call is refused", |_, _, _| false).await;
-        assert!(refuses_everything <= 22, "{refuses_everything}");
-        // The first probe shows that the token is not the reason.
-        let alternates = hour("every second call is refused", |_, call, _| call % 2 == 0).await;
-        assert!(alternates <= 40, "{alternates}");
-        let by_chance = hour("calls are refused by chance", |_, _, _| fastrand::bool()).await;
-        assert!(by_chance <= 60, "{by_chance}");
-        // Nothing tells these from a server that revokes tokens. The limit of a minute holds.
-        let once = hour("each token is accepted once", |_, _, call| call == 0).await;
-        assert!(once <= 60 * 60, "{once}");
-        let ten = hour("each token is accepted ten times", |_, _, call| call < 10).await;
-        assert!(ten <= 60 * 60, "{ten}");
-        let first = hour("only the first token is accepted", |token, _, _| token == 0).await;
-        assert!(first <= 1, "{first}");
-        let second = hour(
-            "only the first token is accepted, for a minute",
-            |token, call, _| token == 0 && call < 180,
-        );
-        assert!(second.await <= 22);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn the_limit_of_a_minute_can_be_set() {
-        for per_minute in [0, 1, 5, 60] {
-            let server = Server::new(Some(secs(1_000_000)), |_, _, _| true);
-            let source = server.source(|builder| {
-                let builder = builder.refusal_pauses(Duration::ZERO..=Duration::ZERO);
-                builder.max_replacements_per_minute(per_minute)
-            });
-            let begun = now();
-            while now() - begun < secs(60) {
-                let token = source.token().await.unwrap();
-                let kept = source.invalidate(&token) == Invalidation::Kept;
-                assert!(kept || per_minute > 0);
-                advance(millis(10)).await;
-            }
-            // The first token, and one that is sent for when its turn comes, after the end of the minute.
-            assert!(server.token_requests() <= per_minute as usize + 2);
-        }
-        let server = Server::new(Some(secs(1_000_000)), |_, _, _| true);
-        let source = server.source(|builder| {
-            let builder = builder.refusal_pauses(Duration::ZERO..=Duration::ZERO);
-            builder.max_replacements_per_minute(u32::MAX)
-        });
-        for _ in 0..1_000 {
-            let token = source.token().await.unwrap();
-            assert_eq!(source.invalidate(&token), Invalidation::Dropped);
-        }
-    }
-
-    /// An API with the wrong audience, beside one at another origin that accepts every token.
-    #[tokio::test(start_paused = true)]
-    async fn users_at_another_origin_are_not_affected() {
-        let server = Server::new(Some(secs(1_000_000)), |_, _, _| true);
-        let source = server.source(|builder| builder);
-        let accepted = Arc::new(AtomicUsize::new(0));
-        let counted = accepted.clone();
-        let api = service_fn(move |request: Request<Body>| {
-            let is_good = request.uri().host() == Some("good.test");
-            counted.fetch_add(usize::from(is_good), SeqCst);
-            ready(Ok::<_, BoxError>(match is_good {
-                true => Response::new(Full::default()),
-                false => refusal(),
-            }))
-        });
-        let layer = AddAccessTokenLayer::new(source);
-        let layer = layer.origins(["https://good.test", "https://bad.test"]);
-        let mut api = layer.unwrap().layer(api);
-        for _ in 0..3_600 {
-            for uri in [
-                "https://good.test/a",
-                "https://bad.test/b",
-                "https://good.test/c",
-            ] {
-                let response = api.ready().await.unwrap().call(call_to(uri)).await;
-                let is_good = response.unwrap().status() == StatusCode::OK;
-                assert_eq!(is_good, uri.contains("good"));
-            }
-            advance(secs(1)).await;
-        }
-        assert_eq!(accepted.load(SeqCst), 2 * 3_600);
-        // The first, two at once, and one after each pause of 5, 10, 20, 40, 80, 160 and then 300 seconds.
-        assert!(server.token_requests() <= 20, "{}", server.token_requests());
-    }
-}
-
-mod acceptance {
-    use super::*;
-
-    /// Accepts the first two calls with each token at every origin, and refuses the third.
-    fn third_is_refused() -> impl Service<
-        Request<Body>,
-        Response = Response<Body>,
-        Error = BoxError,
-        Future = impl Future<Output = Result<Response<Body>, BoxError>> + Send,
-    > + Clone {
-        let calls = Arc::new(Mutex::new(std::collections::HashMap::<_, usize>::new()));
-        service_fn(move |request: Request<Body>| {
-            let key = (
-                request.uri().clone(),
-                request.headers()[AUTHORIZATION].clone(),
-            );
-            let mut calls = calls.lock().unwrap();
-            let call = calls.entry(key).or_default();
-            *call += 1;
-            ready(Ok(match *call {
-                ..3 => Response::new(Full::default()),
-                _ => refusal(),
-            }))
+            Ok::<_, BoxError>(Response::from_parts(head, Full::from(body)))
         })
-    }
+        .service(inner)
+}
 
-    /// Returns how many token requests were sent after each call.
-    async fn token_requests(
-        layer: impl Fn(TokenSource) -> AddAccessTokenLayer,
-        uri: &str,
-    ) -> Vec<usize> {
-        let server = Server::new(Some(secs(7200)), |_, _, _| true);
-        let mut api = layer(server.source(|builder| builder)).layer(third_is_refused());
-        let mut sent = Vec::new();
-        for _ in 0..15 {
-            let response = api.ready().await.unwrap().call(call_to(uri)).await;
-            response.unwrap();
-            advance(secs(3)).await;
-            sent.push(server.token_requests());
-        }
-        sent
-    }
+const UNAUTHENTICATED: &str = r#"{"errors":[{"code":"UNAUTHENTICATED"}],"data":{"first":1}}"#;
 
-    /// However the origin is known: it is the only one, one of several, any, or that of a URI without an authority.
-    #[tokio::test(start_paused = true)]
-    async fn accepted_tokens_are_replaced_at_once_at_every_kind_of_origin() {
-        let expected = [1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5, 5, 5];
-        let named = |source| AddAccessTokenLayer::new(source).origin(API).unwrap();
-        assert_eq!(token_requests(named, API).await, expected);
-        assert_eq!(token_requests(named, "/path").await, expected);
-        let several = |source| named(source).origin("https://other.test").unwrap();
-        assert_eq!(token_requests(several, API).await, expected);
-        assert_eq!(
-            token_requests(several, "https://OTHER.test:443/a").await,
-            expected
-        );
-        let any = |source| AddAccessTokenLayer::new(source).danger_any_https_origin();
-        assert_eq!(token_requests(any, API).await, expected);
-        let both = |source| named(source).danger_any_https_origin();
-        assert_eq!(token_requests(both, API).await, expected);
-        assert_eq!(
-            token_requests(both, "https://another.test/").await,
-            expected
-        );
-        assert_eq!(token_requests(both, "/path").await, expected);
-    }
+#[tokio::test(start_paused = true)]
+async fn an_error_inside_a_200_invalidates_the_token_if_it_is_marked() {
+    let (layer, endpoint) = layer(|layer| layer);
+    let api = refusing_first(|| answer(200, &[], UNAUTHENTICATED));
+    let service = layer.resend(CloneBody).layer(graphql(api.clone()));
+    let response = service.clone().oneshot(call()).await.unwrap();
+    assert!(response.extensions().get::<AccessTokenRefused>().is_some());
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, UNAUTHENTICATED);
+    assert_eq!(api.requests(), 1, "mutations are not carried out twice");
+    assert_eq!(status(service).await, 200);
+    assert_eq!(api.last().authorization().unwrap(), "Bearer token-2");
+    assert_eq!(endpoint.calls(), 2);
+}
 
-    /// A success that carried another token, or none, proves nothing.
-    #[tokio::test(start_paused = true)]
-    async fn only_a_success_with_the_very_token_counts() {
-        for status in [200, 204, 299, 302, 304, 400, 403, 404, 500] {
-            let server = Server::new(Some(secs(7200)), |_, _, _| true);
-            let source = server.source(|builder| builder);
-            let calls = Arc::new(AtomicUsize::new(0));
-            let api = service_fn(move |_: Request<Body>| {
-                let response = match calls.fetch_add(1, SeqCst) % 2 {
-                    0 => Response::builder()
-                        .status(status)
-                        .body(Full::default())
-                        .unwrap(),
-                    _ => refusal(),
-                };
-                ready(Ok::<_, BoxError>(response))
+#[tokio::test(start_paused = true)]
+async fn resending_what_may_have_been_processed_needs_its_own_consent() {
+    for refusing in [200, 302, 500] {
+        for consents in [false, true] {
+            let (layer, endpoint) = layer(|layer| match consents {
+                true => layer.resend_even_if_processed(),
+                false => layer,
             });
-            let mut api = server.layer(source.clone()).layer(api);
-            for _ in 0..6 {
-                let response = api.ready().await.unwrap().call(call_to(API)).await;
-                response.unwrap();
-                advance(secs(2)).await;
-            }
-            // Three were replaced, or two and the third was kept.
-            source.token().await.unwrap();
-            let expected = if status < 300 { 4 } else { 3 };
-            assert_eq!(server.token_requests(), expected, "{status}");
+            let by_function = layer
+                .clone()
+                .refused_when(move |head| head.headers.contains_key("x-refused"));
+            let refusal = move || answer(refusing, &[("x-refused", "1")], UNAUTHENTICATED);
+            let api = refusing_first(refusal);
+            let service = by_function.resend(CloneBody).layer(api.clone());
+            let expected = if consents { 200 } else { refusing };
+            assert_eq!(status(service).await, expected);
+            assert_eq!(api.requests(), if consents { 2 } else { 1 });
+
+            let api = refusing_first(refusal);
+            let service = layer.resend(CloneBody).layer(graphql(api.clone()));
+            status(service).await;
+            assert_eq!(endpoint.calls(), 2);
         }
+    }
+}
+
+/// A marked 4xx says itself that nothing was carried out.
+#[tokio::test(start_paused = true)]
+async fn a_marked_error_of_the_client_is_resent() {
+    let (layer, endpoint) = layer(|layer| layer);
+    let api = refusing_first(|| answer(400, &[], UNAUTHENTICATED));
+    let service = layer.resend(CloneBody).layer(graphql(api.clone()));
+    assert_eq!(status(service).await, 200);
+    assert_eq!((api.requests(), endpoint.calls()), (2, 2));
+}
+
+/// The request carries two tokens, each in a header of its own.
+#[tokio::test(start_paused = true)]
+async fn the_mark_of_another_layer_is_not_about_this_token() {
+    let (outer, outer_endpoint) = layer(|layer| layer);
+    let (inner, inner_endpoint) = layer(|layer| {
+        let name = http::HeaderName::from_static("x-serverless-authorization");
+        layer
+            .header(name)
+            .refused_when(|head| head.status == StatusCode::NOT_FOUND)
+    });
+    let api = Api::new(|_| answer(404, &[], ""));
+    let service = ServiceBuilder::new()
+        .layer(outer)
+        .layer(inner)
+        .service(api.clone());
+    for _ in 0..2 {
+        status(service.clone()).await;
+    }
+    assert_eq!(
+        api.last().headers["x-serverless-authorization"],
+        "Bearer token-2"
+    );
+    assert_eq!(api.last().authorization().unwrap(), "Bearer token-1");
+    assert_eq!((outer_endpoint.calls(), inner_endpoint.calls()), (1, 2));
+}
+
+/// A flood of refusals of every kind costs a bounded number of token requests.
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_refusals_of_every_kind_costs_few_token_requests() {
+    const CALLS: usize = 300;
+    for (kind, refusing, headers) in [
+        ("a bare 401", 401, &[][..]),
+        (
+            "another scheme",
+            401,
+            &[("www-authenticate", "Basic realm=\"x\"")],
+        ),
+        (
+            "an unknown error",
+            401,
+            &[("www-authenticate", "Bearer error=\"expired_token\"")],
+        ),
+        ("invalid_token with 403", 403, &[INVALID_TOKEN]),
+        ("a function", 404, &[]),
+        ("a mark", 200, &[]),
+        (
+            "gRPC",
+            200,
+            &[("content-type", "application/grpc"), ("grpc-status", "16")],
+        ),
+    ] {
+        let (layer, endpoint) = layer(|layer| {
+            layer
+                .refused_when(|head| head.status == StatusCode::NOT_FOUND)
+                .resend_even_if_processed()
+        });
+        let api = Api::new(move |_| answer(refusing, headers, UNAUTHENTICATED));
+        let service = layer.resend(CloneBody).layer(graphql(api.clone()));
+        for _ in 0..CALLS {
+            assert_eq!(status(service.clone()).await, refusing);
+        }
+        println!(
+            "{kind}: {CALLS} calls, {} requests, {} token requests",
+            api.requests(),
+            endpoint.calls()
+        );
+        assert!(endpoint.calls() <= 10, "{kind}: {}", endpoint.calls());
+        assert!(api.requests() <= CALLS + 10, "{kind}: {}", api.requests());
     }
 }

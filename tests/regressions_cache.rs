@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
+    HeaderValue, Request, Response, StatusCode,
     header::{AUTHORIZATION, WWW_AUTHENTICATE},
 };
 use tokio::time::{advance, timeout};
@@ -52,7 +52,7 @@ fn failures() -> Vec<Failure> {
         Failure::truncate_body(10),
         Failure::stall().delayed(secs(1)),
         Failure::stall_body(10),
-        Failure::redirect(&Uri::from_static("https://elsewhere.test/token")),
+        Failure::redirect("https://elsewhere.test/token"),
         Failure::status(200).body("{}"),
         Failure::status(200)
             .content_type("application/json")
@@ -284,7 +284,7 @@ async fn the_key_covers_everything_that_can_change_the_token_except_scope_order(
     };
     let provider = Credential::from_fn(|| async { Ok::<_, BoxError>("assertion") });
     let other = Credential::from_fn(|| async { Ok::<_, BoxError>("assertion") });
-    let uri = |uri| base().token_endpoint(Uri::from_static(uri));
+    let uri = |uri| base().token_endpoint(uri);
     let different = [
         base(),
         base().scope("a"),

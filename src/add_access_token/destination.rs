@@ -1,9 +1,15 @@
 //! Decides where a token may go. Pure.
 
+use std::fmt;
+
 use http::{Uri, uri::Scheme};
 
 use super::error::{InvalidOrigin, Unnamed};
-use crate::base::{origin::Origin, origin_id::OriginId, uri::is_loopback};
+use crate::base::{
+    origin::Origin,
+    origin_id::OriginId,
+    uri::{self, is_loopback},
+};
 
 /// The origins that may see the token, and whether it may cross the network in the clear.
 #[derive(Clone, Debug, Default)]
@@ -37,10 +43,11 @@ pub(super) enum Destination {
 }
 
 impl Destinations {
-    pub(super) fn name(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
-        let is_secure = is_encrypted(origin.scheme()) || is_loopback(origin);
-        let id = OriginId::of(origin);
-        let origin = Origin::of(origin).ok_or(InvalidOrigin)?;
+    pub(super) fn name(&mut self, origin: impl fmt::Display) -> Result<(), InvalidOrigin> {
+        let uri = uri::parse(origin).map_err(InvalidOrigin::invalid)?;
+        let is_secure = is_encrypted(uri.scheme()) || is_loopback(&uri);
+        let id = OriginId::of(&uri);
+        let origin = Origin::of(&uri).ok_or_else(|| InvalidOrigin::incomplete(&uri))?;
         if self.named.iter().all(|named| named.origin != origin) {
             self.named.push(NamedOrigin {
                 origin,
@@ -175,7 +182,7 @@ mod tests {
     fn destinations(origins: &[&str]) -> Destinations {
         let mut destinations = Destinations::default();
         for origin in origins {
-            destinations.name(&origin.parse().unwrap()).unwrap();
+            destinations.name(origin).unwrap();
         }
         destinations
     }
@@ -367,10 +374,10 @@ mod tests {
 
     #[test]
     fn uris_without_a_scheme_or_a_host_are_not_origins() {
-        for uri in ["/path", "api.example:443", "*", "https://:443"] {
-            let uri: Uri = uri.parse().unwrap();
-            let named = Destinations::default().name(&uri);
-            assert_eq!(named, Err(InvalidOrigin), "{uri}");
+        for uri in ["/path", "api.example:443", "*", "https://:443/"] {
+            let error = Destinations::default().name(uri).unwrap_err();
+            let expected = format!("`{uri}` is not an origin");
+            assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
 }

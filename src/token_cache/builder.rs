@@ -31,7 +31,7 @@ impl TokenCacheBuilder {
     pub(super) fn new(endpoint: EndpointStack) -> Self {
         let settings = Settings {
             endpoint,
-            clock: Clock::system(),
+            clock: Clock::default(),
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
             learn_lifetime: true,
@@ -210,9 +210,11 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets the clock that tells the time. Default is [`Clock::system`].
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings.clock = clock;
+    /// Sets the clock that tells the time.
+    ///
+    /// Default is [`Clock::default`]: the system's clocks, or tokio's clock in a test that has paused it before the builder is created.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.settings.clock = clock.into();
         self
     }
 

@@ -1,4 +1,4 @@
-//! The `Authorization` header of a request, and the copy of it that each service instance owns.
+//! The header that carries the token of a request, and the copy of its value that each service instance owns.
 //!
 //! Cloning a `HeaderValue` bumps a reference count on a shared cache line, and threads would wait for each other there. So each
 //! instance of a service owns a copy of the bytes, and only reads what is shared. An instance makes its copy on its second call: one
@@ -7,7 +7,7 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, StatusCode, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use super::{
@@ -101,7 +101,36 @@ impl SentToken {
     }
 }
 
-/// The value of the `Authorization` header for one request, and the name of the token in it.
+/// A header that was chosen to carry tokens, in place of `Authorization`.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenHeader {
+    pub(crate) name: HeaderName,
+    /// See [`AccessToken::value_with`].
+    pub(crate) scheme: Option<Box<str>>,
+}
+
+impl TokenHeader {
+    /// The value that carries a token in this header, if it can be sent.
+    fn value<'a>(&self, token: &'a AccessToken) -> Option<&'a HeaderValue> {
+        token.value_with(self.scheme.as_deref())
+    }
+
+    /// Sets the header of a request. Without a chosen header it is `Authorization`.
+    #[inline]
+    pub(crate) fn set(header: Option<&Self>, headers: &mut HeaderMap, value: HeaderValue) {
+        match header {
+            None => drop(headers.insert(AUTHORIZATION, value)),
+            Some(header) => header.set_chosen(headers, value),
+        }
+    }
+
+    #[inline(never)]
+    fn set_chosen(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        headers.insert(&self.name, value);
+    }
+}
+
+/// The value of the header that carries the token of one request, and the name of the token in it.
 #[derive(Clone)]
 pub(crate) struct Authorization {
     pub(crate) value: HeaderValue,
@@ -111,17 +140,24 @@ pub(crate) struct Authorization {
 }
 
 impl Authorization {
-    fn cached(entry: &Entry, cached: &CachedToken) -> Self {
+    fn cached(entry: &Entry, cached: &CachedToken, header: Option<&TokenHeader>) -> Self {
         Self {
-            value: cached.authorization.clone(),
+            value: header
+                .and_then(|header| header.value(&cached.token))
+                .unwrap_or(&cached.authorization)
+                .clone(),
             token: TokenName::new(entry, cached),
             bound: bound(&cached.token),
         }
     }
 
-    fn fixed(token: &AccessToken) -> Option<Self> {
+    fn fixed(token: &AccessToken, header: Option<&TokenHeader>) -> Option<Self> {
         Some(Self {
-            value: token.sendable()?.clone(),
+            value: match header {
+                None => token.sendable(),
+                Some(header) => header.value(token),
+            }?
+            .clone(),
             token: TokenName::NONE,
             bound: bound(token),
         })
@@ -134,7 +170,14 @@ fn bound(token: &AccessToken) -> Option<AccessToken> {
 
 impl TokenSource {
     /// Sets the header of a request if there is a usable token that needs no proof.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+    pub(crate) fn authorize(
+        &self,
+        headers: &mut HeaderMap,
+        header: Option<&TokenHeader>,
+    ) -> Option<TokenName> {
+        if let Some(header) = header {
+            return self.authorize_chosen(headers, header);
+        }
         let mut set = |token: &AccessToken, value: &HeaderValue, name| {
             if token.binding().is_some() {
                 return None;
@@ -163,24 +206,41 @@ impl TokenSource {
         SentToken { name, sent_to }
     }
 
+    #[inline(never)]
+    fn authorize_chosen(&self, headers: &mut HeaderMap, header: &TokenHeader) -> Option<TokenName> {
+        let authorization = self.usable_authorization(Some(header))?;
+        if authorization.bound.is_some() {
+            return None;
+        }
+        headers.insert(&header.name, authorization.value);
+        Some(authorization.token)
+    }
+
     /// Returns the header if there is a usable token.
-    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
+    pub(crate) fn usable_authorization(
+        &self,
+        header: Option<&TokenHeader>,
+    ) -> Option<Authorization> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
-                entry.usable(|cached| Authorization::cached(entry, cached))
+                entry.usable(|cached| Authorization::cached(entry, cached, header))
             }
-            SourceKind::Fixed(token) => Authorization::fixed(token),
+            SourceKind::Fixed(token) => Authorization::fixed(token, header),
         }
     }
 
     /// Returns the header, and waits for a usable token if there is none yet.
-    pub(crate) async fn wait_for_authorization(self) -> Result<Authorization, TokenError> {
+    pub(crate) async fn wait_for_authorization(
+        self,
+        header: Option<Arc<TokenHeader>>,
+    ) -> Result<Authorization, TokenError> {
+        let header = header.as_deref();
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
                 let cached = entry.clone().token().await?;
-                Ok(Authorization::cached(entry, &cached))
+                Ok(Authorization::cached(entry, &cached, header))
             }
-            SourceKind::Fixed(token) => Authorization::fixed(token)
+            SourceKind::Fixed(token) => Authorization::fixed(token, header)
                 .ok_or_else(|| unsupported_token_type(token.token_type())),
         }
     }
@@ -217,6 +277,7 @@ impl LocalCopy {
         &mut self,
         headers: &mut HeaderMap,
         source: &TokenSource,
+        header: Option<&TokenHeader>,
     ) -> Option<TokenName> {
         match (&self.0, source.entry()) {
             (
@@ -230,22 +291,27 @@ impl LocalCopy {
             ) if entry.generation() == token.generation
                 && !entry.now().has_reached(*recheck_at) =>
             {
-                headers.insert(AUTHORIZATION, value.clone());
+                TokenHeader::set(header, headers, value.clone());
                 Some(*token)
             }
             (CopyState::Used | CopyState::Copied { .. }, Some(entry)) => {
-                self.recheck(headers, entry)
+                self.recheck(headers, entry, header)
             }
             (_, _) => {
                 self.0 = CopyState::Used;
-                source.authorize(headers)
+                source.authorize(headers, header)
             }
         }
     }
 
     /// Keeps the copy if it is only stale; otherwise makes a new one.
     #[cold]
-    fn recheck(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
+    fn recheck(
+        &mut self,
+        headers: &mut HeaderMap,
+        entry: &Arc<Entry>,
+        header: Option<&TokenHeader>,
+    ) -> Option<TokenName> {
         let now = entry.now();
         match &mut self.0 {
             CopyState::Copied {
@@ -256,12 +322,12 @@ impl LocalCopy {
             } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
                 entry.try_renew_if_due(now);
                 *recheck_at = now.after(RECHECK.min(now.until(*expires_at)));
-                headers.insert(AUTHORIZATION, value.clone());
+                TokenHeader::set(header, headers, value.clone());
                 Some(*token)
             }
             _ => {
                 let (shared, stale_at, expires_at) = entry.usable(|cached| {
-                    let shared = Authorization::cached(entry, cached);
+                    let shared = Authorization::cached(entry, cached, header);
                     (shared, cached.stale_at, cached.expires_at)
                 })?;
                 let Authorization {
@@ -278,7 +344,7 @@ impl LocalCopy {
                     recheck_at: stale_at,
                     expires_at,
                 };
-                headers.insert(AUTHORIZATION, value);
+                TokenHeader::set(header, headers, value);
                 Some(token)
             }
         }

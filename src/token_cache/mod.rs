@@ -144,7 +144,7 @@
 //!      |  find the entry of the request, or make one      entries.rs
 //!      v
 //!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
-//!      |  or: set the Authorization header                header.rs
+//!      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
 //!      v
 //!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //!      |                                                  state.rs
@@ -202,6 +202,7 @@ pub(crate) mod refresh_window;
 mod refusals;
 pub(crate) mod source;
 mod state;
+mod token_changes;
 
 use std::{fmt, sync::Arc};
 
@@ -212,11 +213,11 @@ pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
     operations::TokenHealth,
-    source::TokenChanges,
     state::{TokenState, TokenStatus},
+    token_changes::TokenChanges,
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, SentToken, TokenName},
+    header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},
     source::TokenSource,
 };
 use crate::{

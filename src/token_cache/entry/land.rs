@@ -100,9 +100,7 @@ impl Entry {
         self.current
             .publish(Some(cached.clone()), cached.generation);
         drop(state);
-        if let Some(changes) = self.changes.get() {
-            changes.send_replace(cached.generation);
-        }
+        self.wake_watchers();
         Ok(cached)
     }
 
@@ -161,6 +159,7 @@ impl Entry {
         if let Some(fetch) = given_up {
             fetch.give_up();
         }
+        self.wake_watchers();
     }
 
     pub(super) fn drop_token(&self, state: &mut EntryState) {

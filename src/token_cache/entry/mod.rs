@@ -184,7 +184,7 @@ impl Entry {
         self.is_used.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns a watcher for the generation of each new token.
+    /// Returns a watcher for the generation of each token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         // Nothing can be published between the read of the generation and the first receiver.
         let _state = self.lock();
@@ -192,6 +192,18 @@ impl Entry {
             .changes
             .get_or_init(|| watch::channel(self.generation()).0);
         changes.subscribe()
+    }
+
+    /// Wakes the watchers to look again, without the lock.
+    fn wake_watchers(&self) {
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(self.generation());
+        }
+    }
+
+    /// Returns whether the cache of this entry was shut down.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.settings.shutdown.check().is_err()
     }
 
     /// Keeps the token warm for as long as this entry and the runtime live.
@@ -221,6 +233,7 @@ impl Entry {
         if let Some(fetch) = cancelled {
             fetch.give_up();
         }
+        self.wake_watchers();
     }
 
     /// Notes that the task which keeps the token warm will look again after this time at the latest.

@@ -111,6 +111,9 @@ impl Entry {
             }
         };
         drop(state);
+        if invalidation == Invalidation::Dropped {
+            self.wake_watchers();
+        }
         events::refused(&self.request, invalidation);
         if let Some(lifetime) = learned {
             events::learned_lifetime(&self.request, lifetime);
