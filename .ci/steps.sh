@@ -1,6 +1,7 @@
 # Runs the steps of a script. The script sources this file, sets STEPS, defines a function for each step, and ends with `run_steps "$@"`.
 #
-# A failed step does not stop the others. The last line counts each test of the step `tests`, and each other step as one test.
+# A failed step does not stop the others. The last line counts each test of a step that ends with a line `N passed, N failed`, and each other step
+# as one test.
 set -uo pipefail
 set -m # each step is a process group, so that it can be stopped together with everything it started
 cd "$(dirname "$0")/.." || exit
@@ -65,7 +66,7 @@ run_steps() {
             "$SKIPPED") result=skipped ;;
             *) result=failed ;;
         esac
-        if [ "$step" = tests ] && [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
+        if [[ $(tail -n 1 "$log") =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed(,\ ([0-9]+)\ skipped)?$ ]]; then
             p=${BASH_REMATCH[1]} f=${BASH_REMATCH[2]} s=${BASH_REMATCH[4]:-0}
             [ "$status" -eq 0 ] || [ "$f" -gt 0 ] || f=1
         elif [ "$status" -eq 0 ]; then

@@ -1,73 +1,102 @@
-//! Tower middleware that gets OAuth 2.0 access tokens and adds them to outgoing HTTP and gRPC requests.
+//! Fetches, caches and attaches OAuth 2.0 tokens for outbound HTTP and gRPC.
 //!
-//! 1. [`TokenEndpoint`] is a [`Service`](tower_service::Service) for the token endpoint of an OAuth 2.0 or OpenID Connect server. It
-//!    turns a [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response
-//!    into a [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
+//! 1. [`TokenEndpoint`] is a tower [`Service`] for the token endpoint of an OAuth 2.0 or OpenID Connect server. It turns a
+//!    [`TokenRequest`] into an HTTP request, sends it through any HTTP client that is a tower service, and turns the response into a
+//!    [`TokenResponse`] or a [`TokenError`]. [`discover`](TokenEndpoint::discover) finds the token endpoint of an issuer.
 //! 2. [`AddAccessTokenLayer`] wraps an outbound client and adds the token of a [`TokenSource`] to each request to the origins that you
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
-//! [`RevocationEndpoint`] revokes an access token or a refresh token.
-//!
-//! You can use either without the other. Both run over any client: hyper-util's, tonic's `Channel`, reqwest through an adapter, or a
-//! function.
-//!
-//! # Fetch one token
-//!
-//! ```
-//! use tower::ServiceExt;
-//! use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint, TokenRequest};
-//! # use tower_oauth2_client::HttpsClient;
-//!
-//! # async fn example() -> Result<(), BoxError> {
-//! # let http = HttpsClient::new()?;
-//! let endpoint = TokenEndpoint::new(
-//!     http,
-//!     "https://as.example/token".parse()?,
-//!     ClientAuthentication::client_secret_basic("client", "secret"),
-//! );
-//! let response = endpoint.oneshot(TokenRequest::client_credentials().scope("api1")).await?;
-//! let token = response.access_token();
-//! # Ok(())
-//! # }
-//! ```
+//! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token.
 //!
 //! # Add a token to every request
 //!
-//! ```
-//! use tower::ServiceBuilder;
-//! use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
-//! # use tower_oauth2_client::{HttpsClient, TokenEndpoint};
+//! This program needs the feature `rustls`, and the crates `http`, `http-body-util`, `tokio` and `tower` (feature `util`).
 //!
-//! # fn example(
-//! #     http: HttpsClient,
-//! #     endpoint: TokenEndpoint<HttpsClient>,
-//! # ) -> Result<(), Box<dyn std::error::Error>> {
-//! let tokens = TokenCache::new(endpoint);
-//! let source = tokens.source(TokenRequest::client_credentials().scope("api1"));
-//! let api = ServiceBuilder::new()
-//!     .layer(AddAccessTokenLayer::new(source).origin("https://api.example")?)
-//!     .service(http);
-//! # Ok(())
-//! # }
+//! ```no_run
+//! use http::Request;
+//! use http_body_util::Full;
+//! use tower::{Service, ServiceBuilder, ServiceExt};
+//! use tower_oauth2_client::{
+//!     AddAccessTokenLayer, BoxError, ClientAuthentication, Credential, HttpsClient, TokenCache,
+//!     TokenEndpoint, TokenRequest, add_access_token::CloneBody,
+//! };
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let http = HttpsClient::new()?;
+//!     let endpoint = TokenEndpoint::new(
+//!         http.clone(),
+//!         "https://as.example/token",
+//!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
+//!     );
+//!     let tokens = TokenCache::new(endpoint);
+//!     let source = tokens.source(TokenRequest::client_credentials().scope("orders"));
+//!     let layer = AddAccessTokenLayer::new(source)
+//!         .origin("https://api.example")? // only this origin gets the token
+//!         .resend(CloneBody); // after a refusal, send the request again with a new token
+//!     let mut api = ServiceBuilder::new().layer(layer).service(http);
+//!
+//!     // The first call fetches a token. The second call sends the same token and fetches none.
+//!     for uri in ["https://api.example/orders/1", "https://api.example/orders/2"] {
+//!         let request = Request::get(uri).body(Full::default())?;
+//!         println!("{}", api.ready().await?.call(request).await?.status());
+//!     }
+//!     Ok(())
+//! }
 //! ```
+//!
+//! # Fetch one token
+//!
+//! ```no_run
+//! use tower::ServiceExt;
+//! use tower_oauth2_client::{
+//!     BoxError, ClientAuthentication, Credential, HttpsClient, TokenEndpoint, TokenRequest,
+//! };
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), BoxError> {
+//!     let endpoint = TokenEndpoint::new(
+//!         HttpsClient::new()?,
+//!         "https://as.example/token",
+//!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
+//!     );
+//!     let response = endpoint.oneshot(TokenRequest::client_credentials().scope("orders")).await?;
+//!     println!("expires in {:?}", response.expires_in());
+//!     let token = response.access_token().expose_secret();
+//!     println!("{} characters", token.len());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Guides
+//!
+//! * [Choosing a client, and the order of layers](_documentation::clients): programs for hyper-util, reqwest, tonic and axum
+//! * [Testing your service](_documentation::testing)
+//! * [What happens when things fail](_documentation::failures)
+//! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
+//! * [Coming from `oauth2`](_documentation::from_oauth2)
+//! * [What is supported, and how it compares](_documentation::compare)
+//! * [Design](_documentation::design): the rules and their reasons
 //!
 //! # Features
 //!
-//! None is enabled by default. A feature only adds items; it never changes behavior, except that `tower-http` adds a
-//! check.
+//! None is enabled by default. A feature only adds items; it never changes behavior, with two exceptions: `tower-http` adds a check, and
+//! `tonic` gives the errors of gRPC requests a status.
 //!
-//! * `retry`: [`token_endpoint::RetryTransient`], a policy for tower's `Retry`
-//! * `rustls`: [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates
-//!   that rotate
-//! * `reqwest`: [`ReqwestService`], an adapter that makes `reqwest::Client` a service for `http` requests
-//! * `tonic`: [`grpc_status()`], the gRPC status of a missing token, and
-//!   [`BufferBody::tonic`](add_access_token::BufferBody::tonic)
-//! * `tower-http`: [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a
-//!   redirect
-//! * `jwt`: [`jwt`], client authentication with a JWT that is signed by a local or a remote key:
-//!   [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0
-//! * `dpop`: [`DpopKey`], tokens that are bound to a key, with a proof on each request
-//! * `test-util`: [`test_util`], an authorization server and clocks for tests
+//! | feature | adds |
+//! |---|---|
+//! | `retry` | [`token_endpoint::RetryTransient`], a policy for tower's `Retry` |
+//! | `rustls` | [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates that rotate |
+//! | `reqwest` | [`ReqwestService`], an adapter that makes `reqwest::Client` (0.13) a service for `http` requests, and [`BufferBody::reqwest`](add_access_token::BufferBody::reqwest) |
+//! | `reqwest-middleware` | [`AddAccessTokenLayer`] is a middleware of the crate `reqwest-middleware` (0.5) |
+//! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
+//! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
+//! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
+//! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
+//! | `test-util` | [`test_util`], an authorization server and clocks for tests |
+//!
+//! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html
 #![forbid(unsafe_code)]
 #![cfg_attr(
     not(test),
@@ -103,9 +132,6 @@ pub mod token_cache;
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use self::dpop::DpopKey;
-#[cfg(feature = "tonic")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
-pub use self::http_client::grpc_status;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub use self::http_client::{
@@ -118,28 +144,54 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        http_service::HttpService,
         metadata::ServerMetadata,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
-    base::clock::Clock,
+    base::{clock::Clock, clone_service::CloneService},
     client_authentication::ClientAuthentication,
-    error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
+    error::{
+        BoxError, ErrorCode, ErrorResponse, ErrorResponseBuilder, NotSent, TokenError,
+        TokenErrorBuilder, TokenErrorKind,
+    },
     message::{
         AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
         TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
-    token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
+    token_cache::{refresh_window::RefreshWindow, source::TokenSource},
 };
+// `token_cache` is public, so rustdoc would only list a re-export.
+#[doc(inline)]
+pub use self::token_cache::TokenCache;
 
-/// Longer documents about the crate.
+/// Guides, and longer documents about the crate.
 #[cfg(any(doc, doctest))]
 pub mod _documentation {
+    #[doc = include_str!("../docs/clients.md")]
+    pub mod clients {}
+
+    #[doc = include_str!("../docs/compare.md")]
+    pub mod compare {}
+
     #[doc = include_str!("../docs/design.md")]
     pub mod design {}
+
+    #[doc = include_str!("../docs/failures.md")]
+    pub mod failures {}
+
+    #[doc = include_str!("../docs/from-oauth2.md")]
+    pub mod from_oauth2 {}
+
+    #[doc = include_str!("../docs/without-a-shared-secret.md")]
+    pub mod without_a_shared_secret {}
+
+    #[cfg(any(doc, all(doctest, feature = "dpop", feature = "test-util")))]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
 
-#[cfg(all(doctest, feature = "dpop", feature = "retry", feature = "rustls"))]
+#[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -366,7 +366,7 @@ mod source {
             let mut changes = source.subscribe();
             let other = tokio::spawn({
                 let mut changes = source.subscribe();
-                async move { changes.changed().await.unwrap() }
+                async move { changes.changed().await.unwrap().unwrap() }
             });
             settle().await;
             let fetching = spawn_token(&source);
@@ -374,9 +374,9 @@ mod source {
             let token = output(fetching).await;
             assert_eq!(output(other).await, token);
             match &seen {
-                Some(seen) => assert_eq!(seen.as_ref(), Some(&token)),
+                Some(seen) => assert_eq!(seen.as_ref().unwrap(), &Some(token)),
                 // The next call still sees the change.
-                None => assert_eq!(at_once(changes.changed()), Some(token)),
+                None => assert_eq!(at_once(changes.changed()).unwrap(), Some(token)),
             }
             assert!(task::spawn(changes.changed()).poll().is_pending());
             assert_eq!(rig.requests(), 1);

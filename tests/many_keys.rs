@@ -472,7 +472,7 @@ mod bound {
             drop(fixture.cache.source(request_for(tenant)));
         }
         fetch(&fixture, "watched").await;
-        assert_eq!(at_once(changes.changed()), None);
+        assert_eq!(at_once(changes.changed()).unwrap(), None);
     }
 
     #[tokio::test(start_paused = true)]

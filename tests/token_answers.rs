@@ -674,7 +674,7 @@ async fn other_body_and_error_types_can_be_used() {
         let body: BoxBody<Bytes, Infallible> = Full::from(GOOD).boxed();
         Ok::<_, Infallible>(Response::new(body))
     });
-    let response = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+    let response = TokenEndpoint::new(http, support::URI, client())
         .request_body(|_| Empty::new())
         .oneshot(TokenRequest::client_credentials())
         .await
@@ -849,7 +849,7 @@ async fn a_tokio_timeout_is_a_timeout_too() {
         tokio::time::timeout(Duration::from_secs(5), wait).await?;
         Ok::<_, tower_oauth2_client::BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    let error = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+    let error = TokenEndpoint::new(http, support::URI, client())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap_err();
@@ -938,11 +938,7 @@ async fn a_stalled_body_is_aborted_by_an_outer_timeout_and_retried() {
         let endpoint = ServiceBuilder::new()
             .layer(RetryLayer::new(RetryTransient::new().max_retries(2)))
             .timeout(Duration::from_secs(5))
-            .service(TokenEndpoint::new(
-                http,
-                Uri::from_static(support::URI),
-                client(),
-            ));
+            .service(TokenEndpoint::new(http, support::URI, client()));
         let error = endpoint.oneshot(request).await.unwrap_err();
         assert!(error.is::<Elapsed>(), "{error:?}");
         assert!(TokenError::find_in_chain(&*error).is_none());

@@ -330,6 +330,78 @@ async fn an_anonymous_client_adds_nothing() {
     assert_eq!(last, owned(&[("client_id", "c")]).pop());
 }
 
+#[tokio::test]
+async fn a_scope_is_a_text_or_a_list_and_later_words_are_added() {
+    let base = TokenRequest::client_credentials;
+    let scope = Scope::from("a b");
+    let text = String::from("a b");
+    let list = vec!["a".to_owned(), "b".to_owned()];
+    let borrowed: &[&str; 2] = &["a", "b"];
+    let slice: &[&str] = borrowed;
+    let words = std::collections::BTreeSet::from(["b", "a"]);
+    for request in [
+        base().scope("a b"),
+        base().scope(&text),
+        base().scope(text.as_str()),
+        base().scope(text.clone()),
+        base().scope(text.clone().into_boxed_str()),
+        base().scope(std::borrow::Cow::from(&text)),
+        base().scope(&scope),
+        base().scope(scope.clone()),
+        base().scope(["a", "b"]),
+        base().scope(borrowed),
+        base().scope(["a".to_owned(), "b".to_owned()]),
+        base().scope(slice),
+        base().scope(vec!["a", "b"]),
+        base().scope(&list),
+        base().scope(list.as_slice()),
+        base().scope(list.clone()),
+        base().scope(Scope::from_iter(words)),
+        base().scope(["a b"]),
+        base().scope("a").scope("b"),
+        base().scope("a").scope(["b", "a"]).scope("").scope("b  a"),
+        base().scope("").scope("a").scope([""; 0]).scope("b"),
+        base().parameter("scope", "a").scope("b"),
+        base().parameter("scope", "").scope("a b"),
+    ] {
+        assert_eq!(request, base().scope("b a"));
+        let sent = pairs(request).await;
+        assert_eq!(sent[1], ("scope".to_owned(), "a b".to_owned()), "{sent:?}");
+        assert_eq!(sent.len(), 2, "{sent:?}");
+    }
+    // The scope keeps its place.
+    let sent = pairs(base().scope("b").audience("x").scope("a c b")).await;
+    assert_eq!(sent[1..3], owned(&[("scope", "b a c"), ("audience", "x")]));
+    assert_eq!(
+        base().scope("b").audience("x").scope("a"),
+        base().scope("a b").audience("x")
+    );
+    assert_ne!(
+        base().scope("b").audience("x"),
+        base().audience("x").scope("b")
+    );
+}
+
+#[tokio::test]
+async fn an_empty_scope_is_not_sent_whoever_sets_it() {
+    let base = TokenRequest::client_credentials;
+    for empty in ["", " ", "   "] {
+        let provided = Credential::from_fn(move || async move { Ok::<_, Infallible>(empty) });
+        for request in [
+            base().scope(empty),
+            base().scope([empty, empty]),
+            base().scope(empty).scope(empty),
+            base().parameter("scope", empty),
+            base().repeated_parameter("scope", empty),
+        ] {
+            assert_eq!(request, base());
+            assert_eq!(pairs(request).await.len(), 1, "{empty:?}");
+        }
+        let request = base().parameter("scope", provided);
+        assert_eq!(pairs(request).await.len(), 1, "{empty:?}");
+    }
+}
+
 /// RFC 6749 appendix A.4 allows one space between two scopes, and none before or after.
 #[tokio::test]
 async fn scopes_are_separated_by_one_space() {
@@ -485,7 +557,7 @@ async fn a_request_may_name_another_endpoint_and_another_client() {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic("c", "s"));
     let request = TokenRequest::client_credentials()
-        .token_endpoint(Uri::from_static("https://blue.example/t?p=1"))
+        .token_endpoint("https://blue.example/t?p=1")
         .client_authentication(ClientAuthentication::client_secret_post("blue", "b"));
     endpoint.clone().oneshot(request).await.unwrap();
     let sent = recorder.take_one();
@@ -696,7 +768,7 @@ async fn errors_about_an_environment_variable_name_it_without_its_value() {
         }
         Err(error) => {
             assert_eq!(error.kind(), TokenErrorKind::Credential);
-            let message = format!("the environment variable SECRET {expected}");
+            let message = format!("the environment variable `SECRET` {expected}");
             assert!(error.to_string().ends_with(&message), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"));
         }
@@ -848,8 +920,11 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
     for (request, name) in [
         (base().parameter("grant_type", "x"), "`grant_type`"),
         (base().repeated_parameter("grant_type", "x"), "`grant_type`"),
-        (base().scope("a").scope("b"), "`scope`"),
         (base().scope("a").parameter("scope", "a"), "`scope`"),
+        (
+            base().parameter("scope", Credential::env("S")).scope("a"),
+            "`scope`",
+        ),
         (
             base()
                 .repeated_parameter("scope", "a")
@@ -925,6 +1000,7 @@ async fn a_value_with_invalid_syntax_is_refused() {
     for scope in ["caf\u{e9}", "a\"b", "a\\b", "a\tb", "a\nb"] {
         assert_refused(public(), base().scope(scope), "scope").await;
         assert_refused(public(), base().parameter("scope", scope), "scope").await;
+        assert_refused(public(), base().scope("x").scope(["y", scope]), "scope").await;
     }
     let (short, long) = ("a".repeat(42), "a".repeat(129));
     let spaced = format!("{} {}", "a".repeat(30), "a".repeat(30));
@@ -955,7 +1031,7 @@ async fn a_uri_that_would_expose_the_secret_is_refused() {
         ("http://localhost.example/token", "plain http"),
         ("http://10.0.0.1/token", "plain http"),
     ] {
-        let request = TokenRequest::client_credentials().token_endpoint(Uri::from_static(uri));
+        let request = TokenRequest::client_credentials().token_endpoint(uri);
         assert_refused(public(), request, fault).await;
     }
     for (uri, allow_http) in [
@@ -966,13 +1042,54 @@ async fn a_uri_that_would_expose_the_secret_is_refused() {
         ("http://as.example/token", true),
     ] {
         let recorder = Recorder::good();
-        let mut endpoint = TokenEndpoint::new(recorder.clone(), Uri::from_static(uri), public());
+        let mut endpoint = TokenEndpoint::new(recorder.clone(), uri, public());
         if allow_http {
             endpoint = endpoint.danger_allow_http();
         }
         let request = TokenRequest::client_credentials();
         endpoint.oneshot(request).await.expect(uri);
         assert_eq!(*recorder.take_one().uri(), Uri::from_static(uri));
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_a_uri_is_reported_by_the_first_request() {
+    for (uri, fault) in [
+        ("", "the URI of the token endpoint is empty"),
+        (
+            "https://as.example/SECRET\n",
+            "the URI of the token endpoint begins or ends with white space",
+        ),
+        (
+            "as.example/SECRET",
+            "the URI of the token endpoint is not valid",
+        ),
+        (
+            "https://u:SEC^RET@as.example/?SECRET",
+            "the URI of the token endpoint is not valid",
+        ),
+    ] {
+        let request = TokenRequest::client_credentials().token_endpoint(uri);
+        assert!(!format!("{request:?}").contains("SEC"));
+        assert_refused(public(), request, fault).await;
+
+        let recorder = Recorder::good();
+        let endpoint = TokenEndpoint::new(recorder.clone(), uri, public());
+        assert_eq!(endpoint.uri(), None);
+        assert!(!format!("{endpoint:?}").contains("SEC"));
+        let request = TokenRequest::client_credentials();
+        let error = endpoint.clone().oneshot(request.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        let message = error.to_string();
+        assert!(
+            message.contains(fault) && !message.contains("SEC"),
+            "{message}"
+        );
+        assert_eq!(recorder.calls(), 0);
+
+        // A request with a URI of its own does not need it.
+        let named = request.token_endpoint(support::URI);
+        endpoint.oneshot(named).await.unwrap();
     }
 }
 
@@ -993,8 +1110,7 @@ async fn provided_values_are_checked_as_strictly_as_fixed_ones() {
 async fn a_refused_request_releases_its_reservation() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
-    let uri = Uri::from_static(support::URI);
-    let endpoint = TokenEndpoint::new(limited, uri, public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     // A wrong request, and a client that cannot authenticate.
     let empty_secret = ClientAuthentication::client_secret_basic("c", "");
     for request in [
@@ -1016,7 +1132,7 @@ async fn a_refused_request_releases_its_reservation() {
 #[tokio::test]
 async fn no_reservation_is_held_while_waiting_for_a_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
-    let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let mut first = TokenEndpoint::new(limited, support::URI, public());
     let mut second = task::spawn(first.clone());
 
     first.ready().await.unwrap();
@@ -1031,7 +1147,7 @@ async fn no_reservation_is_held_while_waiting_for_a_provider() {
 async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
-    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     let provider = endpoint.clone();
     let subject = Credential::from_fn(move || {
         let provider = provider.clone();
@@ -1063,7 +1179,7 @@ async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
 #[tokio::test]
 async fn a_request_waits_if_the_service_is_not_ready_after_the_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
-    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     let mut holder = task::spawn(endpoint.clone());
     let mut waiter = endpoint.clone();
     waiter.ready().await.unwrap();

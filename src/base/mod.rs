@@ -1,14 +1,16 @@
-//! Helpers that do not depend on OAuth: clocks, URIs, certificates, single flights, published values, text from servers.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates, services, single flights, published values, text from servers.
 
 pub(crate) mod authority;
 pub(crate) mod back_off;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod certificate;
 pub(crate) mod clock;
+pub(crate) mod clone_service;
 mod decoded;
 pub(crate) mod erased_service;
 pub(crate) mod mask;
 pub(crate) mod origin;
+pub(crate) mod origin_id;
 pub(crate) mod panic;
 pub(crate) mod published;
 mod quoted;

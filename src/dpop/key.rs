@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::{HeaderMap, HeaderValue, Method, Uri};
 
 use super::{
-    Role,
+    Proof, Role,
     nonces::Nonces,
     proof::{Claims, htu},
 };
@@ -53,7 +53,7 @@ use crate::{
 /// # fn example(http: HttpsClient) -> Result<(), BoxError> {
 /// let endpoint = TokenEndpoint::new(
 ///     http.clone(),
-///     "https://as.example/token".parse()?,
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// )
 /// .dpop(DpopKey::generate()?);
@@ -163,15 +163,16 @@ impl DpopKey {
         method: &Method,
         uri: &Uri,
         token_hash: Option<&str>,
-    ) -> Result<HeaderValue, TokenError> {
+    ) -> Result<Proof, TokenError> {
         let origin = Origin::over_http(uri).ok_or_else(|| TokenError::request(NOT_ABSOLUTE))?;
         let nonce = self.0.nonces.get(role, &origin);
         let htu = htu(&origin, uri);
-        let proof = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
-        proof.map_err(|source| {
+        let header = self.sign(method, &htu, token_hash, nonce.as_deref()).await;
+        let header = header.map_err(|source| {
             let message = "failed to create the DPoP proof; the request was not sent";
             TokenError::of_provider(message, source)
-        })
+        })?;
+        Ok(Proof { header, nonce })
     }
 
     async fn sign(

@@ -20,6 +20,15 @@ pub struct ErrorResponse {
 }
 
 impl ErrorResponse {
+    /// Builds an error without a server; see [`TokenError::builder`](crate::TokenError::builder).
+    pub fn builder(code: impl Into<ErrorCode>) -> ErrorResponseBuilder {
+        ErrorResponseBuilder(Self {
+            code: code.into(),
+            description: None,
+            uri: None,
+        })
+    }
+
     /// Returns the error code, `error`.
     #[must_use]
     pub fn code(&self) -> &ErrorCode {
@@ -66,6 +75,37 @@ impl fmt::Display for ErrorResponse {
 impl fmt::Debug for ErrorResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ErrorResponse({self})")
+    }
+}
+
+/// An error that has only a code.
+impl From<ErrorCode> for ErrorResponse {
+    fn from(code: ErrorCode) -> Self {
+        Self::builder(code).build()
+    }
+}
+
+/// Builds an [`ErrorResponse`] without a server.
+#[derive(Debug)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ErrorResponseBuilder(ErrorResponse);
+
+impl ErrorResponseBuilder {
+    /// Sets `error_description`, a message for developers. Default is none.
+    pub fn description(mut self, description: impl Into<Box<str>>) -> Self {
+        self.0.description = Some(description.into());
+        self
+    }
+
+    /// Sets `error_uri`, the address of a page about the error. Default is none.
+    pub fn uri(mut self, uri: impl Into<Box<str>>) -> Self {
+        self.0.uri = Some(uri.into());
+        self
+    }
+
+    /// Builds the error.
+    pub fn build(self) -> ErrorResponse {
+        self.0
     }
 }
 

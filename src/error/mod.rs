@@ -1,6 +1,7 @@
 //! The error types of the crate.
 
 mod answer;
+mod builder;
 mod chain;
 mod compression;
 mod error_code;
@@ -24,8 +25,9 @@ pub(crate) use self::{
     retry_after::retry_after,
 };
 pub use self::{
+    builder::TokenErrorBuilder,
     error_code::ErrorCode,
-    error_response::ErrorResponse,
+    error_response::{ErrorResponse, ErrorResponseBuilder},
     token_error::{TokenError, TokenErrorKind},
 };
 

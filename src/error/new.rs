@@ -14,7 +14,7 @@ pub(crate) fn redirects(endpoint: &str) -> String {
 }
 
 impl TokenError {
-    fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
+    pub(super) fn inner(kind: TokenErrorKind, message: impl Into<Cow<'static, str>>) -> Inner {
         Inner {
             kind,
             message: message.into(),

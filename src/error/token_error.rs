@@ -31,6 +31,8 @@ use crate::base::Quoted;
 ///     error.error_response().is_some_and(|error| *error.code() == ErrorCode::INVALID_GRANT)
 /// }
 /// ```
+///
+/// Build an error to test code that handles one: see [`builder`](Self::builder).
 #[derive(Clone)]
 pub struct TokenError(pub(super) Arc<Inner>);
 

@@ -99,10 +99,13 @@ impl Jwk {
         let Some(value) = self.0.get("alg") else {
             return Ok(None);
         };
-        let known = value.as_str().and_then(SigningAlgorithm::from_name);
-        known
-            .map(Some)
-            .ok_or_else(|| InvalidKey::new("this crate does not support the `alg` of the JWK"))
+        let Some(name) = value.as_str() else {
+            return Err(InvalidKey::new("the `alg` of the JWK is not a string"));
+        };
+        let algorithm: Result<SigningAlgorithm, _> = name.parse();
+        algorithm.map(Some).map_err(|error| {
+            InvalidKey::new(format!("the `alg` of the JWK cannot be used: {error}"))
+        })
     }
 
     pub(super) fn key_type(&self) -> Result<KeyType, InvalidKey> {

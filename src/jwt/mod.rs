@@ -59,12 +59,14 @@ mod key_pair;
 mod pem;
 mod public_key;
 mod signer;
+mod signing_algorithm;
 mod signing_key;
 
 pub use self::{
     client_assertion::ClientAssertion,
     invalid_key::InvalidKey,
     public_key::PublicKey,
-    signer::{SignFuture, Signer, SigningAlgorithm},
+    signer::{SignFuture, Signer},
+    signing_algorithm::{SigningAlgorithm, UnsupportedAlgorithm},
     signing_key::SigningKey,
 };

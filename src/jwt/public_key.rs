@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
 use x509_cert::der::{Reader, SliceReader, asn1::UintRef};
 
 use super::{
@@ -62,6 +63,18 @@ impl PublicKey {
     #[must_use]
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
+    }
+
+    /// Returns the key with the members for its registration at an authorization server.
+    pub(super) fn to_jwk(&self, algorithm: SigningAlgorithm, key_id: Option<&str>) -> Value {
+        // It is always valid JSON, because this crate has written it.
+        let mut members: Map<String, Value> = serde_json::from_str(&self.json).unwrap_or_default();
+        members.insert("alg".into(), algorithm.as_str().into());
+        members.insert("use".into(), "sig".into());
+        if let Some(key_id) = key_id {
+            members.insert("kid".into(), key_id.into());
+        }
+        Value::Object(members)
     }
 
     /// Returns an error if the algorithm needs another type of key.

@@ -1,8 +1,10 @@
 //! `Signer`: signs JWTs with a local or a remote key.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc};
+use std::{future::Future, pin::Pin, sync::Arc};
 
-use super::PublicKey;
+use serde_json::Value;
+
+use super::{PublicKey, SigningAlgorithm};
 use crate::error::BoxError;
 
 /// The future that [`Signer::sign`] returns.
@@ -75,6 +77,16 @@ pub trait Signer: Send + Sync {
         None
     }
 
+    /// Returns the public JWK under which to register the key at an authorization server. `None` if there is no
+    /// [public key](Self::public_key), as for a shared secret.
+    ///
+    /// It contains the members of the public key, `alg` and `kid` as this signer sends them in headers, and `use`, which is `sig`. Do not
+    /// implement this method: what you register would differ from what is sent.
+    fn public_jwk(&self) -> Option<Value> {
+        let public_key = self.public_key()?;
+        Some(public_key.to_jwk(self.algorithm(), self.key_id()))
+    }
+
     /// Signs `message`, the encoded header and claims of a JWT
     /// ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)).
     ///
@@ -116,80 +128,3 @@ macro_rules! signs_through {
 
 signs_through!(Arc);
 signs_through!(Box);
-
-/// The signature algorithm of a JWT ([RFC 7518 §3.1](https://www.rfc-editor.org/rfc/rfc7518#section-3.1)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum SigningAlgorithm {
-    /// HMAC with SHA-256.
-    HS256,
-    /// HMAC with SHA-384.
-    HS384,
-    /// HMAC with SHA-512.
-    HS512,
-    /// RSASSA-PKCS1-v1_5 with SHA-256.
-    RS256,
-    /// RSASSA-PKCS1-v1_5 with SHA-384.
-    RS384,
-    /// RSASSA-PKCS1-v1_5 with SHA-512.
-    RS512,
-    /// RSASSA-PSS with SHA-256.
-    PS256,
-    /// RSASSA-PSS with SHA-384.
-    PS384,
-    /// RSASSA-PSS with SHA-512.
-    PS512,
-    /// ECDSA on P-256 with SHA-256.
-    ES256,
-    /// ECDSA on P-384 with SHA-384.
-    ES384,
-    /// Ed25519 ([RFC 8037 §3.1](https://www.rfc-editor.org/rfc/rfc8037#section-3.1)).
-    EdDSA,
-}
-
-impl SigningAlgorithm {
-    /// Returns the value of `alg`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::HS256 => "HS256",
-            Self::HS384 => "HS384",
-            Self::HS512 => "HS512",
-            Self::RS256 => "RS256",
-            Self::RS384 => "RS384",
-            Self::RS512 => "RS512",
-            Self::PS256 => "PS256",
-            Self::PS384 => "PS384",
-            Self::PS512 => "PS512",
-            Self::ES256 => "ES256",
-            Self::ES384 => "ES384",
-            Self::EdDSA => "EdDSA",
-        }
-    }
-}
-
-impl SigningAlgorithm {
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        const ALL: [SigningAlgorithm; 12] = [
-            SigningAlgorithm::HS256,
-            SigningAlgorithm::HS384,
-            SigningAlgorithm::HS512,
-            SigningAlgorithm::RS256,
-            SigningAlgorithm::RS384,
-            SigningAlgorithm::RS512,
-            SigningAlgorithm::PS256,
-            SigningAlgorithm::PS384,
-            SigningAlgorithm::PS512,
-            SigningAlgorithm::ES256,
-            SigningAlgorithm::ES384,
-            SigningAlgorithm::EdDSA,
-        ];
-        ALL.into_iter().find(|algorithm| algorithm.as_str() == name)
-    }
-}
-
-impl fmt::Display for SigningAlgorithm {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}

@@ -2,6 +2,8 @@
 
 use std::{fmt, future, sync::Arc, time::SystemTime};
 
+use serde_json::Value;
+
 use super::{
     InvalidKey, PublicKey, SignFuture, Signer, SigningAlgorithm, jwk::Jwk, key_pair::KeyPair, pem,
 };
@@ -187,11 +189,44 @@ impl SigningKey {
 
     /// Sets `kid`, the name under which the server knows the key.
     ///
-    /// Default is the `kid` of the JWK if there is one, otherwise none.
+    /// It is sent in the header of client assertions, and is in the [public JWK](Self::public_jwk). Default is the `kid` of the JWK if there
+    /// is one, otherwise none: then neither contains a `kid`, and the server has to try every key of the client.
     #[must_use]
     pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
         self.key_id = Some(kid.as_ref().into());
         self
+    }
+
+    /// Sets [`kid`](Self::kid) to the SHA-256 thumbprint of the public key
+    /// ([RFC 7638](https://www.rfc-editor.org/rfc/rfc7638)), a name that no other key has.
+    #[must_use]
+    pub fn kid_from_thumbprint(self) -> Self {
+        let thumbprint = self.key.public_key.thumbprint().to_owned();
+        self.kid(thumbprint)
+    }
+
+    /// Returns the public JWK under which to register the key at an authorization server.
+    ///
+    /// It contains the members of the public key, `alg`, `use` with the value `sig`, and the [`kid`](Self::kid) if there is one. `alg` and
+    /// `kid` are those that client assertions carry in their header. It contains no member of the private key.
+    ///
+    /// # Examples
+    ///
+    /// The set of keys for the registration of a client, or to serve at its `jwks_uri`:
+    ///
+    /// ```
+    /// use tower_oauth2_client::jwt::{SigningAlgorithm, SigningKey};
+    ///
+    /// let key = SigningKey::generate(SigningAlgorithm::ES256)?.kid("2026-11");
+    /// let jwks = serde_json::json!({ "keys": [key.public_jwk()] });
+    /// assert_eq!(jwks["keys"][0]["kid"], "2026-11");
+    /// assert_eq!(jwks["keys"][0]["alg"], "ES256");
+    /// # Ok::<_, tower_oauth2_client::jwt::InvalidKey>(())
+    /// ```
+    #[must_use]
+    pub fn public_jwk(&self) -> Value {
+        let public_key = &self.key.public_key;
+        public_key.to_jwk(self.algorithm, self.key_id.as_deref())
     }
 
     /// Sets the certificate of the key, in PEM or DER.

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -11,10 +12,10 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    base::Quoted,
+    base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    message::scope,
+    message::scope::{self, Scope},
     secret::{Credential, Secret},
 };
 
@@ -36,7 +37,7 @@ struct Inner {
 #[derive(Clone, Default)]
 pub(super) struct Extras {
     headers: HeaderMap,
-    pub(super) endpoint: Option<Uri>,
+    endpoint: Option<Uri>,
     pub(super) client_authentication: Option<ClientAuthentication>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
@@ -54,7 +55,12 @@ pub(crate) struct Parameter {
 }
 
 impl Form {
+    /// Adds a parameter, unless it is an empty scope, which would be invalid (RFC 6749 A.4).
     pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
+        let is_empty = |value: &Secret| scope::is_empty(value.expose());
+        if name == "scope" && value.known().is_some_and(is_empty) {
+            return;
+        }
         let parameters = &mut Arc::make_mut(&mut self.0).parameters;
         // Most requests have few parameters, and a cache may hold many requests.
         if parameters.len() < FEW {
@@ -65,6 +71,19 @@ impl Form {
             value,
             repeatable,
         });
+    }
+
+    /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
+    pub(super) fn add_scope(&mut self, scope: &Scope) {
+        let index = self.parameters().iter().position(|p| p.scope().is_some());
+        let index = index.filter(|_| !scope::is_empty(scope.as_str()));
+        match index.and_then(|index| self.parameters_mut().get_mut(index)) {
+            Some(parameter) => {
+                let earlier = parameter.scope().unwrap_or_default();
+                parameter.value = scope::union(earlier, scope.as_str()).into();
+            }
+            None => self.push("scope".into(), scope.as_str().into(), false),
+        }
     }
 
     /// Adds a header, and marks it sensitive if its name says so. The first one that is invalid is [remembered](Self::invalid).
@@ -89,6 +108,19 @@ impl Form {
             Err(_) => "the name of a header is invalid".to_owned(),
         };
         extras.invalid.get_or_insert(invalid);
+    }
+
+    /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
+    /// [remembered](Self::invalid).
+    pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
+        let extras = self.extras_mut();
+        match uri::parse(uri) {
+            Ok(uri) => extras.endpoint = Some(uri),
+            Err(why) => {
+                let invalid = format!("the URI of the {name} {why}");
+                extras.invalid.get_or_insert(invalid);
+            }
+        }
     }
 
     /// Takes over the parameters of `other` that `keeps` accepts, its headers and its overrides.

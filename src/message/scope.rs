@@ -20,13 +20,16 @@ use crate::base::Quoted;
 /// [RFC 6749 Appendix A.4](https://www.rfc-editor.org/rfc/rfc6749#appendix-A.4), [`check`](Self::check) returns an error, and so does
 /// [`TokenEndpoint`](crate::TokenEndpoint), before anything is sent.
 ///
+/// A scope is made from a text with spaces between the words, from a list of words (an array, a slice, a `Vec`), or from any other
+/// iterator with [`from_iter`](FromIterator::from_iter).
+///
 /// # Examples
 ///
 /// ```
 /// use tower_oauth2_client::Scope;
 ///
 /// let scope = Scope::from("api:read api:write");
-/// assert_eq!(scope, Scope::from_iter(["api:write", "api:read"]));
+/// assert_eq!(scope, Scope::from(["api:write", "api:read"]));
 /// assert!(scope.contains("api:read"));
 /// assert!(Scope::from("caf\u{e9}").check().is_err());
 /// ```
@@ -64,6 +67,16 @@ impl Scope {
 /// Iterates over the words of a scope, in their original order.
 fn words(scope: &str) -> impl Iterator<Item = &str> {
     scope.split(' ').filter(|word| !word.is_empty())
+}
+
+/// Whether a scope contains no word.
+pub(crate) fn is_empty(scope: &str) -> bool {
+    words(scope).next().is_none()
+}
+
+/// Returns the words of both scopes, each once and in their order.
+pub(crate) fn union(a: &str, b: &str) -> String {
+    normalized(&format!("{a} {b}")).into_owned()
 }
 
 /// Whether two scopes contain the same words.
@@ -156,6 +169,60 @@ impl From<&str> for Scope {
 impl From<String> for Scope {
     fn from(scope: String) -> Self {
         Self(scope.into())
+    }
+}
+
+impl From<&String> for Scope {
+    fn from(scope: &String) -> Self {
+        Self(scope.as_str().into())
+    }
+}
+
+impl From<Box<str>> for Scope {
+    fn from(scope: Box<str>) -> Self {
+        Self(scope)
+    }
+}
+
+impl From<Cow<'_, str>> for Scope {
+    fn from(scope: Cow<'_, str>) -> Self {
+        Self(scope.into())
+    }
+}
+
+impl From<&Self> for Scope {
+    fn from(scope: &Self) -> Self {
+        scope.clone()
+    }
+}
+
+impl<A: AsRef<str>> From<&[A]> for Scope {
+    fn from(words: &[A]) -> Self {
+        words.iter().collect()
+    }
+}
+
+impl<A: AsRef<str>, const N: usize> From<[A; N]> for Scope {
+    fn from(words: [A; N]) -> Self {
+        words.iter().collect()
+    }
+}
+
+impl<A: AsRef<str>, const N: usize> From<&[A; N]> for Scope {
+    fn from(words: &[A; N]) -> Self {
+        words.iter().collect()
+    }
+}
+
+impl<A: AsRef<str>> From<Vec<A>> for Scope {
+    fn from(words: Vec<A>) -> Self {
+        words.iter().collect()
+    }
+}
+
+impl<A: AsRef<str>> From<&Vec<A>> for Scope {
+    fn from(words: &Vec<A>) -> Self {
+        words.iter().collect()
     }
 }
 

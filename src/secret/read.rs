@@ -30,7 +30,7 @@ pub(super) fn read_env(name: &str) -> Result<Secret, BoxError> {
         Some(Err(_)) => "is not UTF-8",
         None => "is not set",
     };
-    Err(OwnError::new(format!("the environment variable {} {why}", Quoted(name))).into())
+    Err(OwnError::new(format!("the environment variable `{}` {why}", Quoted(name))).into())
 }
 
 /// Reads on a thread for blocking work if there is a tokio runtime.
@@ -39,7 +39,7 @@ pub(super) async fn read_file(path: PathBuf) -> Result<Secret, BoxError> {
         read(&path).map_err(|why| {
             let path = path.display().to_string();
             BoxError::from(OwnError::new(format!(
-                "cannot read {}: {why}",
+                "cannot read the file `{}`: {why}",
                 Quoted(&path)
             )))
         })

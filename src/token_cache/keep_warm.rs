@@ -23,10 +23,10 @@ pub(super) struct KeepWarm {
 }
 
 /// The shortest pause, also between checks of a running fetch.
-const MIN_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const MIN_PAUSE: Duration = Duration::from_secs(1);
 
 /// The longest pause: the wall clock may be stepped while the timer sleeps.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
+pub(super) const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// A task that comes back so much too late is not driven.
 const MAX_DELAY: Duration = Duration::from_secs(2);

@@ -1,15 +1,11 @@
-//! `TokenSource` hands out the token of one request; `TokenChanges` watches it.
+//! `TokenSource` hands out the token of one request.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-};
+use std::{fmt, sync::Arc};
 
 use http::HeaderValue;
-use tokio::sync::watch;
 
 use super::{
-    TokenCache,
+    TokenCache, TokenChanges,
     entry::{Entry, Invalidation},
 };
 use crate::{
@@ -136,9 +132,10 @@ impl TokenSource {
     ///
     /// If the token has been replaced in the meantime, nothing happens.
     ///
-    /// If APIs refuse token after token, each in the first half of its life, the cache drops two at once, and then one after each
-    /// pause; the pauses double from 5 seconds to 5 minutes. So an API that refuses every token does not use up the tokens of
-    /// everybody else.
+    /// If token after token is reported, each in the first half of its life, the cache drops two at once, and then one after each
+    /// [pause](super::TokenCacheBuilder::refusal_pauses); the pauses double from 5 seconds to 5 minutes. So an API that refuses every token
+    /// does not use up the tokens of everybody else. [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) also knows which origins have
+    /// accepted the token, and spares their refusals these pauses.
     ///
     /// Returns what became of the token.
     ///
@@ -163,7 +160,9 @@ impl TokenSource {
     /// ```
     pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.invalidate(|cached| cached.token == *token),
+            SourceKind::Cached { entry, .. } => {
+                entry.invalidate(None, |cached| cached.token == *token)
+            }
             SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
             SourceKind::Fixed(_) => Invalidation::Replaced,
         }
@@ -194,29 +193,64 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|cached| cached.authorization == sent);
+            entry.invalidate(None, |cached| cached.token.is_sent_as(sent));
         }
     }
 
-    /// Returns a watcher for new tokens.
+    /// Subscribes to the token: gives the current one first, and then each one that replaces it.
+    ///
+    /// Use it for what outlives a token: a connection that stays open, a client that takes a token instead of a layer.
+    /// [`changed`](TokenChanges::changed) fetches the first token if there is none, and renews it while you wait for the next. `subscribe`
+    /// itself fetches nothing.
     ///
     /// # Examples
     ///
-    /// ```no_run
-    /// # async fn example(source: tower_oauth2_client::TokenSource) {
-    /// let mut changes = source.subscribe();
-    /// while let Some(token) = changes.changed().await {
-    ///     // pass the new token to a connection that stays open
-    ///     # drop(token);
+    /// ```
+    /// use tower_oauth2_client::{AccessToken, TokenError, TokenSource};
+    ///
+    /// async fn authenticate(source: &TokenSource, connection: &Connection) -> Result<(), TokenError> {
+    ///     let mut tokens = source.subscribe();
+    ///     while let Some(token) = tokens.changed().await? {
+    ///         connection.authenticate(&token);
+    ///     }
+    ///     Ok(()) // the cache was shut down
     /// }
+    /// # struct Connection;
+    /// # impl Connection {
+    /// #     fn authenticate(&self, _: &AccessToken) {}
     /// # }
+    /// # use tower_oauth2_client::TokenType;
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let source = TokenSource::fixed(AccessToken::new("t", TokenType::BEARER)?);
+    /// # authenticate(&source, &Connection).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// To go on after a failure of the authorization server, handle the error in the loop. The next call waits until the pause after the
+    /// failure ends:
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenSource;
+    ///
+    /// async fn authenticate(source: TokenSource) {
+    ///     let mut tokens = source.subscribe();
+    ///     loop {
+    ///         match tokens.changed().await {
+    ///             Ok(Some(token)) => println!("authenticate with a new {} token", token.token_type()),
+    ///             Ok(None) => break,
+    ///             Err(error) => println!("no token: {error}"),
+    ///         }
+    ///     }
+    /// }
     /// ```
     #[must_use]
     pub fn subscribe(&self) -> TokenChanges {
-        TokenChanges(match &self.0 {
-            SourceKind::Cached { entry, .. } => Some((Arc::downgrade(entry), entry.subscribe())),
-            SourceKind::Fixed(_) => None,
-        })
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => TokenChanges::cached(entry),
+            SourceKind::Fixed(token) => TokenChanges::fixed(token.clone()),
+        }
     }
 
     /// Returns the source of another token of the same cache; `None` if this source has a fixed token, and no cache.
@@ -243,35 +277,5 @@ impl fmt::Debug for TokenSource {
             }
             SourceKind::Fixed(_) => f.write_str("TokenSource(fixed)"),
         }
-    }
-}
-
-/// Watches for new tokens; see [`TokenSource::subscribe`].
-pub struct TokenChanges(Option<(Weak<Entry>, watch::Receiver<u64>)>);
-
-impl TokenChanges {
-    /// Waits until a new token replaces the last one that this watcher has seen, and returns it.
-    ///
-    /// Returns `None` when no new token will come: the token is fixed, or the cache and all sources of the token are gone.
-    ///
-    /// This method fetches nothing itself: tokens are renewed while somebody asks for them.
-    ///
-    /// # Cancel safety
-    ///
-    /// This method is cancel safe: no change is lost if its future is dropped. After several changes it returns the last one.
-    pub async fn changed(&mut self) -> Option<AccessToken> {
-        let (entry, generation) = self.0.as_mut()?;
-        loop {
-            generation.changed().await.ok()?;
-            if let Some(cached) = entry.upgrade()?.peek() {
-                return Some(cached.token.clone());
-            }
-        }
-    }
-}
-
-impl fmt::Debug for TokenChanges {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenChanges").finish_non_exhaustive()
     }
 }

@@ -63,8 +63,7 @@ impl Harness {
             Some(_) => ClientAuthentication::client_secret_post("client", secret_provider(&secret)),
             None => ClientAuthentication::client_secret_basic("client", "secret"),
         };
-        let uri = "https://as.test/token".parse().unwrap();
-        let endpoint = TokenEndpoint::new(server.http(), uri, client);
+        let endpoint = TokenEndpoint::new(server.http(), "https://as.test/token", client);
         let builder = match given.endpoint_timeout {
             Some(limit) => builder(Timeout::new(endpoint, limit.0), given),
             None => builder(endpoint, given),
@@ -205,10 +204,10 @@ impl Harness {
             Action::Changed => {
                 let changes = self.changes.as_mut().expect("no subscription");
                 let changed = tokio_test::task::spawn(changes.changed()).poll();
-                Some(CallResult::at_once(Ok(match changed {
-                    std::task::Poll::Ready(token) => token,
-                    std::task::Poll::Pending => None,
-                })))
+                Some(CallResult::at_once(match changed {
+                    std::task::Poll::Ready(changed) => changed,
+                    std::task::Poll::Pending => Ok(None),
+                }))
             }
             Action::Invalidate => {
                 let token = step.token.as_deref().expect("`token` is missing");

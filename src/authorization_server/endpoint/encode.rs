@@ -91,9 +91,14 @@ pub(super) fn form<C: EndpointCall>(
     for (index, parameter) in form.parameters().iter().enumerate() {
         let value = text(index, &parameter.value, obtained).map_or("", Secret::expose);
         match &*parameter.name {
-            "scope" => body.append_pair("scope", &scope::normalized(value)),
-            name => body.append_pair(name, value),
-        };
+            "scope" if scope::is_empty(value) => {}
+            "scope" => {
+                body.append_pair("scope", &scope::normalized(value));
+            }
+            name => {
+                body.append_pair(name, value);
+            }
+        }
     }
     body.extend_pairs(of_client);
     let body = Zeroizing::new(body.finish().into_bytes());

@@ -246,22 +246,18 @@ macro_rules! response_future {
         pin_project_lite::pin_project! {
             $(#[$doc])*
             #[must_use = "futures do nothing unless polled"]
-            pub struct ResponseFuture<S, B, F, ResBody>
+            pub struct ResponseFuture<S, B>
             where
-                ResBody: http_body::Body,
-                ResBody::Error: Into<crate::error::BoxError>,
+                S: crate::authorization_server::http_service::HttpService<B>,
             {
                 #[pin]
-                inner: crate::authorization_server::endpoint::CallFuture<$call, S, B, F, ResBody>,
+                inner: crate::authorization_server::endpoint::CallFuture<$call, S, B, S::Sending, S::ResponseBody>,
             }
         }
 
-        impl<S, B, ResBody> std::future::Future for ResponseFuture<S, B, S::Future, ResBody>
+        impl<S, B> std::future::Future for ResponseFuture<S, B>
         where
-            S: tower_service::Service<http::Request<B>, Response = http::Response<ResBody>>,
-            S::Error: Into<crate::error::BoxError>,
-            ResBody: http_body::Body,
-            ResBody::Error: Into<crate::error::BoxError>,
+            S: crate::authorization_server::http_service::HttpService<B>,
         {
             type Output = Result<$response, crate::error::TokenError>;
 
@@ -273,10 +269,9 @@ macro_rules! response_future {
             }
         }
 
-        impl<S, B, F, ResBody> std::fmt::Debug for ResponseFuture<S, B, F, ResBody>
+        impl<S, B> std::fmt::Debug for ResponseFuture<S, B>
         where
-            ResBody: http_body::Body,
-            ResBody::Error: Into<crate::error::BoxError>,
+            S: crate::authorization_server::http_service::HttpService<B>,
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 std::fmt::Debug::fmt(&self.inner, f)

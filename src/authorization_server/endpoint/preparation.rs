@@ -8,7 +8,7 @@ use http::{Request, Uri, response::Parts};
 use super::{
     EndpointCall,
     encode::{Obtained, Target, credentials},
-    place::{LocatedEndpoint, Place},
+    place::{LocatedEndpoint, Lookup},
     sent_secrets::SentSecrets,
 };
 use crate::{
@@ -33,7 +33,7 @@ pub(super) struct Prepared {
 pub(super) struct Draft<C> {
     pub(super) call: C,
     pub(super) form: Form,
-    pub(super) place: Place,
+    pub(super) lookup: Lookup,
     pub(super) client: ClientAuthentication,
     pub(super) rules: Rules,
     pub(super) dpop: Option<DpopKey>,
@@ -44,7 +44,7 @@ impl<C: EndpointCall> Draft<C> {
     async fn prepare(&self) -> Result<Prepared, TokenError> {
         let dpop_algorithm = self.dpop.as_ref().map(DpopKey::algorithm_name);
         let located = self
-            .place
+            .lookup
             .find(&C::NAMES, &self.client, dpop_algorithm, self.rules)
             .await?;
         let mut secrets = Vec::new();
@@ -66,7 +66,7 @@ impl<C: EndpointCall> Draft<C> {
         if let Some(key) = &self.dpop {
             let role = Role::AuthorizationServer;
             let proof = key.prove(role, request.method(), target.uri, None).await?;
-            request.headers_mut().insert(DPOP, proof);
+            request.headers_mut().insert(DPOP, proof.header);
         }
         let secret = self.client.rotating_secret().zip(secrets.pop());
         Ok(Prepared {

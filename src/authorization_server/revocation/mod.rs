@@ -1,4 +1,4 @@
-//! The future of [`RevocationEndpoint`](crate::RevocationEndpoint).
+//! What goes with [`RevocationEndpoint`](crate::RevocationEndpoint), which revokes tokens: its future.
 
 mod call;
 mod discover;

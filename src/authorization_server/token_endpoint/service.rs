@@ -6,8 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
+use http::Uri;
 use http_body_util::Full;
 use tower_service::Service;
 
@@ -15,18 +14,23 @@ use super::call::TokenCall;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 use crate::{
-    authorization_server::endpoint::{EndpointCore, response_future},
+    authorization_server::{
+        endpoint::{EndpointCore, response_future},
+        http_service::HttpService,
+    },
     client_authentication::ClientAuthentication,
-    error::{BoxError, TokenError},
+    error::TokenError,
     message::{TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
 /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)) and returns a [`TokenResponse`] or a [`TokenError`].
 ///
-/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with
-/// tower layers around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a
-/// credential, the reservation that `S` made for it is given back, and another clone sends the request.
+/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is an [`HttpService`]: hyper-util's, one with tower layers
+/// around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a credential,
+/// the reservation that `S` made for it is given back, and another clone sends the request.
+///
+/// `B` is the body of the HTTP requests. If `S` takes another one than `Full<Bytes>`, set it with [`request_body`](Self::request_body).
 ///
 /// # What is sent and what is not
 ///
@@ -94,7 +98,7 @@ use crate::{
 /// });
 /// let endpoint = TokenEndpoint::new(
 ///     http,
-///     "https://as.example/token".parse()?,
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// );
 ///
@@ -113,23 +117,23 @@ pub struct TokenEndpoint<S, B = Full<Bytes>> {
 impl<S> TokenEndpoint<S> {
     /// Creates a service for the token endpoint at `uri`, which `client` calls through `inner`.
     ///
-    /// It never fails: an invalid URI is reported by the first request.
+    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid URI is
+    /// reported by the first request, before anything is sent.
     ///
     /// # Examples
     ///
     /// ```
-    /// use http::Uri;
     /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
     ///
     /// # fn example<S>(http: S) -> TokenEndpoint<S> {
     /// TokenEndpoint::new(
     ///     http,
-    ///     Uri::from_static("https://as.example/token"),
+    ///     "https://as.example/token",
     ///     ClientAuthentication::client_secret_basic("client", "secret"),
     /// )
     /// # }
     /// ```
-    pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
+    pub fn new(inner: S, uri: impl fmt::Display, client: ClientAuthentication) -> Self {
         Self::over(EndpointCore::new(inner, uri, client, Full::new))
     }
 }
@@ -142,21 +146,31 @@ impl<S, B> TokenEndpoint<S, B> {
         }
     }
 
-    /// Sets the function that makes the request body of `S`. Default is `Full::new`.
+    /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
+    ///
+    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, as a hyper-util client with the body of axum does. Most
+    /// bodies are made by `Body::from`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
-    /// use http::Uri;
+    /// use axum::body::Body;
+    /// use hyper_util::client::legacy::{Client, connect::HttpConnector};
     /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
     ///
-    /// let endpoint: TokenEndpoint<Router, Body> = TokenEndpoint::new(
-    ///     Router::new(),
-    ///     Uri::from_static("https://as.example/token"),
-    ///     ClientAuthentication::none("client"),
-    /// )
-    /// .request_body(Body::from);
+    /// fn endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::new(http, "https://as.example/token", client).request_body(Body::from)
+    /// }
+    ///
+    /// fn discovered_endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::discover(http, "https://as.example", client).request_body(Body::from)
+    /// }
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
@@ -281,7 +295,7 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Returns the URI of the token endpoint. `None` if it comes from the metadata of the issuer.
+    /// Returns the URI of the token endpoint. `None` if it comes from the metadata of the issuer, or is invalid.
     ///
     /// A request can [name another one](TokenRequest::token_endpoint).
     #[must_use]
@@ -303,8 +317,8 @@ impl<S, B> TokenEndpoint<S, B> {
 
     /// Returns the HTTP service, to change it.
     ///
-    /// The metadata of an issuer are fetched through the service that was passed to [`discover`](TokenEndpoint::discover), since all
-    /// clones share them.
+    /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services, although
+    /// they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through its own service.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.core.inner
@@ -327,16 +341,14 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     }
 }
 
-impl<S, B, ResBody> Service<TokenRequest> for TokenEndpoint<S, B>
+impl<S, B> Service<TokenRequest> for TokenEndpoint<S, B>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
-    S::Error: Into<BoxError>,
-    ResBody: Body,
-    ResBody::Error: Into<BoxError>,
+    S: HttpService<B>,
+    B: 'static,
 {
     type Response = TokenResponse;
     type Error = TokenError;
-    type Future = ResponseFuture<S, B, S::Future, ResBody>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.core.poll_ready::<TokenCall>(cx)

@@ -26,8 +26,9 @@ use crate::{
 /// Building a request never fails. If it is invalid (a parameter set twice, an empty code),
 /// [`TokenEndpoint`](crate::TokenEndpoint) returns [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
-/// Two requests are equal if they have the same grant, the same parameters in the same order, the same headers and the same overrides.
-/// The order of the words in `scope` does not matter, nor does the order of headers with different names. A request that repeats a
+/// Two requests are equal, and share a token in a [`TokenCache`](crate::TokenCache), if they have the same grant, the same parameters in
+/// the same order, the same headers and the same overrides. The scope counts as one parameter, at the place of its first word. The order
+/// of the words in it does not matter, nor does the order of headers with different names. A request that repeats a
 /// parameter wrongly never equals one that may repeat it. [Extensions](Self::extensions) are not compared.
 ///
 /// # Security
@@ -50,10 +51,15 @@ pub struct TokenRequest(Form);
 
 /// # Parameters and headers
 impl TokenRequest {
-    /// Sets the scope of the token ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+    /// Adds words to the scope of the token ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
     ///
-    /// Pass all words in one call: like any other parameter, the scope must not be set twice. An empty scope is ignored. Default is that
-    /// the server decides.
+    /// Pass a text with spaces between the words, a list of words, or a [`Scope`]. The words are sent in the order in which they were
+    /// added, each once. To request another scope instead, start from a request without one. An empty scope is not sent. If a word
+    /// contains a character that a scope must not contain, the request fails before anything is sent, with an error that names the
+    /// character.
+    ///
+    /// This method also adds to a fixed text that was set with [`parameter`](Self::parameter), but not to the result of a provider: a
+    /// request with both fails before anything is sent. Default is that the server decides.
     ///
     /// # Examples
     ///
@@ -61,15 +67,23 @@ impl TokenRequest {
     /// use tower_oauth2_client::TokenRequest;
     ///
     /// let request = TokenRequest::client_credentials().scope("api:read api:write");
-    /// assert_eq!(request, TokenRequest::client_credentials().scope("api:write api:read"));
+    /// assert_eq!(request, TokenRequest::client_credentials().scope(["api:read", "api:write"]));
+    /// assert_eq!(request, TokenRequest::client_credentials().scope("api:write").scope("api:read"));
+    /// ```
+    ///
+    /// A scope for each tenant:
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let base = TokenRequest::client_credentials().resource("https://api.example/");
+    /// let of_tenant = |tenant: &str| base.clone().scope(format!("tenant:{tenant}"));
+    /// assert_ne!(of_tenant("blue"), of_tenant("red"));
     /// ```
     #[must_use]
-    pub fn scope(self, scope: impl Into<Scope>) -> Self {
-        let scope = scope.into();
-        if scope.iter().next().is_none() {
-            return self;
-        }
-        self.with("scope", scope.as_str())
+    pub fn scope(mut self, scope: impl Into<Scope>) -> Self {
+        self.0.add_scope(&scope.into());
+        self
     }
 
     /// Adds a resource that the token is for, an absolute URI
@@ -120,7 +134,7 @@ impl TokenRequest {
     /// Sets another parameter.
     ///
     /// If a parameter is set twice, the request fails before anything is sent
-    /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)).
+    /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)). A `scope` without words is ignored.
     ///
     /// # Examples
     ///

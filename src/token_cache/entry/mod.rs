@@ -6,10 +6,12 @@
 //! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round. The locks of
 //!    [`super::fetch::limit`] and [`super::fetch::spent`] may be taken while `state` is locked, never the other way round.
 
+mod accepted;
 mod fetch_task;
 mod land;
 mod look_up;
 mod queue;
+mod refuse;
 mod start;
 
 use std::{
@@ -23,9 +25,10 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::land::Invalidation;
-use self::{fetch_task::FetchTask, queue::Queued};
+pub use self::refuse::Invalidation;
+use self::{accepted::AcceptedAt, fetch_task::FetchTask, queue::Queued, refuse::RefusalHistory};
 pub(crate) use self::{
+    accepted::{News, SentTo},
     fetch_task::{FetchWaiter, Waited},
     look_up::{FetchOutcome, Lookup},
 };
@@ -34,7 +37,7 @@ use super::{
     entries,
     fetch::grant::GrantState,
     keep_warm::KeepWarm,
-    pauses::{FailedFetch, Polling, Refusals},
+    pauses::{FailedFetch, Polling},
     state::{self, CachedToken, Condition},
 };
 use crate::{
@@ -52,6 +55,7 @@ pub(crate) struct Entry {
     request: TokenRequest,
     settings: Arc<Settings>,
     current: Published<CachedToken>,
+    accepted: AcceptedAt,
     state: Mutex<EntryState>,
     changes: OnceLock<watch::Sender<u64>>,
     /// Whether somebody looked this entry up recently.
@@ -71,7 +75,8 @@ struct EntryState {
     grant: GrantState,
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
-    refusals: Refusals,
+    /// Boxed because refusals are rare.
+    history: Option<Box<RefusalHistory>>,
     fetch: Option<Box<FetchTask>>,
     /// Set while a fetch waits to be started. Boxed because it is rare.
     queued: Option<Box<Queued>>,
@@ -85,6 +90,7 @@ impl Entry {
             id,
             settings,
             current: Published::empty(),
+            accepted: AcceptedAt::default(),
             state: Mutex::new(EntryState::new(request.clone())),
             request,
             changes: OnceLock::new(),
@@ -178,7 +184,7 @@ impl Entry {
         self.is_used.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns a watcher for the generation of each new token.
+    /// Returns a watcher for the generation of each token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         // Nothing can be published between the read of the generation and the first receiver.
         let _state = self.lock();
@@ -186,6 +192,18 @@ impl Entry {
             .changes
             .get_or_init(|| watch::channel(self.generation()).0);
         changes.subscribe()
+    }
+
+    /// Wakes the watchers to look again, without the lock.
+    fn wake_watchers(&self) {
+        if let Some(changes) = self.changes.get() {
+            changes.send_replace(self.generation());
+        }
+    }
+
+    /// Returns whether the cache of this entry was shut down.
+    pub(super) fn is_shut_down(&self) -> bool {
+        self.settings.shutdown.check().is_err()
     }
 
     /// Keeps the token warm for as long as this entry and the runtime live.
@@ -215,6 +233,7 @@ impl Entry {
         if let Some(fetch) = cancelled {
             fetch.give_up();
         }
+        self.wake_watchers();
     }
 
     /// Notes that the task which keeps the token warm will look again after this time at the latest.
@@ -256,7 +275,7 @@ impl EntryState {
             was_refused: false,
             grant: GrantState::new(request),
             failure: None,
-            refusals: Refusals::default(),
+            history: None,
             fetch: None,
             queued: None,
             next_fetch_at: None,

@@ -1,0 +1,147 @@
+//! `TokenChanges`: a subscription to the token of a source.
+
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+use super::{
+    entry::Entry,
+    keep_warm::{MAX_PAUSE, MIN_PAUSE},
+    state::CachedToken,
+};
+use crate::{
+    base::clock::{CLOCK_LAG, Moment},
+    error::TokenError,
+    message::AccessToken,
+};
+
+/// A subscription to a token; see [`TokenSource::subscribe`](crate::TokenSource::subscribe).
+///
+/// It does not keep the token in the cache: keep the [`TokenSource`](crate::TokenSource), too, if the cache limits its
+/// [number of entries](super::TokenCacheBuilder::max_entries) or is dropped.
+pub struct TokenChanges(Kind);
+
+enum Kind {
+    Cached(Subscription),
+    /// `None` after the token was returned.
+    Fixed(Option<AccessToken>),
+}
+
+struct Subscription {
+    entry: Weak<Entry>,
+    changes: watch::Receiver<u64>,
+    /// The generation of the last token that was returned. It is zero at first, and those of tokens begin with one.
+    seen: u64,
+    /// When to ask for a token again, after an error or a token that had already expired.
+    not_before: Option<Moment>,
+}
+
+impl TokenChanges {
+    pub(super) fn cached(entry: &Arc<Entry>) -> Self {
+        Self(Kind::Cached(Subscription {
+            entry: Arc::downgrade(entry),
+            changes: entry.subscribe(),
+            seen: 0,
+            not_before: None,
+        }))
+    }
+
+    pub(super) fn fixed(token: AccessToken) -> Self {
+        Self(Kind::Fixed(Some(token)))
+    }
+
+    /// Returns the current token at first, and then waits for each token that replaces the last one.
+    ///
+    /// If there is no usable token, this method fetches one. While you wait for the next one, this method renews the token when that is
+    /// due: neither [`keep_warm`](crate::TokenSource::keep_warm) nor another caller is needed. Between two calls, nothing is renewed.
+    /// After several changes you get only the last token.
+    ///
+    /// Returns `None` when no other token will come: the cache was [shut down](crate::TokenCache::shutdown), the cache and all sources of
+    /// the token are gone, or the token is [fixed](crate::TokenSource::fixed) and was returned before.
+    ///
+    /// # Errors
+    ///
+    /// Returns why there is no usable token, once for each fetch that failed. You can call this method again: it waits until the pause
+    /// after the failure ends, and fetches then. A renewal that fails while the last token is still usable is not an error here; see
+    /// [`TokenStatus`](super::TokenStatus).
+    ///
+    /// # Cancel safety
+    ///
+    /// This method is cancel safe: if its future is dropped, no token is lost, and a running fetch continues.
+    pub async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+        match &mut self.0 {
+            Kind::Cached(subscription) => subscription.changed().await,
+            Kind::Fixed(token) => Ok(token.take()),
+        }
+    }
+}
+
+impl Subscription {
+    /// Holds the entry only while it asks for the token: the last handle may be dropped while this sleeps.
+    async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+        loop {
+            // Before the look, so that no change after it is missed.
+            self.changes.borrow_and_update();
+            let Some(entry) = self.entry.upgrade() else {
+                return Ok(None);
+            };
+            if entry.is_shut_down() {
+                return Ok(None);
+            }
+            let found = match self.remaining_pause(&entry) {
+                Some(_) => Ok(entry.peek()),
+                None => entry.clone().token().await.map(Some),
+            };
+            match found {
+                Ok(Some(cached)) if cached.generation > self.seen => {
+                    return Ok(Some(self.see(&entry, &cached)));
+                }
+                Ok(_) => {}
+                Err(_) if entry.is_shut_down() => return Ok(None),
+                Err(error) => {
+                    self.pause(&entry, until_due(&entry));
+                    return Err(error);
+                }
+            }
+            let pause = self.remaining_pause(&entry);
+            let pause = pause.unwrap_or_else(|| until_due(&entry));
+            let settings = entry.settings().clone();
+            drop(entry);
+            let changed = self.changes.changed();
+            settings.runtime.timeout(pause, changed).await;
+        }
+    }
+
+    fn see(&mut self, entry: &Entry, cached: &CachedToken) -> AccessToken {
+        self.seen = cached.generation;
+        self.not_before = None;
+        // A token that expires before it can be used would otherwise be fetched in a loop.
+        if entry.now().has_reached(cached.expires_at) {
+            self.pause(entry, MAX_PAUSE);
+        }
+        cached.token.clone()
+    }
+
+    fn pause(&mut self, entry: &Entry, pause: Duration) {
+        self.not_before = Some(entry.now().after(pause));
+    }
+
+    fn remaining_pause(&self, entry: &Entry) -> Option<Duration> {
+        let remaining = entry.now().until_outlasted(self.not_before?);
+        (!remaining.is_zero()).then_some(remaining)
+    }
+}
+
+fn until_due(entry: &Entry) -> Duration {
+    (entry.until_due() + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)
+}
+
+impl fmt::Debug for TokenChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenChanges").finish_non_exhaustive()
+    }
+}
