@@ -46,7 +46,7 @@ pin_project! {
         Sending {
             #[pin] sending: F,
             token: Option<SentToken>,
-            follow_up: Option<Box<FollowUp<S, B, R>>>,
+            follow_up: FollowUp<S, B, R>,
             // `None` is the default.
             refusals: Option<Arc<RefusalRules>>,
         },
@@ -67,7 +67,7 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
             state: ResponseState::Sending {
                 sending,
                 token: None,
-                follow_up: None,
+                follow_up: FollowUp::none(),
                 refusals: None,
             },
         }
@@ -77,7 +77,7 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
     pub(super) fn sending(
         sending: F,
         token: SentToken,
-        follow_up: Option<Box<FollowUp<S, B, R>>>,
+        follow_up: FollowUp<S, B, R>,
         refusals: Option<Arc<RefusalRules>>,
     ) -> Self {
         Self {
@@ -124,22 +124,23 @@ where
                     };
                     let is_plain = refusals.is_none()
                         && !refusal::may_refuse_token(&response)
-                        && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
+                        && follow_up.proof.is_none();
                     let Some(token) = token.filter(|_| !is_plain) else {
                         if let Some(token) = token.as_ref().filter(|token| token.is_news()) {
                             token.report(response.status());
                         }
                         // The copy of a body is not kept while the body of the response is read.
-                        if follow_up.is_some() {
-                            *follow_up = None;
-                        }
+                        follow_up.forget_resend();
                         return Poll::Ready(Ok(response));
                     };
-                    match react(response, token, follow_up.take(), refusals.as_deref()) {
+                    match react(response, token, follow_up, refusals.as_deref()) {
                         Ok(unsent) => ResponseState::Unsent {
                             unsent: Box::new(unsent),
                         },
-                        Err(response) => return Poll::Ready(Ok(response)),
+                        Err(response) => {
+                            follow_up.forget_resend();
+                            return Poll::Ready(Ok(response));
+                        }
                     }
                 }
                 ResponseStateProj::Unsent { unsent } => match ready!(unsent.poll_send(cx)) {
@@ -168,21 +169,20 @@ where
 /// Stores the nonce of a response, and invalidates the token that it refuses.
 ///
 /// Returns the request, if it is to be resent, or the response for the caller.
-fn react<S, B, R: Resend<B>, ResBody>(
+fn react<S: Clone, B, R: Resend<B>, ResBody>(
     response: Response<ResBody>,
     token: SentToken,
-    mut follow_up: Option<Box<FollowUp<S, B, R>>>,
+    follow_up: &mut FollowUp<S, B, R>,
     rules: Option<&RefusalRules>,
 ) -> Result<Unsent<S, B, R, ResBody>, Response<ResBody>> {
     let (mut head, body) = response.into_parts();
-    let sent = follow_up.as_ref().and_then(|kept| kept.sent_nonce());
-    if let Some(proof) = follow_up.as_ref().and_then(|kept| kept.proof.as_deref()) {
+    let sent = follow_up.sent_nonce();
+    if let Some(proof) = follow_up.proof.as_deref() {
         proof.note_nonce(&head.headers);
     }
     let mut objection = refusal::objection(rules, &head, sent.as_ref());
     if objection == Some(Objection::Nonce) {
-        let kept = follow_up.take();
-        if let Some(restored) = kept.and_then(|kept| kept.restore(Objection::Nonce)) {
+        if let Some(restored) = follow_up.restore(Objection::Nonce) {
             let response = Response::from_parts(head, body);
             return Ok(Unsent::resend(restored, response, Objection::Nonce));
         }
@@ -202,13 +202,12 @@ fn react<S, B, R: Resend<B>, ResBody>(
         Invalidation::Dropped | Invalidation::Replaced
     );
     let response = Response::from_parts(head, body);
-    let restored = follow_up
-        .filter(|_| may_resend && has_other)
-        .and_then(|kept| kept.restore(Objection::Token));
-    match restored {
-        Some(restored) => Ok(Unsent::resend(restored, response, Objection::Token)),
-        None => Err(response),
+    if may_resend && has_other {
+        if let Some(restored) = follow_up.restore(Objection::Token) {
+            return Ok(Unsent::resend(restored, response, Objection::Token));
+        }
     }
+    Err(response)
 }
 
 impl<S, B, F, R: Resend<B>, ResBody> fmt::Debug for ResponseFuture<S, B, F, R, ResBody> {

@@ -471,7 +471,7 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(inner, Arc::new(self.rules.clone()), self.resend.clone())
+        AddAccessToken::new(inner, self.rules.clone(), self.resend.clone())
     }
 }
 

@@ -10,11 +10,12 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
-    follow_up::{FollowUp, ResendsLeft, Route},
+    follow_up::{FollowUp, ResendsLeft},
     future::ResponseFuture,
     grpc,
     needs::Needs,
     resend::{NoResend, Resend},
+    route::{Route, ServiceParts},
     token_choice::{TokenChoice, TokenRules},
     unsent::Unsent,
 };
@@ -41,16 +42,16 @@ use crate::{
 #[derive(Clone)]
 pub struct AddAccessToken<S, R = NoResend> {
     inner: S,
-    rules: Arc<TokenRules>,
+    parts: Arc<ServiceParts<S>>,
     resend: R,
     copy: LocalCopy,
 }
 
 impl<S, R> AddAccessToken<S, R> {
-    pub(super) fn new(inner: S, rules: Arc<TokenRules>, resend: R) -> Self {
+    pub(super) fn new(inner: S, rules: TokenRules, resend: R) -> Self {
         Self {
             inner,
-            rules,
+            parts: Arc::new(ServiceParts::new(rules)),
             resend,
             copy: LocalCopy::new(),
         }
@@ -63,6 +64,9 @@ impl<S, R> AddAccessToken<S, R> {
 
     /// Returns a mutable reference to the inner service.
     pub fn get_mut(&mut self) -> &mut S {
+        if self.parts.has_spare() {
+            self.parts = Arc::new(self.parts.without_spare());
+        }
         &mut self.inner
     }
 
@@ -87,20 +91,21 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut choice = self.rules.choose(&request);
+        let rules = &self.parts.rules;
+        let mut choice = rules.choose(&request);
         if let Ok(TokenChoice::ByFunction) = choice {
-            (request, choice) = self.rules.choose_by_function(request);
+            (request, choice) = rules.choose_by_function(request);
         }
-        let origin = self.rules.destinations.origin_id(request.uri());
+        let origin = rules.destinations.origin_id(request.uri());
+        let header = rules.header.as_deref();
         let (token, own_source) = match choice {
             Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
-                let source = &self.rules.source;
-                let header = self.rules.header.as_deref();
+                let source = &rules.source;
                 let token = self.copy.authorize(request.headers_mut(), source, header);
                 (token.map(|token| source.sent(token, origin)), None)
             }
             Ok(TokenChoice::OfRequest(source)) => {
-                let token = source.authorize(request.headers_mut(), self.rules.header.as_deref());
+                let token = source.authorize(request.headers_mut(), header);
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
@@ -114,37 +119,34 @@ where
                 return ResponseFuture::failed(grpc::not_sent(&request, error));
             }
         };
-        let source = own_source.as_ref().unwrap_or(&self.rules.source);
-        match token {
-            Some(token) if !R::IS_ON => {
-                let refusals = self.rules.refusals.clone();
-                ResponseFuture::sending(self.inner.call(request), token, None, refusals)
-            }
-            Some(token) => {
-                let (request, follow_up) = FollowUp::of(request, None, ResendsLeft::ALL, || {
-                    self.route(source, origin)
-                });
-                let refusals = self.rules.refusals.clone();
-                ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
-            }
-            None => {
-                let source = source.clone();
-                self.prove_or_wait(request, source, origin)
-            }
+        let Some(token) = token else {
+            return self.prove_or_wait(request, own_source, origin);
+        };
+        let refusals = rules.refusals.clone();
+        if !R::IS_ON {
+            return ResponseFuture::sending(
+                self.inner.call(request),
+                token,
+                FollowUp::none(),
+                refusals,
+            );
         }
+        let (request, body) = self.resend.save(request);
+        let route = self.route(own_source, origin);
+        let follow_up =
+            FollowUp::resendable(&request, body, None, ResendsLeft::ALL, &self.inner, route);
+        ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
     }
 }
 
 impl<S: Clone, R: Clone> AddAccessToken<S, R> {
-    /// The route of a request that is sent later. Its service is a clone that is not ready.
-    fn route(&self, source: &TokenSource, origin: Option<OriginId>) -> Route<S, R> {
+    /// The route of a request that is sent later.
+    fn route(&self, own_source: Option<TokenSource>, origin: Option<OriginId>) -> Route<S, R> {
         Route {
-            source: source.clone(),
+            parts: self.parts.clone(),
+            own_source,
             origin,
             resend: self.resend.clone(),
-            service: self.inner.clone(),
-            header: self.rules.header.clone(),
-            refusals: self.rules.refusals.clone(),
         }
     }
 
@@ -159,35 +161,31 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     fn prove_or_wait<B, ResBody>(
         &mut self,
         mut request: Request<B>,
-        source: TokenSource,
+        own_source: Option<TokenSource>,
         origin: Option<OriginId>,
     ) -> ResponseFuture<S, B, S::Future, R, ResBody>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
         R: Resend<B>,
     {
-        let target = self.rules.destinations.target(request.uri());
+        let target = self.parts.rules.destinations.target(request.uri());
         let uri = target.as_ref().unwrap_or(request.uri());
-        let header = self.rules.header.as_ref();
-        match Needs::of(&request, uri, &source, header) {
+        let route = self.route(own_source, origin);
+        match Needs::of(&request, uri, route.source(), route.header()) {
             // The inner service is ready.
             Ok(Needs::Service { headers, .. }) => {
-                let token = source.sent(headers.authorization.token, origin);
-                let proof = headers.put_on(
-                    &mut request,
-                    target.as_ref(),
-                    header.map(|header| &**header),
-                );
-                let (request, follow_up) = FollowUp::of(request, proof, ResendsLeft::ALL, || {
-                    self.route(&source, origin)
-                });
-                let refusals = self.rules.refusals.clone();
+                let token = route.source().sent(headers.authorization.token, origin);
+                let header = route.header().map(|header| &**header);
+                let proof = headers.put_on(&mut request, target.as_ref(), header);
+                let refusals = route.refusals().cloned();
+                let (request, follow_up) =
+                    FollowUp::of(request, proof, ResendsLeft::ALL, &self.inner, || route);
                 ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
             }
             Ok(needs) => {
                 self.give_reservation_back();
-                let route = self.route(&source, origin);
-                ResponseFuture::unsent(Unsent::first(needs, route, request, target))
+                let service = self.inner.clone();
+                ResponseFuture::unsent(Unsent::first(needs, service, route, request, target))
             }
             Err(error) => {
                 self.give_reservation_back();
@@ -200,7 +198,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
 impl<S, R> fmt::Debug for AddAccessToken<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessToken")
-            .field("source", &self.rules.source)
+            .field("source", &self.parts.rules.source)
             .finish_non_exhaustive()
     }
 }

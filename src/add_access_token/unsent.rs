@@ -15,13 +15,14 @@ use tower_service::Service;
 
 use super::{
     auth_headers::AuthHeaders,
-    follow_up::{FollowUp, ResendsLeft, RestoredRequest, Route},
+    follow_up::{FollowUp, ResendsLeft, RestoredRequest},
     grpc,
     needs::Needs,
     proof::{self, ProofFuture},
     recheck::{AfterWaiting, Recheck, UsableNow},
     refusal::{Objection, RefusalRules},
     resend::Resend,
+    route::Route,
 };
 use crate::{
     error::{BoxError, TokenError},
@@ -34,6 +35,7 @@ pub(super) struct Unsent<S, B, R, ResBody> {
     request: Option<Request<B>>,
     /// Where the request goes, if its own URI does not say it.
     target: Option<Uri>,
+    service: S,
     route: Route<S, R>,
     resends_left: ResendsLeft,
     resend_cause: Option<ResendCause<ResBody>>,
@@ -50,7 +52,7 @@ struct ResendCause<ResBody> {
 pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
     pub(super) sending: F,
     pub(super) token: SentToken,
-    pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
+    pub(super) follow_up: FollowUp<S, B, R>,
     pub(super) refusals: Option<Arc<RefusalRules>>,
 }
 
@@ -59,9 +61,10 @@ pub(super) type SendResult<S, B, F, R, ResBody> =
     Result<SentRequest<S, B, F, R>, Result<Response<ResBody>, BoxError>>;
 
 impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
-    /// A request that was not sent yet. The service of `route` is not ready.
+    /// A request that was not sent yet. `service` is not ready.
     pub(super) fn first(
         needs: Needs,
+        service: S,
         route: Route<S, R>,
         request: Request<B>,
         target: Option<Uri>,
@@ -70,6 +73,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             needs,
             request: Some(request),
             target,
+            service,
             route,
             resends_left: ResendsLeft::ALL,
             resend_cause: None,
@@ -91,6 +95,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             needs: restored.route.token(),
             request: Some(restored.request),
             target: restored.target,
+            service: restored.service,
             route: restored.route,
             resends_left: restored.resends_left,
             resend_cause: Some(ResendCause { response, refused }),
@@ -129,23 +134,23 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                     }),
                     Poll::Ready(Err(error)) => Err(self.not_sent(error)),
                     Poll::Pending => {
-                        self.needs.note_wait(&self.route.source);
+                        self.needs.note_wait(self.route.source());
                         return Poll::Pending;
                     }
                 },
-                Needs::Service { .. } => match self.route.service.poll_ready(cx) {
+                Needs::Service { .. } => match self.service.poll_ready(cx) {
                     Poll::Ready(Ok(())) => match self.headers_to_send() {
                         Ok(Some(headers)) => return Poll::Ready(self.send(headers)),
                         Ok(None) => {
                             // Gives back what the ready service has reserved.
-                            self.route.service = self.route.service.clone();
+                            self.service = self.service.clone();
                             Ok(self.route.token())
                         }
                         Err(error) => Err(error),
                     },
                     Poll::Ready(Err(error)) => Err(error.into()),
                     Poll::Pending => {
-                        self.needs.note_wait(&self.route.source);
+                        self.needs.note_wait(self.route.source());
                         return Poll::Pending;
                     }
                 },
@@ -178,8 +183,8 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         };
         let usable = match token_was_usable {
             true => {
-                let header = self.route.header.as_deref();
-                self.route.source.usable_authorization(header)
+                let header = self.route.header().map(|header| &**header);
+                self.route.source().usable_authorization(header)
             }
             false => None,
         };
@@ -244,16 +249,20 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             return Err(Err(polled_after_completion()));
         };
         let route = &self.route;
-        let token = route.source.sent(headers.authorization.token, route.origin);
-        let header = route.header.as_deref();
+        let token = route
+            .source()
+            .sent(headers.authorization.token, route.origin);
+        let header = route.header().map(|header| &**header);
         let proof = headers.put_on(&mut request, self.target.as_ref(), header);
         let (request, follow_up) =
-            FollowUp::of(request, proof, self.resends_left, || self.route.clone());
+            FollowUp::of(request, proof, self.resends_left, &self.service, || {
+                route.clone()
+            });
         Ok(SentRequest {
-            sending: self.route.service.call(request),
+            refusals: route.refusals().cloned(),
+            sending: self.service.call(request),
             token,
             follow_up,
-            refusals: self.route.refusals.clone(),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use http::Request;
 use http_body::Body;
 
 use super::{
@@ -61,12 +62,15 @@ where
     B::Error: Into<BoxError>,
 {
     type Saved = Buffered<B>;
+    type Slot<T> = Option<T>;
     const IS_ON: bool = true;
 
-    fn save(&self, body: B) -> (B, Self::Saved) {
+    fn save(&self, request: Request<B>) -> (Request<B>, Self::Saved) {
+        let (parts, body) = request.into_parts();
         let (body, record) = BufferedBody::first(body, self.limit);
         let wrap = self.wrap;
-        (wrap(body), Buffered { record, wrap })
+        let request = Request::from_parts(parts, wrap(body));
+        (request, Buffered { record, wrap })
     }
 
     fn restore(saved: Self::Saved) -> Option<B> {
@@ -129,6 +133,11 @@ mod tests {
         TestBody::new(body)
     }
 
+    fn save(limit: usize, body: TestBody) -> (TestBody, Buffered<TestBody>) {
+        let (request, saved) = BufferBody::new(limit, wrap).save(Request::new(body));
+        (request.into_body(), saved)
+    }
+
     /// Two frames and trailers. The body does not know its length in advance.
     async fn stream() -> TestBody {
         let (mut sender, body) = Channel::<Bytes, BoxError>::new(3);
@@ -141,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_stream_is_restored_whole_with_its_trailers() {
-        let (sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let (sent, saved) = save(6, stream().await);
         let sent = sent.collect().await.unwrap();
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
         assert_eq!(again.trailers(), sent.trailers());
@@ -152,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_above_the_limit_is_sent_but_not_restored() {
-        let (sent, saved) = BufferBody::new(5, wrap).save(stream().await);
+        let (sent, saved) = save(5, stream().await);
         assert_eq!(sent.collect().await.unwrap().to_bytes(), "onetwo");
         assert!(BufferBody::restore(saved).is_none());
     }
@@ -161,8 +170,7 @@ mod tests {
     async fn a_partly_sent_body_is_restored_with_its_rest() {
         for sent_before in 0..=3 {
             // The limit applies to what was sent, not to the rest.
-            let (mut sent, saved) =
-                BufferBody::new(3 * sent_before.min(2), wrap).save(stream().await);
+            let (mut sent, saved) = save(3 * sent_before.min(2), stream().await);
             for _ in 0..sent_before {
                 sent.frame().await.unwrap().unwrap();
             }
@@ -175,7 +183,7 @@ mod tests {
     /// It must end with an error: half a body must not look like a whole one.
     #[tokio::test]
     async fn the_first_body_fails_when_its_rest_was_taken() {
-        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let (mut sent, saved) = save(6, stream().await);
         sent.frame().await.unwrap().unwrap();
         let again = BufferBody::restore(saved).unwrap();
         assert!(!sent.is_end_stream());
@@ -187,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn the_first_body_is_woken_when_its_rest_is_taken() {
         let (sender, body) = Channel::<Bytes, BoxError>::new(1);
-        let (sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(body));
+        let (sent, saved) = save(6, TestBody::new(body));
         let mut collecting = tokio_test::task::spawn(sent.collect());
         tokio_test::assert_pending!(collecting.poll());
         let _again = BufferBody::restore(saved).unwrap();
@@ -199,7 +207,7 @@ mod tests {
     /// A stream may stay open for hours after its response has come.
     #[tokio::test]
     async fn recording_stops_when_the_record_is_dropped() {
-        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let (mut sent, saved) = save(6, stream().await);
         let data = |frame: Frame<Bytes>| frame.into_data().unwrap();
         let one = data(sent.frame().await.unwrap().unwrap());
         let record = saved.record.clone();
@@ -213,7 +221,7 @@ mod tests {
     /// A connection may poll for the end of the body after the refusal has come.
     #[tokio::test]
     async fn a_body_that_was_sent_completely_ends_without_an_error_both_times() {
-        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let (mut sent, saved) = save(6, stream().await);
         while sent.frame().await.is_some() {}
         let again = BufferBody::restore(saved).unwrap();
         assert!(sent.frame().await.is_none());
@@ -223,7 +231,7 @@ mod tests {
     /// Over HTTP/2, hyper does not poll a body after its trailers.
     #[tokio::test]
     async fn a_body_is_complete_after_its_trailers() {
-        let (mut sent, saved) = BufferBody::new(6, wrap).save(stream().await);
+        let (mut sent, saved) = save(6, stream().await);
         while !sent.frame().await.unwrap().unwrap().is_trailers() {}
         let again = BufferBody::restore(saved).unwrap().collect().await.unwrap();
         assert!(again.trailers().is_some());
@@ -257,7 +265,7 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_failed_is_not_restored() {
         for polls in 2..=3 {
-            let (mut sent, saved) = BufferBody::new(6, wrap).save(TestBody::new(Broken(0)));
+            let (mut sent, saved) = save(6, TestBody::new(Broken(0)));
             for _ in 0..polls {
                 let _ = sent.frame().await;
             }
@@ -268,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn an_empty_body_that_was_never_polled_is_complete() {
         let empty = TestBody::new(Full::<Bytes>::default().map_err(BoxError::from));
-        let (_, saved) = BufferBody::new(0, wrap).save(empty);
+        let (_, saved) = save(0, empty);
         let again = BufferBody::restore(saved).unwrap();
         assert!(again.is_end_stream());
     }
@@ -276,7 +284,7 @@ mod tests {
     #[tokio::test]
     async fn the_length_is_known_both_times() {
         let full = TestBody::new(Full::from("12345").map_err(BoxError::from));
-        let (sent, saved) = BufferBody::new(9, wrap).save(full);
+        let (sent, saved) = save(9, full);
         assert_eq!(sent.size_hint().exact(), Some(5));
         sent.collect().await.unwrap();
         let again = BufferBody::restore(saved).unwrap();

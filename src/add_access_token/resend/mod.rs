@@ -6,7 +6,10 @@
 mod buffer_body;
 mod buffered_body;
 
-use self::sealed::KeepBody;
+use http::Request;
+
+pub(super) use self::sealed::Slot;
+use self::sealed::{KeepBody, NoSlot};
 pub use self::{buffer_body::BufferBody, buffered_body::BufferedBody};
 
 /// A strategy to resend a request whose token was refused: it keeps the body.
@@ -28,19 +31,74 @@ impl<B> Resend<B> for NoResend {}
 impl<B: Clone> Resend<B> for CloneBody {}
 
 mod sealed {
+    use std::marker::PhantomData;
+
+    use http::Request;
+
     /// How a body is kept while the response is awaited, and restored.
     pub trait KeepBody<B>: Clone {
         /// What is kept of a body.
         type Saved;
 
+        /// What is kept of a request, if requests are resent.
+        type Slot<T>: Slot<T>;
+
         /// Whether requests are resent at all.
         const IS_ON: bool;
 
-        /// Splits a body into the body to send and the part to keep.
-        fn save(&self, body: B) -> (B, Self::Saved);
+        /// Splits a request into the request to send and what is kept of its body.
+        fn save(&self, request: Request<B>) -> (Request<B>, Self::Saved);
 
         /// Restores the body. Returns `None` if it cannot be restored.
         fn restore(saved: Self::Saved) -> Option<B>;
+    }
+
+    /// A place for a value, or for none.
+    pub trait Slot<T> {
+        fn empty() -> Self;
+        fn full(value: T) -> Self;
+        fn get(&self) -> Option<&T>;
+        fn take(&mut self) -> Option<T>;
+    }
+
+    impl<T> Slot<T> for Option<T> {
+        fn empty() -> Self {
+            None
+        }
+
+        fn full(value: T) -> Self {
+            Some(value)
+        }
+
+        fn get(&self) -> Option<&T> {
+            self.as_ref()
+        }
+
+        fn take(&mut self) -> Option<T> {
+            self.take()
+        }
+    }
+
+    /// No place at all: the futures of a layer that never resends stay small.
+    #[derive(Debug)]
+    pub struct NoSlot<T>(PhantomData<T>);
+
+    impl<T> Slot<T> for NoSlot<T> {
+        fn empty() -> Self {
+            Self(PhantomData)
+        }
+
+        fn full(_: T) -> Self {
+            Self::empty()
+        }
+
+        fn get(&self) -> Option<&T> {
+            None
+        }
+
+        fn take(&mut self) -> Option<T> {
+            None
+        }
     }
 }
 
@@ -50,10 +108,11 @@ pub struct NoResend;
 
 impl<B> KeepBody<B> for NoResend {
     type Saved = ();
+    type Slot<T> = NoSlot<T>;
     const IS_ON: bool = false;
 
-    fn save(&self, body: B) -> (B, Self::Saved) {
-        (body, ())
+    fn save(&self, request: Request<B>) -> (Request<B>, Self::Saved) {
+        (request, ())
     }
 
     fn restore(_: Self::Saved) -> Option<B> {
@@ -67,10 +126,13 @@ pub struct CloneBody;
 
 impl<B: Clone> KeepBody<B> for CloneBody {
     type Saved = B;
+    type Slot<T> = Option<T>;
     const IS_ON: bool = true;
 
-    fn save(&self, body: B) -> (B, Self::Saved) {
-        (body.clone(), body)
+    #[inline(always)]
+    fn save(&self, request: Request<B>) -> (Request<B>, Self::Saved) {
+        let saved = request.body().clone();
+        (request, saved)
     }
 
     fn restore(saved: Self::Saved) -> Option<B> {
