@@ -175,24 +175,28 @@ impl TokenSource {
         headers: &mut HeaderMap,
         header: Option<&TokenHeader>,
     ) -> Option<TokenName> {
+        let (value, token) = self.unbound(header)?;
+        TokenHeader::set(header, headers, value);
+        Some(token)
+    }
+
+    /// Returns the value of the header if there is a usable token that needs no proof.
+    fn unbound(&self, header: Option<&TokenHeader>) -> Option<(HeaderValue, TokenName)> {
         if let Some(header) = header {
-            return self.authorize_chosen(headers, header);
+            return self.unbound_chosen(header);
         }
-        let mut set = |token: &AccessToken, value: &HeaderValue, name| {
-            if token.binding().is_some() {
-                return None;
-            }
-            headers.insert(AUTHORIZATION, value.clone());
-            Some(name)
-        };
         match &self.0 {
             SourceKind::Cached { entry, .. } => entry
                 .usable(|cached| {
+                    let is_bound = cached.token.binding().is_some();
                     let name = TokenName::new(entry, cached);
-                    set(&cached.token, &cached.authorization, name)
+                    (!is_bound).then(|| (cached.authorization.clone(), name))
                 })
                 .flatten(),
-            SourceKind::Fixed(token) => set(token, token.sendable()?, TokenName::NONE),
+            SourceKind::Fixed(token) => {
+                let value = token.sendable().filter(|_| token.binding().is_none())?;
+                Some((value.clone(), TokenName::NONE))
+            }
         }
     }
 
@@ -207,13 +211,10 @@ impl TokenSource {
     }
 
     #[inline(never)]
-    fn authorize_chosen(&self, headers: &mut HeaderMap, header: &TokenHeader) -> Option<TokenName> {
+    fn unbound_chosen(&self, header: &TokenHeader) -> Option<(HeaderValue, TokenName)> {
         let authorization = self.usable_authorization(Some(header))?;
-        if authorization.bound.is_some() {
-            return None;
-        }
-        headers.insert(&header.name, authorization.value);
-        Some(authorization.token)
+        let is_bound = authorization.bound.is_some();
+        (!is_bound).then_some((authorization.value, authorization.token))
     }
 
     /// Returns the header if there is a usable token.
@@ -279,7 +280,7 @@ impl LocalCopy {
         source: &TokenSource,
         header: Option<&TokenHeader>,
     ) -> Option<TokenName> {
-        match (&self.0, source.entry()) {
+        let (value, token) = match (&self.0, source.entry()) {
             (
                 CopyState::Copied {
                     value,
@@ -291,27 +292,28 @@ impl LocalCopy {
             ) if entry.generation() == token.generation
                 && !entry.now().has_reached(*recheck_at) =>
             {
-                TokenHeader::set(header, headers, value.clone());
-                Some(*token)
+                (value.clone(), *token)
             }
             (CopyState::Used | CopyState::Copied { .. }, Some(entry)) => {
-                self.recheck(headers, entry, header)
+                self.recheck(entry, header)?
             }
             (_, _) => {
                 self.0 = CopyState::Used;
-                source.authorize(headers, header)
+                source.unbound(header)?
             }
-        }
+        };
+        // One call for all cases, so that it is inlined.
+        TokenHeader::set(header, headers, value);
+        Some(token)
     }
 
     /// Keeps the copy if it is only stale; otherwise makes a new one.
     #[cold]
     fn recheck(
         &mut self,
-        headers: &mut HeaderMap,
         entry: &Arc<Entry>,
         header: Option<&TokenHeader>,
-    ) -> Option<TokenName> {
+    ) -> Option<(HeaderValue, TokenName)> {
         let now = entry.now();
         match &mut self.0 {
             CopyState::Copied {
@@ -322,8 +324,7 @@ impl LocalCopy {
             } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
                 entry.try_renew_if_due(now);
                 *recheck_at = now.after(RECHECK.min(now.until(*expires_at)));
-                TokenHeader::set(header, headers, value.clone());
-                Some(*token)
+                Some((value.clone(), *token))
             }
             _ => {
                 let (shared, stale_at, expires_at) = entry.usable(|cached| {
@@ -344,8 +345,7 @@ impl LocalCopy {
                     recheck_at: stale_at,
                     expires_at,
                 };
-                TokenHeader::set(header, headers, value);
-                Some(token)
+                Some((value, token))
             }
         }
     }
