@@ -1,6 +1,6 @@
 //! How much memory 100,000 distinct keys take, in addition to the tokens themselves.
 //!
-//! Run it with `cargo bench --bench memory` or `cargo bench --bench memory -- KEYS`. It fails if a key takes 1.5 KiB or more.
+//! Run it with `cargo bench --bench memory` or `cargo bench --bench memory -- KEYS`. In `benches/instructions` it compiles sooner. It fails if a key takes 1.5 KiB or more.
 
 use std::{
     env,

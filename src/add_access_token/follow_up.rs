@@ -109,6 +109,8 @@ impl<S: Clone, B, R: Resend<B>> FollowUp<S, B, R> {
         (request, follow_up)
     }
 
+    /// The follow-up of a request that may be resent. `body` is what is kept of its body, and `inner` is the service that sends it.
+    // It is large, so a call would move it once more.
     #[inline(always)]
     pub(super) fn resendable(
         request: &Request<B>,

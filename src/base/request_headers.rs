@@ -21,7 +21,7 @@ const DEFAULTS: [(HeaderName, HeaderValue); 3] = [
 pub(crate) fn default_headers(set: &HeaderMap, more: usize) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(DEFAULTS.len() + more);
     for (name, value) in DEFAULTS {
-        if !set.contains_key(&name) {
+        if set.is_empty() || !set.contains_key(&name) {
             headers.insert(name, value);
         }
     }

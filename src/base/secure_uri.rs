@@ -10,23 +10,54 @@ use super::authority::HostAndPort;
 ///
 /// What is wrong, as the rest of a sentence that begins with what the URI is.
 pub(crate) fn check_secure(uri: &Uri, allow_http: bool) -> Result<(), &'static str> {
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return Err("is not absolute; give scheme, host and path");
-    };
-    if authority.as_str().contains('@') {
-        return Err("contains a user name or a password; use `ClientAuthentication` for them");
+    Protection::of(uri).check(allow_http)
+}
+
+/// What protects the secrets in a request to a URI.
+#[derive(Clone, Copy)]
+pub(crate) enum Protection {
+    /// TLS, or the request stays on this machine.
+    Secure,
+    PlainHttp,
+    /// The URI cannot be used, for this reason.
+    Unusable(&'static str),
+}
+
+impl Protection {
+    pub(crate) fn of(uri: &Uri) -> Self {
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Self::Unusable("is not absolute; give scheme, host and path");
+        };
+        if authority.as_str().contains('@') {
+            return Self::Unusable(
+                "contains a user name or a password; use `ClientAuthentication` for them",
+            );
+        }
+        let Some(host) = HostAndPort::of(authority) else {
+            return Self::Unusable(
+                "has no host, or its host or port is malformed; give scheme, host and path",
+            );
+        };
+        match scheme {
+            "https" => Self::Secure,
+            "http" if host.is_loopback() => Self::Secure,
+            "http" => Self::PlainHttp,
+            _ => Self::Unusable("is neither https nor http"),
+        }
     }
-    let Some(host) = HostAndPort::of(authority) else {
-        return Err("has no host, or its host or port is malformed; give scheme, host and path");
-    };
-    match scheme {
-        "https" => Ok(()),
-        "http" if allow_http || host.is_loopback() => Ok(()),
-        "http" => Err(
-            "is plain http, which would show the secrets to the network; use https, \
-             or `danger_allow_http` if something else protects the connection",
-        ),
-        _ => Err("is neither https nor http"),
+
+    /// See [`check_secure`].
+    #[inline]
+    pub(crate) fn check(self, allow_http: bool) -> Result<(), &'static str> {
+        match self {
+            Self::Secure => Ok(()),
+            Self::PlainHttp if allow_http => Ok(()),
+            Self::PlainHttp => Err(
+                "is plain http, which would show the secrets to the network; use https, \
+                 or `danger_allow_http` if something else protects the connection",
+            ),
+            Self::Unusable(why) => Err(why),
+        }
     }
 }
 

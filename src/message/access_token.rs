@@ -85,8 +85,9 @@ impl AccessToken {
             ));
         }
         // Not `all`: it may stop early, so it checks one byte at a time.
-        let is_printable = |all, byte| all & matches!(byte, 0x20..=0x7e);
-        if !secret.bytes().fold(true, is_printable) {
+        let note = |(least, greatest): (u8, u8), byte| (least.min(byte), greatest.max(byte));
+        let (least, greatest) = secret.bytes().fold((u8::MAX, u8::MIN), note);
+        if least < 0x20 || greatest > 0x7e {
             return Err(InvalidAccessToken(
                 "the token contains a character that is not printable ASCII (RFC 6749 appendix A.12)",
             ));

@@ -1,13 +1,13 @@
 //! Which requests are valid. Checked before credentials are obtained, and again for the values that a provider returned.
 
 use http::{
-    HeaderMap, Uri,
+    HeaderMap,
     header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, TRANSFER_ENCODING},
 };
 
 use super::{EndpointCall, EndpointNames};
 use crate::{
-    base::{Quoted, secure_uri::check_secure},
+    base::{Quoted, secure_uri::Protection},
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
     error::TokenError,
@@ -91,10 +91,11 @@ pub(crate) fn check_not_empty(name: &str, value: &str) -> Result<(), String> {
 /// Refuses an endpoint to which secrets must not be sent.
 pub(super) fn check_uri(
     names: &EndpointNames,
-    uri: &Uri,
+    protection: Protection,
     allow_http: bool,
 ) -> Result<(), TokenError> {
-    check_secure(uri, allow_http)
+    protection
+        .check(allow_http)
         .map_err(|why| names.refuse(format!("the URI of the {} {why}", names.endpoint)))
 }
 
@@ -103,6 +104,9 @@ fn check_headers(
     client: &ClientAuthentication,
     dpop: Option<&DpopKey>,
 ) -> Result<(), String> {
+    if headers.is_empty() {
+        return Ok(());
+    }
     for name in [CONTENT_TYPE, CONTENT_LENGTH, TRANSFER_ENCODING, HOST] {
         if headers.contains_key(&name) {
             return Err(format!(

@@ -24,7 +24,10 @@ use crate::{
         http_service::HttpService,
         metadata::{Discovery, Http, Rules, ServerMetadata},
     },
-    base::uri::{Printable, PrintableText},
+    base::{
+        secure_uri::Protection,
+        uri::{Printable, PrintableText},
+    },
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::{SentTo, TokenError},
@@ -132,7 +135,7 @@ impl<S, B> EndpointCore<S, B> {
     pub(crate) fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct(name);
         match &self.place {
-            Place::Known(uri) => debug.field("uri", &Printable(uri)),
+            Place::Known(uri, _) => debug.field("uri", &Printable(uri)),
             Place::Invalid(_) => debug.field("uri", &format_args!("not a URI")),
             Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
             Place::Unknown => &mut debug,
@@ -188,7 +191,7 @@ impl<S, B> EndpointCore<S, B> {
         let dpop = form.dpop_override().or(self.dpop.as_ref());
         let named = form.endpoint_override();
         let checked = match named {
-            Some(uri) => check_uri(&C::NAMES, uri, self.allow_http),
+            Some(uri) => check_uri(&C::NAMES, Protection::of(uri), self.allow_http),
             None => self.place.check(&C::NAMES, self.allow_http),
         };
         if let Err(error) = checked.and_then(|()| check::<C>(&form, client, dpop)) {

@@ -7,7 +7,7 @@ use http::Uri;
 use super::{EndpointNames, check::check_uri};
 use crate::{
     authorization_server::metadata::{Discovery, Http, Rules, check_method},
-    base::uri,
+    base::{secure_uri::Protection, uri},
     client_authentication::ClientAuthentication,
     error::TokenError,
 };
@@ -15,7 +15,8 @@ use crate::{
 /// Where an endpoint is.
 #[derive(Clone)]
 pub(super) enum Place {
-    Known(Uri),
+    /// The protection is found once, since every call checks it.
+    Known(Uri, Protection),
     /// The text of the URI is invalid, for this reason.
     Invalid(Arc<str>),
     OfIssuer(Discovery),
@@ -43,14 +44,17 @@ impl LocatedEndpoint {
 impl Place {
     pub(super) fn at(uri: impl fmt::Display) -> Self {
         match uri::parse(uri) {
-            Ok(uri) => Self::Known(uri),
+            Ok(uri) => {
+                let protection = Protection::of(&uri);
+                Self::Known(uri, protection)
+            }
             Err(why) => Self::Invalid(why.into()),
         }
     }
 
     pub(super) fn uri(&self) -> Option<&Uri> {
         match self {
-            Self::Known(uri) => Some(uri),
+            Self::Known(uri, _) => Some(uri),
             Self::Invalid(_) | Self::OfIssuer(_) | Self::Unknown => None,
         }
     }
@@ -58,14 +62,14 @@ impl Place {
     pub(super) fn discovery(&self) -> Option<&Discovery> {
         match self {
             Self::OfIssuer(discovery) => Some(discovery),
-            Self::Known(_) | Self::Invalid(_) | Self::Unknown => None,
+            Self::Known(..) | Self::Invalid(_) | Self::Unknown => None,
         }
     }
 
     pub(super) fn discovery_mut(&mut self) -> Option<&mut Discovery> {
         match self {
             Self::OfIssuer(discovery) => Some(discovery),
-            Self::Known(_) | Self::Invalid(_) | Self::Unknown => None,
+            Self::Known(..) | Self::Invalid(_) | Self::Unknown => None,
         }
     }
 
@@ -73,14 +77,14 @@ impl Place {
     pub(super) fn other_endpoint(&self) -> Self {
         match self {
             Self::OfIssuer(discovery) => Self::OfIssuer(discovery.clone()),
-            Self::Known(_) | Self::Invalid(_) | Self::Unknown => Self::Unknown,
+            Self::Known(..) | Self::Invalid(_) | Self::Unknown => Self::Unknown,
         }
     }
 
     /// Checks what can be known without the metadata: that the URI, if it was given, may be sent secrets.
     pub(super) fn check(&self, names: &EndpointNames, allow_http: bool) -> Result<(), TokenError> {
         match self {
-            Self::Known(uri) => check_uri(names, uri, allow_http),
+            Self::Known(_, protection) => check_uri(names, *protection, allow_http),
             Self::Invalid(why) => Err(invalid(names, why)),
             Self::OfIssuer(_) | Self::Unknown => Ok(()),
         }
@@ -89,7 +93,7 @@ impl Place {
     /// How a call finds the endpoint. `http` makes the service that metadata are fetched through.
     pub(super) fn lookup(&self, names: &EndpointNames, http: impl FnOnce() -> Http) -> Lookup {
         match self {
-            Self::Known(uri) => Lookup::Known(uri.clone()),
+            Self::Known(uri, _) => Lookup::Known(uri.clone()),
             Self::OfIssuer(discovery) => Lookup::Metadata(discovery.clone(), http()),
             Self::Invalid(why) => Lookup::Impossible(invalid(names, why)),
             Self::Unknown => Lookup::Impossible(names.refuse(format!(
