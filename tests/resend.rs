@@ -47,8 +47,10 @@ fn with_headers(count: usize) -> Request<Body> {
     request
 }
 
+type Content = (Method, String, Version, Vec<(String, Vec<u8>, bool)>);
+
 /// Everything in the head of a request except its token and its extensions. The headers are in their order.
-fn content(head: &Parts) -> (Method, String, Version, Vec<(String, Vec<u8>, bool)>) {
+fn content(head: &Parts) -> Content {
     let headers = head.headers.iter();
     let headers = headers.filter(|(name, _)| *name != AUTHORIZATION);
     let headers = headers.map(|(name, value)| {
