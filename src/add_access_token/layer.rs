@@ -15,12 +15,12 @@ use super::{
     refusal::RefusalRules,
     resend::NoResend,
     service::AddAccessToken,
-    token_choice::TokenRules,
+    token_choice::{LayerTokens, TokenRules},
     watch_trailers::WatchTrailersLayer,
 };
 use crate::{
     message::TokenRequest,
-    token_cache::{TokenHeader, TokenSource},
+    token_cache::{TokenCache, TokenHeader, TokenSource},
 };
 
 /// Puts the token of a [`TokenSource`] on outgoing requests. See the [module](super) for the rules.
@@ -28,9 +28,9 @@ use crate::{
 /// The token goes only to the origins that are named with [`origin`](Self::origin). If none is named, every request that would carry a
 /// token is an error.
 ///
-/// The wrapped service must be `Clone`. A request that has to wait for a token gives up the instance that was made ready, and a
-/// clone is made ready afterwards. Over tower's `LoadShed`, such a request was admitted once and may still be shed when its token
-/// has come.
+/// The wrapped service must be `Clone`. A request that has to wait for a token gives its ready service back, so that a permit or a slot in
+/// a buffer is free for others. When the token has come, the layer makes a clone of the service ready and calls that. This second wait
+/// has its own outcome: tower's `LoadShed`, below the layer, may reject such a request although it was ready before.
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddAccessTokenLayer<R = NoResend> {
     rules: TokenRules,
-    resend: R,
+    pub(crate) resend: R,
 }
 
 impl AddAccessTokenLayer {
@@ -58,9 +58,50 @@ impl AddAccessTokenLayer {
     ///
     /// Name at least one [`origin`](Self::origin).
     pub fn new(source: TokenSource) -> Self {
+        Self::with_tokens(LayerTokens::Default(source))
+    }
+
+    /// Creates a layer without a default token: each request names its own, from `cache`.
+    ///
+    /// A request names its token by a [`TokenRequest`] or a [`TokenSource`] in its extensions, or by the function of
+    /// [`token_request_for`](Self::token_request_for). A request that names none is an error, [`NoTokenNamed`](super::NoTokenNamed),
+    /// and is not sent. Use it for tenants: with [`new`](Self::new), a request whose tenant was forgotten gets the default token. A request
+    /// with [`NoAccessToken`](crate::NoAccessToken) or with a header of its own is sent unchanged.
+    ///
+    /// Name at least one [`origin`](Self::origin).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::Full;
+    /// use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
+    ///
+    /// # async fn example<S>(tokens: TokenCache, http: S) -> Result<(), BoxError>
+    /// # where
+    /// #     S: Service<Request<Full<Bytes>>, Response = http::Response<Full<Bytes>>, Error = BoxError> + Clone,
+    /// # {
+    /// let api = ServiceBuilder::new()
+    ///     .layer(AddAccessTokenLayer::per_request(tokens).origin("https://api.example")?)
+    ///     .service(http);
+    ///
+    /// let tenant = "acme";
+    /// let token = TokenRequest::client_credentials().scope("orders").parameter("tenant", tenant);
+    /// let request = Request::get("https://api.example/orders").extension(token).body(Full::default())?;
+    /// let response = api.oneshot(request).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn per_request(cache: TokenCache) -> Self {
+        Self::with_tokens(LayerTokens::PerRequest(cache))
+    }
+
+    fn with_tokens(tokens: LayerTokens) -> Self {
         Self {
             rules: TokenRules {
-                source,
+                tokens,
                 destinations: Destinations::default(),
                 token_request_for: None,
                 header: None,
@@ -161,13 +202,15 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Makes the token request from each request, for example for tenants by header or by host.
     ///
-    /// A token request or a source in the extensions of a request takes precedence.
+    /// The function returns a [`TokenRequest`] or an `Option` of one. `None` stands for the default token; for a layer from
+    /// [`per_request`](Self::per_request), which has none, it is the error [`NoTokenNamed`](super::NoTokenNamed). A token request or a
+    /// source in the extensions of a request takes precedence, and the function is not called.
     ///
-    /// The tokens come from the cache of the layer's source. Where callers choose the tenant, the cache should bound their number
-    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)). If the source is a fixed token, every request is an
-    /// error.
+    /// The tokens come from the cache of the layer, or of its source. A layer over [`TokenSource::fixed`] has no cache: a request for
+    /// which the function returns a token request is then an error. Where callers choose the tenant, the cache should bound their number
+    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)).
     ///
-    /// Default is the token of the layer's source for every request.
+    /// Default is the default token for every request.
     ///
     /// # Examples
     ///
@@ -177,22 +220,24 @@ impl<R> AddAccessTokenLayer<R> {
     ///
     /// # fn example(tokens: TokenCache) -> Result<(), Box<dyn std::error::Error>> {
     /// let base = TokenRequest::client_credentials().scope("api1");
-    /// let layer = AddAccessTokenLayer::new(tokens.source(base.clone()))
+    /// let layer = AddAccessTokenLayer::per_request(tokens)
     ///     .origin("https://api.example")?
     ///     .token_request_for(move |request: &Parts| {
-    ///         match request.headers.get("x-tenant").and_then(|tenant| tenant.to_str().ok()) {
-    ///             Some(tenant) => base.clone().parameter("tenant", tenant),
-    ///             None => base.clone(),
-    ///         }
+    ///         let tenant = request.headers.get("x-tenant")?.to_str().ok()?;
+    ///         Some(base.clone().parameter("tenant", tenant))
     ///     });
     /// # Ok(())
     /// # }
     /// ```
-    pub fn token_request_for(
+    pub fn token_request_for<T>(
         mut self,
-        token_request_for: impl Fn(&request::Parts) -> TokenRequest + Send + Sync + 'static,
-    ) -> Self {
-        self.rules.token_request_for = Some(Arc::new(token_request_for));
+        token_request_for: impl Fn(&request::Parts) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Into<Option<TokenRequest>>,
+    {
+        let function = move |request: &request::Parts| token_request_for(request).into();
+        self.rules.token_request_for = Some(Arc::new(function));
         self
     }
 
@@ -439,14 +484,14 @@ impl<R> AddAccessTokenLayer<R> {
     /// [`WatchTrailersLayer`].
     pub fn watch_trailers(&self) -> WatchTrailersLayer {
         let TokenRules {
-            source,
+            tokens,
             header,
             refusals,
             ..
         } = &self.rules;
         let header = header.as_ref().map(|header| header.name.clone());
         WatchTrailersLayer::with_rules(
-            source.clone(),
+            tokens.default_source().cloned(),
             header.unwrap_or(AUTHORIZATION),
             refusals.clone(),
         )
@@ -478,7 +523,7 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
 impl<R> fmt::Debug for AddAccessTokenLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessTokenLayer")
-            .field("source", &self.rules.source)
+            .field("source", &self.rules.tokens)
             .field("origins", &self.rules.destinations.named())
             .finish_non_exhaustive()
     }

@@ -51,6 +51,9 @@
 //!
 //! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.
 //!
+//! If every request must name its token, make the layer with [`per_request`](crate::AddAccessTokenLayer::per_request). A request whose
+//! tenant was forgotten is then an error ([`NoTokenNamed`]), and does not get the token of another.
+//!
 //! # gRPC
 //!
 //! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts
@@ -60,11 +63,19 @@
 //! |---|---|
 //! | no token, and a later call may succeed: the authorization server fails or cannot be reached, or there is no runtime | `UNAVAILABLE` |
 //! | no token, and something must change first: the secret, the registration, the user's sign-in | `UNAUTHENTICATED` |
-//! | [`NoOriginNamed`], [`InsecureTransport`] | `UNAUTHENTICATED` |
+//! | [`NoOriginNamed`], [`InsecureTransport`], [`NoTokenNamed`] | `UNAUTHENTICATED` |
+//! | the deadline of the call passed while it waited | `DEADLINE_EXCEEDED`, without a source |
 //!
-//! tonic finds this status below other layers, such as `Timeout` and `Buffer`. Errors of the inner service are unchanged. A time limit of
-//! a tower layer is still `UNKNOWN` to tonic; use the `timeout` of tonic's `Endpoint` or a limit for the fetch
-//! ([`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout)).
+//! tonic finds this status below other layers, such as `Timeout` and `Buffer`. Errors of the inner service are unchanged.
+//!
+//! **Deadlines.** `Request::set_timeout` (the header `grpc-timeout`) also limits the wait for a token, for a proof and for the inner
+//! service. Nothing is sent after the deadline. A request that waited is sent with the time that remains in its header, because tonic's
+//! channel counts from when it gets the request; so does the server. A request that is resent has the deadline of the first one. If that
+//! passes, the caller gets the refusal, as after any other failure before the second request is sent. The fetch continues for others.
+//!
+//! The `timeout` of tonic's `Endpoint` does not limit the wait for a token, because it is below this layer: it counts from when the request
+//! is sent. To limit the wait of calls without a deadline, set the [`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout)
+//! of the cache. A time limit of a tower layer above works, too, but its error is `UNKNOWN` to tonic.
 //!
 //! ```
 //! use tonic::transport::Channel;
@@ -151,6 +162,7 @@
 //      └─ It has to wait for a token,                        │        future       ResponseFuture
 //         or for a proof.                                    │        refusal      Does the response refuse the token?
 //            unsent   waits                                  │          │     │
+//            deadline for how long? (gRPC)                   │          │     │
 //            needs    for what?                              │          │     └─ no, or not resent ──▶ caller
 //            recheck  Is the token still good?               │          │
 //              ▲  └── auth_headers ────────── follow_up ────▶┘          │ yes
@@ -160,6 +172,7 @@
 // `watch_trailers` is a layer of its own, below this one.
 
 mod auth_headers;
+mod deadline;
 mod destination;
 mod error;
 mod follow_up;
@@ -171,7 +184,7 @@ mod needs;
 mod proof;
 mod recheck;
 mod refusal;
-mod resend;
+pub(crate) mod resend;
 pub(crate) mod service;
 mod token_choice;
 mod unsent;
@@ -179,7 +192,7 @@ mod watch_trailers;
 mod www_authenticate;
 
 pub use self::{
-    error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed},
+    error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed, NoTokenNamed},
     future::ResponseFuture,
     resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},

@@ -1,6 +1,7 @@
 //! `AddAccessToken`: the service that the layer makes.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
     task::{Context, Poll},
@@ -10,6 +11,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
+    deadline,
     follow_up::{FollowUp, ResendsLeft, Route},
     future::ResponseFuture,
     grpc,
@@ -31,9 +33,10 @@ use crate::{
 /// # Errors
 ///
 /// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
-/// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent, and
-/// with the feature `tonic` the error of a gRPC request is a [status](super#grpc), whose source is that error.
+/// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with,
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token, and [`NoTokenNamed`](super::NoTokenNamed) if neither
+/// the request nor the layer names a token. In all cases except the first, nothing was sent, and with the feature `tonic` the error of a
+/// gRPC request is a [status](super#grpc), whose source is that error.
 ///
 /// # Cancel safety
 ///
@@ -88,25 +91,30 @@ where
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut choice = self.rules.choose(&request);
-        if let Ok(TokenChoice::ByFunction) = choice {
-            (request, choice) = self.rules.choose_by_function(request);
+        if let Ok(TokenChoice::ByFunction(function)) = choice {
+            (request, choice) = self.rules.choose_by_function(function, request);
         }
         let origin = self.rules.destinations.origin_id(request.uri());
-        let (token, own_source) = match choice {
-            Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
-                let source = &self.rules.source;
+        let (token, source) = match choice {
+            Ok(TokenChoice::OfLayer(source)) => {
                 let header = self.rules.header.as_deref();
                 let token = self.copy.authorize(request.headers_mut(), source, header);
-                (token.map(|token| source.sent(token, origin)), None)
+                (
+                    token.map(|token| source.sent(token, origin)),
+                    Cow::Borrowed(source),
+                )
             }
             Ok(TokenChoice::OfRequest(source)) => {
                 let token = source.authorize(request.headers_mut(), self.rules.header.as_deref());
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
-                (token.map(|token| source.sent(token, origin)), Some(source))
+                (
+                    token.map(|token| source.sent(token, origin)),
+                    Cow::Owned(source),
+                )
             }
-            Ok(TokenChoice::NoToken) => {
+            Ok(TokenChoice::NoToken | TokenChoice::ByFunction(_)) => {
                 return ResponseFuture::without_token(self.inner.call(request));
             }
             Err(error) => {
@@ -114,13 +122,14 @@ where
                 return ResponseFuture::failed(grpc::not_sent(&request, error));
             }
         };
-        let source = own_source.as_ref().unwrap_or(&self.rules.source);
+        let source = &*source;
         match token {
             Some(token) if !R::IS_ON => {
                 let refusals = self.rules.refusals.clone();
                 ResponseFuture::sending(self.inner.call(request), token, None, refusals)
             }
             Some(token) => {
+                deadline::note(&mut request);
                 let (request, follow_up) = FollowUp::of(request, None, ResendsLeft::ALL, || {
                     self.route(source, origin)
                 });
@@ -166,6 +175,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         S: Service<Request<B>, Response = Response<ResBody>>,
         R: Resend<B>,
     {
+        deadline::note(&mut request);
         let target = self.rules.destinations.target(request.uri());
         let uri = target.as_ref().unwrap_or(request.uri());
         let header = self.rules.header.as_ref();
@@ -200,7 +210,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
 impl<S, R> fmt::Debug for AddAccessToken<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessToken")
-            .field("source", &self.rules.source)
+            .field("source", &self.rules.tokens)
             .finish_non_exhaustive()
     }
 }

@@ -4,6 +4,7 @@
 //! 2. The bytes of a refused token are never sent again, even if the server returns the refused token again.
 //! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
 //! 4. If a resend fails before it is sent, the caller gets the response that caused it.
+//! 5. Nothing is sent after the [`deadline`](super::deadline) of a gRPC request.
 
 use std::{
     sync::Arc,
@@ -15,6 +16,7 @@ use tower_service::Service;
 
 use super::{
     auth_headers::AuthHeaders,
+    deadline::Deadline,
     follow_up::{FollowUp, ResendsLeft, RestoredRequest, Route},
     grpc,
     needs::Needs,
@@ -34,6 +36,7 @@ pub(super) struct Unsent<S, B, R, ResBody> {
     request: Option<Request<B>>,
     /// Where the request goes, if its own URI does not say it.
     target: Option<Uri>,
+    deadline: Option<Deadline>,
     route: Route<S, R>,
     resends_left: ResendsLeft,
     resend_cause: Option<ResendCause<ResBody>>,
@@ -68,6 +71,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
     ) -> Self {
         Self {
             needs,
+            deadline: Deadline::of(&request),
             request: Some(request),
             target,
             route,
@@ -89,6 +93,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         };
         Self {
             needs: restored.route.token(),
+            deadline: Deadline::of(&restored.request),
             request: Some(restored.request),
             target: restored.target,
             route: restored.route,
@@ -107,6 +112,11 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         S::Error: Into<BoxError>,
         R: Resend<B>,
     {
+        if let Some(deadline) = &mut self.deadline {
+            if deadline.poll_passed(cx).is_ready() {
+                return Poll::Ready(Err(self.give_up(grpc::deadline_exceeded())));
+            }
+        }
         loop {
             let next = match &mut self.needs {
                 Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
@@ -243,6 +253,11 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
+        if let Some(deadline) = &self.deadline {
+            if deadline.shorten(request.headers_mut()).is_err() {
+                return Err(self.give_up(grpc::deadline_exceeded()));
+            }
+        }
         let route = &self.route;
         let token = route.source.sent(headers.authorization.token, route.origin);
         let header = route.header.as_deref();

@@ -150,6 +150,19 @@ impl SignedJwt {
         }
     }
 
+    /// See [`ClientAuthentication::what_to_check`].
+    pub(super) fn what_to_check(&self) -> &'static str {
+        match self {
+            Self::PrivateKey(_) => {
+                "its id, that the server knows the public key with its `kid` and algorithm, the audience of the assertion, and the \
+                 clock of this machine"
+            }
+            Self::Secret(..) => {
+                "its id, its secret, the algorithm and the audience of the assertion, and the clock of this machine"
+            }
+        }
+    }
+
     pub(super) fn method_name(&self) -> &'static str {
         let [name] = self.registered_methods();
         name

@@ -13,13 +13,24 @@ use crate::base::Quoted;
 ///
 /// Cloning is cheap: all callers that waited for one fetch share its error.
 ///
+/// `{error}` prints what failed and what to do. `{error:#}` also prints the sources, on the same line and without repeating a text: they
+/// say which host could not be reached, and why. Use it for logs:
+///
+/// ```
+/// # use tower_oauth2_client::{NotSent, TokenError, TokenErrorKind};
+/// # let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+/// # let error = TokenError::builder(TokenErrorKind::Service).source(refused).build();
+/// assert_eq!(format!("{error}"), "the request to the token endpoint failed");
+/// assert_eq!(format!("{error:#}"), "the request to the token endpoint failed: connection refused");
+/// ```
+///
 /// # Security
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
 /// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
 /// request there, as it is, in a form or in base64, it is replaced by `[redacted]`. A text of fewer than four characters, and an
-/// ordinary word such as `secret`, is not recognized as a secret. `Debug` also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
-/// events of a cache. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
+/// ordinary word such as `secret`, is not recognized as a secret. `Debug`, `{:#}` and the events of a cache also show the chain of
+/// sources, except for the error of a provider or a signer, which may contain the secret. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
 /// logs.
 ///
 /// # Examples
@@ -108,6 +119,9 @@ impl TokenError {
     /// 1. any 5xx except 501 and 505, 408, 425 and 429; but of an OAuth error whose code is final, only 429 and 503;
     /// 2. a success whose body was cut off, is empty, or is a page of a gateway;
     /// 3. the errors `temporarily_unavailable` and `server_error`, whatever the status.
+    ///
+    /// It is `false` for `authorization_pending` and `slow_down`, although a later request may succeed: the user decides when. A
+    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenRequest::device_code`](crate::TokenRequest::device_code).
     ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]
@@ -296,8 +310,12 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     }
 }
 
+/// Prints the error, and with `{:#}` also its sources.
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return PrintableChain(self).fmt(f);
+        }
         f.write_str(&self.0.message)?;
         if let Some(error) = self.error_response() {
             write!(f, ": {error}")?;

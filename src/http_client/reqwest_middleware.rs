@@ -10,14 +10,17 @@ use std::{
 };
 
 use http::{Extensions, Uri};
-use reqwest::{Request, Response};
+use reqwest::{Body, Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    add_access_token::{CloneBody, NoResend, Resend, layer::AddAccessTokenLayer},
+    add_access_token::{
+        BufferBody, CloneBody, NoResend, Resend, layer::AddAccessTokenLayer,
+        resend::sealed::KeepBody,
+    },
     error::BoxError,
 };
 
@@ -57,7 +60,8 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
 ///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
-/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`] can clone. A body that is a stream is sent once.
+/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`] can clone. A body that is a stream is sent once;
+///   [`BufferBody::reqwest`] resends it, too.
 /// * An error of the layer is a [`reqwest_middleware::Error::Middleware`], in which
 ///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
 ///   middlewares below, and those of reqwest, are passed on unchanged.
@@ -106,6 +110,57 @@ impl Middleware for AddAccessTokenLayer<CloneBody> {
                 send(&layer, request, extensions, next).await
             }),
         }
+    }
+}
+
+/// Resends also requests whose body is a stream, once. See the middleware of the layer with [`NoResend`].
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+impl Middleware for AddAccessTokenLayer<BufferBody<Body>> {
+    fn handle<'a, 'b, 'c, 'future>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> BoxFuture<'future, Result<Response>>
+    where
+        'a: 'future,
+        'b: 'future,
+        'c: 'future,
+        Self: 'future,
+    {
+        let layer = self.clone().resend(BufferRequest(self.resend.clone()));
+        Box::pin(async move { send(&layer, request, extensions, next).await })
+    }
+}
+
+/// Keeps a request of reqwest, and records its body.
+#[derive(Clone)]
+struct BufferRequest(BufferBody<Body>);
+
+impl Resend<Carried> for BufferRequest {}
+
+impl KeepBody<Carried> for BufferRequest {
+    /// The request without its body, and the record of the body.
+    type Saved = Option<(Request, Option<<BufferBody<Body> as KeepBody<Body>>::Saved>)>;
+    const IS_ON: bool = true;
+
+    fn save(&self, Carried(request): Carried) -> (Carried, Self::Saved) {
+        let Some(mut request) = request else {
+            return (Carried(None), None);
+        };
+        let body = request.body_mut().take();
+        let copy = request.try_clone();
+        let (body, record) = body.map(|body| self.0.save(body)).unzip();
+        *request.body_mut() = body;
+        (Carried(Some(request)), copy.map(|copy| (copy, record)))
+    }
+
+    fn restore(saved: Self::Saved) -> Option<Carried> {
+        let (mut request, record) = saved?;
+        if let Some(record) = record {
+            *request.body_mut() = Some(BufferBody::restore(record)?);
+        }
+        Some(Carried(Some(request)))
     }
 }
 

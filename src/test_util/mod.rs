@@ -159,12 +159,16 @@ mod authorization_code;
 mod body;
 mod builder;
 mod client;
+#[cfg(feature = "jwt")]
+mod client_assertion;
 #[cfg(feature = "dpop")]
 mod dpop;
 mod endpoints;
 mod failure;
 mod form;
 mod grants;
+#[cfg(feature = "jwt")]
+mod jws;
 mod listen;
 mod manual_clock;
 mod polling;

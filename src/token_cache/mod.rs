@@ -319,6 +319,7 @@ impl TokenCache {
     /// Call it when you learn from elsewhere that tokens were revoked, or that the client certificate to which they are bound was
     /// replaced (see `ClientCertificate`, feature `rustls`). It cancels running fetches, except those that spend a code or a refresh
     /// token. It ends the pauses after failures, except those that the server asked for.
+    #[doc(alias = "clear")]
     pub fn invalidate_all(&self) {
         self.0.entries.all().iter().for_each(|entry| entry.clear());
     }

@@ -201,7 +201,7 @@ impl TokenSource {
     ///
     /// Use it for what outlives a token: a connection that stays open, a client that takes a token instead of a layer.
     /// [`changed`](TokenChanges::changed) fetches the first token if there is none, and renews it while you wait for the next. `subscribe`
-    /// itself fetches nothing.
+    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped.
     ///
     /// # Examples
     ///
@@ -240,7 +240,7 @@ impl TokenSource {
     ///         match tokens.changed().await {
     ///             Ok(Some(token)) => println!("authenticate with a new {} token", token.token_type()),
     ///             Ok(None) => break,
-    ///             Err(error) => println!("no token: {error}"),
+    ///             Err(error) => println!("no token: {error:#}"),
     ///         }
     ///     }
     /// }
@@ -248,7 +248,7 @@ impl TokenSource {
     #[must_use]
     pub fn subscribe(&self) -> TokenChanges {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => TokenChanges::cached(entry),
+            SourceKind::Cached { cache, entry } => TokenChanges::cached(cache, entry),
             SourceKind::Fixed(token) => TokenChanges::fixed(token.clone()),
         }
     }

@@ -158,10 +158,9 @@ impl BadAnswer {
         let endpoint = C::NAMES.endpoint;
         let message = match (C::explain(error.code()), error.code()) {
             (Some(message), _) => message.into(),
-            (None, &ErrorCode::INVALID_CLIENT) => format!(
-                "the {endpoint} does not accept the client; check its id, its secret and the method of client authentication"
-            )
-            .into(),
+            (None, &ErrorCode::INVALID_CLIENT) => {
+                format!("the {endpoint} does not accept the client").into()
+            }
             (None, &(ErrorCode::TEMPORARILY_UNAVAILABLE | ErrorCode::SERVER_ERROR)) => {
                 format!("the {endpoint} has a problem of its own; try again later").into()
             }
@@ -194,9 +193,7 @@ impl BadAnswer {
         } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
             format!("there is no {endpoint} at this URI; check the URI")
         } else if status == StatusCode::UNAUTHORIZED {
-            format!(
-                "the {endpoint} refused the request{how}; check the id and the secret of the client"
-            )
+            format!("the {endpoint} does not accept the client; it refused the request{how}")
         } else if status.is_server_error() {
             format!("the {endpoint} failed{how}")
         } else {

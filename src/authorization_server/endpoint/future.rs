@@ -35,6 +35,8 @@ pin_project! {
         state: State<B, F, ResBody>,
         call: C,
         limit: usize,
+        // What to check if the server does not accept the client.
+        what_to_check: &'static str,
         // What was sent, until the response has been read.
         sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
@@ -67,6 +69,7 @@ where
             state: State::Failed { error: Some(error) },
             call,
             limit: 0,
+            what_to_check: "",
             sent: None,
             preparation: None,
         }
@@ -79,11 +82,13 @@ where
         service: S,
         limit: usize,
     ) -> Self {
+        let what_to_check = draft.client.what_to_check();
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
         Self {
             state: State::Preparing { preparing },
             call,
             limit,
+            what_to_check,
             sent: None,
             preparation: Some(preparation),
         }
@@ -94,12 +99,14 @@ where
         sending: F,
         sent_to: SentTo,
         sent: SentSecrets,
+        what_to_check: &'static str,
         limit: usize,
     ) -> Self {
         Self {
             state: State::Sending { sending, sent_to },
             call,
             limit,
+            what_to_check,
             sent: Some(sent),
             preparation: None,
         }
@@ -194,6 +201,8 @@ where
                         }
                         _ => error,
                     });
+                    let result =
+                        result.map_err(|error| error.if_client_refused(this.what_to_check));
                     let result = match preparation {
                         None => result,
                         Some(preparation) => match preparation.again(&result) {

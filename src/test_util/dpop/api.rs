@@ -8,12 +8,12 @@ use http::{
 use http_body_util::Full;
 
 use super::{
-    algorithm, check, nonce_header,
+    check, nonce_header,
     proof::{self, Expected, Refusal},
 };
 use crate::{
     dpop::{DPOP_NONCE, Role},
-    test_util::{AuthorizationServer, endpoints},
+    test_util::{AuthorizationServer, endpoints, jws},
 };
 
 /// # DPoP
@@ -147,7 +147,7 @@ fn challenge(code: &str, why: &str) -> String {
 }
 
 fn with_algorithms(start: &str) -> String {
-    format!("{start}algs=\"{}\"", algorithm::names().join(" "))
+    format!("{start}algs=\"{}\"", jws::names().join(" "))
 }
 
 fn response(status: StatusCode, challenge: &str) -> Response<Full<Bytes>> {
