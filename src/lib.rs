@@ -82,7 +82,7 @@
 //! # Features
 //!
 //! None is enabled by default. A feature only adds items; it never changes behavior, with two exceptions: `tower-http` adds a check, and
-//! `tonic` gives the errors of gRPC requests a status.
+//! `tonic` gives the errors of gRPC requests a status, and lets no request wait beyond its deadline.
 //!
 //! | feature | adds |
 //! |---|---|
@@ -90,7 +90,7 @@
 //! | `rustls` | [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates that rotate |
 //! | `reqwest` | [`ReqwestService`], an adapter that makes `reqwest::Client` (0.13) a service for `http` requests, and [`BufferBody::reqwest`](add_access_token::BufferBody::reqwest) |
 //! | `reqwest-middleware` | [`AddAccessTokenLayer`] is a middleware of the crate `reqwest-middleware` (0.5) |
-//! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
+//! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, and deadlines, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |

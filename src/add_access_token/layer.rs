@@ -257,12 +257,12 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Sets the header that carries the token.
     ///
-    /// With [`PROXY_AUTHORIZATION`], the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`.
+    /// With `Proxy-Authorization`, the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`.
     ///
     /// A request that has this header already is sent unchanged. Its `Authorization` header does not count then. A token of the type
     /// `DPoP` is sent in this header, too, together with its proof in the header `DPoP`.
     ///
-    /// Default is [`AUTHORIZATION`].
+    /// Default is `Authorization`.
     ///
     /// # Security
     ///

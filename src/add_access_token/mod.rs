@@ -27,9 +27,10 @@
 //!
 //! A response to a request that carried a token of this layer is judged in this order:
 //!
-//! 1. A 401 with a `DPoP-Nonce` that the proof of the request did not contain demands that nonce, whatever its challenge says. It refuses no
-//!    token. That counts once for each request: the answer to the resent one is judged without regard to its nonce. If the request is not
-//!    resent, the nonce counts only if the proof had none, or if the challenge is about the proof.
+//! 1. A 401 with a `DPoP-Nonce` that the proof of the request did not contain demands that nonce, and refuses no token, whatever its
+//!    challenge says. There are two exceptions. A request that was already resent for a nonce demands no second one: its answer is judged by
+//!    the rules below. A request that cannot be resent demands the nonce only if its proof had none, or if the challenge is about the
+//!    proof.
 //! 2. A 4xx whose `WWW-Authenticate` says `invalid_token` refuses the token, under whatever scheme and in whatever syntax.
 //! 3. A 401 with an error that would remain with another token refuses nothing: `insufficient_scope`, `insufficient_user_authentication`,
 //!    `insufficient_claims`, `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`.
@@ -57,7 +58,7 @@
 //! # gRPC
 //!
 //! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts
-//! with `application/grpc`. If such a request is not sent, the error is a boxed [`tonic::Status`], whose source is the actual error:
+//! with `application/grpc`. If such a request is not sent, the error is a boxed [`tonic::Status`](https://docs.rs/tonic/0.14/tonic/struct.Status.html), whose source is the actual error:
 //!
 //! | why the request is not sent | status |
 //! |---|---|
@@ -94,7 +95,7 @@
 //! # }
 //! ```
 //!
-//! To box such a stack, for example as a [`BoxCloneSyncService`](tower::util::BoxCloneSyncService), put
+//! To box such a stack, for example as a [`BoxCloneSyncService`](https://docs.rs/tower/0.5/tower/util/struct.BoxCloneSyncService.html), put
 //! `.map_err(tonic::Status::from_error)` above the layer, which keeps the status. Otherwise a task that is spawned may not compile
 //! ("implementation of `From` is not general enough"), because rustc does not see that its future is `Send`.
 //!

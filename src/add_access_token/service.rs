@@ -41,6 +41,45 @@ use crate::{
 /// # Cancel safety
 ///
 /// If the future is dropped while it waits for a token, the request is not sent, and nothing changes for other requests.
+///
+/// # Generic code
+///
+/// `AddAccessToken<S>` is `Clone`, `Send`, `Sync` and `'static` if `S` is. Its future is `Send` if `S`, the future of `S`, the body of the
+/// request and the body of the response are. The future needs no `Sync`.
+///
+/// A function that is generic over an API client needs one bound, [`HttpService`](crate::HttpService) for the body of its requests. It holds
+/// for this service over any HTTP client, and for most stacks of layers around it. It makes the service `Clone + Send + 'static` and its
+/// future `Send`, so that calls can be spawned:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, StatusCode};
+/// use http_body_util::Full;
+/// use tokio::task::JoinHandle;
+/// use tower::ServiceExt;
+/// use tower_oauth2_client::{AddAccessTokenLayer, BoxError, HttpService, TokenSource};
+///
+/// fn delete_order(
+///     api: &impl HttpService<Full<Bytes>>,
+///     id: u64,
+/// ) -> JoinHandle<Result<StatusCode, BoxError>> {
+///     let api = api.clone();
+///     tokio::spawn(async move {
+///         let uri = format!("https://api.example/orders/{id}");
+///         let request = Request::delete(uri).body(Full::default())?;
+///         let response = api.oneshot(request).await.map_err(Into::into)?;
+///         Ok(response.status())
+///     })
+/// }
+///
+/// # fn example(http: impl HttpService<Full<Bytes>>, source: TokenSource) -> Result<(), BoxError> {
+/// use tower::Layer;
+///
+/// let layer = AddAccessTokenLayer::new(source).origin("https://api.example")?;
+/// let deleted = delete_order(&layer.layer(http), 42);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AddAccessToken<S, R = NoResend> {
     inner: S,

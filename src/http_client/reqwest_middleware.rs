@@ -60,9 +60,9 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
 ///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
-/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`] can clone. A body that is a stream is sent once;
+/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`](https://docs.rs/reqwest/0.13/reqwest/struct.Request.html#method.try_clone) can clone. A body that is a stream is sent once;
 ///   [`BufferBody::reqwest`] resends it, too.
-/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`], in which
+/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`](https://docs.rs/reqwest-middleware/0.5/reqwest_middleware/enum.Error.html), in which
 ///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
 ///   middlewares below, and those of reqwest, are passed on unchanged.
 /// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.

@@ -71,8 +71,9 @@ pub trait Signer: Send + Sync {
 
     /// Returns the public half of the key. Default is none.
     ///
-    /// DPoP requires it, because every proof contains it. Client assertions do not; but without it, two
-    /// [`ClientAuthentication`](crate::ClientAuthentication)s are only equal if one is a clone of the other.
+    /// DPoP requires it, because every proof contains it. Client assertions do not contain it. But two values of
+    /// [`ClientAuthentication`](crate::ClientAuthentication) are compared by it: without a public key, they are equal only if one is a
+    /// clone of the other.
     fn public_key(&self) -> Option<&PublicKey> {
         None
     }

@@ -189,8 +189,10 @@ impl SigningKey {
 
     /// Sets `kid`, the name under which the server knows the key.
     ///
-    /// It is sent in the header of client assertions, and is in the [public JWK](Self::public_jwk). Default is the `kid` of the JWK if there
-    /// is one, otherwise none: then neither contains a `kid`, and the server has to try every key of the client.
+    /// It is sent in the header of client assertions, and is in the [public JWK](Self::public_jwk).
+    ///
+    /// Default is the `kid` of the JWK that the key was read from. If there is none, assertions and the public JWK have no `kid`, and the
+    /// server has to try every key of the client.
     #[must_use]
     pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
         self.key_id = Some(kid.as_ref().into());

@@ -125,9 +125,10 @@ impl TokenCacheBuilder {
     /// time for [`on_refresh_token`](Self::on_refresh_token)). Put a limit of your own around callers that must not wait so long, such as
     /// tower's `Timeout`.
     ///
-    /// A fetch does not wait for the limit if another fetch waits for it, on the same task: for example, because the client of the token
-    /// endpoint needs a token of the same cache itself. If the client waits for it on another task (below tower's `Buffer`), the limit must
-    /// be greater than the number of such fetches, or they time out.
+    /// The client of the token endpoint may itself need a token of the same cache, for example for a proxy. Then one fetch waits for
+    /// another. The cache notices this if both are on the same task, and starts the inner fetch at once, whatever the limit. It does not
+    /// notice it if the client runs on a task of its own, as below tower's `Buffer`. For such a client, set a limit that is greater than
+    /// the number of fetches that wait for others; otherwise all places may be taken by fetches that wait, and they time out.
     pub fn max_concurrent_fetches(mut self, max_concurrent_fetches: usize) -> Self {
         self.settings.limit = FetchLimit::new(max_concurrent_fetches);
         self

@@ -72,10 +72,11 @@
 //! transient failure never discards it. [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) is called with each new one before
 //! anything relies on it.
 //!
-//! While the user has not decided (`authorization_pending`), callers get that error. The first caller after five seconds, or after the
-//! [`polling_interval`](TokenRequest::polling_interval) of the request, asks the server again; each `slow_down` adds five seconds. When
-//! the server no longer accepts the grant, every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired): make a source
-//! over a new code.
+//! While the user has not decided (`authorization_pending`), callers get that error, without a request to the server, until the polling
+//! interval has passed. The next caller after that asks the server again. The interval is the
+//! [`polling_interval`](TokenRequest::polling_interval) of the request, or five seconds; each `slow_down` adds five seconds to it.
+//! [`TokenRequest::device_code`] shows the loop that waits for the user. When the server no longer accepts the grant, every call returns
+//! [`SignInRequired`](crate::TokenErrorKind::SignInRequired): make a source over a new code.
 //!
 //! When the cache is full, it evicts sources over these requests like any other if nobody holds them. Then only
 //! [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) has their newest refresh token: without this callback the refresh token is
@@ -134,59 +135,57 @@
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
 //! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
-//!
-//! # For contributors: the way of one fetch
-//!
-//! Each file answers one question. A fetch passes through them in this order:
-//!
-//! ```text
-//!   TokenCache::source                                    mod.rs          settings: builder.rs
-//!      |  find the entry of the request, or make one      entries.rs
-//!      v
-//!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
-//!      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
-//!      v
-//!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
-//!      |                                                  state.rs
-//!      |-- fresh, stale -------------> the token
-//!      v
-//!   look again, now with the lock                         entry/look_up.rs
-//!      |-- fresh, stale -------------> the token
-//!      |-- pausing after a failure --> its error          pauses.rs
-//!      v
-//!   join the fetch that is under way, or start one        entry/look_up.rs
-//!      |                |  what to send: the request       fetch/grant.rs  GrantState
-//!      |                |  itself, or a refresh token
-//!      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
-//!      |                v
-//!      |             fetch, on a task of its own:         fetch/mod.rs    run
-//!      |                |  one attempt, perhaps a second
-//!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
-//!      |                |  call on_refresh_token
-//!      |                v
-//!      |             land:                                entry/land.rs
-//!      |                |  a token: how long is it fresh?  refresh_window.rs
-//!      |                |  an error: how long to pause?    pauses.rs
-//!      |                |  publish the token               base/published.rs
-//!      |                v
-//!      |<------------ wake all waiters                    base/single_flight
-//!      v
-//!   the token or the error
-//! ```
-//!
-//! If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
-//! contains what concerns all entries together: warm-up, health, shutdown.
-//!
-//! Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
-//! token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
-//! contains all events that are reported on the way; each error is in the file in which it arises.
-//!
-//! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
-//! land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
-//! state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
-//! fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
-//!
-//! Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
+
+// The way of one fetch.
+//
+// Each file answers one question. A fetch passes through them in this order:
+//
+//   TokenCache::source                                    mod.rs          settings: builder.rs
+//      |  find the entry of the request, or make one      entries.rs
+//      v
+//   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
+//      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
+//      v
+//   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
+//      |                                                  state.rs
+//      |-- fresh, stale -------------> the token
+//      v
+//   look again, now with the lock                         entry/look_up.rs
+//      |-- fresh, stale -------------> the token
+//      |-- pausing after a failure --> its error          pauses.rs
+//      v
+//   join the fetch that is under way, or start one        entry/look_up.rs
+//      |                |  what to send: the request       fetch/grant.rs  GrantState
+//      |                |  itself, or a refresh token
+//      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
+//      |                v
+//      |             fetch, on a task of its own:         fetch/mod.rs    run
+//      |                |  one attempt, perhaps a second
+//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
+//      |                |  call on_refresh_token
+//      |                v
+//      |             land:                                entry/land.rs
+//      |                |  a token: how long is it fresh?  refresh_window.rs
+//      |                |  an error: how long to pause?    pauses.rs
+//      |                |  publish the token               base/published.rs
+//      |                v
+//      |<------------ wake all waiters                    base/single_flight
+//      v
+//   the token or the error
+//
+// If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
+// contains what concerns all entries together: warm-up, health, shutdown.
+//
+// Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
+// token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
+// contains all events that are reported on the way; each error is in the file in which it arises.
+//
+// In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
+// land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
+// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+// fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
+//
+// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
 
 mod builder;
 mod entries;

@@ -45,7 +45,7 @@ use crate::base::clock;
 ///
 /// # Other clients
 ///
-/// This type implements rustls' [`ResolvesClientCert`], so you can use it in a `ClientConfig` for hyper-rustls, reqwest or tonic. These
+/// This type implements rustls' [`ResolvesClientCert`](https://docs.rs/rustls/0.23/rustls/client/trait.ResolvesClientCert.html), so you can use it in a `ClientConfig` for hyper-rustls, reqwest or tonic. These
 /// clients keep using their open connections, and resume TLS sessions with the old certificate. Set `ClientConfig::resumption` to
 /// `Resumption::disabled()`, and build a new client when the certificate has changed.
 ///

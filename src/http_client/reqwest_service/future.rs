@@ -22,7 +22,7 @@ use crate::error::{BoxError, FollowedRedirect, NotSent};
 type Pending = <Client as Service<reqwest::Request>>::Future;
 
 pin_project! {
-    /// The future of [`ReqwestService`].
+    /// The future of [`ReqwestService`](crate::ReqwestService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ReqwestFuture {
         #[pin]

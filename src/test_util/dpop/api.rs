@@ -16,13 +16,13 @@ use crate::{
     test_util::{AuthorizationServer, endpoints, jws},
 };
 
-/// # DPoP
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 impl AuthorizationServer {
     /// Checks the access token and the DPoP proof of a request to an API (RFC 9449 §7), as its resource server would.
     ///
-    /// If the URI of the request is not absolute, as in a server over HTTP/1.1, it is `http` and the header `Host`. An API behind TLS
-    /// must set the absolute URI first, and so must a handler whose router has shortened the path.
+    /// The proof is compared with the absolute URI of the request. In a server over HTTP/1.1, the URI is only a path: then the scheme is
+    /// taken to be `http`, and the host is that of the `Host` header. An API behind TLS must set the absolute URI first, and so must a
+    /// handler whose router has shortened the path.
     ///
     /// # Errors
     ///
