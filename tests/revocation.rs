@@ -449,7 +449,7 @@ mod answers {
         for (status, why, is_transient) in [
             (302, "responded with a redirect", false),
             (400, "refused the request without giving a reason", false),
-            (401, "check the id and the secret of the client", false),
+            (401, "check the id of the client", false),
             (404, "there is no revocation endpoint at this URI", false),
             (405, "there is no revocation endpoint at this URI", false),
             (429, "refused the request", true),

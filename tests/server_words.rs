@@ -383,7 +383,7 @@ async fn nothing_else_of_a_response_is_shown() {
             401,
             "text/plain",
             " ",
-            "without giving a reason; check the id and the secret of the client",
+            "without giving a reason; check the id of the client",
         ),
         (
             400,

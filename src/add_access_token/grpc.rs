@@ -28,7 +28,7 @@ pub(super) fn deadline_exceeded() -> BoxError {
 }
 
 const EXCEEDED: &str =
-    "the deadline of the call passed while it waited for an access token; it was not sent";
+    "the call was not sent: its deadline passed while it waited for an access token, or for the service below";
 
 #[cfg(feature = "tonic")]
 mod status {

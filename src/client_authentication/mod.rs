@@ -355,26 +355,26 @@ impl ClientAuthentication {
     pub(crate) fn what_to_check(&self) -> &'static str {
         match self.method {
             Method::Anonymous => {
-                "whether the server requires a client id, because the request contains none"
+                "whether the server requires a client id, because this client sends none"
             }
             Method::None => {
-                "its id, and that it is registered as a public client, because the request contains no authentication"
+                "the id of the client, and that it is registered as a public client, because it does not authenticate"
             }
             Method::Basic(_) => {
-                "its id, its secret, that it is registered for `client_secret_basic`, and that the server decodes both; otherwise use \
+                "the id of the client, its secret, that it is registered for `client_secret_basic`, and that the server decodes both; otherwise use \
                  `client_secret_basic_raw`"
             }
             Method::BasicRaw(_) => {
-                "its id, its secret, and that it is registered for `client_secret_basic`"
+                "the id of the client, its secret, and that it is registered for `client_secret_basic`"
             }
             Method::Post(_) => {
-                "its id, its secret, and that it is registered for `client_secret_post`"
+                "the id of the client, its secret, and that it is registered for `client_secret_post`"
             }
             Method::Tls => {
-                "its id, the certificate with which the HTTP client connects, and that the client is registered with this certificate"
+                "the id of the client, the certificate with which the HTTP client connects, and that the client is registered with this certificate"
             }
             Method::Assertion(..) => {
-                "its id, and the issuer, the audience, the expiry and the signature of its assertion"
+                "the id of the client, and the issuer, the audience, the expiry and the signature of its assertion"
             }
             #[cfg(feature = "jwt")]
             Method::SignedJwt(ref signed) => signed.what_to_check(),

@@ -154,11 +154,11 @@ impl SignedJwt {
     pub(super) fn what_to_check(&self) -> &'static str {
         match self {
             Self::PrivateKey(_) => {
-                "its id, that the server knows the public key with its `kid` and algorithm, the audience of the assertion, and the \
+                "the id of the client, that the server knows the public key with its `kid` and algorithm, the audience of the assertion, and the \
                  clock of this machine"
             }
             Self::Secret(..) => {
-                "its id, its secret, the algorithm and the audience of the assertion, and the clock of this machine"
+                "the id of the client, its secret, the algorithm and the audience of the assertion, and the clock of this machine"
             }
         }
     }

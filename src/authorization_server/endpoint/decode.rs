@@ -192,8 +192,6 @@ impl BadAnswer {
             redirects(endpoint)
         } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
             format!("there is no {endpoint} at this URI; check the URI")
-        } else if status == StatusCode::UNAUTHORIZED {
-            format!("the {endpoint} does not accept the client; it refused the request{how}")
         } else if status.is_server_error() {
             format!("the {endpoint} failed{how}")
         } else {
