@@ -67,7 +67,7 @@ async fn main() -> Result<(), BoxError> {
     let wrong = TokenRequest::client_credentials()
         .client_authentication(ClientAuthentication::client_secret_basic("client", "wrong"));
     if let Err(error) = endpoint.oneshot(wrong).await {
-        println!("with a wrong secret: {error}");
+        println!("with a wrong secret: {error:#}");
     }
     println!("grants: {} token requests", server.token_requests());
     Ok(())

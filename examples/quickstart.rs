@@ -78,7 +78,7 @@ async fn main() -> Result<ExitCode, BoxError> {
                 tick.tick().await;
                 if let Err(error) = call(&mut api, &uri).await {
                     failed.fetch_add(1, Ordering::Relaxed);
-                    eprintln!("a call failed: {error}");
+                    eprintln!("a call failed: {error:#}");
                 }
             }
         });

@@ -36,7 +36,8 @@ use tower_oauth2_client::{
     AddAccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, NoAccessToken, TokenCache,
     TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenSource,
     add_access_token::{
-        AccessTokenRefused, BufferBody, InsecureTransport, NoOriginNamed, WatchTrailersLayer,
+        AccessTokenRefused, BufferBody, InsecureTransport, NoOriginNamed, NoTokenNamed,
+        WatchTrailersLayer,
     },
     test_util::{AuthorizationServer, Failure},
 };
@@ -889,16 +890,25 @@ mod status {
         let channel = Endpoint::from_static("http://api.example").connect_lazy();
         let fixed = || AddAccessTokenLayer::new(TokenSource::fixed(bearer("fixed")));
         let unnamed = fixed().layer(channel.clone());
-        let insecure = fixed().origin("http://api.example").unwrap().layer(channel);
+        let insecure = fixed().origin("http://api.example").unwrap();
+        let insecure = insecure.layer(channel.clone());
+        let per_request = AddAccessTokenLayer::per_request(cache(&AuthorizationServer::new()));
+        let per_request = per_request.origin("https://api.example").unwrap();
+        let per_request = per_request.layer(channel);
         for (service, reason) in [
             (unnamed, "no origin is named"),
             (insecure, &*InsecureTransport.to_string()),
+            (per_request, &*NoTokenNamed.to_string()),
         ] {
             let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
             assert_eq!(status.code(), Code::Unauthenticated);
             assert!(status.message().contains(reason), "{status}");
             let source = status.source().unwrap();
-            assert!(source.is::<NoOriginNamed>() || source.is::<InsecureTransport>());
+            assert!(
+                source.is::<NoOriginNamed>()
+                    || source.is::<InsecureTransport>()
+                    || source.is::<NoTokenNamed>()
+            );
         }
     }
 

@@ -27,8 +27,7 @@ pub(super) fn deadline_exceeded() -> BoxError {
     return EXCEEDED.into();
 }
 
-const EXCEEDED: &str =
-    "the call was not sent: its deadline passed while it waited for an access token, or for the service below";
+const EXCEEDED: &str = "the call was not sent: its deadline passed while it waited for an access token, or for the service below";
 
 #[cfg(feature = "tonic")]
 mod status {

@@ -239,7 +239,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
-            .map_err(|error| boxed(error, false))
+            .map_err(|error| boxed(error, false, None))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
