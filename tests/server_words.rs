@@ -383,7 +383,8 @@ async fn nothing_else_of_a_response_is_shown() {
             401,
             "text/plain",
             " ",
-            "without giving a reason; check the id of the client",
+            "without giving a reason; check the id of the client, its secret, and that it is registered for `client_secret_basic`; for a \
+             server that does not decode them, use `client_secret_basic_raw`",
         ),
         (
             400,

@@ -361,8 +361,8 @@ impl ClientAuthentication {
                 "the id of the client, and that it is registered as a public client, because it does not authenticate"
             }
             Method::Basic(_) => {
-                "the id of the client, its secret, that it is registered for `client_secret_basic`, and that the server decodes both; otherwise use \
-                 `client_secret_basic_raw`"
+                "the id of the client, its secret, and that it is registered for `client_secret_basic`; for a server that does not \
+                 decode them, use `client_secret_basic_raw`"
             }
             Method::BasicRaw(_) => {
                 "the id of the client, its secret, and that it is registered for `client_secret_basic`"
