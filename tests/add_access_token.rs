@@ -1613,3 +1613,24 @@ mod clients {
         assert_eq!(error.kind(), TokenErrorKind::Service);
     }
 }
+
+/// As the docs of `AddAccessToken` say. A boxed future that is not `Sync` is enough for `Send`.
+#[test]
+fn the_service_and_its_future_cross_threads_if_those_below_do() {
+    use std::{future::Future, pin::Pin};
+
+    type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn can_be_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    fn can_be_sent<T: Send + 'static>(_: &T) {}
+
+    let below = service_fn(|_: Request<Body>| -> Sending {
+        Box::pin(async { Ok(Response::new(Body::default())) })
+    });
+    let mut plain = api_layer(fixed()).layer(below);
+    let mut resending = api_layer(fixed()).resend(CloneBody).layer(below);
+    can_be_shared(&plain);
+    can_be_shared(&resending);
+    can_be_sent(&plain.call(call()));
+    can_be_sent(&resending.call(call()));
+}

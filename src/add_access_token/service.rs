@@ -44,7 +44,7 @@ use crate::{
 ///
 /// # Generic code
 ///
-/// `AddAccessToken<S>` is `Clone`, `Send`, `Sync` and `'static` if `S` is. Its future is `Send` if `S`, the future of `S`, the body of the
+/// `AddAccessToken<S, R>` is `Clone`, `Send`, `Sync` and `'static` if `S` is. Its future is `Send` if `S`, the future of `S`, the body of the
 /// request and the body of the response are. The future needs no `Sync`.
 ///
 /// A function that is generic over an API client needs one bound, [`HttpService`](crate::HttpService) for the body of its requests. It holds
