@@ -173,6 +173,7 @@ mod recheck;
 mod refusal;
 mod resend;
 pub(crate) mod service;
+mod step_up;
 mod token_choice;
 mod unsent;
 mod watch_trailers;
@@ -182,6 +183,7 @@ pub use self::{
     error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed},
     future::ResponseFuture,
     resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
+    step_up::StepUp,
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
 

@@ -9,6 +9,7 @@ use super::{
     error::{InsecureTransport, NoOriginNamed},
     headers,
     refusal::RefusalRules,
+    step_up::StrongerTokens,
 };
 use crate::{
     base::origin::Origin,
@@ -27,6 +28,9 @@ pub(super) struct TokenRules {
     pub(super) header: Option<Arc<TokenHeader>>,
     /// What refuses the token. `None` is the default.
     pub(super) refusals: Option<Arc<RefusalRules>>,
+    pub(super) stronger_tokens: Option<Arc<StrongerTokens>>,
+    /// Whether the token depends on more than the destination of a request.
+    pub(super) is_special: bool,
 }
 
 /// Makes a token request out of a request.
@@ -38,7 +42,7 @@ pub(super) enum TokenChoice {
     OfLayer,
     /// The token that the layer's function names. See [`TokenRules::choose_by_function`].
     ByFunction,
-    /// The token of a source that the request names.
+    /// The token of a source that the request names, or a stronger one.
     OfRequest(TokenSource),
     NoToken,
 }
@@ -54,7 +58,7 @@ impl TokenRules {
         if has_own {
             return Ok(TokenChoice::NoToken);
         }
-        let is_special = !request.extensions().is_empty() || self.token_request_for.is_some();
+        let is_special = !request.extensions().is_empty() || self.is_special;
         match self.destinations.classify(request.uri()) {
             Destination::Trusted if !is_special => Ok(TokenChoice::OfLayer),
             destination => self.choose_closely(destination, request),
@@ -86,13 +90,27 @@ impl TokenRules {
             }
         }
         if let Some(source) = extensions.get::<TokenSource>() {
-            return Ok(TokenChoice::OfRequest(source.clone()));
+            return Ok(self.of_source(source.clone()));
         }
         match (extensions.get::<TokenRequest>(), &self.token_request_for) {
             (Some(token_request), _) => self.of_request(token_request.clone()),
             (None, Some(_)) => Ok(TokenChoice::ByFunction),
-            (None, None) => Ok(TokenChoice::OfLayer),
+            (None, None) => Ok(self.of_layer()),
         }
+    }
+
+    fn of_layer(&self) -> TokenChoice {
+        let tokens = self.stronger_tokens.as_ref();
+        match tokens.and_then(|tokens| tokens.in_place_of_layer_source()) {
+            Some(stronger) => TokenChoice::OfRequest(stronger),
+            None => TokenChoice::OfLayer,
+        }
+    }
+
+    fn of_source(&self, source: TokenSource) -> TokenChoice {
+        let tokens = self.stronger_tokens.as_ref();
+        let stronger = tokens.and_then(|tokens| tokens.in_place_of(&source));
+        TokenChoice::OfRequest(stronger.unwrap_or(source))
     }
 
     /// Calls the function of the layer, for [`TokenChoice::ByFunction`].
@@ -111,7 +129,7 @@ impl TokenRules {
 
     fn of_request(&self, token_request: TokenRequest) -> Result<TokenChoice, BoxError> {
         match self.source.sibling(token_request) {
-            Some(source) => Ok(TokenChoice::OfRequest(source)),
+            Some(source) => Ok(self.of_source(source)),
             None => Err(TokenError::request(FIXED).into()),
         }
     }

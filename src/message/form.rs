@@ -15,7 +15,10 @@ use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    message::scope::{self, Scope},
+    message::{
+        TokenRequest,
+        scope::{self, Scope},
+    },
     secret::{Credential, Secret},
 };
 
@@ -43,6 +46,8 @@ pub(super) struct Extras {
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
     pub(super) extensions: Extensions,
+    /// The request that this one asks for more than. Neither sent nor compared.
+    pub(super) weaker: Option<TokenRequest>,
     invalid: Option<String>,
 }
 
@@ -71,6 +76,14 @@ impl Form {
             value,
             repeatable,
         });
+    }
+
+    /// Sets a parameter, in place of the first one of this name.
+    pub(super) fn replace(&mut self, name: &'static str, value: Credential) {
+        match self.parameters().iter().position(|p| p.name == name) {
+            Some(index) => self.parameters_mut()[index].value = value,
+            None => self.push(name.into(), value, false),
+        }
     }
 
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.

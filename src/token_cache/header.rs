@@ -82,6 +82,11 @@ impl SentToken {
         self.sent_to.news() != News::Nothing
     }
 
+    /// Returns where the token was sent, if that is known.
+    pub(crate) fn origin(&self) -> Option<OriginId> {
+        self.sent_to.origin()
+    }
+
     /// Reports the status of a response that does not refuse the token.
     #[cold]
     pub(crate) fn report(&self, status: StatusCode) {
@@ -204,6 +209,16 @@ impl TokenSource {
             SourceKind::Fixed(_) => SentTo::NOWHERE,
         };
         SentToken { name, sent_to }
+    }
+
+    /// Returns the source of a token that was sent, if it is of the same cache.
+    pub(crate) fn sender_of(&self, token: &SentToken) -> Option<Self> {
+        let SourceKind::Cached { cache, entry } = &self.0 else {
+            return None;
+        };
+        let sender = entries::find_by_id(token.name.entry)?;
+        Arc::ptr_eq(sender.settings(), entry.settings())
+            .then(|| Self::cached(cache.clone(), sender))
     }
 
     #[inline(never)]

@@ -314,6 +314,12 @@ impl TokenCache {
         TokenSource::cached(self.clone(), entry)
     }
 
+    /// Drops the entry of a request, unless somebody holds its source or fetches its token. Returns whether it is gone.
+    fn forget(&self, request: &TokenRequest) -> bool {
+        let now = self.0.settings.clock.now();
+        self.0.entries.remove_if_idle(request, now)
+    }
+
     /// Drops every token, so that the next callers fetch new ones.
     ///
     /// Call it when you learn from elsewhere that tokens were revoked, or that the client certificate to which they are bound was

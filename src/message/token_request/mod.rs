@@ -235,6 +235,28 @@ impl TokenRequest {
         self.0.known(name)
     }
 
+    /// Whether the request has a parameter of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.parameters().iter().any(|p| p.name == name)
+    }
+
+    /// Sets a parameter, in place of the one that has this name.
+    pub(crate) fn replacing(mut self, name: &'static str, value: String) -> Self {
+        self.0.replace(name, value.into());
+        self
+    }
+
+    /// Notes the request that this one asks for more than. It is neither sent nor compared.
+    pub(crate) fn stepped_up_from(mut self, weaker: Self) -> Self {
+        self.0.extras_mut().weaker = Some(weaker);
+        self
+    }
+
+    /// Returns what [`stepped_up_from`](Self::stepped_up_from) noted.
+    pub(crate) fn weaker(&self) -> Option<&Self> {
+        self.0.extras().weaker.as_ref()
+    }
+
     /// Whether the request contains a credential that the server accepts only once.
     ///
     /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.

@@ -79,6 +79,10 @@ impl Entry {
             young_until: sent.after(lifespan.lifetime / 2),
             sent,
             is_lifetime_guessed: response.expires_in().is_none(),
+            granted_scope: match self.request.has("scope") {
+                true => None,
+                false => response.scope().map(|scope| scope.as_str().into()),
+            },
         });
         let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {
