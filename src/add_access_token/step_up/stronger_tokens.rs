@@ -32,15 +32,15 @@ const MAX_UNUSED: usize = 16;
 
 /// Which challenges a layer answers.
 #[derive(Clone)]
-pub(in super::super) struct StepUpRules {
-    pub(in super::super) tokens: Arc<StrongerTokens>,
+pub(crate) struct StepUpRules {
+    pub(crate) tokens: Arc<StrongerTokens>,
     /// The origins whose challenges are answered.
-    pub(in super::super) origins: Arc<[OriginId]>,
+    pub(crate) origins: Arc<[OriginId]>,
 }
 
 impl StepUpRules {
     /// Returns the source of the token that a response demands, if it may be requested. `header` is the one with the challenge.
-    pub(in super::super) fn answer(
+    pub(crate) fn answer(
         &self,
         head: &Parts,
         header: HeaderName,
@@ -56,7 +56,7 @@ impl StepUpRules {
 }
 
 /// The stronger tokens of a layer. All its clones and services share them.
-pub(in super::super) struct StrongerTokens {
+pub(crate) struct StrongerTokens {
     settings: StepUp,
     /// The source of the layer.
     source: TokenSource,
@@ -90,7 +90,7 @@ struct Slot {
 }
 
 impl StrongerTokens {
-    pub(in super::super) fn new(settings: StepUp, source: TokenSource) -> Self {
+    pub(crate) fn new(settings: StepUp, source: TokenSource) -> Self {
         Self {
             settings,
             source,
@@ -100,15 +100,18 @@ impl StrongerTokens {
     }
 
     /// Returns the source that replaces the source of the layer for a request.
-    pub(in super::super) fn in_place_of_layer_source(&self) -> Option<TokenSource> {
-        let slot = self.of_layer.load();
-        let slot = slot.as_deref()?;
-        let [in_use, wanted] = [&slot.in_use, &slot.wanted].map(Clone::clone);
+    pub(crate) fn in_place_of_layer_source(&self) -> Option<TokenSource> {
+        let [in_use, wanted] = {
+            // A replaced token is dropped only if nobody holds its source.
+            let slot = self.of_layer.load();
+            let slot = slot.as_deref()?;
+            [slot.in_use.clone(), slot.wanted.clone()]
+        };
         self.choose(&self.source, in_use, wanted)
     }
 
     /// Returns the source that replaces this one for a request.
-    pub(in super::super) fn in_place_of(&self, base: &TokenSource) -> Option<TokenSource> {
+    pub(crate) fn in_place_of(&self, base: &TokenSource) -> Option<TokenSource> {
         let request = base.request().filter(|_| base.is_sibling(&self.source))?;
         let slot = self.lock().by_base.get(request).cloned()?;
         let [in_use, wanted] = [slot.in_use, slot.wanted].map(|it| self.source_of(it?));
@@ -188,7 +191,7 @@ impl StrongerTokens {
     }
 
     /// Starts the fetch of a stronger token that no request waits for.
-    pub(in super::super) fn start(&self, source: &TokenSource) {
+    pub(crate) fn start(&self, source: &TokenSource) {
         match source.start_fetch() {
             None => {}
             Some(Ok(())) => self.note_fetched(source),
@@ -197,7 +200,7 @@ impl StrongerTokens {
     }
 
     /// Notes that there is a token of this source. If it is the wanted one, later requests use it.
-    pub(in super::super) fn note_fetched(&self, source: &TokenSource) {
+    pub(crate) fn note_fetched(&self, source: &TokenSource) {
         if let Some(request) = source.request() {
             if let Some(base) = request.weaker() {
                 self.use_wanted(base, request);
@@ -221,7 +224,7 @@ impl StrongerTokens {
     }
 
     /// Notes that the token of this source could not be fetched. If it is a stronger one, returns the source to use instead.
-    pub(in super::super) fn note_failed(
+    pub(crate) fn note_failed(
         &self,
         source: &TokenSource,
         error: &TokenError,
@@ -245,16 +248,20 @@ impl StrongerTokens {
             }
             weaker = slot.in_use.clone().filter(|in_use| in_use != request);
         }
+        let is_given_up = given_up.is_some();
+        if slots.unused.len() < MAX_UNUSED {
+            // Until the next round, the cache remembers the failure.
+            slots.unused.extend(given_up);
+        }
         self.show(&base, &slots);
         drop(slots);
-        if given_up.is_some() {
+        if is_given_up {
             tracing::debug!(
                 target: TARGET,
                 error = %error,
                 "failed to fetch a stronger access token; going on with the weaker one",
             );
         }
-        self.forget(given_up);
         self.source_of(weaker.unwrap_or(base))
     }
 

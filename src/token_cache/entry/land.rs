@@ -21,6 +21,9 @@ use crate::{
 /// of its own.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A longer scope that the server chose is not remembered.
+const MAX_GRANTED_SCOPE: usize = 4 * 1024;
+
 impl Entry {
     /// Takes in the result of a fetch.
     pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
@@ -81,7 +84,11 @@ impl Entry {
             is_lifetime_guessed: response.expires_in().is_none(),
             granted_scope: match self.request.has("scope") {
                 true => None,
-                false => response.scope().map(|scope| scope.as_str().into()),
+                false => response
+                    .scope()
+                    .map(|scope| scope.as_str())
+                    .filter(|scope| scope.len() <= MAX_GRANTED_SCOPE)
+                    .map(Into::into),
             },
         });
         let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
