@@ -69,10 +69,7 @@ mod tests {
             ),
             ("Bearer scope=\"a\", scope=\"b\"", &[Some("a")]),
             ("scope=a", &[Some("a")]),
-            (
-                "Negotiate YII+a==, Bearer scope=a",
-                &[None, None, Some("a")],
-            ),
+            ("Negotiate YII+a==, Bearer scope=a", &[None, Some("a")]),
             (
                 "Bearer realm=\"scope=b\", scope=\"a\\\"\\\\b\"",
                 &[Some("a\"\\b")],
