@@ -217,15 +217,14 @@ impl ClientAuthentication {
         &self.client_id
     }
 
-    /// Returns the client secret if it comes from a provider, and so may be rotated.
-    pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
-        let secret = match &self.method {
-            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => Some(secret),
+    /// Whether [`credential`](Self::credential) is a secret, and not an assertion.
+    pub(crate) fn has_secret(&self) -> bool {
+        match &self.method {
+            Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_) => true,
             #[cfg(feature = "jwt")]
-            Method::SignedJwt(signed) => signed.credential(),
-            _ => None,
-        };
-        secret.filter(|secret| secret.known().is_none())
+            Method::SignedJwt(signed) => signed.credential().is_some(),
+            _ => false,
+        }
     }
 
     /// Returns the secret or assertion that this method needs, if any.

@@ -22,7 +22,7 @@ impl TokenError {
             answer: None,
             error_response: None,
             retry_after: None,
-            secret: None,
+            provided: None,
             demands_nonce: false,
             is_before_sending: false,
         }

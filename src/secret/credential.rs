@@ -12,8 +12,8 @@ use std::{
 use super::read::{read_env, read_file};
 use crate::{
     base::Quoted,
-    error::{BoxError, Rotates},
-    secret::{ClientSecret, IdToken, RefreshToken, Secret},
+    error::BoxError,
+    secret::{ClientSecret, IdToken, RefreshToken, Secret, rereads::SharedRereads},
 };
 
 type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
@@ -56,6 +56,7 @@ enum Kind {
     Provider {
         identity: ProviderIdentity,
         provide: Arc<dyn Fn() -> Provided + Send + Sync>,
+        rereads: SharedRereads,
     },
 }
 
@@ -104,6 +105,7 @@ impl Credential {
         Self(Kind::Provider {
             identity: ProviderIdentity::File(path.clone()),
             provide: Arc::new(move || Box::pin(read_file(path.clone()))),
+            rereads: SharedRereads::default(),
         })
     }
 
@@ -129,6 +131,7 @@ impl Credential {
         Self(Kind::Provider {
             identity: ProviderIdentity::Env(name.clone()),
             provide: Arc::new(move || Box::pin(future::ready(read_env(&name)))),
+            rereads: SharedRereads::default(),
         })
     }
 
@@ -171,6 +174,7 @@ impl Credential {
                     credential.obtain().await
                 })
             }),
+            rereads: SharedRereads::default(),
         })
     }
 
@@ -208,27 +212,20 @@ impl Credential {
         Ok(Self(Kind::Fixed(self.obtain().await?)))
     }
 
+    /// Returns what is known of the second readings of the provider, if there is one.
+    pub(super) fn rereads(&self) -> Option<&SharedRereads> {
+        match &self.0 {
+            Kind::Fixed(_) => None,
+            Kind::Provider { rereads, .. } => Some(rereads),
+        }
+    }
+
     /// Gets the secret for one attempt, from the provider if there is one.
     pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
         match &self.0 {
             Kind::Fixed(secret) => Ok(secret.clone()),
             Kind::Provider { provide, .. } => provide().await,
         }
-    }
-}
-
-/// A secret that a provider returned for one request and that may have been rotated since.
-pub(crate) struct UsedSecret {
-    pub(crate) credential: Credential,
-    pub(crate) text: Secret,
-}
-
-impl Rotates for UsedSecret {
-    fn has_changed(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async move {
-            let text = self.credential.obtain().await;
-            text.is_ok_and(|text| text != self.text)
-        })
     }
 }
 
@@ -261,10 +258,12 @@ impl PartialEq for Credential {
                 Kind::Provider {
                     identity: a,
                     provide: provide_a,
+                    ..
                 },
                 Kind::Provider {
                     identity: b,
                     provide: provide_b,
+                    ..
                 },
             ) => match (a, b) {
                 (ProviderIdentity::Instance, ProviderIdentity::Instance) => {
@@ -286,6 +285,7 @@ impl Hash for Credential {
             Kind::Provider {
                 identity: ProviderIdentity::Instance,
                 provide,
+                ..
             } => {
                 Arc::as_ptr(provide).cast::<()>().hash(state);
             }

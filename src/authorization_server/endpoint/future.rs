@@ -178,9 +178,8 @@ where
                                 this.state.set(State::Preparing { preparing });
                                 continue;
                             }
-                            None => {
-                                result.map_err(|error| error.with_secret(preparation.used_secret()))
-                            }
+                            None => result
+                                .map_err(|error| error.with_provided(preparation.take_provided())),
                         },
                     };
                     this.state.set(State::Failed { error: None });

@@ -16,7 +16,7 @@ use crate::{
     dpop::{DPOP, DpopKey, Role},
     error::{Rotates, TokenError},
     message::Form,
-    secret::{Secret, UsedSecret},
+    secret::{ProvidedText, ProvidedTexts, Secret},
 };
 
 /// A request whose credentials are being obtained.
@@ -25,7 +25,7 @@ pub(super) type Preparing = Pin<Box<dyn Future<Output = Result<Prepared, TokenEr
 /// A request whose credentials have been obtained.
 pub(super) struct Prepared {
     pub(super) request: Request<Bytes>,
-    pub(super) secret: Option<UsedSecret>,
+    pub(super) provided: ProvidedTexts,
 }
 
 /// A request that cannot be made yet.
@@ -46,12 +46,20 @@ impl<C: EndpointCall> Draft<C> {
             .place
             .find(&C::NAMES, &self.client, dpop_algorithm, self.rules)
             .await?;
-        let mut secrets = Vec::new();
-        for credential in credentials(&self.form, &self.client) {
+        let (mut secrets, mut provided) = (Vec::new(), ProvidedTexts::default());
+        let of_client = self.form.parameters().len();
+        for (index, credential) in credentials(&self.form, &self.client).enumerate() {
             let secret = credential.obtain().await.map_err(TokenError::credential)?;
+            if credential.known().is_none() {
+                provided.push(ProvidedText {
+                    credential: credential.clone(),
+                    text: secret.clone(),
+                    is_client_secret: index == of_client && self.client.has_secret(),
+                });
+            }
             secrets.push(secret);
         }
-        let client_secret = secrets.get(self.form.parameters().len());
+        let client_secret = secrets.get(of_client);
         let assertion = self.sign_assertion(&located, client_secret).await?;
         let target = Target {
             uri: &located.uri,
@@ -67,14 +75,7 @@ impl<C: EndpointCall> Draft<C> {
             let proof = key.prove(role, request.method(), target.uri, None).await?;
             request.headers_mut().insert(DPOP, proof);
         }
-        let secret = self.client.rotating_secret().zip(secrets.pop());
-        Ok(Prepared {
-            request,
-            secret: secret.map(|(credential, text)| UsedSecret {
-                credential: credential.clone(),
-                text,
-            }),
-        })
+        Ok(Prepared { request, provided })
     }
 
     /// Signs the assertion of this attempt, if the client signs one. A secret that is too short for it is refused when the request
@@ -99,7 +100,7 @@ pub(super) struct Preparation<C, S, B> {
     pub(super) request_body: fn(Bytes) -> B,
     /// A clone that holds no permit or buffer slot. A credential provider may call the same stack and need that permit.
     pub(super) service: S,
-    secret: Option<UsedSecret>,
+    provided: ProvidedTexts,
     /// Where the request was sent to.
     uri: Uri,
     is_second: bool,
@@ -115,7 +116,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
             draft: Arc::new(draft),
             request_body,
             service,
-            secret: None,
+            provided: ProvidedTexts::default(),
             uri: Uri::default(),
             is_second: false,
         };
@@ -129,7 +130,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     }
 
     pub(super) fn end(&mut self, prepared: Prepared) -> Request<B> {
-        self.secret = prepared.secret;
+        self.provided = prepared.provided;
         self.uri = prepared.request.uri().clone();
         prepared.request.map(self.request_body)
     }
@@ -153,10 +154,13 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
         Some(self.prepare())
     }
 
-    /// The secret that the request was made with, for the error that the server returned.
-    pub(super) fn used_secret(&mut self) -> Option<Box<dyn Rotates>> {
-        let secret = self.secret.take()?;
-        Some(Box::new(secret))
+    /// The texts that providers returned for the request, for the error that the server returned.
+    pub(super) fn take_provided(&mut self) -> Option<Box<dyn Rotates>> {
+        let provided = std::mem::take(&mut self.provided);
+        match provided.is_empty() {
+            true => None,
+            false => Some(Box::new(provided)),
+        }
     }
 
     /// Notes the nonce of a response. A success can carry the next nonce as well (RFC 9449 §8.2).

@@ -242,6 +242,12 @@ impl TokenRequest {
         self.0.parameters().iter().any(is_one_time)
     }
 
+    /// Returns the name of the first parameter with a credential that the server accepts only once.
+    pub(crate) fn one_time_parameter(&self) -> Option<&str> {
+        let one_time = self.0.parameters().iter().find(|p| is_one_time(p));
+        one_time.map(|p| &*p.name)
+    }
+
     /// Returns whether no credential that the server accepts only once comes from a provider.
     pub(crate) fn has_known_one_time_credential(&self) -> bool {
         let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));

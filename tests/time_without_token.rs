@@ -1,0 +1,137 @@
+//! Simulates a token endpoint that fails three requests in ten, and measures how long no usable token exists.
+//!
+//! `cargo test --test time_without_token -- --nocapture` prints the table. The seed is fixed, and time is simulated.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the rule is for `src/`; tests measure tokio's clock"
+)]
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use tokio::time::{Instant, sleep};
+use tower::service_fn;
+use tower_oauth2_client::{
+    AccessToken, BoxError, TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    TokenType, test_util::ManualClock,
+};
+
+/// How many requests in a hundred fail, each independently of the others.
+const FAILURES: u8 = 30;
+
+/// How long the server takes to answer.
+const LATENCY: Duration = Duration::from_millis(50);
+
+/// What a simulated server saw.
+struct Run {
+    lifetime: u64,
+    /// The part of the time in which no usable token existed.
+    without_token: f64,
+    /// Per lifetime of a token that would be used until it expires.
+    requests: f64,
+}
+
+#[derive(Default)]
+struct Record {
+    requests: u32,
+    /// From the arrival of each token until it is no longer used.
+    usable: Vec<(Instant, Instant)>,
+}
+
+/// Runs steady traffic for this many lifetimes.
+async fn simulate(lifetime: u64, lifetimes: u32) -> Run {
+    fastrand::seed(7);
+    let random = Arc::new(Mutex::new(fastrand::Rng::with_seed(lifetime)));
+    let record = Arc::<Mutex<Record>>::default();
+    let recorded = record.clone();
+    let endpoint = service_fn(move |_: TokenRequest| {
+        let (recorded, random) = (recorded.clone(), random.clone());
+        async move {
+            let sent = Instant::now();
+            sleep(LATENCY).await;
+            let mut record = recorded.lock().unwrap();
+            record.requests += 1;
+            if random.lock().unwrap().u8(0..100) < FAILURES {
+                return Err(BoxError::from(
+                    TokenError::builder(TokenErrorKind::Service).build(),
+                ));
+            }
+            let lifetime = Duration::from_secs(lifetime);
+            let leeway = lifetime.mul_f64(0.05).min(Duration::from_secs(10));
+            record
+                .usable
+                .push((Instant::now(), sent + lifetime - leeway));
+            let token = AccessToken::new(record.requests.to_string(), TokenType::BEARER)?;
+            Ok(TokenResponse::builder(token).expires_in(lifetime).build())
+        }
+    });
+    let clock = ManualClock::new();
+    let cache = TokenCache::builder(endpoint).clock(clock.clock()).build();
+    let source = cache.source(TokenRequest::client_credentials());
+
+    // The simulation begins with a token.
+    while source.token().await.is_err() {
+        sleep(Duration::from_secs(1)).await;
+    }
+    let lifetime = Duration::from_secs(lifetime);
+    let begun = Instant::now();
+    let end = begun + lifetime * lifetimes;
+    let before = record.lock().unwrap().requests;
+    let step = (lifetime / 100).clamp(Duration::from_millis(20), Duration::from_millis(250));
+    let mut last = 0;
+    while Instant::now() < end {
+        let _ = source.token().await;
+        let tokens = record.lock().unwrap().usable.len();
+        // Nothing happens while a token is fresh, so its callers are left out.
+        let is_first = last <= 1;
+        let pause = match tokens > last && !is_first {
+            true => lifetime.mul_f64(0.74).saturating_sub(LATENCY),
+            false => step,
+        };
+        last = tokens;
+        sleep(pause.max(step)).await;
+    }
+    let end = Instant::now();
+    let record = record.lock().unwrap();
+    let (mut covered_until, mut without) = (begun, Duration::ZERO);
+    for (from, until) in &record.usable {
+        without += from.saturating_duration_since(covered_until);
+        covered_until = covered_until.max(*until);
+    }
+    without += end.saturating_duration_since(covered_until);
+    let total = (end - begun).as_secs_f64();
+    Run {
+        lifetime: lifetime.as_secs(),
+        without_token: without.as_secs_f64() / total,
+        requests: f64::from(record.requests - before) * lifetime.as_secs_f64() / total,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn failing_requests_leave_little_time_without_a_token() {
+    println!("lifetime   without a token   requests per lifetime");
+    for (lifetime, lifetimes, most) in [
+        (1, 20_000, 1.0),
+        (2, 20_000, 1.0),
+        (3, 20_000, 1.0),
+        (10, 10_000, 1.0),
+        (60, 20_000, 1.0),
+        (300, 10_000, 1.0),
+        (3600, 1_000, 1.0),
+    ] {
+        let run = simulate(lifetime, lifetimes).await;
+        println!(
+            "{:>6} s   {:>13.3} %   {:>21.2}",
+            run.lifetime,
+            100.0 * run.without_token,
+            run.requests
+        );
+        assert!(
+            run.without_token <= most,
+            "{lifetime} s: {}",
+            run.without_token
+        );
+    }
+}
