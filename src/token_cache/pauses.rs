@@ -43,7 +43,10 @@ impl FailedFetch {
             .map_or_else(Default::default, |previous| {
                 (previous.streak, previous.polling_interval)
             });
-        if let Some(least) = when.polling_interval {
+        if error.kind() == TokenErrorKind::SignInRequired {
+            // Nothing is polled any longer.
+            polling_interval = Duration::ZERO;
+        } else if let Some(least) = when.polling_interval {
             polling_interval = polling_interval.max(least.max(MIN_POLLING_INTERVAL));
         }
         let pause = match error.error_response().map(ErrorResponse::code) {

@@ -65,6 +65,13 @@ pub(crate) fn is_final_refusal(error: &TokenError) -> bool {
     );
     let is_refusal = match (error.kind(), error.status()) {
         (_, None) => false,
+        // Whatever the body says, the same request may succeed later.
+        (
+            _,
+            Some(
+                StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS,
+            ),
+        ) => false,
         (TokenErrorKind::ErrorResponse, Some(status)) => !status.is_server_error(),
         (TokenErrorKind::UnexpectedStatus, Some(status)) => status.is_client_error(),
         _ => false,
@@ -167,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_server_error_never_ends_a_refresh_token_whatever_the_user_declares() {
-        for status in [500, 501, 502, 503, 504, 520, 429] {
+        for status in [500, 501, 502, 503, 504, 520, 408, 425, 429] {
             for code in ["", "invalid_grant", "bad_refresh_token"] {
                 let error = error(status, code);
                 assert!(
