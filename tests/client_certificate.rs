@@ -605,6 +605,39 @@ async fn a_running_fetch_over_an_old_connection_is_cancelled() {
 }
 
 #[tokio::test]
+async fn a_certificate_whose_files_were_replaced_is_read_again_after_a_refusal() {
+    let ca = Ca::new("ca");
+    let server = MutualTlsServer::start(&ca).await;
+    let (old, new) = (ca.issue("client"), ca.issue("client"));
+    let files = Files::new("refused", &old);
+    let certificate = files.load();
+    let tokens = TokenCache::new(endpoint(&server, &client(&ca, &certificate)));
+    let source = tokens.source(TokenRequest::client_credentials());
+    source.token().await.unwrap();
+
+    files.write(&new);
+    tokens.invalidate_all();
+    server
+        .authorization
+        .fail_next(Failure::oauth("invalid_client"));
+    let token = source.token().await.unwrap();
+    let bound_to = server.bound_to(token.expose_secret());
+    assert_eq!(bound_to, Some(new.thumbprint()));
+    assert_eq!(server.authorization.token_requests(), 3);
+    // The owner still learns of the change.
+    assert!(certificate.reload().unwrap());
+    assert!(!certificate.reload().unwrap());
+
+    // A certificate that did not change is presented once.
+    tokens.invalidate_all();
+    server
+        .authorization
+        .fail_next(Failure::oauth("invalid_client"));
+    source.token().await.unwrap_err();
+    assert_eq!(server.authorization.token_requests(), 4);
+}
+
+#[tokio::test]
 async fn a_refused_certificate_does_not_delay_its_replacement() {
     let (ca, other) = (Ca::new("ca"), Ca::new("other"));
     let server = MutualTlsServer::start(&ca).await;

@@ -252,6 +252,11 @@ pub(crate) trait Rotates: Send + Sync {
     fn note_second_attempt(&self, is_accepted: bool, now: Moment);
 }
 
+/// The client certificate of the connection of a request, in the extensions of its response.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "rustls"), allow(dead_code))]
+pub(crate) struct Presented(pub(crate) Arc<dyn Rotates>);
+
 /// Whether a response with this status and error is a transient failure of the server.
 ///
 /// An error code that the RFCs define as final is final, unless the status is one that gateways use to shed load.

@@ -23,6 +23,12 @@ type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 /// It is either a fixed string, or comes from a provider that is called **for every attempt**. So a credential that expires or
 /// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
 ///
+/// A credential may be rotated between its reading and its use. So a [`TokenCache`](crate::TokenCache) asks the provider once more when
+/// the server finally refuses a token request, whatever the error says. If the text has changed, the request is sent again at once. A
+/// text that differs at each reading (an assertion that a function signs) does not count as changed; a client secret always does,
+/// unless it has the form of a JWT. After two such readings that did not help, the provider is asked once per attempt for a minute, and
+/// for longer each time, up to an hour: a wrong secret does not lock the account.
+///
 /// Two credentials are equal if they are the same fixed string, the same file, the same environment variable, providers with
 /// the same [name](Self::named), or clones of the same provider.
 ///
@@ -85,10 +91,11 @@ impl Credential {
 
     /// Creates a credential that reads a file for every attempt.
     ///
-    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
-    /// [`from_fn`](Self::from_fn).
+    /// White space (line breaks, indentation) and byte order marks before and after the secret are removed, because editors, shells and
+    /// templates add them. White space within the secret stays. For a secret that begins or ends with white space, use
+    /// [`from_fn`](Self::from_fn), whose result is sent as it is. The file is UTF-8, or UTF-16 with a byte order mark.
     ///
-    /// If the file cannot be read, is larger than 1 MiB, is not UTF-8 or is empty, the request fails with
+    /// If the file cannot be read, is larger than 1 MiB, is neither or is empty, the request fails with
     /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the file. The same
     /// happens for a pipe or a device, such as `/dev/stdin` or the process substitution of a shell: it can be read only once, and a
     /// thread that waits for its writer cannot be stopped. A symbolic link to a regular file is read.
@@ -111,8 +118,7 @@ impl Credential {
 
     /// Creates a credential that reads an environment variable for every attempt.
     ///
-    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
-    /// [`from_fn`](Self::from_fn).
+    /// White space and byte order marks before and after the secret are removed, as from a [file](Self::file).
     ///
     /// If the variable is not set, is not UTF-8 or is empty, the request fails with
     /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the variable but does

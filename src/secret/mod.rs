@@ -11,6 +11,8 @@ use zeroize::Zeroizing;
 
 pub use self::credential::Credential;
 pub(crate) use self::provided::{ProvidedText, ProvidedTexts};
+#[cfg(feature = "rustls")]
+pub(crate) use self::rereads::SharedRereads;
 
 /// A secret string, shared by its clones.
 #[derive(Clone, PartialEq, Eq)]

@@ -1,16 +1,19 @@
-//! The texts that providers returned for one request, and whether they have changed since.
+//! What providers returned for one request, and whether it has changed since.
 
 use std::{future::Future, pin::Pin};
 
 use crate::{
     base::clock::Moment,
-    error::Rotates,
+    error::{Presented, Rotates},
     secret::{Credential, Secret},
 };
 
-/// The texts that providers returned for one request.
+/// The texts that providers returned for one request, and the certificate of its connection.
 #[derive(Default)]
-pub(crate) struct ProvidedTexts(Vec<ProvidedText>);
+pub(crate) struct ProvidedTexts {
+    texts: Vec<ProvidedText>,
+    certificate: Option<Presented>,
+}
 
 /// A text that a provider returned for one request.
 pub(crate) struct ProvidedText {
@@ -22,16 +25,24 @@ pub(crate) struct ProvidedText {
 
 impl ProvidedTexts {
     pub(crate) fn push(&mut self, text: ProvidedText) {
-        self.0.push(text);
+        self.texts.push(text);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+    pub(crate) fn set_certificate(&mut self, certificate: Option<Presented>) {
+        self.certificate = certificate;
+    }
+
+    /// Returns this for a [`TokenError`](crate::TokenError), unless there is nothing that may change.
+    pub(crate) fn boxed(self) -> Option<Box<dyn Rotates>> {
+        match (self.texts.is_empty(), &self.certificate) {
+            (true, None) => None,
+            _ => Some(Box::new(self)),
+        }
     }
 
     /// Returns the texts whose providers may be asked again now.
     fn rereadable(&self, now: Moment) -> impl Iterator<Item = &ProvidedText> {
-        self.0.iter().filter(move |provided| {
+        self.texts.iter().filter(move |provided| {
             let rereads = provided.credential.rereads();
             rereads.is_some_and(|rereads| !rereads.are_paused(now))
         })
@@ -46,6 +57,11 @@ impl Rotates for ProvidedTexts {
                     return true;
                 }
             }
+            if let Some(Presented(certificate)) = &self.certificate {
+                if certificate.has_changed(now).await {
+                    return true;
+                }
+            }
             self.note_second_attempt(false, now);
             false
         })
@@ -56,6 +72,9 @@ impl Rotates for ProvidedTexts {
             if let Some(rereads) = provided.credential.rereads() {
                 rereads.note(is_accepted, now);
             }
+        }
+        if let Some(Presented(certificate)) = &self.certificate {
+            certificate.note_second_attempt(is_accepted, now);
         }
     }
 }

@@ -12,11 +12,11 @@ use crate::base::{back_off, clock::Moment};
 pub(crate) struct SharedRereads(Arc<Mutex<Rereads>>);
 
 impl SharedRereads {
-    pub(super) fn are_paused(&self, now: Moment) -> bool {
+    pub(crate) fn are_paused(&self, now: Moment) -> bool {
         self.with(|rereads| rereads.are_paused(now))
     }
 
-    pub(super) fn note(&self, is_success: bool, now: Moment) {
+    pub(crate) fn note(&self, is_success: bool, now: Moment) {
         self.with(|rereads| rereads.note(is_success, now));
     }
 

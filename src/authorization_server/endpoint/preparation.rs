@@ -14,7 +14,7 @@ use crate::{
     authorization_server::metadata::Rules,
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey, Role},
-    error::{Rotates, TokenError},
+    error::TokenError,
     message::Form,
     secret::{ProvidedText, ProvidedTexts, Secret},
 };
@@ -155,12 +155,8 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     }
 
     /// The texts that providers returned for the request, for the error that the server returned.
-    pub(super) fn take_provided(&mut self) -> Option<Box<dyn Rotates>> {
-        let provided = std::mem::take(&mut self.provided);
-        match provided.is_empty() {
-            true => None,
-            false => Some(Box::new(provided)),
-        }
+    pub(super) fn take_provided(&mut self) -> ProvidedTexts {
+        std::mem::take(&mut self.provided)
     }
 
     /// Notes the nonce of a response. A success can carry the next nonce as well (RFC 9449 §8.2).

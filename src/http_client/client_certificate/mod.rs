@@ -2,11 +2,12 @@
 
 mod certified_key_pair;
 mod error;
+mod presented;
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 
 use self::certified_key_pair::CertifiedKeyPair;
 pub use self::error::InvalidClientCertificate;
-use crate::base::clock;
+use crate::{base::clock, secret::SharedRereads};
 
 /// A certificate chain and its private key for mutual TLS ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)).
 ///
@@ -93,8 +94,10 @@ pub struct ClientCertificate(Arc<Inner>);
 struct Inner {
     current: ArcSwap<Current>,
     files: Option<Files>,
-    /// Locked while files are read, so that an older read never overwrites a newer one.
-    replacing: Mutex<()>,
+    /// The newest generation that `reload` or `replace` has reported. Locked while files are read, so that an older read never
+    /// overwrites a newer one.
+    reported: Mutex<u64>,
+    rereads: SharedRereads,
 }
 
 /// The certificate in use, with the number of certificates before it.
@@ -161,11 +164,15 @@ impl ClientCertificate {
         Self(Arc::new(Inner {
             current: ArcSwap::from_pointee(current),
             files,
-            replacing: Mutex::new(()),
+            reported: Mutex::new(0),
+            rereads: SharedRereads::default(),
         }))
     }
 
-    /// Reads the files again and returns whether the certificate changed.
+    /// Reads the files again and returns whether the certificate changed since the last call.
+    ///
+    /// A [`TokenCache`](crate::TokenCache) over an [`HttpsClient`](crate::HttpsClient) also reads the files again when the server finally
+    /// refuses a token request. The next call then still returns `true`.
     ///
     /// It blocks while the files are read. Nothing watches the files: call this about every minute, or when you learn that they changed.
     /// A certificate from [`from_pem`](Self::from_pem) has no files, so this always returns `false`.
@@ -198,23 +205,35 @@ impl ClientCertificate {
         &self,
         read: impl FnOnce() -> Result<CertifiedKeyPair, InvalidClientCertificate>,
     ) -> Result<bool, InvalidClientCertificate> {
-        let _replacing = self
-            .0
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let key_pair = read()?;
+        let mut reported = self.lock_reported();
+        self.store_if_changed(read()?);
+        let generation = self.generation();
+        Ok(std::mem::replace(&mut *reported, generation) != generation)
+    }
+
+    /// Reads the files again, but leaves it to the next `reload` to report a change.
+    fn reload_unreported(&self) {
+        let _reported = self.lock_reported();
+        if let Some(Ok(key_pair)) = self.0.files.as_ref().map(Files::read) {
+            self.store_if_changed(key_pair);
+        }
+    }
+
+    fn lock_reported(&self) -> MutexGuard<'_, u64> {
+        let reported = self.0.reported.lock();
+        reported.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_if_changed(&self, key_pair: CertifiedKeyPair) {
         let current = self.current();
         // The key belongs to the first certificate, so an equal chain means an equal key.
-        if key_pair.certified.cert == current.key_pair.certified.cert {
-            return Ok(false);
+        if key_pair.certified.cert != current.key_pair.certified.cert {
+            let generation = current.generation + 1;
+            self.0.current.store(Arc::new(Current {
+                generation,
+                key_pair,
+            }));
         }
-        let generation = current.generation + 1;
-        self.0.current.store(Arc::new(Current {
-            generation,
-            key_pair,
-        }));
-        Ok(true)
     }
 
     /// Returns how many times the certificate has changed, so that code can detect a change by polling.
