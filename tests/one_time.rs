@@ -657,16 +657,14 @@ mod refresh_tokens {
     }
 
     /// A store that several processes share, and its refresh token.
-    fn store(text: &'static str) -> (Credential, Arc<Mutex<String>>, Arc<AtomicUsize>) {
+    fn store(text: &'static str) -> (Credential, Arc<Mutex<String>>) {
         let store = Arc::new(Mutex::new(text.to_owned()));
-        let reads = Arc::<AtomicUsize>::default();
-        let (read, count) = (store.clone(), reads.clone());
+        let read = store.clone();
         let credential = Credential::from_fn(move || {
-            count.fetch_add(1, SeqCst);
             let text = read.lock().unwrap().clone();
             async move { Ok::<_, BoxError>(text) }
         });
-        (credential, store, reads)
+        (credential, store)
     }
 
     /// Accepts one refresh token at a time and replaces it.
@@ -692,7 +690,7 @@ mod refresh_tokens {
         ] {
             let good = Arc::new(Mutex::new("a".to_owned()));
             let fixture = Fixture::new(accepting(&good, refusal));
-            let (provider, store, _) = store("a");
+            let (provider, store) = store("a");
             let source = fixture.source(TokenRequest::refresh_token(provider));
             source.token().await.unwrap();
             assert_eq!(fixture.server.take_sent(), ["a"]);
@@ -712,7 +710,7 @@ mod refresh_tokens {
     async fn a_failure_with_the_newer_refresh_token_does_not_bring_the_old_one_back() {
         let good = Arc::new(Mutex::new("a".to_owned()));
         let fixture = Fixture::new(accepting(&good, (400, r#"{"error":"invalid_grant"}"#)));
-        let (provider, store, _) = store("a");
+        let (provider, store) = store("a");
         let source = fixture.source(TokenRequest::refresh_token(provider));
         source.token().await.unwrap();
         fixture.clock.advance(secs(100));
@@ -733,7 +731,7 @@ mod refresh_tokens {
     async fn a_source_recovers_after_a_new_sign_in() {
         let good = Arc::new(Mutex::new("a".to_owned()));
         let fixture = Fixture::new(accepting(&good, (400, r#"{"error":"invalid_grant"}"#)));
-        let (provider, store, _) = store("a");
+        let (provider, store) = store("a");
         let source = fixture.source(TokenRequest::refresh_token(provider));
         source.token().await.unwrap();
         *good.lock().unwrap() = "revoked".to_owned();
@@ -766,7 +764,7 @@ mod refresh_tokens {
         ] {
             let good = Arc::new(Mutex::new("a".to_owned()));
             let fixture = Fixture::new(accepting(&good, refusal));
-            let (provider, _, _) = store("a");
+            let (provider, _) = store("a");
             let source = fixture.source(TokenRequest::refresh_token(provider));
             source.token().await.unwrap();
             fixture.clock.advance(secs(100));
@@ -783,16 +781,43 @@ mod refresh_tokens {
         }
     }
 
+    /// Otherwise a store with one wrong text after another would double the attempts with a wrong client secret.
     #[tokio::test(start_paused = true)]
-    async fn a_refusal_of_the_client_does_not_ask_for_another_refresh_token() {
+    async fn after_two_refused_refresh_tokens_the_store_is_read_once_per_fetch() {
         for (status, body) in REFUSALS_OF_THE_CLIENT {
             let fixture = Fixture::new(Server::new(move |_| Reply::Answer(status, body)));
-            let (provider, store, reads) = store("a");
+            let reads = Arc::<AtomicUsize>::default();
+            let count = reads.clone();
+            let provider = Credential::from_fn(move || {
+                let read = count.fetch_add(1, SeqCst);
+                async move { Ok::<_, BoxError>(format!("r{read}")) }
+            });
+            let mut sent = Vec::new();
+            for n in 0..5 {
+                let request =
+                    TokenRequest::refresh_token(provider.clone()).scope(format!("api{n}"));
+                fixture.token(request).await.unwrap_err();
+                sent.push(fixture.server.take_sent().len());
+            }
+            assert_eq!(sent, [2, 2, 1, 1, 1], "{status} {body}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_secret_and_a_replaced_refresh_token_are_both_obtained_again() {
+        for (status, body) in REFUSALS_OF_THE_CLIENT {
+            let fixture = Fixture::new(Server::rotating());
+            let (provider, store) = store("a");
             let source = fixture.source(TokenRequest::refresh_token(provider));
-            source.token().await.unwrap_err();
+            source.token().await.unwrap();
             *store.lock().unwrap() = "b".to_owned();
-            assert_eq!(reads.load(SeqCst), 1, "{status} {body}");
-            assert_eq!(fixture.server.take_sent(), ["a"]);
+            fixture.clock.advance(secs(100));
+            fixture.server.set(move |form| match credential(form) {
+                "b" => Reply::Token(None),
+                _ => Reply::Answer(status, body),
+            });
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["a", "a'", "b"]);
         }
     }
 
@@ -802,7 +827,7 @@ mod refresh_tokens {
         for next in [None, Some("r".to_owned())] {
             let answer = next.clone();
             let fixture = Fixture::new(Server::new(move |_| Reply::Token(answer.clone())));
-            let (provider, store, _) = store("c0");
+            let (provider, store) = store("c0");
             let request = TokenRequest::authorization_code(provider, "https://app.test/callback");
             let source = fixture.source(request);
             source.token().await.unwrap();

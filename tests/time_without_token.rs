@@ -2,6 +2,21 @@
 //!
 //! `cargo test --all-features --test time_without_token -- --nocapture` prints the table. The seed is fixed, and time is simulated.
 //! `SIMULATION_FACTOR=10` simulates ten times as many lifetimes.
+//!
+//! Before and after pauses were fitted into the rest of a token's life, with 20,000 lifetimes up to 3 s and of 60 s, 10,000 of 10 s and of
+//! 300 s, and 1,000 of 3600 s:
+//!
+//! | lifetime | time without a token before | after | requests per lifetime before | after |
+//! |---|---|---|---|---|
+//! | 1 s | 46.1 % | 46.1 % | 0.86 | 0.86 |
+//! | 2 s | 26.1 % | 26.1 % | 1.26 | 1.26 |
+//! | 3 s | 17.4 % | 17.4 % | 1.40 | 1.40 |
+//! | 10 s | 3.51 % | 3.20 % | 1.63 | 1.64 |
+//! | 60 s | 0.182 % | 0.025 % | 1.75 | 1.76 |
+//! | 300 s | 0.012 % | 0.009 % | 1.78 | 1.78 |
+//! | 3600 s | 0.000 % | 0.000 % | 1.76 | 1.76 |
+//!
+//! A token of up to 3 s is usable for less than a second after its renewal is due, so a second attempt has no room in it.
 #![cfg(feature = "test-util")]
 #![allow(
     clippy::disallowed_methods,

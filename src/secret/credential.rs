@@ -219,7 +219,7 @@ impl Credential {
     }
 
     /// Returns what is known of the second readings of the provider, if there is one.
-    pub(super) fn rereads(&self) -> Option<&SharedRereads> {
+    pub(crate) fn rereads(&self) -> Option<&SharedRereads> {
         match &self.0 {
             Kind::Fixed(_) => None,
             Kind::Provider { rereads, .. } => Some(rereads),

@@ -10,9 +10,10 @@ use std::{fmt, hash, sync::Arc};
 use zeroize::Zeroizing;
 
 pub use self::credential::Credential;
-pub(crate) use self::provided::{ProvidedText, ProvidedTexts};
-#[cfg(feature = "rustls")]
-pub(crate) use self::rereads::SharedRereads;
+pub(crate) use self::{
+    provided::{ProvidedText, ProvidedTexts},
+    rereads::SharedRereads,
+};
 
 /// A secret string, shared by its clones.
 #[derive(Clone, PartialEq, Eq)]

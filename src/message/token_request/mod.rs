@@ -14,7 +14,7 @@ use super::{
 use crate::{
     base::{Quoted, uri::Printable},
     error::BoxError,
-    secret::Credential,
+    secret::{Credential, SharedRereads},
 };
 
 /// A request to a token endpoint
@@ -252,6 +252,12 @@ impl TokenRequest {
     pub(crate) fn has_known_one_time_credential(&self) -> bool {
         let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
         one_time.all(|p| p.value.known().is_some())
+    }
+
+    /// Returns what is known of the second readings of the provider of a credential that the server accepts only once.
+    pub(crate) fn one_time_rereads(&self) -> Option<&SharedRereads> {
+        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        one_time.find_map(|p| p.value.rereads())
     }
 
     /// Returns this request with the text of a credential that the server accepts only once, obtained from its provider.

@@ -6,7 +6,7 @@ use tokio::time;
 
 use super::{
     FetchPlan, Fetched, grant,
-    refusal::{OneTime, is_about_the_client, is_final_refusal},
+    refusal::{OneTime, is_final_refusal},
 };
 use crate::{
     base::back_off,
@@ -54,6 +54,9 @@ impl<'a> Attempts<'a> {
                 is_superseded,
                 ..fetched
             };
+            if is_superseded {
+                self.note_newer_refresh_token(&fetched);
+            }
             let Err(error) = &fetched.result else {
                 return fetched;
             };
@@ -126,7 +129,7 @@ impl<'a> Attempts<'a> {
     async fn changed(&self, sent: &Sendable<'_>, error: &TokenError) -> Option<Changed<'a>> {
         let settings = self.settings;
         let credential = OneTime::of(&sent.request);
-        if credential == Some(OneTime::RefreshToken) && !is_about_the_client(error) {
+        if credential == Some(OneTime::RefreshToken) {
             if let Some(newer) = self.newer_refresh_token(sent).await {
                 return Some(Changed::RefreshToken(newer));
             }
@@ -144,7 +147,9 @@ impl<'a> Attempts<'a> {
     /// Asks the provider of the refresh token again, because another process may have used the one that was sent.
     async fn newer_refresh_token(&self, sent: &Sendable<'_>) -> Option<Sendable<'a>> {
         let owner = self.plan.owner.as_ref()?;
-        if owner.has_known_one_time_credential() {
+        let now = self.settings.clock.now();
+        let rereads = owner.one_time_rereads()?;
+        if rereads.are_paused(now) {
             return None;
         }
         let newer = owner.with_known_one_time_credential().await.ok()?;
@@ -152,21 +157,36 @@ impl<'a> Attempts<'a> {
             && grant::refresh_token(&newer) != grant::refresh_token(&sent.request)
             && !self.is_replaced(&newer)
             && !grant::is_spent(self.settings, &newer);
-        is_new.then_some(Sendable {
+        if !is_new {
+            rereads.note(false, now);
+            return None;
+        }
+        Some(Sendable {
             request: Cow::Owned(newer),
             is_provided: true,
         })
     }
 
+    fn note_newer_refresh_token(&self, second: &Fetched) {
+        let owner = self.plan.owner.as_ref();
+        let rereads = owner.and_then(TokenRequest::one_time_rereads);
+        if let Some((rereads, is_accepted)) = rereads.zip(is_accepted(second)) {
+            rereads.note(is_accepted, self.settings.clock.now());
+        }
+    }
+
     fn note_second_attempt(&self, first: &TokenError, second: &Fetched) {
-        let is_accepted = match &second.result {
-            Ok(_) => true,
-            Err(error) if is_final_refusal(error) => false,
-            Err(_) => return,
-        };
-        if let Some(provided) = first.provided() {
+        if let Some((provided, is_accepted)) = first.provided().zip(is_accepted(second)) {
             provided.note_second_attempt(is_accepted, self.settings.clock.now());
         }
+    }
+}
+
+/// Returns whether the server accepted a request, or `None` if that is not known.
+fn is_accepted(fetched: &Fetched) -> Option<bool> {
+    match &fetched.result {
+        Ok(_) => Some(true),
+        Err(error) => is_final_refusal(error).then_some(false),
     }
 }
 
