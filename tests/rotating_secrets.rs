@@ -91,9 +91,11 @@ async fn a_fetch_is_retried_only_once_if_the_rotated_secret_is_wrong_too() {
 type Form = HashMap<String, String>;
 type Answer = (u16, String);
 
+type Decide = Box<dyn FnMut(&Form) -> Answer + Send>;
+
 /// A token endpoint that counts the requests.
 struct Server {
-    answer: Arc<Mutex<Box<dyn FnMut(&Form) -> Answer + Send>>>,
+    answer: Arc<Mutex<Decide>>,
     requests: Arc<AtomicUsize>,
 }
 

@@ -171,13 +171,14 @@ pub(crate) async fn send_once(
                 spent.forget(spent.digest(&request.continued_by(next.clone())));
             }
         }
-        Err(error) if ends(settings, credential, error) => {
-            if is_final_refusal(error) {
-                spent.note(digest, Spent::Refused, now);
-            }
-        }
-        Err(_) if is_code => spent.forget(digest),
-        _ => {}
+        Err(error) => match ends(settings, credential, error) {
+            true if is_final_refusal(error) => spent.note(digest, Spent::Refused, now),
+            // The code stays noted as used: the server may have accepted it.
+            true => {}
+            false if is_code => spent.forget(digest),
+            false => {}
+        },
+        Ok(_) => {}
     }
     result
 }
