@@ -8,21 +8,43 @@ use std::{
 use crate::base::{back_off, clock::Moment};
 
 /// The second readings of one provider, shared by the clones of its credential, so that many tokens cannot lock one account.
-#[derive(Clone, Default)]
-pub(crate) struct SharedRereads(Arc<Mutex<Rereads>>);
+///
+/// The lock is behind a trait object, because clippy would otherwise warn everybody who uses a request as the key of a map. Requests are
+/// not compared by it.
+#[derive(Clone)]
+pub(crate) struct SharedRereads(Arc<dyn Count + Send + Sync>);
+
+trait Count {
+    fn are_paused(&self, now: Moment) -> bool;
+    fn note(&self, is_success: bool, now: Moment);
+}
 
 impl SharedRereads {
     pub(crate) fn are_paused(&self, now: Moment) -> bool {
-        self.with(|rereads| rereads.are_paused(now))
+        self.0.are_paused(now)
     }
 
     pub(crate) fn note(&self, is_success: bool, now: Moment) {
-        self.with(|rereads| rereads.note(is_success, now));
+        self.0.note(is_success, now);
+    }
+}
+
+impl Default for SharedRereads {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Rereads::default())))
+    }
+}
+
+/// Nothing panics while the lock is held, so a poisoned lock is sound.
+impl Count for Mutex<Rereads> {
+    fn are_paused(&self, now: Moment) -> bool {
+        let rereads = self.lock().unwrap_or_else(PoisonError::into_inner);
+        rereads.are_paused(now)
     }
 
-    /// Nothing panics while the lock is held, so a poisoned lock is sound.
-    fn with<T>(&self, act: impl FnOnce(&mut Rereads) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    fn note(&self, is_success: bool, now: Moment) {
+        let mut rereads = self.lock().unwrap_or_else(PoisonError::into_inner);
+        rereads.note(is_success, now);
     }
 }
 
