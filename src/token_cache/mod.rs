@@ -174,7 +174,8 @@
 //!      |                v
 //!      |             fetch, on a task of its own:         fetch/mod.rs    run
 //!      |                |  one attempt, perhaps a second
-//!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
+//!      |                |  one attempt, or a second one    fetch/attempts.rs
+//!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
 //!      |                |  call on_refresh_token
 //!      |                v
 //!      |             land:                                entry/land.rs
