@@ -173,14 +173,13 @@
 //!      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
 //!      |                v
 //!      |             fetch, on a task of its own:         fetch/mod.rs    run
-//!      |                |  one attempt, perhaps a second
-//!      |                |  one attempt, or a second one    fetch/attempts.rs
+//!      |                |  one attempt, perhaps a second   fetch/attempts.rs
 //!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
 //!      |                |  call on_refresh_token
 //!      |                v
 //!      |             land:                                entry/land.rs
 //!      |                |  a token: how long is it fresh?  refresh_window.rs
-//!      |                |  an error: how long to pause?    pauses.rs
+//!      |                |  an error: how long to pause?    pauses.rs       fetch/renewal_pause.rs
 //!      |                |  publish the token               base/published.rs
 //!      |                v
 //!      |<------------ wake all waiters                    base/single_flight
