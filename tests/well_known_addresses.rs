@@ -1,0 +1,595 @@
+//! The well-known addresses of an issuer: which are asked, which document is taken, and which error is reported.
+
+mod support;
+
+use std::{
+    future::{Ready, ready},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::future::{Either, FutureExt};
+use http::{Method, Request, Response, Uri};
+use http_body_util::Full;
+use serde_json::{Value, json};
+use tokio::time::{Instant, Sleep, sleep};
+use tower::{Service, ServiceExt};
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, NotSent, RevocationEndpoint, RevocationRequest, TokenCache,
+    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    test_util::ManualClock,
+};
+
+use self::support::{Answer, GOOD, answer};
+
+const ISSUER: &str = "https://as.test/tenant";
+const OAUTH: &str = "/.well-known/oauth-authorization-server/tenant";
+const OPENID: &str = "/tenant/.well-known/openid-configuration";
+const OPENID_INSERTED: &str = "/.well-known/openid-configuration/tenant";
+const ADDRESSES: [&str; 3] = [OAUTH, OPENID, OPENID_INSERTED];
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn basic() -> ClientAuthentication {
+    ClientAuthentication::client_secret_basic("client", "secret")
+}
+
+/// What a server does with a request for one address.
+#[derive(Clone)]
+enum Does {
+    Answers(u16, String),
+    /// Answers after this time.
+    Slowly(Duration, Box<Does>),
+    Fails(&'static str),
+    CannotConnect,
+}
+
+fn status(status: u16) -> Does {
+    Does::Answers(status, String::new())
+}
+
+fn serves(document: &Value) -> Does {
+    Does::Answers(200, document.to_string())
+}
+
+fn never() -> Does {
+    Does::Slowly(1000 * HOUR, Box::new(status(404)))
+}
+
+fn document(issuer: &str) -> Value {
+    json!({ "issuer": issuer, "token_endpoint": "https://as.test/token", "revocation_endpoint": "https://as.test/revoke" })
+}
+
+/// A good document that says where it was found.
+fn good(mark: &str) -> Does {
+    let mut document = document(ISSUER);
+    document["token_endpoint"] = json!(format!("https://as.test/token/{mark}"));
+    serves(&document)
+}
+
+fn without_token_endpoint() -> Value {
+    json!({ "issuer": ISSUER, "revocation_endpoint": "https://as.test/revoke" })
+}
+
+type Script = dyn Fn(&Uri) -> Does + Send + Sync;
+
+/// A server that answers `GET` by its script, and `POST` with a token.
+#[derive(Clone)]
+struct Server {
+    script: Arc<Mutex<Arc<Script>>>,
+    seen: Arc<Mutex<Vec<Request<()>>>>,
+}
+
+impl Server {
+    fn new(script: impl Fn(&Uri) -> Does + Send + Sync + 'static) -> Self {
+        Self {
+            script: Arc::new(Mutex::new(Arc::new(script))),
+            seen: Arc::default(),
+        }
+    }
+
+    fn change(&self, script: impl Fn(&Uri) -> Does + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Arc::new(script);
+    }
+
+    /// Answers the three addresses, in this order.
+    fn at_addresses(does: [Does; 3]) -> Self {
+        Self::new(addresses(does))
+    }
+
+    fn take(&self) -> Vec<String> {
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        seen.iter().map(|r| r.uri().to_string()).collect()
+    }
+
+    fn take_paths(&self) -> Vec<String> {
+        let seen = std::mem::take(&mut *self.seen.lock().unwrap());
+        seen.iter().map(|r| r.uri().path().to_owned()).collect()
+    }
+
+    fn tokens(&self) -> TokenEndpoint<Self> {
+        TokenEndpoint::discover(self.clone(), ISSUER, basic())
+    }
+
+    fn revocation(&self) -> RevocationEndpoint<Self> {
+        RevocationEndpoint::discover(self.clone(), ISSUER, basic())
+    }
+}
+
+fn addresses(does: [Does; 3]) -> impl Fn(&Uri) -> Does + Send + Sync + 'static {
+    move |uri| {
+        let index = ADDRESSES.iter().position(|path| *path == uri.path());
+        does[index.unwrap_or_else(|| panic!("{uri} was requested"))].clone()
+    }
+}
+
+impl Service<Request<Full<Bytes>>> for Server {
+    type Response = Response<Full<Bytes>>;
+    type Error = BoxError;
+    type Future = Either<Ready<Answer>, futures_util::future::Then<Sleep, Ready<Answer>, Box<dyn FnOnce(()) -> Ready<Answer> + Send>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Full<Bytes>>) -> Self::Future {
+        let (parts, _) = request.into_parts();
+        let does = match parts.method {
+            Method::GET => (self.script.lock().unwrap().clone())(&parts.uri),
+            _ => Does::Answers(200, GOOD.to_owned()),
+        };
+        self.seen.lock().unwrap().push(Request::from_parts(parts, ()));
+        match does {
+            Does::Slowly(time, does) => {
+                Either::Right(sleep(time).then(Box::new(move |()| ready(at_once(*does)))))
+            }
+            does => Either::Left(ready(at_once(does))),
+        }
+    }
+}
+
+fn at_once(does: Does) -> Answer {
+    match does {
+        Does::Answers(status, body) => answer(status, body),
+        Does::Slowly(..) => unreachable!("slow only once"),
+        Does::Fails(why) => Err(why.into()),
+        Does::CannotConnect => Err(NotSent::new("no route to the host").into()),
+    }
+}
+
+async fn ask(endpoint: &TokenEndpoint<Server>) -> Result<(), TokenError> {
+    let request = TokenRequest::client_credentials();
+    endpoint.clone().oneshot(request).await.map(drop)
+}
+
+async fn revoke(endpoint: &RevocationEndpoint<Server>) -> Result<(), TokenError> {
+    endpoint.clone().oneshot(RevocationRequest::new("t")).await
+}
+
+/// Everything that is no good document for a token endpoint.
+fn no_good_documents() -> Vec<Does> {
+    let wrong = |name: &str, value: Value| {
+        let mut document = document(ISSUER);
+        document[name] = value;
+        serves(&document)
+    };
+    let statuses = [
+        204, 301, 302, 307, 400, 401, 403, 404, 405, 406, 408, 410, 415, 418, 421, 425, 429, 451,
+        500, 501, 502, 503, 504, 505, 511, 520, 521, 522, 523, 524, 525, 526, 530, 599,
+    ];
+    let mut all: Vec<_> = statuses.map(status).into();
+    all.extend([
+        Does::Fails("connection reset by peer"),
+        Does::Answers(200, String::new()),
+        Does::Answers(200, "<!doctype html><title>Sign in</title>".into()),
+        Does::Answers(200, "[]".into()),
+        Does::Answers(200, r#"{"issuer":"https://as.test/tenant","token_endpoint":"https://as.te"#.into()),
+        Does::Answers(200, r#"{"message":"no Route matched with those values"}"#.into()),
+        Does::Answers(200, "x".repeat(2_000_000)),
+        wrong("issuer", json!("https://as.test/other")),
+        wrong("issuer", json!("https://as.test")),
+        wrong("issuer", json!("https://AS.test/tenant")),
+        wrong("issuer", json!(1)),
+        wrong("token_endpoint", json!(null)),
+        wrong("token_endpoint", json!("")),
+        wrong("token_endpoint", json!("/token")),
+        wrong("token_endpoint", json!("http://as.test/token")),
+        wrong("token_endpoint", json!("http://localhost/token")),
+        wrong("mtls_endpoint_aliases", json!({ "token_endpoint": "http://as.test/token" })),
+        serves(&without_token_endpoint()),
+        Does::Answers(
+            200,
+            r#"{"issuer":"https://as.test/tenant","issuer":"https://as.test/tenant","token_endpoint":"https://as.test/token"}"#.into(),
+        ),
+    ]);
+    all
+}
+
+#[tokio::test]
+async fn no_failure_at_one_address_hides_a_good_document_at_another() {
+    for (case, bad) in no_good_documents().into_iter().enumerate() {
+        for (does, expected) in [
+            ([bad.clone(), good("openid"), status(404)], "openid"),
+            ([bad.clone(), bad.clone(), good("inserted")], "inserted"),
+            ([status(404), bad.clone(), good("inserted")], "inserted"),
+        ] {
+            let server = Server::at_addresses(does);
+            let result = ask(&server.tokens()).await;
+            assert!(result.is_ok(), "case {case}: {}", result.unwrap_err());
+            let paths = server.take_paths();
+            assert_eq!(paths.last().unwrap(), &format!("/token/{expected}"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_good_document_at_the_first_address_costs_one_request() {
+    let server = Server::at_addresses(["oauth", "openid", "inserted"].map(good));
+    ask(&server.tokens()).await.unwrap();
+    assert_eq!(server.take_paths(), [OAUTH, "/token/oauth"]);
+}
+
+#[tokio::test]
+async fn the_addresses_are_asked_in_order() {
+    for (issuer, expected) in [
+        (
+            "https://as.test",
+            &[
+                "https://as.test/.well-known/oauth-authorization-server",
+                "https://as.test/.well-known/openid-configuration",
+            ] as &[&str],
+        ),
+        (
+            "https://as.test/",
+            &[
+                "https://as.test/.well-known/oauth-authorization-server",
+                "https://as.test/.well-known/openid-configuration",
+            ],
+        ),
+        (
+            "https://as.test:8443/realms/a%20b/",
+            &[
+                "https://as.test:8443/.well-known/oauth-authorization-server/realms/a%20b",
+                "https://as.test:8443/realms/a%20b/.well-known/openid-configuration",
+                "https://as.test:8443/.well-known/openid-configuration/realms/a%20b",
+            ],
+        ),
+    ] {
+        let server = Server::new(|_| status(404));
+        let endpoint = TokenEndpoint::discover(server.clone(), issuer, basic());
+        ask(&endpoint).await.unwrap_err();
+        assert_eq!(server.take(), expected, "{issuer}");
+    }
+}
+
+#[tokio::test]
+async fn a_transient_error_is_reported_before_a_final_one() {
+    let other_issuer = || serves(&document("https://evil.test"));
+    for transient in [
+        status(500),
+        status(502),
+        status(503),
+        status(429),
+        status(408),
+        Does::Fails("reset"),
+    ] {
+        for final_error in [
+            status(404),
+            status(403),
+            status(302),
+            other_issuer(),
+            serves(&without_token_endpoint()),
+            Does::Answers(200, "<html>".into()),
+        ] {
+            let (t, f) = (transient.clone(), final_error);
+            for does in [
+                [t.clone(), f.clone(), f.clone()],
+                [f.clone(), t.clone(), f.clone()],
+                [f.clone(), f.clone(), t.clone()],
+            ] {
+                let server = Server::at_addresses(does);
+                let error = ask(&server.tokens()).await.unwrap_err();
+                assert!(error.is_transient(), "{error}");
+                assert!(!error.may_have_been_processed());
+                assert_eq!(server.take_paths(), ADDRESSES);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_final_error_that_explains_most_is_reported() {
+    let other_issuer = || serves(&document("https://evil.test"));
+    for (does, why) in [
+        ([other_issuer(), status(404), status(404)], "another issuer, `https://evil.test`"),
+        ([status(404), status(404), other_issuer()], "another issuer, `https://evil.test`"),
+        ([status(403), other_issuer(), status(403)], "another issuer, `https://evil.test`"),
+        ([status(404), serves(&without_token_endpoint()), status(404)], "no `token_endpoint`"),
+        ([status(404), status(302), status(404)], "check the issuer"),
+    ] {
+        let server = Server::at_addresses(does);
+        let error = ask(&server.tokens()).await.unwrap_err();
+        assert!(!error.is_transient(), "{error}");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+}
+
+/// Every address is on the same host.
+#[tokio::test]
+async fn a_host_that_cannot_be_reached_is_asked_once() {
+    let server = Server::at_addresses([Does::CannotConnect, good("openid"), good("inserted")]);
+    let error = ask(&server.tokens()).await.unwrap_err();
+    assert!(error.is_transient() && !error.may_have_been_processed());
+    assert_eq!(error.kind(), TokenErrorKind::Service);
+    assert_eq!(server.take_paths(), [OAUTH]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_never_answers_does_not_hide_the_next() {
+    for does in [
+        [never(), good("openid"), status(404)],
+        [never(), never(), good("openid")],
+        [status(503), never(), good("openid")],
+        [never(), status(503), good("openid")],
+    ] {
+        let server = Server::at_addresses(does);
+        let begun = Instant::now();
+        ask(&server.tokens()).await.unwrap();
+        assert!(begun.elapsed() < MINUTE / 6, "{:?}", begun.elapsed());
+        assert_eq!(server.take_paths().last().unwrap(), "/token/openid");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_address_is_still_waited_for_while_the_next_are_asked() {
+    let slow = Does::Slowly(MINUTE / 4, Box::new(good("oauth")));
+    for others in [status(404), status(503), never()] {
+        let server = Server::at_addresses([slow.clone(), others.clone(), others]);
+        let begun = Instant::now();
+        ask(&server.tokens()).await.unwrap();
+        assert_eq!(begun.elapsed(), MINUTE / 4);
+        assert_eq!(server.take_paths().last().unwrap(), "/token/oauth");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_addresses_share_one_time_budget() {
+    let slow = |body| Does::Slowly(MINUTE / 3, Box::new(body));
+    for does in [
+        [never(), never(), never()],
+        [status(404), never(), never()],
+        [slow(status(404)), slow(status(404)), never()],
+        [slow(status(404)), slow(serves(&without_token_endpoint())), never()],
+    ] {
+        let server = Server::at_addresses(does);
+        let begun = Instant::now();
+        let error = ask(&server.tokens()).await.unwrap_err();
+        assert_eq!(begun.elapsed(), MINUTE / 2);
+        assert_eq!(error.kind(), TokenErrorKind::Timeout);
+        assert!(error.is_transient() && !error.may_have_been_processed());
+        assert_eq!(server.take_paths(), ADDRESSES);
+    }
+}
+
+/// The task of a renewal runs on the current thread.
+async fn let_the_renewal_run() {
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn held_metadata_stay_while_only_another_address_has_a_document() {
+    for bad in no_good_documents() {
+        let clock = ManualClock::new();
+        let server = Server::at_addresses([good("oauth"), good("openid"), status(404)]);
+        let endpoint = server.tokens().metadata_clock(clock.clock());
+        ask(&endpoint).await.unwrap();
+        server.change(addresses([bad.clone(), good("openid"), status(404)]));
+        for _ in 0..5 {
+            clock.advance(HOUR);
+            ask(&endpoint).await.unwrap();
+            let_the_renewal_run().await;
+        }
+        ask(&endpoint).await.unwrap();
+        let paths = server.take_paths();
+        let renewals = paths.iter().filter(|path| **path == OAUTH).count();
+        assert_eq!(renewals, 6, "{paths:?}");
+        assert!(!paths.iter().any(|path| path == OPENID), "{paths:?}");
+        assert_eq!(paths.last().unwrap(), "/token/oauth");
+    }
+}
+
+#[tokio::test]
+async fn metadata_are_renewed_at_the_address_where_they_were_found() {
+    let clock = ManualClock::new();
+    let server = Server::at_addresses([status(404), good("openid"), status(404)]);
+    let endpoint = server.tokens().metadata_clock(clock.clock());
+    ask(&endpoint).await.unwrap();
+    assert_eq!(server.take_paths(), [OAUTH, OPENID, "/token/openid"]);
+    server.change(addresses([good("oauth"), good("moved"), status(404)]));
+    clock.advance(HOUR);
+    ask(&endpoint).await.unwrap();
+    let_the_renewal_run().await;
+    ask(&endpoint).await.unwrap();
+    assert_eq!(server.take_paths(), ["/token/openid", OPENID, "/token/moved"]);
+}
+
+/// Otherwise a server that has moved its document would be found again only by a new process.
+#[tokio::test]
+async fn metadata_that_could_not_be_renewed_for_a_day_are_searched_at_all_addresses() {
+    let clock = ManualClock::new();
+    let server = Server::at_addresses([good("oauth"), status(404), status(404)]);
+    let endpoint = server.tokens().metadata_clock(clock.clock());
+    ask(&endpoint).await.unwrap();
+    server.change(addresses([status(404), good("openid"), status(404)]));
+    clock.advance(25 * HOUR);
+    ask(&endpoint).await.unwrap();
+    let_the_renewal_run().await;
+    ask(&endpoint).await.unwrap();
+    assert_eq!(server.take_paths().last().unwrap(), "/token/openid");
+}
+
+#[tokio::test]
+async fn an_empty_path_and_a_slash_name_the_same_issuer() {
+    for (given, named, is_same) in [
+        ("https://as.test", "https://as.test", true),
+        ("https://as.test", "https://as.test/", true),
+        ("https://as.test/", "https://as.test", true),
+        ("https://as.test/", "https://as.test/", true),
+        ("https://as.test:8443", "https://as.test:8443/", true),
+        ("https://[2001:db8::1]", "https://[2001:db8::1]/", true),
+        ("http://localhost:1/", "http://localhost:1", true),
+        // Nothing else is normalized.
+        ("https://as.test", "https://as.test//", false),
+        ("https://as.test//", "https://as.test/", false),
+        ("https://as.test", "https://AS.test", false),
+        ("https://as.test", "HTTPS://as.test", false),
+        ("https://as.test", "https://as.test:443", false),
+        ("https://as.test:443/", "https://as.test", false),
+        ("https://as.test", "https://as.test./", false),
+        ("https://as.test", "http://as.test", false),
+        ("https://as.test/t", "https://as.test/t/", false),
+        ("https://as.test/t/", "https://as.test/t", false),
+        ("https://as.test/", "https://as.test/t", false),
+        ("https://as.test/a%20b", "https://as.test/a%20b/", false),
+        ("https://as.test/%74", "https://as.test/t", false),
+        ("https://as.test", "https://as.test/?", false),
+        ("https://as.test", "https://as.test#", false),
+        ("https://as.test", " https://as.test", false),
+    ] {
+        let server = Server::new(move |_| serves(&document(named)));
+        let endpoint = TokenEndpoint::discover(server, given, basic());
+        let result = ask(&endpoint).await;
+        assert_eq!(result.is_ok(), is_same, "{given} {named}");
+        match result {
+            Ok(()) => assert_eq!(endpoint.metadata().await.unwrap().issuer(), named),
+            Err(error) => {
+                assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
+                let shown = format!("another issuer, `{named}`; write the issuer exactly as");
+                assert!(error.to_string().contains(&shown), "{error}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_uri_and_a_url_name_an_issuer_without_a_path() {
+    for named in ["https://as.test", "https://as.test/"] {
+        let (uri, url): (Uri, url::Url) = (named.parse().unwrap(), named.parse().unwrap());
+        let server = Server::new(move |_| serves(&document(named)));
+        for endpoint in [
+            TokenEndpoint::discover(server.clone(), named, basic()),
+            TokenEndpoint::discover(server.clone(), named.to_owned(), basic()),
+            TokenEndpoint::discover(server.clone(), &uri, basic()),
+            TokenEndpoint::discover(server.clone(), uri, basic()),
+            TokenEndpoint::discover(server.clone(), &url, basic()),
+            TokenEndpoint::discover(server.clone(), url, basic()),
+        ] {
+            ask(&endpoint).await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_endpoint_needs_no_token_endpoint() {
+    for token_endpoint in [
+        json!(null),
+        json!(1),
+        json!(""),
+        json!("/token"),
+        json!("http://as.test/token"),
+        json!("ftp://as.test/token"),
+    ] {
+        let mut document = without_token_endpoint();
+        document["token_endpoint"] = token_endpoint;
+        for does in [
+            [serves(&document), status(404), status(404)],
+            [status(404), status(503), serves(&document)],
+        ] {
+            let server = Server::at_addresses(does);
+            let endpoint = server.revocation();
+            for _ in 0..3 {
+                revoke(&endpoint).await.unwrap();
+            }
+            let paths = server.take_paths();
+            assert_eq!(paths[..3], ADDRESSES);
+            assert_eq!(paths[3..], ["/revoke"; 3], "fetched once");
+        }
+    }
+}
+
+#[tokio::test]
+async fn both_endpoints_share_the_document_that_has_a_token_endpoint() {
+    for revocation_first in [true, false] {
+        let partial = serves(&without_token_endpoint());
+        let server = Server::at_addresses([partial, serves(&document(ISSUER)), status(404)]);
+        let tokens = server.tokens();
+        let revocation = tokens.revocation();
+        if revocation_first {
+            revoke(&revocation).await.unwrap();
+        }
+        ask(&tokens).await.unwrap();
+        revoke(&revocation).await.unwrap();
+        let paths = server.take_paths();
+        assert_eq!(paths[..2], [OAUTH, OPENID]);
+        assert!(!paths[2..].iter().any(|path| ADDRESSES.contains(&&**path)), "{paths:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_document_for_revocation_does_not_keep_a_token_endpoint_from_being_found() {
+    let partial = || serves(&without_token_endpoint());
+    let server = Server::at_addresses([partial(), status(503), status(404)]);
+    let tokens = server.tokens();
+    let revocation = tokens.revocation();
+    revoke(&revocation).await.unwrap();
+    let error = ask(&tokens).await.unwrap_err();
+    assert!(error.is_transient() && error.status().unwrap() == 503, "{error}");
+    server.change(addresses([partial(), status(404), status(404)]));
+    let error = ask(&tokens).await.unwrap_err();
+    assert!(error.to_string().contains("contains no `token_endpoint`"), "{error}");
+    revoke(&revocation).await.unwrap();
+    server.change(addresses([partial(), good("openid"), status(404)]));
+    ask(&tokens).await.unwrap();
+    assert_eq!(server.take_paths().last().unwrap(), "/token/openid");
+}
+
+#[tokio::test]
+async fn a_renewal_without_token_endpoint_does_not_replace_a_complete_document() {
+    let clock = ManualClock::new();
+    let server = Server::at_addresses([good("oauth"), status(404), status(404)]);
+    let tokens = server.tokens().metadata_clock(clock.clock());
+    let revocation = tokens.revocation();
+    ask(&tokens).await.unwrap();
+    server.change(addresses([serves(&without_token_endpoint()), status(404), status(404)]));
+    for _ in 0..3 {
+        clock.advance(HOUR);
+        revoke(&revocation).await.unwrap();
+        let_the_renewal_run().await;
+        ask(&tokens).await.unwrap();
+    }
+    assert_eq!(server.take_paths().last().unwrap(), "/token/oauth");
+}
+
+#[tokio::test]
+async fn a_cache_gets_its_token_although_the_first_address_fails() {
+    let is_down = Arc::new(AtomicBool::new(true));
+    let down = is_down.clone();
+    let server = Server::new(move |uri| match uri.path() {
+        OAUTH if down.load(Ordering::SeqCst) => status(502),
+        OAUTH => good("oauth"),
+        _ => good("openid"),
+    });
+    let source = TokenCache::new(server.tokens()).source(TokenRequest::client_credentials());
+    source.token().await.unwrap();
+    is_down.store(false, Ordering::SeqCst);
+    source.renew().await.unwrap();
+    assert_eq!(server.take_paths(), [OAUTH, OPENID, "/token/openid", "/token/openid"]);
+}
