@@ -12,20 +12,21 @@ use std::{
     time::Duration,
 };
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::future::{Either, FutureExt};
 use http::{Method, Request, Response, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use tokio::time::{Instant, Sleep, sleep};
-use tower::{Service, ServiceExt};
+use tower::{Service, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, NotSent, RevocationEndpoint, RevocationRequest, TokenCache,
-    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    BoxError, ClientAuthentication, DpopKey, NotSent, RevocationEndpoint, RevocationRequest,
+    TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, jwt::SigningAlgorithm,
     test_util::ManualClock,
 };
 
-use self::support::{Answer, GOOD, answer};
+use self::support::{Answer, GOOD, answer, form};
 
 const ISSUER: &str = "https://as.test/tenant";
 const OAUTH: &str = "/.well-known/oauth-authorization-server/tenant";
@@ -132,7 +133,14 @@ fn addresses(does: [Does; 3]) -> impl Fn(&Uri) -> Does + Send + Sync + 'static {
 impl Service<Request<Full<Bytes>>> for Server {
     type Response = Response<Full<Bytes>>;
     type Error = BoxError;
-    type Future = Either<Ready<Answer>, futures_util::future::Then<Sleep, Ready<Answer>, Box<dyn FnOnce(()) -> Ready<Answer> + Send>>>;
+    type Future = Either<
+        Ready<Answer>,
+        futures_util::future::Then<
+            Sleep,
+            Ready<Answer>,
+            Box<dyn FnOnce(()) -> Ready<Answer> + Send>,
+        >,
+    >;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -144,7 +152,10 @@ impl Service<Request<Full<Bytes>>> for Server {
             Method::GET => (self.script.lock().unwrap().clone())(&parts.uri),
             _ => Does::Answers(200, GOOD.to_owned()),
         };
-        self.seen.lock().unwrap().push(Request::from_parts(parts, ()));
+        self.seen
+            .lock()
+            .unwrap()
+            .push(Request::from_parts(parts, ()));
         match does {
             Does::Slowly(time, does) => {
                 Either::Right(sleep(time).then(Box::new(move |()| ready(at_once(*does)))))
@@ -307,10 +318,22 @@ async fn a_transient_error_is_reported_before_a_final_one() {
 async fn the_final_error_that_explains_most_is_reported() {
     let other_issuer = || serves(&document("https://evil.test"));
     for (does, why) in [
-        ([other_issuer(), status(404), status(404)], "another issuer, `https://evil.test`"),
-        ([status(404), status(404), other_issuer()], "another issuer, `https://evil.test`"),
-        ([status(403), other_issuer(), status(403)], "another issuer, `https://evil.test`"),
-        ([status(404), serves(&without_token_endpoint()), status(404)], "no `token_endpoint`"),
+        (
+            [other_issuer(), status(404), status(404)],
+            "another issuer, `https://evil.test`",
+        ),
+        (
+            [status(404), status(404), other_issuer()],
+            "another issuer, `https://evil.test`",
+        ),
+        (
+            [status(403), other_issuer(), status(403)],
+            "another issuer, `https://evil.test`",
+        ),
+        (
+            [status(404), serves(&without_token_endpoint()), status(404)],
+            "no `token_endpoint`",
+        ),
         ([status(404), status(302), status(404)], "check the issuer"),
     ] {
         let server = Server::at_addresses(does);
@@ -365,7 +388,11 @@ async fn all_addresses_share_one_time_budget() {
         [never(), never(), never()],
         [status(404), never(), never()],
         [slow(status(404)), slow(status(404)), never()],
-        [slow(status(404)), slow(serves(&without_token_endpoint())), never()],
+        [
+            slow(status(404)),
+            slow(serves(&without_token_endpoint())),
+            never(),
+        ],
     ] {
         let server = Server::at_addresses(does);
         let begun = Instant::now();
@@ -418,7 +445,10 @@ async fn metadata_are_renewed_at_the_address_where_they_were_found() {
     ask(&endpoint).await.unwrap();
     let_the_renewal_run().await;
     ask(&endpoint).await.unwrap();
-    assert_eq!(server.take_paths(), ["/token/openid", OPENID, "/token/moved"]);
+    assert_eq!(
+        server.take_paths(),
+        ["/token/openid", OPENID, "/token/moved"]
+    );
 }
 
 /// Otherwise a server that has moved its document would be found again only by a new process.
@@ -481,19 +511,69 @@ async fn an_empty_path_and_a_slash_name_the_same_issuer() {
 
 #[tokio::test]
 async fn a_uri_and_a_url_name_an_issuer_without_a_path() {
-    for named in ["https://as.test", "https://as.test/"] {
-        let (uri, url): (Uri, url::Url) = (named.parse().unwrap(), named.parse().unwrap());
+    let texts = ["https://as.test", "https://as.test/"];
+    for (given, named) in texts
+        .iter()
+        .flat_map(|given| texts.map(|named| (*given, named)))
+    {
+        let (uri, url): (Uri, url::Url) = (given.parse().unwrap(), given.parse().unwrap());
         let server = Server::new(move |_| serves(&document(named)));
         for endpoint in [
-            TokenEndpoint::discover(server.clone(), named, basic()),
-            TokenEndpoint::discover(server.clone(), named.to_owned(), basic()),
-            TokenEndpoint::discover(server.clone(), &uri, basic()),
+            TokenEndpoint::discover(server.clone(), given, basic()),
             TokenEndpoint::discover(server.clone(), uri, basic()),
-            TokenEndpoint::discover(server.clone(), &url, basic()),
             TokenEndpoint::discover(server.clone(), url, basic()),
         ] {
             ask(&endpoint).await.unwrap();
         }
+    }
+}
+
+#[tokio::test]
+async fn the_issuer_of_the_document_is_the_audience_of_assertions() {
+    for (given, named) in [
+        ("https://as.test", "https://as.test/"),
+        ("https://as.test/", "https://as.test"),
+        ("https://as.test", "https://as.test"),
+    ] {
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let sent = bodies.clone();
+        let http = service_fn(move |request: Request<Full<Bytes>>| {
+            let sent = sent.clone();
+            async move {
+                let is_metadata = request.method() == Method::GET;
+                let body = request.into_body().collect().await.unwrap().to_bytes();
+                match is_metadata {
+                    true => answer(200, document(named).to_string()),
+                    false => {
+                        sent.lock().unwrap().push(body);
+                        answer(200, GOOD)
+                    }
+                }
+            }
+        });
+        let secret = "0".repeat(32);
+        let client = ClientAuthentication::client_secret_jwt("c", secret, SigningAlgorithm::HS256);
+        let tokens = TokenEndpoint::discover(http, given, client);
+        assert_eq!(tokens.issuer(), Some(given));
+        let revocation = tokens.revocation();
+        tokens
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap();
+        revocation
+            .oneshot(RevocationRequest::new("t"))
+            .await
+            .unwrap();
+        for body in bodies.lock().unwrap().iter() {
+            let mut pairs = form(body).into_iter();
+            let (_, jwt) = pairs.find(|(name, _)| name == "client_assertion").unwrap();
+            let claims = BASE64_URL_SAFE_NO_PAD
+                .decode(jwt.split('.').nth(1).unwrap())
+                .unwrap();
+            let claims: Value = serde_json::from_slice(&claims).unwrap();
+            assert_eq!(claims["aud"], named);
+        }
+        assert_eq!(bodies.lock().unwrap().len(), 2);
     }
 }
 
@@ -539,7 +619,10 @@ async fn both_endpoints_share_the_document_that_has_a_token_endpoint() {
         revoke(&revocation).await.unwrap();
         let paths = server.take_paths();
         assert_eq!(paths[..2], [OAUTH, OPENID]);
-        assert!(!paths[2..].iter().any(|path| ADDRESSES.contains(&&**path)), "{paths:?}");
+        assert!(
+            !paths[2..].iter().any(|path| ADDRESSES.contains(&&**path)),
+            "{paths:?}"
+        );
     }
 }
 
@@ -551,10 +634,16 @@ async fn a_document_for_revocation_does_not_keep_a_token_endpoint_from_being_fou
     let revocation = tokens.revocation();
     revoke(&revocation).await.unwrap();
     let error = ask(&tokens).await.unwrap_err();
-    assert!(error.is_transient() && error.status().unwrap() == 503, "{error}");
+    assert!(
+        error.is_transient() && error.status().unwrap() == 503,
+        "{error}"
+    );
     server.change(addresses([partial(), status(404), status(404)]));
     let error = ask(&tokens).await.unwrap_err();
-    assert!(error.to_string().contains("contains no `token_endpoint`"), "{error}");
+    assert!(
+        error.to_string().contains("contains no `token_endpoint`"),
+        "{error}"
+    );
     revoke(&revocation).await.unwrap();
     server.change(addresses([partial(), good("openid"), status(404)]));
     ask(&tokens).await.unwrap();
@@ -568,7 +657,11 @@ async fn a_renewal_without_token_endpoint_does_not_replace_a_complete_document()
     let tokens = server.tokens().metadata_clock(clock.clock());
     let revocation = tokens.revocation();
     ask(&tokens).await.unwrap();
-    server.change(addresses([serves(&without_token_endpoint()), status(404), status(404)]));
+    server.change(addresses([
+        serves(&without_token_endpoint()),
+        status(404),
+        status(404),
+    ]));
     for _ in 0..3 {
         clock.advance(HOUR);
         revoke(&revocation).await.unwrap();
@@ -576,6 +669,275 @@ async fn a_renewal_without_token_endpoint_does_not_replace_a_complete_document()
         ask(&tokens).await.unwrap();
     }
     assert_eq!(server.take_paths().last().unwrap(), "/token/oauth");
+}
+
+const INTERNAL: &str = "http://keycloak.auth.svc:8080/realms/shop/.well-known/openid-configuration";
+
+fn with_endpoint(issuer: &str, token_endpoint: &str) -> Value {
+    json!({ "issuer": issuer, "token_endpoint": token_endpoint, "revocation_endpoint": token_endpoint })
+}
+
+#[tokio::test]
+async fn the_document_can_be_elsewhere_than_the_issuer() {
+    for (issuer, uri, token_endpoint) in [
+        // Keycloak inside a cluster, with and without dynamic backchannel endpoints.
+        (
+            "https://sso.example/realms/shop",
+            INTERNAL,
+            "http://keycloak.auth.svc:8080/realms/shop/token",
+        ),
+        (
+            "https://sso.example/realms/shop",
+            INTERNAL,
+            "https://sso.example/realms/shop/token",
+        ),
+        // Azure AD B2C.
+        (
+            "https://t.b2clogin.com/11111111-2222-3333-4444-555555555555/v2.0/",
+            "https://t.b2clogin.com/t.onmicrosoft.com/v2.0/.well-known/openid-configuration?p=B2C_1_x",
+            "https://t.b2clogin.com/t.onmicrosoft.com/oauth2/v2.0/token?p=b2c_1_x",
+        ),
+        (
+            "https://as.example",
+            "https://cdn.example/metadata.json",
+            "https://as.example/token",
+        ),
+        // An empty path still equals a slash.
+        (
+            "https://as.example/",
+            "https://cdn.example/metadata.json",
+            "https://as.example/token",
+        ),
+    ] {
+        let named = match issuer {
+            "https://as.example/" => "https://as.example",
+            issuer => issuer,
+        };
+        let server = Server::new(move |_| serves(&with_endpoint(named, token_endpoint)));
+        let tokens = TokenEndpoint::discover(server.clone(), issuer, basic())
+            .metadata_uri(uri)
+            .danger_allow_http();
+        assert_eq!(tokens.issuer(), Some(issuer));
+        ask(&tokens).await.unwrap();
+        revoke(&tokens.revocation()).await.unwrap();
+        assert_eq!(server.take(), [uri, token_endpoint, token_endpoint]);
+
+        let revocation = RevocationEndpoint::discover(server.clone(), issuer, basic())
+            .metadata_uri(uri.parse::<Uri>().unwrap())
+            .danger_allow_http();
+        revoke(&revocation).await.unwrap();
+        assert_eq!(server.take(), [uri, token_endpoint]);
+    }
+}
+
+#[tokio::test]
+async fn only_the_given_address_is_asked_and_it_must_name_the_issuer() {
+    for does in [
+        status(404),
+        status(503),
+        serves(&document("https://evil.test")),
+        serves(&document("http://keycloak.auth.svc:8080/realms/shop")),
+    ] {
+        let server = Server::new(move |_| does.clone());
+        let endpoint = server.tokens().metadata_uri(INTERNAL).danger_allow_http();
+        let error = ask(&endpoint).await.unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("the issuer `https://as.test/tenant`"),
+            "{error}"
+        );
+        assert_eq!(server.take(), [INTERNAL]);
+    }
+}
+
+#[tokio::test]
+async fn plain_http_needs_permission_wherever_the_document_is() {
+    for (uri, token_endpoint, allow_http, expected) in [
+        (INTERNAL, "https://as.test/token", false, false),
+        (INTERNAL, "http://keycloak.auth.svc:8080/token", true, true),
+        (
+            "https://keycloak.auth.svc/d",
+            "http://keycloak.auth.svc/token",
+            false,
+            false,
+        ),
+        (
+            "https://keycloak.auth.svc/d",
+            "https://keycloak.auth.svc/token",
+            false,
+            true,
+        ),
+        (
+            "https://keycloak.auth.svc/d",
+            "http://localhost:8080/token",
+            false,
+            false,
+        ),
+        (
+            "http://localhost:8080/d",
+            "http://localhost:8080/token",
+            false,
+            true,
+        ),
+        (
+            "http://localhost:8080/d",
+            "http://as.test/token",
+            false,
+            false,
+        ),
+    ] {
+        let server = Server::new(move |_| serves(&with_endpoint(ISSUER, token_endpoint)));
+        let mut endpoint = server.tokens().metadata_uri(uri);
+        if allow_http {
+            endpoint = endpoint.danger_allow_http();
+        }
+        assert_eq!(
+            ask(&endpoint).await.is_ok(),
+            expected,
+            "{uri} {token_endpoint}"
+        );
+        assert_eq!(server.take().contains(&token_endpoint.to_owned()), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_invalid_address_is_reported_by_the_first_request() {
+    for (uri, why) in [
+        ("", "the URI of the metadata is empty"),
+        ("keycloak/SECRET", "the URI of the metadata is not valid"),
+        ("/realms/SECRET", "the URI of the metadata is not absolute"),
+        (
+            "ftp://keycloak/SECRET",
+            "the URI of the metadata is neither https nor http",
+        ),
+        (
+            "http://keycloak/SECRET",
+            "the URI of the metadata is plain http",
+        ),
+        (
+            "https://u:SECRET@keycloak/",
+            "the URI of the metadata contains a user name",
+        ),
+    ] {
+        let server = Server::new(|_| status(404));
+        let endpoint = server.tokens().metadata_uri(uri);
+        let error = ask(&endpoint).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        let message = error.to_string();
+        assert!(
+            message.contains(why) && !message.contains("SECRET"),
+            "{message}"
+        );
+        assert!(server.take().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn an_address_that_is_set_later_concerns_only_that_clone() {
+    let server = Server::new(|uri| {
+        let host = uri.host().unwrap();
+        serves(&with_endpoint(ISSUER, &format!("https://{host}/token")))
+    });
+    let before = server.tokens();
+    ask(&before).await.unwrap();
+    let moved = before.clone().metadata_uri("https://other.test/d");
+    ask(&moved).await.unwrap();
+    ask(&before).await.unwrap();
+    ask(&moved.clone()).await.unwrap();
+    let hosts: Vec<_> = server
+        .take()
+        .iter()
+        .map(|uri| uri.parse::<Uri>().unwrap().host().unwrap().to_owned())
+        .collect();
+    let (own, other) = ("as.test", "other.test");
+    assert_eq!(hosts, [own, own, other, other, own, other]);
+}
+
+#[tokio::test]
+async fn an_endpoint_without_an_issuer_ignores_the_settings_of_discovery() {
+    let server = Server::new(|_| status(404));
+    let endpoint = TokenEndpoint::new(server.clone(), "https://as.test/token", basic())
+        .metadata_uri("not a URI")
+        .allow_unlisted_methods();
+    ask(&endpoint).await.unwrap();
+    assert_eq!(server.take(), ["https://as.test/token"]);
+}
+
+#[tokio::test]
+async fn a_method_that_is_not_listed_is_sent_only_if_allowed() {
+    let mut document = document(ISSUER);
+    for name in ["token_endpoint_auth", "revocation_endpoint_auth"] {
+        document[format!("{name}_methods_supported")] = json!(["private_key_jwt"]);
+        document[format!("{name}_signing_alg_values_supported")] = json!(["ES256"]);
+    }
+    document["dpop_signing_alg_values_supported"] = json!(["RS256"]);
+    let server = Server::at_addresses([serves(&document), status(404), status(404)]);
+    let hmac =
+        ClientAuthentication::client_secret_jwt("c", "0".repeat(64), SigningAlgorithm::HS512);
+    let post = ClientAuthentication::client_secret_post("c", "s");
+    let jwt = ClientAuthentication::client_assertion("c", "a");
+    for (client, dpop, what) in [
+        (
+            basic(),
+            None,
+            "client authentication method `client_secret_basic`",
+        ),
+        (
+            post,
+            None,
+            "client authentication method `client_secret_post`",
+        ),
+        (
+            ClientAuthentication::tls_client_auth("c"),
+            None,
+            "client authentication method",
+        ),
+        (
+            hmac,
+            None,
+            "client authentication method `client_secret_jwt`",
+        ),
+        (
+            jwt,
+            Some(DpopKey::generate().unwrap()),
+            "algorithm of the DPoP proof `ES256`",
+        ),
+    ] {
+        let mut tokens = TokenEndpoint::discover(server.clone(), ISSUER, client.clone());
+        let mut revocation = RevocationEndpoint::discover(server.clone(), ISSUER, client);
+        if let Some(key) = dpop {
+            tokens = tokens.dpop(key.clone()).danger_allow_bearer();
+            revocation = revocation.dpop(key);
+        }
+        for (error, service) in [
+            (ask(&tokens).await.unwrap_err(), "TokenEndpoint"),
+            (revoke(&revocation).await.unwrap_err(), "RevocationEndpoint"),
+            (
+                revoke(&tokens.revocation()).await.unwrap_err(),
+                "RevocationEndpoint",
+            ),
+        ] {
+            assert_eq!(error.kind(), TokenErrorKind::Request);
+            let message = error.to_string();
+            assert!(message.contains(what), "{message}");
+            let setting = format!("set `allow_unlisted_methods` on the `{service}`");
+            assert!(message.contains(&setting), "{message}");
+        }
+        let allowed = tokens.allow_unlisted_methods();
+        ask(&allowed).await.unwrap();
+        revoke(&allowed.revocation()).await.unwrap();
+        revoke(&revocation.allow_unlisted_methods()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_unlisted_method_does_not_allow_another_issuer() {
+    let server = Server::new(|_| serves(&document("https://evil.test")));
+    let error = ask(&server.tokens().allow_unlisted_methods())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::InvalidResponse);
 }
 
 #[tokio::test]
@@ -591,5 +953,8 @@ async fn a_cache_gets_its_token_although_the_first_address_fails() {
     source.token().await.unwrap();
     is_down.store(false, Ordering::SeqCst);
     source.renew().await.unwrap();
-    assert_eq!(server.take_paths(), [OAUTH, OPENID, "/token/openid", "/token/openid"]);
+    assert_eq!(
+        server.take_paths(),
+        [OAUTH, OPENID, "/token/openid", "/token/openid"]
+    );
 }

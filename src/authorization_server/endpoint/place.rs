@@ -26,7 +26,7 @@ pub(super) enum Place {
 /// An endpoint whose URI is known.
 pub(super) struct LocatedEndpoint {
     pub(super) uri: Uri,
-    /// The issuer, if the URI comes from its metadata.
+    /// The issuer as its server writes it, if the URI comes from its metadata.
     pub(super) issuer: Option<Arc<str>>,
 }
 
@@ -132,22 +132,26 @@ impl Lookup {
             Self::Metadata(discovery, http) => (discovery, http),
             Self::Impossible(error) => return Err(error.clone()),
         };
-        let metadata = discovery.metadata(http, rules).await?;
-        let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
-        let lists = names.authentication_lists;
-        check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
-            names.refuse(format!(
-                "{why}; if the metadata is wrong, give the URI with `{}::new`",
-                names.service
-            ))
-        })?;
+        let metadata = discovery
+            .metadata(http, rules, Some(names.metadata_member))
+            .await?;
+        if !discovery.allow_unlisted {
+            let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
+            let lists = names.authentication_lists;
+            check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
+                names.refuse(format!(
+                    "{why}; if the metadata is wrong, set `allow_unlisted_methods` on the `{}`",
+                    names.service
+                ))
+            })?;
+        }
         let by_alias = client.is_by_tls() || discovery.by_alias;
         // Checked again, since the metadata may have been obtained by a clone that allows more.
         let uri = metadata.endpoint(names.metadata_member, by_alias, rules.allow_http);
         match uri.map_err(|why| names.refuse(why))? {
             Some(uri) => Ok(LocatedEndpoint {
                 uri,
-                issuer: Some(discovery.issuer().clone()),
+                issuer: Some(metadata.shared_issuer().clone()),
             }),
             None => Err(names.refuse(format!(
                 "the metadata contains no `{}`; if the server has this endpoint anyway, give its URI with `{}::new`",

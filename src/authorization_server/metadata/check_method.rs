@@ -90,7 +90,9 @@ mod tests {
             document[name] = value.clone();
         }
         let document = document.to_string();
-        ServerMetadata::parse(document.as_bytes(), "https://as.example", false).unwrap()
+        let issuer = "https://as.example";
+        let source = issuer.parse().unwrap();
+        ServerMetadata::parse(document.as_bytes(), issuer, &source, false).unwrap()
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod check_method;
 mod discovery;
 mod fetch;
 mod members;
+mod search;
 mod server_metadata;
 mod well_known;
 
