@@ -331,7 +331,7 @@ async fn errors_and_debug_show_names_and_values_on_one_short_line() {
             "s",
         )),
         own(ClientAuthentication::none("c")).parameter("client_id", &*name),
-        TokenRequest::extension(name.clone()).parameter("grant_type", &*name),
+        TokenRequest::extension(name.clone()).parameter("grant_type", format!("{name}2")),
     ] {
         let endpoint = Recorder::good().endpoint(ClientAuthentication::none("c"));
         let error = endpoint.oneshot(request.clone()).await.unwrap_err();
