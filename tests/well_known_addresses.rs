@@ -353,6 +353,11 @@ async fn a_host_that_cannot_be_reached_is_asked_once() {
     assert_eq!(server.take_paths(), [OAUTH]);
 }
 
+#[allow(clippy::disallowed_methods, reason = "the clock of the test is paused")]
+fn paused_now() -> Instant {
+    Instant::now()
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_address_that_never_answers_does_not_hide_the_next() {
     for does in [
@@ -362,7 +367,7 @@ async fn an_address_that_never_answers_does_not_hide_the_next() {
         [never(), status(503), good("openid")],
     ] {
         let server = Server::at_addresses(does);
-        let begun = Instant::now();
+        let begun = paused_now();
         ask(&server.tokens()).await.unwrap();
         assert!(begun.elapsed() < MINUTE / 6, "{:?}", begun.elapsed());
         assert_eq!(server.take_paths().last().unwrap(), "/token/openid");
@@ -374,7 +379,7 @@ async fn a_slow_address_is_still_waited_for_while_the_next_are_asked() {
     let slow = Does::Slowly(MINUTE / 4, Box::new(good("oauth")));
     for others in [status(404), status(503), never()] {
         let server = Server::at_addresses([slow.clone(), others.clone(), others]);
-        let begun = Instant::now();
+        let begun = paused_now();
         ask(&server.tokens()).await.unwrap();
         assert_eq!(begun.elapsed(), MINUTE / 4);
         assert_eq!(server.take_paths().last().unwrap(), "/token/oauth");
@@ -395,7 +400,7 @@ async fn all_addresses_share_one_time_budget() {
         ],
     ] {
         let server = Server::at_addresses(does);
-        let begun = Instant::now();
+        let begun = paused_now();
         let error = ask(&server.tokens()).await.unwrap_err();
         assert_eq!(begun.elapsed(), MINUTE / 2);
         assert_eq!(error.kind(), TokenErrorKind::Timeout);

@@ -73,7 +73,7 @@ where
 
 /// What one address returned.
 pub(super) struct Document {
-    pub(super) metadata: ServerMetadata,
+    pub(super) metadata: Arc<ServerMetadata>,
     /// The error for a token endpoint, if the document is of no use for it.
     pub(super) incomplete: Option<TokenError>,
 }
@@ -225,7 +225,7 @@ fn read(
             incomplete: metadata
                 .why_incomplete()
                 .map(|why| failure(issuer, uri, InvalidResponse, why, None, Some(answer))),
-            metadata,
+            metadata: Arc::new(metadata),
         }),
         Err(Unusable::NoDocument(why)) => {
             Err(fail(false, InvalidResponse, why, None, Some(answer)))

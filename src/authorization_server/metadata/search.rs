@@ -180,7 +180,7 @@ impl Outcome {
             transient.map_or(incomplete, |transient| transient.error)
         });
         Ok(Found {
-            metadata: Arc::new(document.metadata),
+            metadata: document.metadata,
             uri,
             incomplete,
         })
