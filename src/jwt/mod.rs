@@ -56,6 +56,8 @@ mod invalid_key;
 mod jwk;
 pub(crate) mod jws;
 mod key_pair;
+mod key_problem;
+mod ml_dsa;
 mod pem;
 mod public_key;
 mod signer;

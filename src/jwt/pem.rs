@@ -3,7 +3,7 @@
 use rustls_pki_types::pem::{PemObject, SectionKind};
 use zeroize::Zeroizing;
 
-use super::{InvalidKey, key_pair::RSA_PSS};
+use super::{InvalidKey, key_problem::RSA_PSS};
 
 /// Returns the DER of the only private key in the PEM. Certificates are ignored.
 pub(super) fn private_key(pem: &[u8]) -> Result<Zeroizing<Vec<u8>>, InvalidKey> {

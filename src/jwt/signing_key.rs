@@ -103,14 +103,15 @@ impl SigningKey {
 
     /// Reads a private JWK ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
     ///
-    /// The key is RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on P-256 or P-384, or Ed25519. The `kid` and `alg` of the JWK are used. An
-    /// RSA key must have `alg`; for the other keys, the curve determines the algorithm.
+    /// The key is RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on P-256, P-384 or P-521, Ed25519, or ML-DSA (`"kty":"AKP"`, with the seed as
+    /// `priv`). The `kid` and `alg` of the JWK are used. An RSA or ML-DSA key must have `alg`; for the other keys, the curve determines
+    /// the algorithm. An Ed25519 key without `alg` signs as [`EdDSA`](SigningAlgorithm::EdDSA).
     ///
     /// # Errors
     ///
     /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
     /// RSA key shorter than 2048 bits;
-    /// or if its `alg` does not fit the key or is missing from an RSA key.
+    /// or if its `alg` does not fit the key or is missing from an RSA or ML-DSA key.
     ///
     /// # Examples
     ///
@@ -288,7 +289,9 @@ fn default_algorithm(jwk: &Jwk) -> Result<SigningAlgorithm, InvalidKey> {
         )),
         KeyType::Ec(Curve::P256) => Ok(SigningAlgorithm::ES256),
         KeyType::Ec(Curve::P384) => Ok(SigningAlgorithm::ES384),
+        KeyType::Ec(Curve::P521) => Ok(SigningAlgorithm::ES512),
         KeyType::Ed25519 => Ok(SigningAlgorithm::EdDSA),
+        KeyType::MlDsa(parameters) => Ok(parameters.algorithm()),
     }
 }
 
