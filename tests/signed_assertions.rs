@@ -12,7 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use http::Request;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -410,6 +413,14 @@ async fn incompatible_settings_are_refused_before_anything_is_sent() {
         ),
         (with_key().assertion(assertion().claim("jti", "x")), "`jti`"),
         (
+            with_key().assertion(
+                assertion()
+                    .claim("iat", 1)
+                    .iat_before_now(Duration::from_secs(1)),
+            ),
+            "`iat`",
+        ),
+        (
             with_key().assertion(assertion().header("alg", "x")),
             "`alg`",
         ),
@@ -633,6 +644,16 @@ fn clients_are_equal_if_their_keys_and_settings_are() {
         ClientAuthentication::private_key_jwt("d", p256()),
         client(p256()).assertion(ClientAssertion::new().audience("x")),
         client(p256().certificate(fixture!("certificate.pem")).unwrap()),
+        client(
+            p256()
+                .certificate_chain(fixture!("certificate.pem"))
+                .unwrap(),
+        ),
+        client(p256()).assertion(ClientAssertion::new().iat_before_now(Duration::from_secs(1))),
+        client(p256()).assertion(ClientAssertion::new().nbf_before_now(Duration::ZERO)),
+        client(p256()).assertion(ClientAssertion::new().follow_server_clock()),
+        client(p256()).client_assertion_type("x"),
+        client(p256()).without_client_id(),
         ClientAuthentication::client_secret_jwt("c", SECRET, HS256),
     ] {
         assert_ne!(same[0], different);
@@ -683,7 +704,47 @@ async fn the_header_contains_the_thumbprint_of_the_certificate() {
         assert_eq!(header["x5t#S256"], thumbprint);
     }
     // A file that contains both.
-    SigningKey::from_pem(certificate_pem + &key, ES256).unwrap();
+    SigningKey::from_pem(certificate_pem.clone() + &key, ES256).unwrap();
+
+    // The chain is sent only if it is asked for.
+    let key = SigningKey::from_pem(&key, ES256).unwrap();
+    let (header, _) = signed_by(key.clone().certificate(&certificate_pem).unwrap()).await;
+    assert_eq!(header.get("x5c"), None);
+    let base64 = |certificate: &rcgen::Certificate| BASE64_STANDARD.encode(certificate.der());
+    for (input, x5c) in [
+        (certificate.der().to_vec(), json!([base64(&certificate)])),
+        (
+            certificate_pem.clone().into_bytes(),
+            json!([base64(&certificate)]),
+        ),
+        (
+            format!("{certificate_pem}{}", pem("CERTIFICATE", issuer.der())).into_bytes(),
+            json!([base64(&certificate), base64(&issuer)]),
+        ),
+    ] {
+        let key = key.clone().certificate_chain(&input).unwrap();
+        let (header, _) = signed_by(key.clone()).await;
+        assert_eq!(header["x5t#S256"], thumbprint);
+        assert_eq!(header["x5c"], x5c);
+        // The last setter wins.
+        let (header, _) = signed_by(key.certificate(&input).unwrap()).await;
+        assert_eq!(
+            (&header["x5t#S256"], header.get("x5c")),
+            (&json!(thumbprint), None)
+        );
+    }
+    let cut = format!("{certificate_pem}-----BEGIN CERTIFICATE-----\nMIIB");
+    let foreign = pem("CERTIFICATE", issuer.der()) + &certificate_pem;
+    let second_is_none = format!("{certificate_pem}{}", pem("CERTIFICATE", b"0"));
+    for (chain, why) in [
+        (cut, "malformed"),
+        (foreign, "another key"),
+        (second_is_none, "not an X.509 certificate"),
+        (String::new(), "not an X.509 certificate"),
+    ] {
+        let error = key.clone().certificate_chain(&chain).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
 
     // The public keys of RSA and Ed25519 have other formats.
     for (algorithm, pair) in [

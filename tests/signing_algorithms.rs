@@ -8,14 +8,14 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Uri};
 use ml_dsa::{
-    EncodedVerifyingKey, MlDsa44 as Parameters44, MlDsa65 as Parameters65,
-    MlDsa87 as Parameters87, MlDsaParams, Seed, signature::Verifier,
+    EncodedVerifyingKey, MlDsa44 as Parameters44, MlDsa65 as Parameters65, MlDsa87 as Parameters87,
+    MlDsaParams, Seed, signature::Verifier,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 use tower_oauth2_client::{
-    ClientAuthentication, DpopKey, TokenRequest,
+    ClientAuthentication, DpopKey, TokenEndpoint, TokenRequest,
     jwt::{
         PublicKey, SignFuture, Signer,
         SigningAlgorithm::{self, ES512, Ed25519, EdDSA, MlDsa44, MlDsa65, MlDsa87},
@@ -91,7 +91,10 @@ fn verify_ml_dsa<P: MlDsaParams>(message: &[u8], signature: &[u8], jwk: &Value) 
 async fn send(client: ClientAuthentication) -> Request<Bytes> {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(client);
-    endpoint.oneshot(TokenRequest::client_credentials()).await.unwrap();
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
     recorder.take_one()
 }
 
@@ -111,9 +114,15 @@ async fn sign_and_verify(key: &SigningKey) {
     assert_eq!((&claims["iss"], &claims["aud"]), (&json!("c"), &json!(URI)));
 
     let dpop = DpopKey::new(key.clone()).unwrap();
-    let proof = dpop.proof(&Method::POST, &Uri::from_static(URI), None).await.unwrap();
+    let proof = dpop
+        .proof(&Method::POST, &Uri::from_static(URI), None)
+        .await
+        .unwrap();
     let (header, claims) = verify(proof.to_str().unwrap(), &jwk);
-    assert_eq!((&header["alg"], &header["jwk"]), (&json!(algorithm.as_str()), &jwk));
+    assert_eq!(
+        (&header["alg"], &header["jwk"]),
+        (&json!(algorithm.as_str()), &jwk)
+    );
     assert_eq!(claims["htu"], URI);
     // The thumbprint is the digest of the required members in their order (RFC 7638 §3).
     let digest = Sha256::digest(key.public_key().unwrap().as_json());
@@ -154,7 +163,9 @@ async fn a_key_on_p521_signs_from_every_format() {
     let public = PublicKey::from_jwk(jwk).unwrap();
     let der = |text: &str| {
         let body = text.lines().filter(|line| !line.starts_with('-'));
-        base64::prelude::BASE64_STANDARD.decode(body.collect::<String>()).unwrap()
+        base64::prelude::BASE64_STANDARD
+            .decode(body.collect::<String>())
+            .unwrap()
     };
     let mut keys = vec![
         SigningKey::from_jwk(jwk).unwrap(),
@@ -250,7 +261,9 @@ async fn an_ml_dsa_key_signs_from_every_format() {
 fn expanded(algorithm: SigningAlgorithm, seed: [u8; 32]) -> Vec<u8> {
     #[allow(deprecated, reason = "keys of this form exist")]
     fn of<P: MlDsaParams>(seed: [u8; 32]) -> Vec<u8> {
-        ml_dsa::ExpandedSigningKey::<P>::from_seed(&Seed::from(seed)).to_expanded().to_vec()
+        ml_dsa::ExpandedSigningKey::<P>::from_seed(&Seed::from(seed))
+            .to_expanded()
+            .to_vec()
     }
     match algorithm {
         MlDsa44 => of::<Parameters44>(seed),
@@ -294,10 +307,22 @@ fn unsuitable_keys_are_refused_with_the_reason() {
         (edit(p521, "y", value(p521)["x"].clone()), "do not match"),
         (edit(p521, "alg", "ES256".into()), "curve P-521, but ES256"),
         (edit(p521, "alg", "ML-DSA-44".into()), "an ML-DSA-44 key"),
-        (edit(ml_dsa, "alg", Value::Null), "`alg` of the JWK is not ML-DSA"),
-        (edit(ml_dsa, "alg", "ES256".into()), "`alg` of the JWK is not ML-DSA"),
-        (edit(ml_dsa, "alg", "ML-DSA-65".into()), "`pub` of the JWK is not 1952 bytes"),
-        (edit(ml_dsa, "priv", "AAAA".into()), "`priv` of the JWK is not 32 bytes"),
+        (
+            edit(ml_dsa, "alg", Value::Null),
+            "`alg` of the JWK is not ML-DSA",
+        ),
+        (
+            edit(ml_dsa, "alg", "ES256".into()),
+            "`alg` of the JWK is not ML-DSA",
+        ),
+        (
+            edit(ml_dsa, "alg", "ML-DSA-65".into()),
+            "`pub` of the JWK is not 1952 bytes",
+        ),
+        (
+            edit(ml_dsa, "priv", "AAAA".into()),
+            "`priv` of the JWK is not 32 bytes",
+        ),
         (edit(ml_dsa, "priv", other_seed.into()), "do not match"),
         (edit(ml_dsa, "pub", Value::Null), "no `pub`"),
         (edit(ml_dsa, "use", "enc".into()), "`use`"),
@@ -307,19 +332,35 @@ fn unsuitable_keys_are_refused_with_the_reason() {
     }
 
     let ml_dsa_65 = pkcs8(MlDsa65, &der(0x80, &[7; 32]));
-    let mixed = der(0x30, &[der(4, &[1; 32]), der(4, &expanded(MlDsa44, [2; 32]))].concat());
+    let mixed = der(
+        0x30,
+        &[der(4, &[1; 32]), der(4, &expanded(MlDsa44, [2; 32]))].concat(),
+    );
     for (der, algorithm, why) in [
-        (ml_dsa_65.clone(), MlDsa44, "the key is an ML-DSA-65 key, but ML-DSA-44 needs an ML-DSA-44 key"),
-        (ml_dsa_65.clone(), ES512, "the key is an ML-DSA-65 key, but ES512 needs a key on the curve P-521"),
+        (
+            ml_dsa_65.clone(),
+            MlDsa44,
+            "the key is an ML-DSA-65 key, but ML-DSA-44 needs an ML-DSA-44 key",
+        ),
+        (
+            ml_dsa_65.clone(),
+            ES512,
+            "the key is an ML-DSA-65 key, but ES512 needs a key on the curve P-521",
+        ),
         ([&*ml_dsa_65, b"x"].concat(), MlDsa65, "bytes after the key"),
         (pkcs8(MlDsa44, &der(0x80, &[7; 31])), MlDsa44, "malformed"),
         (pkcs8(MlDsa44, &mixed), MlDsa44, "malformed"),
     ] {
-        let error = SigningKey::from_der(der, algorithm).unwrap_err().to_string();
+        let error = SigningKey::from_der(der, algorithm)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(why), "no {why:?} in {error:?}");
     }
     let error = SigningKey::from_pem(fixture!("p521-sec1.pem"), MlDsa87).unwrap_err();
-    assert!(error.to_string().contains("curve P-521, but ML-DSA-87"), "{error}");
+    assert!(
+        error.to_string().contains("curve P-521, but ML-DSA-87"),
+        "{error}"
+    );
     let error = SigningKey::from_jwk_with(ml_dsa, EdDSA).unwrap_err();
     assert!(error.to_string().contains("an Ed25519 key"), "{error}");
 }
@@ -356,7 +397,10 @@ async fn a_remote_signer_signs_with_every_algorithm() {
         });
         let recorder = Recorder::good();
         let endpoint = recorder.endpoint(ClientAuthentication::private_key_jwt("c", cut));
-        let error = endpoint.oneshot(TokenRequest::client_credentials()).await.unwrap_err();
+        let error = endpoint
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains(algorithm.as_str()), "{error}");
         assert_eq!(recorder.calls(), 0);
     }
@@ -372,7 +416,6 @@ async fn no_part_of_a_key_is_printed() {
     }
 }
 
-/// A server of the metadata lists algorithms by either of the two names of Ed25519, or by both.
 #[tokio::test]
 async fn the_metadata_choose_between_the_two_names_of_ed25519() {
     for (listed, chosen, expected) in [
@@ -384,25 +427,29 @@ async fn the_metadata_choose_between_the_two_names_of_ed25519() {
         (json!(["EdDSA"]), Ed25519, Ok("EdDSA")),
         (json!(["Ed25519", "EdDSA"]), EdDSA, Ok("EdDSA")),
         (json!(["EdDSA", "Ed25519"]), Ed25519, Ok("Ed25519")),
-        (json!(["ES256", "ed25519"]), EdDSA, Err("`EdDSA`, `Ed25519`; its metadata lists `ES256`")),
+        (
+            json!(["ES256", "ed25519"]),
+            EdDSA,
+            Err("`EdDSA`, `Ed25519`; its metadata lists `ES256`"),
+        ),
         (json!([]), Ed25519, Err("lists none")),
     ] {
         let lists = listed.clone();
-        let recorder = Recorder::with(move |sent| match sent.method() {
-            &Method::GET => {
+        let recorder = Recorder::new(move |number| match number {
+            0 => {
                 let mut document = json!({"issuer": "https://as.example", "token_endpoint": URI});
                 if lists.is_array() {
                     document["token_endpoint_auth_signing_alg_values_supported"] = lists.clone();
                     document["dpop_signing_alg_values_supported"] = lists.clone();
                 }
-                answer(200, &document.to_string())
+                answer(200, document.to_string())
             }
             _ => answer(200, r#"{"access_token":"T","token_type":"DPoP"}"#),
         });
         let key = SigningKey::generate(chosen).unwrap();
         let jwk = value(key.public_key().unwrap().as_json());
         let client = ClientAuthentication::private_key_jwt("c", key.clone());
-        let endpoint = recorder.discover("https://as.example", client);
+        let endpoint = TokenEndpoint::discover(recorder.clone(), "https://as.example", client);
         let endpoint = endpoint.dpop(DpopKey::new(key).unwrap());
         let result = endpoint.oneshot(TokenRequest::client_credentials()).await;
         match expected {

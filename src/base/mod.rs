@@ -1,4 +1,4 @@
-//! Helpers that do not depend on OAuth: clocks, URIs, certificates, single flights, published values, text from servers.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates and PEM, single flights, published values, text from servers.
 
 pub(crate) mod authority;
 pub(crate) mod back_off;
@@ -8,9 +8,14 @@ pub(crate) mod clock;
 pub(crate) mod erased_service;
 pub(crate) mod origin;
 pub(crate) mod panic;
+#[cfg(any(feature = "jwt", feature = "rustls"))]
+pub(crate) mod pem;
+#[cfg(feature = "jwt")]
+pub(crate) mod per_server;
 pub(crate) mod published;
 mod quoted;
 pub(crate) mod secure_uri;
+pub(crate) mod server_clock;
 pub(crate) mod single_flight;
 pub(crate) mod sync;
 pub(crate) mod timer;

@@ -92,8 +92,7 @@ pub(super) fn why_not(der: &[u8], algorithm: SigningAlgorithm) -> InvalidKey {
 
 /// Returns the type of a key that is not RSA.
 fn other_key_type(der: &[u8]) -> Option<KeyType> {
-    let is_on =
-        |curve: &Curve| EcdsaKeyPair::from_private_key_der(signing(*curve), der).is_ok();
+    let is_on = |curve: &Curve| EcdsaKeyPair::from_private_key_der(signing(*curve), der).is_ok();
     let is_ml_dsa =
         |parameters: &MlDsa| PqdsaKeyPair::from_pkcs8(parameters.signing(), der).is_ok();
     if let Some(curve) = Curve::ALL.into_iter().find(is_on) {

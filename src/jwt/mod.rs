@@ -57,6 +57,7 @@ mod jwk;
 pub(crate) mod jws;
 mod key_pair;
 mod key_problem;
+mod members;
 mod ml_dsa;
 mod pem;
 mod public_key;
@@ -64,6 +65,7 @@ mod signer;
 mod signing_algorithm;
 mod signing_key;
 
+pub(crate) use self::client_assertion::Recipient;
 pub use self::{
     client_assertion::ClientAssertion,
     invalid_key::InvalidKey,
@@ -71,4 +73,9 @@ pub use self::{
     signer::{SignFuture, Signer},
     signing_algorithm::{SigningAlgorithm, UnsupportedAlgorithm},
     signing_key::SigningKey,
+};
+#[cfg(feature = "dpop")]
+pub(crate) use self::{
+    client_assertion::whole_seconds,
+    members::{JsonObject, Members},
 };

@@ -193,14 +193,30 @@ mod tests {
     fn other_names_are_refused_and_the_supported_ones_are_listed() {
         let long = "x".repeat(10_000);
         for name in [
-            "es256", "EDDSA", "ed25519", "ES521", "ES256K", "Ed448", "ML-DSA", "ml-dsa-44", "MlDsa44", "none", " ES256", "ES256\n", "", &long,
+            "es256",
+            "EDDSA",
+            "ed25519",
+            "ES521",
+            "ES256K",
+            "Ed448",
+            "ML-DSA",
+            "ml-dsa-44",
+            "MlDsa44",
+            "none",
+            " ES256",
+            "ES256\n",
+            "",
+            &long,
         ] {
             let error = name.parse::<SigningAlgorithm>().unwrap_err();
             let shown = error.to_string();
             for algorithm in ALL {
                 assert!(shown.contains(algorithm.as_str()), "{shown}");
             }
-            assert!(shown.ends_with("EdDSA, Ed25519, ML-DSA-44, ML-DSA-65, ML-DSA-87"), "{shown}");
+            assert!(
+                shown.ends_with("EdDSA, Ed25519, ML-DSA-44, ML-DSA-65, ML-DSA-87"),
+                "{shown}"
+            );
             for shown in [shown, format!("{error:?}")] {
                 assert!(!shown.contains('\n') && shown.len() < 500, "{shown}");
             }

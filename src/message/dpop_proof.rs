@@ -55,7 +55,8 @@ impl DpopKey {
         }
     }
 
-    /// Stores the nonce of a response, if it contains one.
+    /// Stores the nonce of a response, if it contains one, and the difference to the server's clock, if that is
+    /// [followed](Self::follow_server_clock).
     ///
     /// Pass the same `token` as to [`proof`](Self::proof): a token for the response of an API, and `None` for one of the authorization
     /// server.
@@ -76,6 +77,6 @@ impl DpopKey {
             Some(_) => Role::ResourceServer,
             None => Role::AuthorizationServer,
         };
-        self.note_nonce(role, uri, headers);
+        self.note_headers(role, uri, headers);
     }
 }

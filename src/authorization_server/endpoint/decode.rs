@@ -8,6 +8,7 @@ use http_body_util::LengthLimitError;
 
 use super::{EndpointCall, EndpointNames, JsonObject, JsonValue};
 use crate::{
+    base::server_clock,
     dpop::{self, DpopKey},
     error::{
         self, Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, redirects,
@@ -175,14 +176,23 @@ impl BadAnswer {
         let retry_after = retry_after(&answer.headers, now);
         let code = self.error_response.as_ref().map(ErrorResponse::code);
         let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
-        let error = TokenError::answer(
-            self.kind,
-            self.message,
-            answer,
-            self.error_response,
-            retry_after,
-        );
+        let mut message = self.message;
+        if let Some(hint) = code.and_then(|code| clock_hint(code, &answer.headers, now)) {
+            message.to_mut().push_str(&format!("; {hint}"));
+        }
+        let error =
+            TokenError::answer(self.kind, message, answer, self.error_response, retry_after);
         error.demanding_nonce(demands_nonce)
+    }
+}
+
+/// A hint at the clocks, if the error may come from a signature whose time the server does not accept.
+fn clock_hint(code: &ErrorCode, headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    match *code {
+        ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_GRANT | ErrorCode::INVALID_DPOP_PROOF => {
+            server_clock::hint(headers, now)
+        }
+        _ => None,
     }
 }
 

@@ -141,12 +141,13 @@ where
                     match response {
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
+                            // At once, since `Date` is compared with the time of arrival.
+                            if let Some(preparation) = preparation {
+                                preparation.note_headers(&parts);
+                            }
                             let done = this.call.decode_without_body();
                             // If the body does not matter, the call does not wait for its end.
                             if let Some(done) = done.filter(|_| parts.status.is_success()) {
-                                if let Some(preparation) = preparation {
-                                    preparation.note_nonce(&parts);
-                                }
                                 this.state.set(State::Failed { error: None });
                                 return Poll::Ready(Ok(done));
                             }
@@ -165,9 +166,6 @@ where
                     let Some(parts) = parts.take() else {
                         return Poll::Ready(Err(polled_after_completion()));
                     };
-                    if let Some(preparation) = preparation {
-                        preparation.note_nonce(&parts);
-                    }
                     let dpop = preparation.as_ref().and_then(Preparation::dpop);
                     let (limit, now) = (*this.limit, clock::wall_now());
                     let result = decode::decode(this.call, parts, body, limit, dpop, now);

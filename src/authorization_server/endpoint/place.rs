@@ -6,7 +6,9 @@ use http::Uri;
 
 use super::EndpointNames;
 use crate::{
-    authorization_server::metadata::{Discovery, Rules, check_method},
+    authorization_server::metadata::{
+        AlgorithmNames, Discovery, ListedNames, Rules, check_method, listed_names,
+    },
     client_authentication::ClientAuthentication,
     error::TokenError,
 };
@@ -25,6 +27,8 @@ pub(super) struct LocatedEndpoint {
     pub(super) uri: Uri,
     /// The issuer, if the URI comes from its metadata.
     pub(super) issuer: Option<Arc<str>>,
+    /// The names by which the server knows the algorithms of what the client signs.
+    pub(super) algorithms: ListedNames,
 }
 
 impl LocatedEndpoint {
@@ -72,7 +76,7 @@ impl Place {
         &self,
         names: &EndpointNames,
         client: &ClientAuthentication,
-        dpop_algorithm: Option<&str>,
+        algorithms: AlgorithmNames,
         rules: Rules,
     ) -> Result<LocatedEndpoint, TokenError> {
         let discovery = match self {
@@ -80,6 +84,7 @@ impl Place {
                 return Ok(LocatedEndpoint {
                     uri: uri.clone(),
                     issuer: None,
+                    algorithms: ListedNames::default(),
                 });
             }
             Self::OfIssuer(discovery) => discovery,
@@ -92,9 +97,8 @@ impl Place {
             }
         };
         let metadata = discovery.metadata(rules).await?;
-        let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
-        let lists = names.authentication_lists;
-        check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
+        let (methods, lists) = (client.registered_methods(), names.authentication_lists);
+        check_method(&metadata, lists, methods, algorithms).map_err(|why| {
             names.refuse(format!(
                 "{why}; if the metadata is wrong, give the URI with `{}::new`",
                 names.service
@@ -107,6 +111,7 @@ impl Place {
             Some(uri) => Ok(LocatedEndpoint {
                 uri,
                 issuer: Some(discovery.issuer().clone()),
+                algorithms: listed_names(&metadata, lists, algorithms),
             }),
             None => Err(names.refuse(format!(
                 "the metadata contains no `{}`; if the server has this endpoint anyway, give its URI with `{}::new`",
@@ -129,6 +134,7 @@ mod tests {
             let located = LocatedEndpoint {
                 uri: Uri::from_static("https://as.example/token"),
                 issuer: issuer.map(Into::into),
+                algorithms: ListedNames::default(),
             };
             assert_eq!(located.audience(), audience);
         }
