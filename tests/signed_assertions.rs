@@ -38,7 +38,8 @@ use tower_oauth2_client::{
 use self::support::{GOOD, Log, Recorder, URI, answer, form};
 
 use SigningAlgorithm::{
-    ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+    ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, MlDsa44, MlDsa87, PS256, PS384, PS512, RS256,
+    RS384, RS512,
 };
 
 macro_rules! fixture {
@@ -1291,7 +1292,9 @@ async fn no_part_of_a_key_is_printed_or_logged() {
 }
 
 fn any_algorithm() -> impl Strategy<Value = SigningAlgorithm> {
-    prop::sample::select(vec![RS256, PS384, ES256, ES384, EdDSA, HS256])
+    prop::sample::select(vec![
+        RS256, PS384, ES256, ES384, ES512, EdDSA, MlDsa44, MlDsa87, HS256,
+    ])
 }
 
 /// Generates the text of a key with some bytes replaced, inserted, removed or cut off.
@@ -1330,6 +1333,8 @@ proptest! {
                 fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
                 fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
                 fixture!("p256.jwk.json"), fixture!("ed25519.jwk.json"), fixture!("rsa.jwk.json"),
+                fixture!("p521-pkcs8.pem"), fixture!("p521.jwk.json"), fixture!("ml-dsa-44-pkcs8.pem"),
+                fixture!("ml-dsa-44.jwk.json"),
             ]),
         ],
         algorithm in any_algorithm(),
@@ -1346,7 +1351,7 @@ proptest! {
 
     #[test]
     fn parsing_a_key_from_any_der_does_not_panic(
-        number in 0..6_usize,
+        number in 0..8_usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         length in any::<prop::sample::Index>(),
         algorithm in any_algorithm(),
@@ -1354,6 +1359,7 @@ proptest! {
         let pem = [
             fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
             fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
+            fixture!("p521-sec1.pem"), fixture!("ml-dsa-44-pkcs8.pem"),
         ][number];
         let mut der = der(pem);
         for (index, byte) in changes {

@@ -306,7 +306,7 @@ impl DpopKey {
             .zip(signer.public_key())
             .map(|(name, public_key)| self::header(name, public_key));
         let header = renamed.as_ref().unwrap_or(header);
-        let proof = jws::sign(&**signer, header, claims.to_json().as_bytes()).await?;
+        let proof = jws::sign(&**signer, header, &claims.to_json()).await?;
         let mut proof = HeaderValue::try_from(proof)
             .map_err(|_| OwnError::new("the proof cannot be sent in a header"))?;
         proof.set_sensitive(true);

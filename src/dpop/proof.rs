@@ -25,15 +25,15 @@ pub(super) struct Claims<'a> {
 
 impl Claims<'_> {
     /// Writes the claims as JSON.
-    pub(super) fn to_json(&self) -> String {
+    pub(super) fn to_json(&self) -> Vec<u8> {
         let mut json = JsonObject::new();
         json.member("iat", self.iat);
-        json.text("jti", self.jti);
-        json.text("htm", self.htm);
-        json.text("htu", self.htu);
+        json.member("jti", self.jti);
+        json.member("htm", self.htm);
+        json.member("htu", self.htu);
         for (name, text) in [("ath", self.ath), ("nonce", self.nonce)] {
             if let Some(text) = text {
-                json.text(name, text);
+                json.member(name, text);
             }
         }
         json.members(self.more);
@@ -72,12 +72,12 @@ mod tests {
         };
         assert_eq!(
             claims.to_json(),
-            r#"{"iat":1700000000,"jti":"1","htm":"GET","htu":"https://a.example/\"{}"}"#
+            br#"{"iat":1700000000,"jti":"1","htm":"GET","htu":"https://a.example/\"{}"}"#
         );
         (claims.ath, claims.nonce) = (Some("hash"), Some("nonce"));
         more.push("n\"", serde_json::json!([{"a": null}]));
         claims.more = &more;
-        let json: serde_json::Value = serde_json::from_str(&claims.to_json()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&claims.to_json()).unwrap();
         assert_eq!(json["n\""], serde_json::json!([{"a": null}]));
         assert_eq!(
             (&json["ath"], &json["nonce"]),

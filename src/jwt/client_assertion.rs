@@ -261,7 +261,7 @@ impl ClientAssertion {
         let header = self.header_json(recipient.algorithm, signer);
         let claims = self.claims_json(client_id, recipient.audience, now, &jws::jti()?);
         let header = BASE64_URL_SAFE_NO_PAD.encode(header);
-        let assertion = jws::sign(signer, &header, claims.as_bytes()).await?;
+        let assertion = jws::sign(signer, &header, &claims).await?;
         Ok(Secret::new(assertion))
     }
 
@@ -272,37 +272,37 @@ impl ClientAssertion {
         clocks.map_or(0, |clocks| clocks.note(server, headers))
     }
 
-    fn header_json(&self, algorithm: Option<&str>, signer: &dyn Signer) -> String {
+    fn header_json(&self, algorithm: Option<&str>, signer: &dyn Signer) -> Vec<u8> {
         let mut json = JsonObject::new();
-        json.text("alg", algorithm.unwrap_or(signer.algorithm().as_str()));
+        json.member("alg", algorithm.unwrap_or(signer.algorithm().as_str()));
         if !self.headers.contains("typ") {
-            json.text("typ", "JWT");
+            json.member("typ", "JWT");
         }
         if let Some(key_id) = signer.key_id() {
-            json.text("kid", key_id);
+            json.member("kid", key_id);
         }
         if let Some(thumbprint) = signer.certificate_thumbprint() {
-            json.text("x5t#S256", thumbprint);
+            json.member("x5t#S256", thumbprint);
         }
         if let Some(chain) = signer
             .certificate_chain()
             .filter(|_| !self.headers.contains("x5c"))
         {
-            json.member("x5c", Value::from(chain));
+            json.member("x5c", chain);
         }
         json.members(&self.headers);
         json.end()
     }
 
-    fn claims_json(&self, client_id: &str, audience: &str, now: u64, jti: &str) -> String {
+    fn claims_json(&self, client_id: &str, audience: &str, now: u64, jti: &str) -> Vec<u8> {
         let before_now = |time| now.saturating_sub(whole_seconds(time));
         let mut json = JsonObject::new();
-        json.text("iss", client_id);
-        json.text("sub", client_id);
+        json.member("iss", client_id);
+        json.member("sub", client_id);
         match &self.audience {
-            Audience::Server => json.text("aud", audience),
-            Audience::One(audience) => json.text("aud", audience),
-            Audience::Many(audiences) => json.member("aud", Value::from(audiences.as_slice())),
+            Audience::Server => json.member("aud", audience),
+            Audience::One(audience) => json.member("aud", audience),
+            Audience::Many(audiences) => json.member("aud", audiences),
         }
         if !self.claims.contains("iat") {
             json.member("iat", before_now(self.iat_before_now));
@@ -311,7 +311,7 @@ impl ClientAssertion {
             json.member("nbf", before_now(time));
         }
         json.member("exp", now.saturating_add(whole_seconds(self.lifetime)));
-        json.text("jti", jti);
+        json.member("jti", jti);
         json.members(&self.claims);
         json.end()
     }
@@ -359,7 +359,8 @@ mod tests {
     const JTI: &str = "_____________________w";
 
     fn claims(assertion: &ClientAssertion) -> String {
-        assertion.claims_json("a\"b", "https://as.example", 100, JTI)
+        let json = assertion.claims_json("a\"b", "https://as.example", 100, JTI);
+        String::from_utf8(json).unwrap()
     }
 
     #[test]
@@ -429,19 +430,19 @@ mod tests {
         let assertion = ClientAssertion::new();
         assert_eq!(
             assertion.header_json(None, &key),
-            r#"{"alg":"ES256","typ":"JWT"}"#
+            br#"{"alg":"ES256","typ":"JWT"}"#
         );
         let key = key.kid("k\"");
         assert_eq!(
             assertion.header_json(None, &key),
-            r#"{"alg":"ES256","typ":"JWT","kid":"k\""}"#
+            br#"{"alg":"ES256","typ":"JWT","kid":"k\""}"#
         );
         let assertion = assertion
             .header("typ", "client-authentication+jwt")
             .header("x", true);
         assert_eq!(
             assertion.header_json(None, &key),
-            r#"{"alg":"ES256","kid":"k\"","typ":"client-authentication+jwt","x":true}"#
+            br#"{"alg":"ES256","kid":"k\"","typ":"client-authentication+jwt","x":true}"#
         );
     }
 

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, fmt};
 
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::base::Quoted;
@@ -52,33 +53,38 @@ impl fmt::Debug for Members {
 /// Writes a JSON object, with its members in the order in which they are added.
 ///
 /// It is written by hand because a map of values would cost more than everything else except the signature.
-pub(crate) struct JsonObject(String);
+pub(crate) struct JsonObject(Vec<u8>);
 
 impl JsonObject {
     pub(crate) fn new() -> Self {
-        Self(String::with_capacity(256))
+        Self(Vec::with_capacity(256))
     }
 
-    pub(crate) fn text(&mut self, name: &str, value: &str) {
-        self.member(name, Value::from(value));
+    pub(crate) fn member(&mut self, name: &str, value: impl Serialize) {
+        self.name(name);
+        self.write(&value);
     }
 
     pub(crate) fn members(&mut self, members: &Members) {
         for (name, json) in &members.0 {
-            self.member(name, json);
+            self.name(name);
+            self.0.extend_from_slice(json.as_bytes());
         }
     }
 
-    /// Adds a member. `json` must be valid JSON.
-    pub(crate) fn member(&mut self, name: &str, json: impl fmt::Display) {
-        use fmt::Write;
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        // Writing to a string cannot fail.
-        let _ = write!(self.0, "{}:{json}", Value::from(name));
+    fn name(&mut self, name: &str) {
+        self.0.push(if self.0.is_empty() { b'{' } else { b',' });
+        self.write(name);
+        self.0.push(b':');
     }
 
-    pub(crate) fn end(mut self) -> String {
-        self.0.push('}');
+    fn write(&mut self, value: &(impl Serialize + ?Sized)) {
+        // Writing texts, numbers and lists of texts to memory cannot fail.
+        let _ = serde_json::to_writer(&mut self.0, value);
+    }
+
+    pub(crate) fn end(mut self) -> Vec<u8> {
+        self.0.push(b'}');
         self.0
     }
 }
