@@ -1,8 +1,11 @@
 //! How far the clock of a server is from the clock of this machine, by the `Date` of a response (RFC 9110 §6.6.1).
 
-#[cfg(feature = "jwt")]
-use std::hash::{Hash, Hasher};
 use std::time::{Duration, SystemTime};
+#[cfg(feature = "jwt")]
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use http::{
     HeaderMap,
@@ -50,12 +53,30 @@ pub(crate) fn hint(headers: &HeaderMap, now: SystemTime) -> Option<String> {
     })
 }
 
-/// How far the clock of each server is ahead of this machine's, in seconds.
+/// How far the clock of each server is ahead of this machine's. Clones share it.
 ///
-/// This is what was learned, not what was set, so all values are equal.
+/// This is what was learned, not what was set, so all values are equal. For the same reason, it is behind a trait: a type with a lock in it
+/// makes a poor key of a map.
 #[cfg(feature = "jwt")]
-#[derive(Default)]
-pub(crate) struct ServerClocks(PerServer<Origin, i64>);
+#[derive(Clone)]
+pub(crate) struct ServerClocks(Arc<dyn SecondsAhead>);
+
+#[cfg(feature = "jwt")]
+trait SecondsAhead: Send + Sync {
+    fn get(&self, server: &Origin) -> i64;
+    fn set(&self, server: Origin, seconds: i64);
+}
+
+#[cfg(feature = "jwt")]
+impl SecondsAhead for PerServer<Origin, i64> {
+    fn get(&self, server: &Origin) -> i64 {
+        self.get(server).unwrap_or(0)
+    }
+
+    fn set(&self, server: Origin, seconds: i64) {
+        self.set(server, seconds);
+    }
+}
 
 #[cfg(feature = "jwt")]
 impl ServerClocks {
@@ -64,7 +85,7 @@ impl ServerClocks {
         let ahead = seconds_ahead(headers, clock::wall_now());
         match ahead.filter(|ahead| ahead.unsigned_abs() <= MAX_CORRECTION) {
             Some(ahead) => {
-                let before = self.0.get(&server).unwrap_or(0);
+                let before = self.0.get(&server);
                 self.0.set(server, ahead);
                 ahead.abs_diff(before)
             }
@@ -74,8 +95,14 @@ impl ServerClocks {
 
     /// Returns the time by the clock of a server, in seconds since the Unix epoch.
     pub(crate) fn unix_now(&self, server: &Origin) -> u64 {
-        let ahead = self.0.get(server).unwrap_or(0);
-        clock::unix_now().saturating_add_signed(ahead)
+        clock::unix_now().saturating_add_signed(self.0.get(server))
+    }
+}
+
+#[cfg(feature = "jwt")]
+impl Default for ServerClocks {
+    fn default() -> Self {
+        Self(Arc::new(PerServer::default()))
     }
 }
 

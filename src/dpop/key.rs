@@ -84,7 +84,7 @@ struct Inner {
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 struct Settings {
     iat_before_now: Duration,
-    server_clocks: Option<Arc<ServerClocks>>,
+    server_clocks: Option<ServerClocks>,
     claims: Members,
 }
 
@@ -187,7 +187,7 @@ impl DpopKey {
     /// ```
     #[must_use]
     pub fn follow_server_clock(self) -> Self {
-        self.set(|settings| settings.server_clocks = Some(Arc::default()))
+        self.set(|settings| settings.server_clocks = Some(ServerClocks::default()))
     }
 
     /// Adds a claim to each proof. Default is none.
@@ -320,7 +320,7 @@ impl DpopKey {
             return 0;
         };
         self.0.nonces.note(role, origin.clone(), headers);
-        let clocks = self.0.settings.server_clocks.as_deref();
+        let clocks = self.0.settings.server_clocks.as_ref();
         clocks.map_or(0, |clocks| clocks.note(origin, headers))
     }
 }

@@ -1,6 +1,6 @@
 //! `ClientAssertion`: the claims of the JWT with which a client authenticates.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use http::HeaderMap;
@@ -63,7 +63,7 @@ pub struct ClientAssertion {
     lifetime: Duration,
     iat_before_now: Duration,
     nbf_before_now: Option<Duration>,
-    server_clocks: Option<Arc<ServerClocks>>,
+    server_clocks: Option<ServerClocks>,
     claims: Members,
     headers: Members,
 }
@@ -194,7 +194,7 @@ impl ClientAssertion {
     /// # Ok::<_, tower_oauth2_client::jwt::InvalidKey>(())
     /// ```
     pub fn follow_server_clock(mut self) -> Self {
-        self.server_clocks = Some(Arc::default());
+        self.server_clocks = Some(ServerClocks::default());
         self
     }
 
@@ -254,7 +254,7 @@ impl ClientAssertion {
         recipient: Recipient<'_>,
         signer: &dyn Signer,
     ) -> Result<Secret, BoxError> {
-        let now = match self.server_clocks.as_deref().zip(recipient.origin) {
+        let now = match self.server_clocks.as_ref().zip(recipient.origin) {
             Some((clocks, server)) => clocks.unix_now(server),
             None => clock::unix_now(),
         };
@@ -268,7 +268,7 @@ impl ClientAssertion {
     /// Learns from a response of `server` how far the clocks differ, if the server's is followed. Returns by how many seconds the
     /// correction has changed.
     pub(crate) fn note_clock(&self, server: Origin, headers: &HeaderMap) -> u64 {
-        let clocks = self.server_clocks.as_deref();
+        let clocks = self.server_clocks.as_ref();
         clocks.map_or(0, |clocks| clocks.note(server, headers))
     }
 
