@@ -118,27 +118,25 @@ async fn a_client_that_its_assertion_names_needs_no_id() {
 /// The metadata cannot list a method that is not registered.
 #[tokio::test]
 async fn an_assertion_of_another_type_is_sent_whatever_methods_the_metadata_list() {
-    let recorder = Recorder::new(|number| match number {
-        0 => answer(
-            200,
-            format!(
-                r#"{{"issuer":"https://as.example","token_endpoint":"{URI}","token_endpoint_auth_methods_supported":["spiffe_jwt"]}}"#
-            ),
-        ),
-        _ => answer(200, GOOD),
-    });
-    let client = ClientAuthentication::client_assertion("c", "e30.e30.");
+    let metadata = format!(
+        r#"{{"issuer":"https://as.example","token_endpoint":"{URI}","token_endpoint_auth_methods_supported":["spiffe_jwt"]}}"#
+    );
+    let assertion = || ClientAuthentication::client_assertion("c", "e30.e30.");
     for (client, is_sent) in [
-        (client.clone(), false),
-        (client.client_assertion_type(SPIFFE), true),
+        (assertion(), false),
+        (private_key(), false),
+        (assertion().client_assertion_type(SPIFFE), true),
+        (private_key().client_assertion_type(SPIFFE), true),
     ] {
-        let recorder = recorder.clone();
-        let endpoint = TokenEndpoint::discover(recorder, "https://as.example", client);
+        let metadata = metadata.clone();
+        let recorder = Recorder::new(move |number| match number {
+            0 => answer(200, metadata.clone()),
+            _ => answer(200, GOOD),
+        });
+        let endpoint = TokenEndpoint::discover(recorder.clone(), "https://as.example", client);
         let result = endpoint.oneshot(TokenRequest::client_credentials()).await;
         assert_eq!(result.is_ok(), is_sent, "{result:?}");
-        if !is_sent {
-            break;
-        }
+        assert_eq!(recorder.calls(), if is_sent { 2 } else { 1 });
     }
 }
 
