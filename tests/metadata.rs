@@ -21,8 +21,9 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, ServerMetadata, TokenCache,
-    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, RevocationRequest,
+    ServerMetadata, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    TokenResponse,
     jwt::SigningAlgorithm,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_endpoint::RetryTransient,
@@ -151,7 +152,10 @@ async fn the_metadata_request_has_no_credentials_and_is_marked() {
     assert_eq!(metadata.method(), http::Method::GET);
     assert_eq!(*metadata.uri(), *format!("{ISSUER}{OAUTH}"));
     assert_eq!(metadata.headers()[ACCEPT], "application/json");
-    assert_eq!(metadata.headers().len(), 1);
+    assert_eq!(metadata.headers()["accept-encoding"], "identity");
+    let user_agent = metadata.headers()["user-agent"].to_str().unwrap();
+    assert!(user_agent.starts_with("tower-oauth2-client/"));
+    assert_eq!(metadata.headers().len(), 3);
     assert!(metadata.body().is_empty());
     assert!(metadata.extensions().get::<NoAccessToken>().is_some());
     assert_eq!(*sent[1].uri(), *format!("{ISSUER}/token"));
@@ -893,11 +897,117 @@ async fn a_service_with_another_body_type_can_be_used() {
     let server = AuthorizationServer::new();
     let inner = server.clone();
     let http = service_fn(move |request: Request<Body>| inner.clone().oneshot(request));
-    let endpoint = TokenEndpoint::discover_with_body(http, ISSUER, basic(), |body| {
-        Full::new(body).boxed_unsync()
-    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic())
+        .request_body(|body| Full::new(body).boxed_unsync());
     let request = TokenRequest::client_credentials();
     endpoint.oneshot(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn clones_with_other_bodies_and_services_share_one_metadata_request() {
+    let server = AuthorizationServer::new();
+    let endpoint = discover(&server);
+    let mut through = endpoint.clone();
+    *through.get_mut() = server.clone();
+    let other = endpoint
+        .clone()
+        .request_body(|body| String::from_utf8(body.to_vec()).unwrap());
+    let revocation = other.revocation();
+    let request = TokenRequest::client_credentials;
+    let (a, b, c, d, e) = tokio::join!(
+        other.oneshot(request()),
+        ask(&endpoint),
+        ask(&through),
+        revocation.oneshot(RevocationRequest::new("t")),
+        endpoint.metadata(),
+    );
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
+    d.unwrap();
+    e.unwrap();
+    assert_eq!(requests_to(&server, OAUTH), 1);
+}
+
+/// The body of the issuer's own requests, too, is made by the function that was set.
+#[tokio::test]
+async fn the_metadata_request_has_the_body_type_of_the_endpoint() {
+    let bodies = Arc::new(AtomicUsize::new(0));
+    let counter = bodies.clone();
+    let http = service_fn(move |request: Request<String>| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let body = match request.uri().path() {
+            OAUTH => document(ISSUER).to_string(),
+            _ => GOOD.to_owned(),
+        };
+        async { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic())
+        .request_body(|body| String::from_utf8(body.to_vec()).unwrap());
+    endpoint.metadata().await.unwrap();
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    assert_eq!(bodies.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn metadata_are_fetched_through_the_service_of_the_endpoint_that_needs_them() {
+    let old = Recorder::good();
+    let mut endpoint = TokenEndpoint::discover(old.clone(), ISSUER, basic());
+    let new = Recorder::new(|number| match number {
+        0 => answer(200, document(ISSUER).to_string()),
+        _ => answer(200, GOOD),
+    });
+    *endpoint.get_mut() = new.clone();
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    assert_eq!((old.calls(), new.calls()), (0, 2));
+}
+
+/// `Uri` and `Url` print a slash where there is no path, which makes another issuer.
+#[tokio::test]
+async fn an_issuer_can_be_a_uri_or_a_url_unless_it_has_no_path() {
+    for (issuer, works) in [
+        (ISSUER, false),
+        ("https://as.test/", true),
+        ("https://as.test/t", true),
+    ] {
+        let http = by_path(move |path| match path {
+            path if path.starts_with(OAUTH) => answer(200, document(issuer).to_string()),
+            _ => answer(200, GOOD),
+        });
+        let (uri, url): (Uri, url::Url) = (issuer.parse().unwrap(), issuer.parse().unwrap());
+        ask(&TokenEndpoint::discover(
+            http.clone(),
+            issuer.to_owned(),
+            basic(),
+        ))
+        .await
+        .unwrap();
+        for endpoint in [
+            TokenEndpoint::discover(http.clone(), &uri, basic()),
+            TokenEndpoint::discover(http.clone(), uri, basic()),
+            TokenEndpoint::discover(http.clone(), &url, basic()),
+            TokenEndpoint::discover(http, url, basic()),
+        ] {
+            match (ask(&endpoint).await, works) {
+                (Ok(_), true) => {}
+                (Err(error), false) => {
+                    let message = error.to_string();
+                    assert!(message.contains("`https://as.test`; write"), "{message}");
+                    assert!(
+                        message.contains("as text: a `Uri` and a `Url` print a slash"),
+                        "{message}"
+                    );
+                }
+                (other, _) => panic!("{issuer}: {other:?}"),
+            }
+        }
+    }
 }
 
 #[test]

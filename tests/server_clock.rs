@@ -379,7 +379,7 @@ async fn the_clock_of_one_server_says_nothing_about_another() {
         ("https://AS.example:443/another", -300),
         (URI, -300),
     ] {
-        let request = request().token_endpoint(uri.parse().unwrap());
+        let request = request().token_endpoint(uri);
         endpoint.clone().oneshot(request).await.unwrap();
         let sent = recorder.take_one();
         assert_close(ahead(&assertion_claims(&sent), "iat"), expected);

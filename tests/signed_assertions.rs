@@ -312,8 +312,8 @@ async fn the_token_endpoint_of_the_request_is_the_audience() {
     let key = p256();
     let decoding = public(&key);
     let recorder = Recorder::good();
-    let request = TokenRequest::client_credentials()
-        .token_endpoint("https://other.example/t?tenant=1".parse().unwrap());
+    let request =
+        TokenRequest::client_credentials().token_endpoint("https://other.example/t?tenant=1");
     let endpoint = recorder.endpoint(ClientAuthentication::private_key_jwt("c", key));
     endpoint.oneshot(request).await.unwrap();
     let assertion = parameter(&recorder.take_one(), "client_assertion");

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri};
 use serde_json::Value;
 
 use super::{
-    Role,
+    Proof, Role,
     nonces::Nonces,
     proof::{Claims, OWN_CLAIMS, htu},
 };
@@ -55,7 +55,7 @@ use crate::{
 /// # fn example(http: HttpsClient) -> Result<(), BoxError> {
 /// let endpoint = TokenEndpoint::new(
 ///     http.clone(),
-///     "https://as.example/token".parse()?,
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// )
 /// .dpop(DpopKey::generate()?);
@@ -252,7 +252,7 @@ impl DpopKey {
         method: &Method,
         uri: &Uri,
         token_hash: Option<&str>,
-    ) -> Result<HeaderValue, TokenError> {
+    ) -> Result<Proof, TokenError> {
         self.prove_as(None, role, method, uri, token_hash).await
     }
 
@@ -264,7 +264,7 @@ impl DpopKey {
         method: &Method,
         uri: &Uri,
         token_hash: Option<&str>,
-    ) -> Result<HeaderValue, TokenError> {
+    ) -> Result<Proof, TokenError> {
         let origin = Origin::over_http(uri).ok_or_else(|| TokenError::request(NOT_ABSOLUTE))?;
         self.check()
             .map_err(|why| TokenError::request(format!("the request was not sent: {why}")))?;
@@ -283,11 +283,12 @@ impl DpopKey {
             nonce: nonce.as_deref(),
             more: &settings.claims,
         };
-        let proof = self.sign(algorithm, claims).await;
-        proof.map_err(|source| {
+        let header = self.sign(algorithm, claims).await;
+        let header = header.map_err(|source| {
             let message = "failed to create the DPoP proof; the request was not sent";
             TokenError::of_provider(message, source)
-        })
+        })?;
+        Ok(Proof { header, nonce })
     }
 
     async fn sign(

@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
-use super::Role;
+use super::{Proof, Role};
 use crate::error::TokenError;
 
 /// A type that has no values, so code that uses one compiles to nothing.
@@ -30,7 +30,7 @@ impl DpopKey {
         _: &Method,
         _: &Uri,
         _: Option<&str>,
-    ) -> Result<HeaderValue, TokenError> {
+    ) -> Result<Proof, TokenError> {
         match self.0 {}
     }
 

@@ -3,6 +3,7 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
+    fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
     time::Duration,
@@ -11,7 +12,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::{
-    base::Quoted,
+    base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::scope::{self, Scope},
@@ -36,7 +37,7 @@ struct Inner {
 #[derive(Clone, Default)]
 pub(super) struct Extras {
     headers: HeaderMap,
-    pub(super) endpoint: Option<Uri>,
+    endpoint: Option<Uri>,
     pub(super) client_authentication: Option<ClientAuthentication>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
@@ -107,6 +108,19 @@ impl Form {
             Err(_) => "the name of a header is invalid".to_owned(),
         };
         extras.invalid.get_or_insert(invalid);
+    }
+
+    /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
+    /// [remembered](Self::invalid).
+    pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
+        let extras = self.extras_mut();
+        match uri::parse(uri) {
+            Ok(uri) => extras.endpoint = Some(uri),
+            Err(why) => {
+                let invalid = format!("the URI of the {name} {why}");
+                extras.invalid.get_or_insert(invalid);
+            }
+        }
     }
 
     /// Takes over the parameters of `other` that `keeps` accepts, its headers and its overrides.

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderName, HeaderValue, Uri};
+use http::{Extensions, HeaderName, HeaderValue};
 
 use super::form::{Form, printable_names};
 use crate::{
@@ -97,9 +97,21 @@ impl RevocationRequest {
 
     /// Sends this request to another revocation endpoint. Default is the URI of the
     /// [`RevocationEndpoint`](crate::RevocationEndpoint).
+    ///
+    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. If the URI is invalid, the request
+    /// fails before anything is sent.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{RefreshToken, RevocationRequest};
+    ///
+    /// let token = RefreshToken::new("45ghiukldjahdnhzdauz");
+    /// let request = RevocationRequest::new(&token).revocation_endpoint("https://blue.example/revoke");
+    /// ```
     #[must_use]
-    pub fn revocation_endpoint(mut self, uri: Uri) -> Self {
-        self.0.extras_mut().endpoint = Some(uri);
+    pub fn revocation_endpoint(mut self, uri: impl fmt::Display) -> Self {
+        self.0.set_endpoint("revocation endpoint", uri);
         self
     }
 

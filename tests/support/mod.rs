@@ -101,7 +101,7 @@ impl Recorder {
     }
 
     pub fn endpoint(&self, client: ClientAuthentication) -> TokenEndpoint<Self> {
-        TokenEndpoint::new(self.clone(), Uri::from_static(URI), client)
+        TokenEndpoint::new(self.clone(), URI, client)
     }
 }
 

@@ -8,7 +8,8 @@ use http::{Request, Uri, response::Parts};
 use super::{
     EndpointCall,
     encode::{Obtained, Target, credentials},
-    place::{LocatedEndpoint, Place},
+    place::{LocatedEndpoint, Lookup},
+    sent_secrets::SentSecrets,
 };
 use crate::{
     authorization_server::metadata::{AlgorithmNames, Rules},
@@ -32,7 +33,7 @@ pub(super) struct Prepared {
 pub(super) struct Draft<C> {
     pub(super) call: C,
     pub(super) form: Form,
-    pub(super) place: Place,
+    pub(super) lookup: Lookup,
     pub(super) client: ClientAuthentication,
     pub(super) rules: Rules,
     pub(super) dpop: Option<DpopKey>,
@@ -47,7 +48,7 @@ impl<C: EndpointCall> Draft<C> {
             proof: proof_algorithm.unwrap_or_default(),
         };
         let located = self
-            .place
+            .lookup
             .find(&C::NAMES, &self.client, algorithms, self.rules)
             .await?;
         let mut secrets = Vec::new();
@@ -71,7 +72,7 @@ impl<C: EndpointCall> Draft<C> {
             let proof = key
                 .prove_as(algorithm, role, request.method(), target.uri, None)
                 .await?;
-            request.headers_mut().insert(DPOP, proof);
+            request.headers_mut().insert(DPOP, proof.header);
         }
         let secret = self.client.rotating_secret().zip(secrets.pop());
         Ok(Prepared {
@@ -143,10 +144,11 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
         Box::pin(async move { draft.prepare().await })
     }
 
-    pub(super) fn end(&mut self, prepared: Prepared) -> Request<B> {
+    pub(super) fn end(&mut self, prepared: Prepared) -> (Request<B>, SentSecrets) {
         self.secret = prepared.secret;
         self.uri = prepared.request.uri().clone();
-        prepared.request.map(self.request_body)
+        let sent = SentSecrets::of(&prepared.request);
+        (prepared.request.map(self.request_body), sent)
     }
 
     pub(super) fn dpop(&self) -> Option<&DpopKey> {

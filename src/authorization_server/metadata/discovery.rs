@@ -43,7 +43,6 @@ pub(crate) struct Discovery {
 /// What clones share. The lock is never held across an await, nor while user code runs.
 struct Inner {
     issuer: Arc<str>,
-    http: Arc<Http>,
     state: Mutex<State>,
 }
 
@@ -107,15 +106,14 @@ fn decide(
 }
 
 impl Discovery {
-    pub(crate) fn new(issuer: String, http: Http) -> Self {
+    pub(crate) fn new(issuer: String) -> Self {
         Self {
             inner: Arc::new(Inner {
                 issuer: issuer.into(),
-                http: Arc::new(http),
                 state: Mutex::default(),
             }),
             lifetime: DEFAULT_LIFETIME,
-            clock: Clock::system(),
+            clock: Clock::default(),
             by_alias: false,
         }
     }
@@ -126,9 +124,10 @@ impl Discovery {
 
     /// Returns the cached metadata if they are fresh. Otherwise all callers wait for one fetch.
     ///
-    /// Metadata that are no longer fresh are used while they are renewed, and if that fails.
-    pub(crate) async fn metadata(&self, rules: Rules) -> MetadataResult {
-        match self.look(rules) {
+    /// Metadata that are no longer fresh are used while they are renewed, and if that fails. A fetch that this call begins goes through
+    /// `http`.
+    pub(crate) async fn metadata(&self, http: &Http, rules: Rules) -> MetadataResult {
+        match self.look(http, rules) {
             Availability::Usable(metadata) => Ok(metadata),
             Availability::Stale(metadata, number, renewal) => {
                 Ok(self.renew(number, renewal).await.unwrap_or(metadata))
@@ -137,7 +136,7 @@ impl Discovery {
         }
     }
 
-    fn look(&self, rules: Rules) -> Availability {
+    fn look(&self, http: &Http, rules: Rules) -> Availability {
         let now = self.clock.now();
         // Declared before the lock, so that it is dropped after it: it may be the last owner of a request of the user's HTTP service.
         let under_way;
@@ -158,7 +157,7 @@ impl Discovery {
             (Step::Use, Some(cached), _) => Availability::Usable(cached),
             (Step::Join, _, Some(flight)) => Availability::Fetching(flight.clone()),
             (_, cached, _) => {
-                let (number, flight) = self.begin(&mut state, now, rules);
+                let (number, flight) = self.begin(&mut state, now, http, rules);
                 match cached {
                     Some(cached) => Availability::Stale(cached, number, flight),
                     None => Availability::Fetching(flight),
@@ -171,12 +170,13 @@ impl Discovery {
         &self,
         state: &mut State,
         now: Moment,
+        http: &Http,
         rules: Rules,
     ) -> (u64, Arc<Driven<MetadataResult>>) {
         state.fetches += 1;
         let number = state.fetches;
         let inner = Arc::downgrade(&self.inner);
-        let (http, issuer) = (self.inner.http.clone(), self.inner.issuer.clone());
+        let (http, issuer) = (http.clone(), self.inner.issuer.clone());
         let flight = Driven::new(async move {
             let fetched = catch_panic(fetch::fetch(&http, &issuer, rules)).await;
             let outcome = fetched.unwrap_or_else(|| Err(panicked())).map(Arc::new);

@@ -1,22 +1,18 @@
 //! Fetches the metadata over any HTTP service, and reads the response.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, LOCATION},
-    response::Parts,
-};
-use http_body::Body;
+use http::{HeaderMap, Request, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tower_service::Service;
 
 use super::{ServerMetadata, server_metadata::Unusable, well_known};
 use crate::{
+    authorization_server::http_service::HttpService,
     base::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
+        request_headers::default_headers,
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
@@ -31,40 +27,35 @@ pub(crate) struct Rules {
 }
 
 /// An HTTP service of an erased type. It is called with a request and the maximum size of the response body.
-pub(crate) struct Http(ErasedService<(Request<Bytes>, usize), Result<Received, BoxError>>);
+#[derive(Clone)]
+pub(crate) struct Http(Arc<ErasedService<(Request<Bytes>, usize), SendResult>>);
+
+type SendResult = Result<Received, BoxError>;
 
 /// The head of a response and its body, or why the body could not be read.
 type Received = (Parts, Result<Bytes, BoxError>);
 
 impl Http {
-    pub(crate) fn new<S, B, ResBody>(service: S, request_body: fn(Bytes) -> B) -> Self
+    pub(crate) fn new<S, B>(service: S, request_body: fn(Bytes) -> B) -> Self
     where
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
+        S: HttpService<B>,
         B: 'static,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
     {
-        Self(ErasedService::new(
+        Self(Arc::new(ErasedService::new(
             service,
             move |service, (request, limit)| send(service, request, request_body, limit),
-        ))
+        )))
     }
 }
 
-async fn send<S, B, ResBody>(
+async fn send<S, B>(
     mut service: S,
     request: Request<Bytes>,
     request_body: fn(Bytes) -> B,
     limit: usize,
-) -> Result<Received, BoxError>
+) -> SendResult
 where
-    S: Service<Request<B>, Response = Response<ResBody>>,
-    S::Error: Into<BoxError>,
-    ResBody: Body,
-    ResBody::Error: Into<BoxError>,
+    S: HttpService<B>,
 {
     ready(&mut service).await.map_err(Into::into)?;
     let sent_to = SentTo::of(&request);
@@ -105,8 +96,7 @@ pub(super) async fn fetch(
 fn request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(ACCEPT, json);
+    *request.headers_mut() = default_headers(&HeaderMap::new(), 0);
     request.extensions_mut().insert(NoAccessToken);
     request
 }
@@ -118,11 +108,7 @@ struct Unavailable {
     is_final: bool,
 }
 
-fn read(
-    received: Result<Received, BoxError>,
-    issuer: &str,
-    rules: Rules,
-) -> Result<ServerMetadata, Unavailable> {
+fn read(received: SendResult, issuer: &str, rules: Rules) -> Result<ServerMetadata, Unavailable> {
     use TokenErrorKind::{Body, BodyTooLarge, InvalidResponse, Service, Timeout, UnexpectedStatus};
     let fail = |is_final, kind, why: &str, source, answer: Option<Answer>| {
         let wait = answer
@@ -183,6 +169,8 @@ fn read(
             Unusable::Wrong(why) => (true, Cow::Owned(why)),
         };
         let answer = Answer::new(status, parts.headers, body.clone());
+        let compression = error::compression(&answer).filter(|_| !is_final);
+        let why = compression.map_or(why, |how| format!("the server returned {how}").into());
         fail(is_final, InvalidResponse, &why, None, Some(answer))
     })
 }

@@ -71,8 +71,14 @@ impl ServerMetadata {
         match members.get("issuer") {
             Some(Value::String(named)) if named == issuer => {}
             Some(Value::String(named)) => {
+                let hint = match issuer.strip_suffix('/') {
+                    Some(origin) if origin == named => {
+                        ", as text: a `Uri` and a `Url` print a slash at its end"
+                    }
+                    _ => "",
+                };
                 return Err(Unusable::Wrong(format!(
-                    "it belongs to another issuer, `{}`; write the issuer exactly as its server does",
+                    "it belongs to another issuer, `{}`; write the issuer exactly as its server does{hint}",
                     Quoted(named)
                 )));
             }

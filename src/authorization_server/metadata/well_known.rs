@@ -2,7 +2,7 @@
 
 use http::Uri;
 
-use crate::base::secure_uri::check_secure;
+use crate::base::{secure_uri::check_secure, uri};
 
 /// The URIs where the metadata of an issuer can be, in the order in which to try them.
 ///
@@ -32,7 +32,7 @@ fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
     if issuer.contains('#') {
         return Err("has a fragment, which RFC 8414 section 2 forbids".into());
     }
-    let uri: Uri = issuer.parse().map_err(|_| "is not a URI")?;
+    let uri = uri::parse(issuer)?;
     check_secure(&uri, allow_http)?;
     if issuer.contains('?') {
         return Err("has a query, which RFC 8414 section 2 forbids".into());
@@ -88,9 +88,9 @@ mod tests {
     #[test]
     fn invalid_issuers_are_refused() {
         for (issuer, why) in [
-            ("", "is not a URI"),
-            ("not a uri", "is not a URI"),
-            ("https://", "is not a URI"),
+            ("", "is empty"),
+            ("not a uri", "contains white space"),
+            ("https://", "is not valid"),
             ("/tenant", "is not absolute"),
             ("as.example", "is not absolute"),
             ("https://as.example?tenant=1", "has a query"),

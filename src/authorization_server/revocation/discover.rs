@@ -1,19 +1,14 @@
 //! The revocation endpoint of an issuer, by the metadata of its authorization server.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use http_body_util::Full;
-use tower_service::Service;
 
 use super::service::RevocationEndpoint;
 use crate::{
     authorization_server::{endpoint::EndpointCore, token_endpoint::service::TokenEndpoint},
     base::clock::Clock,
     client_authentication::ClientAuthentication,
-    error::BoxError,
 };
 
 /// # Discovery by the issuer
@@ -25,7 +20,10 @@ impl<S> RevocationEndpoint<S> {
     /// [`TokenEndpoint::discover`]. If you have a discovered token endpoint, use [`TokenEndpoint::revocation`] instead, which shares its
     /// metadata.
     ///
-    /// It never fails: an invalid issuer, and metadata without a `revocation_endpoint`, are reported by the first request.
+    /// It takes the issuer as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid issuer,
+    /// and metadata without a `revocation_endpoint`, are reported by the first request.
+    ///
+    /// If `inner` takes another body than `Full<Bytes>`, call [`request_body`](Self::request_body).
     ///
     /// # Examples
     ///
@@ -40,61 +38,15 @@ impl<S> RevocationEndpoint<S> {
     /// )
     /// # }
     /// ```
-    pub fn discover<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-    ) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        Self::discover_with_body(inner, issuer, client, Full::new)
+    pub fn discover(inner: S, issuer: impl fmt::Display, client: ClientAuthentication) -> Self {
+        Self {
+            core: EndpointCore::discover(inner, issuer, client, Full::new),
+        }
     }
 }
 
 /// # Discovery by the issuer
 impl<S, B> RevocationEndpoint<S, B> {
-    /// Does the same as [`discover`](RevocationEndpoint::discover), for a service with another request body, which `request_body`
-    /// makes.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use axum::{Router, body::Body};
-    /// use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint};
-    ///
-    /// let endpoint = RevocationEndpoint::discover_with_body(
-    ///     Router::<()>::new(),
-    ///     "https://as.example",
-    ///     ClientAuthentication::none("client"),
-    ///     Body::from,
-    /// );
-    /// ```
-    pub fn discover_with_body<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-        request_body: fn(Bytes) -> B,
-    ) -> Self
-    where
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: 'static,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        Self {
-            core: EndpointCore::discover(inner, issuer.into(), client, request_body),
-        }
-    }
-
     /// Sets how long the metadata of the issuer is used before it is renewed. Default is one hour.
     ///
     /// See [`TokenEndpoint::metadata_lifetime`].
@@ -106,11 +58,11 @@ impl<S, B> RevocationEndpoint<S, B> {
         self
     }
 
-    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::system`].
+    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
-    pub fn metadata_clock(mut self, clock: Clock) -> Self {
+    pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
         if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock;
+            discovery.clock = clock.into();
         }
         self
     }

@@ -1,19 +1,17 @@
 //! `TokenEndpoint::discover`: the token endpoint of an issuer, by the metadata of its authorization server.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use http_body_util::Full;
-use tower_service::Service;
 
 use super::service::TokenEndpoint;
 use crate::{
-    authorization_server::{endpoint::EndpointCore, metadata::ServerMetadata},
+    authorization_server::{
+        endpoint::EndpointCore, http_service::HttpService, metadata::ServerMetadata,
+    },
     base::clock::Clock,
     client_authentication::ClientAuthentication,
-    error::{BoxError, TokenError},
+    error::TokenError,
 };
 
 /// # Discovery by the issuer
@@ -36,8 +34,11 @@ impl<S> TokenEndpoint<S> {
     ///
     /// A request that [names its token endpoint](crate::TokenRequest::token_endpoint) does not use the metadata.
     ///
-    /// It never fails: an invalid issuer is reported by the first request. Write the issuer exactly as the server does: a slash at the
-    /// end makes it another issuer.
+    /// It takes the issuer as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. Write it exactly as the server
+    /// does: a slash at the end makes it another issuer. A `Uri` and a `Url` always print a slash if there is no path, so pass the text of
+    /// an issuer such as `https://as.example`. It never fails: an invalid issuer is reported by the first request, before anything is sent.
+    ///
+    /// If `inner` takes another body than `Full<Bytes>`, call [`request_body`](Self::request_body).
     ///
     /// # Errors
     ///
@@ -63,59 +64,13 @@ impl<S> TokenEndpoint<S> {
     /// )
     /// # }
     /// ```
-    pub fn discover<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-    ) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        Self::discover_with_body(inner, issuer, client, Full::new)
+    pub fn discover(inner: S, issuer: impl fmt::Display, client: ClientAuthentication) -> Self {
+        Self::over(EndpointCore::discover(inner, issuer, client, Full::new))
     }
 }
 
 /// # Discovery by the issuer
 impl<S, B> TokenEndpoint<S, B> {
-    /// Does the same as [`discover`](TokenEndpoint::discover), for a service with another request body, which `request_body` makes.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use axum::{Router, body::Body};
-    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
-    ///
-    /// let endpoint = TokenEndpoint::discover_with_body(
-    ///     Router::<()>::new(),
-    ///     "https://as.example",
-    ///     ClientAuthentication::none("client"),
-    ///     Body::from,
-    /// );
-    /// ```
-    pub fn discover_with_body<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-        request_body: fn(Bytes) -> B,
-    ) -> Self
-    where
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: 'static,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        let core = EndpointCore::discover(inner, issuer.into(), client, request_body);
-        Self::over(core)
-    }
-
     /// Sets how long the metadata of the issuer is used before it is renewed. Default is one hour.
     ///
     /// It has no effect on an endpoint that was not created by [`discover`](TokenEndpoint::discover). The metadata is renewed at most
@@ -154,11 +109,11 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::system`].
+    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
-    pub fn metadata_clock(mut self, clock: Clock) -> Self {
+    pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
         if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock;
+            discovery.clock = clock.into();
         }
         self
     }
@@ -195,7 +150,11 @@ impl<S, B> TokenEndpoint<S, B> {
     /// ```
     pub fn metadata(
         &self,
-    ) -> impl Future<Output = Result<Arc<ServerMetadata>, TokenError>> + Send + use<S, B> {
+    ) -> impl Future<Output = Result<Arc<ServerMetadata>, TokenError>> + Send + use<S, B>
+    where
+        S: HttpService<B>,
+        B: 'static,
+    {
         let metadata = self.core.metadata();
         async move {
             match metadata {

@@ -69,7 +69,7 @@ use crate::base::clock;
 ///     .build()?;
 /// let tokens = TokenCache::new(TokenEndpoint::new(
 ///     http.clone(),
-///     "https://mtls.as.example/token".parse()?,
+///     "https://mtls.as.example/token",
 ///     ClientAuthentication::tls_client_auth("client"),
 /// ));
 ///

@@ -56,8 +56,11 @@ async fn optional_required_and_rolling_nonces_are_handled() {
     for (instance, requests) in INSTANCES {
         for client in [basic(), with_key(ES256)] {
             let sent = Sent::default();
-            let uri = format!("{}/token", setting(instance)).parse().unwrap();
-            let endpoint = TokenEndpoint::new(sent.record(http()), uri, client);
+            let endpoint = TokenEndpoint::new(
+                sent.record(http()),
+                format!("{}/token", setting(instance)),
+                client,
+            );
             let endpoint = endpoint.dpop(DpopKey::generate().unwrap());
             for _ in 0..TOKENS {
                 let request = TokenRequest::client_credentials();
@@ -84,8 +87,7 @@ async fn no_proof_or_assertion_is_sent_twice() {
 #[tokio::test]
 async fn replayed_proof_is_refused() {
     let sent = Sent::default();
-    let uri = super::uri("/token").parse().unwrap();
-    let endpoint = TokenEndpoint::new(sent.record(http()), uri, basic());
+    let endpoint = TokenEndpoint::new(sent.record(http()), super::uri("/token"), basic());
     let endpoint = endpoint.dpop(DpopKey::generate().unwrap());
     let request = TokenRequest::client_credentials();
     endpoint.oneshot(request).await.unwrap();
@@ -140,8 +142,7 @@ fn key(algorithm: SigningAlgorithm) -> DpopKey {
 }
 
 pub(super) fn at(instance: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
-    let uri = format!("{}/token", setting(instance)).parse().unwrap();
-    TokenEndpoint::new(http(), uri, client)
+    TokenEndpoint::new(http(), format!("{}/token", setting(instance)), client)
 }
 
 /// Sends a recorded request again.

@@ -141,9 +141,8 @@ async fn replayed_assertion_is_refused() {
     let nobody = service_fn(|_: Request<Full<Bytes>>| async {
         Err::<http::Response<Full<Bytes>>, BoxError>("the server is unreachable".into())
     });
-    let uri = uri("/token").parse().unwrap();
     let request = TokenRequest::client_credentials();
-    let nowhere = TokenEndpoint::new(sent.record(nobody), uri, with_key(ES256));
+    let nowhere = TokenEndpoint::new(sent.record(nobody), uri("/token"), with_key(ES256));
     let error = nowhere.oneshot(request).await.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Service);
 
@@ -169,10 +168,9 @@ async fn every_retry_has_a_new_assertion() {
             Ok::<_, BoxError>(response)
         }
     });
-    let uri = uri("/token").parse().unwrap();
     let endpoint = ServiceBuilder::new()
         .retry(RetryTransient::new())
-        .service(TokenEndpoint::new(gateway, uri, with_key(ES256)));
+        .service(TokenEndpoint::new(gateway, uri("/token"), with_key(ES256)));
 
     let request = TokenRequest::client_credentials();
     endpoint.oneshot(request).await.unwrap();
