@@ -72,6 +72,7 @@
 //! # Guides
 //!
 //! * [Choosing a client, and the order of layers](_documentation::clients): programs for hyper-util, reqwest, tonic and axum
+//! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [Coming from `oauth2`](_documentation::from_oauth2)

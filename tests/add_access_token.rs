@@ -711,8 +711,10 @@ mod refusals {
                 false,
             ),
             (401, &[(CHALLENGE, "DPoP error=\"use_dpop_nonce\"")], false),
-            (401, &[(CHALLENGE, "Basic realm=\"x\"")], false),
-            (403, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], false),
+            (401, &[(CHALLENGE, "Basic realm=\"x\"")], true),
+            (401, &[(CHALLENGE, "")], true),
+            (403, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], true),
+            (403, &[(CHALLENGE, "Bearer")], false),
             (407, &[], false),
             (500, &[], false),
             (

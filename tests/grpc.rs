@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE},
     request::Parts,
 };
@@ -602,6 +602,74 @@ mod trailers {
             response.into_body().collect().await.unwrap();
             assert_eq!(named.peek(), Some(token), "{is_of_the_layer}");
         }
+    }
+
+    /// The layer that watches gets the header and the rules of the layer above.
+    #[tokio::test]
+    async fn the_watching_layer_has_the_header_and_the_rules_of_the_other() {
+        let name = HeaderName::from_static("x-authorization");
+        let denied = |head: &http::response::Parts| {
+            head.headers
+                .get("grpc-status")
+                .is_some_and(|status| status == "7")
+        };
+        for (status, chosen, is_dropped) in [
+            ("7", false, false),
+            ("7", true, true),
+            ("16", false, true),
+            ("16", true, true),
+            ("5", true, false),
+        ] {
+            for scheme in 0..3 {
+                let server = AuthorizationServer::new();
+                let source = TokenCache::new(endpoint(&server)).source(request());
+                let layer = cache_support::api_layer(source.clone()).header(name.clone());
+                let layer = match scheme {
+                    0 => layer,
+                    1 => layer.without_scheme(),
+                    _ => layer.scheme("Token").unwrap(),
+                };
+                let layer = if chosen {
+                    layer.refused_when(denied)
+                } else {
+                    layer
+                };
+                let service = ServiceBuilder::new()
+                    .layer(layer.clone())
+                    .layer(layer.watch_trailers())
+                    .service(service_fn(move |request: Request<GrpcBody>| {
+                        assert!(request.headers().contains_key("x-authorization"));
+                        ready(Ok::<_, BoxError>(answer("application/grpc", status)))
+                    }));
+                let call = Request::post("/health").body(GrpcBody::empty()).unwrap();
+                let response = service.oneshot(call).await.unwrap();
+                assert!(source.peek().is_some());
+                let body = response.into_body().collect().await.unwrap();
+                assert_eq!(body.trailers().unwrap()["grpc-status"], status);
+                assert_eq!(source.peek().is_none(), is_dropped, "{status} {chosen}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn permission_denied_in_the_headers_can_refuse_the_token_and_is_resent() {
+        let server = AuthorizationServer::new();
+        let checked = server.clone();
+        let grpc = Grpc::judging(server.clone(), move |headers| {
+            let verdict = checked.check_bearer(headers);
+            verdict.map_err(|_| Status::permission_denied("the token has expired"))
+        })
+        .await;
+        let layer = grpc.layer().refused_when(|head| {
+            let status = head.headers.get("grpc-status");
+            status.is_some_and(|status| status == "7")
+        });
+        let layer = layer.resend(BufferBody::tonic(1024));
+        let mut client = HealthClient::new(layer.layer(grpc.channel.clone()));
+        client.check(ask("")).await.unwrap();
+        server.revoke_all();
+        client.check(ask("")).await.unwrap();
+        assert_eq!(server.token_requests(), 2);
     }
 
     #[tokio::test]

@@ -152,7 +152,10 @@ async fn the_metadata_request_has_no_credentials_and_is_marked() {
     assert_eq!(metadata.method(), http::Method::GET);
     assert_eq!(*metadata.uri(), *format!("{ISSUER}{OAUTH}"));
     assert_eq!(metadata.headers()[ACCEPT], "application/json");
-    assert_eq!(metadata.headers().len(), 1);
+    assert_eq!(metadata.headers()["accept-encoding"], "identity");
+    let user_agent = metadata.headers()["user-agent"].to_str().unwrap();
+    assert!(user_agent.starts_with("tower-oauth2-client/"));
+    assert_eq!(metadata.headers().len(), 3);
     assert!(metadata.body().is_empty());
     assert!(metadata.extensions().get::<NoAccessToken>().is_some());
     assert_eq!(*sent[1].uri(), *format!("{ISSUER}/token"));

@@ -101,7 +101,9 @@ mod wire {
         assert!(headers[AUTHORIZATION].is_sensitive());
         assert_eq!(headers[CONTENT_TYPE], "application/x-www-form-urlencoded");
         assert_eq!(headers[ACCEPT], "application/json");
-        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["accept-encoding"], "identity");
+        assert!(headers.contains_key("user-agent"));
+        assert_eq!(headers.len(), 5);
         assert_eq!(sent.extensions().get(), Some(&NoAccessToken));
     }
 

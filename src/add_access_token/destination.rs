@@ -7,6 +7,7 @@ use http::{Uri, uri::Scheme};
 use super::error::{InvalidOrigin, Unnamed};
 use crate::base::{
     origin::Origin,
+    origin_id::OriginId,
     uri::{self, is_loopback},
 };
 
@@ -14,6 +15,8 @@ use crate::base::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destinations {
     named: Vec<NamedOrigin>,
+    /// The origin of every request that carries the token, if there is only one.
+    only: Option<OriginId>,
     any_https: bool,
     allow_http: bool,
 }
@@ -21,6 +24,7 @@ pub(super) struct Destinations {
 #[derive(Clone, Debug)]
 struct NamedOrigin {
     origin: Origin,
+    id: Option<OriginId>,
     /// Whether a token on its way there cannot be seen by the network: over TLS, or on this machine.
     is_secure: bool,
 }
@@ -42,15 +46,22 @@ impl Destinations {
     pub(super) fn name(&mut self, origin: impl fmt::Display) -> Result<(), InvalidOrigin> {
         let uri = uri::parse(origin).map_err(InvalidOrigin::invalid)?;
         let is_secure = is_encrypted(uri.scheme()) || is_loopback(&uri);
+        let id = OriginId::of(&uri);
         let origin = Origin::of(&uri).ok_or_else(|| InvalidOrigin::incomplete(&uri))?;
         if self.named.iter().all(|named| named.origin != origin) {
-            self.named.push(NamedOrigin { origin, is_secure });
+            self.named.push(NamedOrigin {
+                origin,
+                id,
+                is_secure,
+            });
         }
+        self.note_only_origin();
         Ok(())
     }
 
     pub(super) fn danger_any_https(&mut self) {
         self.any_https = true;
+        self.note_only_origin();
     }
 
     pub(super) fn danger_allow_http(&mut self) {
@@ -73,6 +84,34 @@ impl Destinations {
                 format!("{}{path}", named.origin).parse().ok()
             }
             _ => None,
+        }
+    }
+
+    /// Returns the origin of a request that carries the token.
+    ///
+    /// A request without an authority goes to the one origin that is named.
+    #[inline]
+    pub(super) fn origin_id(&self, uri: &Uri) -> Option<OriginId> {
+        match self.only {
+            Some(only) => Some(only),
+            None => self.origin_id_of(uri),
+        }
+    }
+
+    fn note_only_origin(&mut self) {
+        self.only = match &self.named[..] {
+            [named] if !self.any_https => named.id,
+            _ => None,
+        };
+    }
+
+    fn origin_id_of(&self, uri: &Uri) -> Option<OriginId> {
+        match &self.named[..] {
+            [named] if uri.authority().is_none() => named.id,
+            named => match named.iter().find(|named| named.origin.matches(uri)) {
+                Some(named) => named.id,
+                None => OriginId::of(uri),
+            },
         }
     }
 

@@ -115,6 +115,18 @@ impl fmt::Display for InvalidOrigin {
 
 impl Error for InvalidOrigin {}
 
+/// The error of a text that is not an authentication scheme, because it is empty or not a token of RFC 9110 §5.6.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidScheme;
+
+impl fmt::Display for InvalidScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an authentication scheme: give one word without spaces, such as Token")
+    }
+}
+
+impl Error for InvalidScheme {}
+
 #[cfg(test)]
 mod tests {
     use super::*;

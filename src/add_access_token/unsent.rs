@@ -5,7 +5,10 @@
 //! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
 //! 4. If a resend fails before it is sent, the caller gets the response that caused it.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use http::{HeaderValue, Request, Response, Uri};
 use tower_service::Service;
@@ -17,12 +20,12 @@ use super::{
     needs::Needs,
     proof::{self, ProofFuture},
     recheck::{AfterWaiting, Recheck, UsableNow},
-    refusal::Objection,
+    refusal::{Objection, RefusalRules},
     resend::Resend,
 };
 use crate::{
     error::{BoxError, TokenError},
-    token_cache::{Authorization, TokenName},
+    token_cache::{Authorization, SentToken},
 };
 
 /// See the [module](self).
@@ -46,8 +49,9 @@ struct ResendCause<ResBody> {
 /// A request that was sent.
 pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
     pub(super) sending: F,
-    pub(super) token: TokenName,
+    pub(super) token: SentToken,
     pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
+    pub(super) refusals: Option<Arc<RefusalRules>>,
 }
 
 /// The request was sent, or what the caller gets instead.
@@ -84,7 +88,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             Objection::Nonce => None,
         };
         Self {
-            needs: Needs::token_of(&restored.route.source),
+            needs: restored.route.token(),
             request: Some(restored.request),
             target: restored.target,
             route: restored.route,
@@ -135,7 +139,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                         Ok(None) => {
                             // Gives back what the ready service has reserved.
                             self.route.service = self.route.service.clone();
-                            Ok(Needs::token_of(&self.route.source))
+                            Ok(self.route.token())
                         }
                         Err(error) => Err(error),
                     },
@@ -173,7 +177,10 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             return Err(polled_after_completion());
         };
         let usable = match token_was_usable {
-            true => self.route.source.usable_authorization(),
+            true => {
+                let header = self.route.header.as_deref();
+                self.route.source.usable_authorization(header)
+            }
             false => None,
         };
         let mut facts = AfterWaiting {
@@ -236,14 +243,17 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
-        let token = headers.authorization.token;
-        let proof = headers.put_on(&mut request, self.target.as_ref());
+        let route = &self.route;
+        let token = route.source.sent(headers.authorization.token, route.origin);
+        let header = route.header.as_deref();
+        let proof = headers.put_on(&mut request, self.target.as_ref(), header);
         let (request, follow_up) =
             FollowUp::of(request, proof, self.resends_left, || self.route.clone());
         Ok(SentRequest {
             sending: self.route.service.call(request),
             token,
             follow_up,
+            refusals: self.route.refusals.clone(),
         })
     }
 

@@ -49,20 +49,17 @@ impl DpopKey {
         let uri = &parse(uri).map_err(|why| {
             TokenError::request(format!("the request was not sent: its URI {why}"))
         })?;
-        match token {
-            Some(token) => {
-                let hash = self.token_hash(token.expose_secret());
-                self.prove(Role::ResourceServer, method, uri, Some(&hash))
-                    .await
-            }
-            None => {
-                self.prove(Role::AuthorizationServer, method, uri, None)
-                    .await
-            }
-        }
+        let hash = token.map(|token| self.token_hash(token.expose_secret()));
+        let role = match token {
+            Some(_) => Role::ResourceServer,
+            None => Role::AuthorizationServer,
+        };
+        let proof = self.prove(role, method, uri, hash.as_deref()).await?;
+        Ok(proof.header)
     }
 
-    /// Stores the nonce of a response, if it contains one. `uri` is the URI of the request.
+    /// Stores the nonce of a response, if it contains one, and the difference to the server's clock, if that is
+    /// [followed](Self::follow_server_clock).
     ///
     /// Pass the same `token` as to [`proof`](Self::proof): a token for the response of an API, and `None` for one of the authorization
     /// server. A response whose `uri` is invalid is ignored.
@@ -89,7 +86,7 @@ impl DpopKey {
             Some(_) => Role::ResourceServer,
             None => Role::AuthorizationServer,
         };
-        self.note_nonce(role, &uri, headers);
+        self.note_headers(role, &uri, headers);
     }
 }
 

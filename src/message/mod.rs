@@ -4,6 +4,7 @@ mod access_token;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
+mod other_schemes;
 mod parameter;
 mod revocation_request;
 pub(crate) mod scope;

@@ -11,6 +11,8 @@ pub(crate) mod clone_service;
 pub(crate) mod erased_service;
 #[path = "../../../src/base/origin.rs"]
 pub(crate) mod origin;
+#[path = "../../../src/base/origin_id.rs"]
+pub(crate) mod origin_id;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
 #[path = "../../../src/base/published.rs"]

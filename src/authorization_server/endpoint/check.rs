@@ -119,6 +119,9 @@ fn check_headers(
             ));
         }
     }
+    if let Some(key) = dpop {
+        key.check()?;
+    }
     if dpop.is_some() && headers.contains_key(DPOP) {
         return Err(
             "the header `dpop` is set, but the DPoP key sets it too; leave one of them out".into(),

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use zeroize::Zeroizing;
 
 use super::{EndpointCall, check::check_value};
 use crate::{
-    base::Quoted,
+    base::{Quoted, request_headers::default_headers},
     client_authentication::ClientAuthentication,
     error::TokenError,
     message::{Form, NoAccessToken, scope},
@@ -139,10 +139,7 @@ fn client_proof<'a>(
 }
 
 fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(extra.len() + 3);
-    if !extra.contains_key(ACCEPT) {
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    }
+    let mut headers = default_headers(extra, extra.len() + 2);
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/x-www-form-urlencoded"),

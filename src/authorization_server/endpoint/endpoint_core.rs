@@ -17,6 +17,7 @@ use super::{
     future::CallFuture,
     place::{Lookup, Place},
     preparation::Draft,
+    sent_secrets::SentSecrets,
 };
 use crate::{
     authorization_server::{
@@ -28,6 +29,7 @@ use crate::{
     dpop::DpopKey,
     error::{SentTo, TokenError},
     message::Form,
+    secret::Credential,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -219,8 +221,10 @@ impl<S, B> EndpointCore<S, B> {
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
+                let secret = client.credential().and_then(Credential::known);
+                let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, sent_to, limit)
+                CallFuture::sending(call, sending, sent_to, sent, limit)
             }
             Err(error) => {
                 self.give_reservation_back();

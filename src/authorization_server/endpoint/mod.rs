@@ -15,8 +15,11 @@ mod encode;
 mod endpoint_core;
 mod future;
 mod json;
+mod own_words;
 mod place;
 mod preparation;
+mod sent_secrets;
+mod server_words;
 
 use std::time::SystemTime;
 
@@ -30,6 +33,7 @@ pub(crate) use self::{
     endpoint_core::EndpointCore,
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
+    server_words::{Said, is_no_error},
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,

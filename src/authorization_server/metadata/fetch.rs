@@ -3,11 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{
-    HeaderValue, Request, StatusCode, Uri,
-    header::{ACCEPT, LOCATION},
-    response::Parts,
-};
+use http::{HeaderMap, Request, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
 use super::{ServerMetadata, server_metadata::Unusable};
@@ -16,6 +12,7 @@ use crate::{
     base::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
+        request_headers::default_headers,
         uri::Printable,
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
@@ -135,8 +132,7 @@ pub(super) fn out_of_time(issuer: &str, uri: &Uri) -> Unavailable {
 fn request(uri: Uri) -> Request<Bytes> {
     let mut request = Request::new(Bytes::new());
     *request.uri_mut() = uri;
-    let json = HeaderValue::from_static("application/json");
-    request.headers_mut().insert(ACCEPT, json);
+    *request.headers_mut() = default_headers(&HeaderMap::new(), 0);
     request.extensions_mut().insert(NoAccessToken);
     request
 }
@@ -228,7 +224,9 @@ fn read(
             metadata: Arc::new(metadata),
         }),
         Err(Unusable::NoDocument(why)) => {
-            Err(fail(false, InvalidResponse, why, None, Some(answer)))
+            let compression = error::compression(&answer);
+            let why = compression.map_or(why.into(), |how| format!("the server returned {how}"));
+            Err(fail(false, InvalidResponse, &why, None, Some(answer)))
         }
         Err(Unusable::Wrong(why)) => Err(fail(true, InvalidResponse, &why, None, Some(answer))),
     }

@@ -10,7 +10,7 @@ mod well_known;
 
 pub use self::server_metadata::ServerMetadata;
 pub(crate) use self::{
-    check_method::{AuthenticationLists, check_method},
+    check_method::{AlgorithmNames, AuthenticationLists, ListedNames, check_method, listed_names},
     discovery::Discovery,
     fetch::{Http, Rules},
 };

@@ -14,10 +14,14 @@ use crate::{
 };
 
 /// A call of the token endpoint.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct TokenCall {
     /// Whether a `Bearer` token is accepted although a token that is bound to a key was requested.
     pub(super) allow_bearer: bool,
+    /// Whether a token of an unknown type is sent as a `Bearer` token.
+    pub(super) unknown_as_bearer: bool,
+    /// Whether the ID token is used as the access token.
+    pub(super) use_id_token: bool,
 }
 
 impl EndpointCall for TokenCall {
@@ -91,7 +95,7 @@ impl EndpointCall for TokenCall {
         dpop: Option<&DpopKey>,
         now: SystemTime,
     ) -> Result<TokenResponse, TokenError> {
-        match decode::fields(answer.text(), dpop, self.allow_bearer) {
+        match decode::fields(*self, &answer, dpop, now) {
             Ok(fields) => Ok(TokenResponse::new(fields, answer)),
             Err(bad) => Err(bad.into_error(answer, now)),
         }

@@ -20,7 +20,7 @@ use crate::{
     },
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{TokenRequest, TokenResponse},
+    message::{TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
@@ -42,7 +42,11 @@ use crate::{
 /// 3. The request is sent once, with the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions. Nothing is retried here except
 ///    a request whose server demands another DPoP nonce; see `RetryTransient` (feature `retry`). Put a retry around this service and
 ///    not below it: a client assertion and a DPoP proof are valid for one request.
-/// 4. Redirects are not followed here; see [Security](#security). A body above the limit is an error. There is no time limit here: put
+/// 4. Unless the request sets them, it has the headers `Accept: application/json`, `Accept-Encoding: identity`, since a compressed
+///    response is an error if the HTTP client does not decompress it, and `User-Agent: tower-oauth2-client/<version>`. With
+///    `ReqwestService` (feature `reqwest`), the user agent of the reqwest client stays, if it has one. Layers below that only add
+///    missing headers find these set.
+/// 5. Redirects are not followed here; see [Security](#security). A body above the limit is an error. There is no time limit here: put
 ///    tower's `Timeout` around this service.
 ///
 /// # Security
@@ -107,7 +111,7 @@ use crate::{
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
-    allow_bearer: bool,
+    call: TokenCall,
 }
 
 impl<S> TokenEndpoint<S> {
@@ -138,7 +142,7 @@ impl<S, B> TokenEndpoint<S, B> {
     pub(super) fn over(core: EndpointCore<S, B>) -> Self {
         Self {
             core,
-            allow_bearer: false,
+            call: TokenCall::default(),
         }
     }
 
@@ -171,7 +175,7 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
             core: self.core.request_body(request_body),
-            allow_bearer: self.allow_bearer,
+            call: self.call,
         }
     }
 
@@ -191,6 +195,70 @@ impl<S, B> TokenEndpoint<S, B> {
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
         self.core.allow_http = true;
+        self
+    }
+
+    /// Sets how a token of an unknown type is sent. Default is that it is not: a cache reports
+    /// [`UnsupportedTokenType`](crate::TokenErrorKind::UnsupportedTokenType).
+    ///
+    /// Some servers issue Bearer tokens under a type of their own: `BearerToken` (Apigee), `Application Access Token` (eBay), `jwt-bearer`
+    /// (Azure DevOps). For them, set [`TokenType::BEARER`], which then is the [type](TokenResponse::token_type) of these tokens. Any other
+    /// type leaves the tokens unsent. `Bearer` in any case, an empty `token_type` and none need no setting.
+    ///
+    /// These tokens are never sent as Bearer tokens:
+    ///
+    /// * tokens of the types `N_A`, `mac`, `pop` and `DPoP`, which are known to be something else;
+    /// * tokens that were requested with a DPoP key. They are an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, TokenType};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// TokenEndpoint::new(
+    ///     http,
+    ///     Uri::from_static("https://api.ebay.com/identity/v1/oauth2/token"),
+    ///     ClientAuthentication::client_secret_basic("client", "secret"),
+    /// )
+    /// .token_type(TokenType::BEARER)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn token_type(mut self, token_type: TokenType) -> Self {
+        self.call.unknown_as_bearer = token_type == TokenType::BEARER;
+        self
+    }
+
+    /// Uses the ID token in a response as the access token, also if there is an access token beside it. Default is that a response
+    /// without an access token is an error.
+    ///
+    /// Google's token endpoint answers an assertion with the claim `target_audience` with an ID token alone, for an API behind Cloud Run
+    /// or the Identity-Aware Proxy. The ID token is sent as a Bearer token. [`TokenResponse::expires_in`] is then the time from `iat`, or
+    /// from the `Date` of the response if that is later, to the `exp` of the ID token. Nothing else of it is read, and its signature is
+    /// not verified: that is for the API to do.
+    ///
+    /// A response without an ID token is read as usual.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// TokenEndpoint::new(
+    ///     http,
+    ///     Uri::from_static("https://oauth2.googleapis.com/token"),
+    ///     ClientAuthentication::anonymous(),
+    /// )
+    /// .use_id_token()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn use_id_token(mut self) -> Self {
+        self.call.use_id_token = true;
         self
     }
 
@@ -223,7 +291,7 @@ impl<S, B> TokenEndpoint<S, B> {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn danger_allow_bearer(mut self) -> Self {
-        self.allow_bearer = true;
+        self.call.allow_bearer = true;
         self
     }
 
@@ -268,7 +336,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
             core: self.core.clone(),
-            allow_bearer: self.allow_bearer,
+            call: self.call,
         }
     }
 }
@@ -287,10 +355,7 @@ where
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let call = TokenCall {
-            allow_bearer: self.allow_bearer,
-        };
-        let inner = self.core.call(call, request.into_form());
+        let inner = self.core.call(self.call, request.into_form());
         ResponseFuture { inner }
     }
 }

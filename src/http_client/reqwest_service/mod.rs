@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, header::USER_AGENT};
 use http_body::Body;
 use reqwest::{Client, ClientBuilder, redirect::Policy};
 use tower_service::Service;
@@ -20,6 +20,7 @@ pub use self::future::ReqwestFuture;
 use self::{body::Watched, future::boxed};
 use crate::{
     add_access_token::BufferBody,
+    base::request_headers::CRATE_NAME,
     error::{BoxError, NotSent},
     message::NoAccessToken,
 };
@@ -48,7 +49,7 @@ use crate::{
 ///
 /// ```
 /// use bytes::Bytes;
-/// use http::{Request, Response};
+/// use http::{Request, Response, header::USER_AGENT};
 /// use http_body_util::{BodyExt, Full};
 /// use tower::service_fn;
 /// use tower_oauth2_client::{BoxError, ClientAuthentication, TokenCache, TokenEndpoint};
@@ -93,6 +94,13 @@ use crate::{
 /// redirect to another origin, it removes `Authorization` from the first request there, but not from the next one, if that origin then
 /// redirects to another of its own URLs: it gets the client's secret or the access token. reqwest never removes the headers that were set
 /// with [`TokenRequest::header`](crate::TokenRequest::header). This adapter notices a followed redirect only afterwards.
+///
+/// # User agent
+///
+/// The user agent of the client stays: `ClientBuilder::user_agent`, or a default header. If the client has none, requests to an
+/// authorization server carry that of this crate. reqwest adds its default headers only where a request has none, so this adapter
+/// removes that of this crate from a request if the client has its own. A `User-Agent` that is set with
+/// [`TokenRequest::header`](crate::TokenRequest::header) wins over both.
 ///
 /// # Errors
 ///
@@ -150,6 +158,7 @@ use crate::{
 /// the layer makes.
 pub struct ReqwestService<B = reqwest::Body> {
     client: Client,
+    may_have_user_agent: bool,
     body: PhantomData<fn(B)>,
 }
 
@@ -162,6 +171,7 @@ impl<B> ReqwestService<B> {
     #[must_use]
     pub fn new(client: Client) -> Self {
         Self {
+            may_have_user_agent: may_have_user_agent(&client),
             client,
             body: PhantomData,
         }
@@ -209,7 +219,10 @@ impl<B> From<Client> for ReqwestService<B> {
 // A derived impl would demand that the body is `Clone`.
 impl<B> Clone for ReqwestService<B> {
     fn clone(&self) -> Self {
-        Self::new(self.client.clone())
+        Self {
+            client: self.client.clone(),
+            ..*self
+        }
     }
 }
 
@@ -229,7 +242,15 @@ where
             .map_err(|error| boxed(error, false))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let headers = request.headers_mut();
+        if self.may_have_user_agent
+            && headers
+                .get(USER_AGENT)
+                .is_some_and(|name| name == CRATE_NAME)
+        {
+            headers.remove(USER_AGENT);
+        }
         let is_token_request = request.extensions().get::<NoAccessToken>().is_some();
         let body_taken = Arc::new(AtomicBool::new(false));
         // To reqwest, a wrapped body is a stream, which it cannot send twice.
@@ -264,6 +285,15 @@ impl BufferBody<reqwest::Body> {
     pub fn reqwest(limit: usize) -> Self {
         Self::new(limit, reqwest::Body::wrap)
     }
+}
+
+/// Whether the client may add a user agent of its own.
+///
+/// reqwest shows its default headers by `Debug` only. `false` needs the list of them without a user agent; if reqwest prints another
+/// text, its user agent stays. A quote within a value is printed as `\"`, so no value can pass for a name.
+fn may_have_user_agent(client: &Client) -> bool {
+    let shown = format!("{client:?}");
+    !shown.contains("default_headers: {") || shown.contains("\"user-agent\":")
 }
 
 impl<B> fmt::Debug for ReqwestService<B> {
