@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use tokio::{
     sync,
@@ -208,7 +208,7 @@ impl Server {
         let server = self.clone();
         TokenEndpoint::new(
             service_fn(move |_: Request<Full<Bytes>>| answer(server.clone())),
-            Uri::from_static("https://as.example/token"),
+            "https://as.example/token",
             ClientAuthentication::client_secret_basic("client", "secret"),
         )
     }

@@ -122,7 +122,7 @@ fn endpoint()
     });
     TokenEndpoint::new(
         http,
-        http::Uri::from_static("https://as.example/token"),
+        "https://as.example/token",
         ClientAuthentication::client_secret_basic("client", "secret"),
     )
 }

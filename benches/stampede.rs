@@ -23,7 +23,7 @@ use std::{
 use allocation_counter::measure;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::{Request, Response, StatusCode, Uri, header::AUTHORIZATION};
+use http::{Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body_util::Full;
 use tokio::{
     runtime::{self, Runtime},
@@ -323,7 +323,7 @@ fn endpoint(
     });
     TokenEndpoint::new(
         http,
-        Uri::from_static(token::URI),
+        token::URI,
         ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET),
     )
 }

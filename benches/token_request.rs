@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     let http = token::endpoint(token::body());
     let uri = Uri::from_static(token::URI);
     let client = ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET);
-    let endpoint = TokenEndpoint::new(service_fn(http.clone()), uri.clone(), client);
+    let endpoint = TokenEndpoint::new(service_fn(http.clone()), token::URI, client);
     let request = || TokenRequest::client_credentials().scope(token::SCOPE);
 
     let mut cases = vec![case("minimum", {

@@ -36,14 +36,13 @@ type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 async fn main() -> Result<(), BoxError> {
     let server = AuthorizationServer::new();
     let (ca, origin) = start(server.clone()).await?;
-    let token_endpoint: Uri = format!("{origin}/token").parse()?;
     let hello: Uri = format!("{origin}/hello").parse()?;
 
     for version in [Version::HTTP_11, Version::HTTP_2] {
         let http = https_client(&ca, version)?;
         let endpoint = TokenEndpoint::new(
             http.clone(),
-            token_endpoint.clone(),
+            format!("{origin}/token"),
             ClientAuthentication::client_secret_basic("client", "secret"),
         );
         let source =

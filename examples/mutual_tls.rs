@@ -59,7 +59,7 @@ async fn main() -> Result<(), BoxError> {
         .build()?;
     let endpoint = TokenEndpoint::new(
         http.clone(),
-        format!("{origin}/token").parse()?,
+        format!("{origin}/token"),
         ClientAuthentication::tls_client_auth("client"),
     );
     let tokens = TokenCache::new(endpoint);

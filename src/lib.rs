@@ -27,7 +27,7 @@
 //!     let http = HttpsClient::new()?;
 //!     let endpoint = TokenEndpoint::new(
 //!         http.clone(),
-//!         "https://as.example/token".parse()?,
+//!         "https://as.example/token",
 //!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
 //!     );
 //!     let tokens = TokenCache::new(endpoint);
@@ -58,7 +58,7 @@
 //! async fn main() -> Result<(), BoxError> {
 //!     let endpoint = TokenEndpoint::new(
 //!         HttpsClient::new()?,
-//!         "https://as.example/token".parse()?,
+//!         "https://as.example/token",
 //!         ClientAuthentication::client_secret_basic("client", Credential::env("CLIENT_SECRET")),
 //!     );
 //!     let response = endpoint.oneshot(TokenRequest::client_credentials().scope("orders")).await?;
@@ -72,6 +72,7 @@
 //! # Guides
 //!
 //! * [Choosing a client, and the order of layers](_documentation::clients): programs for hyper-util, reqwest, tonic and axum
+//! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [Coming from `oauth2`](_documentation::from_oauth2)
@@ -80,15 +81,16 @@
 //!
 //! # Features
 //!
-//! None is enabled by default. A feature only adds items; it never changes behavior, except that `tower-http` adds a
-//! check.
+//! None is enabled by default. A feature only adds items; it never changes behavior, with two exceptions: `tower-http` adds a check, and
+//! `tonic` gives the errors of gRPC requests a status.
 //!
 //! | feature | adds |
 //! |---|---|
 //! | `retry` | [`token_endpoint::RetryTransient`], a policy for tower's `Retry` |
 //! | `rustls` | [`HttpsClient`], a ready-made hyper-util client over rustls, and [`ClientCertificate`], mutual TLS with certificates that rotate |
-//! | `reqwest` | [`ReqwestService`], an adapter that makes `reqwest::Client` a service for `http` requests |
-//! | `tonic` | [`grpc_status()`], the gRPC status of a missing token, and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
+//! | `reqwest` | [`ReqwestService`], an adapter that makes `reqwest::Client` (0.13) a service for `http` requests, and [`BufferBody::reqwest`](add_access_token::BufferBody::reqwest) |
+//! | `reqwest-middleware` | [`AddAccessTokenLayer`] is a middleware of the crate `reqwest-middleware` (0.5) |
+//! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
@@ -130,9 +132,6 @@ pub mod token_cache;
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 pub use self::dpop::DpopKey;
-#[cfg(feature = "tonic")]
-#[cfg_attr(docsrs, doc(cfg(feature = "tonic")))]
-pub use self::http_client::grpc_status;
 #[cfg(feature = "rustls")]
 #[cfg_attr(docsrs, doc(cfg(feature = "rustls")))]
 pub use self::http_client::{
@@ -145,11 +144,12 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        http_service::HttpService,
         metadata::ServerMetadata,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
-    base::clock::Clock,
+    base::{clock::Clock, clone_service::CloneService},
     client_authentication::ClientAuthentication,
     error::{
         BoxError, ErrorCode, ErrorResponse, ErrorResponseBuilder, NotSent, TokenError,
@@ -186,6 +186,10 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/without-a-shared-secret.md")]
     pub mod without_a_shared_secret {}
+
+    #[cfg(any(doc, all(doctest, feature = "dpop", feature = "test-util")))]
+    #[doc = include_str!("../docs/testing.md")]
+    pub mod testing {}
 }
 
 #[cfg(doctest)]

@@ -15,7 +15,7 @@ use std::{
 };
 
 use http::{
-    HeaderValue, Request, Response, StatusCode,
+    HeaderValue, Request, Response, StatusCode, Uri,
     header::{AUTHORIZATION, HOST, LOCATION, WWW_AUTHENTICATE},
 };
 use http_body_util::{BodyExt, Full};
@@ -468,11 +468,52 @@ mod guard {
 
     #[test]
     fn a_uri_without_a_scheme_or_a_host_is_not_an_origin() {
-        for origin in ["/orders", "api.test:443", "https://bücher.test", ""] {
-            let error = AddAccessTokenLayer::new(fixed()).origin(origin);
-            assert_eq!(error.unwrap_err(), InvalidOrigin, "{origin}");
-            let error = AddAccessTokenLayer::new(fixed()).origins([cache_support::API, origin]);
-            assert_eq!(error.unwrap_err(), InvalidOrigin, "{origin}");
+        for (origin, why) in [
+            ("/orders", "`/orders` is not an origin"),
+            ("api.test:443", "`api.test:443` is not an origin"),
+            (
+                "https://u:SECRET@:443/?SECRET",
+                "`https://:443/?..` is not an origin",
+            ),
+            ("api.test/orders?SECRET", "the origin is not valid"),
+            ("https://bücher.test", "the origin is not valid"),
+            ("", "the origin is empty"),
+        ] {
+            let one: Result<_, InvalidOrigin> = AddAccessTokenLayer::new(fixed()).origin(origin);
+            let several = AddAccessTokenLayer::new(fixed()).origins([cache_support::API, origin]);
+            for error in [one, several].map(Result::unwrap_err) {
+                let message = error.to_string();
+                assert!(message.starts_with(why), "{message}");
+                assert!(
+                    message.ends_with("such as https://api.example"),
+                    "{message}"
+                );
+                assert!(
+                    !format!("{error:?} {message}").contains("SECRET"),
+                    "{message}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn an_origin_is_anything_that_prints_a_uri() {
+        const API: &str = "https://api.test";
+        let owned = API.to_owned();
+        let (uri, url): (Uri, url::Url) = (API.parse().unwrap(), API.parse().unwrap());
+        let layer = || AddAccessTokenLayer::new(fixed());
+        let expected = format!("{:?}", layer().origin(API).unwrap());
+        for layer in [
+            layer().origin(&owned),
+            layer().origin(&uri),
+            layer().origin(uri.clone()),
+            layer().origin(&url),
+            layer().origin(url.clone()),
+            layer().origins([owned.clone(), owned]),
+            layer().origins([&uri, &uri]),
+            layer().origins(vec![url]),
+        ] {
+            assert_eq!(format!("{:?}", layer.unwrap()), expected);
         }
     }
 
@@ -670,8 +711,10 @@ mod refusals {
                 false,
             ),
             (401, &[(CHALLENGE, "DPoP error=\"use_dpop_nonce\"")], false),
-            (401, &[(CHALLENGE, "Basic realm=\"x\"")], false),
-            (403, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], false),
+            (401, &[(CHALLENGE, "Basic realm=\"x\"")], true),
+            (401, &[(CHALLENGE, "")], true),
+            (403, &[(CHALLENGE, "Bearer error=\"invalid_token\"")], true),
+            (403, &[(CHALLENGE, "Bearer")], false),
             (407, &[], false),
             (500, &[], false),
             (
@@ -1369,7 +1412,7 @@ mod clients {
         );
         let source = TokenCache::new(endpoint).source(request());
         let layer = AddAccessTokenLayer::new(source).origin(&uri).unwrap();
-        let service: AddAccessToken<ReqwestService> = layer.layer(http);
+        let service: AddAccessToken<ReqwestService<Body>> = layer.layer(http);
         for _ in 0..3 {
             let (status, body) = echo(service.clone(), &uri).await;
             assert_eq!((status, &body[..]), (StatusCode::OK, &b"the body"[..]));

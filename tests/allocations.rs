@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Uri};
+use http::{HeaderName, Request, header::PROXY_AUTHORIZATION};
 use tower::{Layer, Service, service_fn};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint,
@@ -37,6 +37,29 @@ async fn a_request_with_a_fresh_token_adds_no_allocations() {
     }
 }
 
+/// The value under another scheme is made once for each token.
+#[tokio::test]
+async fn a_chosen_header_and_chosen_refusals_add_no_allocations() {
+    let layer = || async {
+        let layer = AddAccessTokenLayer::new(source().await);
+        layer.origin(API).unwrap()
+    };
+    let name = HeaderName::from_static("x-api-key");
+    for layer in [
+        layer().await.header(name.clone()),
+        layer().await.header(PROXY_AUTHORIZATION),
+        layer().await.header(name).without_scheme(),
+        layer().await.scheme("Token").unwrap(),
+        layer().await.refused_when(|head| head.status == 403),
+    ] {
+        let service = layer.layer(service_fn(answer));
+        for usage in [Usage::OneThread, Usage::ClonePerRequest] {
+            let added = added_allocations(&service, usage);
+            assert_eq!(added, 0.0, "{layer:?}, {}", usage.name());
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_resendable_request_allocates_only_its_copy() {
     let layer = AddAccessTokenLayer::new(source().await)
@@ -61,7 +84,7 @@ async fn returning_a_fresh_token_allocates_nothing() {
 fn a_token_request_allocates_exactly_its_budget() {
     let endpoint = TokenEndpoint::new(
         service_fn(token::endpoint(token::body())),
-        Uri::from_static(token::URI),
+        token::URI,
         ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET),
     );
     let fetch = |request: TokenRequest| {

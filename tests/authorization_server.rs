@@ -23,7 +23,10 @@ use hyper_util::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, advance, timeout};
 use tower::ServiceExt;
-use tower_oauth2_client::test_util::{AuthorizationCode, AuthorizationServer, Failure};
+use tower_oauth2_client::{
+    ClientAuthentication, Clock, TokenCache, TokenEndpoint, TokenRequest, TokenSource,
+    test_util::{AuthorizationCode, AuthorizationServer, Failure, ManualClock},
+};
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const REDIRECT: &str = "https://app.test/cb";
@@ -1418,9 +1421,7 @@ mod script {
         assert!(serde_json::from_slice::<Value>(&answer.body).is_err());
         assert!(std::str::from_utf8(&answer.body).is_err());
 
-        server.fail_next(Failure::redirect(&Uri::from_static(
-            "https://evil.test/token",
-        )));
+        server.fail_next(Failure::redirect("https://evil.test/token"));
         let answer = ask(&server, CC).await;
         assert_eq!(answer.status, StatusCode::TEMPORARY_REDIRECT);
         assert_eq!(answer.headers[header::LOCATION], "https://evil.test/token");
@@ -1519,6 +1520,265 @@ mod observation {
     }
 }
 
+mod shared_time {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn endpoint(server: &AuthorizationServer) -> TokenEndpoint<AuthorizationServer> {
+        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        TokenEndpoint::new(server.clone(), server.token_endpoint(), client)
+    }
+
+    async fn token(source: &TokenSource) -> String {
+        source.token().await.unwrap().expose_secret().to_owned()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cache_without_a_clock_of_its_own_follows_paused_time() {
+        let server = AuthorizationServer::new();
+        let cache = TokenCache::new(endpoint(&server));
+        let source = cache.source(TokenRequest::client_credentials());
+        let first = token(&source).await;
+        advance(HOUR - Duration::from_secs(60)).await;
+        assert!(server.is_active(&first));
+        assert!(source.peek().is_some());
+
+        advance(HOUR).await;
+        assert!(!server.is_active(&first));
+        assert!(source.peek().is_none());
+        assert_ne!(token(&source).await, first);
+        assert_eq!(server.token_requests(), 2);
+    }
+
+    /// The metadata are renewed after an hour as well.
+    #[tokio::test(start_paused = true)]
+    async fn metadata_follow_paused_time() {
+        let server = AuthorizationServer::new();
+        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        let endpoint = TokenEndpoint::discover(server.clone(), server.issuer(), client);
+        let fetches = || {
+            let requests = server.requests().into_iter();
+            requests
+                .filter(|request| request.path().starts_with("/.well-known/"))
+                .count()
+        };
+        endpoint.metadata().await.unwrap();
+        endpoint.metadata().await.unwrap();
+        assert_eq!(fetches(), 1);
+        advance(2 * HOUR).await;
+        endpoint.metadata().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await; // the renewal runs in the background
+        assert_eq!(fetches(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn cache_with_the_clock_of_the_server_follows_paused_time_and_the_test() {
+        let server = AuthorizationServer::new();
+        let cache = TokenCache::builder(endpoint(&server))
+            .clock(server.clock())
+            .build();
+        let source = cache.source(TokenRequest::client_credentials());
+        let first = token(&source).await;
+        advance(HOUR).await;
+        let second = token(&source).await;
+        assert_ne!(first, second);
+        server.clock().advance(HOUR);
+        assert!(!server.is_active(&second));
+        assert_ne!(token(&source).await, second);
+        assert_eq!(server.token_requests(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn system_clock_that_was_asked_for_ignores_paused_time() {
+        let server = AuthorizationServer::new();
+        let cache = TokenCache::builder(endpoint(&server))
+            .clock(Clock::system())
+            .build();
+        let source = cache.source(TokenRequest::client_credentials());
+        let first = token(&source).await;
+        advance(HOUR).await;
+        assert!(source.peek().is_some());
+        assert!(!server.is_active(&first));
+    }
+
+    /// Paused time does not work with a real client, but the clock of the server does.
+    #[tokio::test]
+    async fn tokens_expire_on_loopback_when_the_test_says_so() {
+        let server = AuthorizationServer::start().await.unwrap();
+        let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        let endpoint = TokenEndpoint::discover(http, server.issuer(), client);
+        let cache = TokenCache::builder(endpoint).clock(server.clock()).build();
+        let source = cache.source(TokenRequest::client_credentials());
+        let first = token(&source).await;
+        assert_eq!(token(&source).await, first);
+        server.clock().advance(HOUR);
+        assert_ne!(token(&source).await, first);
+        assert_eq!(server.token_requests(), 2);
+    }
+
+    #[tokio::test]
+    async fn time_of_the_server_passes_while_the_host_of_the_cache_is_suspended_or_wrong() {
+        let clock = ManualClock::new();
+        let server = AuthorizationServer::builder().clock(clock.clone()).build();
+        let token = server.issue_access_token("client", "");
+        clock.set_wall_back(10 * HOUR);
+        assert!(server.is_active(&token));
+        clock.suspend(HOUR);
+        assert!(!server.is_active(&token));
+
+        let token = server.issue_access_token("client", "");
+        server.clock().advance(HOUR);
+        assert!(!server.is_active(&token));
+    }
+
+    #[tokio::test]
+    async fn codes_and_polling_intervals_follow_the_clock_of_the_server() {
+        let server = AuthorizationServer::new();
+        let code = server.issue_code(AuthorizationCode::new("client", REDIRECT));
+        server.clock().advance(HOUR);
+        ask(
+            &server,
+            &format!("grant_type=authorization_code&code={code}&redirect_uri={REDIRECT_ENCODED}"),
+        )
+        .await
+        .refused("invalid_grant");
+
+        let id = server.issue_auth_request("client", "");
+        let poll = format!("grant_type=urn%3Aopenid%3Aparams%3Agrant-type%3Aciba&auth_req_id={id}");
+        ask(&server, &poll).await.refused("authorization_pending");
+        ask(&server, &poll).await.refused("slow_down");
+        server.clock().advance(Duration::from_secs(10));
+        ask(&server, &poll).await.refused("authorization_pending");
+        server.clock().advance(HOUR);
+        ask(&server, &poll).await.refused("expired_token");
+    }
+}
+
+mod anonymous {
+    use super::*;
+
+    const SUBJECT_TYPE: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+    fn endpoint(server: &AuthorizationServer) -> TokenEndpoint<AuthorizationServer> {
+        let client = ClientAuthentication::anonymous();
+        TokenEndpoint::new(server.clone(), server.token_endpoint(), client)
+    }
+
+    #[tokio::test]
+    async fn token_exchange_without_a_client_is_accepted_if_the_server_allows_it() {
+        for allowed in [true, false] {
+            let server = AuthorizationServer::builder()
+                .subject_token("foreign")
+                .anonymous_token_exchange(allowed)
+                .build();
+            let exchange = |token| TokenRequest::token_exchange(token, SUBJECT_TYPE);
+            let result = endpoint(&server).oneshot(exchange("foreign")).await;
+            assert_eq!(result.is_ok(), allowed);
+            let error = endpoint(&server)
+                .oneshot(exchange("unknown"))
+                .await
+                .unwrap_err();
+            let code = if allowed {
+                "invalid_request"
+            } else {
+                "invalid_client"
+            };
+            assert_eq!(error.error_response().unwrap().code().as_str(), code);
+            // The other grants need a client, and wrong credentials are never ignored.
+            post(&server, "grant_type=client_credentials")
+                .await
+                .refused("invalid_client");
+            basic(&server, "client:wrong", "grant_type=client_credentials")
+                .await
+                .refused("invalid_client");
+        }
+    }
+
+    #[tokio::test]
+    async fn jwt_bearer_needs_no_client() {
+        let server = AuthorizationServer::builder()
+            .jwt_bearer_assertion("signed")
+            .build();
+        let request = TokenRequest::jwt_bearer("signed").scope("api1");
+        let response = endpoint(&server).oneshot(request).await.unwrap();
+        let introspected = server.introspect(response.access_token().expose_secret());
+        assert_eq!(introspected["scope"], "api1");
+        assert!(introspected.get("client_id").is_none());
+        assert!(
+            endpoint(&server)
+                .oneshot(TokenRequest::jwt_bearer("other"))
+                .await
+                .is_err()
+        );
+    }
+}
+
+mod issuer {
+    use super::*;
+
+    #[tokio::test]
+    async fn endpoints_are_discovered_by_the_issuer_in_process() {
+        for (builder, issuer) in [
+            (AuthorizationServer::builder(), "https://as.test"),
+            (
+                AuthorizationServer::builder().issuer(Uri::from_static("https://id.test:8443")),
+                "https://id.test:8443",
+            ),
+        ] {
+            let server = builder.build();
+            assert_eq!(server.issuer(), issuer);
+            let client = ClientAuthentication::client_secret_basic("client", "secret");
+            let endpoint = TokenEndpoint::discover(server.clone(), server.issuer(), client);
+            endpoint
+                .clone()
+                .oneshot(TokenRequest::client_credentials())
+                .await
+                .unwrap();
+            let metadata = endpoint.metadata().await.unwrap();
+            assert_eq!(*metadata.token_endpoint().unwrap(), server.token_endpoint());
+        }
+    }
+
+    #[tokio::test]
+    async fn endpoints_are_discovered_by_the_issuer_on_loopback() {
+        let server = AuthorizationServer::builder()
+            .client("a", "b")
+            .start()
+            .await
+            .unwrap();
+        assert_eq!(server.issuer(), format!("http://{}", server.addr()));
+        let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let client = ClientAuthentication::client_secret_basic("a", "b");
+        let endpoint = TokenEndpoint::discover(http, server.issuer(), client);
+        endpoint
+            .clone()
+            .oneshot(TokenRequest::client_credentials())
+            .await
+            .unwrap();
+        let metadata = endpoint.metadata().await.unwrap();
+        assert_eq!(*metadata.token_endpoint().unwrap(), server.token_endpoint());
+        assert_eq!(server.token_requests(), 1);
+    }
+
+    #[tokio::test]
+    async fn started_server_is_controlled_by_its_handle_and_stops_when_dropped() {
+        let server = AuthorizationServer::start().await.unwrap();
+        let (addr, same) = (server.addr(), server.clone());
+        server.fail_until_told(Failure::status(503));
+        let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
+        let form = format!("grant_type=client_credentials&{CLIENT}");
+        let request = post_to(server.token_endpoint().to_string(), &form);
+        assert_eq!(http.request(request).await.unwrap().status(), 503);
+        assert_eq!((server.token_requests(), same.token_requests()), (1, 1));
+        drop(server);
+        while tokio::net::TcpStream::connect(addr).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 mod loopback {
     use super::*;
 
@@ -1568,7 +1828,7 @@ mod loopback {
                 .body("slow"),
         );
         server.fail_next(Failure::garbage());
-        server.fail_next(Failure::redirect(&listening.uri("/elsewhere")));
+        server.fail_next(Failure::redirect(listening.uri("/elsewhere")));
         let busy = ask_at(&http, listening.token_endpoint()).await;
         assert_eq!((busy.status.as_u16(), &busy.body[..]), (429, &b"slow"[..]));
         assert_eq!(busy.headers[header::RETRY_AFTER], "9");

@@ -90,8 +90,12 @@ async fn a_token_request_carries_a_proof_with_every_algorithm() {
         let key = DpopKey::new(SigningKey::generate(algorithm).unwrap()).unwrap();
         assert_eq!(key.algorithm(), algorithm);
         let recorder = Recorder::new(|_| answer(200, DPOP_TOKEN));
-        let uri = Uri::from_static("https://AS.example:443/token?tenant=1");
-        let endpoint = TokenEndpoint::new(recorder.clone(), uri, client()).dpop(key.clone());
+        let endpoint = TokenEndpoint::new(
+            recorder.clone(),
+            "https://AS.example:443/token?tenant=1",
+            client(),
+        )
+        .dpop(key.clone());
         let response = endpoint.oneshot(request()).await.unwrap();
         let token = response.access_token();
         assert_eq!(token.authorization().unwrap(), "DPoP T");
@@ -336,7 +340,7 @@ mod nonce {
         let other = "https://other.example/token";
         let mut nonces = Vec::new();
         for uri in [URI, other, "https://as.example:443/elsewhere", other] {
-            let request = request().token_endpoint(uri.parse().unwrap());
+            let request = request().token_endpoint(uri);
             endpoint.clone().oneshot(request).await.unwrap();
             let sent = recorder.take_one();
             let htu = uri.replace(":443", "");

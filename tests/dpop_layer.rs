@@ -14,7 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri};
+use http::{
+    Extensions, HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri,
+    header::CONTENT_TYPE,
+};
 use http_body_util::{BodyExt, Full};
 use tokio_test::{assert_pending, assert_ready_ok, task};
 use tower::{
@@ -353,6 +356,167 @@ mod demands {
         }
     }
 
+    /// A 401 with a nonce, and a challenge unless it is empty.
+    fn unauthorized(text: &str, nonce: &str) -> Response<Body> {
+        let mut response = challenge(text, Some(nonce));
+        if text.is_empty() {
+            response.headers_mut().remove("www-authenticate");
+        }
+        response
+    }
+
+    /// Servers that demand a nonce in the body alone, or report a proof without it as invalid.
+    const FIRST_ANSWERS: [&str; 7] = [
+        "",
+        "Bearer",
+        "Basic realm=\"x\"",
+        "DPoP algs=\"ES256\"",
+        "DPoP error=\"invalid_dpop_proof\"",
+        "DPoP error=\"invalid_token\"",
+        "Bearer error=\"insufficient_scope\"",
+    ];
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_nonce_is_a_demand_whatever_the_challenge_says() {
+        for text in FIRST_ANSWERS {
+            let (issuer, key) = (issuer(), key());
+            // The nonce is replaced after two requests that had it.
+            let strict = Strict::new(&key, move |number, (_, nonce), _| {
+                let current = if number < 3 { "n1" } else { "n2" };
+                match nonce.as_deref() == Some(current) {
+                    true => ok(),
+                    false => unauthorized(text, current),
+                }
+            });
+            let source = source(&issuer, &key);
+            let layer = api_layer(source.clone()).resend(CloneBody);
+            let mut service = layer.layer(strict.api.clone());
+            for _ in 0..3 {
+                assert_eq!(get(&mut service).await.status(), StatusCode::OK, "{text}");
+            }
+            let nonces = ["", "n1", "n1", "n1", "n2"];
+            assert_eq!(strict.take(), nonces.map(|nonce| carried("t0", nonce)));
+            assert_eq!(issuer.calls(), 1, "{text}");
+        }
+    }
+
+    /// A server that replaces the nonce with every 401 also refuses tokens that way.
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_changes_the_nonce_with_every_401_can_refuse_the_token() {
+        for text in ["", "Bearer", "DPoP error=\"invalid_token\"", "Token"] {
+            let (issuer, key) = (issuer(), key());
+            let strict = Strict::new(&key, move |number, (token, nonce), _| {
+                let current = number.checked_sub(1).map(|number| format!("n{number}"));
+                match token == "t1" && *nonce == current {
+                    true => ok(),
+                    false => unauthorized(text, &format!("n{number}")),
+                }
+            });
+            let source = source(&issuer, &key);
+            let layer = api_layer(source.clone()).resend(CloneBody);
+            let response = get(&mut layer.layer(strict.api.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK, "{text}");
+            let expected = [carried("t0", ""), carried("t0", "n0"), carried("t1", "n1")];
+            assert_eq!(strict.take(), expected, "{text}");
+            assert_eq!(issuer.calls(), 2);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_resending_the_second_401_refuses_the_token() {
+        for text in ["", "Bearer", "DPoP error=\"invalid_token\""] {
+            let (issuer, key) = (issuer(), key());
+            let strict = Strict::new(&key, move |number, (token, _), _| match &**token {
+                "t0" => unauthorized(text, &format!("n{number}")),
+                _ => ok(),
+            });
+            let source = source(&issuer, &key);
+            let mut service = api_layer(source.clone()).layer(strict.api.clone());
+            for expected in [false, true] {
+                let response = get(&mut service).await;
+                let is_refused = response.extensions().get::<AccessTokenRefused>().is_some();
+                assert_eq!(is_refused, expected, "{text}");
+            }
+            assert_eq!(get(&mut service).await.status(), StatusCode::OK);
+            let expected = [carried("t0", ""), carried("t0", "n0"), carried("t1", "n1")];
+            assert_eq!(strict.take(), expected, "{text}");
+        }
+    }
+
+    /// Without a copy of the body, the request cannot be resent, and the next one has the nonce.
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_cannot_be_resent_does_not_keep_a_refused_token_forever() {
+        type Stream = http_body_util::combinators::UnsyncBoxBody<Bytes, tower::BoxError>;
+        let (issuer, key) = (issuer(), key());
+        let strict = Strict::new(&key, move |number, (token, _), _| match &**token {
+            "t0" => unauthorized("", &format!("n{number}")),
+            _ => ok(),
+        });
+        let api = strict.api.clone();
+        let inner = tower::service_fn(move |request: Request<Stream>| {
+            let api = api.clone();
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body.collect().await?.to_bytes();
+                let request = Request::from_parts(parts, Full::new(body));
+                api.oneshot(request).await
+            }
+        });
+        let layer = api_layer(source(&issuer, &key)).resend(BufferBody::new(0, Stream::new));
+        let service = layer.layer(inner);
+        for expected in [401, 401, 200] {
+            let call = call().map(|body| Stream::new(body.map_err(Into::into)));
+            let response = service.clone().oneshot(call).await.unwrap();
+            assert_eq!(response.status(), expected);
+        }
+        let expected = [carried("t0", ""), carried("t0", "n0"), carried("t1", "n1")];
+        assert_eq!(strict.take(), expected);
+    }
+
+    /// However a server answers, a request is sent three times at most.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_is_sent_three_times_at_most() {
+        for text in FIRST_ANSWERS {
+            let (issuer, key) = (issuer(), key());
+            let strict = Strict::new(&key, move |number, _, _| {
+                unauthorized(text, &format!("n{number}"))
+            });
+            let layer = api_layer(source(&issuer, &key)).resend(CloneBody);
+            let response = get(&mut layer.layer(strict.api.clone())).await;
+            assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+            assert!(strict.take().len() <= 3, "{text}");
+            assert!(issuer.calls() <= 2, "{text}");
+        }
+    }
+
+    /// RFC 9449 §7.1 knows the header `Authorization` alone; the name that the user has chosen counts for both types of tokens.
+    #[tokio::test(start_paused = true)]
+    async fn a_chosen_header_carries_the_token_under_its_own_scheme_with_a_proof() {
+        let name = HeaderName::from_static("x-authorization");
+        for layer in 0..3 {
+            let (issuer, key) = (issuer(), key());
+            let chosen = api_layer(source(&issuer, &key)).header(name.clone());
+            let chosen = match layer {
+                0 => chosen,
+                1 => chosen.without_scheme(),
+                _ => chosen.scheme("Token").unwrap(),
+            };
+            let api = Api::new(|seen| {
+                let value = &seen.headers["x-authorization"];
+                assert!(value.is_sensitive() && seen.authorization().is_none());
+                assert_eq!(seen.headers.get_all("dpop").iter().count(), 1);
+                match value.to_str().unwrap() {
+                    "DPoP t0" => unauthorized("", "n"),
+                    "DPoP t1" => ok(),
+                    other => panic!("{other}"),
+                }
+            });
+            let response = get(&mut chosen.resend(CloneBody).layer(api.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(api.requests(), 3);
+        }
+    }
+
     /// A server that accepts both kinds of tokens names both schemes.
     #[tokio::test(start_paused = true)]
     async fn a_refusal_of_the_proof_keeps_the_token() {
@@ -534,6 +698,25 @@ mod cache {
 mod signers {
     use super::*;
 
+    /// tonic's clients look for a status in the error, also if the error is that of a proof.
+    #[cfg(feature = "tonic")]
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_request_whose_proof_cannot_be_signed_has_a_status() {
+        let issuer = issuer();
+        let remote = Remote::new(100);
+        let control = remote.control.clone();
+        let source = source(&issuer, &DpopKey::new(remote).unwrap());
+        source.warm_up().await.unwrap();
+        control.fails.store(true, Ordering::SeqCst);
+        let mut call = call();
+        let grpc = HeaderValue::from_static("application/grpc");
+        call.headers_mut().insert(CONTENT_TYPE, grpc);
+        let service = api_layer(source).layer(Api::content());
+        let error = service.oneshot(call).await.unwrap_err();
+        let status = error.downcast::<tonic::Status>().unwrap();
+        assert!(TokenError::find_in_chain(&*status).is_some());
+    }
+
     /// A key service costs money and has rate limits.
     #[tokio::test(start_paused = true)]
     async fn a_remote_signer_is_asked_once_for_each_request() {
@@ -658,8 +841,8 @@ mod signers {
             stack: Mutex::new(Some(stack.clone())),
         });
         let key = DpopKey::new(through).unwrap();
-        let uri = Uri::from_static(support::URI);
-        let endpoint = tower_oauth2_client::TokenEndpoint::new(stack.clone(), uri, client());
+        let endpoint =
+            tower_oauth2_client::TokenEndpoint::new(stack.clone(), support::URI, client());
         let source = TokenCache::new(endpoint.dpop(key)).source(request());
         let service = api_layer(source).resend(CloneBody).layer(stack);
         let calls = (0..8).map(|_| tokio::spawn(service.clone().oneshot(call())));
@@ -729,7 +912,7 @@ mod signers {
         let token = AccessToken::new("t0", TokenType::DPOP).unwrap();
         let nonce = HeaderValue::from_static("newer");
         let nonce = HeaderMap::from_iter([(HeaderName::from_static("dpop-nonce"), nonce)]);
-        key.note_response(&Uri::from_static(API), Some(&token), &nonce);
+        key.note_response(API, Some(&token), &nonce);
         handle.allow(1);
         assert_pending!(called.poll());
         let (sent, respond) = handle.next_request().await.unwrap();
@@ -805,8 +988,7 @@ async fn row_19_no_key_proof_or_token_is_printed() {
             ),
         });
         let http = issuer.clone().map_request(tracing.clone());
-        let uri = Uri::from_static(support::URI);
-        let endpoint = tower_oauth2_client::TokenEndpoint::new(http, uri, client());
+        let endpoint = tower_oauth2_client::TokenEndpoint::new(http, support::URI, client());
         let endpoint = endpoint.dpop(key.clone());
         let request = request().dpop(key.clone());
         write!(

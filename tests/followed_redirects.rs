@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    Request, Response, StatusCode, Uri,
+    Request, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION},
 };
 use http_body_util::Full;
@@ -133,8 +133,7 @@ async fn for_each_redirect<F: Future<Output = ()>>(test: impl Fn(Http) -> F) {
 async fn a_token_from_another_url_is_not_taken() {
     for client in clients() {
         for_each_redirect(async |http| {
-            let uri = Uri::from_static(TOKEN_ENDPOINT);
-            let endpoint = TokenEndpoint::new(http, uri, client.clone());
+            let endpoint = TokenEndpoint::new(http, TOKEN_ENDPOINT, client.clone());
             check(endpoint.oneshot(TokenRequest::client_credentials()).await);
         })
         .await;
@@ -144,9 +143,8 @@ async fn a_token_from_another_url_is_not_taken() {
 #[tokio::test]
 async fn a_cache_does_not_hand_out_a_token_from_another_url() {
     for_each_redirect(async |http| {
-        let uri = Uri::from_static(TOKEN_ENDPOINT);
         let [client, _] = clients();
-        let cache = TokenCache::new(TokenEndpoint::new(http, uri, client));
+        let cache = TokenCache::new(TokenEndpoint::new(http, TOKEN_ENDPOINT, client));
         let source = cache.source(TokenRequest::client_credentials());
         check(source.token().await);
     })
@@ -157,8 +155,8 @@ async fn a_cache_does_not_hand_out_a_token_from_another_url() {
 async fn a_token_is_not_revoked_by_a_success_from_another_url() {
     for client in clients() {
         for_each_redirect(async |http| {
-            let uri = Uri::from_static("https://as.example/revoke");
-            let endpoint = RevocationEndpoint::new(http, uri, client.clone());
+            let endpoint =
+                RevocationEndpoint::new(http, "https://as.example/revoke", client.clone());
             let request = RevocationRequest::new("r");
             check(endpoint.oneshot(request).await);
         })
@@ -196,8 +194,8 @@ async fn an_answer_without_a_redirect_is_taken() {
     for follow in followers() {
         for client in clients() {
             let (http, _) = redirecting(302, "/", 0);
-            let uri = Uri::from_static("HTTPS://AS.example:443/token?x#y");
-            let endpoint = TokenEndpoint::new(follow(http), uri, client);
+            let endpoint =
+                TokenEndpoint::new(follow(http), "HTTPS://AS.example:443/token?x#y", client);
             let response = endpoint.oneshot(TokenRequest::client_credentials()).await;
             let expected = AccessToken::new("evil", TokenType::BEARER).unwrap();
             assert_eq!(response.unwrap().access_token(), &expected);
@@ -211,8 +209,7 @@ async fn a_redirect_that_is_not_followed_is_an_error() {
         for status in [307, 308] {
             let (http, seen) = redirecting(status, ELSEWHERE[0], 1);
             let [client, _] = clients();
-            let uri = Uri::from_static(TOKEN_ENDPOINT);
-            let endpoint = TokenEndpoint::new(follow(http), uri, client);
+            let endpoint = TokenEndpoint::new(follow(http), TOKEN_ENDPOINT, client);
             let request = TokenRequest::client_credentials();
             let error = endpoint.oneshot(request).await.unwrap_err();
             assert_eq!(error.status(), Some(StatusCode::from_u16(status).unwrap()));
@@ -227,9 +224,8 @@ async fn a_redirect_that_is_not_followed_is_an_error() {
 async fn tower_http_0_6_sends_the_secret_again_with_a_second_redirect() {
     for (follow, expected) in followers().into_iter().zip([true, false]) {
         let (http, seen) = redirecting(302, "https://evil.example/token", 2);
-        let uri = Uri::from_static(TOKEN_ENDPOINT);
         let client = ClientAuthentication::client_secret_basic("c", "s");
-        let endpoint = TokenEndpoint::new(follow(http), uri, client);
+        let endpoint = TokenEndpoint::new(follow(http), TOKEN_ENDPOINT, client);
         check(endpoint.oneshot(TokenRequest::client_credentials()).await);
         assert_eq!(*seen.0.lock().unwrap(), [true, false, expected]);
     }

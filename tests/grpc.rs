@@ -14,7 +14,7 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Request, Response,
+    HeaderMap, HeaderName, HeaderValue, Request, Response,
     header::{AUTHORIZATION, CONTENT_TYPE},
     request::Parts,
 };
@@ -31,12 +31,13 @@ use tonic_health::{
     pb::{HealthCheckRequest, health_client::HealthClient},
     server::HealthReporter,
 };
-use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_oauth2_client::{
     AddAccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, NoAccessToken, TokenCache,
     TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenSource,
-    add_access_token::{AccessTokenRefused, BufferBody, InsecureTransport, WatchTrailersLayer},
-    grpc_status,
+    add_access_token::{
+        AccessTokenRefused, BufferBody, InsecureTransport, NoOriginNamed, WatchTrailersLayer,
+    },
     test_util::{AuthorizationServer, Failure},
 };
 
@@ -168,6 +169,35 @@ mod calls {
         let token = grpc.source().peek().unwrap();
         let expected = token.authorization().cloned();
         assert_eq!(grpc.tokens(), [expected.clone(), expected]);
+    }
+
+    /// The compiler must see that the futures are `Send`.
+    #[tokio::test]
+    async fn calls_are_made_in_spawned_tasks() {
+        let grpc = Grpc::checking().await;
+        let mut calls = tokio::task::JoinSet::new();
+        let (mut plain, mut resending) = (grpc.client(), grpc.resending(64));
+        // Without `map_err`, rustc does not see that the future of the boxed stack is `Send`.
+        let boxed = ServiceBuilder::new()
+            .layer(BoxCloneSyncService::layer())
+            .map_err(Status::from_error)
+            .layer(grpc.layer())
+            .service(grpc.channel.clone());
+        let mut boxed = HealthClient::new(boxed);
+        let stack = ServiceBuilder::new()
+            .timeout(millis(9000))
+            .layer(grpc.layer())
+            .layer(WatchTrailersLayer::new(grpc.source()))
+            .service(grpc.channel.clone());
+        let mut stack = HealthClient::new(stack);
+        calls.spawn(async move { plain.check(ask("")).await });
+        calls.spawn(async move { resending.check(ask("")).await });
+        calls.spawn(async move { boxed.check(ask("")).await });
+        calls.spawn(async move { stack.check(ask("")).await });
+        for call in calls.join_all().await {
+            assert_eq!(call.unwrap().into_inner().status, SERVING);
+        }
+        assert_eq!(grpc.server.token_requests(), 1);
     }
 
     #[tokio::test]
@@ -574,6 +604,74 @@ mod trailers {
         }
     }
 
+    /// The layer that watches gets the header and the rules of the layer above.
+    #[tokio::test]
+    async fn the_watching_layer_has_the_header_and_the_rules_of_the_other() {
+        let name = HeaderName::from_static("x-authorization");
+        let denied = |head: &http::response::Parts| {
+            head.headers
+                .get("grpc-status")
+                .is_some_and(|status| status == "7")
+        };
+        for (status, chosen, is_dropped) in [
+            ("7", false, false),
+            ("7", true, true),
+            ("16", false, true),
+            ("16", true, true),
+            ("5", true, false),
+        ] {
+            for scheme in 0..3 {
+                let server = AuthorizationServer::new();
+                let source = TokenCache::new(endpoint(&server)).source(request());
+                let layer = cache_support::api_layer(source.clone()).header(name.clone());
+                let layer = match scheme {
+                    0 => layer,
+                    1 => layer.without_scheme(),
+                    _ => layer.scheme("Token").unwrap(),
+                };
+                let layer = if chosen {
+                    layer.refused_when(denied)
+                } else {
+                    layer
+                };
+                let service = ServiceBuilder::new()
+                    .layer(layer.clone())
+                    .layer(layer.watch_trailers())
+                    .service(service_fn(move |request: Request<GrpcBody>| {
+                        assert!(request.headers().contains_key("x-authorization"));
+                        ready(Ok::<_, BoxError>(answer("application/grpc", status)))
+                    }));
+                let call = Request::post("/health").body(GrpcBody::empty()).unwrap();
+                let response = service.oneshot(call).await.unwrap();
+                assert!(source.peek().is_some());
+                let body = response.into_body().collect().await.unwrap();
+                assert_eq!(body.trailers().unwrap()["grpc-status"], status);
+                assert_eq!(source.peek().is_none(), is_dropped, "{status} {chosen}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn permission_denied_in_the_headers_can_refuse_the_token_and_is_resent() {
+        let server = AuthorizationServer::new();
+        let checked = server.clone();
+        let grpc = Grpc::judging(server.clone(), move |headers| {
+            let verdict = checked.check_bearer(headers);
+            verdict.map_err(|_| Status::permission_denied("the token has expired"))
+        })
+        .await;
+        let layer = grpc.layer().refused_when(|head| {
+            let status = head.headers.get("grpc-status");
+            status.is_some_and(|status| status == "7")
+        });
+        let layer = layer.resend(BufferBody::tonic(1024));
+        let mut client = HealthClient::new(layer.layer(grpc.channel.clone()));
+        client.check(ask("")).await.unwrap();
+        server.revoke_all();
+        client.check(ask("")).await.unwrap();
+        assert_eq!(server.token_requests(), 2);
+    }
+
     #[tokio::test]
     async fn trailers_are_watched_only_in_grpc_responses() {
         for (content_type, is_dropped) in [
@@ -624,7 +722,6 @@ mod status {
         }
         let grpc = Grpc::judging(server.clone(), |_| Ok(())).await;
         let service = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(layer(cache(&server).source(request), &grpc.origin))
             .service(grpc.channel.clone());
         let mut client = HealthClient::new(service);
@@ -717,25 +814,128 @@ mod status {
         let source = cache(&AuthorizationServer::new()).source(request());
         let error = cache_support::at_once(source.token()).unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::NoRuntime);
-        assert_eq!(grpc_status(error.into()).code(), Code::Unavailable);
+        assert_eq!(Status::from(error).code(), Code::Unavailable);
+    }
+
+    /// An error of a layer between the client and the token layer.
+    #[derive(Debug)]
+    struct Wrapper(BoxError);
+
+    impl std::fmt::Display for Wrapper {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("wrapped")
+        }
+    }
+
+    impl Error for Wrapper {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&*self.0)
+        }
     }
 
     #[tokio::test]
-    async fn a_token_error_is_found_through_layers_in_between() {
+    async fn layers_in_between_change_neither_the_status_nor_the_token_error() {
+        for (failure, code) in [
+            (Failure::oauth("invalid_client"), Code::Unauthenticated),
+            (Failure::status(503), Code::Unavailable),
+        ] {
+            let server = AuthorizationServer::new();
+            server.fail_until_told(failure);
+            let grpc = Grpc::judging(server, |_| Ok(())).await;
+            let api = || grpc.layer().layer(grpc.channel.clone());
+            macro_rules! check {
+                ($service:expr) => {
+                    let status = HealthClient::new($service).check(ask("")).await;
+                    let status = status.unwrap_err();
+                    assert_eq!(status.code(), code, "{status}");
+                    assert!(
+                        status
+                            .message()
+                            .starts_with("failed to fetch an access token: ")
+                    );
+                    assert!(TokenError::find_in_chain(&status).is_some());
+                };
+            }
+            check!(api());
+            check!(ServiceBuilder::new().buffer(8).service(api()));
+            check!(ServiceBuilder::new().timeout(millis(9000)).service(api()));
+            check!(
+                ServiceBuilder::new()
+                    .concurrency_limit(1)
+                    .load_shed()
+                    .service(api())
+            );
+            check!(BoxCloneSyncService::new(api()));
+            check!(ServiceBuilder::new().map_err(Wrapper).service(api()));
+            check!(
+                ServiceBuilder::new()
+                    .map_err(Status::from_error)
+                    .service(api())
+            );
+            check!(
+                ServiceBuilder::new()
+                    .buffer(8)
+                    .timeout(millis(9000))
+                    .map_err(Wrapper)
+                    .layer(BoxCloneSyncService::layer())
+                    .service(api())
+            );
+            assert!(grpc.tokens().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_must_not_be_sent_is_unauthenticated_with_the_reason() {
+        let channel = Endpoint::from_static("http://api.example").connect_lazy();
+        let fixed = || AddAccessTokenLayer::new(TokenSource::fixed(bearer("fixed")));
+        let unnamed = fixed().layer(channel.clone());
+        let insecure = fixed().origin("http://api.example").unwrap().layer(channel);
+        for (service, reason) in [
+            (unnamed, "no origin is named"),
+            (insecure, &*InsecureTransport.to_string()),
+        ] {
+            let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
+            assert_eq!(status.code(), Code::Unauthenticated);
+            assert!(status.message().contains(reason), "{status}");
+            let source = status.source().unwrap();
+            assert!(source.is::<NoOriginNamed>() || source.is::<InsecureTransport>());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_error_is_a_status_whose_source_is_the_token_error() {
         let server = AuthorizationServer::new();
         server.fail_until_told(Failure::oauth("invalid_client"));
         let grpc = Grpc::judging(server, |_| Ok(())).await;
-        let service = ServiceBuilder::new()
-            .map_err(grpc_status)
-            .buffer(8)
-            .layer(grpc.layer())
-            .service(grpc.channel.clone());
-        let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
-        assert_eq!(status.code(), Code::Unauthenticated);
+        let call = Request::post("/grpc.health.v1.Health/Check")
+            .header(CONTENT_TYPE, "application/grpc")
+            .body(GrpcBody::empty())
+            .unwrap();
+        let service = grpc.layer().layer(grpc.channel.clone());
+        let error = service.oneshot(call).await.unwrap_err();
+        let status = error.downcast::<Status>().unwrap();
+        assert!(status.source().unwrap().is::<TokenError>());
     }
 
-    #[test]
-    fn every_other_error_gets_the_status_that_tonic_gives_it() {
+    #[tokio::test]
+    async fn a_request_that_is_not_grpc_has_the_error_itself() {
+        let server = AuthorizationServer::new();
+        server.fail_until_told(Failure::oauth("invalid_client"));
+        let grpc = Grpc::judging(server, |_| Ok(())).await;
+        let service = grpc.layer().layer(grpc.channel.clone());
+        for content_type in [None, Some("application/json")] {
+            let mut call = Request::post("/orders").body(GrpcBody::empty()).unwrap();
+            if let Some(content_type) = content_type {
+                let value = HeaderValue::from_static(content_type);
+                call.headers_mut().insert(CONTENT_TYPE, value);
+            }
+            let error = service.clone().oneshot(call).await.unwrap_err();
+            assert!(error.is::<TokenError>(), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn every_error_of_the_inner_service_gets_the_status_that_tonic_gives_it() {
         let errors: [fn() -> BoxError; 5] = [
             || Status::already_exists("there is one").into(),
             || InsecureTransport.into(),
@@ -743,12 +943,19 @@ mod status {
             || tower::timeout::error::Elapsed::new().into(),
             || tower::load_shed::error::Overloaded::new().into(),
         ];
+        let mut codes = Vec::new();
         for error in errors {
-            let (ours, tonics) = (grpc_status(error()), Status::from_error(error()));
+            let service =
+                layer(TokenSource::fixed(bearer("fixed")), "http://127.0.0.1:1").layer(service_fn(
+                    move |_: Request<GrpcBody>| ready(Err::<Response<GrpcBody>, _>(error())),
+                ));
+            let ours = HealthClient::new(service).check(ask("")).await.unwrap_err();
+            let tonics = Status::from_error(error());
             assert_eq!(ours.code(), tonics.code(), "{ours}");
             assert_eq!(ours.message(), tonics.message());
+            codes.push(ours.code());
         }
-        assert_eq!(grpc_status(errors[0]()).code(), Code::AlreadyExists);
+        assert_eq!(codes[0], Code::AlreadyExists);
     }
 
     #[tokio::test]
@@ -759,7 +966,6 @@ mod status {
         let bare = HealthClient::new(channel.clone());
         let expected = { bare }.check(ask("")).await.unwrap_err();
         let service = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(layer(TokenSource::fixed(bearer("fixed")), &origin))
             .service(channel);
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
@@ -772,7 +978,6 @@ mod status {
         let refuse = |_: &HeaderMap| Err(Status::failed_precondition("not now"));
         let grpc = Grpc::judging(AuthorizationServer::new(), refuse).await;
         let service = ServiceBuilder::new()
-            .map_err(grpc_status)
             .layer(grpc.layer())
             .service(grpc.channel.clone());
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();

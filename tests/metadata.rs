@@ -21,8 +21,9 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, ServerMetadata, TokenCache,
-    TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, RevocationRequest,
+    ServerMetadata, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    TokenResponse,
     jwt::SigningAlgorithm,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_endpoint::RetryTransient,
@@ -151,7 +152,10 @@ async fn the_metadata_request_has_no_credentials_and_is_marked() {
     assert_eq!(metadata.method(), http::Method::GET);
     assert_eq!(*metadata.uri(), *format!("{ISSUER}{OAUTH}"));
     assert_eq!(metadata.headers()[ACCEPT], "application/json");
-    assert_eq!(metadata.headers().len(), 1);
+    assert_eq!(metadata.headers()["accept-encoding"], "identity");
+    let user_agent = metadata.headers()["user-agent"].to_str().unwrap();
+    assert!(user_agent.starts_with("tower-oauth2-client/"));
+    assert_eq!(metadata.headers().len(), 3);
     assert!(metadata.body().is_empty());
     assert!(metadata.extensions().get::<NoAccessToken>().is_some());
     assert_eq!(*sent[1].uri(), *format!("{ISSUER}/token"));
@@ -296,8 +300,9 @@ async fn dropping_the_last_caller_cancels_the_metadata_request() {
 #[tokio::test(start_paused = true)]
 async fn waiting_callers_share_an_error_and_the_next_caller_retries() {
     let server = AuthorizationServer::new();
-    let delayed = Failure::status(500).delayed(MINUTE / 6);
-    server.fail_next(delayed.at(OAUTH));
+    let delayed = Failure::status(500).delayed(MINUTE / 60);
+    server.fail_next(delayed.clone().at(OAUTH));
+    server.fail_next(delayed.at(OPENID));
     let endpoint = discover(&server);
     let (first, second) = tokio::join!(ask(&endpoint), ask(&endpoint));
 
@@ -498,8 +503,8 @@ async fn invalid_metadata_are_refused() {
     };
     for (document, why) in [
         (
-            with("issuer", json!("https://as.test/")),
-            "another issuer, `https://as.test/`",
+            with("issuer", json!("https://as.test/t")),
+            "another issuer, `https://as.test/t`",
         ),
         (
             with("issuer", json!("https://evil.test")),
@@ -623,23 +628,23 @@ async fn the_openid_document_is_fetched_if_there_is_no_oauth_document() {
 }
 
 #[tokio::test]
-async fn the_openid_document_is_not_fetched_after_a_transient_failure_or_a_wrong_document() {
+async fn the_openid_document_is_fetched_after_a_transient_failure_or_a_wrong_document() {
     let wrong = document("https://evil.test").to_string();
-    for (status, body, kind) in [
-        (500, String::new(), TokenErrorKind::UnexpectedStatus),
-        (503, String::new(), TokenErrorKind::UnexpectedStatus),
-        (429, String::new(), TokenErrorKind::UnexpectedStatus),
-        (200, wrong, TokenErrorKind::InvalidResponse),
+    for (status, body) in [
+        (500, String::new()),
+        (503, String::new()),
+        (429, String::new()),
+        (200, wrong),
     ] {
         let http = by_path(move |path| match path {
             OAUTH => answer(status, body.clone()),
-            _ => answer(200, document(ISSUER).to_string()),
+            OPENID => answer(200, document(ISSUER).to_string()),
+            _ => answer(200, GOOD),
         });
         let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
-        let error = ask(&endpoint).await.unwrap_err();
-        assert_eq!(error.kind(), kind);
-        assert_eq!(error.status().unwrap(), status);
-        assert_eq!(http.take_uris(), [format!("{ISSUER}{OAUTH}")]);
+        ask(&endpoint).await.unwrap();
+        let expected = [OAUTH, OPENID, "/token"].map(|path| format!("{ISSUER}{path}"));
+        assert_eq!(http.take_uris(), expected);
     }
 }
 
@@ -662,7 +667,9 @@ async fn without_any_document_the_more_informative_status_is_reported() {
 #[tokio::test]
 async fn retry_after_is_reported() {
     let server = AuthorizationServer::new();
-    server.fail_next(Failure::status(503).retry_after(MINUTE).at(OAUTH));
+    for path in [OAUTH, OPENID] {
+        server.fail_next(Failure::status(503).retry_after(MINUTE).at(path));
+    }
     let error = ask(&discover(&server)).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(MINUTE));
     assert!(error.is_transient());
@@ -685,7 +692,8 @@ async fn network_failures_are_transient_and_prove_that_nothing_was_processed() {
         (Failure::delay(MINUTE), TokenErrorKind::Timeout),
     ] {
         let server = AuthorizationServer::new();
-        server.fail_next(failure.at(OAUTH));
+        server.fail_next(failure.clone().at(OAUTH));
+        server.fail_next(failure.at(OPENID));
         let http = ServiceBuilder::new()
             .timeout(MINUTE / 2)
             .service(server.clone());
@@ -705,7 +713,9 @@ async fn network_failures_are_transient_and_prove_that_nothing_was_processed() {
 async fn a_one_time_credential_is_sent_once_after_failed_metadata_requests() {
     let server = AuthorizationServer::new();
     let token = server.issue_refresh_token("client", "");
-    server.fail_next_n(2, Failure::drop_connection().at(OAUTH));
+    for path in [OAUTH, OPENID] {
+        server.fail_next_n(2, Failure::drop_connection().at(path));
+    }
     let endpoint = ServiceBuilder::new()
         .retry(RetryTransient::new())
         .service(discover(&server));
@@ -893,11 +903,96 @@ async fn a_service_with_another_body_type_can_be_used() {
     let server = AuthorizationServer::new();
     let inner = server.clone();
     let http = service_fn(move |request: Request<Body>| inner.clone().oneshot(request));
-    let endpoint = TokenEndpoint::discover_with_body(http, ISSUER, basic(), |body| {
-        Full::new(body).boxed_unsync()
-    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic())
+        .request_body(|body| Full::new(body).boxed_unsync());
     let request = TokenRequest::client_credentials();
     endpoint.oneshot(request).await.unwrap();
+}
+
+#[tokio::test]
+async fn clones_with_other_bodies_and_services_share_one_metadata_request() {
+    let server = AuthorizationServer::new();
+    let endpoint = discover(&server);
+    let mut through = endpoint.clone();
+    *through.get_mut() = server.clone();
+    let other = endpoint
+        .clone()
+        .request_body(|body| String::from_utf8(body.to_vec()).unwrap());
+    let revocation = other.revocation();
+    let request = TokenRequest::client_credentials;
+    let (a, b, c, d, e) = tokio::join!(
+        other.oneshot(request()),
+        ask(&endpoint),
+        ask(&through),
+        revocation.oneshot(RevocationRequest::new("t")),
+        endpoint.metadata(),
+    );
+    a.unwrap();
+    b.unwrap();
+    c.unwrap();
+    d.unwrap();
+    e.unwrap();
+    assert_eq!(requests_to(&server, OAUTH), 1);
+}
+
+/// The body of the issuer's own requests, too, is made by the function that was set.
+#[tokio::test]
+async fn the_metadata_request_has_the_body_type_of_the_endpoint() {
+    let bodies = Arc::new(AtomicUsize::new(0));
+    let counter = bodies.clone();
+    let http = service_fn(move |request: Request<String>| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let body = match request.uri().path() {
+            OAUTH => document(ISSUER).to_string(),
+            _ => GOOD.to_owned(),
+        };
+        async { Ok::<_, Infallible>(Response::new(body)) }
+    });
+    let endpoint = TokenEndpoint::discover(http, ISSUER, basic())
+        .request_body(|body| String::from_utf8(body.to_vec()).unwrap());
+    endpoint.metadata().await.unwrap();
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    assert_eq!(bodies.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn metadata_are_fetched_through_the_service_of_the_endpoint_that_needs_them() {
+    let old = Recorder::good();
+    let mut endpoint = TokenEndpoint::discover(old.clone(), ISSUER, basic());
+    let new = Recorder::new(|number| match number {
+        0 => answer(200, document(ISSUER).to_string()),
+        _ => answer(200, GOOD),
+    });
+    *endpoint.get_mut() = new.clone();
+    endpoint
+        .oneshot(TokenRequest::client_credentials())
+        .await
+        .unwrap();
+    assert_eq!((old.calls(), new.calls()), (0, 2));
+}
+
+/// `Uri` and `Url` print a slash where there is no path.
+#[tokio::test]
+async fn an_issuer_can_be_a_text_a_uri_or_a_url() {
+    for issuer in [ISSUER, "https://as.test/", "https://as.test/t"] {
+        let http = by_path(move |path| match path {
+            path if path.starts_with(OAUTH) => answer(200, document(issuer).to_string()),
+            _ => answer(200, GOOD),
+        });
+        let (uri, url): (Uri, url::Url) = (issuer.parse().unwrap(), issuer.parse().unwrap());
+        for endpoint in [
+            TokenEndpoint::discover(http.clone(), issuer.to_owned(), basic()),
+            TokenEndpoint::discover(http.clone(), &uri, basic()),
+            TokenEndpoint::discover(http.clone(), uri, basic()),
+            TokenEndpoint::discover(http.clone(), &url, basic()),
+            TokenEndpoint::discover(http, url, basic()),
+        ] {
+            ask(&endpoint).await.unwrap();
+        }
+    }
 }
 
 #[test]
@@ -937,7 +1032,7 @@ async fn an_older_fetch_that_ends_late_does_not_replace_newer_metadata() {
         }
     });
     let endpoint = TokenEndpoint::discover(http, ISSUER, basic()).metadata_clock(clock.clock());
-    let path = |metadata: Arc<ServerMetadata>| metadata.token_endpoint().path().to_owned();
+    let path = |metadata: Arc<ServerMetadata>| metadata.token_endpoint().unwrap().path().to_owned();
 
     let mut first = task::spawn(endpoint.metadata());
     assert_pending!(first.poll());

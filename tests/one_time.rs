@@ -13,7 +13,7 @@ use std::{
 
 use allocation_counter::measure;
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     runtime::{self, Runtime},
@@ -148,8 +148,7 @@ impl Fixture {
         server: Server,
         configure: impl FnOnce(TokenCacheBuilder) -> TokenCacheBuilder,
     ) -> Self {
-        let uri = Uri::from_static("https://as.test/token");
-        let endpoint = TokenEndpoint::new(server.http(), uri, client());
+        let endpoint = TokenEndpoint::new(server.http(), "https://as.test/token", client());
         let clock = ManualClock::new();
         let stored = Arc::<Mutex<Vec<_>>>::default();
         let store = stored.clone();
@@ -469,7 +468,7 @@ mod codes {
     #[tokio::test(start_paused = true)]
     async fn the_same_text_in_another_request_is_another_code() {
         let fixture = Fixture::new(Server::rotating());
-        let elsewhere = || code("c0").token_endpoint(Uri::from_static("https://other.test/token"));
+        let elsewhere = || code("c0").token_endpoint("https://other.test/token");
         let tenant = |tenant| code("c0").header("x-tenant", tenant);
         for request in [code("c0"), elsewhere(), tenant("blue"), tenant("red")] {
             fixture.token(request).await.unwrap();

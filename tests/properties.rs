@@ -107,11 +107,11 @@ impl Simulation {
                 Ok::<_, Infallible>(answer.unwrap())
             }
         });
-        let uri = "https://as.test/token".parse().unwrap();
-        let cache = TokenCache::builder(TokenEndpoint::new(http, uri, client()))
-            .clock(ManualClock::new().clock())
-            .refresh_window(RefreshWindow::new().first(a..=b).later(c..=d))
-            .build();
+        let cache =
+            TokenCache::builder(TokenEndpoint::new(http, "https://as.test/token", client()))
+                .clock(ManualClock::new().clock())
+                .refresh_window(RefreshWindow::new().first(a..=b).later(c..=d))
+                .build();
         cache.source(request())
     }
 

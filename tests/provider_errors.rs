@@ -6,7 +6,7 @@ mod support;
 use std::{error::Error, fmt, io};
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
+use http::{Request, Response};
 use http_body_util::Full;
 use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
@@ -129,8 +129,7 @@ async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
         for wrap in WRAPS {
             for outer in WRAPS {
                 // The gateway to the authorization server wants a token, too.
-                let gateway =
-                    TokenEndpoint::new(Recorder::good(), Uri::from_static(URI), client.clone());
+                let gateway = TokenEndpoint::new(Recorder::good(), URI, client.clone());
                 let gateway =
                     TokenCache::new(gateway.map_err(move |error: TokenError| outer(error.into())));
                 let through = ServiceBuilder::new()
@@ -147,7 +146,7 @@ async fn what_a_provider_or_signer_said_is_printed_at_no_depth() {
                     )
                     .service(Recorder::good());
                 let own = ClientAuthentication::none("c");
-                let endpoint = TokenEndpoint::new(through, Uri::from_static(URI), own);
+                let endpoint = TokenEndpoint::new(through, URI, own);
                 let tokens =
                     TokenCache::new(endpoint.map_err(move |error: TokenError| outer(error.into())));
                 let source = tokens.source(TokenRequest::client_credentials());

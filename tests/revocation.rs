@@ -17,7 +17,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Request, Response, Uri,
+    HeaderValue, Method, Request, Response,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
 use http_body_util::{BodyExt, Full, channel::Channel};
@@ -50,7 +50,7 @@ fn confidential() -> ClientAuthentication {
 }
 
 fn endpoint(recorder: &Recorder, client: ClientAuthentication) -> RevocationEndpoint<Recorder> {
-    RevocationEndpoint::new(recorder.clone(), Uri::from_static(URI), client)
+    RevocationEndpoint::new(recorder.clone(), URI, client)
 }
 
 fn request() -> RevocationRequest {
@@ -101,7 +101,9 @@ mod wire {
         assert!(headers[AUTHORIZATION].is_sensitive());
         assert_eq!(headers[CONTENT_TYPE], "application/x-www-form-urlencoded");
         assert_eq!(headers[ACCEPT], "application/json");
-        assert_eq!(headers.len(), 3);
+        assert_eq!(headers["accept-encoding"], "identity");
+        assert!(headers.contains_key("user-agent"));
+        assert_eq!(headers.len(), 5);
         assert_eq!(sent.extensions().get(), Some(&NoAccessToken));
     }
 
@@ -214,7 +216,7 @@ mod wire {
         let recorder = Recorder::new(|_| answer(200, ""));
         let endpoint = endpoint(&recorder, public());
         let request = request()
-            .revocation_endpoint(Uri::from_static("https://blue.example/revoke?p=1"))
+            .revocation_endpoint("https://blue.example/revoke?p=1")
             .client_authentication(ClientAuthentication::client_secret_basic("blue", "b"));
         endpoint.oneshot(request).await.unwrap();
         let sent = recorder.take_one();
@@ -240,7 +242,7 @@ mod wire {
                 public(),
                 request()
                     .token_type_hint("access_token")
-                    .token_type_hint("access_token"),
+                    .token_type_hint("refresh_token"),
                 "the parameter `token_type_hint` is set twice",
             ),
             (
@@ -282,6 +284,27 @@ mod wire {
     }
 
     #[tokio::test]
+    async fn a_repeated_value_is_sent_once_and_an_empty_one_is_not() {
+        let request = request()
+            .token_type_hint("access_token")
+            .parameter("token_type_hint", "access_token")
+            .parameter("token", "t")
+            .parameter("tenant", "")
+            .parameter("client_id", "c");
+        assert_eq!(
+            request,
+            super::request()
+                .token_type_hint("access_token")
+                .parameter("client_id", "c")
+        );
+        let sent = send(public(), request).await;
+        assert_eq!(
+            *sent.body(),
+            "token=t&token_type_hint=access_token&client_id=c"
+        );
+    }
+
+    #[tokio::test]
     async fn a_provided_token_that_is_empty_is_not_sent() {
         let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("") });
         let message = refused(public(), RevocationRequest::new(provided)).await;
@@ -294,15 +317,27 @@ mod wire {
             ("http://as.example/revoke", "is plain http"),
             ("https://u:p@as.example/revoke", "contains a user name"),
             ("/revoke", "is not absolute"),
+            ("as.example/revoke", "is not valid"),
+            ("https://as.example/ revoke", "contains white space"),
+            ("", "is empty"),
         ] {
-            let request = request().revocation_endpoint(uri.parse().unwrap());
+            let request = request().revocation_endpoint(uri);
             let message = refused(public(), request).await;
             let said = format!("the URI of the revocation endpoint {why}");
             assert!(message.contains(&said), "{message}");
+            let recorder = Recorder::new(|_| answer(200, ""));
+            let endpoint = RevocationEndpoint::new(recorder.clone(), uri, public());
+            let message = endpoint
+                .oneshot(super::request())
+                .await
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(&said), "{message}");
+            assert_eq!(recorder.calls(), 0);
         }
         let recorder = Recorder::new(|_| answer(200, ""));
-        let uri = Uri::from_static("http://as.example/revoke");
-        let endpoint = RevocationEndpoint::new(recorder.clone(), uri, public());
+        let endpoint =
+            RevocationEndpoint::new(recorder.clone(), "http://as.example/revoke", public());
         let endpoint = endpoint.danger_allow_http();
         endpoint.oneshot(request()).await.unwrap();
         assert_eq!(recorder.calls(), 1);
@@ -369,7 +404,7 @@ mod answers {
                 let response = Response::builder().status(status).body(body.boxed());
                 Ok::<_, BoxError>(response.unwrap())
             });
-            let endpoint = RevocationEndpoint::new(http, Uri::from_static(URI), public());
+            let endpoint = RevocationEndpoint::new(http, URI, public());
             let result = endpoint.oneshot(request()).await;
             assert_eq!(result.err().map(|error| error.kind()), expected);
         }
@@ -384,7 +419,7 @@ mod answers {
             kept.lock().unwrap().push(sender);
             async { Ok::<_, BoxError>(Response::new(body)) }
         });
-        let endpoint = RevocationEndpoint::new(http, Uri::from_static(URI), public());
+        let endpoint = RevocationEndpoint::new(http, URI, public());
         let mut call = task::spawn(endpoint.oneshot(request()));
         assert_ready_ok!(call.poll());
     }
@@ -486,7 +521,7 @@ mod answers {
             service_fn(|_: Request<Full<Bytes>>| std::future::pending::<Answer>()),
             Duration::from_secs(1),
         );
-        let endpoint = RevocationEndpoint::new(http, Uri::from_static(URI), public());
+        let endpoint = RevocationEndpoint::new(http, URI, public());
         let error = endpoint.oneshot(request()).await.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
         assert_eq!(
@@ -515,8 +550,7 @@ mod stack {
         let limited = ConcurrencyLimit::new(recorder, 1);
         let provided = Credential::from_fn(std::future::pending::<Result<String, Infallible>>);
         for request in [RevocationRequest::new(""), RevocationRequest::new(provided)] {
-            let uri = Uri::from_static(URI);
-            let mut endpoint = RevocationEndpoint::new(limited.clone(), uri, public());
+            let mut endpoint = RevocationEndpoint::new(limited.clone(), URI, public());
             let mut other = endpoint.clone();
             std::future::poll_fn(|cx| endpoint.poll_ready(cx))
                 .await
@@ -533,7 +567,7 @@ mod stack {
             assert_eq!(request.body(), "token=t&client_id=c");
             Ok::<_, BoxError>(Response::new(String::new()))
         });
-        let endpoint = RevocationEndpoint::new(http, Uri::from_static(URI), public())
+        let endpoint = RevocationEndpoint::new(http, URI, public())
             .request_body(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         endpoint.oneshot(request()).await.unwrap();
     }
@@ -667,7 +701,7 @@ mod discovery {
         assert!(message.contains("`RevocationEndpoint::new`"), "{message}");
         assert_eq!(recorder.calls(), 0);
 
-        let request = request().revocation_endpoint(Uri::from_static(URI));
+        let request = request().revocation_endpoint(URI);
         revocation.oneshot(request).await.unwrap();
         assert_eq!(*recorder.take_one().uri(), URI);
     }
@@ -901,7 +935,7 @@ async fn no_secret_is_printed_or_logged() {
                 .parameter("otp", SENTINEL)
                 .header("x-api-key", SENTINEL)
                 .client_authentication(secret.clone())
-                .revocation_endpoint(format!("{URI}?key={SENTINEL}").parse().unwrap());
+                .revocation_endpoint(format!("{URI}?key={SENTINEL}"));
             let recorder = Recorder::new(move |_| answer(status, body.clone()));
             let mut endpoint = endpoint(&recorder, secret.clone());
             let mut shown = format!("{request:?} {request:#?} {endpoint:?} {endpoint:#?}");

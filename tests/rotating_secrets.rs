@@ -153,7 +153,7 @@ impl Server {
     }
 
     fn cache(&self, client: ClientAuthentication, clock: &ManualClock) -> TokenCache {
-        let uri = "https://as.test/token".parse().unwrap();
+        let uri = "https://as.test/token";
         let endpoint = TokenEndpoint::new(self.http(), uri, client);
         TokenCache::builder(endpoint).clock(clock.clock()).build()
     }

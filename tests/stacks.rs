@@ -12,7 +12,7 @@ use std::{
 
 use axum::{Form, Json, Router, body::Body, extract::State, http::HeaderMap, routing::post};
 use bytes::Bytes;
-use http::{Request, Response, Uri, Version};
+use http::{Request, Response, Version};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::ClientConfig;
@@ -39,7 +39,7 @@ fn client() -> ClientAuthentication {
 }
 
 fn endpoint<S>(http: S) -> TokenEndpoint<S> {
-    TokenEndpoint::new(http, Uri::from_static(URI), client())
+    TokenEndpoint::new(http, URI, client())
 }
 
 fn request() -> TokenRequest {
@@ -483,13 +483,13 @@ fn an_endpoint_over_hyper_and_its_future_are_send() {
 
     is_handle::<TokenEndpoint<HyperClient>>();
     is_handle::<TokenEndpoint<HttpsClient>>();
-    is_handle::<TokenEndpoint<ReqwestService>>();
+    is_handle::<TokenEndpoint<ReqwestService<Full<Bytes>>>>();
     is_handle::<TokenRequest>();
     is_handle::<TokenResponse>();
     is_handle::<ClientAuthentication>();
     is_sent::<<TokenEndpoint<HyperClient> as Service<TokenRequest>>::Future>();
     is_sent::<<TokenEndpoint<HttpsClient> as Service<TokenRequest>>::Future>();
-    is_sent::<<TokenEndpoint<ReqwestService> as Service<TokenRequest>>::Future>();
+    is_sent::<<TokenEndpoint<ReqwestService<Full<Bytes>>> as Service<TokenRequest>>::Future>();
     future_is_sent(&endpoint(recovering(Attempts::default())));
     future_is_sent(&Retry::new(
         RetryTransient::new(),

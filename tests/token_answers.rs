@@ -258,8 +258,18 @@ fn bodies() -> Vec<(&'static str, Vec<u8>, Content)> {
     rows
 }
 
+/// The bodies that are transient with a status of success.
+const INCOMPLETE: [&str; 6] = [
+    "empty",
+    "white space only",
+    "BOM only",
+    "HTML",
+    "truncated",
+    "truncated in the token",
+];
+
 /// A status, and whether it is transient: without an OAuth error, and with a final OAuth error.
-const STATUSES: [(u16, bool, bool); 26] = [
+const STATUSES: [(u16, bool, bool); 28] = [
     (200, false, false),
     (201, false, false),
     (204, false, false),
@@ -285,7 +295,9 @@ const STATUSES: [(u16, bool, bool); 26] = [
     (502, true, false),
     (503, true, true),
     (504, true, false),
-    (599, false, false),
+    (520, true, false),
+    (530, true, false),
+    (599, true, false),
 ];
 
 #[tokio::test]
@@ -315,6 +327,8 @@ async fn every_body_is_classified_for_every_status() {
             assert_eq!(found, code, "{case}");
             assert_eq!(error.status().unwrap(), status, "{case}");
             let expected = match code {
+                // A gateway has answered, or a part is missing.
+                None if is_success => INCOMPLETE.contains(&name),
                 Some("x_code") | None => transient,
                 Some(_) => transient_despite_error,
             };
@@ -458,6 +472,8 @@ async fn the_content_type_is_ignored() {
     }
 }
 
+const TEN_YEARS: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+
 #[tokio::test]
 async fn expires_in_is_parsed_leniently_and_never_panics() {
     for (json, expected) in [
@@ -471,10 +487,21 @@ async fn expires_in_is_parsed_leniently_and_never_panics() {
         ("-0", Some(0.0)),
         ("-1", Some(0.0)),
         ("-9223372036854775809", Some(0.0)),
+        ("315360000", Some(TEN_YEARS)),
+        ("315360001", Some(TEN_YEARS)),
+        ("2147483647", Some(TEN_YEARS)),
+        ("\"2147483647\"", Some(TEN_YEARS)),
+        ("2147483648", Some(TEN_YEARS)),
+        ("3153600000.5", Some(TEN_YEARS)),
+        ("9223372036854775807", Some(TEN_YEARS)),
+        ("18446744073709551615", Some(TEN_YEARS)),
         ("1e20", None),
         ("1e400", None),
         ("18446744073709551616", None),
         ("\"1e20\"", None),
+        ("1893456000", None),
+        ("\"1893456000\"", None),
+        ("1893456000123", None),
         ("\"NaN\"", None),
         ("\"infinity\"", None),
         ("null", None),
@@ -504,7 +531,11 @@ async fn the_token_type_is_kept_unchanged() {
         (r#""dpop""#, "dpop", Some("DPoP T")),
         (r#""N_A""#, "N_A", None),
         (r#""mac""#, "mac", None),
-        (r#""""#, "", None),
+        (r#""""#, "Bearer", Some("Bearer T")),
+        (r#""  ""#, "Bearer", Some("Bearer T")),
+        (r#""Bearer ""#, "Bearer", Some("Bearer T")),
+        (r#"" bearer\n""#, "bearer", Some("Bearer T")),
+        (r#""BearerToken""#, "BearerToken", None),
         ("null", "Bearer", Some("Bearer T")),
     ] {
         let body = format!(r#"{{"access_token":"T","token_type":{json}}}"#);
@@ -643,7 +674,7 @@ async fn other_body_and_error_types_can_be_used() {
         let body: BoxBody<Bytes, Infallible> = Full::from(GOOD).boxed();
         Ok::<_, Infallible>(Response::new(body))
     });
-    let response = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+    let response = TokenEndpoint::new(http, support::URI, client())
         .request_body(|_| Empty::new())
         .oneshot(TokenRequest::client_credentials())
         .await
@@ -818,7 +849,7 @@ async fn a_tokio_timeout_is_a_timeout_too() {
         tokio::time::timeout(Duration::from_secs(5), wait).await?;
         Ok::<_, tower_oauth2_client::BoxError>(Response::new(Full::<Bytes>::default()))
     });
-    let error = TokenEndpoint::new(http, Uri::from_static(support::URI), client())
+    let error = TokenEndpoint::new(http, support::URI, client())
         .oneshot(TokenRequest::client_credentials())
         .await
         .unwrap_err();
@@ -907,11 +938,7 @@ async fn a_stalled_body_is_aborted_by_an_outer_timeout_and_retried() {
         let endpoint = ServiceBuilder::new()
             .layer(RetryLayer::new(RetryTransient::new().max_retries(2)))
             .timeout(Duration::from_secs(5))
-            .service(TokenEndpoint::new(
-                http,
-                Uri::from_static(support::URI),
-                client(),
-            ));
+            .service(TokenEndpoint::new(http, support::URI, client()));
         let error = endpoint.oneshot(request).await.unwrap_err();
         assert!(error.is::<Elapsed>(), "{error:?}");
         assert!(TokenError::find_in_chain(&*error).is_none());

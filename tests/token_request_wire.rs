@@ -206,7 +206,7 @@ async fn every_grant_and_client_authentication_sends_exactly_the_expected_form()
             assert!(found.is_none_or(HeaderValue::is_sensitive), "{case}");
             assert_eq!(
                 headers.len(),
-                2 + usize::from(authorization.is_some()),
+                4 + usize::from(authorization.is_some()),
                 "unexpected headers: {case}"
             );
         }
@@ -250,8 +250,8 @@ async fn setters_add_their_parameters_in_call_order() {
             &[("requested_token_type", "urn:t")],
         ),
         (
-            base().parameter("z", "1").parameter("a", ""),
-            &[("z", "1"), ("a", "")],
+            base().parameter("z", "1").parameter("a", "0"),
+            &[("z", "1"), ("a", "0")],
         ),
         (
             base()
@@ -472,7 +472,7 @@ async fn headers_are_added_in_order_and_accept_can_be_replaced() {
     assert_eq!(ids, ["1", "2"]);
     let accept: Vec<_> = sent.headers().get_all(ACCEPT).iter().collect();
     assert_eq!(accept, ["application/jwt"]);
-    assert_eq!(sent.headers().len(), 4);
+    assert_eq!(sent.headers().len(), 6);
 }
 
 #[tokio::test]
@@ -557,7 +557,7 @@ async fn a_request_may_name_another_endpoint_and_another_client() {
     let recorder = Recorder::good();
     let endpoint = recorder.endpoint(ClientAuthentication::client_secret_basic("c", "s"));
     let request = TokenRequest::client_credentials()
-        .token_endpoint(Uri::from_static("https://blue.example/t?p=1"))
+        .token_endpoint("https://blue.example/t?p=1")
         .client_authentication(ClientAuthentication::client_secret_post("blue", "b"));
     endpoint.clone().oneshot(request).await.unwrap();
     let sent = recorder.take_one();
@@ -605,7 +605,7 @@ async fn changing_a_clone_does_not_change_the_original() {
             ("client_id", "c")
         ])
     );
-    assert_eq!(sent.headers().len(), 2);
+    assert!(!sent.headers().contains_key("x-a"));
 }
 
 #[tokio::test]
@@ -920,7 +920,7 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
     for (request, name) in [
         (base().parameter("grant_type", "x"), "`grant_type`"),
         (base().repeated_parameter("grant_type", "x"), "`grant_type`"),
-        (base().scope("a").parameter("scope", "a"), "`scope`"),
+        (base().scope("a").parameter("scope", "b"), "`scope`"),
         (
             base().parameter("scope", Credential::env("S")).scope("a"),
             "`scope`",
@@ -931,7 +931,29 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
                 .repeated_parameter("scope", "b"),
             "`scope`",
         ),
-        (base().parameter("x", "1").parameter("x", "1"), "`x`"),
+        (base().parameter("x", "1").parameter("x", "2"), "`x`"),
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("x", "2")
+                .parameter("x", "2"),
+            "`x`",
+        ),
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("x", Credential::env("X")),
+            "`x`",
+        ),
+        // Only the caller of a repeatable setter can say whether the second one is a mistake.
+        (
+            base().parameter("x", "1").repeated_parameter("x", "1"),
+            "`x`",
+        ),
+        (
+            base().repeated_parameter("x", "1").parameter("x", "1"),
+            "`x`",
+        ),
         (
             base().parameter("x", "1").repeated_parameter("x", "2"),
             "`x`",
@@ -947,20 +969,215 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
             "`resource`",
         ),
         (
-            TokenRequest::refresh_token("r").parameter("refresh_token", "r"),
+            TokenRequest::refresh_token("r").parameter("refresh_token", "s"),
             "`refresh_token`",
         ),
         (
             TokenRequest::authorization_code("c", "https://a.example/")
                 .code_verifier(VERIFIER)
-                .code_verifier(VERIFIER),
+                .code_verifier(VERIFIER.to_uppercase()),
             "`code_verifier`",
         ),
-        (base().parameter("client_id", "c"), "`client_id`"),
+        (base().repeated_parameter("client_id", "c"), "`client_id`"),
         (base().parameter("client_id", "other"), "`client_id`"),
     ] {
         assert_refused(public(), request, name).await;
     }
+}
+
+#[tokio::test]
+async fn a_parameter_set_twice_with_the_same_value_is_sent_once() {
+    let base = TokenRequest::client_credentials;
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("p") });
+    for (request, once, expected) in [
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("y", "2")
+                .parameter("x", "1"),
+            base().parameter("x", "1").parameter("y", "2"),
+            &[("x", "1"), ("y", "2")] as Pairs,
+        ),
+        (
+            base().parameter("grant_type", "client_credentials"),
+            base(),
+            &[],
+        ),
+        (
+            base().scope("a b").parameter("scope", "b a"),
+            base().scope("a b"),
+            &[("scope", "a b")],
+        ),
+        (
+            base()
+                .code_verifier(VERIFIER)
+                .parameter("code_verifier", VERIFIER),
+            base().code_verifier(VERIFIER),
+            &[("code_verifier", VERIFIER)],
+        ),
+        (
+            base().requested_token_type("t").requested_token_type("t"),
+            base().requested_token_type("t"),
+            &[("requested_token_type", "t")],
+        ),
+        (
+            base()
+                .parameter("x", provided.clone())
+                .parameter("x", provided.clone()),
+            base().parameter("x", provided.clone()),
+            &[("x", "p")],
+        ),
+        (
+            base().parameter(ODD, ODD).parameter(ODD.to_owned(), ODD),
+            base().parameter(ODD, ODD),
+            &[(ODD, ODD)],
+        ),
+    ] {
+        assert_eq!(request, once);
+        assert_eq!(pairs(request).await[1..], owned(expected));
+    }
+    for request in [
+        base().resource("urn:a").resource("urn:a"),
+        base().audience("a").audience("a"),
+        base()
+            .repeated_parameter("x", "1")
+            .repeated_parameter("x", "1"),
+    ] {
+        assert_eq!(pairs(request).await.len(), 3, "those can be repeated");
+    }
+    let request = TokenRequest::refresh_token("r").parameter("refresh_token", "r");
+    assert_eq!(request, TokenRequest::refresh_token("r"));
+    // The client sends it already.
+    let sent = pairs(base().parameter("client_id", "c")).await;
+    assert_eq!(sent.len(), 1);
+    let basic = ClientAuthentication::client_secret_basic("c", "s");
+    let sent = send(basic, base().parameter("client_id", "c")).await;
+    assert_eq!(form(sent.body()).len(), 2);
+}
+
+#[tokio::test]
+async fn many_parameters_are_compared_too() {
+    let request = |times: usize| {
+        (0..times * 100).fold(TokenRequest::client_credentials(), |request, number| {
+            request.parameter(format!("p{}", number % 100), format!("{}", number % 100))
+        })
+    };
+    assert_eq!(request(3), request(1));
+    assert_eq!(pairs(request(3)).await.len(), 101);
+    // A clone is changed for itself.
+    let (one, clone) = (request(1), request(1).clone());
+    let changed = clone.parameter("p200", "x").parameter("p200", "x");
+    assert_eq!(pairs(changed).await.len(), 102);
+    assert_eq!(pairs(one.parameter("p200", "y")).await.len(), 102);
+    let wrong = request(1).parameter("p99", "other");
+    assert_refused(public(), wrong, "`p99` is set twice").await;
+}
+
+/// RFC 6749 section 3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request."
+#[tokio::test]
+async fn an_empty_optional_parameter_is_not_sent() {
+    let base = TokenRequest::client_credentials;
+    let empty = || Credential::from_fn(|| async { Ok::<_, Infallible>("") });
+    for name in [
+        "audience",
+        "resource",
+        "tenant",
+        "client_assertion_hint",
+        "code_verifier",
+        "redirect_uri",
+        "requested_token_type",
+        "actor_token",
+        "actor_token_type",
+        "scope",
+        ODD,
+    ] {
+        for request in [
+            base().parameter(name, ""),
+            base().repeated_parameter(name, ""),
+            base()
+                .repeated_parameter(name, "")
+                .repeated_parameter(name, ""),
+        ] {
+            assert_eq!(request, base(), "{name}");
+            assert_eq!(pairs(request).await.len(), 1, "{name}");
+        }
+        let request = base()
+            .parameter("x", "1")
+            .parameter(name, empty())
+            .parameter("y", "2");
+        assert_eq!(
+            pairs(request).await[1..],
+            owned(&[("x", "1"), ("y", "2")]),
+            "{name}"
+        );
+        let request = base().parameter("x", "").parameter("x", "1");
+        assert_eq!(pairs(request).await[1..], owned(&[("x", "1")]));
+    }
+    // White space is a value.
+    let sent = pairs(base().parameter("x", " ")).await;
+    assert_eq!(sent[1..], owned(&[("x", " ")]));
+    // A user may have no password, and the grant requires the parameter (RFC 6749 section 4.3.2).
+    let sent = pairs(TokenRequest::password("u", "")).await;
+    assert_eq!(sent[2], owned(&[("password", "")])[0]);
+    for name in [
+        "code",
+        "username",
+        "refresh_token",
+        "device_code",
+        "auth_req_id",
+        "assertion",
+        "subject_token",
+        "subject_token_type",
+        "client_secret",
+        "client_assertion",
+    ] {
+        let anonymous = ClientAuthentication::anonymous();
+        let named = format!("`{name}`");
+        let request = TokenRequest::extension("g").parameter(name, "");
+        assert_refused(anonymous.clone(), request, &named).await;
+        let request = TokenRequest::extension("g").parameter(name, empty());
+        assert_not_sent(anonymous, request, &named).await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_verifier_of_any_form_can_be_sent_as_a_parameter() {
+    let base = TokenRequest::client_credentials;
+    let (short, long) = ("a".repeat(42), "a".repeat(300));
+    for verifier in ["v", "a b", "é/+=", &*short, &*long] {
+        let request = base().parameter("code_verifier", verifier);
+        assert_eq!(pairs(request.clone()).await[1].1, verifier);
+        assert_ne!(
+            request,
+            base().code_verifier(verifier),
+            "that one is refused"
+        );
+        let provided = verifier.to_owned();
+        let provided = Credential::from_fn(move || {
+            let provided = provided.clone();
+            async move { Ok::<_, Infallible>(provided) }
+        });
+        let request = base().parameter("code_verifier", provided.clone());
+        assert_eq!(pairs(request.clone()).await[1].1, verifier);
+        let checked = base().code_verifier(provided.clone());
+        assert_not_sent(public(), checked.clone(), "`code_verifier`").await;
+        // Setting it twice does not lift the check.
+        let twice = [
+            request.code_verifier(provided.clone()),
+            checked.parameter("code_verifier", provided),
+        ];
+        for request in twice {
+            assert_not_sent(public(), request, "`code_verifier`").await;
+        }
+        let twice = base()
+            .parameter("code_verifier", verifier)
+            .code_verifier(verifier);
+        assert_refused(public(), twice, "use `.parameter(\"code_verifier\", ..)`").await;
+    }
+    assert_eq!(
+        base().parameter("code_verifier", VERIFIER),
+        base().code_verifier(VERIFIER)
+    );
 }
 
 #[tokio::test]
@@ -1031,7 +1248,7 @@ async fn a_uri_that_would_expose_the_secret_is_refused() {
         ("http://localhost.example/token", "plain http"),
         ("http://10.0.0.1/token", "plain http"),
     ] {
-        let request = TokenRequest::client_credentials().token_endpoint(Uri::from_static(uri));
+        let request = TokenRequest::client_credentials().token_endpoint(uri);
         assert_refused(public(), request, fault).await;
     }
     for (uri, allow_http) in [
@@ -1042,13 +1259,54 @@ async fn a_uri_that_would_expose_the_secret_is_refused() {
         ("http://as.example/token", true),
     ] {
         let recorder = Recorder::good();
-        let mut endpoint = TokenEndpoint::new(recorder.clone(), Uri::from_static(uri), public());
+        let mut endpoint = TokenEndpoint::new(recorder.clone(), uri, public());
         if allow_http {
             endpoint = endpoint.danger_allow_http();
         }
         let request = TokenRequest::client_credentials();
         endpoint.oneshot(request).await.expect(uri);
         assert_eq!(*recorder.take_one().uri(), Uri::from_static(uri));
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_not_a_uri_is_reported_by_the_first_request() {
+    for (uri, fault) in [
+        ("", "the URI of the token endpoint is empty"),
+        (
+            "https://as.example/SECRET\n",
+            "the URI of the token endpoint begins or ends with white space",
+        ),
+        (
+            "as.example/SECRET",
+            "the URI of the token endpoint is not valid",
+        ),
+        (
+            "https://u:SEC^RET@as.example/?SECRET",
+            "the URI of the token endpoint is not valid",
+        ),
+    ] {
+        let request = TokenRequest::client_credentials().token_endpoint(uri);
+        assert!(!format!("{request:?}").contains("SEC"));
+        assert_refused(public(), request, fault).await;
+
+        let recorder = Recorder::good();
+        let endpoint = TokenEndpoint::new(recorder.clone(), uri, public());
+        assert_eq!(endpoint.uri(), None);
+        assert!(!format!("{endpoint:?}").contains("SEC"));
+        let request = TokenRequest::client_credentials();
+        let error = endpoint.clone().oneshot(request.clone()).await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        let message = error.to_string();
+        assert!(
+            message.contains(fault) && !message.contains("SEC"),
+            "{message}"
+        );
+        assert_eq!(recorder.calls(), 0);
+
+        // A request with a URI of its own does not need it.
+        let named = request.token_endpoint(support::URI);
+        endpoint.oneshot(named).await.unwrap();
     }
 }
 
@@ -1069,8 +1327,7 @@ async fn provided_values_are_checked_as_strictly_as_fixed_ones() {
 async fn a_refused_request_releases_its_reservation() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
-    let uri = Uri::from_static(support::URI);
-    let endpoint = TokenEndpoint::new(limited, uri, public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     // A wrong request, and a client that cannot authenticate.
     let empty_secret = ClientAuthentication::client_secret_basic("c", "");
     for request in [
@@ -1092,7 +1349,7 @@ async fn a_refused_request_releases_its_reservation() {
 #[tokio::test]
 async fn no_reservation_is_held_while_waiting_for_a_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
-    let mut first = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let mut first = TokenEndpoint::new(limited, support::URI, public());
     let mut second = task::spawn(first.clone());
 
     first.ready().await.unwrap();
@@ -1107,7 +1364,7 @@ async fn no_reservation_is_held_while_waiting_for_a_provider() {
 async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
     let recorder = Recorder::good();
     let limited = ConcurrencyLimit::new(recorder.clone(), 1);
-    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     let provider = endpoint.clone();
     let subject = Credential::from_fn(move || {
         let provider = provider.clone();
@@ -1139,7 +1396,7 @@ async fn a_provider_that_calls_through_the_same_stack_does_not_deadlock() {
 #[tokio::test]
 async fn a_request_waits_if_the_service_is_not_ready_after_the_provider() {
     let limited = ConcurrencyLimit::new(Recorder::good(), 1);
-    let endpoint = TokenEndpoint::new(limited, Uri::from_static(support::URI), public());
+    let endpoint = TokenEndpoint::new(limited, support::URI, public());
     let mut holder = task::spawn(endpoint.clone());
     let mut waiter = endpoint.clone();
     waiter.ready().await.unwrap();

@@ -5,7 +5,7 @@
 use std::{convert::Infallible, sync::LazyLock};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, Uri};
+use http::{HeaderValue, Request, Response};
 use libfuzzer_sys::fuzz_target;
 use tower::{ServiceExt, service_fn};
 use tower_oauth2_client::{ClientAuthentication, DpopKey, TokenEndpoint, TokenRequest};
@@ -23,19 +23,19 @@ fuzz_target!(|data: &[u8]| {
         Some(end) if options & 1 != 0 => (&data[..end], &data[end + 1..]),
         _ => (&[][..], data),
     };
-    let http = service_fn(|_: Request<Body>| async move {
-        let mut response = Response::new(Body::from(Bytes::copy_from_slice(body)));
-        *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
-        if let Ok(value) = HeaderValue::from_bytes(head) {
-            for name in ["retry-after", "date", "dpop-nonce", "location"] {
-                response.headers_mut().insert(name, value.clone());
-            }
+    let mut response = Response::new(Body::from(Bytes::copy_from_slice(body)));
+    *response.status_mut() = http::StatusCode::from_u16(status).unwrap();
+    if let Ok(value) = HeaderValue::from_bytes(head) {
+        for name in ["retry-after", "date", "dpop-nonce", "location"] {
+            response.headers_mut().insert(name, value.clone());
         }
-        Ok::<_, Infallible>(response)
+    }
+    let http = service_fn(move |_: Request<Body>| {
+        std::future::ready(Ok::<_, Infallible>(response.clone()))
     });
     let endpoint = TokenEndpoint::new(
         http,
-        Uri::from_static("https://as.example/token"),
+        "https://as.example/token",
         ClientAuthentication::none("client"),
     );
     let endpoint = match options & 2 {

@@ -1,14 +1,17 @@
-//! The headers that authorize one request: `Authorization`, and `DPoP` for a token that is bound to a key.
+//! The headers that authorize one request: that of the token, and `DPoP` for a token that is bound to a key.
 
-use http::{HeaderValue, Request, Uri, header::AUTHORIZATION};
+use http::{Request, Uri};
 
 use super::proof::SentProof;
-use crate::{dpop::DPOP, token_cache::Authorization};
+use crate::{
+    dpop::{DPOP, Proof},
+    token_cache::{Authorization, TokenHeader},
+};
 
 pub(super) struct AuthHeaders {
     pub(super) authorization: Authorization,
     /// `None` if the token needs no proof.
-    pub(super) proof: Option<HeaderValue>,
+    pub(super) proof: Option<Proof>,
     /// Whether the signer of the proof could not answer at once, such as a key service.
     pub(super) is_signed_remotely: bool,
 }
@@ -19,6 +22,7 @@ impl AuthHeaders {
         self,
         request: &mut Request<B>,
         target: Option<&Uri>,
+        header: Option<&TokenHeader>,
     ) -> Option<SentProof> {
         let Authorization {
             value,
@@ -26,11 +30,13 @@ impl AuthHeaders {
             bound,
         } = self.authorization;
         let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, value);
-        if let Some(proof) = self.proof {
-            headers.insert(DPOP, proof);
-        }
+        TokenHeader::set(header, headers, value);
+        let nonce = self.proof.and_then(|proof| {
+            headers.insert(DPOP, proof.header);
+            proof.nonce
+        });
         token.tell(request.extensions_mut());
-        bound.map(|token| SentProof::new(token, target.unwrap_or(request.uri()).clone()))
+        let target = target.unwrap_or(request.uri());
+        bound.map(|token| SentProof::new(token, target.clone(), nonce))
     }
 }

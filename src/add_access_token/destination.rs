@@ -1,14 +1,22 @@
 //! Decides where a token may go. Pure.
 
+use std::fmt;
+
 use http::{Uri, uri::Scheme};
 
 use super::error::{InvalidOrigin, Unnamed};
-use crate::base::{origin::Origin, uri::is_loopback};
+use crate::base::{
+    origin::Origin,
+    origin_id::OriginId,
+    uri::{self, is_loopback},
+};
 
 /// The origins that may see the token, and whether it may cross the network in the clear.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Destinations {
     named: Vec<NamedOrigin>,
+    /// The origin of every request that carries the token, if there is only one.
+    only: Option<OriginId>,
     any_https: bool,
     allow_http: bool,
 }
@@ -16,6 +24,7 @@ pub(super) struct Destinations {
 #[derive(Clone, Debug)]
 struct NamedOrigin {
     origin: Origin,
+    id: Option<OriginId>,
     /// Whether a token on its way there cannot be seen by the network: over TLS, or on this machine.
     is_secure: bool,
 }
@@ -34,17 +43,25 @@ pub(super) enum Destination {
 }
 
 impl Destinations {
-    pub(super) fn name(&mut self, origin: &Uri) -> Result<(), InvalidOrigin> {
-        let is_secure = is_encrypted(origin.scheme()) || is_loopback(origin);
-        let origin = Origin::of(origin).ok_or(InvalidOrigin)?;
+    pub(super) fn name(&mut self, origin: impl fmt::Display) -> Result<(), InvalidOrigin> {
+        let uri = uri::parse(origin).map_err(InvalidOrigin::invalid)?;
+        let is_secure = is_encrypted(uri.scheme()) || is_loopback(&uri);
+        let id = OriginId::of(&uri);
+        let origin = Origin::of(&uri).ok_or_else(|| InvalidOrigin::incomplete(&uri))?;
         if self.named.iter().all(|named| named.origin != origin) {
-            self.named.push(NamedOrigin { origin, is_secure });
+            self.named.push(NamedOrigin {
+                origin,
+                id,
+                is_secure,
+            });
         }
+        self.note_only_origin();
         Ok(())
     }
 
     pub(super) fn danger_any_https(&mut self) {
         self.any_https = true;
+        self.note_only_origin();
     }
 
     pub(super) fn danger_allow_http(&mut self) {
@@ -67,6 +84,34 @@ impl Destinations {
                 format!("{}{path}", named.origin).parse().ok()
             }
             _ => None,
+        }
+    }
+
+    /// Returns the origin of a request that carries the token.
+    ///
+    /// A request without an authority goes to the one origin that is named.
+    #[inline]
+    pub(super) fn origin_id(&self, uri: &Uri) -> Option<OriginId> {
+        match self.only {
+            Some(only) => Some(only),
+            None => self.origin_id_of(uri),
+        }
+    }
+
+    fn note_only_origin(&mut self) {
+        self.only = match &self.named[..] {
+            [named] if !self.any_https => named.id,
+            _ => None,
+        };
+    }
+
+    fn origin_id_of(&self, uri: &Uri) -> Option<OriginId> {
+        match &self.named[..] {
+            [named] if uri.authority().is_none() => named.id,
+            named => match named.iter().find(|named| named.origin.matches(uri)) {
+                Some(named) => named.id,
+                None => OriginId::of(uri),
+            },
         }
     }
 
@@ -137,7 +182,7 @@ mod tests {
     fn destinations(origins: &[&str]) -> Destinations {
         let mut destinations = Destinations::default();
         for origin in origins {
-            destinations.name(&origin.parse().unwrap()).unwrap();
+            destinations.name(origin).unwrap();
         }
         destinations
     }
@@ -329,10 +374,10 @@ mod tests {
 
     #[test]
     fn uris_without_a_scheme_or_a_host_are_not_origins() {
-        for uri in ["/path", "api.example:443", "*", "https://:443"] {
-            let uri: Uri = uri.parse().unwrap();
-            let named = Destinations::default().name(&uri);
-            assert_eq!(named, Err(InvalidOrigin), "{uri}");
+        for uri in ["/path", "api.example:443", "*", "https://:443/"] {
+            let error = Destinations::default().name(uri).unwrap_err();
+            let expected = format!("`{uri}` is not an origin");
+            assert!(error.to_string().starts_with(&expected), "{error}");
         }
     }
 }

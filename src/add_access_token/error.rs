@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use http::Uri;
 
-use crate::base::origin::Origin;
+use crate::base::{origin::Origin, uri::Printable};
 
 /// The error of a request that was not sent, because plain `http` would have shown its token to the network.
 ///
@@ -81,17 +81,51 @@ impl fmt::Display for NoOriginNamed {
 
 impl Error for NoOriginNamed {}
 
-/// The error of a URI that is not an origin, because its scheme or its host is missing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InvalidOrigin;
+/// The error of a value that is not an origin: it is not a URI, or its scheme or its host is missing or malformed.
+///
+/// The message says what is wrong, and shows no user name, password or query.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOrigin(Box<str>);
+
+impl InvalidOrigin {
+    /// The error of a text that is not a URI, for this reason.
+    pub(super) fn invalid(why: String) -> Self {
+        Self(format!("the origin {why}").into())
+    }
+
+    /// The error of a URI without the parts of an origin.
+    pub(super) fn incomplete(uri: &Uri) -> Self {
+        let uri = Printable(uri);
+        Self(
+            format!("`{uri:?}` is not an origin: its scheme or its host is missing or malformed")
+                .into(),
+        )
+    }
+}
 
 impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("not an origin: give a scheme and a host, such as https://api.example")
+        write!(
+            f,
+            "{}; give a scheme and a host, such as https://api.example",
+            self.0
+        )
     }
 }
 
 impl Error for InvalidOrigin {}
+
+/// The error of a text that is not an authentication scheme, because it is empty or not a token of RFC 9110 §5.6.2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InvalidScheme;
+
+impl fmt::Display for InvalidScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("not an authentication scheme: give one word without spaces, such as Token")
+    }
+}
+
+impl Error for InvalidScheme {}
 
 #[cfg(test)]
 mod tests {

@@ -1,9 +1,20 @@
 //! What a request leaves behind until its response arrives: a copy to resend, and its proof.
 
+use std::sync::Arc;
+
 use http::{HeaderValue, Request, Uri, header::AUTHORIZATION, request};
 
-use super::{proof::SentProof, refusal::Objection, resend::Resend};
-use crate::{dpop::DPOP, token_cache::TokenSource};
+use super::{
+    needs::Needs,
+    proof::SentProof,
+    refusal::{NonceResend, Objection, RefusalRules, SentNonce},
+    resend::Resend,
+};
+use crate::{
+    base::origin_id::OriginId,
+    dpop::DPOP,
+    token_cache::{TokenHeader, TokenSource},
+};
 
 /// What a response may require. A request with a bearer token that is never resent has none.
 pub(super) struct FollowUp<S, B, R: Resend<B>> {
@@ -20,12 +31,24 @@ struct RequestCopy<S, B, R: Resend<B>> {
     resends_left: ResendsLeft,
 }
 
-/// What a request goes through: `source` gives it a token, `resend` copies its body, and `service` sends it.
+/// What a request goes through: `source` gives it a token, `resend` copies its body, and `service` sends it to `origin`.
 #[derive(Clone)]
 pub(super) struct Route<S, R> {
     pub(super) source: TokenSource,
+    pub(super) origin: Option<OriginId>,
     pub(super) resend: R,
     pub(super) service: S,
+    /// `None` is `Authorization`.
+    pub(super) header: Option<Arc<TokenHeader>>,
+    /// `None` is the default.
+    pub(super) refusals: Option<Arc<RefusalRules>>,
+}
+
+impl<S, R> Route<S, R> {
+    /// The token, which is waited for.
+    pub(super) fn token(&self) -> Needs {
+        Needs::token_of(&self.source, self.header.as_ref())
+    }
 }
 
 /// Which objections may still cause a resend. Each may cause one.
@@ -93,16 +116,31 @@ impl<S, B, R: Resend<B>> FollowUp<S, B, R> {
         (Request::from_parts(parts, body), Some(follow_up))
     }
 
+    /// The nonce of the proof, if the request had a proof.
+    pub(super) fn sent_nonce(&self) -> Option<SentNonce> {
+        let resend = match &self.copy {
+            Some(copy) if copy.resends_left.nonce => NonceResend::Possible,
+            Some(_) => NonceResend::Done,
+            None => NonceResend::Impossible,
+        };
+        let nonce = self.proof.as_ref()?.nonce.clone();
+        Some(SentNonce { nonce, resend })
+    }
+
     /// Restores the request, if there is a copy and this objection has not caused a resend yet.
     pub(super) fn restore(self, objection: Objection) -> Option<RestoredRequest<S, B, R>> {
         let mut copy = self.copy?;
         if !copy.resends_left.take(objection) {
             return None;
         }
-        let authorization = copy.parts.headers.remove(AUTHORIZATION);
+        let headers = &mut copy.parts.headers;
+        let authorization = match &copy.route.header {
+            None => headers.remove(AUTHORIZATION),
+            Some(header) => headers.remove(&header.name),
+        };
         if self.proof.is_some() {
             // A proof is for one request and one token.
-            copy.parts.headers.remove(DPOP);
+            headers.remove(DPOP);
         }
         let body = R::restore(copy.body)?;
         Some(RestoredRequest {

@@ -4,6 +4,7 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -12,15 +13,14 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    AccessTokenRefused,
     follow_up::FollowUp,
-    refusal::{self, Objection},
+    refusal::{self, Objection, RefusalRules, SentNonce},
     resend::Resend,
     unsent::{SentRequest, Unsent, polled_after_completion},
 };
 use crate::{
     error::BoxError,
-    token_cache::{Invalidation, TokenName},
+    token_cache::{Invalidation, SentToken},
 };
 
 pin_project! {
@@ -43,7 +43,13 @@ pin_project! {
     {
         Failed { error: Option<BoxError> },
         // What the warm path does not have is boxed, so that the warm path moves few bytes and allocates nothing.
-        Sending { #[pin] sending: F, token: Option<TokenName>, follow_up: Option<Box<FollowUp<S, B, R>>> },
+        Sending {
+            #[pin] sending: F,
+            token: Option<SentToken>,
+            follow_up: Option<Box<FollowUp<S, B, R>>>,
+            // `None` is the default.
+            refusals: Option<Arc<RefusalRules>>,
+        },
         Unsent { unsent: Box<Unsent<S, B, R, ResBody>> },
     }
 }
@@ -62,6 +68,7 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
                 sending,
                 token: None,
                 follow_up: None,
+                refusals: None,
             },
         }
     }
@@ -69,14 +76,16 @@ impl<S, B, F, R: Resend<B>, ResBody> ResponseFuture<S, B, F, R, ResBody> {
     #[inline]
     pub(super) fn sending(
         sending: F,
-        token: TokenName,
+        token: SentToken,
         follow_up: Option<Box<FollowUp<S, B, R>>>,
+        refusals: Option<Arc<RefusalRules>>,
     ) -> Self {
         Self {
             state: ResponseState::Sending {
                 sending,
                 token: Some(token),
                 follow_up,
+                refusals,
             },
         }
     }
@@ -107,19 +116,26 @@ where
                     sending,
                     token,
                     follow_up,
+                    refusals,
                 } => {
                     let response = match ready!(sending.poll(cx)) {
                         Ok(response) => response,
                         Err(error) => return Poll::Ready(Err(error.into())),
                     };
-                    let is_plain = !refusal::may_refuse_token(&response)
+                    let is_plain = refusals.is_none()
+                        && !refusal::may_refuse_token(&response)
                         && follow_up.as_ref().is_none_or(|kept| kept.proof.is_none());
                     let Some(token) = token.filter(|_| !is_plain) else {
+                        if let Some(token) = token.as_ref().filter(|token| token.is_news()) {
+                            token.report(response.status());
+                        }
                         // The copy of a body is not kept while the body of the response is read.
-                        *follow_up = None;
+                        if follow_up.is_some() {
+                            *follow_up = None;
+                        }
                         return Poll::Ready(Ok(response));
                     };
-                    match react(response, token, follow_up.take()) {
+                    match react(response, token, follow_up.take(), refusals.as_deref()) {
                         Ok(unsent) => ResponseState::Unsent {
                             unsent: Box::new(unsent),
                         },
@@ -131,10 +147,12 @@ where
                         sending,
                         token,
                         follow_up,
+                        refusals,
                     }) => ResponseState::Sending {
                         sending,
                         token: Some(token),
                         follow_up,
+                        refusals,
                     },
                     Err(result) => return Poll::Ready(result),
                 },
@@ -151,33 +169,44 @@ where
 ///
 /// Returns the request, if it is to be resent, or the response for the caller.
 fn react<S, B, R: Resend<B>, ResBody>(
-    mut response: Response<ResBody>,
-    token: TokenName,
-    follow_up: Option<Box<FollowUp<S, B, R>>>,
+    response: Response<ResBody>,
+    token: SentToken,
+    mut follow_up: Option<Box<FollowUp<S, B, R>>>,
+    rules: Option<&RefusalRules>,
 ) -> Result<Unsent<S, B, R, ResBody>, Response<ResBody>> {
-    let proof = follow_up
-        .as_ref()
-        .and_then(|follow_up| follow_up.proof.as_deref());
-    if let Some(proof) = proof {
-        proof.note_nonce(response.headers());
+    let (mut head, body) = response.into_parts();
+    let sent = follow_up.as_ref().and_then(|kept| kept.sent_nonce());
+    if let Some(proof) = follow_up.as_ref().and_then(|kept| kept.proof.as_deref()) {
+        proof.note_nonce(&head.headers);
     }
-    let Some(objection) = refusal::objection(&response, proof.is_some()) else {
-        return Err(response);
-    };
-    let may_resend = match objection {
-        Objection::Nonce => true,
-        Objection::Token => {
-            response.extensions_mut().insert(AccessTokenRefused);
-            // After too many refusals the cache keeps the refused token, and would return it again.
-            let invalidation = token.refuse();
-            matches!(invalidation, Invalidation::Dropped | Invalidation::Replaced)
+    let mut objection = refusal::objection(rules, &head, sent.as_ref());
+    if objection == Some(Objection::Nonce) {
+        let kept = follow_up.take();
+        if let Some(restored) = kept.and_then(|kept| kept.restore(Objection::Nonce)) {
+            let response = Response::from_parts(head, body);
+            return Ok(Unsent::resend(restored, response, Objection::Nonce));
         }
-    };
+        // The request cannot be resent after all.
+        let sent = sent.map(SentNonce::without_resend);
+        objection = refusal::objection(rules, &head, sent.as_ref());
+    }
+    if objection != Some(Objection::Token) {
+        token.report(head.status);
+        return Err(Response::from_parts(head, body));
+    }
+    let may_resend = refusal::may_resend(rules, &head);
+    refusal::mark(&mut head.extensions);
+    // After too many refusals the cache keeps the refused token, and would return it again.
+    let has_other = matches!(
+        token.refuse(),
+        Invalidation::Dropped | Invalidation::Replaced
+    );
+    let response = Response::from_parts(head, body);
     let restored = follow_up
-        .filter(|_| may_resend)
-        .and_then(|kept| kept.restore(objection));
+        .filter(|_| may_resend && has_other)
+        .and_then(|kept| kept.restore(Objection::Token));
     match restored {
-        Some(restored) => Ok(Unsent::resend(restored, response, objection)),
+        Some(restored) => Ok(Unsent::resend(restored, response, Objection::Token)),
         None => Err(response),
     }
 }

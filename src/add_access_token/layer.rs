@@ -2,14 +2,26 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{Uri, request};
+use http::{
+    HeaderName,
+    header::{AUTHORIZATION, PROXY_AUTHORIZATION},
+    request, response,
+};
 use tower_layer::Layer;
 
 use super::{
-    destination::Destinations, error::InvalidOrigin, resend::NoResend, service::AddAccessToken,
+    destination::Destinations,
+    error::{InvalidOrigin, InvalidScheme},
+    refusal::RefusalRules,
+    resend::NoResend,
+    service::AddAccessToken,
     token_choice::TokenRules,
+    watch_trailers::WatchTrailersLayer,
 };
-use crate::{message::TokenRequest, token_cache::TokenSource};
+use crate::{
+    message::TokenRequest,
+    token_cache::{TokenHeader, TokenSource},
+};
 
 /// Puts the token of a [`TokenSource`] on outgoing requests. See the [module](super) for the rules.
 ///
@@ -51,6 +63,8 @@ impl AddAccessTokenLayer {
                 source,
                 destinations: Destinations::default(),
                 token_request_for: None,
+                header: None,
+                refusals: None,
             },
             resend: NoResend,
         }
@@ -60,8 +74,8 @@ impl AddAccessTokenLayer {
 impl<R> AddAccessTokenLayer<R> {
     /// Names an origin (scheme, host and port) that may see the token.
     ///
-    /// It takes a `&str`, a `String`, a `Uri` or a `&Uri`; everything after the port is ignored. It may be called several times. A
-    /// request to any other origin is sent without a token.
+    /// It takes a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints a URI; everything after the port is ignored. It may
+    /// be called several times. A request to any other origin is sent without a token.
     ///
     /// A request without an authority in its URI, as tonic's generated clients make them, goes to the one origin that is named. If none
     /// or several are named, it is an error: [`NoOriginNamed`](super::NoOriginNamed).
@@ -90,9 +104,8 @@ impl<R> AddAccessTokenLayer<R> {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn origin(mut self, origin: impl TryInto<Uri>) -> Result<Self, InvalidOrigin> {
-        let origin = origin.try_into().map_err(|_| InvalidOrigin)?;
-        self.rules.destinations.name(&origin)?;
+    pub fn origin(mut self, origin: impl fmt::Display) -> Result<Self, InvalidOrigin> {
+        self.rules.destinations.name(origin)?;
         Ok(self)
     }
 
@@ -115,7 +128,7 @@ impl<R> AddAccessTokenLayer<R> {
     /// ```
     pub fn origins(
         self,
-        origins: impl IntoIterator<Item: TryInto<Uri>>,
+        origins: impl IntoIterator<Item: fmt::Display>,
     ) -> Result<Self, InvalidOrigin> {
         origins.into_iter().try_fold(self, Self::origin)
     }
@@ -197,10 +210,176 @@ impl<R> AddAccessTokenLayer<R> {
         self
     }
 
+    /// Sets the header that carries the token.
+    ///
+    /// With [`PROXY_AUTHORIZATION`], the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`.
+    ///
+    /// A request that has this header already is sent unchanged. Its `Authorization` header does not count then. A token of the type
+    /// `DPoP` is sent in this header, too, together with its proof in the header `DPoP`.
+    ///
+    /// Default is [`AUTHORIZATION`].
+    ///
+    /// # Security
+    ///
+    /// The value is marked sensitive whatever the name is. But HTTP clients that follow redirects below this layer remove only the headers
+    /// that they know from a request to another origin: `Authorization` and `Proxy-Authorization`, for example. They send any other header
+    /// wherever the redirect leads. Turn redirects off below, or follow them above this layer.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .header(HeaderName::from_static("x-serverless-authorization"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn header(mut self, name: HeaderName) -> Self {
+        let is_for_proxy = name == PROXY_AUTHORIZATION;
+        if is_for_proxy || self.rules.refusals.is_some() {
+            self.refusals_mut().is_for_proxy = is_for_proxy;
+        }
+        self.header_mut().name = name;
+        self
+    }
+
+    /// Sets the scheme, the word before the token in its header.
+    ///
+    /// A token of the type `DPoP` always has the scheme `DPoP` ([RFC 9449 §7.1](https://www.rfc-editor.org/rfc/rfc9449#section-7.1)).
+    ///
+    /// Default is `Bearer`.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if `scheme` is empty, or is not a token of RFC 9110 §5.6.2. For a token without a scheme, use
+    /// [`without_scheme`](Self::without_scheme).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .scheme("Token")?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn scheme(mut self, scheme: &str) -> Result<Self, InvalidScheme> {
+        // The names of headers are tokens, too.
+        if HeaderName::from_bytes(scheme.as_bytes()).is_err() {
+            return Err(InvalidScheme);
+        }
+        self.header_mut().scheme = (scheme != "Bearer").then(|| scheme.into());
+        Ok(self)
+    }
+
+    /// Sends the token without a scheme before it, as in `X-Api-Key: 2YotnFZFEjr1zCsicMWpAA`.
+    ///
+    /// A token of the type `DPoP` keeps its scheme.
+    ///
+    /// Default is the scheme `Bearer`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::HeaderName;
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .header(HeaderName::from_static("x-api-key"))
+    ///     .without_scheme();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn without_scheme(mut self) -> Self {
+        self.header_mut().scheme = Some("".into());
+        self
+    }
+
+    /// Counts further responses as refusals of the token, for APIs that refuse it in a way of their own.
+    ///
+    /// The function gets the head of each response to a request that carried a token of this layer. It decides in addition to the
+    /// [rules](super#refusals) of the module; to replace them, use [`refused_only_when`](Self::refused_only_when). If this method is called
+    /// several times, each function counts. For a layer from [`watch_trailers`](Self::watch_trailers), the headers of the head are the
+    /// trailers of the gRPC response.
+    ///
+    /// With [`resend`](Self::resend), a request is resent after such a refusal if the response has a 4xx status or a gRPC error. After any
+    /// other response it is resent only with [`resend_even_if_processed`](Self::resend_even_if_processed).
+    ///
+    /// Default is that only the rules of the module count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::CloneBody};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// // Answers 403 when the token has expired.
+    /// let layer = AddAccessTokenLayer::new(source.clone())
+    ///     .origin("https://api.example")?
+    ///     .refused_when(|response| response.status == StatusCode::FORBIDDEN)
+    ///     .resend(CloneBody);
+    ///
+    /// // Answers with the gRPC status `PERMISSION_DENIED`.
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://grpc.example")?
+    ///     .refused_when(|response| response.headers.get("grpc-status").is_some_and(|status| status == "7"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refused_when(
+        mut self,
+        refuses: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.refusals_mut().refused_when.push(Arc::new(refuses));
+        self
+    }
+
+    /// Counts only these responses as refusals of the token.
+    ///
+    /// It replaces the [rules](super#refusals) of the module, and earlier functions. Use it for an API whose 401 is not about the token,
+    /// for example because its requests carry a second credential: each 401 would otherwise cost a token request. `|_| false` means that
+    /// the token is never refused. A demand for a DPoP nonce is still met, and a response that a service below has marked with
+    /// [`AccessTokenRefused`](super::AccessTokenRefused) still counts.
+    ///
+    /// Default is that the rules of the module count.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .refused_only_when(|response| response.headers.contains_key("x-token-expired"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn refused_only_when(
+        mut self,
+        refuses: impl Fn(&response::Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let rules = self.refusals_mut();
+        rules.has_built_in_rules = false;
+        rules.refused_when = vec![Arc::new(refuses)];
+        self
+    }
+
     /// Resends a request whose token was refused, with another token.
     ///
-    /// A request is resent immediately, and once. It is never resent with the token that was refused, nor when tokens were refused
-    /// too often recently; the caller then gets the refusal.
+    /// A request is resent once, as soon as there is another token. It is never resent with the token that was refused, nor when tokens
+    /// were refused too often recently; the caller then gets the refusal. If another replica seems to revoke the tokens, the cache waits up
+    /// to a second before it fetches the next one.
     ///
     /// Default is [`NoResend`]: the caller gets the refusal, and the next request gets another token.
     ///
@@ -221,6 +400,70 @@ impl<R> AddAccessTokenLayer<R> {
             rules: self.rules,
             resend,
         }
+    }
+
+    /// Resends also after a response that may come from a request that was carried out.
+    ///
+    /// This concerns refusals that [`refused_when`](Self::refused_when) or the mark
+    /// [`AccessTokenRefused`](super::AccessTokenRefused) finds in a response without a 4xx status and without a gRPC error, such as an
+    /// error inside a 200 of a GraphQL API. It needs [`resend`](Self::resend).
+    ///
+    /// Default is that such a refusal invalidates the token, and the caller gets the response.
+    ///
+    /// # Security
+    ///
+    /// A GraphQL request may contain several mutations, of which some were carried out before the token was refused. Resending carries
+    /// them out again. Use this only if requests to this API have no effects, or may be repeated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::CloneBody};
+    ///
+    /// # fn example(source: TokenSource) -> Result<(), Box<dyn std::error::Error>> {
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .resend(CloneBody)
+    ///     .resend_even_if_processed();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn resend_even_if_processed(mut self) -> Self {
+        self.refusals_mut().resends_even_if_processed = true;
+        self
+    }
+
+    /// Returns a layer that notices refusals in the trailers of gRPC responses.
+    ///
+    /// It has the source, the header and the refusal rules of this layer, and belongs below it. See
+    /// [`WatchTrailersLayer`].
+    pub fn watch_trailers(&self) -> WatchTrailersLayer {
+        let TokenRules {
+            source,
+            header,
+            refusals,
+            ..
+        } = &self.rules;
+        let header = header.as_ref().map(|header| header.name.clone());
+        WatchTrailersLayer::with_rules(
+            source.clone(),
+            header.unwrap_or(AUTHORIZATION),
+            refusals.clone(),
+        )
+    }
+
+    fn header_mut(&mut self) -> &mut TokenHeader {
+        let header = self.rules.header.get_or_insert_with(|| {
+            Arc::new(TokenHeader {
+                name: AUTHORIZATION,
+                scheme: None,
+            })
+        });
+        Arc::make_mut(header)
+    }
+
+    fn refusals_mut(&mut self) -> &mut RefusalRules {
+        Arc::make_mut(self.rules.refusals.get_or_insert_default())
     }
 }
 

@@ -27,7 +27,7 @@
 //!
 //! Every error, and a token that was already refused, leads to `Nothing` without sending.
 
-use std::{future::Future, pin::Pin};
+use std::{future::Future, pin::Pin, sync::Arc};
 
 use http::{Request, Uri};
 
@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     error::TokenError,
-    token_cache::{Authorization, TokenSource},
+    token_cache::{Authorization, TokenHeader, TokenSource},
 };
 
 /// What a request waits for.
@@ -62,8 +62,9 @@ pub(super) type TokenFuture =
     Pin<Box<dyn Future<Output = Result<Authorization, TokenError>> + Send>>;
 
 impl Needs {
-    pub(super) fn token_of(source: &TokenSource) -> Self {
-        Self::Token(Box::pin(source.clone().wait_for_authorization()))
+    pub(super) fn token_of(source: &TokenSource, header: Option<&Arc<TokenHeader>>) -> Self {
+        let source = source.clone();
+        Self::Token(Box::pin(source.wait_for_authorization(header.cloned())))
     }
 
     /// What a request to `target` needs first. A proof that can be made at once is made.
@@ -71,12 +72,14 @@ impl Needs {
         request: &Request<B>,
         target: &Uri,
         source: &TokenSource,
+        header: Option<&Arc<TokenHeader>>,
     ) -> Result<Self, TokenError> {
-        let Some(authorization) = source.usable_authorization() else {
-            return Ok(Self::token_of(source));
+        let usable = source.usable_authorization(header.map(|header| &**header));
+        let Some(authorization) = usable else {
+            return Ok(Self::token_of(source, header));
         };
         let Some(mut proof) = proof::start(&authorization, request, target) else {
-            return Ok(Self::token_of(source));
+            return Ok(Self::token_of(source, header));
         };
         Ok(match proof::at_once(&mut proof) {
             Some(proof) => Self::Service {
@@ -127,11 +130,11 @@ impl Needs {
                 ..
             } => {
                 *is_remote = true;
-                *token_was_usable |= source.usable_authorization().is_some();
+                *token_was_usable |= source.usable_authorization(None).is_some();
             }
             Self::Service {
                 token_was_usable, ..
-            } => *token_was_usable |= source.usable_authorization().is_some(),
+            } => *token_was_usable |= source.usable_authorization(None).is_some(),
             Self::Token(_) | Self::Nothing => {}
         }
     }

@@ -6,12 +6,19 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use http::{HeaderMap, HeaderValue, Request, Uri};
+use std::sync::Arc;
 
-use crate::{dpop::Role, error::TokenError, message::AccessToken, token_cache::Authorization};
+use http::{HeaderMap, Request, Uri};
+
+use crate::{
+    dpop::{Proof, Role},
+    error::TokenError,
+    message::AccessToken,
+    token_cache::Authorization,
+};
 
 /// Makes a proof.
-pub(super) type ProofFuture = Pin<Box<dyn Future<Output = Result<HeaderValue, TokenError>> + Send>>;
+pub(super) type ProofFuture = Pin<Box<dyn Future<Output = Result<Proof, TokenError>> + Send>>;
 
 /// Starts to make the proof of a request to `target`. `None` if the token needs no proof.
 pub(super) fn start<B>(
@@ -29,7 +36,7 @@ pub(super) fn start<B>(
 }
 
 /// The proof, if it can be made without waiting, as with a key in this process.
-pub(super) fn at_once(proof: &mut ProofFuture) -> Option<Result<HeaderValue, TokenError>> {
+pub(super) fn at_once(proof: &mut ProofFuture) -> Option<Result<Proof, TokenError>> {
     match proof.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(proof) => Some(proof),
         Poll::Pending => None,
@@ -40,18 +47,24 @@ pub(super) fn at_once(proof: &mut ProofFuture) -> Option<Result<HeaderValue, Tok
 pub(super) struct SentProof {
     token: AccessToken,
     pub(super) target: Uri,
+    /// The nonce in the proof, if it had one.
+    pub(super) nonce: Option<Arc<str>>,
 }
 
 impl SentProof {
-    pub(super) fn new(token: AccessToken, target: Uri) -> Self {
-        Self { token, target }
+    pub(super) fn new(token: AccessToken, target: Uri, nonce: Option<Arc<str>>) -> Self {
+        Self {
+            token,
+            target,
+            nonce,
+        }
     }
 
     /// Stores the nonce of a response. Successful responses carry nonces, too (RFC 9449 §8.2).
     pub(super) fn note_nonce(&self, headers: &HeaderMap) {
         if let Some(binding) = self.token.binding() {
             let role = Role::ResourceServer;
-            binding.key.note_nonce(role, &self.target, headers);
+            binding.key.note_headers(role, &self.target, headers);
         }
     }
 }

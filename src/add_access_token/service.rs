@@ -12,12 +12,14 @@ use tower_service::Service;
 use super::{
     follow_up::{FollowUp, ResendsLeft, Route},
     future::ResponseFuture,
+    grpc,
     needs::Needs,
     resend::{NoResend, Resend},
     token_choice::{TokenChoice, TokenRules},
     unsent::Unsent,
 };
 use crate::{
+    base::{clone_service::CloneService, origin_id::OriginId},
     error::BoxError,
     token_cache::{LocalCopy, TokenName, TokenSource},
 };
@@ -30,7 +32,8 @@ use crate::{
 ///
 /// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
 /// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent.
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent, and
+/// with the feature `tonic` the error of a gRPC request is a [status](super#grpc), whose source is that error.
 ///
 /// # Cancel safety
 ///
@@ -71,7 +74,7 @@ impl<S, R> AddAccessToken<S, R> {
 
 impl<S, R, B, ResBody> Service<Request<B>> for AddAccessToken<S, R>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
+    S: Service<Request<B>, Response = Response<ResBody>> + CloneService,
     S::Error: Into<BoxError>,
     R: Resend<B>,
 {
@@ -88,39 +91,45 @@ where
         if let Ok(TokenChoice::ByFunction) = choice {
             (request, choice) = self.rules.choose_by_function(request);
         }
+        let origin = self.rules.destinations.origin_id(request.uri());
         let (token, own_source) = match choice {
             Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
-                let headers = request.headers_mut();
-                (self.copy.authorize(headers, &self.rules.source), None)
+                let source = &self.rules.source;
+                let header = self.rules.header.as_deref();
+                let token = self.copy.authorize(request.headers_mut(), source, header);
+                (token.map(|token| source.sent(token, origin)), None)
             }
             Ok(TokenChoice::OfRequest(source)) => {
-                let token = source.authorize(request.headers_mut());
+                let token = source.authorize(request.headers_mut(), self.rules.header.as_deref());
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
-                (token, Some(source))
+                (token.map(|token| source.sent(token, origin)), Some(source))
             }
             Ok(TokenChoice::NoToken) => {
                 return ResponseFuture::without_token(self.inner.call(request));
             }
             Err(error) => {
                 self.give_reservation_back();
-                return ResponseFuture::failed(error);
+                return ResponseFuture::failed(grpc::not_sent(&request, error));
             }
         };
         let source = own_source.as_ref().unwrap_or(&self.rules.source);
         match token {
             Some(token) if !R::IS_ON => {
-                ResponseFuture::sending(self.inner.call(request), token, None)
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, None, refusals)
             }
             Some(token) => {
-                let (request, follow_up) =
-                    FollowUp::of(request, None, ResendsLeft::ALL, || self.route(source));
-                ResponseFuture::sending(self.inner.call(request), token, follow_up)
+                let (request, follow_up) = FollowUp::of(request, None, ResendsLeft::ALL, || {
+                    self.route(source, origin)
+                });
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
             }
             None => {
                 let source = source.clone();
-                self.prove_or_wait(request, source)
+                self.prove_or_wait(request, source, origin)
             }
         }
     }
@@ -128,11 +137,14 @@ where
 
 impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     /// The route of a request that is sent later. Its service is a clone that is not ready.
-    fn route(&self, source: &TokenSource) -> Route<S, R> {
+    fn route(&self, source: &TokenSource, origin: Option<OriginId>) -> Route<S, R> {
         Route {
             source: source.clone(),
+            origin,
             resend: self.resend.clone(),
             service: self.inner.clone(),
+            header: self.rules.header.clone(),
+            refusals: self.rules.refusals.clone(),
         }
     }
 
@@ -148,6 +160,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
         &mut self,
         mut request: Request<B>,
         source: TokenSource,
+        origin: Option<OriginId>,
     ) -> ResponseFuture<S, B, S::Future, R, ResBody>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
@@ -155,23 +168,30 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     {
         let target = self.rules.destinations.target(request.uri());
         let uri = target.as_ref().unwrap_or(request.uri());
-        match Needs::of(&request, uri, &source) {
+        let header = self.rules.header.as_ref();
+        match Needs::of(&request, uri, &source, header) {
             // The inner service is ready.
             Ok(Needs::Service { headers, .. }) => {
-                let token = headers.authorization.token;
-                let proof = headers.put_on(&mut request, target.as_ref());
-                let (request, follow_up) =
-                    FollowUp::of(request, proof, ResendsLeft::ALL, || self.route(&source));
-                ResponseFuture::sending(self.inner.call(request), token, follow_up)
+                let token = source.sent(headers.authorization.token, origin);
+                let proof = headers.put_on(
+                    &mut request,
+                    target.as_ref(),
+                    header.map(|header| &**header),
+                );
+                let (request, follow_up) = FollowUp::of(request, proof, ResendsLeft::ALL, || {
+                    self.route(&source, origin)
+                });
+                let refusals = self.rules.refusals.clone();
+                ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
             }
             Ok(needs) => {
                 self.give_reservation_back();
-                let route = self.route(&source);
+                let route = self.route(&source, origin);
                 ResponseFuture::unsent(Unsent::first(needs, route, request, target))
             }
             Err(error) => {
                 self.give_reservation_back();
-                ResponseFuture::failed(error.into())
+                ResponseFuture::failed(grpc::not_sent(&request, error))
             }
         }
     }

@@ -2,18 +2,19 @@
 
 use std::sync::Arc;
 
-use http::{Request, header::AUTHORIZATION, request};
+use http::{HeaderMap, HeaderName, Request, header::AUTHORIZATION, request};
 
 use super::{
     destination::{Destination, Destinations},
     error::{InsecureTransport, NoOriginNamed},
     headers,
+    refusal::RefusalRules,
 };
 use crate::{
     base::origin::Origin,
     error::{BoxError, TokenError},
     message::{NoAccessToken, TokenRequest},
-    token_cache::TokenSource,
+    token_cache::{TokenHeader, TokenSource},
 };
 
 /// The rules of a layer. All its services share them.
@@ -22,6 +23,10 @@ pub(super) struct TokenRules {
     pub(super) source: TokenSource,
     pub(super) destinations: Destinations,
     pub(super) token_request_for: Option<TokenRequestFor>,
+    /// The header that carries the token. `None` is `Authorization`.
+    pub(super) header: Option<Arc<TokenHeader>>,
+    /// What refuses the token. `None` is the default.
+    pub(super) refusals: Option<Arc<RefusalRules>>,
 }
 
 /// Makes a token request out of a request.
@@ -42,7 +47,11 @@ impl TokenRules {
     // A mere hint is not enough once it is called for two strategies to resend.
     #[inline(always)]
     pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice, BoxError> {
-        if headers::contains(request.headers(), &AUTHORIZATION) {
+        let has_own = match &self.header {
+            None => headers::contains(request.headers(), &AUTHORIZATION),
+            Some(header) => has_header(request.headers(), &header.name),
+        };
+        if has_own {
             return Ok(TokenChoice::NoToken);
         }
         let is_special = !request.extensions().is_empty() || self.token_request_for.is_some();
@@ -106,6 +115,11 @@ impl TokenRules {
             None => Err(TokenError::request(FIXED).into()),
         }
     }
+}
+
+#[inline(never)]
+fn has_header(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.contains_key(name)
 }
 
 const TARGET: &str = "tower_oauth2_client::add_access_token";

@@ -5,7 +5,10 @@
 //! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
 //! 4. If a resend fails before it is sent, the caller gets the response that caused it.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
 
 use http::{HeaderValue, Request, Response, Uri};
 use tower_service::Service;
@@ -13,15 +16,16 @@ use tower_service::Service;
 use super::{
     auth_headers::AuthHeaders,
     follow_up::{FollowUp, ResendsLeft, RestoredRequest, Route},
+    grpc,
     needs::Needs,
     proof::{self, ProofFuture},
     recheck::{AfterWaiting, Recheck, UsableNow},
-    refusal::Objection,
+    refusal::{Objection, RefusalRules},
     resend::Resend,
 };
 use crate::{
     error::{BoxError, TokenError},
-    token_cache::{Authorization, TokenName},
+    token_cache::{Authorization, SentToken},
 };
 
 /// See the [module](self).
@@ -45,8 +49,9 @@ struct ResendCause<ResBody> {
 /// A request that was sent.
 pub(super) struct SentRequest<S, B, F, R: Resend<B>> {
     pub(super) sending: F,
-    pub(super) token: TokenName,
+    pub(super) token: SentToken,
     pub(super) follow_up: Option<Box<FollowUp<S, B, R>>>,
+    pub(super) refusals: Option<Arc<RefusalRules>>,
 }
 
 /// The request was sent, or what the caller gets instead.
@@ -83,7 +88,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             Objection::Nonce => None,
         };
         Self {
-            needs: Needs::token_of(&restored.route.source),
+            needs: restored.route.token(),
             request: Some(restored.request),
             target: restored.target,
             route: restored.route,
@@ -106,7 +111,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             let next = match &mut self.needs {
                 Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
                     Ok(authorization) => self.after_token(authorization),
-                    Err(error) => Err(error.into()),
+                    Err(error) => Err(self.not_sent(error)),
                 },
                 Needs::Proof {
                     proof,
@@ -122,7 +127,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                         },
                         token_was_usable: *token_was_usable,
                     }),
-                    Poll::Ready(Err(error)) => Err(error.into()),
+                    Poll::Ready(Err(error)) => Err(self.not_sent(error)),
                     Poll::Pending => {
                         self.needs.note_wait(&self.route.source);
                         return Poll::Pending;
@@ -134,7 +139,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                         Ok(None) => {
                             // Gives back what the ready service has reserved.
                             self.route.service = self.route.service.clone();
-                            Ok(Needs::token_of(&self.route.source))
+                            Ok(self.route.token())
                         }
                         Err(error) => Err(error),
                     },
@@ -172,7 +177,10 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             return Err(polled_after_completion());
         };
         let usable = match token_was_usable {
-            true => self.route.source.usable_authorization(),
+            true => {
+                let header = self.route.header.as_deref();
+                self.route.source.usable_authorization(header)
+            }
             false => None,
         };
         let mut facts = AfterWaiting {
@@ -187,7 +195,8 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         };
         if let (Recheck::Renew, Some(authorization)) = (facts.recheck(), usable) {
             match self.renew(authorization) {
-                Some(renewed) => return Ok(Some(renewed?)),
+                Some(Ok(renewed)) => return Ok(Some(renewed)),
+                Some(Err(error)) => return Err(self.not_sent(error)),
                 // The signer no longer answers at once.
                 None => facts.is_signed_remotely = true,
             }
@@ -234,15 +243,25 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
-        let token = headers.authorization.token;
-        let proof = headers.put_on(&mut request, self.target.as_ref());
+        let route = &self.route;
+        let token = route.source.sent(headers.authorization.token, route.origin);
+        let header = route.header.as_deref();
+        let proof = headers.put_on(&mut request, self.target.as_ref(), header);
         let (request, follow_up) =
             FollowUp::of(request, proof, self.resends_left, || self.route.clone());
         Ok(SentRequest {
             sending: self.route.service.call(request),
             token,
             follow_up,
+            refusals: self.route.refusals.clone(),
         })
+    }
+
+    fn not_sent(&self, error: TokenError) -> BoxError {
+        match &self.request {
+            Some(request) => grpc::not_sent(request, error),
+            None => error.into(),
+        }
     }
 
     fn give_up(&mut self, error: BoxError) -> Result<Response<ResBody>, BoxError> {

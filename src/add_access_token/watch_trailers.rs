@@ -4,50 +4,71 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderValue, Request, Response, header::AUTHORIZATION};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::refusal;
+use super::refusal::{self, RefusalRules};
 use crate::token_cache::{TokenName, TokenSource};
 
-/// Invalidates the token when the trailers of a gRPC response say `UNAUTHENTICATED`.
+/// Invalidates the token when the trailers of a gRPC response refuse it.
+///
+/// They refuse it with the status `UNAUTHENTICATED`, and by what the layer above counts as a refusal.
 ///
 /// It never resends: when the trailers come, the caller already has the response. A refusal in the headers, as most servers send
 /// it, is noticed without this layer.
 ///
-/// It belongs below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), with the same source. If a request carries the token of
+/// It belongs below [`AddAccessTokenLayer`](crate::AddAccessTokenLayer), whose
+/// [`watch_trailers`](crate::AddAccessTokenLayer::watch_trailers) makes one with the same source, header and rules. If a request carries the token of
 /// another source or another tenant, that token is invalidated. The response to a request that carries no token invalidates none.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower::ServiceBuilder;
-/// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource, add_access_token::WatchTrailersLayer};
+/// use tower_oauth2_client::{AddAccessTokenLayer, TokenSource};
 ///
 /// # fn example<S>(source: TokenSource, channel: S) -> Result<(), Box<dyn std::error::Error>> {
+/// let layer = AddAccessTokenLayer::new(source).origin("https://api.example")?;
 /// let channel = ServiceBuilder::new()
-///     .layer(AddAccessTokenLayer::new(source.clone()).origin("https://api.example")?)
-///     .layer(WatchTrailersLayer::new(source))
+///     .layer(layer.clone())
+///     .layer(layer.watch_trailers())
 ///     .service(channel);
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct WatchTrailersLayer {
     source: TokenSource,
+    header: HeaderName,
+    rules: Option<Arc<RefusalRules>>,
 }
 
 impl WatchTrailersLayer {
     /// Creates a layer that invalidates the token of `source` when it is refused.
+    ///
+    /// It expects the token in the header `Authorization`.
     pub fn new(source: TokenSource) -> Self {
-        Self { source }
+        Self::with_rules(source, AUTHORIZATION, None)
+    }
+
+    pub(super) fn with_rules(
+        source: TokenSource,
+        header: HeaderName,
+        rules: Option<Arc<RefusalRules>>,
+    ) -> Self {
+        Self {
+            source,
+            header,
+            rules,
+        }
     }
 }
 
@@ -57,7 +78,7 @@ impl<S> Layer<S> for WatchTrailersLayer {
     fn layer(&self, inner: S) -> Self::Service {
         WatchTrailers {
             inner,
-            source: self.source.clone(),
+            layer: self.clone(),
         }
     }
 }
@@ -66,7 +87,7 @@ impl<S> Layer<S> for WatchTrailersLayer {
 #[derive(Clone)]
 pub struct WatchTrailers<S> {
     inner: S,
-    source: TokenSource,
+    layer: WatchTrailersLayer,
 }
 
 impl<S> WatchTrailers<S> {
@@ -100,27 +121,42 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // A service between both layers that follows redirects removes the token from some requests, but may keep their extensions.
-        let sent = request.headers().get(AUTHORIZATION);
+        let sent = request.headers().get(&self.layer.header);
         let watch = sent.map(|sent| match request.extensions().get::<TokenName>() {
             Some(token) => WatchedToken::Own(*token),
             None => WatchedToken::Source {
-                source: self.source.clone(),
+                source: self.layer.source.clone(),
                 sent: sent.clone(),
             },
         });
+        let rules = self.layer.rules.clone();
         WatchTrailersFuture {
             sending: self.inner.call(request),
-            watch,
+            watch: watch.map(|token| Watch { token, rules }),
         }
+    }
+}
+
+impl fmt::Debug for WatchTrailersLayer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchTrailersLayer")
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 
 impl<S> fmt::Debug for WatchTrailers<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WatchTrailers")
-            .field("source", &self.source)
+            .field("source", &self.layer.source)
             .finish_non_exhaustive()
     }
+}
+
+/// The token that a request carries, and what refuses it.
+struct Watch {
+    token: WatchedToken,
+    rules: Option<Arc<RefusalRules>>,
 }
 
 /// The token that a request carries.
@@ -149,7 +185,7 @@ pin_project! {
     pub struct WatchTrailersFuture<F> {
         #[pin]
         sending: F,
-        watch: Option<WatchedToken>,
+        watch: Option<Watch>,
     }
 }
 
@@ -165,7 +201,12 @@ where
         let watch = this.watch.take();
         Poll::Ready(response.map(|response| {
             let watch = watch.filter(|_| refusal::is_grpc(response.headers()));
-            response.map(|body| WatchedBody { body, watch })
+            let status = response.status();
+            response.map(|body| WatchedBody {
+                body,
+                status,
+                watch,
+            })
         }))
     }
 }
@@ -182,7 +223,8 @@ pin_project! {
     pub struct WatchedBody<B> {
         #[pin]
         body: B,
-        watch: Option<WatchedToken>,
+        status: StatusCode,
+        watch: Option<Watch>,
     }
 }
 
@@ -195,13 +237,15 @@ impl<B: Body> Body for WatchedBody<B> {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let this = self.project();
-        let frame = ready!(this.body.poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            let is_refusal = frame
-                .trailers_ref()
-                .is_some_and(refusal::is_unauthenticated);
-            if let Some(watch) = this.watch.take_if(|_| is_refusal) {
-                watch.refuse();
+        let mut frame = ready!(this.body.poll_frame(cx));
+        let trailers = match &mut frame {
+            Some(Ok(frame)) => frame.trailers_mut(),
+            _ => None,
+        };
+        if let Some((trailers, watch)) = trailers.and_then(|it| Some((it, this.watch.take()?))) {
+            let rules = watch.rules.as_deref();
+            if refusal::refuses_in_trailers(rules, *this.status, trailers) {
+                watch.token.refuse();
             }
         }
         Poll::Ready(frame)

@@ -1,112 +1,205 @@
-//! Parses the challenges of a `WWW-Authenticate` header.
+//! Judges the challenges of a `WWW-Authenticate` or `Proxy-Authenticate` header.
 
-/// A challenge of RFC 9110 §11.6.1, reduced to what concerns access tokens.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Challenge<'a> {
-    scheme: &'a str,
-    pub(super) error: Option<String>,
+use http::{HeaderValue, header::GetAll};
+
+use crate::dpop::USE_DPOP_NONCE;
+
+const INVALID_TOKEN: &str = "invalid_token";
+const INVALID_DPOP_PROOF: &str = "invalid_dpop_proof";
+
+/// The errors that another token of the same kind would not change.
+const OTHER_ERRORS: [&str; 6] = [
+    "insufficient_scope",
+    "insufficient_user_authentication",
+    "insufficient_claims",
+    "invalid_request",
+    INVALID_DPOP_PROOF,
+    USE_DPOP_NONCE,
+];
+
+/// What the challenges of a response say about the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChallengeSays {
+    InvalidToken,
+    /// One of [`OTHER_ERRORS`].
+    OtherError,
+    /// There is no challenge, or none has an error of these.
+    Nothing,
 }
 
-impl Challenge<'_> {
-    pub(super) fn is_about_tokens(&self) -> bool {
-        ["Bearer", "DPoP"]
-            .iter()
-            .any(|scheme| self.scheme.eq_ignore_ascii_case(scheme))
+impl ChallengeSays {
+    pub(super) fn of(challenges: ChallengeFields<'_>) -> Self {
+        let mut has_other_error = false;
+        let is_invalid = any_error(challenges, |error| {
+            has_other_error |= OTHER_ERRORS
+                .iter()
+                .any(|other| error.eq_ignore_ascii_case(other));
+            error.eq_ignore_ascii_case(INVALID_TOKEN)
+        });
+        match (is_invalid, has_other_error) {
+            (true, _) => Self::InvalidToken,
+            (false, true) => Self::OtherError,
+            (false, false) => Self::Nothing,
+        }
     }
 }
 
-/// The challenges of one field: `scheme [token68 / #auth-param]`. Commas separate both challenges and parameters.
-pub(super) struct Challenges<'a>(&'a str);
+/// Whether the challenges ask for another DPoP proof.
+pub(super) fn is_about_proof(challenges: ChallengeFields<'_>) -> bool {
+    any_error(challenges, |error| {
+        [USE_DPOP_NONCE, INVALID_DPOP_PROOF]
+            .iter()
+            .any(|code| error.eq_ignore_ascii_case(code))
+    })
+}
 
-impl<'a> Challenges<'a> {
-    pub(super) fn of(field: &'a str) -> Self {
+/// The fields of a `WWW-Authenticate` or `Proxy-Authenticate` header.
+type ChallengeFields<'a> = GetAll<'a, HeaderValue>;
+
+fn any_error(challenges: ChallengeFields<'_>, mut test: impl FnMut(&str) -> bool) -> bool {
+    challenges.iter().any(|value| {
+        let field = String::from_utf8_lossy(value.as_bytes());
+        Errors::of(&field).any(&mut test)
+    })
+}
+
+/// The words in a field that may be an error code.
+///
+/// These are the values of the parameters named `error`, under any scheme. Some servers do not keep the syntax of RFC 9110 §11.6.1, so
+/// words that belong to no parameter count as well; that includes the schemes. Text inside the value of another parameter does not count.
+struct Errors<'a>(&'a str);
+
+impl<'a> Errors<'a> {
+    fn of(field: &'a str) -> Self {
         Self(field)
     }
 
-    fn skip_separators(&mut self) {
-        self.0 = self.0.trim_start_matches([' ', '\t', ',']);
-    }
-
-    /// Takes a token of RFC 9110 §5.6.2 off the front. Empty if there is none.
-    fn token(&mut self) -> &'a str {
-        let end = self
-            .0
-            .find(|c: char| !is_token_char(c))
-            .unwrap_or(self.0.len());
-        let (token, rest) = self.0.split_at(end);
+    /// Takes a token of RFC 9110 §5.6.2, or a token68 of §11.2, off the front. Empty if there is none.
+    fn word(&mut self) -> &'a str {
+        let end = self.0.find(|c| !is_word_char(c)).unwrap_or(self.0.len());
+        let (word, rest) = self.0.split_at(end);
         self.0 = rest;
-        token
-    }
-
-    /// Takes a parameter `name = value` off the front, if there is one.
-    fn parameter(&mut self) -> Option<(&'a str, String)> {
-        let mut ahead = Self(self.0);
-        let name = ahead.token();
-        ahead.0 = ahead.0.trim_start_matches([' ', '\t']).strip_prefix('=')?;
-        ahead.0 = ahead.0.trim_start_matches([' ', '\t']);
-        if name.is_empty() {
-            return None;
-        }
-        let value = match ahead.0.strip_prefix('"') {
-            Some(quoted) => {
-                ahead.0 = quoted;
-                ahead.quoted()
-            }
-            None => {
-                let value = ahead.token().to_owned();
-                // A token68 with its padding looks like a parameter.
-                ahead.0 = ahead.0.trim_start_matches('=');
-                value
-            }
-        };
-        self.0 = ahead.0;
-        Some((name, value))
+        word
     }
 
     /// Takes the rest of a quoted string off the front. A string that does not end takes everything.
-    fn quoted(&mut self) -> String {
-        let mut value = String::new();
-        let mut chars = self.0.char_indices();
+    fn quoted(&mut self, quote: char) -> &'a str {
+        let text = self.0;
+        let mut chars = text.char_indices();
         while let Some((index, c)) = chars.next() {
-            match c {
-                '"' => {
-                    self.0 = &self.0[index + 1..];
-                    return value;
-                }
-                '\\' => value.extend(chars.next().map(|(_, escaped)| escaped)),
-                c => value.push(c),
+            if c == quote {
+                self.0 = &text[index + c.len_utf8()..];
+                return &text[..index];
+            }
+            if c == '\\' {
+                chars.next();
             }
         }
         self.0 = "";
-        value
+        text
     }
-}
 
-impl<'a> Iterator for Challenges<'a> {
-    type Item = Challenge<'a>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.skip_separators();
-        let scheme = self.token();
-        if scheme.is_empty() {
-            // This is not a challenge, so the start of the next one is unknown.
-            self.0 = "";
-            return None;
-        }
-        let mut error = None;
-        loop {
-            self.skip_separators();
-            match self.parameter() {
-                Some((name, value)) if name.eq_ignore_ascii_case("error") => error = Some(value),
-                Some(_) => {}
-                None => break,
+    /// Takes a value off the front: a quoted string, or a word.
+    fn value(&mut self) -> &'a str {
+        for quote in ['"', '\''] {
+            if let Some(quoted) = self.0.strip_prefix(quote) {
+                self.0 = quoted;
+                return self.quoted(quote);
             }
         }
-        Some(Challenge { scheme, error })
+        self.word()
+    }
+
+    /// Takes `=` off the front, with the white space around it.
+    fn equals_sign(&mut self) -> bool {
+        match self.0.trim_start_matches(WHITE_SPACE).strip_prefix('=') {
+            Some(rest) => {
+                self.0 = rest.trim_start_matches(WHITE_SPACE);
+                true
+            }
+            None => false,
+        }
     }
 }
 
-/// A character of a token (RFC 9110 §5.6.2) or of a token68 (§11.2).
-fn is_token_char(c: char) -> bool {
-    c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~/".contains(c)
+impl<'a> Iterator for Errors<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        loop {
+            let is_start = |c| is_word_char(c) || c == '"' || c == '\'';
+            let start = self.0.find(is_start)?;
+            self.0 = &self.0[start..];
+            if self.0.starts_with(['"', '\'']) {
+                return Some(code(self.value()));
+            }
+            let word = self.word();
+            if !self.equals_sign() {
+                return Some(word);
+            }
+            let value = self.value();
+            if word.eq_ignore_ascii_case("error") {
+                return Some(code(value));
+            }
+        }
+    }
+}
+
+const WHITE_SPACE: [char; 2] = [' ', '\t'];
+
+/// The first word of a text.
+fn code(text: &str) -> &str {
+    let text = text.trim_start_matches(|c| !is_word_char(c));
+    let end = text.find(|c| !is_word_char(c)).unwrap_or(text.len());
+    &text[..end]
+}
+
+/// A character of a token (RFC 9110 §5.6.2) or of a token68 (§11.2). The apostrophe is missing, because some servers quote with it.
+fn is_word_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&*+-.^_`|~/".contains(c)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_codes_are_found_and_other_parameters_are_not_searched() {
+        for (field, expected) in [
+            ("", &[][..]),
+            ("Bearer", &["Bearer"]),
+            ("Bearer error=\"a\"", &["Bearer", "a"]),
+            ("Bearer realm=\"x\", ERROR = a", &["Bearer", "a"]),
+            ("Bearer error='a', realm='b, c=d'", &["Bearer", "a"]),
+            ("Bearer error=\" a: it has expired\"", &["Bearer", "a"]),
+            ("Bearer realm=\"it's\", error=a;x=y", &["Bearer", "a"]),
+            (
+                "Bearer realm=\"b \\\" error=\\\"c\", error=\"a",
+                &["Bearer", "a"],
+            ),
+            (
+                "Bearer error_description=\"error=b\", error=a",
+                &["Bearer", "a"],
+            ),
+            (
+                "Negotiate YII/+a==, Bearer error=a",
+                &["Negotiate", "Bearer", "a"],
+            ),
+            (", ,Bearer ,realm=\"x\" , error=\"a\"", &["Bearer", "a"]),
+            // Broken syntax.
+            (
+                "OAuth \"Some Platform\" \"a\" \"b c\"",
+                &["OAuth", "Some", "a", "b"],
+            ),
+            ("Bearer realm=\"x, error=\"a\"", &["Bearer", "a", ""]),
+            ("{\"error\":\"a\"}", &["error", "a"]),
+            ("Bearer error: a", &["Bearer", "error", "a"]),
+            ("Bearer error=\\\"a\\\"", &["Bearer", "", "a"]),
+            ("\u{e9}=\"\u{e9}\"\u{e9}error=a", &["", "a"]),
+            ("Bearer =", &[]),
+        ] {
+            let found: Vec<_> = Errors::of(field).collect();
+            assert_eq!(found, expected, "{field}");
+        }
+    }
 }

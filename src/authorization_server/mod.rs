@@ -1,6 +1,7 @@
 //! The endpoints of an authorization server.
 
 pub(crate) mod endpoint;
+pub(crate) mod http_service;
 pub(crate) mod metadata;
 pub mod revocation;
 pub mod token_endpoint;

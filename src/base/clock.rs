@@ -4,14 +4,13 @@
 //! suspended, and the wall clock can be set back. A deadline is reached as soon as either clock has reached it.
 #![allow(clippy::disallowed_methods)]
 
-#[cfg(feature = "test-util")]
-use std::sync::{
-    Arc,
-    atomic::{AtomicI64, Ordering},
-};
 use std::{
     fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Returns the wall-clock time, to compare with dates that a server sent.
@@ -28,7 +27,6 @@ pub(crate) fn unix_now() -> u64 {
 }
 
 /// Returns the time of tokio's clock, which stops while a test has paused it.
-#[cfg(any(feature = "rustls", feature = "test-util"))]
 pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
@@ -38,7 +36,8 @@ pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
 
 /// The clock that a cache reads.
 ///
-/// Default is the system's clocks. For tests, use `test_util::ManualClock` (feature `test-util`).
+/// Default is the system's clocks. In a test that has paused tokio's clock, default is tokio's clock. For tests that move the time
+/// themselves, use `test_util::ManualClock` (feature `test-util`).
 ///
 /// On Linux and Android, the coarse system clocks are used: they lag by up to ten milliseconds, but reading them takes a tenth
 /// of the time.
@@ -50,15 +49,13 @@ pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
 ///
 /// let clock = Clock::system();
 /// ```
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Clock(TimeSource);
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 enum TimeSource {
-    #[default]
     System,
-    #[cfg(feature = "test-util")]
-    Manual(Arc<ManualTime>),
+    Test(Arc<TestTime>),
 }
 
 impl Clock {
@@ -68,27 +65,48 @@ impl Clock {
         Self(TimeSource::System)
     }
 
-    #[cfg(feature = "test-util")]
-    pub(crate) fn manual(time: Arc<ManualTime>) -> Self {
-        Self(TimeSource::Manual(time))
+    pub(crate) fn test(time: Arc<TestTime>) -> Self {
+        Self(TimeSource::Test(time))
     }
 
     #[inline]
     pub(crate) fn now(&self) -> Moment {
         match &self.0 {
             TimeSource::System => system::now(),
-            #[cfg(feature = "test-util")]
-            TimeSource::Manual(time) => time.now(),
+            TimeSource::Test(time) => time.now(),
         }
     }
+}
+
+/// Returns tokio's clock if a test has paused it in the current runtime, and otherwise [`Clock::system`].
+///
+/// Later calls of `tokio::time::pause` have no effect on the system's clocks.
+impl Default for Clock {
+    fn default() -> Self {
+        match tokio_is_paused() {
+            true => Self::test(Arc::new(TestTime::start())),
+            false => Self::system(),
+        }
+    }
+}
+
+/// Whether tokio's clock stands still while the monotonic clock advances.
+///
+/// tokio does not tell, so two readings are compared. Without tokio's feature `test-util`, its clock is the monotonic clock.
+fn tokio_is_paused() -> bool {
+    /// More than enough for clocks that count in microseconds. It bounds the loop if the monotonic clock itself is simulated.
+    const MAX_READINGS: usize = 10_000;
+
+    let (tokio, monotonic) = (tokio_now(), Instant::now());
+    let mut readings = (0..MAX_READINGS).map(|_| Instant::now());
+    readings.any(|now| now > monotonic) && tokio_now() == tokio
 }
 
 impl fmt::Debug for Clock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match &self.0 {
             TimeSource::System => "Clock(system)",
-            #[cfg(feature = "test-util")]
-            TimeSource::Manual(_) => "Clock(manual)",
+            TimeSource::Test(_) => "Clock(test)",
         })
     }
 }
@@ -197,24 +215,22 @@ mod system {
     }
 }
 
-#[allow(
-    dead_code,
-    reason = "used by the manual clock and by platforms without coarse clocks"
-)]
+#[allow(dead_code, reason = "used by platforms without coarse clocks")]
 fn since_epoch(time: SystemTime) -> u64 {
     nanos(time.duration_since(UNIX_EPOCH).unwrap_or_default())
 }
 
 /// Two clocks for tests. Both follow tokio's clock, paused or not, and each can be shifted on its own.
-#[cfg(feature = "test-util")]
-pub(crate) struct ManualTime {
+pub(crate) struct TestTime {
     start: tokio::time::Instant,
     monotonic: AtomicI64,
     wall: AtomicI64,
+    /// The time of other hosts, which no suspended or wrong clock of this host affects.
+    #[cfg(feature = "test-util")]
+    elsewhere: AtomicI64,
 }
 
-#[cfg(feature = "test-util")]
-impl ManualTime {
+impl TestTime {
     /// Far enough from zero that a test can move both clocks back.
     const ORIGIN: u64 = 1_000_000_000 * 1_000_000_000;
 
@@ -223,13 +239,9 @@ impl ManualTime {
             start: tokio_now(),
             monotonic: AtomicI64::new(0),
             wall: AtomicI64::new(0),
+            #[cfg(feature = "test-util")]
+            elsewhere: AtomicI64::new(0),
         }
-    }
-
-    /// Shifts the clocks by these numbers of nanoseconds.
-    pub(crate) fn shift(&self, monotonic: i64, wall: i64) {
-        self.monotonic.fetch_add(monotonic, Ordering::Relaxed);
-        self.wall.fetch_add(wall, Ordering::Relaxed);
     }
 
     fn now(&self) -> Moment {
@@ -243,6 +255,33 @@ impl ManualTime {
             monotonic: shifted(&self.monotonic),
             wall: shifted(&self.wall),
         }
+    }
+}
+
+#[cfg(feature = "test-util")]
+impl TestTime {
+    /// Lets this time pass on all hosts.
+    pub(crate) fn advance(&self, nanos: i64) {
+        self.monotonic.fetch_add(nanos, Ordering::Relaxed);
+        self.pass_suspended(nanos);
+    }
+
+    /// Lets this time pass on all hosts while the monotonic clock of this host stands still.
+    pub(crate) fn pass_suspended(&self, nanos: i64) {
+        self.elsewhere.fetch_add(nanos, Ordering::Relaxed);
+        self.shift_wall(nanos);
+    }
+
+    /// Shifts only the wall clock of this host.
+    pub(crate) fn shift_wall(&self, nanos: i64) {
+        self.wall.fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Returns the time at which another host is.
+    pub(crate) fn elsewhere(&self) -> tokio::time::Instant {
+        let passed = u64::try_from(self.elsewhere.load(Ordering::Relaxed)).unwrap_or(0);
+        let now = tokio_now();
+        now.checked_add(Duration::from_nanos(passed)).unwrap_or(now)
     }
 }
 
@@ -278,6 +317,29 @@ mod tests {
     fn deadline_saturates_instead_of_overflowing() {
         let end = Moment::new(secs(1), secs(1)).after(Duration::MAX);
         assert!(!Moment::new(secs(1 << 33), secs(1 << 33)).has_reached(end));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn default_clock_follows_a_paused_tokio_clock() {
+        let clock = Clock::default();
+        let before = clock.now();
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(clock.now(), before);
+        tokio::time::advance(secs(3600)).await;
+        assert_eq!(clock.now(), before.after(secs(3600)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn default_clock_is_the_system_clock_unless_tokio_is_paused_now() {
+        let is_system = |clock: &Clock| format!("{clock:?}") == "Clock(system)";
+        assert!(!is_system(&Clock::default()));
+        tokio::time::resume();
+        assert!(is_system(&Clock::default()));
+        tokio::time::pause();
+        assert!(!is_system(&Clock::default()));
+        let elsewhere = std::thread::spawn(Clock::default).join().unwrap();
+        assert!(is_system(&elsewhere), "no runtime is paused there");
+        assert!(is_system(&Clock::system()));
     }
 
     #[test]

@@ -77,7 +77,7 @@ impl Origin {
     }
 }
 
-fn without_default(port: Option<u16>, scheme: &Scheme) -> Option<u16> {
+pub(super) fn without_default(port: Option<u16>, scheme: &Scheme) -> Option<u16> {
     port.filter(|port| default_port(scheme) != Some(*port))
 }
 

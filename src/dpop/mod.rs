@@ -11,7 +11,9 @@ mod none;
 #[cfg(feature = "dpop")]
 mod proof;
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 #[cfg(feature = "dpop")]
 pub use self::key::DpopKey;
@@ -27,6 +29,13 @@ pub(crate) const DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// The error code with which a server demands a proof with its nonce (RFC 9449 §8 and §9).
 pub(crate) const USE_DPOP_NONCE: &str = "use_dpop_nonce";
+
+/// A proof for one request.
+pub(crate) struct Proof {
+    pub(crate) header: HeaderValue,
+    /// The nonce in the proof, if it has one.
+    pub(crate) nonce: Option<Arc<str>>,
+}
 
 /// The maximum length of a nonce. A longer one is ignored.
 const MAX_NONCE_LENGTH: usize = 1024;

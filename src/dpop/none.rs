@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, Method, Uri};
 
-use super::Role;
+use super::{Proof, Role};
 use crate::error::TokenError;
 
 /// A type that has no values, so code that uses one compiles to nothing.
@@ -12,7 +12,11 @@ use crate::error::TokenError;
 pub(crate) struct DpopKey(Infallible);
 
 impl DpopKey {
-    pub(crate) fn algorithm_name(&self) -> &'static str {
+    pub(crate) fn algorithm_names(&self) -> &'static [&'static str] {
+        match self.0 {}
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
         match self.0 {}
     }
 
@@ -26,11 +30,22 @@ impl DpopKey {
         _: &Method,
         _: &Uri,
         _: Option<&str>,
+    ) -> Result<Proof, TokenError> {
+        match self.0 {}
+    }
+
+    pub(crate) async fn prove_as(
+        &self,
+        _: Option<&'static str>,
+        _: Role,
+        _: &Method,
+        _: &Uri,
+        _: Option<&str>,
     ) -> Result<HeaderValue, TokenError> {
         match self.0 {}
     }
 
-    pub(crate) fn note_nonce(&self, _: Role, _: &Uri, _: &HeaderMap) {
+    pub(crate) fn note_headers(&self, _: Role, _: &Uri, _: &HeaderMap) -> u64 {
         match self.0 {}
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use serde_json::Value;
 
 /// The HTTP response that a token or an error was read from.
@@ -38,6 +38,14 @@ impl Answer {
     /// The body without the byte order mark that some servers prepend.
     pub(crate) fn text(&self) -> &[u8] {
         self.raw.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.raw)
+    }
+
+    /// Whether `Content-Type` names this type, in lower case and without parameters.
+    pub(crate) fn has_content_type(&self, media_type: &str) -> bool {
+        let found = self.headers.get(CONTENT_TYPE);
+        let found = found.and_then(|found| found.to_str().ok());
+        let found = found.and_then(|found| found.split(';').next());
+        found.is_some_and(|found| found.trim().eq_ignore_ascii_case(media_type))
     }
 
     pub(crate) fn json(&self) -> Option<&Value> {

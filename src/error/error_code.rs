@@ -56,7 +56,7 @@ macro_rules! error_codes {
             }
 
             /// Whether it is one of the constants.
-            pub(super) fn is_standard(&self) -> bool {
+            pub(crate) fn is_standard(&self) -> bool {
                 !matches!(self.0, Code::Other(_))
             }
         }

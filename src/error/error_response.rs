@@ -10,8 +10,8 @@ use crate::base::Quoted;
 ///
 /// # Security
 ///
-/// The strings come from the server: they may contain anything, even a secret that was sent to the server and that it
-/// repeats. `Display` and `Debug` escape and truncate them.
+/// The strings come from the server: they may contain anything. Where the server repeats a secret of the request, in any encoding, it
+/// is replaced by `[redacted]`. A string ends after 50,000 characters. `Display` and `Debug` escape and truncate the strings.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ErrorResponse {
     pub(crate) code: ErrorCode,
@@ -35,16 +35,30 @@ impl ErrorResponse {
         &self.code
     }
 
-    /// Returns `error_description`, a message for developers, as the server sent it.
+    /// Returns `error_description`, a message for developers, or what the server sends in its place, such as `message`.
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
     }
 
-    /// Returns `error_uri`, the address of a page about the error, as the server sent it.
+    /// Returns `error_uri`, the address of a page about the error.
     #[must_use]
     pub fn uri(&self) -> Option<&str> {
         self.uri.as_deref()
+    }
+
+    /// Masks the secrets of the request. `mask` returns `None` for a text without any.
+    pub(super) fn mask(&mut self, mask: impl Fn(&str) -> Option<String>) {
+        if !self.code.is_standard() {
+            if let Some(masked) = mask(self.code.as_str()) {
+                self.code = ErrorCode::from(&*masked);
+            }
+        }
+        for text in [&mut self.description, &mut self.uri] {
+            if let Some(masked) = text.as_deref().and_then(&mask) {
+                *text = Some(masked.into());
+            }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod answer;
 mod builder;
 mod chain;
+mod compression;
 mod error_code;
 mod error_response;
 mod followed_redirect;
@@ -18,6 +19,7 @@ pub(crate) use self::token_error::{Presented, Rotates};
 pub(crate) use self::{
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},
+    compression::compression,
     followed_redirect::{SentTo, is_followed_redirect},
     new::redirects,
     retry_after::retry_after,

@@ -21,6 +21,8 @@ impl TokenError {
             source: None,
             answer: None,
             error_response: None,
+            words: None,
+            is_incomplete: false,
             retry_after: None,
             provided: None,
             demands_nonce: false,
@@ -120,6 +122,33 @@ impl TokenError {
             inner.demands_nonce = demands_nonce;
         }
         self
+    }
+
+    /// Adds what the server says in its own words, and whether its response is an incomplete success.
+    pub(crate) fn saying(mut self, words: Option<String>, is_incomplete: bool) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.words = words.map(Into::into);
+            inner.is_incomplete = is_incomplete;
+        }
+        self
+    }
+
+    /// Masks the secrets of the request in what the server says. `mask` returns `None` for a text without any.
+    pub(crate) fn masking(mut self, mask: impl Fn(&str) -> Option<String>) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            if let Some(error) = &mut inner.error_response {
+                error.mask(&mask);
+            }
+            if let Some(masked) = inner.words.as_deref().and_then(&mask) {
+                inner.words = Some(masked.into());
+            }
+        }
+        self
+    }
+
+    /// Whether the error shows anything that the server wrote.
+    pub(crate) fn quotes_the_server(&self) -> bool {
+        self.0.error_response.is_some() || self.0.words.is_some()
     }
 
     /// The server's response is not a token.

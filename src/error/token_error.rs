@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
-use crate::base::clock::Moment;
+use crate::base::{Quoted, clock::Moment};
 
 /// Why a token request failed.
 ///
@@ -16,8 +16,9 @@ use crate::base::clock::Moment;
 /// # Security
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
-/// error code and its description, escaped and truncated: if the server repeats a secret in the description, it is shown. `Debug`
-/// also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
+/// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
+/// request there, as it is, in a form or in base64, it is replaced by `[redacted]`. A text of fewer than four characters, and an
+/// ordinary word such as `secret`, is not recognized as a secret. `Debug` also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
 /// events of a cache. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
 /// logs.
 ///
@@ -41,6 +42,10 @@ pub(super) struct Inner {
     pub(super) source: Option<BoxError>,
     pub(super) answer: Option<Answer>,
     pub(super) error_response: Option<ErrorResponse>,
+    /// The error in the server's own words, if it is no OAuth error.
+    pub(super) words: Option<Box<str>>,
+    /// Whether the response is a success that is empty, cut off or a page.
+    pub(super) is_incomplete: bool,
     pub(super) retry_after: Option<Duration>,
     pub(super) provided: Option<Box<dyn Rotates>>,
     pub(super) demands_nonce: bool,
@@ -73,6 +78,8 @@ pub enum TokenErrorKind {
     /// The server returned a success status without a valid token; or the metadata does not belong to the issuer.
     InvalidResponse,
     /// The server issued a token of a type that this crate cannot send.
+    ///
+    /// For an unknown type, see [`TokenEndpoint::token_type`](crate::TokenEndpoint::token_type).
     UnsupportedTokenType,
     /// The caller's fault: no tokio runtime is available to fetch a token on.
     ///
@@ -96,6 +103,12 @@ impl TokenError {
 
     /// Returns whether the same request may succeed later, because the network or the server failed transiently.
     ///
+    /// It is `true` for these responses:
+    ///
+    /// 1. any 5xx except 501 and 505, 408, 425 and 429; but of an OAuth error whose code is final, only 429 and 503;
+    /// 2. a success whose body was cut off, is empty, or is a page of a gateway;
+    /// 3. the errors `temporarily_unavailable` and `server_error`, whatever the status.
+    ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]
     pub fn is_transient(&self) -> bool {
@@ -112,9 +125,10 @@ impl TokenError {
                 self.status()
                     .is_some_and(|status| is_transient(status, code))
             }
+            // A gateway answers in place of the server, or has lost a part of its answer.
+            TokenErrorKind::InvalidResponse => self.0.is_incomplete,
             TokenErrorKind::Request
             | TokenErrorKind::BodyTooLarge
-            | TokenErrorKind::InvalidResponse
             | TokenErrorKind::ShutDown
             | TokenErrorKind::SignInRequired
             | TokenErrorKind::UnsupportedTokenType => false,
@@ -274,12 +288,14 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
             sheds_load
                 || matches!(
                     status,
-                    StatusCode::REQUEST_TIMEOUT
-                        | StatusCode::TOO_EARLY
-                        | StatusCode::INTERNAL_SERVER_ERROR
-                        | StatusCode::BAD_GATEWAY
-                        | StatusCode::GATEWAY_TIMEOUT
+                    StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY
                 )
+                // Gateways have statuses of their own, such as 520 to 530 (RFC 9110 section 15: treat them as 500).
+                || (status.is_server_error()
+                    && !matches!(
+                        status,
+                        StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED
+                    ))
         }
     }
 }
@@ -289,6 +305,8 @@ impl fmt::Display for TokenError {
         f.write_str(&self.0.message)?;
         if let Some(error) = self.error_response() {
             write!(f, ": {error}")?;
+        } else if let Some(words) = &self.0.words {
+            write!(f, ": {}", Quoted(words))?;
         }
         match self.status() {
             Some(status) => write!(f, " [status {}]", status.as_u16()),
@@ -304,6 +322,7 @@ impl fmt::Debug for TokenError {
             .field("message", &self.0.message)
             .field("status", &self.status())
             .field("error_response", &self.error_response())
+            .field("words", &self.0.words.as_deref().map(Quoted))
             .field("source", &self.source().map(PrintableChain))
             .finish_non_exhaustive()
     }
@@ -331,6 +350,14 @@ mod tests {
         for (status, code, expected) in [
             (500, None, true),
             (501, None, false),
+            (505, None, false),
+            (507, None, true),
+            (520, None, true),
+            (530, None, true),
+            (599, None, true),
+            (425, None, true),
+            (499, None, false),
+            (520, Some("invalid_client"), false),
             (502, None, true),
             (503, None, true),
             (504, None, true),

@@ -4,6 +4,8 @@
 pub(crate) mod client_certificate;
 #[cfg(feature = "rustls")]
 mod https_client;
+#[cfg(feature = "reqwest-middleware")]
+mod reqwest_middleware;
 #[cfg(feature = "reqwest")]
 mod reqwest_service;
 #[cfg(feature = "rustls")]
@@ -13,8 +15,6 @@ mod tonic;
 
 #[cfg(feature = "reqwest")]
 pub use self::reqwest_service::{ReqwestFuture, ReqwestService};
-#[cfg(feature = "tonic")]
-pub use self::tonic::grpc_status;
 #[cfg(feature = "rustls")]
 pub use self::{
     client_certificate::{ClientCertificate, InvalidClientCertificate},

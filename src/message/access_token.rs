@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::HeaderValue;
 use zeroize::Zeroizing;
 
+use super::other_schemes::OtherSchemes;
 use crate::{base::Quoted, dpop::DpopKey, secret::Credential};
 
 /// An access token ([RFC 6749 §1.4](https://www.rfc-editor.org/rfc/rfc6749#section-1.4)) with its type and the value of the
@@ -37,6 +38,7 @@ struct Inner {
     text: Text,
     token_type: TokenType,
     binding: Option<Box<KeyBinding>>,
+    other_schemes: OtherSchemes,
 }
 
 /// The key that a token is bound to.
@@ -103,6 +105,7 @@ impl AccessToken {
             text,
             token_type,
             binding: None,
+            other_schemes: OtherSchemes::default(),
         })))
     }
 
@@ -178,6 +181,29 @@ impl AccessToken {
         self.authorization().filter(|_| is_sendable)
     }
 
+    /// Returns the header that carries the token under another scheme, if it can be sent.
+    ///
+    /// `None` is the scheme of the token's type, and an empty scheme sends the token alone. A `DPoP` token always has its own scheme. The
+    /// value is made once for each token.
+    pub(crate) fn value_with(&self, scheme: Option<&str>) -> Option<&HeaderValue> {
+        let own = self.sendable()?;
+        match scheme {
+            Some(scheme) if *self.token_type() == TokenType::BEARER => self
+                .0
+                .other_schemes
+                .get_or_insert(scheme, || authorization(scheme, self.expose_secret()).ok()),
+            _ => Some(own),
+        }
+    }
+
+    /// Whether a header carries this token, under whatever scheme.
+    pub(crate) fn is_sent_as(&self, value: &HeaderValue) -> bool {
+        let scheme = value
+            .as_bytes()
+            .strip_suffix(self.expose_secret().as_bytes());
+        scheme.is_some_and(|scheme| scheme.is_empty() || scheme.ends_with(b" "))
+    }
+
     /// Returns the value of the `Authorization` header that carries this token.
     ///
     /// It consists of the scheme, `Bearer` or `DPoP`, and the text, and is marked sensitive. For a token of any other type, which this
@@ -195,7 +221,9 @@ fn authorization(scheme: &str, secret: &str) -> Result<HeaderValue, InvalidAcces
     // `Zeroizing` wipes the text when the last copy of the header value is dropped.
     let mut value = Zeroizing::new(Vec::with_capacity(scheme.len() + 1 + secret.len()));
     value.extend_from_slice(scheme.as_bytes());
-    value.push(b' ');
+    if !scheme.is_empty() {
+        value.push(b' ');
+    }
     value.extend_from_slice(secret.as_bytes());
     let mut value = HeaderValue::from_maybe_shared(Bytes::from_owner(value))
         .map_err(|_| InvalidAccessToken("the token cannot be sent in a header"))?;
@@ -253,6 +281,13 @@ impl TokenType {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether this type is none that is known to be something other than a Bearer token.
+    pub(crate) fn is_unknown(&self) -> bool {
+        const KNOWN: [&str; 6] = ["Bearer", "DPoP", "N_A", "N/A", "mac", "pop"];
+        let is = |known: &&str| self.0.eq_ignore_ascii_case(known);
+        !KNOWN.iter().any(is)
     }
 
     /// Returns the `Authorization` scheme for this type, if this crate can send it.

@@ -87,7 +87,11 @@ impl TokenResponse {
         &self.0.fields.access_token
     }
 
-    /// Returns the token type, as the server sent it. `Bearer` if the server did not send one.
+    /// Returns the token type, as the server sent it. `Bearer` if the server did not send one, or an empty one.
+    ///
+    /// A token that [`TokenEndpoint::token_type`](crate::TokenEndpoint::token_type) or
+    /// [`use_id_token`](crate::TokenEndpoint::use_id_token) makes a Bearer token has the type `Bearer`; `get("token_type")` is what the
+    /// server sent.
     #[must_use]
     pub fn token_type(&self) -> &TokenType {
         self.access_token().token_type()
@@ -95,8 +99,16 @@ impl TokenResponse {
 
     /// Returns the lifetime of the token, counted from when the server generated the response.
     ///
-    /// It includes fractions of a second if the server sent them. It is zero if the token has already expired (0 or a negative
-    /// number). It is `None` if `expires_in` is missing or unusable: `null`, a string that is not a number, or more than ten years.
+    /// | `expires_in` in the response | lifetime |
+    /// |---|---|
+    /// | `3599`, `"3599"`, `3599.5` | as the server sent it, with fractions of a second |
+    /// | 0, a negative number | zero: the token has already expired |
+    /// | more than ten years, such as 2147483647 | ten years |
+    /// | a time instead of a lifetime, such as 1764362400 or 1764362400000 | `None` |
+    /// | absent, `null`, a string that is not a number, a number too large for any integer, anything else | `None` |
+    ///
+    /// 1700000000 to 2147483646 count as a time, in seconds or in milliseconds since 1970: no server means a lifetime of decades by them.
+    /// Of an ID token that is [used as the access token](crate::TokenEndpoint::use_id_token), the claim `exp` counts.
     #[must_use]
     pub fn expires_in(&self) -> Option<Duration> {
         self.0.fields.expires_in

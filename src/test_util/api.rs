@@ -14,7 +14,7 @@ impl AuthorizationServer {
     /// # Errors
     ///
     /// Returns the response to answer with. It is 401 with a `Bearer` challenge. The challenge says `invalid_token` if
-    /// the token is unknown, expired or revoked, and names no error if there is no bearer token at all (RFC 6750 §3.1).
+    /// the token is unknown, expired, revoked or bound to a key (RFC 9449 §7.2), and names no error if there is no bearer token at all (RFC 6750 §3.1).
     /// Two `Authorization` headers are answered with 400 and `invalid_request`.
     ///
     /// # Examples
@@ -50,7 +50,7 @@ impl AuthorizationServer {
         let credentials = value.and_then(|value| value.split_once(' '));
         match credentials {
             Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-                if self.is_active_access_token(token) {
+                if self.is_active_bearer_token(token) {
                     Ok(())
                 } else {
                     Err(refusal(

@@ -100,6 +100,7 @@ impl GrantRequest<'_> {
         let verifier = self.request.get("code_verifier");
         let refused = |why| Err(OAuthError::invalid_grant(why));
 
+        let now = state.now();
         let Some(issued) = state.codes.get_mut(name) else {
             return refused("the authorization code is unknown");
         };
@@ -113,7 +114,7 @@ impl GrantRequest<'_> {
             state.revoke_family(family);
             return refused("the code has already been redeemed");
         }
-        if has_expired(issued.expires_at) {
+        if has_expired(issued.expires_at, now) {
             return refused("the code has expired");
         }
         if issued.code.redirect_uri != redirect_uri {
@@ -133,6 +134,7 @@ impl GrantRequest<'_> {
             client: self.client.clone(),
             subject: issued.code.subject.clone(),
             scope: issued.code.scope.clone(),
+            key: self.key.clone(),
         };
         let family = issued.family;
         Ok(GrantOutcome {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt,
+    fmt, io,
     sync::Arc,
     time::Duration,
 };
@@ -10,7 +10,8 @@ use std::{
 use http::Uri;
 use serde_json::{Map, Value};
 
-use super::{AuthorizationServer, client::Client};
+use super::{AuthorizationServer, Listening, client::Client, manual_clock::ManualClock};
+use crate::base::uri;
 
 /// Builds an [`AuthorizationServer`].
 ///
@@ -38,12 +39,14 @@ pub struct AuthorizationServerBuilder {
 
 pub(super) struct Config {
     pub(super) issuer: Option<Uri>,
+    pub(super) clock: ManualClock,
     pub(super) clients: HashMap<String, Client>,
     pub(super) refuse_replayed_assertions: bool,
     pub(super) users: HashMap<String, String>,
     pub(super) scopes: Option<Vec<String>>,
     pub(super) targets: Option<HashSet<String>>,
     pub(super) subject_tokens: HashSet<String>,
+    pub(super) anonymous_token_exchange: bool,
     pub(super) jwt_bearer_assertions: HashSet<String>,
     pub(super) saml2_bearer_assertions: HashSet<String>,
     pub(super) custom_grants: HashSet<String>,
@@ -63,12 +66,14 @@ impl AuthorizationServerBuilder {
         Self {
             config: Config {
                 issuer: None,
+                clock: ManualClock::new(),
                 clients: HashMap::new(),
                 refuse_replayed_assertions: false,
                 users: HashMap::new(),
                 scopes: None,
                 targets: None,
                 subject_tokens: HashSet::new(),
+                anonymous_token_exchange: false,
                 jwt_bearer_assertions: HashSet::new(),
                 saml2_bearer_assertions: HashSet::new(),
                 custom_grants: HashSet::new(),
@@ -88,8 +93,25 @@ impl AuthorizationServerBuilder {
     /// Sets the issuer (RFC 8414), which must have no path.
     ///
     /// Default is the address that the request was sent to, or `https://as.test` for a request that names none.
-    pub fn issuer(mut self, issuer: Uri) -> Self {
-        self.config.issuer = Some(issuer);
+    ///
+    /// # Panics
+    ///
+    /// Panics if the issuer is not a URI.
+    #[track_caller]
+    pub fn issuer(mut self, issuer: impl fmt::Display) -> Self {
+        self.config.issuer = Some(match uri::parse(issuer) {
+            Ok(issuer) => issuer,
+            #[allow(clippy::panic, reason = "a mistake in a test fails the test")]
+            Err(why) => panic!("the issuer {why}"),
+        });
+        self
+    }
+
+    /// Sets the clock of the server, for example one that several servers share. Default is a clock of its own.
+    ///
+    /// [`AuthorizationServer::clock`] returns it.
+    pub fn clock(mut self, clock: ManualClock) -> Self {
+        self.config.clock = clock;
         self
     }
 
@@ -200,7 +222,16 @@ impl AuthorizationServerBuilder {
         self
     }
 
+    /// Sets whether a token exchange needs no client (RFC 8693 §2.1), as with
+    /// [`ClientAuthentication::anonymous`](crate::ClientAuthentication::anonymous). Default is no.
+    pub fn anonymous_token_exchange(mut self, allow: bool) -> Self {
+        self.config.anonymous_token_exchange = allow;
+        self
+    }
+
     /// Accepts an assertion for the JWT bearer grant (RFC 7523 §2.1). Default is none.
+    ///
+    /// It may be sent without client authentication (RFC 7521 §4.1).
     pub fn jwt_bearer_assertion(mut self, assertion: impl Into<String>) -> Self {
         self.config.jwt_bearer_assertions.insert(assertion.into());
         self
@@ -303,6 +334,32 @@ impl AuthorizationServerBuilder {
             self = self.client("client", "secret");
         }
         AuthorizationServer::from_config(self.config)
+    }
+
+    /// Builds the server and starts it on a free port of 127.0.0.1. It stops when the [`Listening`] is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no free port.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::test_util::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::builder().client("orders", "s3cret").start().await?;
+    /// # let _ = server;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start(self) -> io::Result<Listening> {
+        self.build().listen().await
     }
 }
 

@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderValue, Method, Response, StatusCode, Uri,
+    HeaderMap, HeaderValue, Method, Response, StatusCode, Uri,
     header::{ALLOW, HOST},
+    uri::Scheme,
 };
 use serde_json::json;
 
@@ -44,7 +45,16 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
         DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
         _ => Ok(metadata(core, request)),
     };
-    result.unwrap_or_else(OAuthError::into_response)
+    #[cfg_attr(
+        not(feature = "dpop"),
+        expect(unused_mut, reason = "nonces are part of DPoP")
+    )]
+    let mut response = result.unwrap_or_else(OAuthError::into_response);
+    #[cfg(feature = "dpop")]
+    if request.path() == TOKEN {
+        super::dpop::offer_nonce(core, &mut response);
+    }
+    response
 }
 
 /// RFC 7662. "the endpoint MUST also require some form of authorization" (§2.1), so public clients are refused.
@@ -104,6 +114,10 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
             "tls_client_auth", "none",
         ],
     });
+    #[cfg(feature = "dpop")]
+    {
+        body["dpop_signing_alg_values_supported"] = json!(super::dpop::algorithm_names());
+    }
     if let Some(scopes) = &core.config.scopes {
         body["scopes_supported"] = json!(scopes);
     }
@@ -113,22 +127,25 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     json_response(StatusCode::OK, &body)
 }
 
-/// Returns the scheme and authority, without a trailing slash.
+/// Returns the issuer: the one that was set, or the address that the request was sent to.
 fn base(core: &Core, request: &RecordedRequest) -> String {
-    let of = |uri: &Uri| Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?));
-    let host = || {
-        request
-            .headers()
-            .get(HOST)?
-            .to_str()
-            .ok()
-            .map(|host| format!("http://{host}"))
-    };
-    core.config
-        .issuer
-        .as_ref()
-        .and_then(of)
-        .or_else(|| of(request.uri()))
-        .or_else(host)
+    let own = core.config.issuer.as_ref().and_then(address);
+    own.or_else(|| address(&target(request.uri(), request.headers())?))
         .unwrap_or_else(|| super::IN_PROCESS.to_owned())
+}
+
+/// Returns the scheme and authority, without a trailing slash.
+pub(super) fn address(uri: &Uri) -> Option<String> {
+    Some(format!("{}://{}", uri.scheme_str()?, uri.authority()?))
+}
+
+/// Returns the absolute URI of a request. If it was received over a connection, its authority is in the header `Host`.
+pub(super) fn target(uri: &Uri, headers: &HeaderMap) -> Option<Uri> {
+    if uri.scheme().is_some() {
+        return Some(uri.clone());
+    }
+    let mut parts = uri.clone().into_parts();
+    parts.scheme = Some(Scheme::HTTP);
+    parts.authority = Some(headers.get(HOST)?.as_bytes().try_into().ok()?);
+    Uri::from_parts(parts).ok()
 }

@@ -4,7 +4,7 @@ use std::{fmt, io, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER},
 };
 
@@ -45,7 +45,7 @@ use super::{answer, body::ResponseBody};
 /// // A response without a token.
 /// server.fail_next(Failure::garbage());
 /// server.fail_next(Failure::status(502).content_type("text/html").body("<h1>Bad Gateway</h1>"));
-/// server.fail_next(Failure::redirect(&http::Uri::from_static("https://elsewhere.test/token")));
+/// server.fail_next(Failure::redirect("https://elsewhere.test/token"));
 ///
 /// // Token requests succeed, but revocation fails.
 /// server.fail_next(Failure::status(500).at("/revoke"));
@@ -151,7 +151,7 @@ impl Failure {
 
     /// Answers with a redirect to `location`. The status is 307, which asks the client to send the body again.
     #[must_use]
-    pub fn redirect(location: &Uri) -> Self {
+    pub fn redirect(location: impl fmt::Display) -> Self {
         let mut failure = Self::status(307);
         if let Ok(value) = HeaderValue::try_from(location.to_string()) {
             failure.headers.insert(LOCATION, value);

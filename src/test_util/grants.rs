@@ -51,14 +51,22 @@ pub(super) struct GrantRequest<'a> {
     pub(super) request: &'a RecordedRequest,
     pub(super) client: Option<String>,
     pub(super) scope: Option<String>,
+    /// The thumbprint of the key of the DPoP proof.
+    pub(super) key: Option<String>,
 }
 
 pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<Bytes>, OAuthError> {
     let config = &core.config;
     form::check(request)?;
+    // First, so that a demand for a nonce uses up no client assertion.
+    #[cfg(feature = "dpop")]
+    let key = super::dpop::check_token_request(core, request)?;
+    #[cfg(not(feature = "dpop"))]
+    let key = None;
     let client = authenticate(core, request)?;
     let grant_type = form::require(request, "grant_type", "grant_type is missing")?;
-    let client = require_client(client, grant_type)?;
+    let client = require_client(config, client, grant_type)?;
+    let is_public = client.as_ref().is_some_and(|client| client.public);
     let scope = form::scope(config, request)?;
     form::targets(config, request)?;
 
@@ -68,6 +76,7 @@ pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<B
         request,
         client: client.map(|client| client.id),
         scope,
+        key,
     };
     let outcome = match grant_type {
         "client_credentials" => grant_request.without_user(&mut state),
@@ -92,18 +101,26 @@ pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<B
             ));
         }
     };
-    Ok(respond(config, &mut state, outcome))
+    Ok(respond(config, &mut state, outcome, is_public))
 }
 
-/// An assertion can identify the client as well (RFC 7521 §4.1); every other grant requires a client.
+/// An assertion can identify the client as well (RFC 7521 §4.1), and RFC 8693 §2.1 leaves it to the server whether it exchanges
+/// the tokens of anonymous clients. Every other grant requires a client.
 fn require_client(
+    config: &Config,
     client: Option<Authenticated>,
     grant_type: &str,
 ) -> Result<Option<Authenticated>, OAuthError> {
+    let may_be_anonymous = match grant_type {
+        JWT_BEARER | SAML2_BEARER => true,
+        TOKEN_EXCHANGE => config.anonymous_token_exchange,
+        _ => false,
+    };
     match &client {
-        None if grant_type != JWT_BEARER && grant_type != SAML2_BEARER => Err(
-            OAuthError::invalid_client(false, "the request does not identify a client"),
-        ),
+        None if !may_be_anonymous => Err(OAuthError::invalid_client(
+            false,
+            "the request does not identify a client",
+        )),
         Some(client) if client.public && grant_type == "client_credentials" => Err(
             OAuthError::new("unauthorized_client", "a public client has no credentials"),
         ),
@@ -111,7 +128,12 @@ fn require_client(
     }
 }
 
-fn respond(config: &Config, state: &mut ServerState, outcome: GrantOutcome) -> Response<Bytes> {
+fn respond(
+    config: &Config,
+    state: &mut ServerState,
+    outcome: GrantOutcome,
+    is_public: bool,
+) -> Response<Bytes> {
     let GrantOutcome {
         permission,
         family,
@@ -128,6 +150,8 @@ fn respond(config: &Config, state: &mut ServerState, outcome: GrantOutcome) -> R
         let refresh_token = state.issue_refresh_token(
             Permission {
                 scope,
+                // Only the refresh tokens of public clients are bound (RFC 9449 §5).
+                key: permission.key.filter(|_| is_public),
                 ..permission
             },
             family,
@@ -149,6 +173,7 @@ impl GrantRequest<'_> {
             client: self.client.clone(),
             subject,
             scope: self.scope.clone(),
+            key: self.key.clone(),
         }
     }
 
@@ -195,6 +220,9 @@ impl GrantRequest<'_> {
         if found.permission.client != self.client {
             return refused("the refresh token was issued to another client");
         }
+        if found.permission.key.is_some() && found.permission.key != self.key {
+            return refused("the refresh token is bound to another key");
+        }
         let family = found.family;
         match found.status {
             TokenState::Valid => {}
@@ -218,6 +246,7 @@ impl GrantRequest<'_> {
         let scope = self.scope.clone().or_else(|| granted_scope.clone());
         let permission = Permission {
             scope,
+            key: self.key.clone(),
             ..found.permission.clone()
         };
         let refresh = if self.config.rotate_refresh_tokens {
@@ -250,6 +279,7 @@ impl GrantRequest<'_> {
                 client: self.client.clone(),
                 subject: None,
                 scope,
+                key: self.key.clone(),
             },
             family: state.new_family(),
             refresh: Refresh::IfIssued,

@@ -6,6 +6,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     net::{Ipv4Addr, SocketAddr},
+    ops::Deref,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     sync::{Arc, Mutex, PoisonError},
@@ -26,7 +27,7 @@ use super::{AuthorizationServer, body::ResponseBody, endpoints};
 
 /// An [`AuthorizationServer`] that listens on a port, returned by [`AuthorizationServer::listen`].
 ///
-/// It speaks HTTP/1.1 without TLS.
+/// It speaks HTTP/1.1 without TLS. It dereferences to the `AuthorizationServer`, which makes requests fail and counts them.
 ///
 /// Dropping it stops it: the runtime closes the port and all connections soon afterwards. [`stop`](Self::stop) waits
 /// until they are closed. The `AuthorizationServer` itself, its tokens and its counters remain, and it can listen again.
@@ -39,6 +40,7 @@ use super::{AuthorizationServer, body::ResponseBody, endpoints};
 /// stopped or dropped, so that the test fails.
 #[must_use = "the server stops when this is dropped"]
 pub struct Listening {
+    server: AuthorizationServer,
     addr: SocketAddr,
     base: Uri,
     stop: Option<oneshot::Sender<()>>,
@@ -118,6 +120,7 @@ impl AuthorizationServer {
         let panic = CaughtPanic::default();
         let task = tokio::spawn(accept(self.clone(), listener, stopped, Arc::clone(&panic)));
         Ok(Listening {
+            server: self.clone(),
             addr,
             base,
             stop: Some(stop),
@@ -131,6 +134,15 @@ impl Listening {
     /// Returns the address it listens on.
     pub fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Returns the issuer, such as `http://127.0.0.1:40811`, to be passed to
+    /// [`TokenEndpoint::discover`](crate::TokenEndpoint::discover).
+    ///
+    /// It is the [`issuer`](super::AuthorizationServerBuilder::issuer) of the server if one was set.
+    pub fn issuer(&self) -> String {
+        let own = self.server.core.config.issuer.as_ref();
+        endpoints::address(own.unwrap_or(&self.base)).unwrap_or_default()
     }
 
     /// Returns the URI of the token endpoint, such as `http://127.0.0.1:40811/token`.
@@ -156,6 +168,14 @@ impl Listening {
             // This is an error only if the runtime has shut down, and then everything is closed.
             let _ = task.await;
         }
+    }
+}
+
+impl Deref for Listening {
+    type Target = AuthorizationServer;
+
+    fn deref(&self) -> &AuthorizationServer {
+        &self.server
     }
 }
 

@@ -1,8 +1,31 @@
 //! An authorization server and clocks for tests.
 //!
+//! ```rust,test_harness
+//! use tower_oauth2_client::{
+//!     BoxError, ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest,
+//!     test_util::AuthorizationServer,
+//! };
+//!
+//! #[tokio::test]
+//! async fn token_is_fetched_once() -> Result<(), BoxError> {
+//!     let server = AuthorizationServer::new();
+//!     let client = ClientAuthentication::client_secret_basic("client", "secret");
+//!     let endpoint = TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+//!     let tokens = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+//!
+//!     tokens.token().await?;
+//!     tokens.token().await?;
+//!     assert_eq!(server.token_requests(), 1);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! The guide [testing your service](crate::_documentation::testing) has a whole test for each situation: outages, expired tokens, a 401,
+//! DPoP.
+//!
 //! [`AuthorizationServer`] is an OAuth 2.0 authorization server that follows the RFCs, checks what it receives, and
 //! fails on request. It is a [`tower_service::Service`] for tests in process, with or without paused time. It can also
-//! listen on loopback for tests with a real HTTP client.
+//! listen on loopback for tests with a real HTTP client: [`AuthorizationServer::start`].
 //!
 //! Use it in tests only: it is not hardened, and it keeps every request it receives.
 //!
@@ -41,14 +64,14 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = AuthorizationServer::new();
-//! let listening = server.listen().await?; // stops when dropped
+//! let server = AuthorizationServer::start().await?; // stops when dropped
 //!
 //! let http = Client::builder(TokioExecutor::new()).build_http::<Full<Bytes>>();
-//! let metadata = listening.uri("/.well-known/oauth-authorization-server");
+//! let metadata = server.uri("/.well-known/oauth-authorization-server");
 //! let response = http.get(metadata).await?.into_body().collect().await?.to_bytes();
 //! let metadata: serde_json::Value = serde_json::from_slice(&response)?;
-//! assert_eq!(metadata["token_endpoint"], listening.token_endpoint().to_string());
+//! assert_eq!(metadata["issuer"], server.issuer());
+//! assert_eq!(metadata["token_endpoint"], server.token_endpoint().to_string());
 //! # Ok(())
 //! # }
 //! ```
@@ -106,11 +129,29 @@
 //! # }
 //! ```
 //!
+//! # DPoP
+//!
+//! With the feature `dpop`, the server checks the DPoP proofs of token requests and issues tokens that are bound to their keys (RFC 9449).
+//! `check_dpop` checks both for an API. `demand_dpop_nonces` and `rotate_dpop_nonces` make clients use nonces.
+//!
 //! # Time
 //!
-//! Lifetimes, intervals and delays are counted by tokio's clock. While it is paused, a test advances it with
-//! `tokio::time::advance`, and tokens expire. [`ManualClock`] controls the two clocks of a cache; it can also move them
-//! apart.
+//! Lifetimes and intervals are counted by the clock of the server, [`AuthorizationServer::clock`]. It follows tokio's clock: while that is
+//! paused, a test advances it with `tokio::time::advance`, and tokens expire. A cache that is built while tokio's clock is paused does
+//! the same. Without paused time, pass the clock to the cache and move it, so that tokens expire in both:
+//!
+//! ```
+//! use std::time::Duration;
+//!
+//! use tower_oauth2_client::{TokenCache, TokenEndpoint, test_util::AuthorizationServer};
+//!
+//! # fn example(server: AuthorizationServer, endpoint: TokenEndpoint<AuthorizationServer>) {
+//! let cache = TokenCache::builder(endpoint).clock(server.clock()).build();
+//! server.clock().advance(Duration::from_secs(3600));
+//! # }
+//! ```
+//!
+//! Delays and other timers are counted by tokio's clock only. A [`ManualClock`] can also move the two clocks of a cache apart.
 
 mod answer;
 mod api;
@@ -118,6 +159,8 @@ mod authorization_code;
 mod body;
 mod builder;
 mod client;
+#[cfg(feature = "dpop")]
+mod dpop;
 mod endpoints;
 mod failure;
 mod form;

@@ -13,9 +13,8 @@ use super::{
     client::authenticate,
     form,
     recorded::RecordedRequest,
-    state::{Decision, PollKind, PolledRequest, ServerState, after, has_expired},
+    state::{Decision, PollKind, PolledRequest, ServerState, has_expired},
 };
-use crate::base::clock;
 
 /// "the interval MUST be increased by 5 seconds for this and all subsequent requests" (RFC 8628 §3.5)
 const SLOW_DOWN: Duration = Duration::from_secs(5);
@@ -76,7 +75,7 @@ pub(super) fn begin(
         decision: Decision::Pending,
         interval: config.polling_interval,
         last: None,
-        expires_at: after(config.device_code_lifetime),
+        expires_at: state.after(config.device_code_lifetime),
     };
     state.polls.insert(id.clone(), poll);
     id
@@ -89,6 +88,7 @@ pub(super) fn poll(
     id: &str,
     client: Option<&str>,
 ) -> Result<Option<String>, OAuthError> {
+    let now = state.now();
     let Some(poll) = state.polls.get_mut(id).filter(|poll| poll.kind == kind) else {
         return Err(OAuthError::invalid_grant("the code is unknown"));
     };
@@ -102,10 +102,9 @@ pub(super) fn poll(
             "the code has already been redeemed",
         ));
     }
-    if has_expired(poll.expires_at) {
+    if has_expired(poll.expires_at, now) {
         return Err(OAuthError::new("expired_token", "the code has expired"));
     }
-    let now = clock::tokio_now();
     let last = poll.last.replace(now);
     match poll.decision {
         Decision::Approved => {
@@ -135,8 +134,11 @@ pub(super) fn decide(
     decision: Decision,
     matches: impl Fn(&str, &PolledRequest) -> bool,
 ) -> bool {
+    let now = state.now();
     let found = state.polls.iter_mut().find(|(id, poll)| {
-        matches(id, poll) && poll.decision == Decision::Pending && !has_expired(poll.expires_at)
+        matches(id, poll)
+            && poll.decision == Decision::Pending
+            && !has_expired(poll.expires_at, now)
     });
     match found {
         Some((_, poll)) => {

@@ -1,7 +1,7 @@
 //! The handle through which a test controls and inspects the server.
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -16,15 +16,14 @@ use super::{
     builder::{AuthorizationServerBuilder, Config},
     endpoints,
     failure::Failure,
+    listen::Listening,
+    manual_clock::ManualClock,
     polling,
     recorded::RecordedRequest,
     script::Script,
-    state::{
-        Decision, IssuedCode, Permission, PollKind, ServerState, TokenKind, TokenState, after,
-    },
+    state::{Decision, IssuedCode, Permission, PollKind, ServerState, TokenKind, TokenState},
     with_path,
 };
-use crate::base::clock;
 
 /// A scriptable OAuth 2.0 authorization server for tests.
 ///
@@ -50,6 +49,8 @@ use crate::base::clock;
 /// - Failed client authentication is answered with 401 and `invalid_client`, with a challenge if the client used the
 ///   `Authorization` header.
 /// - A code can be redeemed once. Reusing it revokes the tokens issued for it.
+/// - A token request with a DPoP proof gets a token that is bound to its key, if the proof is valid and was not used before
+///   (RFC 9449, feature `dpop`). Otherwise the error is `invalid_dpop_proof`. Without the feature, proofs are ignored.
 #[derive(Clone)]
 pub struct AuthorizationServer {
     pub(super) core: Arc<Core>,
@@ -74,6 +75,76 @@ impl AuthorizationServer {
         }
     }
 
+    /// Starts a server with default settings on a free port of 127.0.0.1.
+    ///
+    /// The server stops when the [`Listening`] is dropped. Use [`builder`](Self::builder) and
+    /// [`start`](AuthorizationServerBuilder::start) to change the settings.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no free port.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a tokio runtime with I/O enabled.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::test_util::AuthorizationServer;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> std::io::Result<()> {
+    /// let server = AuthorizationServer::start().await?;
+    /// assert_eq!(server.token_endpoint(), *format!("{}/token", server.issuer()));
+    /// assert_eq!(server.token_requests(), 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn start() -> io::Result<Listening> {
+        Self::new().listen().await
+    }
+
+    /// Returns the issuer for use in process, to be passed to [`TokenEndpoint::discover`](crate::TokenEndpoint::discover).
+    ///
+    /// It is `https://as.test`, or the [`issuer`](AuthorizationServerBuilder::issuer) that was set. A server that listens has another
+    /// issuer as well: [`Listening::issuer`].
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        endpoints::address(&self.uri("/")).unwrap_or_default()
+    }
+
+    /// Returns the clock of this server. Pass it to the cache, so that tokens expire in both at the same time.
+    ///
+    /// It follows tokio's clock, paused or not, and a test can move it. This needs no paused time, so it also works on loopback.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_oauth2_client::{
+    ///     ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest, test_util::AuthorizationServer,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let server = AuthorizationServer::new();
+    /// let client = ClientAuthentication::client_secret_basic("client", "secret");
+    /// let endpoint = TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+    /// let tokens = TokenCache::builder(endpoint).clock(server.clock()).build();
+    /// let source = tokens.source(TokenRequest::client_credentials());
+    ///
+    /// let first = source.token().await?;
+    /// server.clock().advance(Duration::from_secs(3600));
+    /// assert!(!server.is_active(first.expose_secret()));
+    /// assert_ne!(source.token().await?.expose_secret(), first.expose_secret());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn clock(&self) -> ManualClock {
+        self.core.config.clock.clone()
+    }
+
     /// Returns the URI of the token endpoint for use in process.
     ///
     /// It is `https://as.test/token`, or `/token` at the [`issuer`](AuthorizationServerBuilder::issuer). A server that listens
@@ -95,8 +166,8 @@ impl AuthorizationServer {
     /// Issues an access token as if the client had requested it. An empty `scope` means no scope.
     pub fn issue_access_token(&self, client_id: &str, scope: &str) -> String {
         let mut state = self.core.lock();
-        let family = state.new_family();
-        state.issue_access_token(&permission(client_id, scope), family, clock::tokio_now())
+        let (family, now) = (state.new_family(), state.now());
+        state.issue_access_token(&permission(client_id, scope), family, now)
     }
 
     /// Issues a refresh token that the client can use immediately. An empty `scope` means no scope.
@@ -111,7 +182,7 @@ impl AuthorizationServer {
         let mut state = self.core.lock();
         let name = state.new_credential("code");
         let family = state.new_family();
-        let expires_at = after(code.lifetime);
+        let expires_at = state.after(code.lifetime);
         state.codes.insert(
             name.clone(),
             IssuedCode {
@@ -288,11 +359,17 @@ impl AuthorizationServer {
         self.core.lock().introspection(token)
     }
 
-    pub(super) fn is_active_access_token(&self, token: &str) -> bool {
+    /// Returns the key that an active access token is bound to, if it is bound.
+    pub(super) fn key_of_access_token(&self, token: &str) -> Option<Option<String>> {
         let state = self.core.lock();
-        state
-            .active(token)
-            .is_some_and(|token| token.kind == TokenKind::Access)
+        let active = state.active(token);
+        let access = active.filter(|token| token.kind == TokenKind::Access);
+        access.map(|token| token.permission.key.clone())
+    }
+
+    pub(super) fn is_active_bearer_token(&self, token: &str) -> bool {
+        self.key_of_access_token(token)
+            .is_some_and(|key| key.is_none())
     }
 }
 
@@ -317,5 +394,6 @@ fn permission(client_id: &str, scope: &str) -> Permission {
         client: Some(client_id.to_owned()),
         subject: None,
         scope: Some(scope.to_owned()).filter(|scope| !scope.is_empty()),
+        key: None,
     }
 }

@@ -8,14 +8,18 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
+#[cfg(feature = "dpop")]
+use super::dpop::DpopState;
 use super::{
-    authorization_code::AuthorizationCode, builder::Config, recorded::RecordedRequest,
-    script::Script,
+    authorization_code::AuthorizationCode, builder::Config, manual_clock::ManualClock,
+    recorded::RecordedRequest, script::Script,
 };
-use crate::base::clock;
 
 pub(super) struct ServerState {
+    pub(super) clock: ManualClock,
     pub(super) script: Script,
+    #[cfg(feature = "dpop")]
+    pub(super) dpop: DpopState,
     pub(super) lifetime: Duration,
     pub(super) same_token: bool,
     pub(super) tokens: HashMap<String, IssuedToken>,
@@ -37,6 +41,8 @@ pub(super) struct Permission {
     pub(super) client: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) scope: Option<String>,
+    /// The thumbprint of the key that the token is bound to (RFC 9449 §6).
+    pub(super) key: Option<String>,
 }
 
 pub(super) struct IssuedToken {
@@ -94,15 +100,27 @@ pub(super) enum Decision {
 }
 
 impl IssuedToken {
-    pub(super) fn is_active(&self) -> bool {
-        self.status == TokenState::Valid && !has_expired(self.expires_at)
+    pub(super) fn is_active(&self, now: Instant) -> bool {
+        self.status == TokenState::Valid && !has_expired(self.expires_at, now)
+    }
+}
+
+impl Permission {
+    fn token_type(&self) -> &'static str {
+        match self.key {
+            Some(_) => "DPoP",
+            None => "Bearer",
+        }
     }
 }
 
 impl ServerState {
     pub(super) fn new(config: &Config) -> Self {
         Self {
+            clock: config.clock.clone(),
             script: Script::default(),
+            #[cfg(feature = "dpop")]
+            dpop: DpopState::default(),
             lifetime: config.access_token_lifetime,
             same_token: false,
             tokens: HashMap::new(),
@@ -117,6 +135,15 @@ impl ServerState {
             latest: HashMap::new(),
             numbers: HashMap::new(),
         }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        self.clock.server_now()
+    }
+
+    /// Returns the instant after `lifetime`, or `None`, which means never, if the clock does not reach that far.
+    pub(super) fn after(&self, lifetime: Duration) -> Option<Instant> {
+        self.now().checked_add(lifetime)
     }
 
     pub(super) fn next_number(&mut self, of: &'static str) -> u64 {
@@ -136,7 +163,8 @@ impl ServerState {
     }
 
     pub(super) fn active(&self, token: &str) -> Option<&IssuedToken> {
-        self.tokens.get(token).filter(|token| token.is_active())
+        let now = self.now();
+        self.tokens.get(token).filter(|token| token.is_active(now))
     }
 
     pub(super) fn revoke_family(&mut self, family: u64) {
@@ -151,10 +179,11 @@ impl ServerState {
 
     /// Revokes a token. Revoking a refresh token revokes its whole family (RFC 7009 §2.1).
     pub(super) fn revoke(&mut self, token: &str) -> bool {
+        let now = self.now();
         let Some(found) = self.tokens.get_mut(token) else {
             return false;
         };
-        let was_active = found.is_active();
+        let was_active = found.is_active(now);
         let (kind, family) = (found.kind, found.family);
         found.status = TokenState::Revoked;
         if kind == TokenKind::Refresh {
@@ -171,7 +200,7 @@ impl ServerState {
     ) -> String {
         if self.same_token {
             let latest = self.latest.get(permission);
-            if let Some(latest) = latest.filter(|name| self.is_unexpired(name)) {
+            if let Some(latest) = latest.filter(|name| self.is_unexpired(name, now)) {
                 return latest.clone();
             }
         }
@@ -189,10 +218,10 @@ impl ServerState {
         name
     }
 
-    fn is_unexpired(&self, token: &str) -> bool {
+    fn is_unexpired(&self, token: &str, now: Instant) -> bool {
         self.tokens
             .get(token)
-            .is_some_and(|token| !has_expired(token.expires_at))
+            .is_some_and(|token| !has_expired(token.expires_at, now))
     }
 
     pub(super) fn issue_refresh_token(&mut self, permission: Permission, family: u64) -> String {
@@ -216,7 +245,7 @@ impl ServerState {
         permission: &Permission,
         family: u64,
     ) -> Map<String, Value> {
-        let now = clock::tokio_now();
+        let now = self.now();
         let access_token = self.issue_access_token(permission, family, now);
         let expires_at = self
             .tokens
@@ -224,7 +253,7 @@ impl ServerState {
             .and_then(|token| token.expires_at);
         let mut members = Map::new();
         members.insert("access_token".to_owned(), json!(access_token));
-        members.insert("token_type".to_owned(), json!("Bearer"));
+        members.insert("token_type".to_owned(), json!(permission.token_type()));
         let expires_in = config
             .expires_in
             .clone()
@@ -240,17 +269,20 @@ impl ServerState {
 
     /// Returns the introspection response for a token (RFC 7662 §2.2).
     ///
-    /// It contains no `exp`, because tokens expire by tokio's clock, which can be paused and has no calendar.
+    /// It contains no `exp`, because tokens expire by a clock that a test moves and that has no calendar.
     pub(super) fn introspection(&self, token: &str) -> Value {
         let Some(token) = self.active(token) else {
             return json!({ "active": false });
         };
         let mut members = Map::new();
         members.insert("active".to_owned(), json!(true));
-        if token.kind == TokenKind::Access {
-            members.insert("token_type".to_owned(), json!("Bearer"));
-        }
         let permission = &token.permission;
+        if token.kind == TokenKind::Access {
+            members.insert("token_type".to_owned(), json!(permission.token_type()));
+        }
+        if let Some(key) = &permission.key {
+            members.insert("cnf".to_owned(), json!({ "jkt": key }));
+        }
         let rest = [
             ("client_id", &permission.client),
             ("sub", &permission.subject),
@@ -265,11 +297,6 @@ impl ServerState {
     }
 }
 
-/// Returns the instant after `lifetime`, or `None`, which means never, if the clock does not reach that far.
-pub(super) fn after(lifetime: Duration) -> Option<Instant> {
-    clock::tokio_now().checked_add(lifetime)
-}
-
-pub(super) fn has_expired(expires_at: Option<Instant>) -> bool {
-    expires_at.is_some_and(|at| clock::tokio_now() >= at)
+pub(super) fn has_expired(expires_at: Option<Instant>, now: Instant) -> bool {
+    expires_at.is_some_and(|at| now >= at)
 }

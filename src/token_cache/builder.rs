@@ -1,6 +1,6 @@
 //! The settings of a cache, and the endpoint stack without its type.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
 use tower_service::Service;
@@ -8,6 +8,7 @@ use tower_service::Service;
 use super::{
     Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
     fetch::spent::SpentCredentials, operations::shutdown::Shutdown, refresh_window::RefreshWindow,
+    refusals::RefusalBound,
 };
 use crate::{
     base::{
@@ -30,9 +31,14 @@ impl TokenCacheBuilder {
     pub(super) fn new(endpoint: EndpointStack) -> Self {
         let settings = Settings {
             endpoint,
-            clock: Clock::system(),
+            clock: Clock::default(),
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
+            learn_lifetime: true,
+            refusal_bound: RefusalBound {
+                per_minute: RefusalBound::PER_MINUTE,
+                pauses: RefusalBound::PAUSES,
+            },
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
             ends_refresh_token: None,
@@ -59,6 +65,46 @@ impl TokenCacheBuilder {
     /// documentation of the server.
     pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
         self.settings.default_lifetime = default_lifetime;
+        self
+    }
+
+    /// Sets whether refusals teach the lifetime of tokens if the server does not tell it. Default is `true`.
+    ///
+    /// If an origin accepts two tokens in a row and refuses each after about the same time, later tokens are renewed before that time.
+    /// The learned lifetime is never shorter than a second. Each later token that is not refused lengthens it by a thirty-second part,
+    /// up to the [`default_lifetime`](Self::default_lifetime).
+    pub fn learn_lifetime(mut self, learn_lifetime: bool) -> Self {
+        self.settings.learn_lifetime = learn_lifetime;
+        self
+    }
+
+    /// Sets how many refused tokens of one request are replaced in any minute. Default is 60.
+    ///
+    /// Three are replaced at once. After that the rate is spread evenly: about one a second by default, and callers wait for their turn. A
+    /// refused token for which the turn does not come within two seconds is kept, and the caller gets the refusal.
+    ///
+    /// This limit holds for every refusal, also for tokens that were accepted before. Two replicas of one client need it at a server
+    /// where each new token revokes the last one: each replaces up to this many tokens, and with less than 30, calls fail.
+    ///
+    /// Zero keeps every refused token until it is due. `u32::MAX` sets no limit.
+    pub fn max_replacements_per_minute(mut self, max_replacements_per_minute: u32) -> Self {
+        self.settings.refusal_bound.per_minute = max_replacements_per_minute;
+        self
+    }
+
+    /// Sets the pauses between replacements of tokens that were never accepted. Default is from 5 seconds to 5 minutes.
+    ///
+    /// If an API refuses token after token, each in the first half of its life, two are replaced at once. Then one is replaced after
+    /// each pause, and the pauses double, from the start to the end of the range. So an API that refuses every token, because of a wrong
+    /// audience, does not use up the tokens of everybody else.
+    ///
+    /// A token that the same origin has accepted with a 2xx is replaced without these pauses. At most four origins are remembered for each
+    /// token.
+    ///
+    /// `Duration::ZERO..=Duration::ZERO` switches the pauses off; the
+    /// [limit of a minute](Self::max_replacements_per_minute) remains.
+    pub fn refusal_pauses(mut self, refusal_pauses: RangeInclusive<Duration>) -> Self {
+        self.settings.refusal_bound.pauses = refusal_pauses;
         self
     }
 
@@ -207,9 +253,11 @@ impl TokenCacheBuilder {
         self
     }
 
-    /// Sets the clock that tells the time. Default is [`Clock::system`].
-    pub fn clock(mut self, clock: Clock) -> Self {
-        self.settings.clock = clock;
+    /// Sets the clock that tells the time.
+    ///
+    /// Default is [`Clock::default`]: the system's clocks, or tokio's clock in a test that has paused it before the builder is created.
+    pub fn clock(mut self, clock: impl Into<Clock>) -> Self {
+        self.settings.clock = clock.into();
         self
     }
 
@@ -239,6 +287,8 @@ pub(crate) struct Settings {
     pub(super) clock: Clock,
     pub(super) refresh_window: RefreshWindow,
     pub(super) default_lifetime: Duration,
+    pub(super) learn_lifetime: bool,
+    pub(super) refusal_bound: RefusalBound,
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
     pub(super) ends_refresh_token: Option<EndsRefreshToken>,

@@ -86,11 +86,21 @@ pub(super) fn refused(request: &TokenRequest, invalidation: Invalidation) {
             target: TARGET,
             grant_type,
             scope,
-            "an API refused an access token; kept it, because others were refused recently",
+            "an API refused an access token; kept it, because tokens were refused too often recently",
         ),
         // An operator need not hear of a late response to an old token.
         Invalidation::Replaced => {}
     }
+}
+
+pub(super) fn learned_lifetime(request: &TokenRequest, lifetime: Duration) {
+    tracing::debug!(
+        target: TARGET,
+        grant_type = request.grant_type(),
+        scope = request.known_scope(),
+        ?lifetime,
+        "access tokens without a stated lifetime were refused twice after about the same time; renewing the next ones earlier",
+    );
 }
 
 pub(super) fn owner_was_not_told(request: &TokenRequest) {

@@ -1,4 +1,4 @@
-//! The `Authorization` header of a request, and the copy of it that each service instance owns.
+//! The header that carries the token of a request, and the copy of its value that each service instance owns.
 //!
 //! Cloning a `HeaderValue` bumps a reference count on a shared cache line, and threads would wait for each other there. So each
 //! instance of a service owns a copy of the bytes, and only reads what is shared. An instance makes its copy on its second call: one
@@ -7,17 +7,17 @@
 use std::{num::NonZeroU64, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Extensions, HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, StatusCode, header::AUTHORIZATION};
 use zeroize::Zeroizing;
 
 use super::{
     entries,
-    entry::{Entry, Invalidation},
+    entry::{Entry, Invalidation, News, SentTo},
     source::{SourceKind, TokenSource},
     state::CachedToken,
 };
 use crate::{
-    base::clock::Moment,
+    base::{clock::Moment, origin_id::OriginId},
     error::{TokenError, TokenErrorKind::UnsupportedTokenType},
     message::{AccessToken, TokenType},
 };
@@ -53,16 +53,84 @@ impl TokenName {
         }
     }
 
-    /// Reports that an API refused the token.
+    /// Reports that an API refused the token, where it is not known which origin that was.
     pub(crate) fn refuse(self) -> Invalidation {
+        self.refuse_at(None)
+    }
+
+    fn refuse_at(self, origin: Option<OriginId>) -> Invalidation {
         match entries::find_by_id(self.entry) {
-            Some(entry) => entry.invalidate(|cached| cached.generation == self.generation),
+            Some(entry) => entry.invalidate(origin, |cached| cached.generation == self.generation),
             None => Invalidation::Kept,
         }
     }
 }
 
-/// The value of the `Authorization` header for one request, and the name of the token in it.
+/// A token that is on its way to an origin.
+///
+/// It is small, because each request moves it several times.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SentToken {
+    name: TokenName,
+    sent_to: SentTo,
+}
+
+impl SentToken {
+    /// Returns whether an acceptance by the origin would be news. In most cases it is not.
+    #[inline]
+    pub(crate) fn is_news(&self) -> bool {
+        self.sent_to.news() != News::Nothing
+    }
+
+    /// Reports the status of a response that does not refuse the token.
+    #[cold]
+    pub(crate) fn report(&self, status: StatusCode) {
+        if !self.is_news() || !status.is_success() {
+            return;
+        }
+        if let (Some(entry), Some(origin)) =
+            (entries::find_by_id(self.name.entry), self.sent_to.origin())
+        {
+            entry.note_accepted(origin, self.name.generation, self.sent_to.news());
+        }
+    }
+
+    /// Reports that the origin refused the token.
+    pub(crate) fn refuse(self) -> Invalidation {
+        self.name.refuse_at(self.sent_to.origin())
+    }
+}
+
+/// A header that was chosen to carry tokens, in place of `Authorization`.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenHeader {
+    pub(crate) name: HeaderName,
+    /// See [`AccessToken::value_with`].
+    pub(crate) scheme: Option<Box<str>>,
+}
+
+impl TokenHeader {
+    /// The value that carries a token in this header, if it can be sent.
+    fn value<'a>(&self, token: &'a AccessToken) -> Option<&'a HeaderValue> {
+        token.value_with(self.scheme.as_deref())
+    }
+
+    /// Sets the header of a request. Without a chosen header it is `Authorization`.
+    #[inline]
+    pub(crate) fn set(header: Option<&Self>, headers: &mut HeaderMap, value: HeaderValue) {
+        match header {
+            None => drop(headers.insert(AUTHORIZATION, value)),
+            Some(header) => header.set_chosen(headers, value),
+        }
+    }
+
+    #[inline(never)]
+    fn set_chosen(&self, headers: &mut HeaderMap, value: HeaderValue) {
+        headers.insert(&self.name, value);
+    }
+}
+
+/// The value of the header that carries the token of one request, and the name of the token in it.
 #[derive(Clone)]
 pub(crate) struct Authorization {
     pub(crate) value: HeaderValue,
@@ -72,17 +140,24 @@ pub(crate) struct Authorization {
 }
 
 impl Authorization {
-    fn cached(entry: &Entry, cached: &CachedToken) -> Self {
+    fn cached(entry: &Entry, cached: &CachedToken, header: Option<&TokenHeader>) -> Self {
         Self {
-            value: cached.authorization.clone(),
+            value: header
+                .and_then(|header| header.value(&cached.token))
+                .unwrap_or(&cached.authorization)
+                .clone(),
             token: TokenName::new(entry, cached),
             bound: bound(&cached.token),
         }
     }
 
-    fn fixed(token: &AccessToken) -> Option<Self> {
+    fn fixed(token: &AccessToken, header: Option<&TokenHeader>) -> Option<Self> {
         Some(Self {
-            value: token.sendable()?.clone(),
+            value: match header {
+                None => token.sendable(),
+                Some(header) => header.value(token),
+            }?
+            .clone(),
             token: TokenName::NONE,
             bound: bound(token),
         })
@@ -95,7 +170,14 @@ fn bound(token: &AccessToken) -> Option<AccessToken> {
 
 impl TokenSource {
     /// Sets the header of a request if there is a usable token that needs no proof.
-    pub(crate) fn authorize(&self, headers: &mut HeaderMap) -> Option<TokenName> {
+    pub(crate) fn authorize(
+        &self,
+        headers: &mut HeaderMap,
+        header: Option<&TokenHeader>,
+    ) -> Option<TokenName> {
+        if let Some(header) = header {
+            return self.authorize_chosen(headers, header);
+        }
         let mut set = |token: &AccessToken, value: &HeaderValue, name| {
             if token.binding().is_some() {
                 return None;
@@ -114,24 +196,51 @@ impl TokenSource {
         }
     }
 
+    /// Says where a token of this source is sent.
+    #[inline]
+    pub(crate) fn sent(&self, name: TokenName, origin: Option<OriginId>) -> SentToken {
+        let sent_to = match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.sent_to(origin, name.generation),
+            SourceKind::Fixed(_) => SentTo::NOWHERE,
+        };
+        SentToken { name, sent_to }
+    }
+
+    #[inline(never)]
+    fn authorize_chosen(&self, headers: &mut HeaderMap, header: &TokenHeader) -> Option<TokenName> {
+        let authorization = self.usable_authorization(Some(header))?;
+        if authorization.bound.is_some() {
+            return None;
+        }
+        headers.insert(&header.name, authorization.value);
+        Some(authorization.token)
+    }
+
     /// Returns the header if there is a usable token.
-    pub(crate) fn usable_authorization(&self) -> Option<Authorization> {
+    pub(crate) fn usable_authorization(
+        &self,
+        header: Option<&TokenHeader>,
+    ) -> Option<Authorization> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
-                entry.usable(|cached| Authorization::cached(entry, cached))
+                entry.usable(|cached| Authorization::cached(entry, cached, header))
             }
-            SourceKind::Fixed(token) => Authorization::fixed(token),
+            SourceKind::Fixed(token) => Authorization::fixed(token, header),
         }
     }
 
     /// Returns the header, and waits for a usable token if there is none yet.
-    pub(crate) async fn wait_for_authorization(self) -> Result<Authorization, TokenError> {
+    pub(crate) async fn wait_for_authorization(
+        self,
+        header: Option<Arc<TokenHeader>>,
+    ) -> Result<Authorization, TokenError> {
+        let header = header.as_deref();
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
                 let cached = entry.clone().token().await?;
-                Ok(Authorization::cached(entry, &cached))
+                Ok(Authorization::cached(entry, &cached, header))
             }
-            SourceKind::Fixed(token) => Authorization::fixed(token)
+            SourceKind::Fixed(token) => Authorization::fixed(token, header)
                 .ok_or_else(|| unsupported_token_type(token.token_type())),
         }
     }
@@ -168,6 +277,7 @@ impl LocalCopy {
         &mut self,
         headers: &mut HeaderMap,
         source: &TokenSource,
+        header: Option<&TokenHeader>,
     ) -> Option<TokenName> {
         match (&self.0, source.entry()) {
             (
@@ -181,22 +291,27 @@ impl LocalCopy {
             ) if entry.generation() == token.generation
                 && !entry.now().has_reached(*recheck_at) =>
             {
-                headers.insert(AUTHORIZATION, value.clone());
+                TokenHeader::set(header, headers, value.clone());
                 Some(*token)
             }
             (CopyState::Used | CopyState::Copied { .. }, Some(entry)) => {
-                self.recheck(headers, entry)
+                self.recheck(headers, entry, header)
             }
             (_, _) => {
                 self.0 = CopyState::Used;
-                source.authorize(headers)
+                source.authorize(headers, header)
             }
         }
     }
 
     /// Keeps the copy if it is only stale; otherwise makes a new one.
     #[cold]
-    fn recheck(&mut self, headers: &mut HeaderMap, entry: &Arc<Entry>) -> Option<TokenName> {
+    fn recheck(
+        &mut self,
+        headers: &mut HeaderMap,
+        entry: &Arc<Entry>,
+        header: Option<&TokenHeader>,
+    ) -> Option<TokenName> {
         let now = entry.now();
         match &mut self.0 {
             CopyState::Copied {
@@ -207,12 +322,12 @@ impl LocalCopy {
             } if entry.generation() == token.generation && !now.has_reached(*expires_at) => {
                 entry.try_renew_if_due(now);
                 *recheck_at = now.after(RECHECK.min(now.until(*expires_at)));
-                headers.insert(AUTHORIZATION, value.clone());
+                TokenHeader::set(header, headers, value.clone());
                 Some(*token)
             }
             _ => {
                 let (shared, stale_at, expires_at) = entry.usable(|cached| {
-                    let shared = Authorization::cached(entry, cached);
+                    let shared = Authorization::cached(entry, cached, header);
                     (shared, cached.stale_at, cached.expires_at)
                 })?;
                 let Authorization {
@@ -229,7 +344,7 @@ impl LocalCopy {
                     recheck_at: stale_at,
                     expires_at,
                 };
-                headers.insert(AUTHORIZATION, value);
+                TokenHeader::set(header, headers, value);
                 Some(token)
             }
         }
@@ -253,9 +368,14 @@ fn copy(value: &HeaderValue) -> Option<HeaderValue> {
 pub(super) fn unsupported_token_type(token_type: &TokenType) -> TokenError {
     let message = if *token_type == TokenType::DPOP {
         "a DPoP token cannot be sent without its key; set it with `TokenEndpoint::dpop` (feature `dpop`)".into()
+    } else if token_type.is_unknown() {
+        format!(
+            "a token of the unknown type `{token_type}` is not sent; if the API accepts it as a Bearer token, and it was requested \
+             without a DPoP key, call `TokenEndpoint::token_type(TokenType::BEARER)`"
+        )
     } else {
         format!(
-            "a token of the type {token_type:?} cannot be sent; this crate sends Bearer and DPoP tokens"
+            "a token of the type `{token_type}` cannot be sent; this crate sends Bearer and DPoP tokens"
         )
     };
     TokenError::new(UnsupportedTokenType, message, None)

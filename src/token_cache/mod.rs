@@ -49,7 +49,10 @@
 //! | the server returns the same token again | the token is not renewed early a second time |
 //! | the server returns a refused token again | it is served, but no request is resent with it |
 //! | an API refuses a token | exactly that token is dropped, and the next caller fetches another; a late refusal of an old token does nothing |
-//! | APIs refuse token after token, each in the first half of its life | two are replaced at once, then one after each pause; pauses double from 5 seconds to 5 minutes |
+//! | an API refuses a token that the same origin has accepted | it is replaced at once; a replacement that lived for less than two seconds, after up to a second, so that another replica can use its token; every eighth is kept once, to see whether the origin accepts it again |
+//! | APIs refuse token after token, each in the first half of its life, and none was accepted there | two are replaced at once (two more, if they lived for less than two seconds), then one after each [pause](TokenCacheBuilder::refusal_pauses); pauses double from 5 seconds to 5 minutes |
+//! | too many tokens are refused | at most 60 are replaced [in any minute](TokenCacheBuilder::max_replacements_per_minute): callers wait up to two seconds, then the refused token is kept |
+//! | tokens without a stated lifetime are refused, twice after about the same time | later ones are [renewed before that](TokenCacheBuilder::learn_lifetime) |
 //! | somebody [discards](TokenSource::discard) a token | it is dropped unconditionally, and the next caller fetches another |
 //! | a caller is dropped while it waits | the fetch continues for the others |
 //! | [many fetches](TokenCacheBuilder::max_concurrent_fetches) are under way | others wait in a queue, in order, without a task; a fetch leaves the queue with its last caller |
@@ -143,7 +146,8 @@
 //! | `DEBUG` | `retrying the fetch of an access token` | `error` |
 //! | `WARN` | `failed to fetch an access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
 //! | `DEBUG` | `an API refused an access token; dropped it` | |
-//! | `WARN` | `an API refused an access token; kept it, because others were refused recently` | |
+//! | `WARN` | `an API refused an access token; kept it, because tokens were refused too often recently` | |
+//! | `DEBUG` | `access tokens without a stated lifetime were refused twice after about the same time; renewing the next ones earlier` | `lifetime` |
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
 //! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
@@ -190,12 +194,13 @@
 //! If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
 //! contains what concerns all entries together: warm-up, health, shutdown.
 //!
-//! Later, an API may refuse the token. Then header.rs finds the entry by its number, and entry/land.rs drops the token. events.rs
+//! Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
+//! token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
 //! contains all events that are reported on the way; each error is in the file in which it arises.
 //!
 //! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
-//! land.rs changes the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
-//! state.rs, refresh_window.rs and pauses.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+//! land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
+//! state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
 //! fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
 //!
 //! Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
@@ -207,9 +212,11 @@ mod events;
 mod fetch;
 mod header;
 mod keep_warm;
+mod learned_lifetime;
 mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
+mod refusals;
 pub(crate) mod source;
 mod state;
 mod token_changes;
@@ -227,7 +234,7 @@ pub use self::{
     token_changes::TokenChanges,
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, TokenName},
+    header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},
     source::TokenSource,
 };
 use crate::{

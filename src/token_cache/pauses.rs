@@ -1,4 +1,4 @@
-//! How long the cache pauses after failed fetches, and after refused tokens. Pure.
+//! How long the cache pauses after failed fetches. Pure.
 
 use std::time::Duration;
 
@@ -236,56 +236,6 @@ fn authorization_pending() -> TokenError {
     )
 }
 
-/// Counts the tokens of an entry that were refused recently, each in the first half of its life.
-///
-/// An API that refuses every token (because of a wrong audience) must not replace everybody else's token on each call. So the first
-/// two refusals in a row drop the token at once. After that one refusal in each pause does, and the pauses double.
-#[derive(Default)]
-pub(crate) struct Refusals {
-    streak: u32,
-    last: Option<Moment>,
-    pause_until: Option<Moment>,
-}
-
-const FREE_REFUSALS: u32 = 2;
-const FIRST_REFUSAL_PAUSE: Duration = Duration::from_secs(5);
-const MAX_REFUSAL_PAUSE: Duration = Duration::from_secs(300);
-/// After this long without a refusal, the next one counts as the first.
-const QUIET: Duration = Duration::from_secs(60);
-
-impl Refusals {
-    /// Notes that the current token was refused. Returns whether to drop it.
-    pub(crate) fn note(&mut self, now: Moment) -> bool {
-        let quiet = QUIET.max(self.pause().saturating_mul(2));
-        if self
-            .last
-            .is_none_or(|last| now.has_reached(last.after(quiet)))
-        {
-            *self = Self::default();
-        }
-        self.last = Some(now);
-        if self
-            .pause_until
-            .is_some_and(|until| !now.has_reached(until))
-        {
-            return false;
-        }
-        self.streak = self.streak.saturating_add(1);
-        if self.streak >= FREE_REFUSALS {
-            self.pause_until = Some(now.after(self.pause()));
-        }
-        true
-    }
-
-    /// Returns the pause after the last refusal that dropped a token.
-    fn pause(&self) -> Duration {
-        match self.streak.checked_sub(FREE_REFUSALS) {
-            Some(doublings) => back_off::doubled(FIRST_REFUSAL_PAUSE, doublings, MAX_REFUSAL_PAUSE),
-            None => Duration::ZERO,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
@@ -318,28 +268,6 @@ mod tests {
                 now = now.after(pause);
                 prop_assert!(!failure.is_pausing(now));
                 last = Some(failure);
-            }
-        }
-
-        /// However often tokens are refused, no three are dropped within the first pause, and none is kept for longer than the longest.
-        #[test]
-        fn refused_tokens_are_dropped_rarely_and_kept_only_for_a_while(
-            steps in prop::collection::vec(prop_oneof![0..2_000_u64, 0..100_000_u64, 0..700_000_u64], 1..400),
-        ) {
-            let mut refusals = Refusals::default();
-            let mut now = Duration::ZERO;
-            let mut dropped = Vec::new();
-            for step in steps {
-                now += Duration::from_millis(step);
-                if refusals.note(Moment::new(now, now)) {
-                    dropped.push(now);
-                } else {
-                    let last = dropped.last().copied();
-                    prop_assert!(last.is_some_and(|last| now - last < MAX_REFUSAL_PAUSE), "{last:?} {now:?}");
-                }
-            }
-            for three in dropped.windows(3) {
-                prop_assert!(three[2] - three[0] >= FIRST_REFUSAL_PAUSE, "{dropped:?}");
             }
         }
     }

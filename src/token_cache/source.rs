@@ -132,9 +132,10 @@ impl TokenSource {
     ///
     /// If the token has been replaced in the meantime, nothing happens.
     ///
-    /// If APIs refuse token after token, each in the first half of its life, the cache drops two at once, and then one after each
-    /// pause; the pauses double from 5 seconds to 5 minutes. So an API that refuses every token does not use up the tokens of
-    /// everybody else.
+    /// If token after token is reported, each in the first half of its life, the cache drops two at once, and then one after each
+    /// [pause](super::TokenCacheBuilder::refusal_pauses); the pauses double from 5 seconds to 5 minutes. So an API that refuses every token
+    /// does not use up the tokens of everybody else. [`AddAccessTokenLayer`](crate::AddAccessTokenLayer) also knows which origins have
+    /// accepted the token, and spares their refusals these pauses.
     ///
     /// Returns what became of the token.
     ///
@@ -159,7 +160,9 @@ impl TokenSource {
     /// ```
     pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.invalidate(|cached| cached.token == *token),
+            SourceKind::Cached { entry, .. } => {
+                entry.invalidate(None, |cached| cached.token == *token)
+            }
             SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
             SourceKind::Fixed(_) => Invalidation::Replaced,
         }
@@ -190,7 +193,7 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(|cached| cached.authorization == sent);
+            entry.invalidate(None, |cached| cached.token.is_sent_as(sent));
         }
     }
 

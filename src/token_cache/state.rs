@@ -23,6 +23,10 @@ pub(crate) struct CachedToken {
     pub(crate) server_expires_at: Moment,
     /// A refusal before this moment counts as one soon after the token was issued.
     pub(crate) young_until: Moment,
+    /// When its request was sent.
+    pub(crate) sent: Moment,
+    /// Whether the server did not say how long it lives.
+    pub(crate) is_lifetime_guessed: bool,
 }
 
 /// The state of an entry, with what its callers get.
@@ -202,6 +206,8 @@ mod tests {
             expires_at,
             server_expires_at: expires_at,
             young_until: expires_at,
+            sent: stale_at,
+            is_lifetime_guessed: false,
         }
     }
 

@@ -134,10 +134,9 @@ enum Outcome {
 impl Chaos {
     fn new(seed: u64) -> Self {
         let world = World::new(seed);
-        let uri = "https://as.test/token".parse().unwrap();
         let cache = TokenCache::builder(TokenEndpoint::new(
             world.authorization_server(),
-            uri,
+            "https://as.test/token",
             client(),
         ))
         .max_entries(MAX_ENTRIES)

@@ -298,7 +298,7 @@ fn http() -> Http {
 }
 
 fn endpoint(issuer: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
-    TokenEndpoint::new(http(), uri(issuer, "/token").parse().unwrap(), client)
+    TokenEndpoint::new(http(), uri(issuer, "/token"), client)
 }
 
 fn uri(issuer: &str, path: &str) -> String {

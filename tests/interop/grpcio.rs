@@ -22,7 +22,6 @@ use tower_oauth2_client::{
     AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint, TokenError,
     TokenErrorKind, TokenRequest, TokenSource,
     add_access_token::{BufferBody, WatchTrailersLayer},
-    grpc_status,
     test_util::{AuthorizationServer, Failure, Listening},
 };
 
@@ -234,7 +233,7 @@ impl Api {
 
     fn plain(&self) -> Boxed {
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
+            .map_err(Status::from_error)
             .layer(self.layer())
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -243,7 +242,7 @@ impl Api {
     fn resending(&self) -> Boxed {
         let layer = self.layer().resend(BufferBody::tonic(BUFFER));
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
+            .map_err(Status::from_error)
             .layer(layer)
             .service(self.channel.clone());
         BoxCloneSyncService::new(stack)
@@ -251,7 +250,7 @@ impl Api {
 
     fn watching(&self) -> Boxed {
         let stack = ServiceBuilder::new()
-            .map_err(grpc_status)
+            .map_err(Status::from_error)
             .layer(self.layer())
             .map_response(|response: http::Response<_>| response.map(Body::new))
             .layer(WatchTrailersLayer::new(self.source.clone()))

@@ -1,6 +1,7 @@
 //! Tests against real servers. `tests/run` starts the servers and passes their settings in environment variables.
 
 mod browser;
+mod doorkeeper;
 mod glewlwyd;
 mod grpcio;
 mod nginx;

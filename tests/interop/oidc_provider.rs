@@ -386,7 +386,7 @@ fn web() -> ClientAuthentication {
 }
 
 fn endpoint(authentication: ClientAuthentication) -> TokenEndpoint<Http> {
-    TokenEndpoint::new(http(), uri("/token").parse().unwrap(), authentication)
+    TokenEndpoint::new(http(), uri("/token"), authentication)
 }
 
 #[cfg(feature = "rustls")]

@@ -86,11 +86,16 @@ impl Real {
             revoked: 0,
         }));
         let clock = ManualClock::new();
-        let uri = "https://as.test/token".parse().unwrap();
-        let cache = TokenCache::builder(TokenEndpoint::new(server(&backend), uri, client()))
-            .clock(clock.clock())
-            .refresh_window(RefreshWindow::new().first(0.5..=0.5).later(0.75..=0.75))
-            .build();
+        let cache = TokenCache::builder(TokenEndpoint::new(
+            server(&backend),
+            "https://as.test/token",
+            client(),
+        ))
+        .clock(clock.clock())
+        .refresh_window(RefreshWindow::new().first(0.5..=0.5).later(0.75..=0.75))
+        // Otherwise the cache would draw how long a caller waits for its turn.
+        .max_replacements_per_minute(u32::MAX)
+        .build();
         let source = cache.source(request());
         let layer = api_layer(source.clone()).resend(CloneBody);
         Self {

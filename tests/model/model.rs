@@ -83,6 +83,18 @@ struct Token {
     end: Moment,
     /// Half of its lifetime.
     middle: Moment,
+    standing: Standing,
+    /// When its request was sent.
+    sent: Moment,
+}
+
+/// What the API has said to the token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Standing {
+    Unknown,
+    Accepted,
+    /// It was accepted, refused, and kept to see what the API says next.
+    Probed,
 }
 
 #[derive(Clone, Debug)]
@@ -106,8 +118,8 @@ struct Fetch {
 
 #[derive(Clone, Debug)]
 enum Stage {
-    /// Not sent until one second has passed since the last request.
-    Waiting { until: i64 },
+    /// Not sent until one second has passed since the last request, or until a replica could use its token. Sent by `latest`.
+    Waiting { until: i64, latest: i64 },
     /// Waits for the answer, which arrives at `answer_at`, or for the fetch timeout at `deadline`.
     Sent {
         id: usize,
@@ -157,7 +169,8 @@ pub(crate) struct Model {
     has_renewed: bool,
     failure: Option<Failure>,
     fetch: Option<Fetch>,
-    next_fetch: Option<Moment>,
+    /// The next fetch is sent between these moments, if somebody needs it.
+    next_fetch: Option<[Moment; 2]>,
     refusals: Refusals,
     callers: Vec<(Caller, Option<Output>)>,
     /// The number of token requests so far.
@@ -172,6 +185,15 @@ struct Refusals {
     streak: u32,
     last: Option<Moment>,
     pause_until: Option<Moment>,
+    /// Whether the API caused the last replacement of the streak.
+    is_streak_of_api: bool,
+    /// How many tokens were replaced in spite of a pause, because another replica seems to revoke them.
+    contested: u32,
+    /// How many young tokens were replaced since the last probe.
+    replaced: u32,
+    last_replaced: Option<Moment>,
+    /// Until when acceptance by the API proves nothing.
+    unreliable_until: Option<Moment>,
 }
 
 /// How the real cache differs from a model.
@@ -272,7 +294,7 @@ impl Model {
     fn deliver(&mut self, now: i64, caller: usize, output: Output, choices: &mut Choices) {
         let output = match (self.callers[caller].0, output) {
             (Caller::Request, Output::Token(id)) if self.revoked.contains(&id) => {
-                if !self.invalidate(now, id) {
+                if !self.refuse(now, id) {
                     Output::Refused(id)
                 } else {
                     self.callers[caller].0 = Caller::ResentRequest(id);
@@ -281,26 +303,91 @@ impl Model {
             }
             (Caller::ResentRequest(refused), Output::Error(_)) => Output::Refused(refused),
             (Caller::ResentRequest(_), Output::Token(id)) if self.revoked.contains(&id) => {
-                self.invalidate(now, id);
+                self.refuse(now, id);
                 Output::Refused(id)
+            }
+            (Caller::Request | Caller::ResentRequest(_), Output::Token(id)) => {
+                self.accept(now, id);
+                Output::Token(id)
             }
             (_, output) => output,
         };
         self.callers[caller].1 = Some(output);
     }
 
-    /// Drops exactly this token. Returns whether it may be replaced.
-    pub(crate) fn invalidate(&mut self, now: i64, id: usize) -> bool {
-        let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
+    /// The API accepted this token.
+    fn accept(&mut self, now: i64, id: usize) {
+        let at = self.at(now);
+        let Some(token) = self.token.as_mut().filter(|token| token.id == id) else {
+            return;
+        };
+        match token.standing {
+            Standing::Accepted => {}
+            Standing::Probed => self.refusals.unreliable_until = Some(at.after(900_000)),
+            Standing::Unknown => self.refusals.end_streak_of_api(at),
+        }
+        token.standing = Standing::Accepted;
+    }
+
+    /// The API refused this token. Returns whether it may be replaced.
+    fn refuse(&mut self, now: i64, id: usize) -> bool {
+        let at = self.at(now);
+        let Some(token) = self.token.as_mut().filter(|token| token.id == id) else {
             return true;
         };
-        let at = self.at(now);
-        // Only refusals in the first half of the lifetime count.
-        let is_dropped = at.has_reached(token.middle) || self.refusals.record(at);
-        if is_dropped {
+        let is_good = match token.standing {
+            Standing::Unknown => false,
+            Standing::Accepted => !self.refusals.is_unreliable(at),
+            Standing::Probed => true,
+        };
+        if at.has_reached(token.middle) {
             self.clear();
+            return true;
         }
-        is_dropped
+        if self
+            .refusals
+            .is_probe(at, is_good && token.standing == Standing::Accepted)
+        {
+            token.standing = Standing::Probed;
+            return false;
+        }
+        let is_contested = at.monotonic - token.sent.monotonic < 2_000
+            && self
+                .refusals
+                .last_replaced
+                .is_some_and(|last| !at.has_reached(last.after(4_000)));
+        let is_pausing = !is_good && self.refusals.is_pausing(at);
+        let is_free = self.refusals.streak == 2 && self.refusals.contested < 2;
+        if is_pausing && !(is_contested && is_free) {
+            return false;
+        }
+        if is_pausing {
+            self.refusals.contested += 1;
+        }
+        self.refusals.replaced(at, is_good || is_pausing, true);
+        self.clear();
+        if is_contested {
+            // A timer fires at the next whole millisecond.
+            self.next_fetch = Some([at.after(250), at.after(1_001)]);
+        }
+        true
+    }
+
+    /// Drops exactly this token, because it was refused somewhere.
+    pub(crate) fn invalidate(&mut self, now: i64, id: usize) {
+        let at = self.at(now);
+        let Some(token) = self.token.as_ref().filter(|token| token.id == id) else {
+            return;
+        };
+        // Only refusals in the first half of the lifetime count.
+        if !at.has_reached(token.middle) {
+            self.refusals.is_probe(at, false);
+            if self.refusals.is_pausing(at) {
+                return;
+            }
+            self.refusals.replaced(at, false, false);
+        }
+        self.clear();
     }
 
     /// Also discards a running fetch, whose callers wait for another one, and ends a pause after a failure unless the server asked
@@ -350,28 +437,63 @@ impl Model {
 }
 
 impl Refusals {
-    /// Two tokens are replaced at once, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts
-    /// again after a minute without refusals, or after twice the pause.
-    fn record(&mut self, now: Moment) -> bool {
+    /// Two tokens are replaced, then one after each pause, which doubles from 5 seconds to 5 minutes. The count starts again after a
+    /// minute without refusals, or after twice the pause, or when the API accepts a token.
+    fn is_pausing(&mut self, now: Moment) -> bool {
         let quiet = (2 * self.pause()).max(60_000);
         if self
             .last
             .is_some_and(|last| now.has_reached(last.after(quiet)))
         {
-            *self = Self::default();
+            (self.streak, self.contested, self.pause_until) = (0, 0, None);
+            self.is_streak_of_api = false;
         }
         self.last = Some(now);
-        if self
-            .pause_until
+        self.pause_until
             .is_some_and(|until| !now.has_reached(until))
-        {
-            return false;
+    }
+
+    fn replaced(&mut self, now: Moment, is_good: bool, is_api: bool) {
+        self.replaced += 1;
+        self.last_replaced = Some(now);
+        if is_good {
+            return;
         }
+        self.is_streak_of_api = is_api;
         self.streak += 1;
         if self.streak > 1 {
             self.pause_until = Some(now.after(self.pause()));
         }
-        true
+    }
+
+    fn end_streak_of_api(&mut self, now: Moment) {
+        if self.is_streak_of_api && !self.is_unreliable(now) {
+            (self.streak, self.contested, self.pause_until) = (0, 0, None);
+            self.is_streak_of_api = false;
+        }
+    }
+
+    /// After every seven replacements, an accepted token that is refused is kept once.
+    fn is_probe(&mut self, now: Moment, is_accepted: bool) -> bool {
+        let is_quiet = |last: Moment| now.has_reached(last.after(60_000));
+        if self.last_replaced.is_some_and(is_quiet) {
+            self.replaced = 0;
+        }
+        let is_probe = is_accepted && self.replaced >= 7;
+        if is_probe {
+            self.replaced = 0;
+        }
+        is_probe
+    }
+
+    fn is_unreliable(&mut self, now: Moment) -> bool {
+        let is_unreliable = self
+            .unreliable_until
+            .is_some_and(|until| !now.has_reached(until));
+        if is_unreliable {
+            self.unreliable_until = Some(now.after(900_000));
+        }
+        is_unreliable
     }
 
     fn pause(&self) -> i64 {
@@ -399,15 +521,16 @@ impl Model {
 
     fn start(&mut self, now: i64, may_retry: bool) {
         let at = self.at(now);
-        let left = self.next_fetch.map_or(0, |next| {
-            (next.monotonic - at.monotonic)
-                .min(next.wall - at.wall)
-                .max(0)
+        let [until, latest] = [0, 1].map(|n| {
+            self.next_fetch.map_or(now, |next| {
+                let left = (next[n].monotonic - at.monotonic).min(next[n].wall - at.wall);
+                now + left.max(0)
+            })
         });
         self.fetch = Some(Fetch {
             may_retry,
             waiters: Vec::new(),
-            stage: Stage::Waiting { until: now + left },
+            stage: Stage::Waiting { until, latest },
         });
     }
 
@@ -421,8 +544,13 @@ impl Model {
     ) -> Result<(), Mismatch> {
         while let Some(fetch) = &mut self.fetch {
             match fetch.stage.clone() {
-                Stage::Waiting { until } if until <= now => {
-                    self.send(until, until + FETCH_TIMEOUT, server, log)?;
+                Stage::Waiting { until, latest } if until <= now => {
+                    let at = match log.get(self.sent) {
+                        Some(next) if (until..=latest).contains(&next.at) => next.at,
+                        None if until < latest && now <= latest => return Ok(()),
+                        _ => until,
+                    };
+                    self.send(at, at + FETCH_TIMEOUT, server, log)?;
                 }
                 Stage::Sent {
                     id,
@@ -553,11 +681,13 @@ impl Model {
                 stale: sent.after(fresh.min(usable)),
                 end,
                 middle: sent.after(lifetime / 2),
+                standing: Standing::Unknown,
+                sent,
             });
         }
         self.has_renewed = true;
         self.failure = None;
-        self.next_fetch = Some(sent.after(SPACING));
+        self.next_fetch = Some([sent.after(SPACING); 2]);
     }
 
     /// Starts a pause that doubles from one second, or five for a final error, up to one minute. Jitter shortens it by at most
@@ -579,6 +709,6 @@ impl Model {
             at_most: full.max(asked),
             is_retry_after: matches!(mode, Mode::RetryAfter(_)),
         });
-        self.next_fetch = Some(at.after(SPACING));
+        self.next_fetch = Some([at.after(SPACING); 2]);
     }
 }

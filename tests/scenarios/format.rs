@@ -120,7 +120,7 @@ impl Request {
             request = request.parameter(name.clone(), value.as_str());
         }
         if let Some(uri) = &self.token_endpoint {
-            request = request.token_endpoint(uri.parse().unwrap());
+            request = request.token_endpoint(uri);
         }
         request
     }

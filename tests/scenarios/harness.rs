@@ -63,8 +63,7 @@ impl Harness {
             Some(_) => ClientAuthentication::client_secret_post("client", secret_provider(&secret)),
             None => ClientAuthentication::client_secret_basic("client", "secret"),
         };
-        let uri = "https://as.test/token".parse().unwrap();
-        let endpoint = TokenEndpoint::new(server.http(), uri, client);
+        let endpoint = TokenEndpoint::new(server.http(), "https://as.test/token", client);
         let builder = match given.endpoint_timeout {
             Some(limit) => builder(Timeout::new(endpoint, limit.0), given),
             None => builder(endpoint, given),

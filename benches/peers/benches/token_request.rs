@@ -22,7 +22,7 @@ const FLOOR: &str = "minimum";
 fn main() -> support::Result<()> {
     let (uri, http) = (Uri::from_static(token::URI), token::endpoint(token::body()));
     let client = ClientAuthentication::client_secret_basic(token::CLIENT_ID, token::CLIENT_SECRET);
-    let endpoint = TokenEndpoint::new(service_fn(http.clone()), uri.clone(), client);
+    let endpoint = TokenEndpoint::new(service_fn(http.clone()), token::URI, client);
     let oauth2 = Arc::new(OAuth2::new(token::body())?);
     let huskarl = Arc::new(HuskarlGrant::new(token::body())?);
     bench(&[

@@ -1,6 +1,6 @@
 //! This crate.
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue};
 use tower::service_fn;
 use tower_oauth2_client::{
     ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest, TokenSource,
@@ -22,7 +22,7 @@ impl Ours {
             async move { Ok::<_, BoxError>(endpoint.response().await) }
         });
         let client = ClientAuthentication::client_secret_basic(CLIENT_ID, CLIENT_SECRET);
-        let tokens = TokenCache::new(TokenEndpoint::new(http, Uri::from_static(URI), client));
+        let tokens = TokenCache::new(TokenEndpoint::new(http, URI, client));
         Self(tokens.source(TokenRequest::client_credentials().scope(SCOPE)))
     }
 }

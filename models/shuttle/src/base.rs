@@ -5,10 +5,14 @@ pub(crate) mod authority;
 #[path = "../../../src/base/back_off.rs"]
 pub(crate) mod back_off;
 pub(crate) mod clock;
+#[path = "../../../src/base/clone_service.rs"]
+pub(crate) mod clone_service;
 #[path = "../../../src/base/erased_service.rs"]
 pub(crate) mod erased_service;
 #[path = "../../../src/base/origin.rs"]
 pub(crate) mod origin;
+#[path = "../../../src/base/origin_id.rs"]
+pub(crate) mod origin_id;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
 #[path = "../../../src/base/published.rs"]

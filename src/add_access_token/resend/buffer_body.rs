@@ -47,6 +47,7 @@ impl<B> BufferBody<B> {
     }
 }
 
+#[diagnostic::do_not_recommend]
 impl<B> Resend<B> for BufferBody<B>
 where
     B: Body<Data = Bytes> + Unpin,

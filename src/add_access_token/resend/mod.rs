@@ -14,9 +14,17 @@ pub use self::{buffer_body::BufferBody, buffered_body::BufferedBody};
 /// Implemented by [`NoResend`], [`CloneBody`] and [`BufferBody`].
 ///
 /// This trait is sealed: other types cannot implement it. How a body is kept may change without a breaking release.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` cannot keep the request body `{B}`, to resend it",
+    label = "this strategy cannot resend requests with the body `{B}`",
+    note = "`CloneBody` keeps bodies that are `Clone`, such as `Full<Bytes>`; for any other body use \
+            `BufferBody::new(64 * 1024, wrap)`, where `wrap` is for example `axum::body::Body::new`",
+    note = "`BufferBody` records bodies that are an `http_body::Body<Data = Bytes> + Unpin`, with an error that is `Into<BoxError>`"
+)]
 pub trait Resend<B>: sealed::KeepBody<B> {}
 
 impl<B> Resend<B> for NoResend {}
+#[diagnostic::do_not_recommend]
 impl<B: Clone> Resend<B> for CloneBody {}
 
 mod sealed {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::LOCATION, response::Parts};
 use http_body_util::LengthLimitError;
 
-use super::{EndpointCall, EndpointNames, JsonObject, JsonValue};
+use super::{EndpointCall, EndpointNames, JsonValue, Said, server_words};
 use crate::{
+    base::server_clock,
     dpop::{self, DpopKey},
     error::{
         self, Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, redirects,
@@ -32,7 +33,7 @@ pub(super) fn decode<C: EndpointCall>(
             if is_success {
                 return call.decode(answer, dpop, now);
             }
-            let bad = BadAnswer::of_status::<C>(answer.status, &answer.headers, answer.text());
+            let bad = BadAnswer::of_status::<C>(&answer);
             Err(bad.into_error(answer, now))
         }
         Err(source) => match call.decode_without_body() {
@@ -61,8 +62,9 @@ fn without_body<C: EndpointCall>(
     } else {
         (TokenErrorKind::Body, "broke off".into())
     };
+    let answer = Answer::without_body(parts.status, parts.headers);
     let (kind, message) = if !parts.status.is_success() {
-        let bad = BadAnswer::of_status::<C>(parts.status, &parts.headers, b"");
+        let bad = BadAnswer::of_status::<C>(&answer);
         (bad.kind, format!("{}; its response {what}", bad.message))
     } else if kind == TokenErrorKind::BodyTooLarge {
         let message = format!(
@@ -73,7 +75,6 @@ fn without_body<C: EndpointCall>(
     } else {
         (kind, format!("the response of the {endpoint} {what}"))
     };
-    let answer = Answer::without_body(parts.status, parts.headers);
     TokenError::body(kind, message, source, answer, retry_after)
 }
 
@@ -82,6 +83,10 @@ pub(crate) struct BadAnswer {
     kind: TokenErrorKind,
     message: Cow<'static, str>,
     error_response: Option<ErrorResponse>,
+    /// What the server says in its own words.
+    words: Option<String>,
+    /// Whether the response is a success that a later attempt may complete: it is empty, cut off or a page.
+    is_incomplete: bool,
 }
 
 impl BadAnswer {
@@ -92,6 +97,8 @@ impl BadAnswer {
             kind: TokenErrorKind::InvalidResponse,
             message: message.into(),
             error_response: None,
+            words: None,
+            is_incomplete: false,
         }
     }
 
@@ -99,26 +106,52 @@ impl BadAnswer {
         Self { kind, ..self }
     }
 
+    /// A success without a token. If it is an error nevertheless, the error is shown.
+    pub(crate) fn refusal<C: EndpointCall>(answer: &Answer, what: &str) -> Self {
+        match server_words::read(answer.text(), answer.status) {
+            Said::OauthError(error) => Self::named::<C>(error),
+            Said::Words(words) => Self {
+                words: Some(words),
+                ..Self::unusable::<C>(what)
+            },
+            Said::Unknown | Said::Nothing => Self::unusable::<C>(what),
+        }
+    }
+
     /// A body that is no JSON object. Nothing of it is shown: serde's own message could quote a token.
-    pub(crate) fn unparsed<C: EndpointCall>(body: &[u8], error: &serde_json::Error) -> Self {
+    pub(crate) fn unparsed<C: EndpointCall>(answer: &Answer, error: &serde_json::Error) -> Self {
         let endpoint = C::NAMES.endpoint;
-        Self::unusable::<C>(match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
-            None => "returned an empty body".to_owned(),
-            Some(b'<') => {
-                format!("returned a page instead of JSON; check the URI of the {endpoint}")
-            }
-            Some(b'{') => format!(
-                "returned JSON that {} at line {} column {}",
-                if error.is_eof() {
-                    "ends too early"
-                } else {
-                    "is broken"
-                },
-                error.line(),
-                error.column()
+        if let Some(how) = error::compression(answer) {
+            return Self::unusable::<C>(format!("returned {how}"));
+        }
+        let (is_incomplete, what) = match first_byte(answer.text()) {
+            None => (true, "returned an empty body".to_owned()),
+            Some(b'<') => (
+                true,
+                format!("returned a page instead of JSON; check the URI of the {endpoint}"),
             ),
-            Some(_) => "returned something other than a JSON object".to_owned(),
-        })
+            Some(b'{') => (
+                error.is_eof(),
+                format!(
+                    "returned JSON that {} at line {} column {}",
+                    if error.is_eof() {
+                        "ends too early"
+                    } else {
+                        "is broken"
+                    },
+                    error.line(),
+                    error.column()
+                ),
+            ),
+            Some(_) => (
+                !error.is_data() && is_text_of_a_gateway(answer),
+                "returned something other than a JSON object".to_owned(),
+            ),
+        };
+        Self {
+            is_incomplete,
+            ..Self::unusable::<C>(what)
+        }
     }
 
     /// An error that the server named, with any status.
@@ -139,35 +172,43 @@ impl BadAnswer {
             kind: TokenErrorKind::ErrorResponse,
             message,
             error_response: Some(error),
+            words: None,
+            is_incomplete: false,
         }
     }
 
     /// A response with a status other than 2xx.
-    fn of_status<C: EndpointCall>(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
-        // A description in Latin-1, as some servers send it, must not cost the error code.
-        let text = String::from_utf8_lossy(body);
-        let members = JsonObject::read(text.as_bytes(), &ERROR_MEMBERS);
-        if let Some(error) = members.ok().and_then(|m| error_response(&m.values)) {
-            return Self::named::<C>(error);
-        }
+    fn of_status<C: EndpointCall>(answer: &Answer) -> Self {
         let endpoint = C::NAMES.endpoint;
-        let message = if status.is_redirection() && headers.contains_key(LOCATION) {
+        let (words, how) = match server_words::read(answer.text(), answer.status) {
+            Said::OauthError(error) => return Self::named::<C>(error),
+            Said::Words(words) => (Some(words), String::new()),
+            Said::Unknown => (
+                None,
+                " with an error of its own; see `TokenError::json`".into(),
+            ),
+            Said::Nothing => of_text(answer),
+        };
+        let status = answer.status;
+        let message = if status.is_redirection() && answer.headers.contains_key(LOCATION) {
             redirects(endpoint)
         } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
             format!("there is no {endpoint} at this URI; check the URI")
         } else if status == StatusCode::UNAUTHORIZED {
             format!(
-                "the {endpoint} refused the request without giving a reason; check the id and the secret of the client"
+                "the {endpoint} refused the request{how}; check the id and the secret of the client"
             )
         } else if status.is_server_error() {
-            format!("the {endpoint} failed without giving a reason")
+            format!("the {endpoint} failed{how}")
         } else {
-            format!("the {endpoint} refused the request without giving a reason")
+            format!("the {endpoint} refused the request{how}")
         };
         Self {
             kind: TokenErrorKind::UnexpectedStatus,
             message: message.into(),
             error_response: None,
+            words,
+            is_incomplete: false,
         }
     }
 
@@ -175,15 +216,61 @@ impl BadAnswer {
         let retry_after = retry_after(&answer.headers, now);
         let code = self.error_response.as_ref().map(ErrorResponse::code);
         let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
-        let error = TokenError::answer(
-            self.kind,
-            self.message,
-            answer,
-            self.error_response,
-            retry_after,
-        );
-        error.demanding_nonce(demands_nonce)
+        let mut message = self.message;
+        if let Some(hint) = code.and_then(|code| clock_hint(code, &answer.headers, now)) {
+            message.to_mut().push_str(&format!("; {hint}"));
+        }
+        let error =
+            TokenError::answer(self.kind, message, answer, self.error_response, retry_after);
+        error
+            .demanding_nonce(demands_nonce)
+            .saying(self.words, self.is_incomplete)
     }
+}
+
+/// A hint at the clocks, if the error may come from a signature whose time the server does not accept.
+fn clock_hint(code: &ErrorCode, headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    match *code {
+        ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_GRANT | ErrorCode::INVALID_DPOP_PROOF => {
+            server_clock::hint(headers, now)
+        }
+        _ => None,
+    }
+}
+
+/// The words of an error whose body is no JSON, or how it says nothing.
+fn of_text(answer: &Answer) -> (Option<String>, String) {
+    let text = answer.text();
+    if let Some(how) = error::compression(answer) {
+        return (None, format!("; it returned {how}"));
+    }
+    match first_byte(text) {
+        // A page is for people with a browser.
+        None | Some(b'<' | b'{' | b'[') => (None, " without giving a reason".into()),
+        Some(_) if answer.has_content_type("text/plain") => {
+            let text = String::from_utf8_lossy(text);
+            (
+                Some(text.trim().chars().take(4000).collect()),
+                String::new(),
+            )
+        }
+        Some(_) => (
+            None,
+            " with a response that is not JSON; see `TokenError::raw`".into(),
+        ),
+    }
+}
+
+/// Whether the body is a text that is no token. Old servers send tokens as a form.
+fn is_text_of_a_gateway(answer: &Answer) -> bool {
+    let is_text = ["text/html", "text/plain"].map(|name| answer.has_content_type(name));
+    is_text.contains(&true) && !String::from_utf8_lossy(&answer.raw).contains("token=")
+}
+
+fn first_byte(text: &[u8]) -> Option<u8> {
+    text.iter()
+        .copied()
+        .find(|byte| !byte.is_ascii_whitespace())
 }
 
 /// The members of an error (RFC 6749 §5.2), in the order of [`error_response`].

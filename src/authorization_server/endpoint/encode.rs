@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE},
+    header::{AUTHORIZATION, CONTENT_TYPE},
 };
 use zeroize::Zeroizing;
 
 use super::{EndpointCall, check::check_value};
 use crate::{
-    base::Quoted,
+    base::{Quoted, request_headers::default_headers},
     client_authentication::ClientAuthentication,
     error::TokenError,
     message::{Form, NoAccessToken, scope},
@@ -75,7 +75,7 @@ pub(super) fn form<C: EndpointCall>(
         };
         let value = value.expose();
         if parameter.value.known().is_none() {
-            check_value::<C>(name, value).map_err(refuse)?;
+            check_value::<C>(parameter, value).map_err(refuse)?;
         }
         capacity += max_length(name, value);
     }
@@ -91,7 +91,9 @@ pub(super) fn form<C: EndpointCall>(
     for (index, parameter) in form.parameters().iter().enumerate() {
         let value = text(index, &parameter.value, obtained).map_or("", Secret::expose);
         match &*parameter.name {
-            "scope" if scope::is_empty(value) => {}
+            _ if parameter.is_left_out(value) => {}
+            // The client sends it too. That both values are the same has been checked.
+            "client_id" if of_client.iter().any(|(name, _)| *name == "client_id") => {}
             "scope" => {
                 body.append_pair("scope", &scope::normalized(value));
             }
@@ -137,10 +139,7 @@ fn client_proof<'a>(
 }
 
 fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(extra.len() + 3);
-    if !extra.contains_key(ACCEPT) {
-        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
-    }
+    let mut headers = default_headers(extra, extra.len() + 2);
     headers.insert(
         CONTENT_TYPE,
         HeaderValue::from_static("application/x-www-form-urlencoded"),

@@ -8,25 +8,28 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
-use tower_service::Service;
+use http::Uri;
 
 use super::{
     EndpointCall,
     check::{check, check_uri},
     encode::{self, Target},
     future::CallFuture,
-    place::Place,
+    place::{Lookup, Place},
     preparation::Draft,
+    sent_secrets::SentSecrets,
 };
 use crate::{
-    authorization_server::metadata::{Discovery, Http, Rules, ServerMetadata},
+    authorization_server::{
+        http_service::HttpService,
+        metadata::{Discovery, Http, Rules, ServerMetadata},
+    },
     base::uri::{Printable, PrintableText},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    error::{BoxError, SentTo, TokenError},
+    error::{SentTo, TokenError},
     message::Form,
+    secret::Credential,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
@@ -45,30 +48,20 @@ pub(crate) struct EndpointCore<S, B> {
 impl<S, B> EndpointCore<S, B> {
     pub(crate) fn new(
         inner: S,
-        uri: Uri,
+        uri: impl fmt::Display,
         client: ClientAuthentication,
         request_body: fn(Bytes) -> B,
     ) -> Self {
-        Self::at(inner, Place::Known(uri), client, request_body)
+        Self::at(inner, Place::at(uri), client, request_body)
     }
 
-    pub(crate) fn discover<ResBody>(
+    pub(crate) fn discover(
         inner: S,
-        issuer: String,
+        issuer: impl fmt::Display,
         client: ClientAuthentication,
         request_body: fn(Bytes) -> B,
-    ) -> Self
-    where
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: 'static,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        let http = Http::new(inner.clone(), request_body);
-        let place = Place::OfIssuer(Discovery::new(issuer, http));
+    ) -> Self {
+        let place = Place::OfIssuer(Discovery::new(issuer.to_string()));
         Self::at(inner, place, client, request_body)
     }
 
@@ -118,10 +111,14 @@ impl<S, B> EndpointCore<S, B> {
     pub(crate) fn metadata(
         &self,
     ) -> Option<impl Future<Output = Result<Arc<ServerMetadata>, TokenError>> + Send + use<S, B>>
+    where
+        S: HttpService<B>,
+        B: 'static,
     {
         let discovery = self.place.discovery()?.clone();
+        let http = Http::new(self.inner.clone(), self.request_body);
         let rules = self.rules();
-        Some(async move { discovery.metadata(rules).await })
+        Some(async move { discovery.metadata(&http, rules, None).await })
     }
 
     fn rules(&self) -> Rules {
@@ -136,6 +133,7 @@ impl<S, B> EndpointCore<S, B> {
         let mut debug = f.debug_struct(name);
         match &self.place {
             Place::Known(uri) => debug.field("uri", &Printable(uri)),
+            Place::Invalid(_) => debug.field("uri", &format_args!("not a URI")),
             Place::OfIssuer(discovery) => debug.field("issuer", &PrintableText(discovery.issuer())),
             Place::Unknown => &mut debug,
         };
@@ -166,8 +164,7 @@ impl<S, B> EndpointCore<S, B> {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), TokenError>>
     where
-        S: Service<Request<B>>,
-        S::Error: Into<BoxError>,
+        S: HttpService<B>,
     {
         let ready = self.inner.poll_ready(cx);
         ready.map_err(|error| TokenError::not_ready(C::NAMES.endpoint, error.into()))
@@ -177,45 +174,57 @@ impl<S, B> EndpointCore<S, B> {
     ///
     /// If the URI and all credentials are known and there is no DPoP key, the ready inner service is called at once. Otherwise its
     /// reservation is given back: to obtain a credential can take long, and can take a call through the same stack.
-    pub(crate) fn call<C, ResBody>(
+    pub(crate) fn call<C>(
         &mut self,
         call: C,
         form: Form,
-    ) -> CallFuture<C, S, B, S::Future, ResBody>
+    ) -> CallFuture<C, S, B, S::Sending, S::ResponseBody>
     where
         C: EndpointCall,
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone,
-        ResBody: Body,
-        ResBody::Error: Into<BoxError>,
+        S: HttpService<B>,
+        B: 'static,
     {
         let client = form.client_override().unwrap_or(&self.client);
         let dpop = form.dpop_override().or(self.dpop.as_ref());
-        let uri = form.endpoint_override().or(self.place.uri());
-        let checked = uri.map_or(Ok(()), |uri| check_uri(&C::NAMES, uri, self.allow_http));
+        let named = form.endpoint_override();
+        let checked = match named {
+            Some(uri) => check_uri(&C::NAMES, uri, self.allow_http),
+            None => self.place.check(&C::NAMES, self.allow_http),
+        };
         if let Err(error) = checked.and_then(|()| check::<C>(&form, client, dpop)) {
             self.give_reservation_back();
             return CallFuture::failed(call, error);
         }
         let limit = self.max_response_body;
         let has_all = dpop.is_none() && !encode::must_obtain(&form, client);
+        let uri = named.or(self.place.uri());
         let Some(uri) = uri.filter(|_| has_all) else {
+            let request_body = self.request_body;
+            let lookup = match named {
+                Some(uri) => Lookup::Known(uri.clone()),
+                None => {
+                    let http = || Http::new(self.inner.clone(), request_body);
+                    self.place.lookup(&C::NAMES, http)
+                }
+            };
             let draft = Draft {
                 call: call.clone(),
-                place: uri.map_or_else(|| self.place.clone(), |uri| Place::Known(uri.clone())),
+                lookup,
                 client: client.clone(),
                 rules: self.rules(),
                 dpop: dpop.cloned(),
                 form,
             };
-            let request_body = self.request_body;
             let service = self.give_reservation_back();
             return CallFuture::prepare(call, draft, request_body, service, limit);
         };
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
+                let secret = client.credential().and_then(Credential::known);
+                let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, sent_to, limit)
+                CallFuture::sending(call, sending, sent_to, sent, limit)
             }
             Err(error) => {
                 self.give_reservation_back();

@@ -17,6 +17,7 @@ use tower_service::Service;
 use super::{
     EndpointCall, decode,
     preparation::{Draft, Preparation, Preparing},
+    sent_secrets::SentSecrets,
 };
 use crate::{
     base::clock,
@@ -34,6 +35,8 @@ pin_project! {
         state: State<B, F, ResBody>,
         call: C,
         limit: usize,
+        // What was sent, until the response has been read.
+        sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
     }
 }
@@ -47,7 +50,7 @@ pin_project! {
     {
         Failed { error: Option<TokenError> },
         Preparing { preparing: Preparing },
-        Readying { request: Option<Request<B>> },
+        Readying { request: Option<(Request<B>, SentSecrets)> },
         Sending { #[pin] sending: F, sent_to: SentTo },
         Collecting { #[pin] body: Collect<Limited<ResBody>>, parts: Option<Parts> },
     }
@@ -64,6 +67,7 @@ where
             state: State::Failed { error: Some(error) },
             call,
             limit: 0,
+            sent: None,
             preparation: None,
         }
     }
@@ -80,15 +84,23 @@ where
             state: State::Preparing { preparing },
             call,
             limit,
+            sent: None,
             preparation: Some(preparation),
         }
     }
 
-    pub(super) fn sending(call: C, sending: F, sent_to: SentTo, limit: usize) -> Self {
+    pub(super) fn sending(
+        call: C,
+        sending: F,
+        sent_to: SentTo,
+        sent: SentSecrets,
+        limit: usize,
+    ) -> Self {
         Self {
             state: State::Sending { sending, sent_to },
             call,
             limit,
+            sent: Some(sent),
             preparation: None,
         }
     }
@@ -122,10 +134,13 @@ where
                 }
                 (StateProj::Readying { request }, Some(Preparation { service, .. })) => {
                     match (ready!(service.poll_ready(cx)), request.take()) {
-                        (Ok(()), Some(request)) => State::Sending {
-                            sent_to: SentTo::of(&request),
-                            sending: service.call(request),
-                        },
+                        (Ok(()), Some((request, sent))) => {
+                            *this.sent = Some(sent);
+                            State::Sending {
+                                sent_to: SentTo::of(&request),
+                                sending: service.call(request),
+                            }
+                        }
                         (Ok(()), None) => State::Failed { error: None },
                         (Err(error), _) => State::Failed {
                             error: Some(TokenError::not_ready(C::NAMES.endpoint, error.into())),
@@ -141,12 +156,13 @@ where
                     match response {
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
+                            // At once, since `Date` is compared with the time of arrival.
+                            if let Some(preparation) = preparation {
+                                preparation.note_headers(&parts);
+                            }
                             let done = this.call.decode_without_body();
                             // If the body does not matter, the call does not wait for its end.
                             if let Some(done) = done.filter(|_| parts.status.is_success()) {
-                                if let Some(preparation) = preparation {
-                                    preparation.note_nonce(&parts);
-                                }
                                 this.state.set(State::Failed { error: None });
                                 return Poll::Ready(Ok(done));
                             }
@@ -165,13 +181,18 @@ where
                     let Some(mut parts) = parts.take() else {
                         return Poll::Ready(Err(polled_after_completion()));
                     };
-                    if let Some(preparation) = preparation {
-                        preparation.note_nonce(&parts);
-                    }
                     let dpop = preparation.as_ref().and_then(Preparation::dpop);
                     let certificate = parts.extensions.remove::<Presented>();
                     let (limit, now) = (*this.limit, clock::wall_now());
                     let result = decode::decode(this.call, parts, body, limit, dpop, now);
+                    let sent = this.sent.take();
+                    let result = result.map_err(|error| match sent {
+                        Some(sent) if error.quotes_the_server() => {
+                            let mask = sent.mask();
+                            error.masking(|text| mask.apply(text))
+                        }
+                        _ => error,
+                    });
                     let again = preparation.as_mut().and_then(|it| it.again(&result));
                     if let Some(preparing) = again {
                         this.state.set(State::Preparing { preparing });
@@ -221,22 +242,18 @@ macro_rules! response_future {
         pin_project_lite::pin_project! {
             $(#[$doc])*
             #[must_use = "futures do nothing unless polled"]
-            pub struct ResponseFuture<S, B, F, ResBody>
+            pub struct ResponseFuture<S, B>
             where
-                ResBody: http_body::Body,
-                ResBody::Error: Into<crate::error::BoxError>,
+                S: crate::authorization_server::http_service::HttpService<B>,
             {
                 #[pin]
-                inner: crate::authorization_server::endpoint::CallFuture<$call, S, B, F, ResBody>,
+                inner: crate::authorization_server::endpoint::CallFuture<$call, S, B, S::Sending, S::ResponseBody>,
             }
         }
 
-        impl<S, B, ResBody> std::future::Future for ResponseFuture<S, B, S::Future, ResBody>
+        impl<S, B> std::future::Future for ResponseFuture<S, B>
         where
-            S: tower_service::Service<http::Request<B>, Response = http::Response<ResBody>>,
-            S::Error: Into<crate::error::BoxError>,
-            ResBody: http_body::Body,
-            ResBody::Error: Into<crate::error::BoxError>,
+            S: crate::authorization_server::http_service::HttpService<B>,
         {
             type Output = Result<$response, crate::error::TokenError>;
 
@@ -248,10 +265,9 @@ macro_rules! response_future {
             }
         }
 
-        impl<S, B, F, ResBody> std::fmt::Debug for ResponseFuture<S, B, F, ResBody>
+        impl<S, B> std::fmt::Debug for ResponseFuture<S, B>
         where
-            ResBody: http_body::Body,
-            ResBody::Error: Into<crate::error::BoxError>,
+            S: crate::authorization_server::http_service::HttpService<B>,
         {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 std::fmt::Debug::fmt(&self.inner, f)

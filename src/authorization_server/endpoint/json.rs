@@ -1,14 +1,22 @@
 //! Chosen members of a JSON object, read in one pass without building a tree.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, ops::Range, time::Duration};
 
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 use serde_json::value::RawValue;
 
-/// A number of seconds above this is a mistake.
+/// The maximum lifetime, ten years. A longer one, such as the largest integer of a server, stands for "forever".
 const MAX_SECONDS: f64 = 10.0 * 365.0 * 24.0 * 3600.0;
+
+/// What servers that send a time instead of a lifetime send from November 2023 to January 2038, in seconds and in milliseconds.
+///
+/// The end is excluded: it is the largest integer of 32 bits, which stands for "forever".
+const UNIX_TIMES: [Range<f64>; 2] = [
+    1_700_000_000.0..2_147_483_647.0,
+    1_700_000_000_000.0..2_147_483_647_000.0,
+];
 
 /// Members of a JSON object, in the order of the requested names.
 pub(crate) struct JsonObject<'a, const N: usize> {
@@ -27,6 +35,8 @@ pub(crate) enum JsonValue<'a> {
     Number(f64),
     /// A list of strings, joined by spaces, as some servers send `scope`.
     List(String),
+    /// `false`, or an object without members.
+    Empty,
     /// Anything else.
     Other,
 }
@@ -53,23 +63,36 @@ impl JsonValue<'_> {
         }
     }
 
-    /// A number of seconds, also as a string. A negative one is zero; one that is absurdly large is `None`.
+    /// A number of seconds, also as a string. A negative one is zero, and a large one is ten years. A time, and what
+    /// is too large for any integer, is `None`.
     pub(crate) fn seconds(&self) -> Option<Duration> {
         match self {
             Self::Number(seconds) => duration(*seconds),
             // To Rust, `inf` and `NaN` are numbers.
-            Self::Text(text) if !text.contains(['n', 'N']) => duration(text.trim().parse().ok()?),
+            Self::Text(text) if !text.contains(['n', 'N']) => {
+                let text = text.trim();
+                duration(text.parse().map(rounded).or_else(|_| text.parse()).ok()?)
+            }
             _ => None,
         }
     }
 
-    pub(crate) fn is_present(&self) -> bool {
-        !matches!(self, Self::Absent)
+    /// Whether this is a string that contains anything.
+    pub(crate) fn is_some_text(&self) -> bool {
+        self.as_text().is_some_and(|text| !text.is_empty())
     }
 }
 
 fn duration(seconds: f64) -> Option<Duration> {
-    (seconds <= MAX_SECONDS).then(|| Duration::from_secs_f64(seconds.max(0.0)))
+    // No integer of a server is larger.
+    const END: f64 = 18_446_744_073_709_551_616.0;
+    let is_time = UNIX_TIMES.iter().any(|times| times.contains(&seconds));
+    (seconds < END && !is_time).then(|| Duration::from_secs_f64(seconds.clamp(0.0, MAX_SECONDS)))
+}
+
+/// The largest integers are rounded down, so that they stay integers.
+fn rounded(number: u64) -> f64 {
+    (number & !0x7ff).max(number.min(1 << 53)) as f64
 }
 
 impl<'a, const N: usize> JsonObject<'a, N> {
@@ -186,12 +209,15 @@ impl<'de> Visitor<'de> for ValueVisitor {
         Ok(JsonValue::Absent)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(JsonValue::Other)
+    fn visit_bool<E>(self, value: bool) -> Result<Self::Value, E> {
+        Ok(match value {
+            true => JsonValue::Other,
+            false => JsonValue::Empty,
+        })
     }
 
     fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
-        Ok(JsonValue::Number(number as f64))
+        Ok(JsonValue::Number(rounded(number)))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
@@ -220,6 +246,9 @@ impl<'de> Visitor<'de> for ValueVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        if map.next_entry::<IgnoredAny, IgnoredAny>()?.is_none() {
+            return Ok(JsonValue::Empty);
+        }
         while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         Ok(JsonValue::Other)
     }
@@ -243,10 +272,27 @@ mod tests {
             ("-1", Some(0.0)),
             ("-1e400", Some(0.0)),
             ("315360000", Some(315_360_000.0)),
-            ("315360001", None),
+            ("315360001", Some(MAX_SECONDS)),
+            ("1000000000", Some(MAX_SECONDS)),
+            ("1699999999", Some(MAX_SECONDS)),
+            ("1700000000", None),
+            ("1764362400", None),
+            ("\"1764362400\"", None),
+            ("1764362400.5", None),
+            ("2147483646", None),
+            ("2147483647", Some(MAX_SECONDS)),
+            ("\"2147483647\"", Some(MAX_SECONDS)),
+            ("4294967295", Some(MAX_SECONDS)),
+            ("1764362400000", None),
+            ("9007199254740991", Some(MAX_SECONDS)),
+            ("9223372036854775807", Some(MAX_SECONDS)),
+            ("18446744073709551615", Some(MAX_SECONDS)),
+            ("\"18446744073709551615\"", Some(MAX_SECONDS)),
+            ("1e19", Some(MAX_SECONDS)),
+            ("18446744073709551616", None),
             ("1e20", None),
             ("1e400", None),
-            ("18446744073709551616", None),
+            ("\"1e400\"", None),
             ("null", None),
             ("true", None),
             ("\"\"", None),

@@ -1,12 +1,15 @@
 //! Where an endpoint is: known, or to be found in the metadata of its issuer.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::Uri;
 
-use super::EndpointNames;
+use super::{EndpointNames, check::check_uri};
 use crate::{
-    authorization_server::metadata::{Discovery, Rules, check_method},
+    authorization_server::metadata::{
+        AlgorithmNames, Discovery, Http, ListedNames, Rules, check_method, listed_names,
+    },
+    base::uri,
     client_authentication::ClientAuthentication,
     error::TokenError,
 };
@@ -15,6 +18,8 @@ use crate::{
 #[derive(Clone)]
 pub(super) enum Place {
     Known(Uri),
+    /// The text of the URI is invalid, for this reason.
+    Invalid(Arc<str>),
     OfIssuer(Discovery),
     /// The token endpoint was created without an issuer, so this endpoint cannot be found.
     Unknown,
@@ -23,8 +28,10 @@ pub(super) enum Place {
 /// An endpoint whose URI is known.
 pub(super) struct LocatedEndpoint {
     pub(super) uri: Uri,
-    /// The issuer, if the URI comes from its metadata.
+    /// The issuer as its server writes it, if the URI comes from its metadata.
     pub(super) issuer: Option<Arc<str>>,
+    /// The names by which the server knows the algorithms of what the client signs.
+    pub(super) algorithms: ListedNames,
 }
 
 impl LocatedEndpoint {
@@ -38,24 +45,31 @@ impl LocatedEndpoint {
 }
 
 impl Place {
+    pub(super) fn at(uri: impl fmt::Display) -> Self {
+        match uri::parse(uri) {
+            Ok(uri) => Self::Known(uri),
+            Err(why) => Self::Invalid(why.into()),
+        }
+    }
+
     pub(super) fn uri(&self) -> Option<&Uri> {
         match self {
             Self::Known(uri) => Some(uri),
-            Self::OfIssuer(_) | Self::Unknown => None,
+            Self::Invalid(_) | Self::OfIssuer(_) | Self::Unknown => None,
         }
     }
 
     pub(super) fn discovery(&self) -> Option<&Discovery> {
         match self {
-            Self::Known(_) | Self::Unknown => None,
             Self::OfIssuer(discovery) => Some(discovery),
+            Self::Known(_) | Self::Invalid(_) | Self::Unknown => None,
         }
     }
 
     pub(super) fn discovery_mut(&mut self) -> Option<&mut Discovery> {
         match self {
-            Self::Known(_) | Self::Unknown => None,
             Self::OfIssuer(discovery) => Some(discovery),
+            Self::Known(_) | Self::Invalid(_) | Self::Unknown => None,
         }
     }
 
@@ -63,50 +77,86 @@ impl Place {
     pub(super) fn other_endpoint(&self) -> Self {
         match self {
             Self::OfIssuer(discovery) => Self::OfIssuer(discovery.clone()),
-            Self::Known(_) | Self::Unknown => Self::Unknown,
+            Self::Known(_) | Self::Invalid(_) | Self::Unknown => Self::Unknown,
         }
     }
 
+    /// Checks what can be known without the metadata: that the URI, if it was given, may be sent secrets.
+    pub(super) fn check(&self, names: &EndpointNames, allow_http: bool) -> Result<(), TokenError> {
+        match self {
+            Self::Known(uri) => check_uri(names, uri, allow_http),
+            Self::Invalid(why) => Err(invalid(names, why)),
+            Self::OfIssuer(_) | Self::Unknown => Ok(()),
+        }
+    }
+
+    /// How a call finds the endpoint. `http` makes the service that metadata are fetched through.
+    pub(super) fn lookup(&self, names: &EndpointNames, http: impl FnOnce() -> Http) -> Lookup {
+        match self {
+            Self::Known(uri) => Lookup::Known(uri.clone()),
+            Self::OfIssuer(discovery) => Lookup::Metadata(discovery.clone(), http()),
+            Self::Invalid(why) => Lookup::Impossible(invalid(names, why)),
+            Self::Unknown => Lookup::Impossible(names.refuse(format!(
+                "the URI of the {} is not known, since the `TokenEndpoint` was created without an issuer; \
+                 create it with `TokenEndpoint::discover`, or use `{}::new`",
+                names.endpoint, names.service
+            ))),
+        }
+    }
+}
+
+fn invalid(names: &EndpointNames, why: &str) -> TokenError {
+    names.refuse(format!("the URI of the {} {why}", names.endpoint))
+}
+
+/// How a call finds its endpoint.
+pub(super) enum Lookup {
+    Known(Uri),
+    /// The metadata are fetched through this service, if they are not known yet.
+    Metadata(Discovery, Http),
+    Impossible(TokenError),
+}
+
+impl Lookup {
     /// Finds the endpoint. If that takes the metadata, they must support the way in which the client authenticates.
     pub(super) async fn find(
         &self,
         names: &EndpointNames,
         client: &ClientAuthentication,
-        dpop_algorithm: Option<&str>,
+        algorithms: AlgorithmNames,
         rules: Rules,
     ) -> Result<LocatedEndpoint, TokenError> {
-        let discovery = match self {
+        let (discovery, http) = match self {
             Self::Known(uri) => {
                 return Ok(LocatedEndpoint {
                     uri: uri.clone(),
                     issuer: None,
+                    algorithms: ListedNames::default(),
                 });
             }
-            Self::OfIssuer(discovery) => discovery,
-            Self::Unknown => {
-                return Err(names.refuse(format!(
-                    "the URI of the {} is not known, since the `TokenEndpoint` was created without an issuer; \
-                     create it with `TokenEndpoint::discover`, or use `{}::new`",
-                    names.endpoint, names.service
-                )));
-            }
+            Self::Metadata(discovery, http) => (discovery, http),
+            Self::Impossible(error) => return Err(error.clone()),
         };
-        let metadata = discovery.metadata(rules).await?;
-        let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
-        let lists = names.authentication_lists;
-        check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
-            names.refuse(format!(
-                "{why}; if the metadata is wrong, give the URI with `{}::new`",
-                names.service
-            ))
-        })?;
+        let metadata = discovery
+            .metadata(http, rules, Some(names.metadata_member))
+            .await?;
+        let (methods, lists) = (client.registered_methods(), names.authentication_lists);
+        if !discovery.allow_unlisted {
+            check_method(&metadata, lists, methods, algorithms).map_err(|why| {
+                names.refuse(format!(
+                    "{why}; if the metadata is wrong, set `allow_unlisted_methods` on the `{}`",
+                    names.service
+                ))
+            })?;
+        }
         let by_alias = client.is_by_tls() || discovery.by_alias;
         // Checked again, since the metadata may have been obtained by a clone that allows more.
         let uri = metadata.endpoint(names.metadata_member, by_alias, rules.allow_http);
         match uri.map_err(|why| names.refuse(why))? {
             Some(uri) => Ok(LocatedEndpoint {
                 uri,
-                issuer: Some(discovery.issuer().clone()),
+                issuer: Some(metadata.shared_issuer().clone()),
+                algorithms: listed_names(&metadata, lists, algorithms),
             }),
             None => Err(names.refuse(format!(
                 "the metadata contains no `{}`; if the server has this endpoint anyway, give its URI with `{}::new`",
@@ -129,6 +179,7 @@ mod tests {
             let located = LocatedEndpoint {
                 uri: Uri::from_static("https://as.example/token"),
                 issuer: issuer.map(Into::into),
+                algorithms: ListedNames::default(),
             };
             assert_eq!(located.audience(), audience);
         }

@@ -1,19 +1,14 @@
 //! The revocation endpoint of an issuer, by the metadata of its authorization server.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::Body;
 use http_body_util::Full;
-use tower_service::Service;
 
 use super::service::RevocationEndpoint;
 use crate::{
     authorization_server::{endpoint::EndpointCore, token_endpoint::service::TokenEndpoint},
     base::clock::Clock,
     client_authentication::ClientAuthentication,
-    error::BoxError,
 };
 
 /// # Discovery by the issuer
@@ -22,10 +17,13 @@ impl<S> RevocationEndpoint<S> {
     ///
     /// The URI is the `revocation_endpoint` of the authorization server's metadata
     /// ([RFC 8414](https://www.rfc-editor.org/rfc/rfc8414)). The metadata is fetched, shared, renewed and checked in the same way as by
-    /// [`TokenEndpoint::discover`]. If you have a discovered token endpoint, use [`TokenEndpoint::revocation`] instead, which shares its
+    /// [`TokenEndpoint::discover`], but needs no `token_endpoint`. If you have a discovered token endpoint, use [`TokenEndpoint::revocation`] instead, which shares its
     /// metadata.
     ///
-    /// It never fails: an invalid issuer, and metadata without a `revocation_endpoint`, are reported by the first request.
+    /// It takes the issuer as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid issuer,
+    /// and metadata without a `revocation_endpoint`, are reported by the first request.
+    ///
+    /// If `inner` takes another body than `Full<Bytes>`, call [`request_body`](Self::request_body).
     ///
     /// # Examples
     ///
@@ -40,59 +38,83 @@ impl<S> RevocationEndpoint<S> {
     /// )
     /// # }
     /// ```
-    pub fn discover<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-    ) -> Self
-    where
-        S: Service<Request<Full<Bytes>>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        Self::discover_with_body(inner, issuer, client, Full::new)
+    pub fn discover(inner: S, issuer: impl fmt::Display, client: ClientAuthentication) -> Self {
+        Self {
+            core: EndpointCore::discover(inner, issuer, client, Full::new),
+        }
     }
 }
 
 /// # Discovery by the issuer
 impl<S, B> RevocationEndpoint<S, B> {
-    /// Does the same as [`discover`](RevocationEndpoint::discover), for a service with another request body, which `request_body`
-    /// makes.
+    /// Sets where the metadata document is. Default is the well-known URIs of the issuer.
+    ///
+    /// Some servers have their document elsewhere:
+    ///
+    /// * Keycloak inside a cluster. Its issuer is the public URL, and its document names internal endpoints only if it is requested
+    ///   under the internal URL (`hostname-backchannel-dynamic`).
+    /// * Azure AD B2C. The issuer contains the ID of the tenant, the URI of the document its name and a policy, also in the query.
+    ///
+    /// The URI is absolute, and may have a query. It is the only address that is asked. The document must still name the issuer that was
+    /// given to [`discover`](RevocationEndpoint::discover): that issuer is the audience of client assertions.
+    ///
+    /// Call this setter before you clone the endpoint: what was cloned before keeps its address and its metadata. It has no effect on an
+    /// endpoint that was not created by [`discover`](RevocationEndpoint::discover). An invalid URI is reported by the first request.
+    ///
+    /// # Security
+    ///
+    /// Whoever controls this URI decides where the client sends its secrets. The issuer in the document proves nothing then: anyone can
+    /// write it. The URI must be `https` or on this machine, and so must the endpoints in the document. Endpoints may have any host. Plain
+    /// `http` on this machine is accepted only in a document that comes from this machine.
+    ///
+    /// An internal URL is often plain `http`, which needs [`danger_allow_http`](Self::danger_allow_http). Then whoever can answer for
+    /// that name in the network obtains the secrets, even if the issuer is `https`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
-    /// use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint};
+    /// use tower_oauth2_client::{ClientAuthentication, HttpsClient, RevocationEndpoint};
     ///
-    /// let endpoint = RevocationEndpoint::discover_with_body(
-    ///     Router::<()>::new(),
-    ///     "https://as.example",
-    ///     ClientAuthentication::none("client"),
-    ///     Body::from,
-    /// );
+    /// fn endpoint(http: HttpsClient, client: ClientAuthentication) -> RevocationEndpoint<HttpsClient> {
+    ///     RevocationEndpoint::discover(http, "https://sso.example/realms/shop", client)
+    ///         .metadata_uri(
+    ///             "http://keycloak.auth.svc:8080/realms/shop/.well-known/openid-configuration",
+    ///         )
+    ///         // The mesh encrypts the connection.
+    ///         .danger_allow_http()
+    /// }
     /// ```
-    pub fn discover_with_body<ResBody>(
-        inner: S,
-        issuer: impl Into<String>,
-        client: ClientAuthentication,
-        request_body: fn(Bytes) -> B,
-    ) -> Self
-    where
-        S: Service<Request<B>, Response = Response<ResBody>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-        B: 'static,
-        ResBody: Body + Send + 'static,
-        ResBody::Data: Send,
-        ResBody::Error: Into<BoxError>,
-    {
-        Self {
-            core: EndpointCore::discover(inner, issuer.into(), client, request_body),
+    #[must_use]
+    pub fn metadata_uri(mut self, uri: impl fmt::Display) -> Self {
+        if let Some(discovery) = self.core.discovery_mut() {
+            discovery.set_metadata_uri(uri);
         }
+        self
+    }
+
+    /// Sends requests although the metadata does not list the client authentication method or the algorithm. Default is that such a
+    /// request fails before it is sent.
+    ///
+    /// It is for servers whose metadata is wrong. An example is a server that accepts `client_secret_post` for old clients and lists only
+    /// `private_key_jwt`, or a gateway in front of the server that adds a method. The setting skips the lists of methods, of the
+    /// algorithms of client assertions, and of the algorithms of DPoP proofs. Everything else in the metadata is still checked.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, HttpsClient, RevocationEndpoint};
+    ///
+    /// fn endpoint(http: HttpsClient) -> RevocationEndpoint<HttpsClient> {
+    ///     let client = ClientAuthentication::client_secret_post("client", "secret");
+    ///     RevocationEndpoint::discover(http, "https://as.example", client).allow_unlisted_methods()
+    /// }
+    /// ```
+    #[must_use]
+    pub fn allow_unlisted_methods(mut self) -> Self {
+        if let Some(discovery) = self.core.discovery_mut() {
+            discovery.allow_unlisted = true;
+        }
+        self
     }
 
     /// Sets how long the metadata of the issuer is used before it is renewed. Default is one hour.
@@ -106,16 +128,16 @@ impl<S, B> RevocationEndpoint<S, B> {
         self
     }
 
-    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::system`].
+    /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
-    pub fn metadata_clock(mut self, clock: Clock) -> Self {
+    pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
         if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock;
+            discovery.clock = clock.into();
         }
         self
     }
 
-    /// Returns the issuer, if this endpoint was created by its issuer.
+    /// Returns the issuer as it was given, if this endpoint was created by its issuer.
     #[must_use]
     pub fn issuer(&self) -> Option<&str> {
         self.core.issuer()

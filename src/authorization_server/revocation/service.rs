@@ -6,8 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
+use http::Uri;
 use http_body_util::Full;
 use tower_service::Service;
 
@@ -15,9 +14,12 @@ use super::call::RevocationCall;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 use crate::{
-    authorization_server::endpoint::{EndpointCore, response_future},
+    authorization_server::{
+        endpoint::{EndpointCore, response_future},
+        http_service::HttpService,
+    },
     client_authentication::ClientAuthentication,
-    error::{BoxError, TokenError},
+    error::TokenError,
     message::RevocationRequest,
 };
 
@@ -59,7 +61,7 @@ use crate::{
 /// # });
 /// let endpoint = RevocationEndpoint::new(
 ///     http,
-///     "https://as.example/revoke".parse()?,
+///     "https://as.example/revoke",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// );
 ///
@@ -77,23 +79,23 @@ pub struct RevocationEndpoint<S, B = Full<Bytes>> {
 impl<S> RevocationEndpoint<S> {
     /// Creates a service for the revocation endpoint at `uri`, which `client` calls through `inner`.
     ///
-    /// It never fails: an invalid URI is reported by the first request.
+    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid URI is
+    /// reported by the first request, before anything is sent.
     ///
     /// # Examples
     ///
     /// ```
-    /// use http::Uri;
     /// use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint};
     ///
     /// # fn example<S>(http: S) -> RevocationEndpoint<S> {
     /// RevocationEndpoint::new(
     ///     http,
-    ///     Uri::from_static("https://as.example/revoke"),
+    ///     "https://as.example/revoke",
     ///     ClientAuthentication::none("my-cli"),
     /// )
     /// # }
     /// ```
-    pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
+    pub fn new(inner: S, uri: impl fmt::Display, client: ClientAuthentication) -> Self {
         Self {
             core: EndpointCore::new(inner, uri, client, Full::new),
         }
@@ -101,21 +103,31 @@ impl<S> RevocationEndpoint<S> {
 }
 
 impl<S, B> RevocationEndpoint<S, B> {
-    /// Sets the function that makes the request body of `S`. Default is `Full::new`.
+    /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
+    ///
+    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, as a hyper-util client with the body of axum does. Most
+    /// bodies are made by `Body::from`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
-    /// use http::Uri;
+    /// use axum::body::Body;
+    /// use hyper_util::client::legacy::{Client, connect::HttpConnector};
     /// use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint};
     ///
-    /// let endpoint: RevocationEndpoint<Router, Body> = RevocationEndpoint::new(
-    ///     Router::new(),
-    ///     Uri::from_static("https://as.example/revoke"),
-    ///     ClientAuthentication::none("client"),
-    /// )
-    /// .request_body(Body::from);
+    /// fn endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> RevocationEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     RevocationEndpoint::new(http, "https://as.example/revoke", client).request_body(Body::from)
+    /// }
+    ///
+    /// fn discovered_endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> RevocationEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     RevocationEndpoint::discover(http, "https://as.example", client).request_body(Body::from)
+    /// }
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> RevocationEndpoint<S, C> {
         RevocationEndpoint {
@@ -156,7 +168,7 @@ impl<S, B> RevocationEndpoint<S, B> {
         self
     }
 
-    /// Returns the URI of the revocation endpoint. `None` if it comes from the metadata of the issuer.
+    /// Returns the URI of the revocation endpoint. `None` if it comes from the metadata of the issuer, or is invalid.
     ///
     /// A request can [name another one](RevocationRequest::revocation_endpoint).
     #[must_use]
@@ -178,8 +190,8 @@ impl<S, B> RevocationEndpoint<S, B> {
 
     /// Returns the HTTP service, to change it.
     ///
-    /// The metadata of an issuer are fetched through the service that was passed to [`discover`](RevocationEndpoint::discover), since
-    /// all clones share them.
+    /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services, although
+    /// they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through its own service.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.core.inner
@@ -201,16 +213,14 @@ impl<S: Clone, B> Clone for RevocationEndpoint<S, B> {
     }
 }
 
-impl<S, B, ResBody> Service<RevocationRequest> for RevocationEndpoint<S, B>
+impl<S, B> Service<RevocationRequest> for RevocationEndpoint<S, B>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
-    S::Error: Into<BoxError>,
-    ResBody: Body,
-    ResBody::Error: Into<BoxError>,
+    S: HttpService<B>,
+    B: 'static,
 {
     type Response = ();
     type Error = TokenError;
-    type Future = ResponseFuture<S, B, S::Future, ResBody>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.core.poll_ready::<RevocationCall>(cx)

@@ -10,14 +10,18 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::TokenResponse,
+    message::{Parameter, TokenResponse, is_code_verifier},
 };
 
 /// A call of the token endpoint.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct TokenCall {
     /// Whether a `Bearer` token is accepted although a token that is bound to a key was requested.
     pub(super) allow_bearer: bool,
+    /// Whether a token of an unknown type is sent as a `Bearer` token.
+    pub(super) unknown_as_bearer: bool,
+    /// Whether the ID token is used as the access token.
+    pub(super) use_id_token: bool,
 }
 
 impl EndpointCall for TokenCall {
@@ -52,13 +56,12 @@ impl EndpointCall for TokenCall {
         "requested_token_type",
     ];
 
-    fn check_value(name: &str, value: &str) -> Result<(), String> {
-        match name {
+    fn check_value(parameter: &Parameter, value: &str) -> Result<(), String> {
+        match &*parameter.name {
             // A user may have no password.
             "password" => Ok(()),
-            "code_verifier" => check_code_verifier(value),
-            "resource" | "audience" => check_not_empty(name, value),
-            _ if Self::ONCE.contains(&name) => check_not_empty(name, value),
+            "code_verifier" if parameter.checked => check_code_verifier(value),
+            name if parameter.checked || Self::ONCE.contains(&name) => check_not_empty(name, value),
             _ => Ok(()),
         }
     }
@@ -92,22 +95,21 @@ impl EndpointCall for TokenCall {
         dpop: Option<&DpopKey>,
         now: SystemTime,
     ) -> Result<TokenResponse, TokenError> {
-        match decode::fields(answer.text(), dpop, self.allow_bearer) {
+        match decode::fields(*self, &answer, dpop, now) {
             Ok(fields) => Ok(TokenResponse::new(fields, answer)),
             Err(bad) => Err(bad.into_error(answer, now)),
         }
     }
 }
 
-/// A verifier has the form of RFC 7636 §4.1.
 fn check_code_verifier(verifier: &str) -> Result<(), String> {
     check_not_empty("code_verifier", verifier)?;
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if !(43..=128).contains(&verifier.len()) || !verifier.bytes().all(unreserved) {
-        return Err(
-            "the `code_verifier` must have 43 to 128 letters, digits or -._~ (RFC 7636 section 4.1)"
+    match is_code_verifier(verifier) {
+        true => Ok(()),
+        false => Err(
+            "the `code_verifier` must have 43 to 128 letters, digits or -._~ (RFC 7636 section 4.1); \
+             for a server that takes another form, use `.parameter(\"code_verifier\", ..)`"
                 .into(),
-        );
+        ),
     }
-    Ok(())
 }

@@ -3,6 +3,7 @@
 mod call;
 mod decode;
 mod discover;
+mod id_token;
 #[cfg(feature = "retry")]
 mod retry_transient;
 pub(crate) mod service;

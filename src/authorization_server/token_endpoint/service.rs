@@ -6,8 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri};
-use http_body::Body;
+use http::Uri;
 use http_body_util::Full;
 use tower_service::Service;
 
@@ -15,18 +14,23 @@ use super::call::TokenCall;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
 use crate::{
-    authorization_server::endpoint::{EndpointCore, response_future},
+    authorization_server::{
+        endpoint::{EndpointCore, response_future},
+        http_service::HttpService,
+    },
     client_authentication::ClientAuthentication,
-    error::{BoxError, TokenError},
-    message::{TokenRequest, TokenResponse},
+    error::TokenError,
+    message::{TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
 /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)) and returns a [`TokenResponse`] or a [`TokenError`].
 ///
-/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is a `Service<http::Request<B>>`: hyper-util's, one with
-/// tower layers around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a
-/// credential, the reservation that `S` made for it is given back, and another clone sends the request.
+/// It sends HTTP requests through the service `S`. `S` is any HTTP client that is an [`HttpService`]: hyper-util's, one with tower layers
+/// around it, an axum router, a function. It must be `Clone`: if a request fails before it is sent, or must first obtain a credential,
+/// the reservation that `S` made for it is given back, and another clone sends the request.
+///
+/// `B` is the body of the HTTP requests. If `S` takes another one than `Full<Bytes>`, set it with [`request_body`](Self::request_body).
 ///
 /// # What is sent and what is not
 ///
@@ -38,7 +42,11 @@ use crate::{
 /// 3. The request is sent once, with the mark [`NoAccessToken`](crate::NoAccessToken) in its extensions. Nothing is retried here except
 ///    a request whose server demands another DPoP nonce; see `RetryTransient` (feature `retry`). Put a retry around this service and
 ///    not below it: a client assertion and a DPoP proof are valid for one request.
-/// 4. Redirects are not followed here; see [Security](#security). A body above the limit is an error. There is no time limit here: put
+/// 4. Unless the request sets them, it has the headers `Accept: application/json`, `Accept-Encoding: identity`, since a compressed
+///    response is an error if the HTTP client does not decompress it, and `User-Agent: tower-oauth2-client/<version>`. With
+///    `ReqwestService` (feature `reqwest`), the user agent of the reqwest client stays, if it has one. Layers below that only add
+///    missing headers find these set.
+/// 5. Redirects are not followed here; see [Security](#security). A body above the limit is an error. There is no time limit here: put
 ///    tower's `Timeout` around this service.
 ///
 /// # Security
@@ -90,7 +98,7 @@ use crate::{
 /// });
 /// let endpoint = TokenEndpoint::new(
 ///     http,
-///     "https://as.example/token".parse()?,
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// );
 ///
@@ -103,29 +111,29 @@ use crate::{
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
-    allow_bearer: bool,
+    call: TokenCall,
 }
 
 impl<S> TokenEndpoint<S> {
     /// Creates a service for the token endpoint at `uri`, which `client` calls through `inner`.
     ///
-    /// It never fails: an invalid URI is reported by the first request.
+    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid URI is
+    /// reported by the first request, before anything is sent.
     ///
     /// # Examples
     ///
     /// ```
-    /// use http::Uri;
     /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
     ///
     /// # fn example<S>(http: S) -> TokenEndpoint<S> {
     /// TokenEndpoint::new(
     ///     http,
-    ///     Uri::from_static("https://as.example/token"),
+    ///     "https://as.example/token",
     ///     ClientAuthentication::client_secret_basic("client", "secret"),
     /// )
     /// # }
     /// ```
-    pub fn new(inner: S, uri: Uri, client: ClientAuthentication) -> Self {
+    pub fn new(inner: S, uri: impl fmt::Display, client: ClientAuthentication) -> Self {
         Self::over(EndpointCore::new(inner, uri, client, Full::new))
     }
 }
@@ -134,30 +142,40 @@ impl<S, B> TokenEndpoint<S, B> {
     pub(super) fn over(core: EndpointCore<S, B>) -> Self {
         Self {
             core,
-            allow_bearer: false,
+            call: TokenCall::default(),
         }
     }
 
-    /// Sets the function that makes the request body of `S`. Default is `Full::new`.
+    /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
+    ///
+    /// It is needed if the HTTP service takes another body than `Full<Bytes>`, as a hyper-util client with the body of axum does. Most
+    /// bodies are made by `Body::from`.
     ///
     /// # Examples
     ///
     /// ```
-    /// use axum::{Router, body::Body};
-    /// use http::Uri;
+    /// use axum::body::Body;
+    /// use hyper_util::client::legacy::{Client, connect::HttpConnector};
     /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
     ///
-    /// let endpoint: TokenEndpoint<Router, Body> = TokenEndpoint::new(
-    ///     Router::new(),
-    ///     Uri::from_static("https://as.example/token"),
-    ///     ClientAuthentication::none("client"),
-    /// )
-    /// .request_body(Body::from);
+    /// fn endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::new(http, "https://as.example/token", client).request_body(Body::from)
+    /// }
+    ///
+    /// fn discovered_endpoint(
+    ///     http: Client<HttpConnector, Body>,
+    ///     client: ClientAuthentication,
+    /// ) -> TokenEndpoint<Client<HttpConnector, Body>, Body> {
+    ///     TokenEndpoint::discover(http, "https://as.example", client).request_body(Body::from)
+    /// }
     /// ```
     pub fn request_body<C>(self, request_body: fn(Bytes) -> C) -> TokenEndpoint<S, C> {
         TokenEndpoint {
             core: self.core.request_body(request_body),
-            allow_bearer: self.allow_bearer,
+            call: self.call,
         }
     }
 
@@ -177,6 +195,70 @@ impl<S, B> TokenEndpoint<S, B> {
     #[must_use]
     pub fn danger_allow_http(mut self) -> Self {
         self.core.allow_http = true;
+        self
+    }
+
+    /// Sets how a token of an unknown type is sent. Default is that it is not: a cache reports
+    /// [`UnsupportedTokenType`](crate::TokenErrorKind::UnsupportedTokenType).
+    ///
+    /// Some servers issue Bearer tokens under a type of their own: `BearerToken` (Apigee), `Application Access Token` (eBay), `jwt-bearer`
+    /// (Azure DevOps). For them, set [`TokenType::BEARER`], which then is the [type](TokenResponse::token_type) of these tokens. Any other
+    /// type leaves the tokens unsent. `Bearer` in any case, an empty `token_type` and none need no setting.
+    ///
+    /// These tokens are never sent as Bearer tokens:
+    ///
+    /// * tokens of the types `N_A`, `mac`, `pop` and `DPoP`, which are known to be something else;
+    /// * tokens that were requested with a DPoP key. They are an error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, TokenType};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// TokenEndpoint::new(
+    ///     http,
+    ///     Uri::from_static("https://api.ebay.com/identity/v1/oauth2/token"),
+    ///     ClientAuthentication::client_secret_basic("client", "secret"),
+    /// )
+    /// .token_type(TokenType::BEARER)
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn token_type(mut self, token_type: TokenType) -> Self {
+        self.call.unknown_as_bearer = token_type == TokenType::BEARER;
+        self
+    }
+
+    /// Uses the ID token in a response as the access token, also if there is an access token beside it. Default is that a response
+    /// without an access token is an error.
+    ///
+    /// Google's token endpoint answers an assertion with the claim `target_audience` with an ID token alone, for an API behind Cloud Run
+    /// or the Identity-Aware Proxy. The ID token is sent as a Bearer token. [`TokenResponse::expires_in`] is then the time from `iat`, or
+    /// from the `Date` of the response if that is later, to the `exp` of the ID token. Nothing else of it is read, and its signature is
+    /// not verified: that is for the API to do.
+    ///
+    /// A response without an ID token is read as usual.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::Uri;
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// TokenEndpoint::new(
+    ///     http,
+    ///     Uri::from_static("https://oauth2.googleapis.com/token"),
+    ///     ClientAuthentication::anonymous(),
+    /// )
+    /// .use_id_token()
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn use_id_token(mut self) -> Self {
+        self.call.use_id_token = true;
         self
     }
 
@@ -209,11 +291,11 @@ impl<S, B> TokenEndpoint<S, B> {
     #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
     #[must_use]
     pub fn danger_allow_bearer(mut self) -> Self {
-        self.allow_bearer = true;
+        self.call.allow_bearer = true;
         self
     }
 
-    /// Returns the URI of the token endpoint. `None` if it comes from the metadata of the issuer.
+    /// Returns the URI of the token endpoint. `None` if it comes from the metadata of the issuer, or is invalid.
     ///
     /// A request can [name another one](TokenRequest::token_endpoint).
     #[must_use]
@@ -235,8 +317,8 @@ impl<S, B> TokenEndpoint<S, B> {
 
     /// Returns the HTTP service, to change it.
     ///
-    /// The metadata of an issuer are fetched through the service that was passed to [`discover`](TokenEndpoint::discover), since all
-    /// clones share them.
+    /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services, although
+    /// they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through its own service.
     #[must_use]
     pub fn get_mut(&mut self) -> &mut S {
         &mut self.core.inner
@@ -254,31 +336,26 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
             core: self.core.clone(),
-            allow_bearer: self.allow_bearer,
+            call: self.call,
         }
     }
 }
 
-impl<S, B, ResBody> Service<TokenRequest> for TokenEndpoint<S, B>
+impl<S, B> Service<TokenRequest> for TokenEndpoint<S, B>
 where
-    S: Service<Request<B>, Response = Response<ResBody>> + Clone,
-    S::Error: Into<BoxError>,
-    ResBody: Body,
-    ResBody::Error: Into<BoxError>,
+    S: HttpService<B>,
+    B: 'static,
 {
     type Response = TokenResponse;
     type Error = TokenError;
-    type Future = ResponseFuture<S, B, S::Future, ResBody>;
+    type Future = ResponseFuture<S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.core.poll_ready::<TokenCall>(cx)
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let call = TokenCall {
-            allow_bearer: self.allow_bearer,
-        };
-        let inner = self.core.call(call, request.into_form());
+        let inner = self.core.call(self.call, request.into_form());
         ResponseFuture { inner }
     }
 }

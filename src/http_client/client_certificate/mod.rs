@@ -26,7 +26,7 @@ use crate::{base::clock, secret::SharedRereads};
 /// [`ClientAuthentication::tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
 ///
 /// Every certificate and key is checked before use: both are valid PEM, the key belongs to the certificate, and the certificate is valid
-/// now.
+/// now. A certificate that becomes valid within the next minute is accepted, because the clocks of this machine and of the CA may differ.
 ///
 /// # Rotation
 ///
@@ -70,7 +70,7 @@ use crate::{base::clock, secret::SharedRereads};
 ///     .build()?;
 /// let tokens = TokenCache::new(TokenEndpoint::new(
 ///     http.clone(),
-///     "https://mtls.as.example/token".parse()?,
+///     "https://mtls.as.example/token",
 ///     ClientAuthentication::tls_client_auth("client"),
 /// ));
 ///
@@ -115,12 +115,13 @@ impl ClientCertificate {
     /// Reads a certificate chain and a private key in PEM.
     ///
     /// The client's own certificate comes first, followed by the intermediate certificates that the server needs. The key is PKCS #8,
-    /// SEC 1 or PKCS #1, and not encrypted.
+    /// SEC 1 or PKCS #1, and not encrypted. The line breaks of a section do not matter: it may be indented, stand on a single line, or
+    /// contain `\n` as two characters. Text outside of the sections is ignored.
     ///
     /// # Errors
     ///
     /// Returns an error if the PEM is malformed or contains no certificate or no key, if the key is encrypted or does not belong to the
-    /// certificate, or if the certificate has expired or is not valid yet.
+    /// certificate, or if the certificate has expired or becomes valid only in more than a minute.
     ///
     /// # Examples
     ///

@@ -96,7 +96,7 @@ use crate::error::BoxError;
 /// let http = HttpsClient::new()?;
 /// let endpoint: TokenEndpoint<HttpsClient> = TokenEndpoint::new(
 ///     http.clone(),
-///     Uri::from_static("https://as.example/token"),
+///     "https://as.example/token",
 ///     ClientAuthentication::client_secret_basic("client", "secret"),
 /// );
 /// # Ok(())

@@ -1,8 +1,8 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use http::{Extensions, Uri};
+use http::Extensions;
 
 use super::TokenRequest;
 use crate::client_authentication::ClientAuthentication;
@@ -13,19 +13,21 @@ use crate::dpop::DpopKey;
 impl TokenRequest {
     /// Sends this request to another token endpoint. Default is the URI of the [`TokenEndpoint`](crate::TokenEndpoint).
     ///
+    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. If the URI is invalid, the request
+    /// fails before anything is sent.
+    ///
     /// # Examples
     ///
     /// ```
-    /// use http::Uri;
     /// use tower_oauth2_client::{ClientAuthentication, TokenRequest};
     ///
     /// let request = TokenRequest::client_credentials()
-    ///     .token_endpoint(Uri::from_static("https://blue.example/token"))
+    ///     .token_endpoint("https://blue.example/token")
     ///     .client_authentication(ClientAuthentication::client_secret_basic("blue", "secret"));
     /// ```
     #[must_use]
-    pub fn token_endpoint(mut self, uri: Uri) -> Self {
-        self.0.extras_mut().endpoint = Some(uri);
+    pub fn token_endpoint(mut self, uri: impl fmt::Display) -> Self {
+        self.0.set_endpoint("token endpoint", uri);
         self
     }
 

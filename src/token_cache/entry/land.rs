@@ -1,4 +1,4 @@
-//! Takes in what happened to a token: a fetch returned it, a fetch failed, an API refused it.
+//! Takes in the result of a fetch: a token, or a failure.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,7 +6,7 @@ use super::{Entry, EntryState, FetchOutcome};
 use crate::{
     base::clock::Moment,
     error::{TokenError, TokenErrorKind::Timeout},
-    message::{AccessToken, TokenResponse},
+    message::TokenResponse,
     secret::RefreshToken,
     token_cache::{
         events,
@@ -18,21 +18,8 @@ use crate::{
     },
 };
 
-/// What became of a token that an API refused; see [`TokenSource::invalidate`](crate::TokenSource::invalidate).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Invalidation {
-    /// The token is gone. The next caller fetches another.
-    Dropped,
-    /// The token was not the current one, so nothing happened. It had been dropped or replaced before, or never was in the cache.
-    Replaced,
-    /// The token stays, because tokens were refused too often recently, or because the source has a fixed token.
-    Kept,
-}
-
-/// At most one fetch a second is sent, except to replace a refused token, for which [`Refusals`] has a rule of its own.
-///
-/// [`Refusals`]: crate::token_cache::pauses::Refusals
+/// At most one fetch a second is sent, except to replace a refused token, for which [`refusals`](crate::token_cache::refusals) has rules
+/// of its own.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Entry {
@@ -46,7 +33,7 @@ impl Entry {
             if has_expired && !lifespan.usable.is_zero() {
                 return Err(arrived_expired());
             }
-            let cached = self.accept(plan, fetched.sent, lifespan, response.access_token())?;
+            let cached = self.accept(plan, fetched.sent, lifespan, &response)?;
             events::fetched(&self.request, plan.reason, lifespan);
             Ok(cached)
         });
@@ -55,8 +42,14 @@ impl Entry {
 
     fn lifespan(&self, response: &TokenResponse) -> Lifespan {
         let settings = &self.settings;
-        let lifetime = response.expires_in().unwrap_or(settings.default_lifetime);
-        let is_first = !self.lock().has_had_token;
+        let mut state = self.lock();
+        let lifetime = match (response.expires_in(), &mut state.history) {
+            (Some(lifetime), _) => lifetime,
+            (None, Some(history)) => history.lifetime.of_next_token(settings.default_lifetime),
+            (None, None) => settings.default_lifetime,
+        };
+        let is_first = !state.has_had_token;
+        drop(state);
         settings
             .refresh_window
             .lifespan(lifetime, is_first, fastrand::f64())
@@ -68,8 +61,9 @@ impl Entry {
         plan: &FetchPlan,
         sent: Moment,
         lifespan: Lifespan,
-        token: &AccessToken,
+        response: &TokenResponse,
     ) -> FetchOutcome {
+        let token = response.access_token();
         let authorization = token
             .sendable()
             .ok_or_else(|| unsupported_token_type(token.token_type()))?
@@ -85,6 +79,8 @@ impl Entry {
             expires_at: sent.after(lifespan.usable),
             server_expires_at: sent.after(lifespan.lifetime),
             young_until: sent.after(lifespan.lifetime / 2),
+            sent,
+            is_lifetime_guessed: response.expires_in().is_none(),
         });
         let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {
@@ -102,6 +98,7 @@ impl Entry {
             // An unusable token does not displace a usable one.
             return Ok(cached);
         }
+        self.accepted.clear();
         self.current
             .publish(Some(cached.clone()), cached.generation);
         drop(state);
@@ -163,32 +160,6 @@ impl Entry {
         error
     }
 
-    /// Drops the current token if it is the refused one, unless [`Refusals`] keeps it.
-    ///
-    /// [`Refusals`]: crate::token_cache::pauses::Refusals
-    pub(crate) fn invalidate(&self, is_refused: impl FnOnce(&CachedToken) -> bool) -> Invalidation {
-        let now = self.now();
-        let mut state = self.lock();
-        let refused = self.current.load_full();
-        let invalidation = match refused.filter(|cached| is_refused(cached)) {
-            None => Invalidation::Replaced,
-            // A token that had served for a while was good, so its refusal tells nothing about the next one.
-            Some(cached) if !now.has_reached(cached.young_until) && !state.refusals.note(now) => {
-                Invalidation::Kept
-            }
-            Some(_) => {
-                self.drop_token(&mut state);
-                Invalidation::Dropped
-            }
-        };
-        drop(state);
-        if invalidation == Invalidation::Dropped {
-            self.wake_watchers();
-        }
-        events::refused(&self.request, invalidation);
-        invalidation
-    }
-
     /// Drops the current token and cancels the fetch under way.
     ///
     /// It does not cancel a fetch that sends a one-time credential, because the next fetch would send that again. It forgets a failure,
@@ -210,10 +181,11 @@ impl Entry {
         self.wake_watchers();
     }
 
-    fn drop_token(&self, state: &mut EntryState) {
+    pub(super) fn drop_token(&self, state: &mut EntryState) {
         state.next_fetch_at = None;
         state.was_refused |= self.current.load().is_some();
         let generation = state.next_generation();
+        self.accepted.clear();
         self.current.publish(None, generation);
     }
 }

@@ -6,10 +6,12 @@
 //! 3. `state` may be locked while a shard of [`super::entries`] is locked, never the other way round. The locks of
 //!    [`super::fetch::limit`] and [`super::fetch::spent`] may be taken while `state` is locked, never the other way round.
 
+mod accepted;
 mod fetch_task;
 mod land;
 mod look_up;
 mod queue;
+mod refuse;
 mod start;
 
 use std::{
@@ -23,9 +25,10 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use self::land::Invalidation;
-use self::{fetch_task::FetchTask, queue::Queued};
+pub use self::refuse::Invalidation;
+use self::{accepted::AcceptedAt, fetch_task::FetchTask, queue::Queued, refuse::RefusalHistory};
 pub(crate) use self::{
+    accepted::{News, SentTo},
     fetch_task::{FetchWaiter, Waited},
     look_up::{FetchOutcome, Lookup},
 };
@@ -34,7 +37,7 @@ use super::{
     entries,
     fetch::grant::GrantState,
     keep_warm::KeepWarm,
-    pauses::{FailedFetch, Polling, Refusals},
+    pauses::{FailedFetch, Polling},
     state::{self, CachedToken, Condition},
 };
 use crate::{
@@ -52,6 +55,7 @@ pub(crate) struct Entry {
     request: TokenRequest,
     settings: Arc<Settings>,
     current: Published<CachedToken>,
+    accepted: AcceptedAt,
     state: Mutex<EntryState>,
     changes: OnceLock<watch::Sender<u64>>,
     /// Whether somebody looked this entry up recently.
@@ -71,7 +75,8 @@ struct EntryState {
     grant: GrantState,
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
-    refusals: Refusals,
+    /// Boxed because refusals are rare.
+    history: Option<Box<RefusalHistory>>,
     fetch: Option<Box<FetchTask>>,
     /// Set while a fetch waits to be started. Boxed because it is rare.
     queued: Option<Box<Queued>>,
@@ -85,6 +90,7 @@ impl Entry {
             id,
             settings,
             current: Published::empty(),
+            accepted: AcceptedAt::default(),
             state: Mutex::new(EntryState::new(request.clone())),
             request,
             changes: OnceLock::new(),
@@ -269,7 +275,7 @@ impl EntryState {
             was_refused: false,
             grant: GrantState::new(request),
             failure: None,
-            refusals: Refusals::default(),
+            history: None,
             fetch: None,
             queued: None,
             next_fetch_at: None,

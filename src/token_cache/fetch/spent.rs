@@ -235,7 +235,7 @@ mod tests {
             TokenRequest::refresh_token("s").scope("a b"),
             TokenRequest::refresh_token("r").scope("a"),
             two("x", "y"),
-            base().token_endpoint(http::Uri::from_static("https://other.test")),
+            base().token_endpoint("https://other.test"),
         ] {
             assert_ne!(digest(base()), digest(other));
         }

@@ -84,6 +84,5 @@ fn recording(
     issuer: &str,
     client: ClientAuthentication,
 ) -> TokenEndpoint<Recording<Http>> {
-    let uri = uri(issuer, "/token").parse().unwrap();
-    TokenEndpoint::new(sent.record(http()), uri, client)
+    TokenEndpoint::new(sent.record(http()), uri(issuer, "/token"), client)
 }

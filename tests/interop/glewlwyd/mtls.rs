@@ -54,7 +54,7 @@ async fn wrong_certificate_returns_403_without_a_body() {
 async fn ask(http: HttpsClient) -> Result<TokenResponse, TokenError> {
     let uri = format!("{}/mtls/mtls/token", setting("GLEWLWYD_TLS"));
     let client = ClientAuthentication::tls_client_auth("tls");
-    TokenEndpoint::new(http, uri.parse().unwrap(), client)
+    TokenEndpoint::new(http, uri, client)
         .oneshot(client_credentials())
         .await
 }

@@ -18,7 +18,7 @@ use crate::{
 };
 
 fn endpoint(client: ClientAuthentication) -> RevocationEndpoint<Http> {
-    RevocationEndpoint::new(http(), uri(ROTATING, "/revoke/").parse().unwrap(), client)
+    RevocationEndpoint::new(http(), uri(ROTATING, "/revoke/"), client)
 }
 
 #[tokio::test]
@@ -133,8 +133,7 @@ async fn tls_client_is_accepted_at_an_alias_that_the_metadata_do_not_list() {
         state.body()["active"].as_bool().unwrap()
     };
     assert!(is_active().await);
-    let uri = format!("{alias}/revoke").parse().unwrap();
-    let endpoint = RevocationEndpoint::new(http.clone(), uri, client);
+    let endpoint = RevocationEndpoint::new(http.clone(), format!("{alias}/revoke"), client);
     endpoint.oneshot(request).await.unwrap();
     assert!(!is_active().await);
 }

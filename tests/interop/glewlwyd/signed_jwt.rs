@@ -69,8 +69,7 @@ async fn replayed_assertion_returns_403_without_a_body() {
     for client in [with_key(ES256), with_secret(HS256)] {
         let id = client.client_id().to_owned();
         let sent = Sent::default();
-        let uri = uri(ROTATING, "/token").parse().unwrap();
-        TokenEndpoint::new(sent.record(http()), uri, client)
+        TokenEndpoint::new(sent.record(http()), uri(ROTATING, "/token"), client)
             .oneshot(client_credentials())
             .await
             .unwrap();

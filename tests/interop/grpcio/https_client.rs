@@ -24,7 +24,7 @@ fn over(api: &Api, http: HttpsClient<Body>) -> Boxed {
     let origin: Uri = setting("GRPCIO_TLS").parse().unwrap();
     let layer = AddAccessTokenLayer::new(api.source.clone()).origin(&origin);
     let stack = ServiceBuilder::new()
-        .map_err(grpc_status)
+        .map_err(Status::from_error)
         .layer(layer.unwrap())
         .map_request(move |mut request: http::Request<Body>| {
             let mut parts = origin.clone().into_parts();

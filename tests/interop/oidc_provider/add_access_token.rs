@@ -83,7 +83,7 @@ async fn no_call_fails_at_an_api_that_validates_two_second_jwts() {
 async fn no_call_fails_while_the_server_restarts() {
     let mut server = Instance::start().await;
     let seen = Seen::default();
-    let endpoint = TokenEndpoint::new(http(), server.uri("/token").parse().unwrap(), basic());
+    let endpoint = TokenEndpoint::new(http(), server.uri("/token"), basic());
     let source = TokenCache::new(endpoint.clone()).source(TokenRequest::client_credentials());
     let elsewhere = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
     let api = ServiceBuilder::new()

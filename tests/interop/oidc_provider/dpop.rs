@@ -10,7 +10,7 @@ use tower_oauth2_client::{
     ClientAuthentication, DpopKey, ErrorCode, TokenEndpoint, TokenErrorKind, TokenRequest,
     TokenType,
     jwt::{
-        SigningAlgorithm::{self, ES256, ES384, EdDSA, PS256, RS256},
+        SigningAlgorithm::{self, ES256, ES384, ES512, Ed25519, EdDSA, PS256, RS256},
         SigningKey,
     },
 };
@@ -32,7 +32,7 @@ const INSTANCES: [(&str, usize); 3] = [
 
 #[tokio::test]
 async fn token_is_bound_to_a_key_of_every_algorithm() {
-    for algorithm in [ES256, ES384, RS256, PS256, EdDSA] {
+    for algorithm in [ES256, ES384, ES512, RS256, PS256, EdDSA, Ed25519] {
         let key = key(algorithm);
         let endpoint = endpoint(basic()).dpop(key.clone());
         let opaque = TokenRequest::client_credentials();
@@ -56,8 +56,11 @@ async fn optional_required_and_rolling_nonces_are_handled() {
     for (instance, requests) in INSTANCES {
         for client in [basic(), with_key(ES256)] {
             let sent = Sent::default();
-            let uri = format!("{}/token", setting(instance)).parse().unwrap();
-            let endpoint = TokenEndpoint::new(sent.record(http()), uri, client);
+            let endpoint = TokenEndpoint::new(
+                sent.record(http()),
+                format!("{}/token", setting(instance)),
+                client,
+            );
             let endpoint = endpoint.dpop(DpopKey::generate().unwrap());
             for _ in 0..TOKENS {
                 let request = TokenRequest::client_credentials();
@@ -84,8 +87,7 @@ async fn no_proof_or_assertion_is_sent_twice() {
 #[tokio::test]
 async fn replayed_proof_is_refused() {
     let sent = Sent::default();
-    let uri = super::uri("/token").parse().unwrap();
-    let endpoint = TokenEndpoint::new(sent.record(http()), uri, basic());
+    let endpoint = TokenEndpoint::new(sent.record(http()), super::uri("/token"), basic());
     let endpoint = endpoint.dpop(DpopKey::generate().unwrap());
     let request = TokenRequest::client_credentials();
     endpoint.oneshot(request).await.unwrap();
@@ -140,8 +142,7 @@ fn key(algorithm: SigningAlgorithm) -> DpopKey {
 }
 
 pub(super) fn at(instance: &str, client: ClientAuthentication) -> TokenEndpoint<Http> {
-    let uri = format!("{}/token", setting(instance)).parse().unwrap();
-    TokenEndpoint::new(http(), uri, client)
+    TokenEndpoint::new(http(), format!("{}/token", setting(instance)), client)
 }
 
 /// Sends a recorded request again.

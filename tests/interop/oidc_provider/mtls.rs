@@ -3,17 +3,17 @@
 use std::{error::Error as _, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode};
+use http::{Request, StatusCode};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use serde_json::Value;
 use tokio::{sync::Barrier, task::JoinSet};
-use tower::{Service, ServiceBuilder, ServiceExt as _};
+use tower::{ServiceBuilder, ServiceExt as _};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, BoxError, ClientAuthentication, ClientCertificate, ErrorCode, HttpsClient,
-    TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenResponse,
+    AddAccessTokenLayer, ClientAuthentication, ClientCertificate, ErrorCode, HttpService,
+    HttpsClient, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
+    TokenResponse,
     add_access_token::CloneBody,
     jwt::{ClientAssertion, SigningAlgorithm},
 };
@@ -198,7 +198,7 @@ fn self_signed() -> ClientAuthentication {
 
 fn endpoint<S>(http: S, server: &str, client: ClientAuthentication) -> TokenEndpoint<S> {
     let uri = format!("{}/token", setting(server));
-    TokenEndpoint::new(http, uri.parse().unwrap(), client)
+    TokenEndpoint::new(http, uri, client)
 }
 
 fn request() -> TokenRequest {
@@ -207,15 +207,11 @@ fn request() -> TokenRequest {
         .scope("api:read")
 }
 
-async fn ask<S>(
-    http: S,
+async fn ask(
+    http: impl HttpService<Full<Bytes>>,
     server: &str,
     client: ClientAuthentication,
-) -> Result<TokenResponse, TokenError>
-where
-    S: Service<Request<Full<Bytes>>, Response = Response<Incoming>> + Clone,
-    S::Error: Into<BoxError>,
-{
+) -> Result<TokenResponse, TokenError> {
     endpoint(http, server, client).oneshot(request()).await
 }
 

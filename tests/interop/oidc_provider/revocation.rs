@@ -17,7 +17,7 @@ use crate::{
 };
 
 fn endpoint(client: ClientAuthentication) -> RevocationEndpoint<Http> {
-    RevocationEndpoint::new(http(), uri("/token/revocation").parse().unwrap(), client)
+    RevocationEndpoint::new(http(), uri("/token/revocation"), client)
 }
 
 async fn revoke(client: ClientAuthentication, token: impl Into<Credential>) {
@@ -119,8 +119,7 @@ async fn jwt_access_token_is_an_unsupported_type() {
 
 #[tokio::test]
 async fn path_without_an_endpoint_is_reported() {
-    let uri = uri("/nothing/here").parse().unwrap();
-    let endpoint = RevocationEndpoint::new(http(), uri, basic());
+    let endpoint = RevocationEndpoint::new(http(), uri("/nothing/here"), basic());
     let result = endpoint.oneshot(RevocationRequest::new("t")).await;
     let error = result.unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::UnexpectedStatus);

@@ -1,0 +1,218 @@
+//! `AddAccessTokenLayer` as a middleware of the crate `reqwest-middleware`: the layer runs over the rest of the middlewares.
+
+use std::{
+    error::Error as StdError,
+    fmt,
+    future::Future,
+    mem,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http::{Extensions, Uri};
+use reqwest::{Request, Response};
+use reqwest_middleware::{Error, Middleware, Next, Result};
+use tokio::sync::Mutex;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    add_access_token::{CloneBody, NoResend, Resend, layer::AddAccessTokenLayer},
+    error::BoxError,
+};
+
+type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// # reqwest-middleware
+///
+/// With the feature `reqwest-middleware`, the layer is a middleware of
+/// [that crate](https://docs.rs/reqwest-middleware/0.5) (0.5, for reqwest 0.13): it puts tokens on all requests of a client, by the same
+/// rules.
+///
+/// ```
+/// use reqwest::redirect::Policy;
+/// use tower_oauth2_client::{
+///     AddAccessTokenLayer, ClientAuthentication, ReqwestService, TokenCache, TokenEndpoint,
+///     TokenRequest, add_access_token::CloneBody,
+/// };
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let client = reqwest::Client::builder().redirect(Policy::none()).build()?;
+/// let tokens = TokenCache::new(TokenEndpoint::new(
+///     ReqwestService::new(client.clone()),
+///     "https://as.example/token",
+///     ClientAuthentication::client_secret_basic("client", "secret"),
+/// ));
+/// let source = tokens.source(TokenRequest::client_credentials().scope("orders"));
+///
+/// let layer = AddAccessTokenLayer::new(source)
+///     .origin("https://api.example")?
+///     .resend(CloneBody);
+/// let api = reqwest_middleware::ClientBuilder::new(client).with(layer).build();
+///
+/// let orders = api.get("https://api.example/orders").send().await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
+///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
+/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`] can clone. A body that is a stream is sent once.
+/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`], in which
+///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
+///   middlewares below, and those of reqwest, are passed on unchanged.
+/// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.
+///
+/// Security: the client must follow no redirects, as in the example. Otherwise reqwest follows them below the layer, and may send the
+/// token to [another origin](crate::add_access_token#where-the-token-goes).
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+impl Middleware for AddAccessTokenLayer<NoResend> {
+    fn handle<'a, 'b, 'c, 'future>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> BoxFuture<'future, Result<Response>>
+    where
+        'a: 'future,
+        'b: 'future,
+        'c: 'future,
+        Self: 'future,
+    {
+        Box::pin(send(self, request, extensions, next))
+    }
+}
+
+/// Resends the requests that reqwest can clone, once. See the middleware of the layer with [`NoResend`].
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+impl Middleware for AddAccessTokenLayer<CloneBody> {
+    fn handle<'a, 'b, 'c, 'future>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> BoxFuture<'future, Result<Response>>
+    where
+        'a: 'future,
+        'b: 'future,
+        'c: 'future,
+        Self: 'future,
+    {
+        let is_stream = request.body().is_some_and(|body| body.as_bytes().is_none());
+        match is_stream {
+            false => Box::pin(send(self, request, extensions, next)),
+            true => Box::pin(async move {
+                let layer = self.clone().resend(NoResend);
+                send(&layer, request, extensions, next).await
+            }),
+        }
+    }
+}
+
+/// Sends a request through the service of `layer` over `next`.
+async fn send<R: Resend<Carried>>(
+    layer: &AddAccessTokenLayer<R>,
+    mut request: Request,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> Result<Response> {
+    let mut head = http::Request::new(());
+    *head.uri_mut() = Uri::try_from(request.url().as_str()).map_err(Error::middleware)?;
+    head.method_mut().clone_from(request.method());
+    *head.headers_mut() = mem::take(request.headers_mut());
+    head.extensions_mut().clone_from(extensions);
+    let extensions = Mutex::new(extensions);
+    let next = NextService {
+        next,
+        extensions: &extensions,
+    };
+    let response = layer
+        .layer(next)
+        .call(head.map(|()| Carried(Some(request))))
+        .await
+        .map_err(into_error)?;
+    let (head, mut response) = response.into_parts();
+    *response.headers_mut() = head.headers;
+    *response.extensions_mut() = head.extensions;
+    Ok(response)
+}
+
+/// A request of reqwest as the body of one of `http`, which has its headers.
+struct Carried(Option<Request>);
+
+/// Only for requests that can be cloned; the clone of another one is empty.
+impl Clone for Carried {
+    fn clone(&self) -> Self {
+        Self(self.0.as_ref().and_then(Request::try_clone))
+    }
+}
+
+/// The rest of the middlewares. It is called again only after its future has ended.
+#[derive(Clone)]
+struct NextService<'a, 'b> {
+    next: Next<'a>,
+    extensions: &'a Mutex<&'b mut Extensions>,
+}
+
+impl<'a> Service<http::Request<Carried>> for NextService<'a, '_> {
+    /// A response of reqwest as the body of one of `http`, which has its headers and extensions.
+    type Response = http::Response<Response>;
+    type Error = Error;
+    type Future = BoxFuture<'a, Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Carried>) -> Self::Future {
+        let Self { next, extensions } = self.clone();
+        Box::pin(async move {
+            let (head, Carried(request)) = request.into_parts();
+            let Some(mut request) = request else {
+                return Err(Error::middleware(NotCloned));
+            };
+            *request.headers_mut() = head.headers;
+            let mut extensions = extensions.lock().await;
+            let mut carried = next.run(request, &mut extensions).await?;
+            let mut response = http::Response::new(());
+            *response.status_mut() = carried.status();
+            *response.headers_mut() = mem::take(carried.headers_mut());
+            *response.extensions_mut() = mem::take(carried.extensions_mut());
+            Ok(response.map(|()| carried))
+        })
+    }
+}
+
+fn into_error(error: BoxError) -> Error {
+    match error.downcast() {
+        Ok(error) => *error,
+        Err(error) => Error::middleware(NotAuthenticated(error)),
+    }
+}
+
+/// The error of the layer. `reqwest_middleware::Error` is transparent: it shows only the sources of what it wraps.
+#[derive(Debug)]
+struct NotAuthenticated(BoxError);
+
+impl fmt::Display for NotAuthenticated {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl StdError for NotAuthenticated {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&*self.0)
+    }
+}
+
+#[derive(Debug)]
+struct NotCloned;
+
+impl fmt::Display for NotCloned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the request cannot be cloned")
+    }
+}
+
+impl StdError for NotCloned {}
