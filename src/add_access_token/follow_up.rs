@@ -9,6 +9,7 @@ use super::{
     proof::SentProof,
     refusal::{NonceResend, Objection, RefusalRules, SentNonce},
     resend::Resend,
+    step_up::StrongerTokens,
 };
 use crate::{
     base::origin_id::OriginId,
@@ -49,6 +50,10 @@ impl<S, R> Route<S, R> {
     pub(super) fn token(&self) -> Needs {
         Needs::token_of(&self.source, self.header.as_ref())
     }
+
+    pub(super) fn stronger_tokens(&self) -> Option<&StrongerTokens> {
+        self.refusals.as_ref()?.stronger_tokens()
+    }
 }
 
 /// Which objections may still cause a resend. Each may cause one.
@@ -56,19 +61,28 @@ impl<S, R> Route<S, R> {
 pub(super) struct ResendsLeft {
     token: bool,
     nonce: bool,
+    weakness: bool,
 }
 
 impl ResendsLeft {
     pub(super) const ALL: Self = Self {
         token: true,
         nonce: true,
+        weakness: true,
     };
+
+    /// Without stepping up, no response objects to a weak token.
+    pub(super) fn without_step_up(self) -> Self {
+        let weakness = false;
+        Self { weakness, ..self }
+    }
 
     /// Uses up the resend for an objection. Returns whether there was one left.
     fn take(&mut self, objection: Objection) -> bool {
         std::mem::take(match objection {
             Objection::Token => &mut self.token,
             Objection::Nonce => &mut self.nonce,
+            Objection::Weakness => &mut self.weakness,
         })
     }
 }
@@ -94,7 +108,8 @@ impl<S, B, R: Resend<B>> FollowUp<S, B, R> {
     ) -> (Request<B>, Option<Box<Self>>) {
         let proof = proof.map(Box::new);
         // A nonce is demanded only of a request with a proof.
-        let may_be_resent = resends_left.token || (resends_left.nonce && proof.is_some());
+        let may_be_resent =
+            resends_left.token || resends_left.weakness || (resends_left.nonce && proof.is_some());
         if !R::IS_ON || !may_be_resent {
             let follow_up = proof
                 .is_some()

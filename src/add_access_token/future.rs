@@ -165,7 +165,7 @@ where
     }
 }
 
-/// Stores the nonce of a response, and invalidates the token that it refuses.
+/// Stores the nonce of a response, invalidates the token that it refuses, and requests the stronger one that it demands.
 ///
 /// Returns the request, if it is to be resent, or the response for the caller.
 fn react<S, B, R: Resend<B>, ResBody>(
@@ -189,6 +189,22 @@ fn react<S, B, R: Resend<B>, ResBody>(
         // The request cannot be resent after all.
         let sent = sent.map(SentNonce::without_resend);
         objection = refusal::objection(rules, &head, sent.as_ref());
+    }
+    if let Some(stronger) = rules.and_then(|rules| rules.stronger_source(&head, &token)) {
+        if objection == Some(Objection::Token) {
+            refusal::mark(&mut head.extensions);
+            token.refuse();
+        }
+        let response = Response::from_parts(head, body);
+        return match follow_up.and_then(|kept| kept.restore(Objection::Weakness)) {
+            Some(restored) => Ok(Unsent::resend_with(stronger, restored, response)),
+            None => {
+                if let Some(tokens) = rules.and_then(RefusalRules::stronger_tokens) {
+                    tokens.start(&stronger);
+                }
+                Err(response)
+            }
+        };
     }
     if objection != Some(Objection::Token) {
         token.report(head.status);

@@ -15,6 +15,7 @@ use super::{
     refusal::RefusalRules,
     resend::NoResend,
     service::AddAccessToken,
+    step_up::{StepUp, StepUpRules, StrongerTokens},
     token_choice::{LayerTokens, TokenRules},
     watch_trailers::WatchTrailersLayer,
 };
@@ -106,6 +107,8 @@ impl AddAccessTokenLayer {
                 token_request_for: None,
                 header: None,
                 refusals: None,
+                stronger_tokens: None,
+                is_special: false,
             },
             resend: NoResend,
         }
@@ -238,6 +241,7 @@ impl<R> AddAccessTokenLayer<R> {
     {
         let function = move |request: &request::Parts| token_request_for(request).into();
         self.rules.token_request_for = Some(Arc::new(function));
+        self.rules.is_special = true;
         self
     }
 
@@ -478,6 +482,78 @@ impl<R> AddAccessTokenLayer<R> {
         self
     }
 
+    /// Answers challenges that demand a stronger token.
+    ///
+    /// Such a challenge comes with a 4xx (usually 401 or 403), from an [origin](Self::origin) that is named:
+    ///
+    /// | the challenge | the stronger token request |
+    /// |---|---|
+    /// | `insufficient_scope` with `scope` ([RFC 6750 §3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1)) | the union of its scope and the demanded one |
+    /// | `insufficient_claims` or `invalid_token` with `claims`, in base64 or JSON ([Microsoft Entra](https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge)) | the parameter `claims`: those of the request together with the demanded ones |
+    /// | `insufficient_user_authentication` with `acr_values` or `max_age` ([RFC 9470 §3](https://www.rfc-editor.org/rfc/rfc9470#section-3)) | the parameters of these names, unless the grant is `client_credentials` |
+    ///
+    /// With [`resend`](Self::resend), the request waits for the stronger token, and is resent once with it. Without, the caller gets the
+    /// challenge, and the stronger token is fetched in the background. Later requests use the stronger token at once. It is fetched
+    /// and renewed by the cache like any other.
+    ///
+    /// If it cannot be fetched, the caller gets the challenge, later requests carry the weaker token, and the next
+    /// attempt follows after a pause of at least 5 seconds, which doubles up to 5 minutes. If an API demands more and more, pauses follow
+    /// after [`max_rounds`](StepUp::max_rounds) stronger tokens.
+    ///
+    /// Each token request has a stronger one of its own: that of the layer's source, one from
+    /// [`token_request_for`](Self::token_request_for), and one in the extensions of a request. The layer remembers those of 1,000 token
+    /// requests. Its clones share them.
+    ///
+    /// Nothing is answered in these cases, and the caller gets the challenge:
+    ///
+    /// * The token is fixed, or from another cache than that of the layer's source.
+    /// * The token was requested with all that is demanded.
+    /// * The grant can be sent only once: a code, a device code, an `auth_req_id` or a refresh token. Let the user sign in again.
+    /// * A scope is demanded, but neither the token request nor the response names the scope so far, which the union would lose.
+    /// * The demand is too large: more than 64 words or 4 KiB of scope, or 4 KiB of claims.
+    ///
+    /// Entra sends claims only to clients that announce the capability `cp1`
+    /// ([client capabilities](https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge#client-capabilities)). Announce it in the
+    /// claims of the token request, as in the example. The demanded claims are added to it.
+    ///
+    /// Default is that the caller gets every challenge.
+    ///
+    /// # Security
+    ///
+    /// The API decides what is requested, and the authorization server decides what is granted. Limit the scope with
+    /// [`StepUp::allowed_scope`]. All origins that the layer names get the stronger token: use one layer for each API. A redirect that
+    /// is followed below this layer lets another origin answer with a challenge.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{
+    ///     AddAccessTokenLayer, TokenCache, TokenRequest,
+    ///     add_access_token::{CloneBody, StepUp},
+    /// };
+    ///
+    /// # fn example(tokens: TokenCache) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = TokenRequest::client_credentials()
+    ///     .scope("https://graph.microsoft.com/.default")
+    ///     .parameter("claims", r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#);
+    /// let layer = AddAccessTokenLayer::new(tokens.source(request))
+    ///     .origin("https://graph.microsoft.com")?
+    ///     .step_up(StepUp::new())
+    ///     .resend(CloneBody);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn step_up(mut self, step_up: StepUp) -> Self {
+        let (cache, source) = (
+            self.rules.tokens.cache(),
+            self.rules.tokens.default_source(),
+        );
+        let tokens = StrongerTokens::new(step_up, cache.cloned(), source.cloned());
+        self.rules.stronger_tokens = Some(Arc::new(tokens));
+        self.rules.is_special = true;
+        self
+    }
+
     /// Returns a layer that notices refusals in the trailers of gRPC responses.
     ///
     /// It has the source, the header and the refusal rules of this layer, and belongs below it. See
@@ -516,7 +592,16 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(inner, Arc::new(self.rules.clone()), self.resend.clone())
+        let mut rules = self.rules.clone();
+        if let Some(tokens) = &rules.stronger_tokens {
+            let step_up = StepUpRules {
+                tokens: tokens.clone(),
+                origins: rules.destinations.named_ids().collect(),
+            };
+            let refusals = rules.refusals.get_or_insert_default();
+            Arc::make_mut(refusals).step_up = Some(step_up);
+        }
+        AddAccessToken::new(inner, Arc::new(rules), self.resend.clone())
     }
 }
 

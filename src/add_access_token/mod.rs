@@ -23,6 +23,9 @@
 //!    such as tower's `Retry`, therefore belongs above this layer. A 401 that [demands another nonce](#refusals) in the proof keeps the
 //!    token; with `resend`, the request is resent once with a new proof.
 //!
+//! 8. With [`step_up`](crate::AddAccessTokenLayer::step_up), a challenge that demands more than the token grants (a wider scope, other claims,
+//!    a user who has signed in again) is answered with a stronger token, which later requests carry, too.
+//!
 //! # Refusals
 //!
 //! A response to a request that carried a token of this layer is judged in this order:
@@ -33,7 +36,8 @@
 //!    proof.
 //! 2. A 4xx whose `WWW-Authenticate` says `invalid_token` refuses the token, under whatever scheme and in whatever syntax.
 //! 3. A 401 with an error that would remain with another token refuses nothing: `insufficient_scope`, `insufficient_user_authentication`,
-//!    `insufficient_claims`, `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`.
+//!    `insufficient_claims`, `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`. Some of them demand a stronger token: see
+//!    [`step_up`](crate::AddAccessTokenLayer::step_up).
 //! 4. Every other 401 refuses the token, with or without a challenge. So does a gRPC response with the status `UNAUTHENTICATED` in its
 //!    headers; for one in the trailers, see [`WatchTrailersLayer`].
 //! 5. Other responses refuse the token if [`refused_when`](crate::AddAccessTokenLayer::refused_when) says so, or if a service below this
@@ -170,6 +174,9 @@
 //              │                                                        │
 //              └───────────── resend ── restores the request ◀──────────┘
 //
+// `step_up` answers a response that demands a stronger token: `future` asks it for the source of that token, `token_choice` uses this
+// source for later requests, and `unsent` tells it whether the token could be fetched.
+//
 // `watch_trailers` is a layer of its own, below this one.
 
 mod auth_headers;
@@ -187,6 +194,7 @@ mod recheck;
 mod refusal;
 pub(crate) mod resend;
 pub(crate) mod service;
+mod step_up;
 mod token_choice;
 mod unsent;
 mod watch_trailers;
@@ -196,6 +204,7 @@ pub use self::{
     error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed, NoTokenNamed},
     future::ResponseFuture,
     resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
+    step_up::StepUp,
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
 

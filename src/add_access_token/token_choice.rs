@@ -9,6 +9,7 @@ use super::{
     error::{InsecureTransport, NoOriginNamed, NoTokenNamed},
     headers,
     refusal::RefusalRules,
+    step_up::StrongerTokens,
 };
 use crate::{
     base::origin::Origin,
@@ -27,6 +28,9 @@ pub(super) struct TokenRules {
     pub(super) header: Option<Arc<TokenHeader>>,
     /// What refuses the token. `None` is the default.
     pub(super) refusals: Option<Arc<RefusalRules>>,
+    pub(super) stronger_tokens: Option<Arc<StrongerTokens>>,
+    /// Whether the token depends on more than the destination of a request.
+    pub(super) is_special: bool,
 }
 
 /// Where the tokens of a layer come from.
@@ -48,7 +52,7 @@ pub(super) enum TokenChoice<'a> {
     OfLayer(&'a TokenSource),
     /// The token that the layer's function names. See [`TokenRules::choose_by_function`].
     ByFunction(&'a TokenRequestFor),
-    /// The token of a source that the request names.
+    /// The token of a source that the request names, or a stronger one.
     OfRequest(TokenSource),
     NoToken,
 }
@@ -64,7 +68,7 @@ impl TokenRules {
         if has_own {
             return Ok(TokenChoice::NoToken);
         }
-        let is_special = !request.extensions().is_empty() || self.token_request_for.is_some();
+        let is_special = !request.extensions().is_empty() || self.is_special;
         match (self.destinations.classify(request.uri()), &self.tokens) {
             (Destination::Trusted, LayerTokens::Default(source)) if !is_special => {
                 Ok(TokenChoice::OfLayer(source))
@@ -98,13 +102,19 @@ impl TokenRules {
             }
         }
         if let Some(source) = extensions.get::<TokenSource>() {
-            return Ok(TokenChoice::OfRequest(source.clone()));
+            return Ok(self.of_source(source.clone()));
         }
         match (extensions.get::<TokenRequest>(), &self.token_request_for) {
             (Some(token_request), _) => self.of_request(token_request.clone()),
             (None, Some(function)) => Ok(TokenChoice::ByFunction(function)),
             (None, None) => self.default_token(),
         }
+    }
+
+    fn of_source(&self, source: TokenSource) -> TokenChoice<'_> {
+        let tokens = self.stronger_tokens.as_ref();
+        let stronger = tokens.and_then(|tokens| tokens.in_place_of(&source));
+        TokenChoice::OfRequest(stronger.unwrap_or(source))
     }
 
     /// Calls the function of the layer, for [`TokenChoice::ByFunction`].
@@ -128,20 +138,35 @@ impl TokenRules {
             LayerTokens::PerRequest(cache) => Some(cache.source(token_request)),
         };
         match source {
-            Some(source) => Ok(TokenChoice::OfRequest(source)),
+            Some(source) => Ok(self.of_source(source)),
             None => Err(TokenError::request(FIXED).into()),
         }
     }
 
     fn default_token(&self) -> Result<TokenChoice<'_>, BoxError> {
         match &self.tokens {
-            LayerTokens::Default(source) => Ok(TokenChoice::OfLayer(source)),
+            LayerTokens::Default(source) => {
+                let tokens = self.stronger_tokens.as_ref();
+                let stronger = tokens.and_then(|tokens| tokens.in_place_of_layer_source());
+                Ok(match stronger {
+                    Some(stronger) => TokenChoice::OfRequest(stronger),
+                    None => TokenChoice::OfLayer(source),
+                })
+            }
             LayerTokens::PerRequest(_) => Err(NoTokenNamed.into()),
         }
     }
 }
 
 impl LayerTokens {
+    /// Returns the cache, if the tokens come from one.
+    pub(super) fn cache(&self) -> Option<&TokenCache> {
+        match self {
+            Self::Default(source) => source.cache(),
+            Self::PerRequest(cache) => Some(cache),
+        }
+    }
+
     pub(super) fn default_source(&self) -> Option<&TokenSource> {
         match self {
             Self::Default(source) => Some(source),

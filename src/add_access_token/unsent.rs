@@ -3,8 +3,9 @@
 //! 1. While it waits for a token or a proof, it holds no reservation: its service is a clone that was not made ready.
 //! 2. The bytes of a refused token are never sent again, even if the server returns the refused token again.
 //! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
-//! 4. If a resend fails before it is sent, the caller gets the response that caused it.
-//! 5. Nothing is sent after the [`deadline`](super::deadline) of a gRPC request.
+//! 4. If a stronger token cannot be fetched, the request is sent with the weaker one.
+//! 5. If a resend fails before it is sent, the caller gets the response that caused it.
+//! 6. Nothing is sent after the [`deadline`](super::deadline) of a gRPC request.
 
 use std::{
     sync::Arc,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     error::{BoxError, TokenError},
-    token_cache::{Authorization, SentToken},
+    token_cache::{Authorization, SentToken, TokenName, TokenSource},
 };
 
 /// See the [module](self).
@@ -87,9 +88,13 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         objection: Objection,
     ) -> Self {
         let refused = match objection {
-            Objection::Token => restored.authorization,
+            Objection::Token | Objection::Weakness => restored.authorization,
             // The token itself is good.
             Objection::Nonce => None,
+        };
+        let resends_left = match restored.route.stronger_tokens() {
+            Some(_) => restored.resends_left,
+            None => restored.resends_left.without_step_up(),
         };
         Self {
             needs: restored.route.token(),
@@ -97,9 +102,21 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             request: Some(restored.request),
             target: restored.target,
             route: restored.route,
-            resends_left: restored.resends_left,
+            resends_left,
             resend_cause: Some(ResendCause { response, refused }),
         }
+    }
+
+    /// A request that is resent with a token of `stronger`, because `response` demands it.
+    pub(super) fn resend_with(
+        stronger: TokenSource,
+        mut restored: RestoredRequest<S, B, R>,
+        response: Response<ResBody>,
+    ) -> Self {
+        restored.route.source = stronger;
+        // A service below that notices refusals learns from this that the token is not that of the layer.
+        restored.request.extensions_mut().insert(TokenName::NONE);
+        Self::resend(restored, response, Objection::Weakness)
     }
 
     /// Waits for what the request needs, and sends it.
@@ -121,7 +138,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
             let next = match &mut self.needs {
                 Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
                     Ok(authorization) => self.after_token(authorization),
-                    Err(error) => Err(self.not_sent(error)),
+                    Err(error) => self.without_token(error),
                 },
                 Needs::Proof {
                     proof,
@@ -170,11 +187,26 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
 
     /// What the request needs once it has a token.
     fn after_token(&self, authorization: Authorization) -> Result<Needs, BoxError> {
+        if let Some(tokens) = self.route.stronger_tokens() {
+            tokens.note_fetched(&self.route.source);
+        }
         if self.was_refused(&authorization) {
             return Err(REFUSED_AGAIN.into());
         }
         let proof = self.start_proof(&authorization);
         Ok(Needs::after_token(authorization, proof))
+    }
+
+    /// What the request needs if its token could not be fetched.
+    fn without_token(&mut self, error: TokenError) -> Result<Needs, BoxError> {
+        let tokens = self.route.stronger_tokens();
+        match tokens.and_then(|tokens| tokens.note_failed(&self.route.source, &error)) {
+            Some(weaker) if self.resend_cause.is_none() => {
+                self.route.source = weaker;
+                Ok(self.route.token())
+            }
+            _ => Err(self.not_sent(error)),
+        }
     }
 
     /// Returns the headers to send, now that the service is ready. `None` if the request must wait again.

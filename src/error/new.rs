@@ -26,7 +26,7 @@ impl TokenError {
             words: None,
             is_incomplete: false,
             retry_after: None,
-            secret: None,
+            provided: None,
             demands_nonce: false,
             is_before_sending: false,
         }

@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
-use crate::base::Quoted;
+use crate::base::{Quoted, clock::Moment};
 
 /// Why a token request failed.
 ///
@@ -58,7 +58,7 @@ pub(super) struct Inner {
     /// Whether the response is a success that is empty, cut off or a page.
     pub(super) is_incomplete: bool,
     pub(super) retry_after: Option<Duration>,
-    pub(super) secret: Option<Box<dyn Rotates>>,
+    pub(super) provided: Option<Box<dyn Rotates>>,
     pub(super) demands_nonce: bool,
     /// Whether something failed before the token request was sent.
     pub(super) is_before_sending: bool,
@@ -229,21 +229,17 @@ impl TokenError {
         self.0.demands_nonce
     }
 
-    /// Attaches the secret that the request was made with.
-    pub(crate) fn with_secret(mut self, secret: Option<Box<dyn Rotates>>) -> Self {
+    /// Attaches the texts that providers returned for the request.
+    pub(crate) fn with_provided(mut self, provided: Option<Box<dyn Rotates>>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.secret = secret;
+            inner.provided = provided;
         }
         self
     }
 
-    /// Asks the secret's provider whether the server refused a secret that has been rotated since it was read.
-    pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
-        let code = self.error_response().map(ErrorResponse::code);
-        match &self.0.secret {
-            Some(secret) if code == Some(&ErrorCode::INVALID_CLIENT) => secret.has_changed().await,
-            _ => false,
-        }
+    /// Returns the texts that providers returned for the request, if there are any.
+    pub(crate) fn provided(&self) -> Option<&dyn Rotates> {
+        self.0.provided.as_deref()
     }
 
     /// The server's response to this request, or to the request whose error is the source.
@@ -275,11 +271,19 @@ impl TokenError {
     }
 }
 
-/// A secret that a request was made with and that may have been rotated since.
+/// The texts that providers returned for a request. They may have been rotated since.
 pub(crate) trait Rotates: Send + Sync {
-    /// Asks the secret's provider again and compares.
-    fn has_changed(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    /// Asks the providers again, unless that is paused. Returns whether a text has changed.
+    fn has_changed(&self, now: Moment) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+
+    /// Notes whether the attempt that was made because a text had changed was accepted.
+    fn note_second_attempt(&self, is_accepted: bool, now: Moment);
 }
+
+/// The client certificate of the connection of a request, in the extensions of its response.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "rustls"), allow(dead_code))]
+pub(crate) struct Presented(pub(crate) Arc<dyn Rotates>);
 
 /// Whether a response with this status and error is a transient failure of the server.
 ///

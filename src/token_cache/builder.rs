@@ -41,6 +41,7 @@ impl TokenCacheBuilder {
             },
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
+            ends_refresh_token: None,
             spent: SpentCredentials::new(),
             runtime: FetchRuntime::default(),
             limit: FetchLimit::new(256),
@@ -175,6 +176,48 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Declares which refusals mean that a refresh token is dead, in addition to `invalid_grant`. Default is none.
+    ///
+    /// A source over a refresh token ends when the server says that the token is no longer valid: callers then get
+    /// [`SignInRequired`](crate::TokenErrorKind::SignInRequired), and nothing more is sent. The standard says so by `invalid_grant` with
+    /// a 4xx status ([RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)). After any other refusal (`access_denied`, a
+    /// wrong client secret) the source stays, and the refresh token is sent again after a pause.
+    ///
+    /// Some servers use codes of their own, often with status 200: GitHub says `bad_refresh_token`, Slack says `invalid_refresh_token`.
+    /// Declare them, so that the user is asked to sign in. The function is called only with final refusals: never with a transient
+    /// error, never with one with a 5xx status. A second call replaces the function.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{TokenError, token_cache::TokenCacheBuilder};
+    ///
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.ends_refresh_token(|error: &TokenError| {
+    ///         let code = error.error_response().map(|response| response.code().as_str());
+    ///         matches!(code, Some("bad_refresh_token" | "invalid_refresh_token"))
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// A server whose errors have members of its own:
+    ///
+    /// ```
+    /// # use tower_oauth2_client::{TokenError, token_cache::TokenCacheBuilder};
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.ends_refresh_token(|error: &TokenError| {
+    ///         error.get("errorCode").is_some_and(|code| *code == "refresh_token_revoked")
+    ///     })
+    /// }
+    /// ```
+    pub fn ends_refresh_token<F>(mut self, is_dead: F) -> Self
+    where
+        F: Fn(&TokenError) -> bool + Send + Sync + 'static,
+    {
+        self.settings.ends_refresh_token = Some(Box::new(is_dead));
+        self
+    }
+
     /// Sets the runtime on which the cache fetches tokens and keeps them warm. Default is the runtime of each caller.
     ///
     /// Set it if callers come from several runtimes, or from none: from threads that use another executor, or from a blocking API that
@@ -249,6 +292,7 @@ pub(crate) struct Settings {
     pub(super) refusal_bound: RefusalBound,
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
+    pub(super) ends_refresh_token: Option<EndsRefreshToken>,
     pub(super) spent: SpentCredentials,
     pub(super) runtime: FetchRuntime,
     pub(super) limit: Arc<FetchLimit>,
@@ -269,6 +313,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) type OnRefreshToken = Box<
     dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
 >;
+
+/// Tells by a final refusal whether the refresh token is dead.
+pub(super) type EndsRefreshToken = Box<dyn Fn(&TokenError) -> bool + Send + Sync>;
 
 /// The endpoint, with all layers around it, without its type.
 pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);

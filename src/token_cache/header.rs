@@ -82,6 +82,11 @@ impl SentToken {
         self.sent_to.news() != News::Nothing
     }
 
+    /// Returns where the token was sent, if that is known.
+    pub(crate) fn origin(&self) -> Option<OriginId> {
+        self.sent_to.origin()
+    }
+
     /// Reports the status of a response that does not refuse the token.
     #[cold]
     pub(crate) fn report(&self, status: StatusCode) {
@@ -93,6 +98,11 @@ impl SentToken {
         {
             entry.note_accepted(origin, self.name.generation, self.sent_to.news());
         }
+    }
+
+    /// Returns the entry of the token, if it is still there.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        entries::find_by_id(self.name.entry)
     }
 
     /// Reports that the origin refused the token.

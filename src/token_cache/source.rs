@@ -1,6 +1,12 @@
 //! `TokenSource` hands out the token of one request.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use http::HeaderValue;
 
@@ -9,6 +15,7 @@ use super::{
     entry::{Entry, Invalidation},
 };
 use crate::{
+    base::clock::Moment,
     error::TokenError,
     message::{AccessToken, TokenRequest},
 };
@@ -258,6 +265,47 @@ impl TokenSource {
         match &self.0 {
             SourceKind::Cached { cache, .. } => Some(cache.source(request)),
             SourceKind::Fixed(_) => None,
+        }
+    }
+
+    /// Returns the cache; `None` if this source has a fixed token.
+    pub(crate) fn cache(&self) -> Option<&TokenCache> {
+        match &self.0 {
+            SourceKind::Cached { cache, .. } => Some(cache),
+            SourceKind::Fixed(_) => None,
+        }
+    }
+
+    /// Returns the request; `None` if this source has a fixed token.
+    pub(crate) fn request(&self) -> Option<&TokenRequest> {
+        Some(self.entry()?.request())
+    }
+
+    /// Returns the time of the cache; `None` if this source has a fixed token.
+    pub(crate) fn now(&self) -> Option<Moment> {
+        Some(self.entry()?.now())
+    }
+
+    /// Returns the scope that the server chose for the current token. `None` if the request names the scope.
+    pub(crate) fn granted_scope(&self) -> Option<Box<str>> {
+        let (cached, _) = self.entry()?.inspect();
+        cached?.granted_scope.clone()
+    }
+
+    /// Returns whether there is a usable token. Never starts a fetch.
+    pub(crate) fn is_usable(&self) -> bool {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.peek().is_some(),
+            SourceKind::Fixed(_) => true,
+        }
+    }
+
+    /// Starts a fetch if there is no usable token, and returns the result if it is already known.
+    pub(crate) fn start_fetch(&self) -> Option<Result<(), TokenError>> {
+        let mut fetch = pin!(self.warm_up());
+        match fetch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
         }
     }
 

@@ -3,11 +3,12 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use bytes::Bytes;
-use http::{StatusCode, header::LOCATION, response::Parts};
+use http::{HeaderMap, StatusCode, header::LOCATION, response::Parts};
 use http_body_util::LengthLimitError;
 
 use super::{EndpointCall, EndpointNames, JsonValue, Said, server_words};
 use crate::{
+    base::server_clock,
     dpop::{self, DpopKey},
     error::{
         self, Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, redirects,
@@ -210,16 +211,25 @@ impl BadAnswer {
         let retry_after = retry_after(&answer.headers, now);
         let code = self.error_response.as_ref().map(ErrorResponse::code);
         let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
-        let error = TokenError::answer(
-            self.kind,
-            self.message,
-            answer,
-            self.error_response,
-            retry_after,
-        );
+        let mut message = self.message;
+        if let Some(hint) = code.and_then(|code| clock_hint(code, &answer.headers, now)) {
+            message.to_mut().push_str(&format!("; {hint}"));
+        }
+        let error =
+            TokenError::answer(self.kind, message, answer, self.error_response, retry_after);
         error
             .demanding_nonce(demands_nonce)
             .saying(self.words, self.is_incomplete)
+    }
+}
+
+/// A hint at the clocks, if the error may come from a signature whose time the server does not accept.
+fn clock_hint(code: &ErrorCode, headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    match *code {
+        ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_GRANT | ErrorCode::INVALID_DPOP_PROOF => {
+            server_clock::hint(headers, now)
+        }
+        _ => None,
     }
 }
 

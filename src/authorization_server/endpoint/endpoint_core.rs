@@ -118,7 +118,7 @@ impl<S, B> EndpointCore<S, B> {
         let discovery = self.place.discovery()?.clone();
         let http = Http::new(self.inner.clone(), self.request_body);
         let rules = self.rules();
-        Some(async move { discovery.metadata(&http, rules).await })
+        Some(async move { discovery.metadata(&http, rules, None).await })
     }
 
     fn rules(&self) -> Rules {
