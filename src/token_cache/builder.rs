@@ -72,8 +72,8 @@ impl TokenCacheBuilder {
     /// Sets the longest lifetime of a token, whatever the server says. Default is no limit.
     ///
     /// Set it if the server overstates the lifetime. Some servers send milliseconds in `expires_in` (reported for OAuth-Apis): 3600000 then
-    /// is 41 days instead of an hour. At others, tokens end earlier than they say, with the session of the user for example. A token that
-    /// lives longer than this limit is renewed and expires as if it lived exactly that long.
+    /// is 41 days instead of an hour. At others, tokens end earlier than `expires_in` says, for example with the session of the user. A
+    /// token that lives longer than this limit is renewed and expires as if it lived exactly that long.
     ///
     /// The limit also holds for [`default_lifetime`](Self::default_lifetime).
     ///
