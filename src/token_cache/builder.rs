@@ -34,6 +34,7 @@ impl TokenCacheBuilder {
             clock: Clock::default(),
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
+            max_lifetime: Duration::MAX,
             learn_lifetime: true,
             refusal_bound: RefusalBound {
                 per_minute: RefusalBound::PER_MINUTE,
@@ -65,6 +66,30 @@ impl TokenCacheBuilder {
     /// documentation of the server.
     pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
         self.settings.default_lifetime = default_lifetime;
+        self
+    }
+
+    /// Sets the longest lifetime of a token, whatever the server says. Default is no limit.
+    ///
+    /// Set it if the server overstates the lifetime. Some servers send milliseconds in `expires_in` (reported for OAuth-Apis): 3600000 then
+    /// is 41 days instead of an hour. At others, tokens end earlier than `expires_in` says, for example with the session of the user. A
+    /// token that lives longer than this limit is renewed and expires as if it lived exactly that long.
+    ///
+    /// The limit also holds for [`default_lifetime`](Self::default_lifetime).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::token_cache::TokenCacheBuilder;
+    ///
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     // This server says 3600000 for an hour.
+    ///     builder.max_lifetime(Duration::from_secs(3600))
+    /// }
+    /// ```
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.settings.max_lifetime = max_lifetime;
         self
     }
 
@@ -276,6 +301,7 @@ impl fmt::Debug for TokenCacheBuilder {
         f.debug_struct("TokenCacheBuilder")
             .field("refresh_window", &self.settings.refresh_window)
             .field("default_lifetime", &self.settings.default_lifetime)
+            .field("max_lifetime", &self.settings.max_lifetime)
             .field("fetch_timeout", &self.settings.fetch_timeout)
             .field("clock", &self.settings.clock)
             .finish_non_exhaustive()
@@ -288,6 +314,7 @@ pub(crate) struct Settings {
     pub(super) clock: Clock,
     pub(super) refresh_window: RefreshWindow,
     pub(super) default_lifetime: Duration,
+    pub(super) max_lifetime: Duration,
     pub(super) learn_lifetime: bool,
     pub(super) refusal_bound: RefusalBound,
     pub(super) fetch_timeout: Duration,

@@ -43,6 +43,7 @@
 //! | the error is final, and the [client certificate](crate::ClientCertificate#rotation) comes from files | they are read again; if they have changed, the fetch is retried at once |
 //! | the providers were asked again twice in a row without success | they are asked once per attempt for a minute, then for longer, up to an hour |
 //! | the response has no `expires_in` | the token lives for the [default lifetime](TokenCacheBuilder::default_lifetime) |
+//! | the token lives longer than the [maximum](TokenCacheBuilder::max_lifetime), if one is set | it is renewed and expires as if it lived that long |
 //! | the response has `refresh_in` | the token is stale from then on |
 //! | the lifetime is zero or negative, or at most 10 milliseconds | only the callers that waited for the token get it; at most one fetch a second is sent |
 //! | the token expires before it arrives | waiting callers get an error; the next attempt follows after a pause |

@@ -55,7 +55,11 @@ impl Entry {
         drop(state);
         settings
             .refresh_window
-            .lifespan(lifetime, is_first, fastrand::f64())
+            .lifespan(
+                lifetime.min(settings.max_lifetime),
+                is_first,
+                fastrand::f64(),
+            )
             .renewed_in(response.refresh_in())
     }
 
