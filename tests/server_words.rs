@@ -630,6 +630,44 @@ async fn a_revoked_token_and_a_secret_in_the_uri_are_not_shown() {
     check(&error, "revocation");
 }
 
+/// Every response may carry a nonce (RFC 9449 §8.2). An error that is about something else is no demand for it, so a code is not sent again.
+#[tokio::test]
+async fn an_error_in_own_words_is_no_demand_for_a_nonce() {
+    for (status, content_type, body, calls) in [
+        (
+            400,
+            "application/json",
+            r#"{"errorCode":"E0000011","errorSummary":"The code was used"}"#,
+            1,
+        ),
+        (401, "application/json", r#"{"message":"Forbidden"}"#, 1),
+        (400, "text/plain", "The code was used", 1),
+        // These are, in the server's own words or in none.
+        (
+            401,
+            "application/json",
+            r#"{"message":"A Nonce is required"}"#,
+            2,
+        ),
+        (400, "text/plain", "use_dpop_nonce", 2),
+        (401, "application/json", "", 2),
+    ] {
+        let recorder = Recorder::new(move |_| {
+            let mut response = answer(status, body)?;
+            let headers = response.headers_mut();
+            headers.insert("content-type", content_type.parse()?);
+            headers.insert("dpop-nonce", "n1".parse()?);
+            Ok(response)
+        });
+        let endpoint = recorder
+            .endpoint(ClientAuthentication::none("client-id"))
+            .dpop(DpopKey::generate().unwrap());
+        let request = TokenRequest::authorization_code("code", "https://app.example/cb");
+        endpoint.oneshot(request).await.unwrap_err();
+        assert_eq!(recorder.calls(), calls, "{body}");
+    }
+}
+
 /// The rest of the message helps, and so do values that are no secrets.
 #[tokio::test]
 async fn what_is_no_secret_is_not_masked() {

@@ -659,7 +659,8 @@ async fn a_document_for_revocation_does_not_keep_a_token_endpoint_from_being_fou
 #[tokio::test(start_paused = true)]
 async fn a_caller_that_needs_another_document_does_not_wait_for_a_renewal() {
     let clock = ManualClock::new();
-    let server = Server::at_addresses([serves(&without_token_endpoint()), status(404), status(404)]);
+    let server =
+        Server::at_addresses([serves(&without_token_endpoint()), status(404), status(404)]);
     let tokens = server.tokens().metadata_clock(clock.clone());
     let revocation = tokens.revocation();
     revoke(&revocation).await.unwrap();

@@ -205,7 +205,10 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
             code,
             Some(&(ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_DPOP_PROOF))
         );
-        is_refused && self.corrections.differ_from(self.draft.corrections(&self.uri))
+        is_refused
+            && self
+                .corrections
+                .differ_from(self.draft.corrections(&self.uri))
     }
 
     /// The secret that the request was made with, for the error that the server returned.
