@@ -211,6 +211,27 @@ async fn an_invalid_request_does_not_take_the_place_of_a_valid_one() {
     }
 }
 
+/// Without its actor token, an exchange is another request: impersonation instead of delegation.
+#[tokio::test]
+async fn a_request_that_an_empty_provider_makes_invalid_does_not_take_the_token_of_a_valid_one() {
+    let empty = Credential::from_fn(|| async { Ok::<_, BoxError>("") });
+    let exchange = || TokenRequest::token_exchange("subject", "urn:t");
+    let checked = exchange().actor_token(empty.clone(), "urn:t");
+    let unchecked = exchange()
+        .parameter("actor_token", empty)
+        .parameter("actor_token_type", "urn:t");
+    let cache = TokenCache::new(Recorder::good().endpoint(ClientAuthentication::none("c")));
+    cache.source(unchecked.clone()).token().await.unwrap();
+    assert!(cache.source(checked.clone()).token().await.is_err());
+    assert_ne!(checked, unchecked);
+    // A grant requires it, so both check it.
+    let token = Credential::from_fn(|| async { Ok::<_, BoxError>("t") });
+    assert_eq!(
+        TokenRequest::refresh_token(token.clone()),
+        TokenRequest::extension("refresh_token").parameter("refresh_token", token)
+    );
+}
+
 /// Otherwise they would all be in one chain of the cache, which is searched from its beginning.
 #[test]
 fn requests_that_differ_in_anything_that_is_sent_have_different_hashes() {

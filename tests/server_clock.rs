@@ -7,7 +7,10 @@
 mod support;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,10 +19,11 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body_util::Full;
 use serde_json::{Value, json};
+use tokio::sync::Barrier;
 use tower::{ServiceExt, service_fn};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, DpopKey, ErrorCode,
-    TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenSource, TokenType,
+    TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenSource, TokenType,
     jwt::{ClientAssertion, SigningAlgorithm, SigningKey},
 };
 
@@ -293,6 +297,32 @@ async fn the_clock_of_the_server_is_followed_if_asked_to() {
             ahead(&proof_claims(server.take_one().headers()), "iat"),
             offset,
         );
+    }
+}
+
+/// A service starts, and all of its sources fetch at once: each request is signed before the first response corrects the clock.
+#[tokio::test]
+async fn requests_that_are_refused_together_are_each_sent_again() {
+    const TOGETHER: usize = 3;
+    let server = strict_server(-300);
+    let all_were_sent = Arc::new(Barrier::new(TOGETHER));
+    let firsts = Arc::new(AtomicUsize::new(0));
+    let http = service_fn(move |request: Request<Full<Bytes>>| {
+        let (mut server, all_were_sent) = (server.clone(), all_were_sent.clone());
+        let is_first = firsts.fetch_add(1, Ordering::SeqCst) < TOGETHER;
+        async move {
+            let response = tower::Service::call(&mut server, request).await;
+            if is_first {
+                all_were_sent.wait().await;
+            }
+            response
+        }
+    });
+    let client = signing(ClientAssertion::new().follow_server_clock());
+    let endpoint = TokenEndpoint::new(http, URI, client).dpop(key().follow_server_clock());
+    let all = (0..TOGETHER).map(|_| endpoint.clone().oneshot(request()));
+    for result in futures_util::future::join_all(all).await {
+        result.unwrap();
     }
 }
 

@@ -655,6 +655,26 @@ async fn a_document_for_revocation_does_not_keep_a_token_endpoint_from_being_fou
     assert_eq!(server.take_paths().last().unwrap(), "/token/openid");
 }
 
+/// A renewal has no time budget and asks one address only.
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_needs_another_document_does_not_wait_for_a_renewal() {
+    let clock = ManualClock::new();
+    let server =
+        Server::at_addresses([serves(&without_token_endpoint()), status(404), status(404)]);
+    let tokens = server.tokens().metadata_clock(clock.clone());
+    let revocation = tokens.revocation();
+    revoke(&revocation).await.unwrap();
+    server.take();
+
+    clock.advance(HOUR);
+    server.change(addresses([never(), good("openid"), status(404)]));
+    revoke(&revocation).await.unwrap();
+    let_the_renewal_run().await;
+    assert_eq!(server.take_paths(), ["/revoke", OAUTH]);
+    ask(&tokens).await.unwrap();
+    assert_eq!(server.take_paths(), [OAUTH, OPENID, "/token/openid"]);
+}
+
 #[tokio::test]
 async fn a_renewal_without_token_endpoint_does_not_replace_a_complete_document() {
     let clock = ManualClock::new();

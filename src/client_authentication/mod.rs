@@ -366,9 +366,12 @@ impl ClientAuthentication {
     }
 
     #[cfg(not(feature = "jwt"))]
-    pub(crate) fn note_clock(&self, _: &Uri, _: &HeaderMap) -> u64 {
+    pub(crate) fn seconds_ahead(&self, _: &Uri) -> i64 {
         0
     }
+
+    #[cfg(not(feature = "jwt"))]
+    pub(crate) fn note_clock(&self, _: &Uri, _: &HeaderMap) {}
 
     /// Whether the client authenticates with its TLS certificate. Servers may have another token endpoint for that.
     pub(crate) fn is_by_tls(&self) -> bool {

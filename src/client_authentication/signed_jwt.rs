@@ -155,12 +155,18 @@ impl ClientAuthentication {
         Ok(Some(signed))
     }
 
-    /// Learns the difference to the clock of the server that returned these headers, if assertions follow it. Returns by how many seconds
-    /// the correction has changed.
-    pub(crate) fn note_clock(&self, uri: &Uri, headers: &HeaderMap) -> u64 {
+    /// Returns by how many seconds the times in assertions for this URI are corrected.
+    pub(crate) fn seconds_ahead(&self, uri: &Uri) -> i64 {
         match self.assertion.as_deref().zip(Origin::of(uri)) {
-            Some((assertion, server)) => assertion.note_clock(server, headers),
+            Some((assertion, server)) => assertion.seconds_ahead(&server),
             None => 0,
+        }
+    }
+
+    /// Learns the difference to the clock of the server that returned these headers, if assertions follow it.
+    pub(crate) fn note_clock(&self, uri: &Uri, headers: &HeaderMap) {
+        if let Some((assertion, server)) = self.assertion.as_deref().zip(Origin::of(uri)) {
+            assertion.note_clock(server, headers);
         }
     }
 

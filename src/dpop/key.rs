@@ -167,8 +167,8 @@ impl DpopKey {
     /// 1,024 servers: authorization servers and APIs. A response with the header `Age` comes from a cache and is ignored. So is a
     /// difference of more than ten minutes.
     ///
-    /// If the authorization server rejects the proof (`invalid_dpop_proof`) or the client (`invalid_client`) and its response shows that
-    /// the clocks differ, the request is sent a second time at once. An API's first rejection reaches the caller. The expiry of tokens is
+    /// If the authorization server rejects the proof (`invalid_dpop_proof`) or the client (`invalid_client`) and its responses show that
+    /// the request was signed by a wrong time, the request is sent a second time at once. An API's first rejection reaches the caller. The expiry of tokens is
     /// not affected. For client assertions, see [`ClientAssertion::follow_server_clock`](crate::jwt::ClientAssertion::follow_server_clock).
     ///
     /// # Security
@@ -314,15 +314,24 @@ impl DpopKey {
         Ok(proof)
     }
 
-    /// Stores the nonce of a response, if it contains one, and the difference to the server's clock, if that is followed. Returns by how
-    /// many seconds the correction has changed.
-    pub(crate) fn note_headers(&self, role: Role, uri: &Uri, headers: &HeaderMap) -> u64 {
+    /// Returns by how many seconds the times in proofs for this URI are corrected.
+    pub(crate) fn seconds_ahead(&self, uri: &Uri) -> i64 {
+        let clocks = self.0.settings.server_clocks.as_ref();
+        match clocks.zip(Origin::over_http(uri)) {
+            Some((clocks, origin)) => clocks.seconds_ahead(&origin),
+            None => 0,
+        }
+    }
+
+    /// Stores the nonce of a response, if it contains one, and the difference to the server's clock, if that is followed.
+    pub(crate) fn note_headers(&self, role: Role, uri: &Uri, headers: &HeaderMap) {
         let Some(origin) = Origin::over_http(uri) else {
-            return 0;
+            return;
         };
         self.0.nonces.note(role, origin.clone(), headers);
-        let clocks = self.0.settings.server_clocks.as_ref();
-        clocks.map_or(0, |clocks| clocks.note(origin, headers))
+        if let Some(clocks) = &self.0.settings.server_clocks {
+            clocks.note(origin, headers);
+        }
     }
 }
 

@@ -45,7 +45,11 @@ impl DpopKey {
         match self.0 {}
     }
 
-    pub(crate) fn note_headers(&self, _: Role, _: &Uri, _: &HeaderMap) -> u64 {
+    pub(crate) fn seconds_ahead(&self, _: &Uri) -> i64 {
+        match self.0 {}
+    }
+
+    pub(crate) fn note_headers(&self, _: Role, _: &Uri, _: &HeaderMap) {
         match self.0 {}
     }
 }

@@ -28,9 +28,11 @@ use crate::base::{Quoted, clock::Moment};
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
 /// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
-/// request there, as it is, in a form or in base64, it is replaced by `[redacted]`. A text of fewer than four characters, and an
-/// ordinary word such as `secret`, is not recognized as a secret. `Debug`, `{:#}` and the events of a cache also show the chain of
-/// sources, except for the error of a provider or a signer, which may contain the secret. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
+/// request there, it is replaced by `[redacted]`, also with the escapes of a form, of JSON or of HTML, and in base64. A text of fewer than
+/// four characters, and an ordinary word such as `secret`, is not recognized as a secret.
+///
+/// `Debug`, `{:#}` and the events of a cache also show the chain of sources, except for the error of a provider or a signer, which may
+/// contain the secret. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
 /// logs.
 ///
 /// # Examples

@@ -171,8 +171,8 @@ impl ClientAssertion {
     /// origin), for up to 1,024 servers. A response with the header `Age` comes from a cache and is ignored. So is a difference of more
     /// than ten minutes.
     ///
-    /// If the server rejects the client (`invalid_client`, `invalid_dpop_proof`) and its response shows that the clocks differ, the
-    /// request is sent a second time at once. The expiry of tokens is not affected. For DPoP proofs, see `DpopKey::follow_server_clock`.
+    /// If the server rejects the client (`invalid_client`, `invalid_dpop_proof`) and its responses show that the request was signed by a
+    /// wrong time, the request is sent a second time at once. The expiry of tokens is not affected. For DPoP proofs, see `DpopKey::follow_server_clock`.
     ///
     /// # Security
     ///
@@ -265,11 +265,17 @@ impl ClientAssertion {
         Ok(Secret::new(assertion))
     }
 
-    /// Learns from a response of `server` how far the clocks differ, if the server's is followed. Returns by how many seconds the
-    /// correction has changed.
-    pub(crate) fn note_clock(&self, server: Origin, headers: &HeaderMap) -> u64 {
+    /// Returns by how many seconds the current time is corrected for a server.
+    pub(crate) fn seconds_ahead(&self, server: &Origin) -> i64 {
         let clocks = self.server_clocks.as_ref();
-        clocks.map_or(0, |clocks| clocks.note(server, headers))
+        clocks.map_or(0, |clocks| clocks.seconds_ahead(server))
+    }
+
+    /// Learns from a response of `server` how far the clocks differ, if the server's is followed.
+    pub(crate) fn note_clock(&self, server: Origin, headers: &HeaderMap) {
+        if let Some(clocks) = &self.server_clocks {
+            clocks.note(server, headers);
+        }
     }
 
     fn header_json(&self, algorithm: Option<&str>, signer: &dyn Signer) -> Vec<u8> {

@@ -44,12 +44,14 @@ impl Parameter {
 
     /// Returns whether the check of the value has the same result as that of an equal parameter.
     ///
-    /// A code verifier is the only one with a form that a general setter does not check.
+    /// A code verifier is the only one with a form that a general setter does not check. If a provider returns an empty value, a general
+    /// setter leaves it out.
     pub(super) fn is_checked_like(&self, other: &Self) -> bool {
-        let known = || self.value.known().map(Secret::expose);
-        self.checked == other.checked
-            || self.name != "code_verifier"
-            || known().is_some_and(is_code_verifier)
+        let is_unaffected = || match self.value.known().map(Secret::expose) {
+            Some(value) => self.name != "code_verifier" || is_code_verifier(value),
+            None => REQUIRED.contains(&&*self.name),
+        };
+        self.checked == other.checked || is_unaffected()
     }
 }
 

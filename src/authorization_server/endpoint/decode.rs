@@ -210,7 +210,8 @@ impl BadAnswer {
     pub(crate) fn into_error(self, answer: Answer, now: SystemTime) -> TokenError {
         let retry_after = retry_after(&answer.headers, now);
         let code = self.error_response.as_ref().map(ErrorResponse::code);
-        let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
+        let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code)
+            && self.words.as_deref().is_none_or(mentions_nonce);
         let mut message = self.message;
         if let Some(hint) = code.and_then(|code| clock_hint(code, &answer.headers, now)) {
             message.to_mut().push_str(&format!("; {hint}"));
@@ -221,6 +222,11 @@ impl BadAnswer {
             .demanding_nonce(demands_nonce)
             .saying(self.words, self.is_incomplete)
     }
+}
+
+/// Whether an error in the server's own words can be a demand for a nonce. Any response may contain a nonce.
+fn mentions_nonce(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("nonce")
 }
 
 /// A hint at the clocks, if the error may come from a signature whose time the server does not accept.

@@ -27,6 +27,24 @@ pub(super) type Preparing = Pin<Box<dyn Future<Output = Result<Prepared, TokenEr
 pub(super) struct Prepared {
     pub(super) request: Request<Bytes>,
     pub(super) provided: ProvidedTexts,
+    pub(super) corrections: Corrections,
+}
+
+/// By how many seconds the times in a client assertion and in a DPoP proof are corrected.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Corrections {
+    assertion: i64,
+    proof: i64,
+}
+
+impl Corrections {
+    /// A smaller difference can come from the time that a response takes.
+    const RELEVANT: u64 = 3;
+
+    fn differ_from(self, other: Self) -> bool {
+        let assertion = self.assertion.abs_diff(other.assertion);
+        assertion.max(self.proof.abs_diff(other.proof)) >= Self::RELEVANT
+    }
 }
 
 /// A request that cannot be made yet.
@@ -51,6 +69,8 @@ impl<C: EndpointCall> Draft<C> {
             .lookup
             .find(&C::NAMES, &self.client, algorithms, self.rules)
             .await?;
+        // Before anything is signed, so that a correction is noticed that another response makes meanwhile.
+        let corrections = self.corrections(&located.uri);
         let (mut secrets, mut provided) = (Vec::new(), ProvidedTexts::default());
         let of_client = self.form.parameters().len();
         for (index, credential) in credentials(&self.form, &self.client).enumerate() {
@@ -82,7 +102,20 @@ impl<C: EndpointCall> Draft<C> {
                 .await?;
             request.headers_mut().insert(DPOP, proof.header);
         }
-        Ok(Prepared { request, provided })
+        Ok(Prepared {
+            request,
+            provided,
+            corrections,
+        })
+    }
+
+    /// The present corrections for the server at this URI.
+    fn corrections(&self, uri: &Uri) -> Corrections {
+        let of_proof = self.dpop.as_ref().map(|key| key.seconds_ahead(uri));
+        Corrections {
+            assertion: self.client.seconds_ahead(uri),
+            proof: of_proof.unwrap_or_default(),
+        }
     }
 
     /// Signs the assertion of this attempt, if the client signs one. A secret that is too short for it is refused when the request
@@ -114,12 +147,9 @@ pub(super) struct Preparation<C, S, B> {
     /// Where the request was sent to.
     uri: Uri,
     is_second: bool,
-    /// By how many seconds the response has changed the difference to the server's clock.
-    clock_change: u64,
+    /// What the request was signed with.
+    corrections: Corrections,
 }
-
-/// A smaller change can come from the time that a response takes.
-const CLOCK_CHANGE: u64 = 3;
 
 impl<C: EndpointCall, S, B> Preparation<C, S, B> {
     pub(super) fn begin(
@@ -134,7 +164,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
             provided: ProvidedTexts::default(),
             uri: Uri::default(),
             is_second: false,
-            clock_change: 0,
+            corrections: Corrections::default(),
         };
         let preparing = preparation.prepare();
         (preparation, preparing)
@@ -147,6 +177,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
 
     pub(super) fn end(&mut self, prepared: Prepared) -> (Request<B>, SentSecrets) {
         self.provided = prepared.provided;
+        self.corrections = prepared.corrections;
         self.uri = prepared.request.uri().clone();
         let sent = SentSecrets::of(&prepared.request);
         (prepared.request.map(self.request_body), sent)
@@ -175,24 +206,26 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
         std::mem::take(&mut self.provided)
     }
 
-    /// Whether the server refused the client or its proof, and its response has corrected the clock that both were signed by. A server
-    /// that refuses the client did not process the request.
+    /// Whether the server refused the client or its proof, and the clock that both were signed by has been corrected since: by this
+    /// response, or by that to another request. A server that refuses the client did not process the request.
     fn is_refused_by_clock(&self, error: &TokenError) -> bool {
         let code = error.error_response().map(ErrorResponse::code);
-        self.clock_change >= CLOCK_CHANGE
-            && matches!(
-                code,
-                Some(&(ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_DPOP_PROOF))
-            )
+        let is_refused = matches!(
+            code,
+            Some(&(ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_DPOP_PROOF))
+        );
+        is_refused
+            && self
+                .corrections
+                .differ_from(self.draft.corrections(&self.uri))
     }
 
     /// Notes the nonce of a response, and the server's clock. A success can carry the next nonce as well (RFC 9449 §8.2).
-    pub(super) fn note_headers(&mut self, parts: &Parts) {
+    pub(super) fn note_headers(&self, parts: &Parts) {
         let (uri, headers) = (&self.uri, &parts.headers);
-        let of_assertion = self.draft.client.note_clock(uri, headers);
-        let of_proof = self
-            .dpop()
-            .map(|key| key.note_headers(Role::AuthorizationServer, uri, headers));
-        self.clock_change = of_assertion.max(of_proof.unwrap_or(0));
+        self.draft.client.note_clock(uri, headers);
+        if let Some(key) = self.dpop() {
+            key.note_headers(Role::AuthorizationServer, uri, headers);
+        }
     }
 }

@@ -86,6 +86,8 @@ struct CachedMetadata {
 struct MetadataFetch {
     number: u64,
     begun: Moment,
+    /// Whether it renews a document. Then it may ask one address only, and it has no time budget.
+    is_renewal: bool,
     /// Empty after the flight has landed, or when no caller waits for it.
     flight: Weak<Driven<SearchResult>>,
     /// The task that drives it, if no caller does.
@@ -180,6 +182,7 @@ impl Discovery {
         under_way = state
             .fetch
             .as_ref()
+            .filter(|fetch| !fetch.is_renewal)
             .and_then(|fetch| fetch.flight.upgrade());
         let cached = state.cached.as_ref();
         let cached = cached.filter(|cached| is_enough(&cached.metadata, member));
@@ -247,6 +250,7 @@ impl Discovery {
         let last = state.fetch.replace(MetadataFetch {
             number,
             begun: now,
+            is_renewal: budget.is_none(),
             flight: Arc::downgrade(&flight),
             task: None,
         });
