@@ -41,6 +41,7 @@ struct Inner {
     is_good: Box<dyn Fn(usize, usize, Duration) -> bool + Send + Sync>,
     expires_in: Option<Duration>,
     latency: Range<u64>,
+    token_latency: Range<u64>,
 }
 
 impl Server {
@@ -52,7 +53,8 @@ impl Server {
             issued: Mutex::default(),
             is_good: Box::new(is_good),
             expires_in,
-            latency: 2..10,
+            latency: LATENCY,
+            token_latency: LATENCY,
         }))
     }
 
@@ -70,8 +72,14 @@ impl Server {
         self.0.issued.lock().unwrap().len()
     }
 
+    /// Takes a while to answer token requests, after it has issued the token.
+    fn with_slow_tokens(mut self) -> Self {
+        Arc::get_mut(&mut self.0).unwrap().token_latency = 100..200;
+        self
+    }
+
     async fn latency(&self) {
-        sleep(millis(fastrand::u64(self.0.latency.clone()))).await;
+        latency(&self.0.latency).await;
     }
 
     fn source(
@@ -88,7 +96,7 @@ impl Server {
                     issued.push(now());
                     issued.len() - 1
                 };
-                server.latency().await;
+                latency(&server.0.token_latency).await;
                 let mut response = TokenResponse::builder(bearer(number.to_string()));
                 if let Some(expires_in) = server.0.expires_in {
                     response = response.expires_in(expires_in);
@@ -136,6 +144,13 @@ impl Server {
         AddAccessTokenLayer::new(source).origin(API).unwrap()
     }
 }
+
+async fn latency(range: &Range<u64>) {
+    sleep(millis(fastrand::u64(range.clone()))).await;
+}
+
+/// In milliseconds, of each way.
+const LATENCY: Range<u64> = 2..10;
 
 const API: &str = "https://api.test/";
 
@@ -549,5 +564,71 @@ mod acceptance {
             let expected = if status < 300 { 4 } else { 3 };
             assert_eq!(server.token_requests(), expected, "{status}");
         }
+    }
+}
+
+/// Refusals whose reason is not the token, or not its lifetime.
+mod other_reasons {
+    use super::*;
+
+    fn by_chance() -> bool {
+        fastrand::bool()
+    }
+
+    /// The refusals of requests that were sent before a token was kept on trial do not end the trial.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_refuses_by_chance_is_found_out_among_many_concurrent_calls() {
+        for expires_in in [Some(secs(1_000_000)), None] {
+            let server = Server::new(expires_in, |_, _, _| by_chance());
+            let source = server.source(|builder| builder.default_lifetime(secs(1_000_000)));
+            calls_succeed(&server, source, false, (16, 16 * 6_000, millis(30))).await;
+            let token_requests = server.token_requests();
+            println!("{expires_in:?}: {token_requests} token requests in three minutes");
+            assert!(token_requests <= 40, "{token_requests}");
+        }
+    }
+
+    /// Each of them accepts the tokens that the others refuse.
+    #[tokio::test(start_paused = true)]
+    async fn several_apis_that_refuse_by_chance_cost_no_more_than_one() {
+        for origins in [1, 2, 4] {
+            let server = Server::new(Some(secs(1_000_000)), |_, _, _| by_chance());
+            let uris: Vec<_> = (0..origins).map(|n| format!("https://api{n}.test/")).collect();
+            let layer = AddAccessTokenLayer::new(server.source(|builder| builder));
+            let mut api = layer.origins(&uris).unwrap().layer(server.api());
+            for _ in 0..2_000 {
+                for uri in &uris {
+                    api.ready().await.unwrap().call(call_to(uri)).await.unwrap();
+                }
+                sleep(millis(300)).await;
+            }
+            let token_requests = server.token_requests();
+            println!("{origins} origins: {token_requests} token requests");
+            assert!(token_requests <= 40 * origins, "{token_requests}");
+        }
+    }
+
+    /// An API whose refusals say nothing about the token does not teach how long it lives.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_refuses_by_chance_teaches_no_lifetime() {
+        let server = Server::new(None, |_, _, _| by_chance());
+        let source = server.source(|builder| builder);
+        calls_succeed(&server, source, false, (1, 3_600 * 3, millis(333))).await;
+        let token_requests = server.token_requests();
+        println!("{token_requests} token requests in an hour");
+        // Renewed each 225 seconds.
+        assert!(token_requests <= 16 + 60, "{token_requests}");
+    }
+
+    /// The server revokes the old token when the renewal arrives there, which refuses the requests that are under way.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_revokes_the_old_token_teaches_no_lifetime() {
+        let server = Server::new(None, |number, issued, _| number + 1 == issued).with_slow_tokens();
+        let source = server.source(|builder| builder.default_lifetime(secs(20)));
+        calls_succeed(&server, source, true, (16, 16 * 9_000, millis(20))).await;
+        let token_requests = server.token_requests();
+        println!("{token_requests} token requests in three minutes");
+        // Renewed each 15 seconds.
+        assert!(token_requests <= 16, "{token_requests}");
     }
 }
