@@ -593,7 +593,9 @@ mod other_reasons {
     async fn several_apis_that_refuse_by_chance_cost_no_more_than_one() {
         for origins in [1, 2, 4] {
             let server = Server::new(Some(secs(1_000_000)), |_, _, _| by_chance());
-            let uris: Vec<_> = (0..origins).map(|n| format!("https://api{n}.test/")).collect();
+            let uris: Vec<_> = (0..origins)
+                .map(|n| format!("https://api{n}.test/"))
+                .collect();
             let layer = AddAccessTokenLayer::new(server.source(|builder| builder));
             let mut api = layer.origins(&uris).unwrap().layer(server.api());
             for _ in 0..2_000 {
