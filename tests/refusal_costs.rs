@@ -472,6 +472,41 @@ mod apis_that_refuse {
 mod acceptance {
     use super::*;
 
+    /// The status of an error may come from a proxy that has not looked at the token, as 14 does.
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_error_accepts_no_token() {
+        for (grpc_status, is_acceptance) in [
+            (None, true),
+            (Some("0"), true),
+            (Some("5"), false),
+            (Some("14"), false),
+        ] {
+            let server = Server::new(Some(secs(7200)), |_, _, _| true);
+            let source = server.source(|builder| builder);
+            let calls = Arc::new(AtomicUsize::new(0));
+            let api = service_fn(move |_: Request<Body>| {
+                let grpc_status = match calls.fetch_add(1, SeqCst) % 2 {
+                    0 => grpc_status,
+                    _ => Some("16"),
+                };
+                let mut response = Response::builder().header("content-type", "application/grpc");
+                if let Some(grpc_status) = grpc_status {
+                    response = response.header("grpc-status", grpc_status);
+                }
+                ready(Ok::<_, BoxError>(response.body(Body::default()).unwrap()))
+            });
+            let mut api = server.layer(source.clone()).layer(api);
+            for _ in 0..6 {
+                let response = api.ready().await.unwrap().call(call_to(API)).await;
+                response.unwrap();
+                advance(secs(2)).await;
+            }
+            source.token().await.unwrap();
+            let expected = if is_acceptance { 4 } else { 3 };
+            assert_eq!(server.token_requests(), expected, "{grpc_status:?}");
+        }
+    }
+
     /// Accepts the first two calls with each token at every origin, and refuses the third.
     fn third_is_refused() -> impl Service<
         Request<Body>,
