@@ -51,6 +51,9 @@
 //!
 //! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.
 //!
+//! If a request passes two of these layers, the first one that gives it a token takes both out of its extensions. The other layer puts the
+//! token of its own source on it, in another [header](crate::AddAccessTokenLayer::header).
+//!
 //! # gRPC
 //!
 //! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts
