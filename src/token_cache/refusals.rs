@@ -8,8 +8,8 @@
 //!    fetched after a short random time: the other replica can use its token meanwhile. Two such tokens in a row are replaced in spite of
 //!    the first pause.
 //! 5. An API that accepts some requests and refuses others, whatever their token, looks like rule 2. So after every eighth replacement
-//!    a refused token is kept once, to see what the same origin says to it next. A token that is accepted again was not the reason: from
-//!    then on, rule 3 holds for that origin.
+//!    a refused token is kept once, to see what the same origin says to it next. Only requests that are sent after that count. A token that is
+//!    accepted again was not the reason: from then on, rule 3 holds for that origin. Four such origins are known.
 
 use std::{ops::RangeInclusive, time::Duration};
 
