@@ -6,7 +6,7 @@ mod support;
 use std::io;
 
 use bytes::Bytes;
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderName, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use reqwest::{Client, Request, Response, redirect::Policy};
@@ -372,6 +372,30 @@ async fn middlewares_above_and_below_work_together() {
     }
     check(AddAccessTokenLayer::new(source()).resend(NoResend), 1).await;
     check(AddAccessTokenLayer::new(source()).resend(CloneBody), 1).await;
+}
+
+/// It is for the upper layer, also when a middleware above sends the request again.
+#[tokio::test]
+async fn the_source_of_a_request_is_not_for_a_second_layer() {
+    let server = refusing(1).await;
+    let name = HeaderName::from_static("x-serverless-authorization");
+    let api = ClientBuilder::new(client())
+        .with(retry)
+        .with(layer(&server))
+        .with(note)
+        .with(layer(&server).header(name))
+        .build();
+    let mine = TokenSource::fixed(AccessToken::new("mine", TokenType::BEARER).unwrap());
+    let get = api.get(url(&server)).with_extension(mine);
+    get.send().await.unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    for (request, lower) in requests.iter().zip(["t0", "t1"]) {
+        for (name, token) in [("", "mine"), ("x-serverless-", lower)] {
+            let line = format!("\r\n{name}authorization: Bearer {token}\r\n");
+            assert!(request.contains(&line), "{request}");
+        }
+    }
 }
 
 /// reqwest would follow it below the layer.

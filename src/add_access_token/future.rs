@@ -207,7 +207,9 @@ fn react<S, B, R: Resend<B>, ResBody>(
         };
     }
     if objection != Some(Objection::Token) {
-        token.report(head.status);
+        if !refusal::is_grpc_error(&head) {
+            token.report(head.status);
+        }
         return Err(Response::from_parts(head, body));
     }
     let may_resend = refusal::may_resend(rules, &head);

@@ -261,7 +261,9 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Sets the header that carries the token.
     ///
-    /// With `Proxy-Authorization`, the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`.
+    /// With `Proxy-Authorization`, the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`. This is
+    /// for a proxy that receives the request itself. A client that reaches an `https` origin through a tunnel (`CONNECT`) sends the
+    /// header through the tunnel: the origin gets it, and the proxy does not see it.
     ///
     /// A request that has this header already is sent unchanged. Its `Authorization` header does not count then. A token of the type
     /// `DPoP` is sent in this header, too, together with its proof in the header `DPoP`.

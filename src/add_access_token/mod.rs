@@ -59,6 +59,9 @@
 //! If every request must name its token, make the layer with [`per_request`](crate::AddAccessTokenLayer::per_request). A request whose
 //! tenant was forgotten is then an error ([`NoTokenNamed`]), and does not get the token of another.
 //!
+//! If a request passes two of these layers, the first one that gives it a token takes both out of its extensions. The other layer puts the
+//! token of its own source on it, in another [header](crate::AddAccessTokenLayer::header).
+//!
 //! # gRPC
 //!
 //! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts

@@ -234,7 +234,8 @@ fn is_grpc_unauthenticated(headers: &HeaderMap) -> bool {
     is_unauthenticated(headers) && is_grpc(headers)
 }
 
-fn is_grpc_error(head: &Parts) -> bool {
+/// Whether the head of a response with the status 200 has a gRPC error. Who sends it need not have looked at the token.
+pub(super) fn is_grpc_error(head: &Parts) -> bool {
     let status = head.headers.get(GRPC_STATUS);
     head.status == StatusCode::OK
         && is_grpc(&head.headers)

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     base::{clone_service::CloneService, origin_id::OriginId},
     error::BoxError,
+    message::TokenRequest,
     token_cache::{LocalCopy, TokenName, TokenSource},
 };
 
@@ -144,6 +145,9 @@ where
                 )
             }
             Ok(TokenChoice::OfRequest(source)) => {
+                // They are for this layer: a layer below would send the token request to its own authorization server.
+                request.extensions_mut().remove::<TokenRequest>();
+                request.extensions_mut().remove::<TokenSource>();
                 let token = source.authorize(request.headers_mut(), self.rules.header.as_deref());
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);

@@ -186,6 +186,8 @@ fn is_word_char(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -225,6 +227,62 @@ mod tests {
         ] {
             let found: Vec<_> = Errors::of(field).collect();
             assert_eq!(found, expected, "{field}");
+        }
+    }
+
+    /// The time grows with the length, not with its square: that would take hours.
+    #[test]
+    fn a_field_of_a_megabyte_is_read_at_once() {
+        for part in [
+            "\"",
+            "'",
+            "\\",
+            "\\\"",
+            "=",
+            "a=",
+            "a=\"",
+            "a='",
+            "a ",
+            "a, ",
+            " ",
+            ",",
+            "error=x ",
+            "error=\"x\",",
+            "\u{e9}",
+        ] {
+            let field = part.repeat((1 << 20) / part.len());
+            Errors::of(&field).for_each(drop);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Every word is part of the field, and no field takes more words than it has characters.
+        #[test]
+        fn any_field_is_read_to_its_end(field in "([a-z]{0,3}|error|[=\"', \\\\]|\\PC){0,40}") {
+            let mut words = 0;
+            for word in Errors::of(&field) {
+                prop_assert!(field.contains(word));
+                words += 1;
+            }
+            prop_assert!(words <= field.len());
+        }
+
+        /// In syntax that keeps to the RFC, only parameters named `error` count, whatever the values of the others are.
+        #[test]
+        fn values_of_other_parameters_are_never_taken_for_an_error(
+            value in "\\PC{0,20}|[a-z =,\"'\\\\]{0,20}",
+            name in "realm|scope|error_description|error_uri|x",
+            is_last in any::<bool>(),
+        ) {
+            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let field = match is_last {
+                true => format!("Bearer error=\"code\", {name}=\"{quoted}\""),
+                false => format!("Bearer {name}=\"{quoted}\", error=\"code\""),
+            };
+            let found: Vec<_> = Errors::of(&field).collect();
+            prop_assert_eq!(found, ["Bearer", "code"], "{}", field);
         }
     }
 }

@@ -22,6 +22,8 @@ use crate::{
         resend::sealed::KeepBody,
     },
     error::BoxError,
+    message::TokenRequest,
+    token_cache::TokenSource,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -228,13 +230,56 @@ impl<'a> Service<http::Request<Carried>> for NextService<'a, '_> {
             };
             *request.headers_mut() = head.headers;
             let mut extensions = extensions.lock().await;
-            let mut carried = next.run(request, &mut extensions).await?;
+            let mut extensions = WithoutChoice::new(&mut extensions, &head.extensions);
+            let mut carried = next.run(request, extensions.below()).await?;
             let mut response = http::Response::new(());
             *response.status_mut() = carried.status();
             *response.headers_mut() = mem::take(carried.headers_mut());
             *response.extensions_mut() = mem::take(carried.extensions_mut());
             Ok(response.map(|()| carried))
         })
+    }
+}
+
+/// The extensions without what this layer has taken out of its copy of them. It is back when this is dropped: a middleware above may send
+/// the request again.
+struct WithoutChoice<'a> {
+    extensions: &'a mut Extensions,
+    token_request: Option<TokenRequest>,
+    source: Option<TokenSource>,
+}
+
+impl<'a> WithoutChoice<'a> {
+    fn new(extensions: &'a mut Extensions, kept: &Extensions) -> Self {
+        fn taken<T: Clone + Send + Sync + 'static>(
+            extensions: &mut Extensions,
+            kept: &Extensions,
+        ) -> Option<T> {
+            match kept.get::<T>() {
+                Some(_) => None,
+                None => extensions.remove(),
+            }
+        }
+        Self {
+            token_request: taken(extensions, kept),
+            source: taken(extensions, kept),
+            extensions,
+        }
+    }
+
+    fn below(&mut self) -> &mut Extensions {
+        self.extensions
+    }
+}
+
+impl Drop for WithoutChoice<'_> {
+    fn drop(&mut self) {
+        if let Some(token_request) = self.token_request.take() {
+            self.extensions.insert(token_request);
+        }
+        if let Some(source) = self.source.take() {
+            self.extensions.insert(source);
+        }
     }
 }
 

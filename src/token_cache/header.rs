@@ -55,12 +55,12 @@ impl TokenName {
 
     /// Reports that an API refused the token, where it is not known which origin that was.
     pub(crate) fn refuse(self) -> Invalidation {
-        self.refuse_at(None)
+        self.refuse_at(SentTo::NOWHERE)
     }
 
-    fn refuse_at(self, origin: Option<OriginId>) -> Invalidation {
+    fn refuse_at(self, sent_to: SentTo) -> Invalidation {
         match entries::find_by_id(self.entry) {
-            Some(entry) => entry.invalidate(origin, |cached| cached.generation == self.generation),
+            Some(entry) => entry.invalidate(sent_to, |cached| cached.generation == self.generation),
             None => Invalidation::Kept,
         }
     }
@@ -107,7 +107,7 @@ impl SentToken {
 
     /// Reports that the origin refused the token.
     pub(crate) fn refuse(self) -> Invalidation {
-        self.name.refuse_at(self.sent_to.origin())
+        self.name.refuse_at(self.sent_to)
     }
 }
 

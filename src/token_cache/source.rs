@@ -12,7 +12,7 @@ use http::HeaderValue;
 
 use super::{
     TokenCache, TokenChanges,
-    entry::{Entry, Invalidation},
+    entry::{Entry, Invalidation, SentTo},
 };
 use crate::{
     base::clock::Moment,
@@ -168,7 +168,7 @@ impl TokenSource {
     pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
-                entry.invalidate(None, |cached| cached.token == *token)
+                entry.invalidate(SentTo::NOWHERE, |cached| cached.token == *token)
             }
             SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
             SourceKind::Fixed(_) => Invalidation::Replaced,
@@ -200,7 +200,7 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(None, |cached| cached.token.is_sent_as(sent));
+            entry.invalidate(SentTo::NOWHERE, |cached| cached.token.is_sent_as(sent));
         }
     }
 
