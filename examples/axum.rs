@@ -59,7 +59,7 @@ impl<E: Into<BoxError>> From<E> for CallFailed {
 
 impl IntoResponse for CallFailed {
     fn into_response(self) -> Response {
-        eprintln!("the call to the API failed: {}", self.0);
+        eprintln!("the call to the API failed: {:#}", self.0);
         match TokenError::find_in_chain(&*self.0) {
             Some(error) if error.is_transient() => {
                 let wait = error.retry_after().map_or(1, |wait| wait.as_secs());

@@ -15,6 +15,7 @@ const CODE_CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), BoxError> {
+    println!("grants: a token with each grant that works without a user, then a wrong secret");
     let server = AuthorizationServer::builder()
         .client("client", "secret")
         .user("johndoe", "A3ddj3w")
@@ -67,8 +68,8 @@ async fn main() -> Result<(), BoxError> {
     let wrong = TokenRequest::client_credentials()
         .client_authentication(ClientAuthentication::client_secret_basic("client", "wrong"));
     if let Err(error) = endpoint.oneshot(wrong).await {
-        println!("with a wrong secret: {error}");
+        println!("with a wrong secret: {error:#}");
     }
-    println!("grants: {} token requests", server.token_requests());
+    println!("{} token requests", server.token_requests());
     Ok(())
 }

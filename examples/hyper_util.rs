@@ -34,6 +34,9 @@ type HttpsClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    println!(
+        "hyper_util: {CALLS} calls with HTTP/1.1 and {CALLS} with HTTP/2, over TLS with a private CA"
+    );
     let server = AuthorizationServer::new();
     let (ca, origin) = start(server.clone()).await?;
     let hello: Uri = format!("{origin}/hello").parse()?;

@@ -44,6 +44,9 @@ type Ca = CertifiedIssuer<'static, KeyPair>;
 
 #[tokio::main]
 async fn main() -> Result<(), BoxError> {
+    println!(
+        "mutual_tls: {CALLS} calls with a client certificate, which is replaced halfway through"
+    );
     let ca = make_ca()?;
     let files = Files::new()?;
     files.write(&ca)?;
@@ -87,9 +90,7 @@ async fn main() -> Result<(), BoxError> {
 
     let certificates = server.certificates();
     let token_requests = server.authorization.token_requests();
-    println!(
-        "mutual_tls: {CALLS} API calls ok, {certificates} certificates, {token_requests} token requests"
-    );
+    println!("{CALLS} API calls ok, {certificates} certificates, {token_requests} token requests");
     assert_eq!(certificates, 2);
     assert!((2..=3).contains(&token_requests));
     Ok(())

@@ -44,6 +44,9 @@ const MAX_TOKEN_REQUESTS: usize = 12;
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, BoxError> {
+    println!(
+        "quickstart: {TASKS} tasks make {CALLS} calls, while tokens expire after two seconds and one is revoked"
+    );
     print_cache_events();
     let server = AuthorizationServer::builder()
         .client("client", "secret")
@@ -78,7 +81,7 @@ async fn main() -> Result<ExitCode, BoxError> {
                 tick.tick().await;
                 if let Err(error) = call(&mut api, &uri).await {
                     failed.fetch_add(1, Ordering::Relaxed);
-                    eprintln!("a call failed: {error}");
+                    eprintln!("a call failed: {error:#}");
                 }
             }
         });
@@ -93,7 +96,7 @@ async fn main() -> Result<ExitCode, BoxError> {
     let failed = failed.load(Ordering::Relaxed);
     let token_requests = server.token_requests();
     println!(
-        "quickstart: {} API calls ok, {failed} failed, {token_requests} token requests",
+        "{} API calls ok, {failed} failed, {token_requests} token requests",
         CALLS - failed
     );
     Ok(if failed == 0 && token_requests <= MAX_TOKEN_REQUESTS {

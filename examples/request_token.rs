@@ -81,6 +81,7 @@ async fn request_token(options: Options) -> Result<TokenResponse, BoxError> {
 }
 
 fn print_response(response: &TokenResponse, show: bool) {
+    println!("request_token: the token endpoint has issued a token");
     println!("status: {}", response.status());
     for (name, value) in response.json().as_object().into_iter().flatten() {
         if show || SHOWN.contains(&&**name) {
@@ -104,7 +105,7 @@ fn printable(text: &str) -> String {
 /// Prints the error and its sources. The message of a [`TokenError`] already says what to do.
 fn print_error(error: &BoxError) {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&**error);
-    let mut indent = "";
+    let mut indent = "request_token: ";
     while let Some(error) = source {
         eprintln!("{indent}{error}");
         indent = "  because: ";

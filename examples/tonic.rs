@@ -21,7 +21,7 @@ use tonic_health::pb::{
 use tower::ServiceBuilder;
 use tower_oauth2_client::{
     AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest,
-    add_access_token::{BufferBody, WatchTrailersLayer},
+    add_access_token::BufferBody,
     test_util::{AuthorizationServer, Failure},
 };
 
@@ -44,9 +44,10 @@ async fn main() -> Result<(), BoxError> {
         .origin(&origin)? // where the channel goes: the calls themselves contain only a path
         .resend(BufferBody::tonic(64 * 1024)); // larger calls are not resent
     let channel = Channel::from_shared(origin)?.connect_lazy();
+    let trailers = layer.watch_trailers(); // for long streams, which may be refused when they end
     let stack = ServiceBuilder::new()
         .layer(layer)
-        .layer(WatchTrailersLayer::new(source.clone())) // for long streams, which may be refused when they end
+        .layer(trailers)
         .service(channel.clone());
     let mut client = HealthClient::new(stack);
 

@@ -34,7 +34,7 @@ use tower_oauth2_client::{
     TokenErrorKind, TokenRequest, TokenResponse, TokenSource, TokenType,
     add_access_token::{
         AccessTokenRefused, CloneBody, InsecureTransport, InvalidOrigin, NoOriginNamed,
-        WatchTrailersLayer,
+        NoTokenNamed, WatchTrailersLayer,
     },
     test_util::Failure,
 };
@@ -184,6 +184,119 @@ mod header {
         assert!(is_refused(&service.oneshot(named).await.unwrap()));
         assert_eq!(other.peek(), None);
         assert_eq!(fixture.source().peek(), Some(token));
+    }
+
+    fn per_request(fixture: &Fixture) -> AddAccessTokenLayer {
+        let layer = AddAccessTokenLayer::per_request(fixture.cache.clone());
+        layer.origin(cache_support::API).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_no_token_named(error: &BoxError) {
+        assert!(error.is::<NoTokenNamed>(), "{error}");
+        for way_out in ["`TokenRequest`", "`TokenSource`", "`NoAccessToken`"] {
+            assert!(error.to_string().contains(way_out), "{error}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_layer_without_a_default_sends_only_requests_that_name_their_token() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let service = per_request(&fixture).layer(api.clone());
+        let error = service.clone().oneshot(call()).await.unwrap_err();
+        assert_no_token_named(&error);
+        assert_eq!((api.requests(), fixture.requests()), (0, 0));
+
+        let mut of_tenant = call();
+        let blue = request().parameter("tenant", "blue");
+        of_tenant.extensions_mut().insert(blue.clone());
+        service.clone().oneshot(of_tenant).await.unwrap();
+        let mut by_source = call();
+        by_source
+            .extensions_mut()
+            .insert(fixture.cache.source(blue));
+        service.clone().oneshot(by_source).await.unwrap();
+        let seen = api.seen();
+        assert_eq!(seen[0].authorization(), seen[1].authorization());
+        assert_eq!(fixture.requests(), 1);
+
+        // These name no token because they need none.
+        let mut marked = call();
+        marked.extensions_mut().insert(NoAccessToken);
+        let mut own = call();
+        own.headers_mut()
+            .insert(AUTHORIZATION, HeaderValue::from_static("Bearer own"));
+        for request in [marked, own, call_to("https://elsewhere.test/")] {
+            service.clone().oneshot(request).await.unwrap();
+        }
+        assert_eq!(api.requests(), 5);
+        assert_eq!(fixture.requests(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_function_of_a_layer_without_a_default_names_the_token_or_none() {
+        let fixture = Fixture::new();
+        let api = Api::checking(&fixture.server);
+        let by_tenant = |head: &http::request::Parts| {
+            let tenant = head.headers.get("x-tenant")?.to_str().ok()?;
+            Some(request().parameter("tenant", tenant))
+        };
+        let service = per_request(&fixture)
+            .token_request_for(by_tenant)
+            .layer(api.clone());
+        let error = service.clone().oneshot(call()).await.unwrap_err();
+        assert_no_token_named(&error);
+        let of = |tenant| {
+            let mut request = call();
+            let tenant = HeaderValue::from_static(tenant);
+            request.headers_mut().insert("x-tenant", tenant);
+            request
+        };
+        service.clone().oneshot(of("blue")).await.unwrap();
+        assert_eq!(fixture.server.requests()[0].get("tenant"), Some("blue"));
+
+        // With a default, `None` is the default.
+        let service = api_layer(fixture.source())
+            .token_request_for(by_tenant)
+            .layer(api.clone());
+        service.clone().oneshot(call()).await.unwrap();
+        assert_eq!(fixture.server.requests()[1].get("tenant"), None);
+        // A fixed token is the default of a layer without a cache.
+        let service = api_layer(fixed())
+            .token_request_for(by_tenant)
+            .layer(api.clone());
+        service.clone().oneshot(call()).await.unwrap();
+        assert_eq!(api.last().authorization().unwrap(), "Bearer fixed");
+        service.oneshot(of("blue")).await.unwrap_err();
+        assert_eq!(api.requests(), 3);
+    }
+
+    /// A permit that the inner service has reserved is free for others after the error.
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_names_no_token_gives_its_reservation_back() {
+        let fixture = Fixture::new();
+        let limited = ServiceBuilder::new()
+            .concurrency_limit(1)
+            .service(Api::content());
+        let mut service = per_request(&fixture).layer(limited);
+        let _failed = service.ready().await.unwrap().call(call());
+        let other = task::spawn(service.clone().oneshot({
+            let mut request = call();
+            request.extensions_mut().insert(NoAccessToken);
+            request
+        }));
+        at_once(other).unwrap();
+    }
+
+    #[test]
+    fn a_layer_without_a_default_is_printed_without_a_source() {
+        let fixture = Fixture::new();
+        let layer = per_request(&fixture);
+        let service = layer.layer(());
+        for printed in [format!("{layer:?}"), format!("{service:?}")] {
+            assert!(printed.contains("named by each request"), "{printed}");
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -1499,4 +1612,25 @@ mod clients {
         let error = TokenError::find_in_chain(&*error).unwrap();
         assert_eq!(error.kind(), TokenErrorKind::Service);
     }
+}
+
+/// As the docs of `AddAccessToken` say. A boxed future that is not `Sync` is enough for `Send`.
+#[test]
+fn the_service_and_its_future_cross_threads_if_those_below_do() {
+    use std::{future::Future, pin::Pin};
+
+    type Sending = Pin<Box<dyn Future<Output = Result<Response<Body>, BoxError>> + Send>>;
+
+    fn can_be_shared<T: Clone + Send + Sync + 'static>(_: &T) {}
+    fn can_be_sent<T: Send + 'static>(_: &T) {}
+
+    let below = service_fn(|_: Request<Body>| -> Sending {
+        Box::pin(async { Ok(Response::new(Body::default())) })
+    });
+    let mut plain = api_layer(fixed()).layer(below);
+    let mut resending = api_layer(fixed()).resend(CloneBody).layer(below);
+    can_be_shared(&plain);
+    can_be_shared(&resending);
+    can_be_sent(&plain.call(call()));
+    can_be_sent(&resending.call(call()));
 }

@@ -13,7 +13,8 @@ use http::{HeaderName, Request, header::PROXY_AUTHORIZATION};
 use tower::{Layer, Service, service_fn};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint,
-    TokenRequest, TokenResponse, TokenSource, TokenType, add_access_token::CloneBody,
+    TokenRequest, TokenResponse, TokenSource, TokenType,
+    add_access_token::{CloneBody, StepUp},
 };
 
 use self::support::{
@@ -51,6 +52,7 @@ async fn a_chosen_header_and_chosen_refusals_add_no_allocations() {
         layer().await.header(name).without_scheme(),
         layer().await.scheme("Token").unwrap(),
         layer().await.refused_when(|head| head.status == 403),
+        layer().await.step_up(StepUp::new()),
     ] {
         let service = layer.layer(service_fn(answer));
         for usage in [Usage::OneThread, Usage::ClonePerRequest] {

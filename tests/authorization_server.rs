@@ -1737,7 +1737,7 @@ mod issuer {
                 .await
                 .unwrap();
             let metadata = endpoint.metadata().await.unwrap();
-            assert_eq!(*metadata.token_endpoint(), server.token_endpoint());
+            assert_eq!(*metadata.token_endpoint().unwrap(), server.token_endpoint());
         }
     }
 
@@ -1758,7 +1758,7 @@ mod issuer {
             .await
             .unwrap();
         let metadata = endpoint.metadata().await.unwrap();
-        assert_eq!(*metadata.token_endpoint(), server.token_endpoint());
+        assert_eq!(*metadata.token_endpoint().unwrap(), server.token_endpoint());
         assert_eq!(server.token_requests(), 1);
     }
 

@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -94,7 +94,7 @@ async fn wait_for(condition: impl Fn() -> bool) {
 
 #[test]
 fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
-    const CUT: &str = "a section has no end; the file may be only partly written, or its line breaks may be missing";
+    const CUT: &str = "a section has no end; the file may be only partly written";
     let ca = Ca::new("ca");
     let (good, other) = (ca.issue("client"), ca.issue("client"));
     let expired = ca.issue_with("client", |params| {
@@ -105,7 +105,7 @@ fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
     });
     let half = |pem: &str| pem[..pem.len() / 2].to_owned();
     let not_base64 = |pem: &str| pem.replace("\nMI", "\n*I");
-    let without_line_breaks = |pem: &str| pem.replace('\n', " ");
+    let without_dashes = |pem: &str| pem.replace("-----END", "END");
     let encrypted =
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMIIB\n-----END ENCRYPTED PRIVATE KEY-----\n";
     let encrypted_pkcs1 = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: \
@@ -133,7 +133,7 @@ fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
             "the PEM of the certificate is malformed: a section is not base64",
         ),
         (
-            &without_line_breaks(&good.certificate),
+            &without_dashes(&good.certificate),
             &good.key,
             &format!("the PEM of the certificate is malformed: {CUT}"),
         ),
@@ -167,7 +167,7 @@ fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
         ),
         (
             &good.certificate,
-            &without_line_breaks(&good.key),
+            &without_dashes(&good.key),
             &format!("the PEM of the private key is malformed: {CUT}"),
         ),
         (
@@ -215,6 +215,68 @@ fn an_invalid_certificate_or_key_is_an_error_with_its_reason() {
         }
     }
     good.client_certificate();
+}
+
+/// What happens to a PEM on its way through editors, YAML, shells and environment variables.
+fn reshaped(pem: &str) -> Vec<String> {
+    let lines: Vec<_> = pem.lines().collect();
+    vec![
+        format!("\u{feff}{pem}"),
+        lines.join("\r\n"),
+        lines.join("\r"),
+        format!("    {}", lines.join("\n    ")),
+        lines.join(" \t\n\n"),
+        lines.join("\\n"),
+        format!("\"{}\\r\\n\"", lines.join("\\r\\n")),
+        lines.join(" "),
+        format!("Bag Attributes\n    localKeyID: 01\n{pem}and what follows"),
+    ]
+}
+
+#[test]
+fn a_pem_is_read_whatever_became_of_its_lines() {
+    let ca = Ca::new("ca");
+    let pair = ca.issue("client");
+    let expected = pair.client_certificate();
+    let chain = pair.certificate.clone() + &ca.pem();
+    let keys = reshaped(&pair.key);
+    for (chain, key) in reshaped(&chain).iter().zip(&keys) {
+        for (chain, key) in [(chain, key), (&pair.certificate, key), (chain, &pair.key)] {
+            let read = ClientCertificate::from_pem(chain, key);
+            let read = read.unwrap_or_else(|error| panic!("{error}: {chain:?}"));
+            assert_eq!(read.thumbprint(), expected.thumbprint());
+        }
+    }
+    for roots in reshaped(&ca.pem()) {
+        let builder = HttpsClient::builder().root_certificates_pem(&roots);
+        let _ = builder.unwrap_or_else(|error| panic!("{error}: {roots:?}"));
+    }
+}
+
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the rule is for `src/`; this test reads the time of day"
+)]
+fn a_certificate_of_the_last_minute_is_taken_even_if_the_clock_of_the_ca_is_ahead() {
+    let ca = Ca::new("ca");
+    let issued =
+        |from: SystemTime| ca.issue_with("client", |params| params.not_before = from.into());
+    let now = SystemTime::now();
+    let seconds = Duration::from_secs;
+    for from in [now - seconds(59), now, now + seconds(5), now + seconds(50)] {
+        issued(from).client_certificate();
+    }
+    let late = issued(now + seconds(120));
+    let error = refused(&late.certificate, &late.key).to_string();
+    assert!(
+        error.starts_with("the certificate is not valid before"),
+        "{error}"
+    );
+    assert!(
+        error.ends_with("check the clock of this machine"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -297,7 +359,10 @@ fn invalid_root_certificates_are_refused() {
         ("", "add a PEM section `CERTIFICATE`"),
         (&*pair.key, "add a PEM section `CERTIFICATE`"),
         (&pair.certificate[..100], "the PEM is malformed"),
-        (&*pair.key.replace('\n', " "), "the PEM is malformed"),
+        (
+            &*pair.certificate.replace("\nMI", "\n*I"),
+            "the PEM is malformed",
+        ),
         (
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
             "invalid peer certificate: BadEncoding",
@@ -602,6 +667,39 @@ async fn a_running_fetch_over_an_old_connection_is_cancelled() {
     );
     assert_eq!(source.peek(), Some(token));
     assert_eq!(server.authorization.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn a_certificate_whose_files_were_replaced_is_read_again_after_a_refusal() {
+    let ca = Ca::new("ca");
+    let server = MutualTlsServer::start(&ca).await;
+    let (old, new) = (ca.issue("client"), ca.issue("client"));
+    let files = Files::new("refused", &old);
+    let certificate = files.load();
+    let tokens = TokenCache::new(endpoint(&server, &client(&ca, &certificate)));
+    let source = tokens.source(TokenRequest::client_credentials());
+    source.token().await.unwrap();
+
+    files.write(&new);
+    tokens.invalidate_all();
+    server
+        .authorization
+        .fail_next(Failure::oauth("invalid_client"));
+    let token = source.token().await.unwrap();
+    let bound_to = server.bound_to(token.expose_secret());
+    assert_eq!(bound_to, Some(new.thumbprint()));
+    assert_eq!(server.authorization.token_requests(), 3);
+    // The owner still learns of the change.
+    assert!(certificate.reload().unwrap());
+    assert!(!certificate.reload().unwrap());
+
+    // A certificate that did not change is presented once.
+    tokens.invalidate_all();
+    server
+        .authorization
+        .fail_next(Failure::oauth("invalid_client"));
+    source.token().await.unwrap_err();
+    assert_eq!(server.authorization.token_requests(), 4);
 }
 
 #[tokio::test]

@@ -20,12 +20,15 @@ use tower_oauth2_client::{
 
 use self::support::{Recorder, form};
 
+const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+
 /// One setter of a request.
 #[derive(Clone, Debug)]
 enum Set {
     Parameter(&'static str, &'static str),
     Repeated(&'static str, &'static str),
     Resource(&'static str),
+    CodeVerifier(&'static str),
     Scope(&'static str),
     Header(&'static str, &'static str),
     Endpoint(&'static str),
@@ -34,8 +37,8 @@ enum Set {
 
 fn setters() -> impl Strategy<Value = Set> {
     use prop::sample::select;
-    let name = || select(vec!["a", "b", "resource", "scope"]);
-    let value = || select(vec!["1", "2", ""]);
+    let name = || select(vec!["a", "b", "resource", "scope", "code_verifier", "code"]);
+    let value = || select(vec!["1", "2", "", VERIFIER]);
     let scope = select(vec!["x y", "y x", " x  y ", "x", "x x", "y x y", "", " "]);
     let header = select(vec!["x-a", "X-A", "x-b", "not a name"]);
     let header_value = select(vec!["1", "2", "\n"]);
@@ -51,6 +54,7 @@ fn setters() -> impl Strategy<Value = Set> {
         (name(), value()).prop_map(|(name, value)| Set::Parameter(name, value)),
         (name(), value()).prop_map(|(name, value)| Set::Repeated(name, value)),
         value().prop_map(Set::Resource),
+        value().prop_map(Set::CodeVerifier),
         scope.prop_map(Set::Scope),
         (header, header_value).prop_map(|(name, value)| Set::Header(name, value)),
         endpoint.prop_map(Set::Endpoint),
@@ -65,6 +69,7 @@ fn build(setters: &[Set]) -> TokenRequest {
         Set::Parameter(name, value) => request.parameter(name, value),
         Set::Repeated(name, value) => request.repeated_parameter(name, value),
         Set::Resource(value) => request.resource(value),
+        Set::CodeVerifier(value) => request.code_verifier(value),
         Set::Scope(scope) => request.scope(scope),
         Set::Header(name, value) => request.header(name, value),
         Set::Endpoint(uri) => request.token_endpoint(uri),
@@ -102,6 +107,7 @@ fn pairs() -> impl Strategy<Value = [Vec<Set>; 2]> {
 fn alternative(set: &Set) -> Set {
     match *set {
         Set::Resource(value) => Set::Repeated("resource", value),
+        Set::CodeVerifier(value) => Set::Parameter("code_verifier", value),
         Set::Repeated(name, value) => Set::Parameter(name, value),
         Set::Parameter(name, value) => Set::Repeated(name, value),
         ref other => other.clone(),
@@ -205,6 +211,27 @@ async fn an_invalid_request_does_not_take_the_place_of_a_valid_one() {
     }
 }
 
+/// Without its actor token, an exchange is another request: impersonation instead of delegation.
+#[tokio::test]
+async fn a_request_that_an_empty_provider_makes_invalid_does_not_take_the_token_of_a_valid_one() {
+    let empty = Credential::from_fn(|| async { Ok::<_, BoxError>("") });
+    let exchange = || TokenRequest::token_exchange("subject", "urn:t");
+    let checked = exchange().actor_token(empty.clone(), "urn:t");
+    let unchecked = exchange()
+        .parameter("actor_token", empty)
+        .parameter("actor_token_type", "urn:t");
+    let cache = TokenCache::new(Recorder::good().endpoint(ClientAuthentication::none("c")));
+    cache.source(unchecked.clone()).token().await.unwrap();
+    assert!(cache.source(checked.clone()).token().await.is_err());
+    assert_ne!(checked, unchecked);
+    // A grant requires it, so both check it.
+    let token = Credential::from_fn(|| async { Ok::<_, BoxError>("t") });
+    assert_eq!(
+        TokenRequest::refresh_token(token.clone()),
+        TokenRequest::extension("refresh_token").parameter("refresh_token", token)
+    );
+}
+
 /// Otherwise they would all be in one chain of the cache, which is searched from its beginning.
 #[test]
 fn requests_that_differ_in_anything_that_is_sent_have_different_hashes() {
@@ -286,7 +313,7 @@ async fn a_request_with_many_parameters_is_checked_soon() {
         assert_eq!(wrong, wrong.clone().scope(""));
 
         let first = format!("p{}", MANY / 2);
-        let again = request.parameter(first.clone(), "x").parameter(first, "x");
+        let again = request.parameter(first.clone(), "y").parameter(first, "z");
         let error = endpoint.oneshot(again).await.unwrap_err();
         assert!(error.to_string().contains("is set twice"), "{error}");
     }
@@ -325,7 +352,7 @@ async fn errors_and_debug_show_names_and_values_on_one_short_line() {
             "s",
         )),
         own(ClientAuthentication::none("c")).parameter("client_id", &*name),
-        TokenRequest::extension(name.clone()).parameter("grant_type", &*name),
+        TokenRequest::extension(name.clone()).parameter("grant_type", format!("{name}2")),
     ] {
         let endpoint = Recorder::good().endpoint(ClientAuthentication::none("c"));
         let error = endpoint.oneshot(request.clone()).await.unwrap_err();

@@ -36,7 +36,8 @@ use tower_oauth2_client::{
     AddAccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, NoAccessToken, TokenCache,
     TokenEndpoint, TokenError, TokenErrorKind, TokenRequest, TokenSource,
     add_access_token::{
-        AccessTokenRefused, BufferBody, InsecureTransport, NoOriginNamed, WatchTrailersLayer,
+        AccessTokenRefused, BufferBody, InsecureTransport, NoOriginNamed, NoTokenNamed,
+        WatchTrailersLayer,
     },
     test_util::{AuthorizationServer, Failure},
 };
@@ -797,7 +798,7 @@ mod status {
             assert_eq!(status.code(), code, "{kind:?}");
             assert_eq!(
                 status.message(),
-                format!("failed to fetch an access token: {error}")
+                format!("failed to fetch an access token: {error:#}")
             );
             assert_eq!(calls, 0, "no call is sent without a token");
             let texts = [
@@ -889,16 +890,25 @@ mod status {
         let channel = Endpoint::from_static("http://api.example").connect_lazy();
         let fixed = || AddAccessTokenLayer::new(TokenSource::fixed(bearer("fixed")));
         let unnamed = fixed().layer(channel.clone());
-        let insecure = fixed().origin("http://api.example").unwrap().layer(channel);
+        let insecure = fixed().origin("http://api.example").unwrap();
+        let insecure = insecure.layer(channel.clone());
+        let per_request = AddAccessTokenLayer::per_request(cache(&AuthorizationServer::new()));
+        let per_request = per_request.origin("https://api.example").unwrap();
+        let per_request = per_request.layer(channel);
         for (service, reason) in [
             (unnamed, "no origin is named"),
             (insecure, &*InsecureTransport.to_string()),
+            (per_request, &*NoTokenNamed.to_string()),
         ] {
             let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
             assert_eq!(status.code(), Code::Unauthenticated);
             assert!(status.message().contains(reason), "{status}");
             let source = status.source().unwrap();
-            assert!(source.is::<NoOriginNamed>() || source.is::<InsecureTransport>());
+            assert!(
+                source.is::<NoOriginNamed>()
+                    || source.is::<InsecureTransport>()
+                    || source.is::<NoTokenNamed>()
+            );
         }
     }
 
@@ -983,5 +993,293 @@ mod status {
         let status = HealthClient::new(service).check(ask("")).await.unwrap_err();
         assert_eq!(status.code(), Code::FailedPrecondition);
         assert_eq!(status.message(), "not now");
+    }
+}
+
+/// `Request::set_timeout` limits the wait for a token as well. Nothing is sent after the deadline.
+mod deadlines {
+    use std::time::Duration;
+
+    use http::header::CONTENT_LENGTH;
+    use tower_oauth2_client::{AccessToken, TokenType, add_access_token::CloneBody};
+
+    use super::{
+        cache_support::{at_once, now, secs, settle},
+        *,
+    };
+
+    const GRPC_TIMEOUT: &str = "grpc-timeout";
+
+    fn with_timeout(timeout: Duration) -> tonic::Request<HealthCheckRequest> {
+        let mut request = tonic::Request::new(ask(""));
+        request.set_timeout(timeout);
+        request
+    }
+
+    /// The timeout in the headers of a call. This crate and tonic print those of these tests in microseconds.
+    #[track_caller]
+    fn timeout_of(headers: &HeaderMap) -> Duration {
+        let timeout = headers[GRPC_TIMEOUT].to_str().unwrap();
+        let micros = timeout
+            .strip_suffix('u')
+            .unwrap_or_else(|| panic!("{timeout}"));
+        Duration::from_micros(micros.parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_call_of_tonic_waits_for_a_token_until_its_deadline_and_is_not_sent_later() {
+        let grpc = Grpc::checking().await;
+        grpc.server.fail_next_n(9, Failure::delay(secs(3)));
+        let begun = now();
+        let mut clients = [grpc.client(), grpc.client()];
+        let [unary, streaming] = &mut clients;
+        let (unary, streaming) = tokio::join!(
+            unary.check(with_timeout(millis(200))),
+            streaming.watch(with_timeout(millis(200))),
+        );
+        assert!(now() - begun < secs(2));
+        for status in [unary.unwrap_err(), streaming.map(drop).unwrap_err()] {
+            assert_eq!(status.code(), Code::DeadlineExceeded, "{status}");
+            assert!(status.message().contains("was not sent"), "{status}");
+        }
+        // The fetch goes on, and its token is for later calls.
+        let mut client = grpc.client();
+        client.check(ask("")).await.unwrap();
+        assert_eq!(grpc.server.token_requests(), 1);
+        assert_eq!(grpc.tokens().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_call_of_tonic_that_waited_is_sent_with_the_time_that_remains() {
+        let grpc = Grpc::checking().await;
+        grpc.server.fail_next(Failure::delay(millis(500)));
+        let mut client = grpc.client();
+        client.check(with_timeout(secs(60))).await.unwrap();
+        client.check(with_timeout(secs(60))).await.unwrap();
+        let sent = grpc.sent.lock().unwrap();
+        let waited = timeout_of(&sent[0]);
+        assert!((secs(1)..millis(59_500)).contains(&waited), "{waited:?}");
+        assert_eq!(timeout_of(&sent[1]), secs(60), "it did not wait");
+    }
+
+    type Body = Full<Bytes>;
+
+    fn call(timeout: &'static str) -> Request<Body> {
+        Request::post("http://127.0.0.1:1/health")
+            .header(CONTENT_TYPE, "application/grpc")
+            .header(CONTENT_LENGTH, "0")
+            .header(GRPC_TIMEOUT, timeout)
+            .body(Body::default())
+            .unwrap()
+    }
+
+    #[track_caller]
+    fn assert_deadline_exceeded(error: &BoxError) {
+        let status = error.downcast_ref::<Status>().unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    /// A cache over a server that answers after this time.
+    fn slow(delay: Duration) -> (AuthorizationServer, TokenSource) {
+        let server = AuthorizationServer::new();
+        server.fail_next_n(9, Failure::delay(delay));
+        let source = TokenCache::new(endpoint(&server)).source(request());
+        (server, source)
+    }
+
+    fn local(source: TokenSource) -> AddAccessTokenLayer {
+        layer(source, "http://127.0.0.1:1")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_ends_at_the_deadline_to_the_millisecond() {
+        let (_, source) = slow(secs(8));
+        let api = local(source).layer(service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        }));
+        let begun = now();
+        let error = api.clone().oneshot(call("1S")).await.unwrap_err();
+        assert_deadline_exceeded(&error);
+        assert_eq!(now() - begun, secs(1));
+        // Without a deadline in gRPC's sense, the call waits.
+        let mut request = call("1S");
+        let json = HeaderValue::from_static("application/json");
+        request.headers_mut().insert(CONTENT_TYPE, json);
+        api.oneshot(request).await.unwrap();
+        assert_eq!(now() - begun, secs(8));
+    }
+
+    /// The future is polled late, when the token has come as well.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_is_polled_after_its_deadline_is_not_sent_although_there_is_a_token() {
+        let (_, source) = slow(secs(1));
+        let api = local(source.clone()).layer(service_fn(|_: Request<Body>| async {
+            panic!("it is sent after the deadline");
+            #[allow(unreachable_code)]
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        }));
+        let mut late = tokio_test::task::spawn(api.oneshot(call("2S")));
+        tokio_test::assert_pending!(late.poll());
+        tokio::time::sleep(secs(3)).await;
+        assert!(source.peek().is_some());
+        assert_deadline_exceeded(&at_once(late).unwrap_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_the_inner_service_ends_at_the_deadline_too() {
+        let (_, source) = slow(secs(1));
+        let calls = Arc::new(Mutex::new(0));
+        let counted = calls.clone();
+        let busy = service_fn(move |_: Request<Body>| {
+            *counted.lock().unwrap() += 1;
+            async {
+                tokio::time::sleep(secs(100)).await;
+                Ok::<_, BoxError>(Response::new(Body::default()))
+            }
+        });
+        let api = ServiceBuilder::new()
+            .layer(local(source))
+            .concurrency_limit(1)
+            .service(busy);
+        let begun = now();
+        let first = tokio::spawn(api.clone().oneshot(call("200S")));
+        settle().await;
+        let error = api.oneshot(call("5S")).await.unwrap_err();
+        assert_deadline_exceeded(&error);
+        assert_eq!(now() - begun, secs(5));
+        first.await.unwrap().unwrap();
+        assert_eq!(*calls.lock().unwrap(), 1);
+    }
+
+    /// Each call is answered after a second. The first one refuses the token.
+    #[tokio::test(start_paused = true)]
+    async fn a_resent_call_keeps_the_deadline_of_the_first_one() {
+        for (fetch, expected) in [
+            // sent after 2 s, resent after 2 + 1 + 2 s
+            (secs(2), vec![secs(6), secs(3)]),
+            // At the deadline, the caller gets the refusal.
+            (secs(4), vec![secs(4)]),
+        ] {
+            let (server, source) = slow(fetch);
+            let sent = Arc::<Mutex<Vec<Duration>>>::default();
+            let noted = sent.clone();
+            let api =
+                local(source)
+                    .resend(CloneBody)
+                    .layer(service_fn(move |request: Request<Body>| {
+                        let mut sent = noted.lock().unwrap();
+                        sent.push(timeout_of(request.headers()));
+                        let status = if sent.len() == 1 { "16" } else { "0" };
+                        async move {
+                            tokio::time::sleep(secs(1)).await;
+                            Ok::<_, Infallible>(
+                                Response::builder()
+                                    .header(CONTENT_TYPE, "application/grpc")
+                                    .header("grpc-status", status)
+                                    .body(Body::default())
+                                    .unwrap(),
+                            )
+                        }
+                    }));
+            let begun = now();
+            let response = api.oneshot(call("8S")).await.unwrap();
+            let is_refused = response.headers()["grpc-status"] == "16";
+            assert_eq!(is_refused, expected.len() == 1);
+            assert_eq!(*sent.lock().unwrap(), expected);
+            let elapsed = now() - begun;
+            assert_eq!(elapsed, if is_refused { secs(8) } else { secs(6) });
+            assert_eq!(server.token_requests(), 2);
+        }
+    }
+
+    /// The same holds for a resend of a call whose token was there at once.
+    #[tokio::test(start_paused = true)]
+    async fn the_time_before_a_refusal_counts() {
+        let (_, source) = slow(Duration::ZERO);
+        source.warm_up().await.unwrap();
+        let sent = Arc::<Mutex<Vec<HeaderValue>>>::default();
+        let noted = sent.clone();
+        let api =
+            local(source)
+                .resend(CloneBody)
+                .layer(service_fn(move |request: Request<Body>| {
+                    let timeout = request.headers()[GRPC_TIMEOUT].clone();
+                    noted.lock().unwrap().push(timeout);
+                    async move {
+                        tokio::time::sleep(secs(3)).await;
+                        Ok::<_, Infallible>(
+                            Response::builder()
+                                .status(401)
+                                .body(Body::default())
+                                .unwrap(),
+                        )
+                    }
+                }));
+        api.oneshot(call("10S")).await.unwrap();
+        assert_eq!(*sent.lock().unwrap(), ["10S", "7000000u"]);
+    }
+
+    #[cfg(feature = "dpop")]
+    #[tokio::test(start_paused = true)]
+    async fn the_wait_for_a_proof_ends_at_the_deadline() {
+        use tower_oauth2_client::{
+            DpopKey,
+            jwt::{PublicKey, SignFuture, Signer, SigningAlgorithm, SigningKey},
+        };
+
+        /// A key whose signatures take ten seconds.
+        struct Slow(SigningKey);
+
+        impl Signer for Slow {
+            fn algorithm(&self) -> SigningAlgorithm {
+                self.0.algorithm()
+            }
+
+            fn public_key(&self) -> Option<&PublicKey> {
+                self.0.public_key()
+            }
+
+            fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+                Box::pin(async move {
+                    tokio::time::sleep(secs(10)).await;
+                    self.0.sign(message).await
+                })
+            }
+        }
+
+        let server = AuthorizationServer::new();
+        let key = Slow(SigningKey::generate(SigningAlgorithm::ES256).unwrap());
+        let endpoint = endpoint(&server).dpop(DpopKey::new(key).unwrap());
+        let source = TokenCache::new(endpoint).source(request());
+        source.warm_up().await.unwrap();
+        let api = local(source).layer(service_fn(|_: Request<Body>| async {
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        }));
+        let begun = now();
+        assert_deadline_exceeded(&api.clone().oneshot(call("1S")).await.unwrap_err());
+        assert_eq!(now() - begun, secs(1));
+        api.oneshot(call("20S")).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_malformed_timeout_is_no_deadline() {
+        let (_, source) = slow(secs(8));
+        let api = local(source).layer(service_fn(|request: Request<Body>| async move {
+            assert_eq!(request.headers()[GRPC_TIMEOUT], "soon");
+            Ok::<_, Infallible>(Response::new(Body::default()))
+        }));
+        api.oneshot(call("soon")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_token_that_is_there_is_sent_with_the_timeout_as_it_is() {
+        let token = AccessToken::new("t", TokenType::BEARER).unwrap();
+        let api = local(TokenSource::fixed(token)).layer(service_fn(
+            |request: Request<Body>| async move {
+                assert_eq!(request.headers()[GRPC_TIMEOUT], "3H");
+                Ok::<_, Infallible>(Response::new(Body::default()))
+            },
+        ));
+        api.oneshot(call("3H")).await.unwrap();
     }
 }

@@ -465,14 +465,21 @@ mod bound {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_subscription_does_not_pin_its_entry_and_ends_with_it() {
+    async fn a_subscription_pins_its_entry_until_it_is_dropped() {
         let fixture = with_max_entries(16);
         let mut changes = fixture.cache.source(request_for("watched")).subscribe();
+        let token = changes.changed().await.unwrap();
         for tenant in 0..1000 {
             drop(fixture.cache.source(request_for(tenant)));
         }
-        fetch(&fixture, "watched").await;
-        assert_eq!(at_once(changes.changed()).unwrap(), None);
+        let watched = || fixture.cache.source(request_for("watched"));
+        assert_eq!(watched().peek(), token);
+        assert!(token.is_some());
+        drop(changes);
+        for tenant in 0..1000 {
+            drop(fixture.cache.source(request_for(tenant)));
+        }
+        assert_eq!(watched().peek(), None);
     }
 
     #[tokio::test(start_paused = true)]

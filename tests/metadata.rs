@@ -300,8 +300,9 @@ async fn dropping_the_last_caller_cancels_the_metadata_request() {
 #[tokio::test(start_paused = true)]
 async fn waiting_callers_share_an_error_and_the_next_caller_retries() {
     let server = AuthorizationServer::new();
-    let delayed = Failure::status(500).delayed(MINUTE / 6);
-    server.fail_next(delayed.at(OAUTH));
+    let delayed = Failure::status(500).delayed(MINUTE / 60);
+    server.fail_next(delayed.clone().at(OAUTH));
+    server.fail_next(delayed.at(OPENID));
     let endpoint = discover(&server);
     let (first, second) = tokio::join!(ask(&endpoint), ask(&endpoint));
 
@@ -502,8 +503,8 @@ async fn invalid_metadata_are_refused() {
     };
     for (document, why) in [
         (
-            with("issuer", json!("https://as.test/")),
-            "another issuer, `https://as.test/`",
+            with("issuer", json!("https://as.test/t")),
+            "another issuer, `https://as.test/t`",
         ),
         (
             with("issuer", json!("https://evil.test")),
@@ -627,23 +628,23 @@ async fn the_openid_document_is_fetched_if_there_is_no_oauth_document() {
 }
 
 #[tokio::test]
-async fn the_openid_document_is_not_fetched_after_a_transient_failure_or_a_wrong_document() {
+async fn the_openid_document_is_fetched_after_a_transient_failure_or_a_wrong_document() {
     let wrong = document("https://evil.test").to_string();
-    for (status, body, kind) in [
-        (500, String::new(), TokenErrorKind::UnexpectedStatus),
-        (503, String::new(), TokenErrorKind::UnexpectedStatus),
-        (429, String::new(), TokenErrorKind::UnexpectedStatus),
-        (200, wrong, TokenErrorKind::InvalidResponse),
+    for (status, body) in [
+        (500, String::new()),
+        (503, String::new()),
+        (429, String::new()),
+        (200, wrong),
     ] {
         let http = by_path(move |path| match path {
             OAUTH => answer(status, body.clone()),
-            _ => answer(200, document(ISSUER).to_string()),
+            OPENID => answer(200, document(ISSUER).to_string()),
+            _ => answer(200, GOOD),
         });
         let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, basic());
-        let error = ask(&endpoint).await.unwrap_err();
-        assert_eq!(error.kind(), kind);
-        assert_eq!(error.status().unwrap(), status);
-        assert_eq!(http.take_uris(), [format!("{ISSUER}{OAUTH}")]);
+        ask(&endpoint).await.unwrap();
+        let expected = [OAUTH, OPENID, "/token"].map(|path| format!("{ISSUER}{path}"));
+        assert_eq!(http.take_uris(), expected);
     }
 }
 
@@ -666,7 +667,9 @@ async fn without_any_document_the_more_informative_status_is_reported() {
 #[tokio::test]
 async fn retry_after_is_reported() {
     let server = AuthorizationServer::new();
-    server.fail_next(Failure::status(503).retry_after(MINUTE).at(OAUTH));
+    for path in [OAUTH, OPENID] {
+        server.fail_next(Failure::status(503).retry_after(MINUTE).at(path));
+    }
     let error = ask(&discover(&server)).await.unwrap_err();
     assert_eq!(error.retry_after(), Some(MINUTE));
     assert!(error.is_transient());
@@ -689,7 +692,8 @@ async fn network_failures_are_transient_and_prove_that_nothing_was_processed() {
         (Failure::delay(MINUTE), TokenErrorKind::Timeout),
     ] {
         let server = AuthorizationServer::new();
-        server.fail_next(failure.at(OAUTH));
+        server.fail_next(failure.clone().at(OAUTH));
+        server.fail_next(failure.at(OPENID));
         let http = ServiceBuilder::new()
             .timeout(MINUTE / 2)
             .service(server.clone());
@@ -709,7 +713,9 @@ async fn network_failures_are_transient_and_prove_that_nothing_was_processed() {
 async fn a_one_time_credential_is_sent_once_after_failed_metadata_requests() {
     let server = AuthorizationServer::new();
     let token = server.issue_refresh_token("client", "");
-    server.fail_next_n(2, Failure::drop_connection().at(OAUTH));
+    for path in [OAUTH, OPENID] {
+        server.fail_next_n(2, Failure::drop_connection().at(path));
+    }
     let endpoint = ServiceBuilder::new()
         .retry(RetryTransient::new())
         .service(discover(&server));
@@ -968,44 +974,23 @@ async fn metadata_are_fetched_through_the_service_of_the_endpoint_that_needs_the
     assert_eq!((old.calls(), new.calls()), (0, 2));
 }
 
-/// `Uri` and `Url` print a slash where there is no path, which makes another issuer.
+/// `Uri` and `Url` print a slash where there is no path.
 #[tokio::test]
-async fn an_issuer_can_be_a_uri_or_a_url_unless_it_has_no_path() {
-    for (issuer, works) in [
-        (ISSUER, false),
-        ("https://as.test/", true),
-        ("https://as.test/t", true),
-    ] {
+async fn an_issuer_can_be_a_text_a_uri_or_a_url() {
+    for issuer in [ISSUER, "https://as.test/", "https://as.test/t"] {
         let http = by_path(move |path| match path {
             path if path.starts_with(OAUTH) => answer(200, document(issuer).to_string()),
             _ => answer(200, GOOD),
         });
         let (uri, url): (Uri, url::Url) = (issuer.parse().unwrap(), issuer.parse().unwrap());
-        ask(&TokenEndpoint::discover(
-            http.clone(),
-            issuer.to_owned(),
-            basic(),
-        ))
-        .await
-        .unwrap();
         for endpoint in [
+            TokenEndpoint::discover(http.clone(), issuer.to_owned(), basic()),
             TokenEndpoint::discover(http.clone(), &uri, basic()),
             TokenEndpoint::discover(http.clone(), uri, basic()),
             TokenEndpoint::discover(http.clone(), &url, basic()),
             TokenEndpoint::discover(http, url, basic()),
         ] {
-            match (ask(&endpoint).await, works) {
-                (Ok(_), true) => {}
-                (Err(error), false) => {
-                    let message = error.to_string();
-                    assert!(message.contains("`https://as.test`; write"), "{message}");
-                    assert!(
-                        message.contains("as text: a `Uri` and a `Url` print a slash"),
-                        "{message}"
-                    );
-                }
-                (other, _) => panic!("{issuer}: {other:?}"),
-            }
+            ask(&endpoint).await.unwrap();
         }
     }
 }
@@ -1047,7 +1032,7 @@ async fn an_older_fetch_that_ends_late_does_not_replace_newer_metadata() {
         }
     });
     let endpoint = TokenEndpoint::discover(http, ISSUER, basic()).metadata_clock(clock.clock());
-    let path = |metadata: Arc<ServerMetadata>| metadata.token_endpoint().path().to_owned();
+    let path = |metadata: Arc<ServerMetadata>| metadata.token_endpoint().unwrap().path().to_owned();
 
     let mut first = task::spawn(endpoint.metadata());
     assert_pending!(first.poll());

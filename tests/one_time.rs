@@ -36,6 +36,8 @@ enum Reply {
     /// A token, and perhaps a refresh token.
     Token(Option<String>),
     Error(&'static str),
+    /// A status and a body.
+    Answer(u16, &'static str),
     Unavailable,
     NotSent,
     Drop,
@@ -109,6 +111,7 @@ impl Server {
                 format!(r#"{{"access_token":"t","expires_in":100,"refresh_token":"{next}"}}"#),
             ),
             Reply::Error(code) => (400, format!(r#"{{"error":"{code}"}}"#)),
+            Reply::Answer(status, body) => (status, body.to_owned()),
             Reply::Unavailable => (503, String::new()),
             Reply::NotSent => return Err(NotSent::new("refused").into()),
             Reply::Drop => return Err("dropped".into()),
@@ -412,6 +415,55 @@ mod codes {
         }
     }
 
+    /// Real servers name a wrong code in many ways, or not at all.
+    #[tokio::test(start_paused = true)]
+    async fn a_code_is_sent_once_whatever_the_final_refusal_says() {
+        for (status, body) in [
+            (400, r#"{"error":"invalid_request"}"#),
+            (400, r#"{"error":"invalid_code"}"#),
+            (401, r#"{"error":"invalid_code"}"#),
+            (400, r#"{"error":"bad_verification_code"}"#),
+            (200, r#"{"error":"bad_verification_code"}"#),
+            (400, r#"{"error":"redirect_uri_mismatch"}"#),
+            (400, r#"{"error":"invalid_scope"}"#),
+            (403, r#"{"error":"access_denied"}"#),
+            (403, r#"{"errorCode":"E0000006","errorSummary":"denied"}"#),
+            (400, ""),
+            (404, "not found"),
+            (422, "{}"),
+            (200, "{}"),
+            (200, "<html>"),
+        ] {
+            let fixture = Fixture::new(Server::new(move |_| Reply::Answer(status, body)));
+            let source = fixture.source(code("c0"));
+            for pause in [0, 1, 600, 10_000] {
+                fixture.clock.advance(secs(pause));
+                assert_sign_in(&source.token().await.map(drop), "sign in again");
+            }
+            drop(source);
+            fixture.evict_all();
+            fixture.server.set(|_| Reply::Token(None));
+            let again = fixture.token(code("c0")).await.unwrap_err();
+            assert_eq!(again.kind(), TokenErrorKind::SignInRequired);
+            assert_eq!(fixture.server.take_sent(), ["c0"], "{status} {body}");
+        }
+    }
+
+    /// The server authenticates the client first, so it has not looked at the code.
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_of_the_client_does_not_end_a_code() {
+        for (status, body) in REFUSALS_OF_THE_CLIENT {
+            let fixture = Fixture::new(Server::new(move |_| Reply::Answer(status, body)));
+            let source = fixture.source(code("c0"));
+            let error = source.token().await.unwrap_err();
+            assert_ne!(error.kind(), TokenErrorKind::SignInRequired, "{error}");
+            fixture.server.set(|_| Reply::Token(None));
+            fixture.clock.advance(secs(60));
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["c0", "c0"]);
+        }
+    }
+
     /// The code belongs to a request; another client or another endpoint has codes of its own.
     #[tokio::test(start_paused = true)]
     async fn the_same_text_in_another_request_is_another_code() {
@@ -473,8 +525,327 @@ mod codes {
     }
 }
 
+/// A wrong client secret, as servers name it.
+const REFUSALS_OF_THE_CLIENT: [(u16, &str); 9] = [
+    (401, r#"{"error":"invalid_client"}"#),
+    (400, r#"{"error":"invalid_client"}"#),
+    (400, r#"{"error":"unauthorized_client"}"#),
+    (401, r#"{"error":"access_denied"}"#),
+    (200, r#"{"error":"incorrect_client_credentials"}"#),
+    (400, r#"{"error":"bad_client_secret"}"#),
+    (401, r#"{"errorCode":"invalid_client","errorSummary":"x"}"#),
+    (401, r#"{"message":"Unauthorized"}"#),
+    (401, ""),
+];
+
 mod refresh_tokens {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_dead_refresh_token_ends_its_source() {
+        let others = [
+            (400, r#"{"error":"access_denied"}"#),
+            (403, r#"{"error":"access_denied"}"#),
+            (400, r#"{"error":"invalid_request"}"#),
+            (400, r#"{"error":"invalid_scope"}"#),
+            (400, r#"{"error":"bad_refresh_token"}"#),
+            (200, r#"{"error":"invalid_grant"}"#),
+            (400, ""),
+            (404, "not found"),
+            (200, "<html>"),
+            (408, r#"{"error":"invalid_grant"}"#),
+            (425, r#"{"error":"invalid_grant"}"#),
+            (429, r#"{"error":"invalid_grant"}"#),
+            (500, r#"{"error":"invalid_grant"}"#),
+            (501, r#"{"error":"invalid_grant"}"#),
+            (502, r#"{"error":"invalid_grant"}"#),
+            (520, r#"{"error":"invalid_grant"}"#),
+        ];
+        for (status, body) in REFUSALS_OF_THE_CLIENT.into_iter().chain(others) {
+            // A refresh token that was given, and one that came with a response.
+            for over in [over_refresh_token as OverCredential, code] {
+                let fixture = Fixture::new(Server::rotating());
+                let source = fixture.source(over("r"));
+                source.token().await.unwrap();
+                fixture.clock.advance(secs(100));
+                fixture.server.set(move |_| Reply::Answer(status, body));
+                let error = source.token().await.unwrap_err();
+                assert_ne!(
+                    error.kind(),
+                    TokenErrorKind::SignInRequired,
+                    "{status} {body}"
+                );
+                fixture.server.take_sent();
+                fixture.server.set(|_| Reply::Token(None));
+                fixture.clock.advance(secs(300));
+                source.token().await.unwrap();
+                assert_eq!(fixture.server.take_sent(), ["r'"]);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_that_the_user_declares_ends_the_source() {
+        for (status, body) in [
+            (200, r#"{"error":"bad_refresh_token"}"#),
+            (400, r#"{"error":"invalid_refresh_token"}"#),
+            (
+                403,
+                r#"{"errorCode":"E0000011","errorSummary":"Invalid token provided"}"#,
+            ),
+        ] {
+            let fixture = Fixture::with(
+                Server::new(move |_| Reply::Answer(status, body)),
+                |builder| {
+                    builder.ends_refresh_token(|error| {
+                        let code = error.error_response().map(|error| error.code().as_str());
+                        matches!(code, Some("bad_refresh_token" | "invalid_refresh_token"))
+                            || error
+                                .get("errorCode")
+                                .is_some_and(|code| *code == "E0000011")
+                    })
+                },
+            );
+            let (again, sent) = fixture.ask_twice(|| over_refresh_token("r")).await;
+            assert_sign_in(&again, "sign in again");
+            assert_eq!(sent, ["r"]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_user_is_not_asked_about_errors_that_are_no_refusal() {
+        let replies = [
+            Reply::Drop,
+            Reply::Hang,
+            Reply::NotSent,
+            Reply::Unavailable,
+            Reply::Answer(500, r#"{"error":"bad_refresh_token"}"#),
+            Reply::Answer(429, r#"{"error":"bad_refresh_token"}"#),
+        ];
+        for reply in replies {
+            let fixture = Fixture::with(Server::new(move |_| reply.clone()), |builder| {
+                builder.ends_refresh_token(|_| true)
+            });
+            let error = fixture.token(over_refresh_token("r")).await.unwrap_err();
+            assert_ne!(error.kind(), TokenErrorKind::SignInRequired);
+            fixture.server.set(|_| Reply::Token(None));
+            fixture.clock.advance(secs(60));
+            fixture.token(over_refresh_token("r")).await.unwrap();
+        }
+    }
+
+    /// After an answer that does not tell whether the server has replaced it.
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_token_is_sent_once_in_a_fetch_and_again_in_the_next() {
+        for reply in [
+            Reply::Drop,
+            Reply::Hang,
+            Reply::Answer(500, ""),
+            Reply::Answer(502, "<html>"),
+            Reply::Answer(504, ""),
+        ] {
+            let fixture = Fixture::new(Server::new(move |_| reply.clone()));
+            let source = fixture.source(over_refresh_token("r"));
+            source.token().await.unwrap_err();
+            assert_eq!(fixture.server.take_sent(), ["r"]);
+            fixture.server.set(|_| Reply::Token(None));
+            fixture.clock.advance(secs(60));
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["r"]);
+        }
+    }
+
+    /// A store that several processes share, and its refresh token.
+    fn store(text: &'static str) -> (Credential, Arc<Mutex<String>>) {
+        let store = Arc::new(Mutex::new(text.to_owned()));
+        let read = store.clone();
+        let credential = Credential::from_fn(move || {
+            let text = read.lock().unwrap().clone();
+            async move { Ok::<_, BoxError>(text) }
+        });
+        (credential, store)
+    }
+
+    /// Accepts one refresh token at a time and replaces it.
+    fn accepting(good: &Arc<Mutex<String>>, refusal: (u16, &'static str)) -> Server {
+        let good = good.clone();
+        Server::new(move |form| {
+            let mut good = good.lock().unwrap();
+            if credential(form) != *good {
+                return Reply::Answer(refusal.0, refusal.1);
+            }
+            good.push('\'');
+            Reply::Token(Some(good.clone()))
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refresh_token_that_another_process_replaced_is_obtained_again() {
+        for refusal in [
+            (400, r#"{"error":"invalid_grant"}"#),
+            (400, r#"{"error":"invalid_request"}"#),
+            (403, r#"{"error":"access_denied"}"#),
+            (400, ""),
+        ] {
+            let good = Arc::new(Mutex::new("a".to_owned()));
+            let fixture = Fixture::new(accepting(&good, refusal));
+            let (provider, store) = store("a");
+            let source = fixture.source(TokenRequest::refresh_token(provider));
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["a"]);
+            for other in ["b", "c", "d"] {
+                let ours = good.lock().unwrap().clone();
+                *good.lock().unwrap() = other.to_owned();
+                *store.lock().unwrap() = other.to_owned();
+                fixture.clock.advance(secs(100));
+                source.token().await.unwrap();
+                assert_eq!(fixture.server.take_sent(), [ours.as_str(), other]);
+            }
+        }
+    }
+
+    /// The source goes on with the newer one even if the server fails at that moment.
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_with_the_newer_refresh_token_does_not_bring_the_old_one_back() {
+        let good = Arc::new(Mutex::new("a".to_owned()));
+        let fixture = Fixture::new(accepting(&good, (400, r#"{"error":"invalid_grant"}"#)));
+        let (provider, store) = store("a");
+        let source = fixture.source(TokenRequest::refresh_token(provider));
+        source.token().await.unwrap();
+        fixture.clock.advance(secs(100));
+        *store.lock().unwrap() = "b".to_owned();
+        fixture.server.set(|form| match credential(form) {
+            "b" => Reply::Drop,
+            _ => Reply::Error("invalid_grant"),
+        });
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Service);
+        fixture.server.set(|_| Reply::Token(None));
+        fixture.clock.advance(secs(60));
+        source.token().await.unwrap();
+        assert_eq!(fixture.server.take_sent(), ["a", "a'", "b", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_source_recovers_after_a_new_sign_in() {
+        let good = Arc::new(Mutex::new("a".to_owned()));
+        let fixture = Fixture::new(accepting(&good, (400, r#"{"error":"invalid_grant"}"#)));
+        let (provider, store) = store("a");
+        let source = fixture.source(TokenRequest::refresh_token(provider));
+        source.token().await.unwrap();
+        *good.lock().unwrap() = "revoked".to_owned();
+        fixture.clock.advance(secs(100));
+        let error = source.token().await.map(drop);
+        assert_sign_in(&error, "invalid_grant");
+        assert_eq!(fixture.server.take_sent(), ["a", "a'"]);
+        // Nothing is sent until the user has signed in again, and the error still says why.
+        for _ in 0..10 {
+            fixture.clock.advance(secs(100));
+            assert_sign_in(&source.token().await.map(drop), "invalid_grant");
+        }
+        assert!(fixture.server.take_sent().is_empty());
+        *good.lock().unwrap() = "b".to_owned();
+        *store.lock().unwrap() = "b".to_owned();
+        fixture.clock.advance(secs(100));
+        source.token().await.unwrap();
+        fixture.clock.advance(secs(100));
+        source.token().await.unwrap();
+        assert_eq!(fixture.server.take_sent(), ["b", "b'"]);
+    }
+
+    /// A provider that is not told of new refresh tokens returns the first one forever. A server revokes all tokens if that comes again.
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_returns_the_replaced_refresh_token_does_not_bring_it_back() {
+        for refusal in [
+            (400, r#"{"error":"invalid_grant"}"#),
+            (400, r#"{"error":"invalid_request"}"#),
+            (401, r#"{"error":"invalid_client"}"#),
+        ] {
+            let good = Arc::new(Mutex::new("a".to_owned()));
+            let fixture = Fixture::new(accepting(&good, refusal));
+            let (provider, _) = store("a");
+            let source = fixture.source(TokenRequest::refresh_token(provider));
+            source.token().await.unwrap();
+            fixture.clock.advance(secs(100));
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["a", "a'"]);
+            // The cache has forgotten which refresh tokens it has used.
+            fixture.clock.advance(secs(3 * 24 * 60 * 60));
+            *good.lock().unwrap() = "other".to_owned();
+            for _ in 0..5 {
+                source.token().await.unwrap_err();
+                fixture.clock.advance(secs(100));
+            }
+            assert!(!fixture.server.take_sent().contains(&"a".to_owned()));
+        }
+    }
+
+    /// Otherwise a store with one wrong text after another would double the attempts with a wrong client secret.
+    #[tokio::test(start_paused = true)]
+    async fn after_two_refused_refresh_tokens_the_store_is_read_once_per_fetch() {
+        for (status, body) in REFUSALS_OF_THE_CLIENT {
+            let fixture = Fixture::new(Server::new(move |_| Reply::Answer(status, body)));
+            let reads = Arc::<AtomicUsize>::default();
+            let count = reads.clone();
+            let provider = Credential::from_fn(move || {
+                let read = count.fetch_add(1, SeqCst);
+                async move { Ok::<_, BoxError>(format!("r{read}")) }
+            });
+            let mut sent = Vec::new();
+            for n in 0..5 {
+                let request =
+                    TokenRequest::refresh_token(provider.clone()).scope(format!("api{n}"));
+                fixture.token(request).await.unwrap_err();
+                sent.push(fixture.server.take_sent().len());
+            }
+            assert_eq!(sent, [2, 2, 1, 1, 1], "{status} {body}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wrong_secret_and_a_replaced_refresh_token_are_both_obtained_again() {
+        for (status, body) in REFUSALS_OF_THE_CLIENT {
+            let fixture = Fixture::new(Server::rotating());
+            let (provider, store) = store("a");
+            let source = fixture.source(TokenRequest::refresh_token(provider));
+            source.token().await.unwrap();
+            *store.lock().unwrap() = "b".to_owned();
+            fixture.clock.advance(secs(100));
+            fixture.server.set(move |form| match credential(form) {
+                "b" => Reply::Token(None),
+                _ => Reply::Answer(status, body),
+            });
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["a", "a'", "b"]);
+        }
+    }
+
+    /// The same holds for a source over a code: its provider returns another code after the next sign-in.
+    #[tokio::test(start_paused = true)]
+    async fn a_source_over_a_code_recovers_once_its_provider_returns_another() {
+        for next in [None, Some("r".to_owned())] {
+            let answer = next.clone();
+            let fixture = Fixture::new(Server::new(move |_| Reply::Token(answer.clone())));
+            let (provider, store) = store("c0");
+            let request = TokenRequest::authorization_code(provider, "https://app.test/callback");
+            let source = fixture.source(request);
+            source.token().await.unwrap();
+            fixture.server.set(|_| Reply::Error("invalid_grant"));
+            fixture.server.take_sent();
+            for _ in 0..3 {
+                fixture.clock.advance(secs(100));
+                let error = source.token().await.map(drop);
+                assert_sign_in(&error, "sign in again");
+            }
+            let expected: Vec<String> = next.into_iter().collect();
+            assert_eq!(fixture.server.take_sent(), expected);
+            *store.lock().unwrap() = "c1".to_owned();
+            fixture.server.set(|_| Reply::Token(None));
+            fixture.clock.advance(secs(100));
+            source.token().await.unwrap();
+            assert_eq!(fixture.server.take_sent(), ["c1"]);
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_replaced_refresh_token_is_not_sent_again_and_the_error_names_on_refresh_token() {
@@ -624,6 +995,101 @@ mod refresh_tokens {
 
 mod polling {
     use super::*;
+
+    const POLLED: [OverCredential; 2] = [
+        |text| TokenRequest::device_code(text),
+        |text| TokenRequest::ciba(text),
+    ];
+
+    /// "If the client receives an error response with any other error code, it MUST stop polling" (RFC 8628 §3.5).
+    #[tokio::test(start_paused = true)]
+    async fn polling_ends_with_any_error_code_that_does_not_concern_the_client() {
+        for over in POLLED {
+            for code in [
+                "access_denied",
+                "expired_token",
+                "invalid_grant",
+                "authorization_declined",
+                "bad_verification_code",
+                "transaction_failed",
+                "incorrect_device_code",
+            ] {
+                let fixture = Fixture::new(Server::new(|_| Reply::Error("authorization_pending")));
+                let source = fixture.source(over("d0"));
+                source.token().await.unwrap_err();
+                fixture.server.set(move |_| Reply::Error(code));
+                advance(secs(5)).await;
+                for _ in 0..3 {
+                    assert_sign_in(&source.token().await.map(drop), code);
+                    advance(secs(1000)).await;
+                }
+                assert_eq!(fixture.server.take_sent().len(), 2);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_goes_on_after_a_refusal_of_the_client_and_after_answers_without_a_code() {
+        let others = [
+            (400, ""),
+            (404, "not found"),
+            (500, r#"{"error":"expired_token"}"#),
+            (503, r#"{"error":"access_denied"}"#),
+            (400, r#"{"error":"server_error"}"#),
+        ];
+        for over in POLLED {
+            for (status, body) in REFUSALS_OF_THE_CLIENT.into_iter().chain(others) {
+                let fixture = Fixture::new(Server::new(move |_| Reply::Answer(status, body)));
+                let source = fixture.source(over("d0"));
+                source.token().await.unwrap_err();
+                assert_eq!(fixture.server.take_sent().len(), 1, "{status} {body}");
+                fixture.server.set(|_| Reply::Token(None));
+                advance(secs(4)).await;
+                source.token().await.unwrap_err();
+                advance(secs(60)).await;
+                source.token().await.unwrap();
+                assert_eq!(fixture.server.take_sent().len(), 1);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_connection_error_doubles_the_pause_until_the_server_answers() {
+        for (reply, has_asked) in [
+            (Reply::Drop, true),
+            (Reply::NotSent, true),
+            (Reply::Drop, false),
+            (Reply::NotSent, false),
+        ] {
+            for over in POLLED {
+                let fixture = Fixture::new(Server::new(|_| Reply::Error("authorization_pending")));
+                let source = fixture.source(over("d0"));
+                if has_asked {
+                    source.token().await.unwrap_err();
+                    advance(secs(5)).await;
+                }
+                let failing = reply.clone();
+                fixture.server.set(move |_| failing.clone());
+                for pause in [10, 20, 40, 60, 60] {
+                    fixture.server.take_sent();
+                    source.token().await.unwrap_err();
+                    assert_eq!(fixture.server.take_sent().len(), 1);
+                    advance(secs(pause) - secs(1)).await;
+                    source.token().await.unwrap_err();
+                    source.renew().await.unwrap_err();
+                    assert!(fixture.server.take_sent().is_empty(), "within {pause} s");
+                    advance(secs(1)).await;
+                }
+                fixture
+                    .server
+                    .set(|_| Reply::Error("authorization_pending"));
+                source.token().await.unwrap_err();
+                advance(secs(5)).await;
+                fixture.server.set(|_| Reply::Token(None));
+                source.token().await.unwrap();
+            }
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_pending_device_code_is_polled_again_by_a_new_source_at_the_known_interval() {

@@ -206,11 +206,16 @@ impl Simulation {
 
 /// Checks that at most one fetch per second is sent. A fetch has one attempt, or two if the first one fails while callers wait.
 ///
-/// After consecutive failures there is a pause of at least half a second, which doubles up to half a minute.
+/// After consecutive failures there is a pause of at least half a second, which doubles up to half a minute. While the last token is
+/// usable, it is shorter if six attempts would not fit into the rest of its life otherwise.
 fn check_spacing(simulation: &Simulation, sent: &[Sent]) -> Result<(), TestCaseError> {
     let mut last_was_retry = false;
     let mut failures = 0;
+    let mut usable_until = None;
     for pair in sent.windows(2) {
+        if pair[0].succeeded {
+            usable_until = Some(pair[0].at + simulation.usable());
+        }
         let gap = pair[1].at - pair[0].at;
         // The pause after a failed fetch is always longer than the one before a second attempt.
         let is_retry =
@@ -223,7 +228,13 @@ fn check_spacing(simulation: &Simulation, sent: &[Sent]) -> Result<(), TestCaseE
         prop_assert!(gap >= secs(1), "{gap:?}");
         failures = if pair[0].succeeded { 0 } else { failures + 1 };
         if failures > 0 {
-            let pause = millis(500) * 2_u32.saturating_pow(failures - 1).min(60);
+            let usual = millis(500) * 2_u32.saturating_pow(failures - 1).min(60);
+            let failed_at = pair[0].at + simulation.latency;
+            let left = usable_until.map_or(Duration::ZERO, |until| until - failed_at);
+            let pause = match left.is_zero() {
+                true => usual,
+                false => usual.min(shortened(left, failures).max(secs(1))),
+            };
             prop_assert!(
                 gap >= simulation.latency + pause,
                 "{gap:?} after {failures} failures"
@@ -231,6 +242,14 @@ fn check_spacing(simulation: &Simulation, sent: &[Sent]) -> Result<(), TestCaseE
         }
     }
     Ok(())
+}
+
+/// Returns the shortest pause after this many failures while a token is usable for `left`.
+fn shortened(left: Duration, failures: u32) -> Duration {
+    match 6_u32.saturating_sub(failures) {
+        0 => left.saturating_sub(ROUNDING),
+        remaining => left / (remaining + 1) / 2,
+    }
 }
 
 fn lifetimes() -> impl Strategy<Value = f64> {

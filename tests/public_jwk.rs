@@ -16,7 +16,7 @@ use tower_oauth2_client::{
 
 use self::support::{Recorder, form};
 
-use SigningAlgorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
+use SigningAlgorithm::{ES256, ES384, Ed25519, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -163,18 +163,20 @@ fn a_remote_signer_has_a_public_jwk_if_it_knows_its_public_key() {
 
 /// RFC 9864 renames `EdDSA` with this curve to `Ed25519`.
 #[tokio::test]
-async fn the_new_name_of_eddsa_is_read_and_the_old_one_is_sent() {
+async fn both_names_of_eddsa_are_read_and_sent_as_they_are() {
     let named = |alg: &str| {
         let mut jwk: Value = serde_json::from_str(fixture!("ed25519.jwk.json")).unwrap();
         jwk["alg"] = alg.into();
         SigningKey::from_jwk(jwk.to_string())
     };
-    for alg in ["EdDSA", "Ed25519"] {
-        let key = named(alg).unwrap();
-        assert_eq!(key.algorithm(), EdDSA);
-        assert_eq!(key.public_jwk()["alg"], "EdDSA");
-        assert_registers(&key, &key.public_jwk()).await;
+    for algorithm in [EdDSA, Ed25519] {
+        let key = named(algorithm.as_str()).unwrap();
+        assert_eq!(key.algorithm(), algorithm);
+        assert_eq!(key.public_jwk()["alg"], algorithm.as_str());
     }
+    // The library that verifies does not know the new name.
+    let key = named("EdDSA").unwrap();
+    assert_registers(&key, &key.public_jwk()).await;
     for (alg, why) in [
         ("Ed448", "`Ed448` is not supported"),
         ("ed25519", "Ed25519"),

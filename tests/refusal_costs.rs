@@ -41,6 +41,7 @@ struct Inner {
     is_good: Box<dyn Fn(usize, usize, Duration) -> bool + Send + Sync>,
     expires_in: Option<Duration>,
     latency: Range<u64>,
+    token_latency: Range<u64>,
 }
 
 impl Server {
@@ -52,7 +53,8 @@ impl Server {
             issued: Mutex::default(),
             is_good: Box::new(is_good),
             expires_in,
-            latency: 2..10,
+            latency: LATENCY,
+            token_latency: LATENCY,
         }))
     }
 
@@ -70,8 +72,14 @@ impl Server {
         self.0.issued.lock().unwrap().len()
     }
 
+    /// Takes a while to answer token requests, after it has issued the token.
+    fn with_slow_tokens(mut self) -> Self {
+        Arc::get_mut(&mut self.0).unwrap().token_latency = 100..200;
+        self
+    }
+
     async fn latency(&self) {
-        sleep(millis(fastrand::u64(self.0.latency.clone()))).await;
+        latency(&self.0.latency).await;
     }
 
     fn source(
@@ -88,7 +96,7 @@ impl Server {
                     issued.push(now());
                     issued.len() - 1
                 };
-                server.latency().await;
+                latency(&server.0.token_latency).await;
                 let mut response = TokenResponse::builder(bearer(number.to_string()));
                 if let Some(expires_in) = server.0.expires_in {
                     response = response.expires_in(expires_in);
@@ -136,6 +144,13 @@ impl Server {
         AddAccessTokenLayer::new(source).origin(API).unwrap()
     }
 }
+
+async fn latency(range: &Range<u64>) {
+    sleep(millis(fastrand::u64(range.clone()))).await;
+}
+
+/// In milliseconds, of each way.
+const LATENCY: Range<u64> = 2..10;
 
 const API: &str = "https://api.test/";
 
@@ -374,7 +389,8 @@ mod apis_that_refuse {
         let alternates = hour("every second call is refused", |_, call, _| call % 2 == 0).await;
         assert!(alternates <= 40, "{alternates}");
         let by_chance = hour("calls are refused by chance", |_, _, _| fastrand::bool()).await;
-        assert!(by_chance <= 60, "{by_chance}");
+        // Each probe costs eight tokens, and finds out with a probability of one half.
+        assert!(by_chance <= 200, "{by_chance}");
         // Nothing tells these from a server that revokes tokens. The limit of a minute holds.
         let once = hour("each token is accepted once", |_, _, call| call == 0).await;
         assert!(once <= 60 * 60, "{once}");
@@ -456,6 +472,41 @@ mod apis_that_refuse {
 
 mod acceptance {
     use super::*;
+
+    /// The status of an error may come from a proxy that has not looked at the token, as 14 does.
+    #[tokio::test(start_paused = true)]
+    async fn a_grpc_error_accepts_no_token() {
+        for (grpc_status, is_acceptance) in [
+            (None, true),
+            (Some("0"), true),
+            (Some("5"), false),
+            (Some("14"), false),
+        ] {
+            let server = Server::new(Some(secs(7200)), |_, _, _| true);
+            let source = server.source(|builder| builder);
+            let calls = Arc::new(AtomicUsize::new(0));
+            let api = service_fn(move |_: Request<Body>| {
+                let grpc_status = match calls.fetch_add(1, SeqCst) % 2 {
+                    0 => grpc_status,
+                    _ => Some("16"),
+                };
+                let mut response = Response::builder().header("content-type", "application/grpc");
+                if let Some(grpc_status) = grpc_status {
+                    response = response.header("grpc-status", grpc_status);
+                }
+                ready(Ok::<_, BoxError>(response.body(Body::default()).unwrap()))
+            });
+            let mut api = server.layer(source.clone()).layer(api);
+            for _ in 0..6 {
+                let response = api.ready().await.unwrap().call(call_to(API)).await;
+                response.unwrap();
+                advance(secs(2)).await;
+            }
+            source.token().await.unwrap();
+            let expected = if is_acceptance { 4 } else { 3 };
+            assert_eq!(server.token_requests(), expected, "{grpc_status:?}");
+        }
+    }
 
     /// Accepts the first two calls with each token at every origin, and refuses the third.
     fn third_is_refused() -> impl Service<
@@ -549,5 +600,74 @@ mod acceptance {
             let expected = if status < 300 { 4 } else { 3 };
             assert_eq!(server.token_requests(), expected, "{status}");
         }
+    }
+}
+
+/// Refusals whose reason is not the token, or not its lifetime.
+mod other_reasons {
+    use super::*;
+
+    fn by_chance() -> bool {
+        fastrand::bool()
+    }
+
+    /// The refusals of requests that were sent before a token was kept on trial do not end the trial.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_refuses_by_chance_is_found_out_among_many_concurrent_calls() {
+        for expires_in in [Some(secs(1_000_000)), None] {
+            let server = Server::new(expires_in, |_, _, _| by_chance());
+            let source = server.source(|builder| builder.default_lifetime(secs(1_000_000)));
+            calls_succeed(&server, source, false, (16, 16 * 6_000, millis(30))).await;
+            let token_requests = server.token_requests();
+            println!("{expires_in:?}: {token_requests} token requests in three minutes");
+            // Each probe costs eight tokens, and finds out with a probability of one half.
+            assert!(token_requests <= 200, "{token_requests}");
+        }
+    }
+
+    /// The second does not make the cache believe the first again.
+    #[tokio::test(start_paused = true)]
+    async fn two_apis_that_refuse_by_chance_are_both_found_out() {
+        for origins in [1, 2] {
+            let server = Server::new(Some(secs(1_000_000)), |_, _, _| by_chance());
+            let uris: Vec<_> = (0..origins)
+                .map(|n| format!("https://api{n}.test/"))
+                .collect();
+            let layer = AddAccessTokenLayer::new(server.source(|builder| builder));
+            let mut api = layer.origins(&uris).unwrap().layer(server.api());
+            for _ in 0..2_000 {
+                for uri in &uris {
+                    api.ready().await.unwrap().call(call_to(uri)).await.unwrap();
+                }
+                sleep(millis(300)).await;
+            }
+            let token_requests = server.token_requests();
+            println!("{origins} origins: {token_requests} token requests");
+            assert!(token_requests <= 200 * origins, "{token_requests}");
+        }
+    }
+
+    /// An API whose refusals say nothing about the token does not teach how long it lives.
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_refuses_by_chance_teaches_no_lifetime() {
+        let server = Server::new(None, |_, _, _| by_chance());
+        let source = server.source(|builder| builder);
+        calls_succeed(&server, source, false, (1, 3_600 * 3, millis(333))).await;
+        let token_requests = server.token_requests();
+        println!("{token_requests} token requests in an hour");
+        // Renewed each 225 seconds.
+        assert!(token_requests <= 16 + 200, "{token_requests}");
+    }
+
+    /// The server revokes the old token when the renewal arrives there, which refuses the requests that are under way.
+    #[tokio::test(start_paused = true)]
+    async fn a_renewal_that_revokes_the_old_token_teaches_no_lifetime() {
+        let server = Server::new(None, |number, issued, _| number + 1 == issued).with_slow_tokens();
+        let source = server.source(|builder| builder.default_lifetime(secs(20)));
+        calls_succeed(&server, source, true, (16, 16 * 9_000, millis(20))).await;
+        let token_requests = server.token_requests();
+        println!("{token_requests} token requests in three minutes");
+        // Renewed each 15 seconds.
+        assert!(token_requests <= 16, "{token_requests}");
     }
 }

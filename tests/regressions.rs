@@ -382,7 +382,7 @@ async fn no_error_prints_a_secret() {
     }
 
     let refused = [
-        TokenRequest::refresh_token(SENTINEL).parameter("refresh_token", SENTINEL),
+        TokenRequest::refresh_token(SENTINEL).parameter("refresh_token", SENTINEL.repeat(2)),
         TokenRequest::client_credentials().code_verifier(SENTINEL),
         TokenRequest::client_credentials().scope(format!("{SENTINEL}\u{e9}")),
         TokenRequest::client_credentials().parameter("client_secret", SENTINEL),

@@ -231,7 +231,7 @@ async fn a_failed_request_exits_with_1_and_says_what_to_do() {
     let run_with_wrong_secret = || run(&arguments, &wrong);
     run_with_wrong_secret()
         .await
-        .check(1, "check its id, its secret");
+        .check(1, "check the id of the client, its secret");
 
     server.fail_next(Failure::status(429).retry_after(std::time::Duration::from_secs(99)));
     run_with_wrong_secret()

@@ -6,7 +6,7 @@ mod support;
 use std::io;
 
 use bytes::Bytes;
-use http::{Extensions, StatusCode};
+use http::{Extensions, HeaderName, StatusCode};
 use http_body::Frame;
 use http_body_util::StreamBody;
 use reqwest::{Client, Request, Response, redirect::Policy};
@@ -15,7 +15,8 @@ use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, ClientAuthentication, DpopKey, NoAccessToken, TokenCache,
     TokenError, TokenErrorKind, TokenRequest, TokenSource, TokenType,
     add_access_token::{
-        AccessTokenRefused, CloneBody, InsecureTransport, NoOriginNamed, NoResend, Resend,
+        AccessTokenRefused, BufferBody, CloneBody, InsecureTransport, NoOriginNamed, NoResend,
+        Resend,
     },
 };
 
@@ -175,6 +176,46 @@ async fn a_stream_is_not_resent_but_its_refusal_counts() {
 }
 
 #[tokio::test]
+async fn a_buffered_stream_is_resent_once_with_another_token() {
+    let server = refusing(1).await;
+    let api = with(layer(&server).resend(BufferBody::reqwest(100)));
+    let post = api.post(url(&server)).header("x-order", "7").body(stream());
+    assert_eq!(post.send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(tokens(&server), some(&["t0", "t1"]));
+    let requests = server.requests();
+    let bodies = requests.iter().map(|request| {
+        assert!(request.contains("x-order: 7\r\n"), "{request}");
+        request.split_once("\r\n\r\n").unwrap().1
+    });
+    let bodies: Vec<_> = bodies.collect();
+    assert!(bodies[0].contains("one ") && bodies[0].contains("two"));
+    // What was recorded whole has a known length.
+    assert_eq!(bodies[1], "one two");
+
+    // Requests without a body, and with one that is known, are resent as with `CloneBody`.
+    for body in [None, Some("hello")] {
+        let server = refusing(1).await;
+        let api = with(layer(&server).resend(BufferBody::reqwest(100)));
+        let mut post = api.post(url(&server));
+        if let Some(body) = body {
+            post = post.body(body);
+        }
+        assert_eq!(post.send().await.unwrap().status(), StatusCode::OK);
+        assert_eq!(tokens(&server), some(&["t0", "t1"]));
+        for request in server.requests() {
+            assert!(request.ends_with(body.unwrap_or("\r\n\r\n")), "{request}");
+        }
+    }
+
+    // A stream above the limit is sent once.
+    let server = refusing(usize::MAX).await;
+    let api = with(layer(&server).resend(BufferBody::reqwest(6)));
+    let response = api.post(url(&server)).body(stream()).send().await.unwrap();
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(tokens(&server), some(&["t0"]));
+}
+
+#[tokio::test]
 async fn the_refusal_is_returned_without_resending() {
     let server = refusing(1).await;
     let api = with(layer(&server));
@@ -331,6 +372,30 @@ async fn middlewares_above_and_below_work_together() {
     }
     check(AddAccessTokenLayer::new(source()).resend(NoResend), 1).await;
     check(AddAccessTokenLayer::new(source()).resend(CloneBody), 1).await;
+}
+
+/// It is for the upper layer, also when a middleware above sends the request again.
+#[tokio::test]
+async fn the_source_of_a_request_is_not_for_a_second_layer() {
+    let server = refusing(1).await;
+    let name = HeaderName::from_static("x-serverless-authorization");
+    let api = ClientBuilder::new(client())
+        .with(retry)
+        .with(layer(&server))
+        .with(note)
+        .with(layer(&server).header(name))
+        .build();
+    let mine = TokenSource::fixed(AccessToken::new("mine", TokenType::BEARER).unwrap());
+    let get = api.get(url(&server)).with_extension(mine);
+    get.send().await.unwrap();
+    let requests = server.requests();
+    assert_eq!(requests.len(), 2);
+    for (request, lower) in requests.iter().zip(["t0", "t1"]) {
+        for (name, token) in [("", "mine"), ("x-serverless-", lower)] {
+            let line = format!("\r\n{name}authorization: Bearer {token}\r\n");
+            assert!(request.contains(&line), "{request}");
+        }
+    }
 }
 
 /// reqwest would follow it below the layer.

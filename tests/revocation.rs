@@ -242,7 +242,7 @@ mod wire {
                 public(),
                 request()
                     .token_type_hint("access_token")
-                    .token_type_hint("access_token"),
+                    .token_type_hint("refresh_token"),
                 "the parameter `token_type_hint` is set twice",
             ),
             (
@@ -281,6 +281,27 @@ mod wire {
             assert!(message.starts_with(start), "{message}");
             assert!(message.contains(why), "{message}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_repeated_value_is_sent_once_and_an_empty_one_is_not() {
+        let request = request()
+            .token_type_hint("access_token")
+            .parameter("token_type_hint", "access_token")
+            .parameter("token", "t")
+            .parameter("tenant", "")
+            .parameter("client_id", "c");
+        assert_eq!(
+            request,
+            super::request()
+                .token_type_hint("access_token")
+                .parameter("client_id", "c")
+        );
+        let sent = send(public(), request).await;
+        assert_eq!(
+            *sent.body(),
+            "token=t&token_type_hint=access_token&client_id=c"
+        );
     }
 
     #[tokio::test]
@@ -449,7 +470,7 @@ mod answers {
         for (status, why, is_transient) in [
             (302, "responded with a redirect", false),
             (400, "refused the request without giving a reason", false),
-            (401, "check the id and the secret of the client", false),
+            (401, "check the id of the client", false),
             (404, "there is no revocation endpoint at this URI", false),
             (405, "there is no revocation endpoint at this URI", false),
             (429, "refused the request", true),

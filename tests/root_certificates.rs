@@ -131,7 +131,10 @@ fn file_that_cannot_be_used_is_named_at_construction() {
         ("", "add a PEM section `CERTIFICATE`"),
         ("no PEM at all", "add a PEM section `CERTIFICATE`"),
         (&*key, "add a PEM section `CERTIFICATE`"),
-        (&*key.replace('\n', " "), "the PEM is malformed"),
+        (
+            "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
+            "the PEM is malformed",
+        ),
         (
             "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
             "invalid peer certificate: BadEncoding",

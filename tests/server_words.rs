@@ -383,7 +383,8 @@ async fn nothing_else_of_a_response_is_shown() {
             401,
             "text/plain",
             " ",
-            "without giving a reason; check the id and the secret of the client",
+            "without giving a reason; check the id of the client, its secret, and that it is registered for `client_secret_basic`; for a \
+             server that does not decode them, use `client_secret_basic_raw`",
         ),
         (
             400,
@@ -561,7 +562,8 @@ async fn no_secret_that_the_server_echoes_is_shown() {
         cases.push((ClientAuthentication::none("client-id"), request));
     }
     for client in clients(fixed).into_iter().chain(clients(provided)) {
-        cases.push((client, TokenRequest::refresh_token(SENTINEL)));
+        // Without a secret of its own, so that nothing else masks that of the client.
+        cases.push((client, TokenRequest::client_credentials()));
     }
     for (client, request) in cases {
         for has_key in [false, true] {
@@ -611,23 +613,61 @@ async fn no_secret_that_the_server_echoes_is_shown() {
     }
 }
 
+/// One secret at a time: another one that begins in the same way would be masked with it.
 #[tokio::test]
 async fn a_revoked_token_and_a_secret_in_the_uri_are_not_shown() {
-    let http = Recorder::new(|_| {
-        let echo = "bad request of client-id: POST /revoke?key=S3NT1NEL-key token=S3NT1NEL-token";
-        answer(
+    for (query, token) in [
+        ("", "S3NT1NEL-token"),
+        ("?key=S3NT1NEL-key", "token"),
+        ("?a=b&S3NT1NEL-flag", "token"),
+    ] {
+        let echo = format!("bad request of client-id: POST /revoke{query} token={token}");
+        let body = json!({ "error": "invalid_request", "error_description": echo });
+        let http = Recorder::new(move |_| answer(400, body.to_string()));
+        let uri = format!("https://as.example/revoke{query}");
+        let client = ClientAuthentication::none("client-id");
+        let endpoint = RevocationEndpoint::new(http, uri, client);
+        let request = RevocationRequest::new(token);
+        check(&endpoint.oneshot(request).await.unwrap_err(), &echo);
+    }
+}
+
+/// Every response may carry a nonce (RFC 9449 §8.2). An error that is about something else is no demand for it, so a code is not sent again.
+#[tokio::test]
+async fn an_error_in_own_words_is_no_demand_for_a_nonce() {
+    for (status, content_type, body, calls) in [
+        (
             400,
-            json!({ "error": "invalid_request", "error_description": echo }).to_string(),
-        )
-    });
-    let uri = Uri::from_static("https://as.example/revoke?key=S3NT1NEL-key");
-    let client = ClientAuthentication::none("client-id");
-    let endpoint = RevocationEndpoint::new(http, uri, client);
-    let error = endpoint
-        .oneshot(RevocationRequest::new("S3NT1NEL-token"))
-        .await
-        .unwrap_err();
-    check(&error, "revocation");
+            "application/json",
+            r#"{"errorCode":"E0000011","errorSummary":"The code was used"}"#,
+            1,
+        ),
+        (401, "application/json", r#"{"message":"Forbidden"}"#, 1),
+        (400, "text/plain", "The code was used", 1),
+        // These are, in the server's own words or in none.
+        (
+            401,
+            "application/json",
+            r#"{"message":"A Nonce is required"}"#,
+            2,
+        ),
+        (400, "text/plain", "use_dpop_nonce", 2),
+        (401, "application/json", "", 2),
+    ] {
+        let recorder = Recorder::new(move |_| {
+            let mut response = answer(status, body)?;
+            let headers = response.headers_mut();
+            headers.insert("content-type", content_type.parse()?);
+            headers.insert("dpop-nonce", "n1".parse()?);
+            Ok(response)
+        });
+        let endpoint = recorder
+            .endpoint(ClientAuthentication::none("client-id"))
+            .dpop(DpopKey::generate().unwrap());
+        let request = TokenRequest::authorization_code("code", "https://app.example/cb");
+        endpoint.oneshot(request).await.unwrap_err();
+        assert_eq!(recorder.calls(), calls, "{body}");
+    }
 }
 
 /// The rest of the message helps, and so do values that are no secrets.

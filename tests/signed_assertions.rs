@@ -12,7 +12,10 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{
+    Engine,
+    prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD},
+};
 use bytes::Bytes;
 use http::Request;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -35,7 +38,8 @@ use tower_oauth2_client::{
 use self::support::{GOOD, Log, Recorder, URI, answer, form};
 
 use SigningAlgorithm::{
-    ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, PS384, PS512, RS256, RS384, RS512,
+    ES256, ES384, ES512, EdDSA, HS256, HS384, HS512, MlDsa44, MlDsa87, PS256, PS384, PS512, RS256,
+    RS384, RS512,
 };
 
 macro_rules! fixture {
@@ -410,6 +414,14 @@ async fn incompatible_settings_are_refused_before_anything_is_sent() {
         ),
         (with_key().assertion(assertion().claim("jti", "x")), "`jti`"),
         (
+            with_key().assertion(
+                assertion()
+                    .claim("iat", 1)
+                    .iat_before_now(Duration::from_secs(1)),
+            ),
+            "`iat`",
+        ),
+        (
             with_key().assertion(assertion().header("alg", "x")),
             "`alg`",
         ),
@@ -633,6 +645,16 @@ fn clients_are_equal_if_their_keys_and_settings_are() {
         ClientAuthentication::private_key_jwt("d", p256()),
         client(p256()).assertion(ClientAssertion::new().audience("x")),
         client(p256().certificate(fixture!("certificate.pem")).unwrap()),
+        client(
+            p256()
+                .certificate_chain(fixture!("certificate.pem"))
+                .unwrap(),
+        ),
+        client(p256()).assertion(ClientAssertion::new().iat_before_now(Duration::from_secs(1))),
+        client(p256()).assertion(ClientAssertion::new().nbf_before_now(Duration::ZERO)),
+        client(p256()).assertion(ClientAssertion::new().follow_server_clock()),
+        client(p256()).client_assertion_type("x"),
+        client(p256()).without_client_id(),
         ClientAuthentication::client_secret_jwt("c", SECRET, HS256),
     ] {
         assert_ne!(same[0], different);
@@ -683,7 +705,47 @@ async fn the_header_contains_the_thumbprint_of_the_certificate() {
         assert_eq!(header["x5t#S256"], thumbprint);
     }
     // A file that contains both.
-    SigningKey::from_pem(certificate_pem + &key, ES256).unwrap();
+    SigningKey::from_pem(certificate_pem.clone() + &key, ES256).unwrap();
+
+    // The chain is sent only if it is asked for.
+    let key = SigningKey::from_pem(&key, ES256).unwrap();
+    let (header, _) = signed_by(key.clone().certificate(&certificate_pem).unwrap()).await;
+    assert_eq!(header.get("x5c"), None);
+    let base64 = |certificate: &rcgen::Certificate| BASE64_STANDARD.encode(certificate.der());
+    for (input, x5c) in [
+        (certificate.der().to_vec(), json!([base64(&certificate)])),
+        (
+            certificate_pem.clone().into_bytes(),
+            json!([base64(&certificate)]),
+        ),
+        (
+            format!("{certificate_pem}{}", pem("CERTIFICATE", issuer.der())).into_bytes(),
+            json!([base64(&certificate), base64(&issuer)]),
+        ),
+    ] {
+        let key = key.clone().certificate_chain(&input).unwrap();
+        let (header, _) = signed_by(key.clone()).await;
+        assert_eq!(header["x5t#S256"], thumbprint);
+        assert_eq!(header["x5c"], x5c);
+        // The last setter wins.
+        let (header, _) = signed_by(key.certificate(&input).unwrap()).await;
+        assert_eq!(
+            (&header["x5t#S256"], header.get("x5c")),
+            (&json!(thumbprint), None)
+        );
+    }
+    let cut = format!("{certificate_pem}-----BEGIN CERTIFICATE-----\nMIIB");
+    let foreign = pem("CERTIFICATE", issuer.der()) + &certificate_pem;
+    let second_is_none = format!("{certificate_pem}{}", pem("CERTIFICATE", b"0"));
+    for (chain, why) in [
+        (cut, "malformed"),
+        (foreign, "another key"),
+        (second_is_none, "not an X.509 certificate"),
+        (String::new(), "not an X.509 certificate"),
+    ] {
+        let error = key.clone().certificate_chain(&chain).unwrap_err();
+        assert!(error.to_string().contains(why), "{error}");
+    }
 
     // The public keys of RSA and Ed25519 have other formats.
     for (algorithm, pair) in [
@@ -880,7 +942,8 @@ fn an_unsuitable_jwk_is_refused_with_the_reason() {
             r#"{"kty":"oct","k":"c2VjcmV0LXNlY3JldA"}"#.into(),
             "client_secret_jwt",
         ),
-        (set(ec, "crv", "P-521"), "P-256 nor P-384"),
+        (set(ec, "crv", "P-192"), "P-256, P-384 or P-521"),
+        (set(ec, "crv", "P-521"), "not 66 bytes"),
         (set(ec, "crv", "P-384"), "not 48 bytes"),
         (set(ed, "crv", "Ed448"), "not Ed25519"),
         (without(ec, "d"), "public key"),
@@ -904,7 +967,8 @@ fn an_unsuitable_jwk_is_refused_with_the_reason() {
         ),
         (set(ec, "alg", "ES384"), "curve P-256, but ES384"),
         (set(ec, "alg", "RS256"), "curve P-256, but RS256"),
-        (set(ec, "alg", "ES512"), "`alg`"),
+        (set(ec, "alg", "ES512"), "curve P-256, but ES512"),
+        (set(ec, "alg", "ES256K"), "`alg`"),
         (without(rsa, "alg"), "from_jwk_with"),
         (without(rsa, "p"), "`p`"),
         (without(rsa, "qi"), "`qi`"),
@@ -1228,7 +1292,9 @@ async fn no_part_of_a_key_is_printed_or_logged() {
 }
 
 fn any_algorithm() -> impl Strategy<Value = SigningAlgorithm> {
-    prop::sample::select(vec![RS256, PS384, ES256, ES384, EdDSA, HS256])
+    prop::sample::select(vec![
+        RS256, PS384, ES256, ES384, ES512, EdDSA, MlDsa44, MlDsa87, HS256,
+    ])
 }
 
 /// Generates the text of a key with some bytes replaced, inserted, removed or cut off.
@@ -1267,6 +1333,8 @@ proptest! {
                 fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
                 fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
                 fixture!("p256.jwk.json"), fixture!("ed25519.jwk.json"), fixture!("rsa.jwk.json"),
+                fixture!("p521-pkcs8.pem"), fixture!("p521.jwk.json"), fixture!("ml-dsa-44-pkcs8.pem"),
+                fixture!("ml-dsa-44.jwk.json"),
             ]),
         ],
         algorithm in any_algorithm(),
@@ -1283,7 +1351,7 @@ proptest! {
 
     #[test]
     fn parsing_a_key_from_any_der_does_not_panic(
-        number in 0..6_usize,
+        number in 0..8_usize,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         length in any::<prop::sample::Index>(),
         algorithm in any_algorithm(),
@@ -1291,6 +1359,7 @@ proptest! {
         let pem = [
             fixture!("p256-sec1.pem"), fixture!("p384-pkcs8.pem"), fixture!("ed25519-pkcs8.pem"),
             fixture!("rsa-pkcs1.pem"), fixture!("encrypted-pkcs8.pem"), fixture!("certificate.pem"),
+            fixture!("p521-sec1.pem"), fixture!("ml-dsa-44-pkcs8.pem"),
         ][number];
         let mut der = der(pem);
         for (index, byte) in changes {

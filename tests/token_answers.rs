@@ -874,7 +874,7 @@ async fn pending_and_slow_down_are_not_transient_with_any_status() {
 #[tokio::test]
 async fn a_status_without_an_oauth_error_says_what_to_check() {
     for (status, advice) in [
-        (401, "check the id and the secret of the client"),
+        (401, "check the id of the client"),
         (404, "check the URI"),
         (405, "check the URI"),
     ] {

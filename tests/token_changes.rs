@@ -3,10 +3,16 @@
 
 mod cache_support;
 
-use std::{sync::mpsc, time::Duration};
+use std::{
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use http_body_util::BodyExt;
 
 use tokio::time::{advance, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, task};
+use tower::ServiceExt;
 use tower_oauth2_client::{
     AccessToken, BoxError, ErrorCode, TokenCache, TokenError, TokenErrorKind, TokenRequest,
     TokenResponse, TokenSource,
@@ -258,15 +264,119 @@ async fn a_subscription_that_waits_for_a_fetch_ends_with_the_shutdown() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_subscription_ends_with_the_last_handle_and_does_not_keep_the_token() {
-    let (fixture, source, token) = Fixture::with_token().await;
-    let mut changes = source.subscribe();
-    assert_eq!(at_once(changes.changed()).unwrap(), Some(token));
+async fn a_subscription_needs_no_other_handle() {
+    let endpoint = Endpoint::counting();
+    let mut changes = source(endpoint.clone()).subscribe();
+    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-1")));
+    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-2")));
+
+    // Also if the other handles are dropped while it waits.
+    let other = source(endpoint);
+    let mut changes = other.subscribe();
+    changes.changed().await.unwrap().unwrap();
     let mut waiting = task::spawn(changes.changed());
     assert_pending!(waiting.poll());
-    drop((source, fixture));
-    assert!(waiting.is_woken());
-    assert_eq!(assert_ready!(waiting.poll()).unwrap(), None);
+    drop(other);
+    assert!(!waiting.is_woken());
+    assert!(waiting.await.unwrap().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_subscription_keeps_nothing() {
+    struct Held(Arc<()>);
+    let held = Arc::new(());
+    let endpoint = {
+        let held = Arc::new(Held(held.clone()));
+        Endpoint::new(move |call| {
+            let _held = held.0.clone();
+            async move { Ok(token_response(format!("t{call}"))) }
+        })
+    };
+    let mut changes = source(endpoint).subscribe();
+    changes.changed().await.unwrap().unwrap();
+    settle().await;
+    assert!(Arc::strong_count(&held) > 1);
+    drop(changes);
+    settle().await;
+    assert_eq!(Arc::strong_count(&held), 1);
+}
+
+/// The example in the docs of `TokenRequest::device_code`, as it is there.
+async fn sign_in(
+    tokens: &TokenCache,
+    device_code: String,
+    interval: Duration,
+) -> Result<Option<TokenSource>, TokenError> {
+    let request = TokenRequest::device_code(device_code).polling_interval(interval);
+    let source = tokens.source(request);
+    let mut changes = source.subscribe();
+    loop {
+        let error = match changes.changed().await {
+            Ok(Some(_)) => return Ok(Some(source)),
+            Ok(None) => return Ok(None), // the cache was shut down
+            Err(error) => error,
+        };
+        match error.error_response().map(|error| error.code()) {
+            Some(&(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {}
+            Some(&(ErrorCode::ACCESS_DENIED | ErrorCode::EXPIRED_TOKEN)) => return Ok(None),
+            _ if error.is_transient() => eprintln!("still waiting: {error:#}"),
+            _ => return Err(error),
+        }
+    }
+}
+
+/// Starts the flow of a device, and returns its device code and user code.
+async fn start_device(fixture: &Fixture) -> (String, String) {
+    let uri = fixture.server.token_endpoint().to_string();
+    let request = http::Request::post(uri.replace("/token", "/device_authorization"))
+        .header("content-type", "application/x-www-form-urlencoded")
+        .body("client_id=client&client_secret=secret".to_owned())
+        .unwrap();
+    let response = fixture.server.clone().oneshot(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+    let text = |name: &str| body[name].as_str().unwrap().to_owned();
+    (text("device_code"), text("user_code"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_over_a_device_code_polls_at_the_interval_until_the_user_has_decided() {
+    for approves in [true, false] {
+        let fixture = Fixture::new();
+        let (device_code, user_code) = start_device(&fixture).await;
+        let before = fixture.requests();
+        let cache = fixture.cache.clone();
+        let begun = now();
+        // A server that fails in between is asked again.
+        let waiting = tokio::spawn(async move { sign_in(&cache, device_code, secs(10)).await });
+        sleep(secs(35)).await;
+        fixture.server.fail_next_n(2, Failure::status(503));
+        sleep(secs(60)).await;
+        assert!(!waiting.is_finished());
+        match approves {
+            true => assert!(fixture.server.approve_device(&user_code)),
+            false => assert!(fixture.server.deny_device(&user_code)),
+        }
+        let source = waiting.await.unwrap().unwrap();
+        assert!(now() - begun < secs(125), "{:?}", now() - begun);
+        let polls = fixture.requests() - before;
+        assert!((8..=13).contains(&polls), "{polls}");
+        assert_eq!(source.is_some(), approves);
+        if let Some(source) = source {
+            at_once(source.token()).unwrap();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_loop_over_a_device_code_ends_when_the_code_has_expired() {
+    let fixture = Fixture::new();
+    let (device_code, _) = start_device(&fixture).await;
+    let begun = now();
+    let source = sign_in(&fixture.cache, device_code, secs(5)).await.unwrap();
+    assert!(source.is_none());
+    let elapsed = now() - begun;
+    assert!((secs(590)..secs(640)).contains(&elapsed), "{elapsed:?}");
 }
 
 #[test]

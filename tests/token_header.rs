@@ -3,23 +3,28 @@
 
 mod cache_support;
 
+use std::{
+    future::ready,
+    sync::{Arc, Mutex},
+};
+
 use http::{
     HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{AUTHORIZATION, LOCATION, PROXY_AUTHORIZATION},
 };
-use tower::{Layer, Service, ServiceBuilder, ServiceExt};
+use tower::{Layer, Service, ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    AddAccessTokenLayer, BoxError, NoAccessToken, TokenSource,
+    AddAccessTokenLayer, BoxError, NoAccessToken, TokenCache, TokenRequest, TokenSource,
     add_access_token::{AccessTokenRefused, CloneBody, InvalidScheme},
 };
 
-use self::cache_support::{Api, Body, Fixture, Seen, api_layer, bearer, call};
+use self::cache_support::{Api, Body, Fixture, Seen, api_layer, bearer, call, token_response};
 
 const SERVERLESS: HeaderName = HeaderName::from_static("x-serverless-authorization");
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 fn fixed() -> TokenSource {
-    TokenSource::fixed(bearer("fixed"))
+    TokenSource::fixed(bearer("2YotnFZF"))
 }
 
 /// Returns the value of a header; panics unless there is one, marked sensitive.
@@ -87,7 +92,7 @@ async fn each_request_carries_the_token_in_the_chosen_header() {
     for (layer, name, scheme) in layers(&fixed()) {
         let api = Api::content();
         layer.layer(api.clone()).oneshot(call()).await.unwrap();
-        assert_eq!(value(&api.last(), &name), &*format!("{scheme}fixed"));
+        assert_eq!(value(&api.last(), &name), &*format!("{scheme}2YotnFZF"));
     }
 }
 
@@ -139,7 +144,7 @@ async fn a_callers_own_header_of_that_name_stays() {
             value(&api.last(), &name)
                 .to_str()
                 .unwrap()
-                .ends_with("fixed")
+                .ends_with("2YotnFZF")
         );
 
         let mut without = call();
@@ -147,6 +152,43 @@ async fn a_callers_own_header_of_that_name_stays() {
         service.oneshot(without).await.unwrap();
         assert!(!api.last().headers.contains_key(&name));
     }
+}
+
+/// A token request may contain the token of a user. It is for one layer, and not for the authorization server of another.
+#[tokio::test(start_paused = true)]
+async fn what_a_request_asks_for_is_for_the_upper_of_two_layers() {
+    let layer = |name: &'static str| {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let shown = asked.clone();
+        let endpoint = service_fn(move |request: TokenRequest| {
+            shown.lock().unwrap().push(request.grant_type().to_owned());
+            ready(Ok::<_, BoxError>(token_response(name)))
+        });
+        let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+        (api_layer(source), asked)
+    };
+    let ((upper, by_upper), (lower, by_lower)) = (layer("upper"), layer("lower"));
+    let api = Api::content();
+    let service = ServiceBuilder::new()
+        .layer(upper)
+        .layer(lower.header(SERVERLESS))
+        .service(api.clone());
+
+    let mut asking = call();
+    let own = TokenRequest::jwt_bearer("of a user");
+    asking.extensions_mut().insert(own.clone());
+    service.clone().oneshot(asking).await.unwrap();
+    assert_eq!(api.last().headers[AUTHORIZATION], "Bearer upper");
+    assert_eq!(api.last().headers[SERVERLESS], "Bearer lower");
+    assert_eq!(*by_upper.lock().unwrap(), [own.grant_type()]);
+    assert_eq!(*by_lower.lock().unwrap(), ["client_credentials"]);
+
+    let mut asking = call();
+    let source = TokenSource::fixed(bearer("user"));
+    asking.extensions_mut().insert(source);
+    service.oneshot(asking).await.unwrap();
+    assert_eq!(api.last().headers[AUTHORIZATION], "Bearer user");
+    assert_eq!(api.last().headers[SERVERLESS], "Bearer lower");
 }
 
 #[tokio::test(start_paused = true)]
@@ -247,17 +289,14 @@ async fn no_token_is_printed() {
             format!("{:?}", layer.watch_trailers()),
             format!("{service:?}"),
         ] {
-            assert!(
-                !printed.contains("Bearer") && !printed.contains("\"fixed\""),
-                "{printed}"
-            );
+            assert!(!printed.contains("2YotnFZF"), "{printed}");
         }
         let api = Api::content();
         service_of(layer, api.clone())
             .oneshot(call())
             .await
             .unwrap();
-        assert!(!format!("{:?}", api.last().headers).contains("fixed"));
+        assert!(!format!("{:?}", api.last().headers).contains("2YotnFZF"));
     }
 }
 

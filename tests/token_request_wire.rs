@@ -250,8 +250,8 @@ async fn setters_add_their_parameters_in_call_order() {
             &[("requested_token_type", "urn:t")],
         ),
         (
-            base().parameter("z", "1").parameter("a", ""),
-            &[("z", "1"), ("a", "")],
+            base().parameter("z", "1").parameter("a", "0"),
+            &[("z", "1"), ("a", "0")],
         ),
         (
             base()
@@ -920,7 +920,7 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
     for (request, name) in [
         (base().parameter("grant_type", "x"), "`grant_type`"),
         (base().repeated_parameter("grant_type", "x"), "`grant_type`"),
-        (base().scope("a").parameter("scope", "a"), "`scope`"),
+        (base().scope("a").parameter("scope", "b"), "`scope`"),
         (
             base().parameter("scope", Credential::env("S")).scope("a"),
             "`scope`",
@@ -931,7 +931,29 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
                 .repeated_parameter("scope", "b"),
             "`scope`",
         ),
-        (base().parameter("x", "1").parameter("x", "1"), "`x`"),
+        (base().parameter("x", "1").parameter("x", "2"), "`x`"),
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("x", "2")
+                .parameter("x", "2"),
+            "`x`",
+        ),
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("x", Credential::env("X")),
+            "`x`",
+        ),
+        // Only the caller of a repeatable setter can say whether the second one is a mistake.
+        (
+            base().parameter("x", "1").repeated_parameter("x", "1"),
+            "`x`",
+        ),
+        (
+            base().repeated_parameter("x", "1").parameter("x", "1"),
+            "`x`",
+        ),
         (
             base().parameter("x", "1").repeated_parameter("x", "2"),
             "`x`",
@@ -947,20 +969,215 @@ async fn a_parameter_set_twice_is_refused_by_its_name() {
             "`resource`",
         ),
         (
-            TokenRequest::refresh_token("r").parameter("refresh_token", "r"),
+            TokenRequest::refresh_token("r").parameter("refresh_token", "s"),
             "`refresh_token`",
         ),
         (
             TokenRequest::authorization_code("c", "https://a.example/")
                 .code_verifier(VERIFIER)
-                .code_verifier(VERIFIER),
+                .code_verifier(VERIFIER.to_uppercase()),
             "`code_verifier`",
         ),
-        (base().parameter("client_id", "c"), "`client_id`"),
+        (base().repeated_parameter("client_id", "c"), "`client_id`"),
         (base().parameter("client_id", "other"), "`client_id`"),
     ] {
         assert_refused(public(), request, name).await;
     }
+}
+
+#[tokio::test]
+async fn a_parameter_set_twice_with_the_same_value_is_sent_once() {
+    let base = TokenRequest::client_credentials;
+    let provided = Credential::from_fn(|| async { Ok::<_, Infallible>("p") });
+    for (request, once, expected) in [
+        (
+            base()
+                .parameter("x", "1")
+                .parameter("y", "2")
+                .parameter("x", "1"),
+            base().parameter("x", "1").parameter("y", "2"),
+            &[("x", "1"), ("y", "2")] as Pairs,
+        ),
+        (
+            base().parameter("grant_type", "client_credentials"),
+            base(),
+            &[],
+        ),
+        (
+            base().scope("a b").parameter("scope", "b a"),
+            base().scope("a b"),
+            &[("scope", "a b")],
+        ),
+        (
+            base()
+                .code_verifier(VERIFIER)
+                .parameter("code_verifier", VERIFIER),
+            base().code_verifier(VERIFIER),
+            &[("code_verifier", VERIFIER)],
+        ),
+        (
+            base().requested_token_type("t").requested_token_type("t"),
+            base().requested_token_type("t"),
+            &[("requested_token_type", "t")],
+        ),
+        (
+            base()
+                .parameter("x", provided.clone())
+                .parameter("x", provided.clone()),
+            base().parameter("x", provided.clone()),
+            &[("x", "p")],
+        ),
+        (
+            base().parameter(ODD, ODD).parameter(ODD.to_owned(), ODD),
+            base().parameter(ODD, ODD),
+            &[(ODD, ODD)],
+        ),
+    ] {
+        assert_eq!(request, once);
+        assert_eq!(pairs(request).await[1..], owned(expected));
+    }
+    for request in [
+        base().resource("urn:a").resource("urn:a"),
+        base().audience("a").audience("a"),
+        base()
+            .repeated_parameter("x", "1")
+            .repeated_parameter("x", "1"),
+    ] {
+        assert_eq!(pairs(request).await.len(), 3, "those can be repeated");
+    }
+    let request = TokenRequest::refresh_token("r").parameter("refresh_token", "r");
+    assert_eq!(request, TokenRequest::refresh_token("r"));
+    // The client sends it already.
+    let sent = pairs(base().parameter("client_id", "c")).await;
+    assert_eq!(sent.len(), 1);
+    let basic = ClientAuthentication::client_secret_basic("c", "s");
+    let sent = send(basic, base().parameter("client_id", "c")).await;
+    assert_eq!(form(sent.body()).len(), 2);
+}
+
+#[tokio::test]
+async fn many_parameters_are_compared_too() {
+    let request = |times: usize| {
+        (0..times * 100).fold(TokenRequest::client_credentials(), |request, number| {
+            request.parameter(format!("p{}", number % 100), format!("{}", number % 100))
+        })
+    };
+    assert_eq!(request(3), request(1));
+    assert_eq!(pairs(request(3)).await.len(), 101);
+    // A clone is changed for itself.
+    let (one, clone) = (request(1), request(1).clone());
+    let changed = clone.parameter("p200", "x").parameter("p200", "x");
+    assert_eq!(pairs(changed).await.len(), 102);
+    assert_eq!(pairs(one.parameter("p200", "y")).await.len(), 102);
+    let wrong = request(1).parameter("p99", "other");
+    assert_refused(public(), wrong, "`p99` is set twice").await;
+}
+
+/// RFC 6749 section 3.2: "Parameters sent without a value MUST be treated as if they were omitted from the request."
+#[tokio::test]
+async fn an_empty_optional_parameter_is_not_sent() {
+    let base = TokenRequest::client_credentials;
+    let empty = || Credential::from_fn(|| async { Ok::<_, Infallible>("") });
+    for name in [
+        "audience",
+        "resource",
+        "tenant",
+        "client_assertion_hint",
+        "code_verifier",
+        "redirect_uri",
+        "requested_token_type",
+        "actor_token",
+        "actor_token_type",
+        "scope",
+        ODD,
+    ] {
+        for request in [
+            base().parameter(name, ""),
+            base().repeated_parameter(name, ""),
+            base()
+                .repeated_parameter(name, "")
+                .repeated_parameter(name, ""),
+        ] {
+            assert_eq!(request, base(), "{name}");
+            assert_eq!(pairs(request).await.len(), 1, "{name}");
+        }
+        let request = base()
+            .parameter("x", "1")
+            .parameter(name, empty())
+            .parameter("y", "2");
+        assert_eq!(
+            pairs(request).await[1..],
+            owned(&[("x", "1"), ("y", "2")]),
+            "{name}"
+        );
+        let request = base().parameter("x", "").parameter("x", "1");
+        assert_eq!(pairs(request).await[1..], owned(&[("x", "1")]));
+    }
+    // White space is a value.
+    let sent = pairs(base().parameter("x", " ")).await;
+    assert_eq!(sent[1..], owned(&[("x", " ")]));
+    // A user may have no password, and the grant requires the parameter (RFC 6749 section 4.3.2).
+    let sent = pairs(TokenRequest::password("u", "")).await;
+    assert_eq!(sent[2], owned(&[("password", "")])[0]);
+    for name in [
+        "code",
+        "username",
+        "refresh_token",
+        "device_code",
+        "auth_req_id",
+        "assertion",
+        "subject_token",
+        "subject_token_type",
+        "client_secret",
+        "client_assertion",
+    ] {
+        let anonymous = ClientAuthentication::anonymous();
+        let named = format!("`{name}`");
+        let request = TokenRequest::extension("g").parameter(name, "");
+        assert_refused(anonymous.clone(), request, &named).await;
+        let request = TokenRequest::extension("g").parameter(name, empty());
+        assert_not_sent(anonymous, request, &named).await;
+    }
+}
+
+#[tokio::test]
+async fn a_code_verifier_of_any_form_can_be_sent_as_a_parameter() {
+    let base = TokenRequest::client_credentials;
+    let (short, long) = ("a".repeat(42), "a".repeat(300));
+    for verifier in ["v", "a b", "é/+=", &*short, &*long] {
+        let request = base().parameter("code_verifier", verifier);
+        assert_eq!(pairs(request.clone()).await[1].1, verifier);
+        assert_ne!(
+            request,
+            base().code_verifier(verifier),
+            "that one is refused"
+        );
+        let provided = verifier.to_owned();
+        let provided = Credential::from_fn(move || {
+            let provided = provided.clone();
+            async move { Ok::<_, Infallible>(provided) }
+        });
+        let request = base().parameter("code_verifier", provided.clone());
+        assert_eq!(pairs(request.clone()).await[1].1, verifier);
+        let checked = base().code_verifier(provided.clone());
+        assert_not_sent(public(), checked.clone(), "`code_verifier`").await;
+        // Setting it twice does not lift the check.
+        let twice = [
+            request.code_verifier(provided.clone()),
+            checked.parameter("code_verifier", provided),
+        ];
+        for request in twice {
+            assert_not_sent(public(), request, "`code_verifier`").await;
+        }
+        let twice = base()
+            .parameter("code_verifier", verifier)
+            .code_verifier(verifier);
+        assert_refused(public(), twice, "use `.parameter(\"code_verifier\", ..)`").await;
+    }
+    assert_eq!(
+        base().parameter("code_verifier", VERIFIER),
+        base().code_verifier(VERIFIER)
+    );
 }
 
 #[tokio::test]

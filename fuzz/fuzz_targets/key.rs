@@ -14,12 +14,15 @@ use tower_oauth2_client_fuzz::{byte, check_error, ready};
 static KEY: LazyLock<SigningKey> =
     LazyLock::new(|| SigningKey::generate(SigningAlgorithm::ES256).unwrap());
 
-const ALGORITHMS: [SigningAlgorithm; 6] = [
+const ALGORITHMS: [SigningAlgorithm; 9] = [
     SigningAlgorithm::RS256,
     SigningAlgorithm::PS256,
     SigningAlgorithm::ES256,
     SigningAlgorithm::ES384,
+    SigningAlgorithm::ES512,
     SigningAlgorithm::EdDSA,
+    SigningAlgorithm::MlDsa44,
+    SigningAlgorithm::MlDsa87,
     SigningAlgorithm::HS256,
 ];
 

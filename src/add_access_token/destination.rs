@@ -73,6 +73,11 @@ impl Destinations {
         self.named.iter().map(|named| &named.origin).collect()
     }
 
+    /// The numbers of the named origins.
+    pub(super) fn named_ids(&self) -> impl Iterator<Item = OriginId> {
+        self.named.iter().filter_map(|named| named.id)
+    }
+
     /// The absolute URI of a request whose own URI has no authority. `None` unless exactly one origin is named.
     pub(super) fn target(&self, uri: &Uri) -> Option<Uri> {
         match &self.named[..] {

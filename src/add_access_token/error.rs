@@ -81,6 +81,25 @@ impl fmt::Display for NoOriginNamed {
 
 impl Error for NoOriginNamed {}
 
+/// The error of a request that was not sent, because nothing says which token it gets.
+///
+/// Its layer was made with [`per_request`](crate::AddAccessTokenLayer::per_request), so it has no default token. The message says what to
+/// do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTokenNamed;
+
+impl fmt::Display for NoTokenNamed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "the request was not sent: it names no access token, and its layer has no default one; insert a `TokenRequest` or a \
+             `TokenSource` into the extensions of the request, or return a `TokenRequest` from `token_request_for`; a request that needs \
+             no token has `NoAccessToken` in its extensions",
+        )
+    }
+}
+
+impl Error for NoTokenNamed {}
+
 /// The error of a value that is not an origin: it is not a URI, or its scheme or its host is missing or malformed.
 ///
 /// The message says what is wrong, and shows no user name, password or query.

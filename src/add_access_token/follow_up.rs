@@ -29,19 +29,28 @@ pub(super) struct PossibleResend<S, B, R: Resend<B>> {
 pub(super) struct ResendsLeft {
     token: bool,
     nonce: bool,
+    weakness: bool,
 }
 
 impl ResendsLeft {
     pub(super) const ALL: Self = Self {
         token: true,
         nonce: true,
+        weakness: true,
     };
+
+    /// Without stepping up, no response objects to a weak token.
+    pub(super) fn without_step_up(self) -> Self {
+        let weakness = false;
+        Self { weakness, ..self }
+    }
 
     /// Uses up the resend for an objection. Returns whether there was one left.
     fn take(&mut self, objection: Objection) -> bool {
         std::mem::take(match objection {
             Objection::Token => &mut self.token,
             Objection::Nonce => &mut self.nonce,
+            Objection::Weakness => &mut self.weakness,
         })
     }
 }
@@ -98,7 +107,8 @@ impl<S: Clone, B, R: Resend<B>> FollowUp<S, B, R> {
     ) -> (Request<B>, Self) {
         let proof = proof.map(Box::new);
         // A nonce is demanded only of a request with a proof.
-        let may_be_resent = resends_left.token || (resends_left.nonce && proof.is_some());
+        let may_be_resent =
+            resends_left.token || resends_left.weakness || (resends_left.nonce && proof.is_some());
         if !R::IS_ON || !may_be_resent {
             let resend = Slot::empty();
             return (request, Self { resend, proof });

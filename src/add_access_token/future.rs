@@ -166,7 +166,7 @@ where
     }
 }
 
-/// Stores the nonce of a response, and invalidates the token that it refuses.
+/// Stores the nonce of a response, invalidates the token that it refuses, and requests the stronger one that it demands.
 ///
 /// Returns the request, if it is to be resent, or the response for the caller.
 fn react<S: Clone, B, R: Resend<B>, ResBody>(
@@ -190,8 +190,26 @@ fn react<S: Clone, B, R: Resend<B>, ResBody>(
         let sent = sent.map(SentNonce::without_resend);
         objection = refusal::objection(rules, &head, sent.as_ref());
     }
+    if let Some(stronger) = rules.and_then(|rules| rules.stronger_source(&head, &token)) {
+        if objection == Some(Objection::Token) {
+            refusal::mark(&mut head.extensions);
+            token.refuse();
+        }
+        let response = Response::from_parts(head, body);
+        return match follow_up.restore(Objection::Weakness) {
+            Some(restored) => Ok(Unsent::resend_with(stronger, restored, response)),
+            None => {
+                if let Some(tokens) = rules.and_then(RefusalRules::stronger_tokens) {
+                    tokens.start(&stronger);
+                }
+                Err(response)
+            }
+        };
+    }
     if objection != Some(Objection::Token) {
-        token.report(head.status);
+        if !refusal::is_grpc_error(&head) {
+            token.report(head.status);
+        }
         return Err(Response::from_parts(head, body));
     }
     let may_resend = refusal::may_resend(rules, &head);

@@ -19,6 +19,16 @@ pub(super) fn not_sent<B>(_: &Request<B>, error: impl Into<BoxError>) -> BoxErro
     error.into()
 }
 
+/// Returns the error of a request whose deadline passed before it was sent.
+pub(super) fn deadline_exceeded() -> BoxError {
+    #[cfg(feature = "tonic")]
+    return tonic::Status::deadline_exceeded(EXCEEDED).into();
+    #[cfg(not(feature = "tonic"))]
+    return EXCEEDED.into();
+}
+
+const EXCEEDED: &str = "the call was not sent: its deadline passed while it waited for an access token, or for the service below";
+
 #[cfg(feature = "tonic")]
 mod status {
     use std::sync::Arc;
@@ -32,7 +42,7 @@ mod status {
         let (code, message) = match error.downcast_ref::<TokenError>() {
             Some(error) => (
                 code(error),
-                format!("failed to fetch an access token: {error}"),
+                format!("failed to fetch an access token: {error:#}"),
             ),
             None => (Code::Unauthenticated, error.to_string()),
         };

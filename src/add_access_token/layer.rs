@@ -15,12 +15,13 @@ use super::{
     refusal::RefusalRules,
     resend::NoResend,
     service::AddAccessToken,
-    token_choice::TokenRules,
+    step_up::{StepUp, StepUpRules, StrongerTokens},
+    token_choice::{LayerTokens, TokenRules},
     watch_trailers::WatchTrailersLayer,
 };
 use crate::{
     message::TokenRequest,
-    token_cache::{TokenHeader, TokenSource},
+    token_cache::{TokenCache, TokenHeader, TokenSource},
 };
 
 /// Puts the token of a [`TokenSource`] on outgoing requests. See the [module](super) for the rules.
@@ -28,9 +29,9 @@ use crate::{
 /// The token goes only to the origins that are named with [`origin`](Self::origin). If none is named, every request that would carry a
 /// token is an error.
 ///
-/// The wrapped service must be `Clone`. A request that has to wait for a token gives up the instance that was made ready, and a
-/// clone is made ready afterwards. Over tower's `LoadShed`, such a request was admitted once and may still be shed when its token
-/// has come.
+/// The wrapped service must be `Clone`. A request that has to wait for a token gives its ready service back, so that a permit or a slot in
+/// a buffer is free for others. When the token has come, the layer makes a clone of the service ready and calls that. This second wait
+/// has its own outcome: tower's `LoadShed`, below the layer, may reject such a request although it was ready before.
 ///
 /// # Examples
 ///
@@ -50,7 +51,7 @@ use crate::{
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct AddAccessTokenLayer<R = NoResend> {
     rules: TokenRules,
-    resend: R,
+    pub(crate) resend: R,
 }
 
 impl AddAccessTokenLayer {
@@ -58,13 +59,56 @@ impl AddAccessTokenLayer {
     ///
     /// Name at least one [`origin`](Self::origin).
     pub fn new(source: TokenSource) -> Self {
+        Self::with_tokens(LayerTokens::Default(source))
+    }
+
+    /// Creates a layer without a default token: each request names its own, from `cache`.
+    ///
+    /// A request names its token by a [`TokenRequest`] or a [`TokenSource`] in its extensions, or by the function of
+    /// [`token_request_for`](Self::token_request_for). A request that names none is an error, [`NoTokenNamed`](super::NoTokenNamed),
+    /// and is not sent. Use it for tenants: with [`new`](Self::new), a request whose tenant was forgotten gets the default token. A request
+    /// with [`NoAccessToken`](crate::NoAccessToken) or with a header of its own is sent unchanged.
+    ///
+    /// Name at least one [`origin`](Self::origin).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use bytes::Bytes;
+    /// use http::Request;
+    /// use http_body_util::Full;
+    /// use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
+    ///
+    /// # async fn example<S>(tokens: TokenCache, http: S) -> Result<(), BoxError>
+    /// # where
+    /// #     S: Service<Request<Full<Bytes>>, Response = http::Response<Full<Bytes>>, Error = BoxError> + Clone,
+    /// # {
+    /// let api = ServiceBuilder::new()
+    ///     .layer(AddAccessTokenLayer::per_request(tokens).origin("https://api.example")?)
+    ///     .service(http);
+    ///
+    /// let tenant = "acme";
+    /// let token = TokenRequest::client_credentials().scope("orders").parameter("tenant", tenant);
+    /// let request = Request::get("https://api.example/orders").extension(token).body(Full::default())?;
+    /// let response = api.oneshot(request).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn per_request(cache: TokenCache) -> Self {
+        Self::with_tokens(LayerTokens::PerRequest(cache))
+    }
+
+    fn with_tokens(tokens: LayerTokens) -> Self {
         Self {
             rules: TokenRules {
-                source,
+                tokens,
                 destinations: Destinations::default(),
                 token_request_for: None,
                 header: None,
                 refusals: None,
+                stronger_tokens: None,
+                is_special: false,
             },
             resend: NoResend,
         }
@@ -161,13 +205,15 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Makes the token request from each request, for example for tenants by header or by host.
     ///
-    /// A token request or a source in the extensions of a request takes precedence.
+    /// The function returns a [`TokenRequest`] or an `Option` of one. `None` stands for the default token; for a layer from
+    /// [`per_request`](Self::per_request), which has none, it is the error [`NoTokenNamed`](super::NoTokenNamed). A token request or a
+    /// source in the extensions of a request takes precedence, and the function is not called.
     ///
-    /// The tokens come from the cache of the layer's source. Where callers choose the tenant, the cache should bound their number
-    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)). If the source is a fixed token, every request is an
-    /// error.
+    /// The tokens come from the cache of the layer, or of its source. A layer over [`TokenSource::fixed`] has no cache: a request for
+    /// which the function returns a token request is then an error. Where callers choose the tenant, the cache should bound their number
+    /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)).
     ///
-    /// Default is the token of the layer's source for every request.
+    /// Default is the default token for every request.
     ///
     /// # Examples
     ///
@@ -177,22 +223,25 @@ impl<R> AddAccessTokenLayer<R> {
     ///
     /// # fn example(tokens: TokenCache) -> Result<(), Box<dyn std::error::Error>> {
     /// let base = TokenRequest::client_credentials().scope("api1");
-    /// let layer = AddAccessTokenLayer::new(tokens.source(base.clone()))
+    /// let layer = AddAccessTokenLayer::per_request(tokens)
     ///     .origin("https://api.example")?
     ///     .token_request_for(move |request: &Parts| {
-    ///         match request.headers.get("x-tenant").and_then(|tenant| tenant.to_str().ok()) {
-    ///             Some(tenant) => base.clone().parameter("tenant", tenant),
-    ///             None => base.clone(),
-    ///         }
+    ///         let tenant = request.headers.get("x-tenant")?.to_str().ok()?;
+    ///         Some(base.clone().parameter("tenant", tenant))
     ///     });
     /// # Ok(())
     /// # }
     /// ```
-    pub fn token_request_for(
+    pub fn token_request_for<T>(
         mut self,
-        token_request_for: impl Fn(&request::Parts) -> TokenRequest + Send + Sync + 'static,
-    ) -> Self {
-        self.rules.token_request_for = Some(Arc::new(token_request_for));
+        token_request_for: impl Fn(&request::Parts) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Into<Option<TokenRequest>>,
+    {
+        let function = move |request: &request::Parts| token_request_for(request).into();
+        self.rules.token_request_for = Some(Arc::new(function));
+        self.rules.is_special = true;
         self
     }
 
@@ -212,12 +261,14 @@ impl<R> AddAccessTokenLayer<R> {
 
     /// Sets the header that carries the token.
     ///
-    /// With [`PROXY_AUTHORIZATION`], the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`.
+    /// With `Proxy-Authorization`, the token is for a proxy, and the proxy refuses it with the status 407 and `Proxy-Authenticate`. This is
+    /// for a proxy that receives the request itself. A client that reaches an `https` origin through a tunnel (`CONNECT`) sends the
+    /// header through the tunnel: the origin gets it, and the proxy does not see it.
     ///
     /// A request that has this header already is sent unchanged. Its `Authorization` header does not count then. A token of the type
     /// `DPoP` is sent in this header, too, together with its proof in the header `DPoP`.
     ///
-    /// Default is [`AUTHORIZATION`].
+    /// Default is `Authorization`.
     ///
     /// # Security
     ///
@@ -433,20 +484,92 @@ impl<R> AddAccessTokenLayer<R> {
         self
     }
 
+    /// Answers challenges that demand a stronger token.
+    ///
+    /// Such a challenge comes with a 4xx (usually 401 or 403), from an [origin](Self::origin) that is named:
+    ///
+    /// | the challenge | the stronger token request |
+    /// |---|---|
+    /// | `insufficient_scope` with `scope` ([RFC 6750 §3.1](https://www.rfc-editor.org/rfc/rfc6750#section-3.1)) | the union of its scope and the demanded one |
+    /// | `insufficient_claims` or `invalid_token` with `claims`, in base64 or JSON ([Microsoft Entra](https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge)) | the parameter `claims`: those of the request together with the demanded ones |
+    /// | `insufficient_user_authentication` with `acr_values` or `max_age` ([RFC 9470 §3](https://www.rfc-editor.org/rfc/rfc9470#section-3)) | the parameters of these names, unless the grant is `client_credentials` |
+    ///
+    /// With [`resend`](Self::resend), the request waits for the stronger token, and is resent once with it. Without, the caller gets the
+    /// challenge, and the stronger token is fetched in the background. Later requests use the stronger token at once. It is fetched
+    /// and renewed by the cache like any other.
+    ///
+    /// If it cannot be fetched, the caller gets the challenge, later requests carry the weaker token, and the next
+    /// attempt follows after a pause of at least 5 seconds, which doubles up to 5 minutes. If an API demands more and more, pauses follow
+    /// after [`max_rounds`](StepUp::max_rounds) stronger tokens.
+    ///
+    /// Each token request has a stronger one of its own: that of the layer's source, one from
+    /// [`token_request_for`](Self::token_request_for), and one in the extensions of a request. The layer remembers those of 1,000 token
+    /// requests. Its clones share them.
+    ///
+    /// Nothing is answered in these cases, and the caller gets the challenge:
+    ///
+    /// * The token is fixed, or from another cache than that of the layer's source.
+    /// * The token was requested with all that is demanded.
+    /// * The grant can be sent only once: a code, a device code, an `auth_req_id` or a refresh token. Let the user sign in again.
+    /// * A scope is demanded, but neither the token request nor the response names the scope so far, which the union would lose.
+    /// * The demand is too large: more than 64 words or 4 KiB of scope, or 4 KiB of claims.
+    ///
+    /// Entra sends claims only to clients that announce the capability `cp1`
+    /// ([client capabilities](https://learn.microsoft.com/en-us/entra/identity-platform/claims-challenge#client-capabilities)). Announce it in the
+    /// claims of the token request, as in the example. The demanded claims are added to it.
+    ///
+    /// Default is that the caller gets every challenge.
+    ///
+    /// # Security
+    ///
+    /// The API decides what is requested, and the authorization server decides what is granted. Limit the scope with
+    /// [`StepUp::allowed_scope`]. All origins that the layer names get the stronger token: use one layer for each API. A redirect that
+    /// is followed below this layer lets another origin answer with a challenge.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{
+    ///     AddAccessTokenLayer, TokenCache, TokenRequest,
+    ///     add_access_token::{CloneBody, StepUp},
+    /// };
+    ///
+    /// # fn example(tokens: TokenCache) -> Result<(), Box<dyn std::error::Error>> {
+    /// let request = TokenRequest::client_credentials()
+    ///     .scope("https://graph.microsoft.com/.default")
+    ///     .parameter("claims", r#"{"access_token":{"xms_cc":{"values":["cp1"]}}}"#);
+    /// let layer = AddAccessTokenLayer::new(tokens.source(request))
+    ///     .origin("https://graph.microsoft.com")?
+    ///     .step_up(StepUp::new())
+    ///     .resend(CloneBody);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn step_up(mut self, step_up: StepUp) -> Self {
+        let (cache, source) = (
+            self.rules.tokens.cache(),
+            self.rules.tokens.default_source(),
+        );
+        let tokens = StrongerTokens::new(step_up, cache.cloned(), source.cloned());
+        self.rules.stronger_tokens = Some(Arc::new(tokens));
+        self.rules.is_special = true;
+        self
+    }
+
     /// Returns a layer that notices refusals in the trailers of gRPC responses.
     ///
     /// It has the source, the header and the refusal rules of this layer, and belongs below it. See
     /// [`WatchTrailersLayer`].
     pub fn watch_trailers(&self) -> WatchTrailersLayer {
         let TokenRules {
-            source,
+            tokens,
             header,
             refusals,
             ..
         } = &self.rules;
         let header = header.as_ref().map(|header| header.name.clone());
         WatchTrailersLayer::with_rules(
-            source.clone(),
+            tokens.default_source().cloned(),
             header.unwrap_or(AUTHORIZATION),
             refusals.clone(),
         )
@@ -471,14 +594,23 @@ impl<S, R: Clone> Layer<S> for AddAccessTokenLayer<R> {
     type Service = AddAccessToken<S, R>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        AddAccessToken::new(inner, self.rules.clone(), self.resend.clone())
+        let mut rules = self.rules.clone();
+        if let Some(tokens) = &rules.stronger_tokens {
+            let step_up = StepUpRules {
+                tokens: tokens.clone(),
+                origins: rules.destinations.named_ids().collect(),
+            };
+            let refusals = rules.refusals.get_or_insert_default();
+            Arc::make_mut(refusals).step_up = Some(step_up);
+        }
+        AddAccessToken::new(inner, rules, self.resend.clone())
     }
 }
 
 impl<R> fmt::Debug for AddAccessTokenLayer<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessTokenLayer")
-            .field("source", &self.rules.source)
+            .field("source", &self.rules.tokens)
             .field("origins", &self.rules.destinations.named())
             .finish_non_exhaustive()
     }

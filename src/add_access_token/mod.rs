@@ -23,16 +23,21 @@
 //!    such as tower's `Retry`, therefore belongs above this layer. A 401 that [demands another nonce](#refusals) in the proof keeps the
 //!    token; with `resend`, the request is resent once with a new proof.
 //!
+//! 8. With [`step_up`](crate::AddAccessTokenLayer::step_up), a challenge that demands more than the token grants (a wider scope, other claims,
+//!    a user who has signed in again) is answered with a stronger token, which later requests carry, too.
+//!
 //! # Refusals
 //!
 //! A response to a request that carried a token of this layer is judged in this order:
 //!
-//! 1. A 401 with a `DPoP-Nonce` that the proof of the request did not contain demands that nonce, whatever its challenge says. It refuses no
-//!    token. That counts once for each request: the answer to the resent one is judged without regard to its nonce. If the request is not
-//!    resent, the nonce counts only if the proof had none, or if the challenge is about the proof.
+//! 1. A 401 with a `DPoP-Nonce` that the proof of the request did not contain demands that nonce, and refuses no token, whatever its
+//!    challenge says. There are two exceptions. A request that was already resent for a nonce demands no second one: its answer is judged by
+//!    the rules below. A request that cannot be resent demands the nonce only if its proof had none, or if the challenge is about the
+//!    proof.
 //! 2. A 4xx whose `WWW-Authenticate` says `invalid_token` refuses the token, under whatever scheme and in whatever syntax.
 //! 3. A 401 with an error that would remain with another token refuses nothing: `insufficient_scope`, `insufficient_user_authentication`,
-//!    `insufficient_claims`, `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`.
+//!    `insufficient_claims`, `invalid_request`, `invalid_dpop_proof`, `use_dpop_nonce`. Some of them demand a stronger token: see
+//!    [`step_up`](crate::AddAccessTokenLayer::step_up).
 //! 4. Every other 401 refuses the token, with or without a challenge. So does a gRPC response with the status `UNAUTHENTICATED` in its
 //!    headers; for one in the trailers, see [`WatchTrailersLayer`].
 //! 5. Other responses refuse the token if [`refused_when`](crate::AddAccessTokenLayer::refused_when) says so, or if a service below this
@@ -51,20 +56,34 @@
 //!
 //! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.
 //!
+//! If every request must name its token, make the layer with [`per_request`](crate::AddAccessTokenLayer::per_request). A request whose
+//! tenant was forgotten is then an error ([`NoTokenNamed`]), and does not get the token of another.
+//!
+//! If a request passes two of these layers, the first one that gives it a token takes both out of its extensions. The other layer puts the
+//! token of its own source on it, in another [header](crate::AddAccessTokenLayer::header).
+//!
 //! # gRPC
 //!
 //! With the feature `tonic`, the clients that tonic generates need nothing but the layer. A request is gRPC if its `content-type` starts
-//! with `application/grpc`. If such a request is not sent, the error is a boxed [`tonic::Status`], whose source is the actual error:
+//! with `application/grpc`. If such a request is not sent, the error is a boxed [`tonic::Status`](https://docs.rs/tonic/0.14/tonic/struct.Status.html), whose source is the actual error:
 //!
 //! | why the request is not sent | status |
 //! |---|---|
 //! | no token, and a later call may succeed: the authorization server fails or cannot be reached, or there is no runtime | `UNAVAILABLE` |
 //! | no token, and something must change first: the secret, the registration, the user's sign-in | `UNAUTHENTICATED` |
-//! | [`NoOriginNamed`], [`InsecureTransport`] | `UNAUTHENTICATED` |
+//! | [`NoOriginNamed`], [`InsecureTransport`], [`NoTokenNamed`] | `UNAUTHENTICATED` |
+//! | the deadline of the call passed while it waited | `DEADLINE_EXCEEDED`, without a source |
 //!
-//! tonic finds this status below other layers, such as `Timeout` and `Buffer`. Errors of the inner service are unchanged. A time limit of
-//! a tower layer is still `UNKNOWN` to tonic; use the `timeout` of tonic's `Endpoint` or a limit for the fetch
-//! ([`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout)).
+//! tonic finds this status below other layers, such as `Timeout` and `Buffer`. Errors of the inner service are unchanged.
+//!
+//! **Deadlines.** `Request::set_timeout` (the header `grpc-timeout`) also limits the wait for a token, for a proof and for the inner
+//! service. Nothing is sent after the deadline. A request that waited is sent with the time that remains in its header, because tonic's
+//! channel counts from when it gets the request; so does the server. A request that is resent has the deadline of the first one. If that
+//! passes, the caller gets the refusal, as after any other failure before the second request is sent. The fetch continues for others.
+//!
+//! The `timeout` of tonic's `Endpoint` does not limit the wait for a token, because it is below this layer: it counts from when the request
+//! is sent. To limit the wait of calls without a deadline, set the [`fetch_timeout`](crate::token_cache::TokenCacheBuilder::fetch_timeout)
+//! of the cache. A time limit of a tower layer above works, too, but its error is `UNKNOWN` to tonic.
 //!
 //! ```
 //! use tonic::transport::Channel;
@@ -83,7 +102,7 @@
 //! # }
 //! ```
 //!
-//! To box such a stack, for example as a [`BoxCloneSyncService`](tower::util::BoxCloneSyncService), put
+//! To box such a stack, for example as a [`BoxCloneSyncService`](https://docs.rs/tower/0.5/tower/util/struct.BoxCloneSyncService.html), put
 //! `.map_err(tonic::Status::from_error)` above the layer, which keeps the status. Otherwise a task that is spawned may not compile
 //! ("implementation of `From` is not general enough"), because rustc does not see that its future is `Send`.
 //!
@@ -151,15 +170,20 @@
 //      └─ It has to wait for a token,                        │        future       ResponseFuture
 //         or for a proof.                                    │        refusal      Does the response refuse the token?
 //            unsent   waits                                  │          │     │
+//            deadline for how long? (gRPC)                   │          │     │
 //            needs    for what?                              │          │     └─ no, or not resent ──▶ caller
 //            recheck  Is the token still good?               │          │
 //              ▲  └── auth_headers ────────── follow_up ────▶┘          │ yes
 //              │                                                        │
 //              └───────────── resend ── restores the request ◀──────────┘
 //
+// `step_up` answers a response that demands a stronger token: `future` asks it for the source of that token, `token_choice` uses this
+// source for later requests, and `unsent` tells it whether the token could be fetched.
+//
 // `watch_trailers` is a layer of its own, below this one.
 
 mod auth_headers;
+mod deadline;
 mod destination;
 mod error;
 mod follow_up;
@@ -172,18 +196,20 @@ mod proof;
 mod recheck;
 mod refusal;
 mod request_copy;
-mod resend;
+pub(crate) mod resend;
 mod route;
 pub(crate) mod service;
+mod step_up;
 mod token_choice;
 mod unsent;
 mod watch_trailers;
 mod www_authenticate;
 
 pub use self::{
-    error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed},
+    error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed, NoTokenNamed},
     future::ResponseFuture,
     resend::{BufferBody, BufferedBody, CloneBody, NoResend, Resend},
+    step_up::StepUp,
     watch_trailers::{WatchTrailers, WatchTrailersFuture, WatchTrailersLayer, WatchedBody},
 };
 

@@ -64,7 +64,7 @@ impl SentProof {
     pub(super) fn note_nonce(&self, headers: &HeaderMap) {
         if let Some(binding) = self.token.binding() {
             let role = Role::ResourceServer;
-            binding.key.note_nonce(role, &self.target, headers);
+            binding.key.note_headers(role, &self.target, headers);
         }
     }
 }

@@ -10,9 +10,13 @@ use http::{
 
 use super::{
     AccessTokenRefused, headers,
+    step_up::{StepUpRules, StrongerTokens},
     www_authenticate::{self, ChallengeSays},
 };
-use crate::dpop;
+use crate::{
+    dpop,
+    token_cache::{SentToken, TokenSource},
+};
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const UNAUTHENTICATED: &[u8] = b"16";
@@ -25,6 +29,8 @@ pub(super) struct RefusalRules {
     pub(super) has_built_in_rules: bool,
     pub(super) refused_when: Vec<RefusedWhen>,
     pub(super) resends_even_if_processed: bool,
+    /// Which challenges that demand a stronger token are answered. `None` is none.
+    pub(super) step_up: Option<StepUpRules>,
 }
 
 /// Says whether a response refuses the token.
@@ -35,6 +41,7 @@ static DEFAULT: RefusalRules = RefusalRules {
     has_built_in_rules: true,
     refused_when: Vec::new(),
     resends_even_if_processed: false,
+    step_up: None,
 };
 
 impl RefusalRules {
@@ -52,6 +59,16 @@ impl RefusalRules {
         let is_refusal = self.refused_when.iter().any(|refuses| refuses(&head));
         std::mem::swap(&mut head.headers, trailers);
         is_refusal
+    }
+
+    /// Returns the source of the token that a response demands, if it may be requested.
+    pub(super) fn stronger_source(&self, head: &Parts, sent: &SentToken) -> Option<TokenSource> {
+        let step_up = self.step_up.as_ref()?;
+        step_up.answer(head, self.challenge_header(), sent)
+    }
+
+    pub(super) fn stronger_tokens(&self) -> Option<&StrongerTokens> {
+        Some(&self.step_up.as_ref()?.tokens)
     }
 
     /// Whether a refusal is resent. Any response except an error that blames the client may come after the request was carried out.
@@ -138,6 +155,8 @@ pub(super) enum Objection {
     Token,
     /// The response demands a proof that contains the nonce in its header.
     Nonce,
+    /// The response demands a stronger token.
+    Weakness,
 }
 
 /// The nonce of the proof that a request was sent with.
@@ -215,7 +234,8 @@ fn is_grpc_unauthenticated(headers: &HeaderMap) -> bool {
     is_unauthenticated(headers) && is_grpc(headers)
 }
 
-fn is_grpc_error(head: &Parts) -> bool {
+/// Whether the head of a response with the status 200 has a gRPC error. Who sends it need not have looked at the token.
+pub(super) fn is_grpc_error(head: &Parts) -> bool {
     let status = head.headers.get(GRPC_STATUS);
     head.status == StatusCode::OK
         && is_grpc(&head.headers)

@@ -2,7 +2,9 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{needs::Needs, refusal::RefusalRules, token_choice::TokenRules};
+use super::{
+    needs::Needs, refusal::RefusalRules, step_up::StrongerTokens, token_choice::TokenRules,
+};
 use crate::{
     base::{
         origin_id::OriginId,
@@ -55,18 +57,13 @@ impl<S: Clone> ServiceParts<S> {
 /// Where a request gets its token from, and how it is sent.
 pub(super) struct Route<S, R> {
     pub(super) parts: Arc<ServiceParts<S>>,
-    /// The source that the request names. `None` is that of the layer.
-    pub(super) own_source: Option<TokenSource>,
+    pub(super) source: TokenSource,
     pub(super) origin: Option<OriginId>,
     /// How the body is kept.
     pub(super) resend: R,
 }
 
 impl<S, R> Route<S, R> {
-    pub(super) fn source(&self) -> &TokenSource {
-        self.own_source.as_ref().unwrap_or(&self.parts.rules.source)
-    }
-
     /// The header that carries the token. `None` is `Authorization`.
     pub(super) fn header(&self) -> Option<&Arc<TokenHeader>> {
         self.parts.rules.header.as_ref()
@@ -77,9 +74,13 @@ impl<S, R> Route<S, R> {
         self.parts.rules.refusals.as_ref()
     }
 
+    pub(super) fn stronger_tokens(&self) -> Option<&StrongerTokens> {
+        self.refusals()?.stronger_tokens()
+    }
+
     /// The token, which is waited for.
     pub(super) fn token(&self) -> Needs {
-        Needs::token_of(self.source(), self.header())
+        Needs::token_of(&self.source, self.header())
     }
 }
 
@@ -94,7 +95,7 @@ impl<S, R: Clone> Clone for Route<S, R> {
     fn clone(&self) -> Self {
         Self {
             parts: self.parts.clone(),
-            own_source: self.own_source.clone(),
+            source: self.source.clone(),
             origin: self.origin,
             resend: self.resend.clone(),
         }

@@ -1,6 +1,7 @@
 //! `AddAccessToken`: the service that the layer makes.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::Arc,
     task::{Context, Poll},
@@ -10,6 +11,7 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::{
+    deadline,
     follow_up::{FollowUp, ResendsLeft},
     future::ResponseFuture,
     grpc,
@@ -22,6 +24,7 @@ use super::{
 use crate::{
     base::{clone_service::CloneService, origin_id::OriginId},
     error::BoxError,
+    message::TokenRequest,
     token_cache::{LocalCopy, TokenName, TokenSource},
 };
 
@@ -32,13 +35,53 @@ use crate::{
 /// # Errors
 ///
 /// These errors, boxed: any error of the inner service, a [`TokenError`](crate::TokenError) if there is no token,
-/// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with, and
-/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token. In the last three cases nothing was sent, and
-/// with the feature `tonic` the error of a gRPC request is a [status](super#grpc), whose source is that error.
+/// [`NoOriginNamed`](super::NoOriginNamed) if no origin was named that the request could be compared with,
+/// [`InsecureTransport`](super::InsecureTransport) if the network would see the token, and [`NoTokenNamed`](super::NoTokenNamed) if neither
+/// the request nor the layer names a token. In all cases except the first, nothing was sent, and with the feature `tonic` the error of a
+/// gRPC request is a [status](super#grpc), whose source is that error.
 ///
 /// # Cancel safety
 ///
 /// If the future is dropped while it waits for a token, the request is not sent, and nothing changes for other requests.
+///
+/// # Generic code
+///
+/// `AddAccessToken<S, R>` is `Clone`, `Send`, `Sync` and `'static` if `S` is. Its future is `Send` if `S`, the future of `S`, the body of the
+/// request and the body of the response are. The future needs no `Sync`.
+///
+/// A function that is generic over an API client needs one bound, [`HttpService`](crate::HttpService) for the body of its requests. It holds
+/// for this service over any HTTP client, and for most stacks of layers around it. It makes the service `Clone + Send + 'static` and its
+/// future `Send`, so that calls can be spawned:
+///
+/// ```
+/// use bytes::Bytes;
+/// use http::{Request, StatusCode};
+/// use http_body_util::Full;
+/// use tokio::task::JoinHandle;
+/// use tower::ServiceExt;
+/// use tower_oauth2_client::{AddAccessTokenLayer, BoxError, HttpService, TokenSource};
+///
+/// fn delete_order(
+///     api: &impl HttpService<Full<Bytes>>,
+///     id: u64,
+/// ) -> JoinHandle<Result<StatusCode, BoxError>> {
+///     let api = api.clone();
+///     tokio::spawn(async move {
+///         let uri = format!("https://api.example/orders/{id}");
+///         let request = Request::delete(uri).body(Full::default())?;
+///         let response = api.oneshot(request).await.map_err(Into::into)?;
+///         Ok(response.status())
+///     })
+/// }
+///
+/// # fn example(http: impl HttpService<Full<Bytes>>, source: TokenSource) -> Result<(), BoxError> {
+/// use tower::Layer;
+///
+/// let layer = AddAccessTokenLayer::new(source).origin("https://api.example")?;
+/// let deleted = delete_order(&layer.layer(http), 42);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct AddAccessToken<S, R = NoResend> {
     inner: S,
@@ -93,25 +136,33 @@ where
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let rules = &self.parts.rules;
         let mut choice = rules.choose(&request);
-        if let Ok(TokenChoice::ByFunction) = choice {
-            (request, choice) = rules.choose_by_function(request);
+        if let Ok(TokenChoice::ByFunction(function)) = choice {
+            (request, choice) = rules.choose_by_function(function, request);
         }
         let origin = rules.destinations.origin_id(request.uri());
         let header = rules.header.as_deref();
-        let (token, own_source) = match choice {
-            Ok(TokenChoice::OfLayer | TokenChoice::ByFunction) => {
-                let source = &rules.source;
+        let (token, source) = match choice {
+            Ok(TokenChoice::OfLayer(source)) => {
                 let token = self.copy.authorize(request.headers_mut(), source, header);
-                (token.map(|token| source.sent(token, origin)), None)
+                (
+                    token.map(|token| source.sent(token, origin)),
+                    Cow::Borrowed(source),
+                )
             }
             Ok(TokenChoice::OfRequest(source)) => {
+                // They are for this layer: a layer below would send the token request to its own authorization server.
+                request.extensions_mut().remove::<TokenRequest>();
+                request.extensions_mut().remove::<TokenSource>();
                 let token = source.authorize(request.headers_mut(), header);
                 // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
                 request.extensions_mut().insert(name);
-                (token.map(|token| source.sent(token, origin)), Some(source))
+                (
+                    token.map(|token| source.sent(token, origin)),
+                    Cow::Owned(source),
+                )
             }
-            Ok(TokenChoice::NoToken) => {
+            Ok(TokenChoice::NoToken | TokenChoice::ByFunction(_)) => {
                 return ResponseFuture::without_token(self.inner.call(request));
             }
             Err(error) => {
@@ -120,7 +171,8 @@ where
             }
         };
         let Some(token) = token else {
-            return self.prove_or_wait(request, own_source, origin);
+            let source = source.into_owned();
+            return self.prove_or_wait(request, source, origin);
         };
         let refusals = rules.refusals.clone();
         if !R::IS_ON {
@@ -131,8 +183,9 @@ where
                 refusals,
             );
         }
+        deadline::note(&mut request);
+        let route = self.route(source.into_owned(), origin);
         let (request, body) = self.resend.save(request);
-        let route = self.route(own_source, origin);
         let follow_up =
             FollowUp::resendable(&request, body, None, ResendsLeft::ALL, &self.inner, route);
         ResponseFuture::sending(self.inner.call(request), token, follow_up, refusals)
@@ -141,10 +194,10 @@ where
 
 impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     /// The route of a request that is sent later.
-    fn route(&self, own_source: Option<TokenSource>, origin: Option<OriginId>) -> Route<S, R> {
+    fn route(&self, source: TokenSource, origin: Option<OriginId>) -> Route<S, R> {
         Route {
             parts: self.parts.clone(),
-            own_source,
+            source,
             origin,
             resend: self.resend.clone(),
         }
@@ -161,20 +214,21 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
     fn prove_or_wait<B, ResBody>(
         &mut self,
         mut request: Request<B>,
-        own_source: Option<TokenSource>,
+        source: TokenSource,
         origin: Option<OriginId>,
     ) -> ResponseFuture<S, B, S::Future, R, ResBody>
     where
         S: Service<Request<B>, Response = Response<ResBody>>,
         R: Resend<B>,
     {
+        deadline::note(&mut request);
         let target = self.parts.rules.destinations.target(request.uri());
         let uri = target.as_ref().unwrap_or(request.uri());
-        let route = self.route(own_source, origin);
-        match Needs::of(&request, uri, route.source(), route.header()) {
+        let route = self.route(source, origin);
+        match Needs::of(&request, uri, &route.source, route.header()) {
             // The inner service is ready.
             Ok(Needs::Service { headers, .. }) => {
-                let token = route.source().sent(headers.authorization.token, origin);
+                let token = route.source.sent(headers.authorization.token, origin);
                 let header = route.header().map(|header| &**header);
                 let proof = headers.put_on(&mut request, target.as_ref(), header);
                 let refusals = route.refusals().cloned();
@@ -198,7 +252,7 @@ impl<S: Clone, R: Clone> AddAccessToken<S, R> {
 impl<S, R> fmt::Debug for AddAccessToken<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AddAccessToken")
-            .field("source", &self.parts.rules.source)
+            .field("source", &self.parts.rules.tokens)
             .finish_non_exhaustive()
     }
 }

@@ -1,44 +1,58 @@
 //! Decides which token a request gets. Pure.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, Request, header::AUTHORIZATION, request};
 
 use super::{
     destination::{Destination, Destinations},
-    error::{InsecureTransport, NoOriginNamed},
+    error::{InsecureTransport, NoOriginNamed, NoTokenNamed},
     headers,
     refusal::RefusalRules,
+    step_up::StrongerTokens,
 };
 use crate::{
     base::origin::Origin,
     error::{BoxError, TokenError},
     message::{NoAccessToken, TokenRequest},
-    token_cache::{TokenHeader, TokenSource},
+    token_cache::{TokenCache, TokenHeader, TokenSource},
 };
 
 /// The rules of a layer. All its services share them.
 #[derive(Clone)]
 pub(super) struct TokenRules {
-    pub(super) source: TokenSource,
+    pub(super) tokens: LayerTokens,
     pub(super) destinations: Destinations,
     pub(super) token_request_for: Option<TokenRequestFor>,
     /// The header that carries the token. `None` is `Authorization`.
     pub(super) header: Option<Arc<TokenHeader>>,
     /// What refuses the token. `None` is the default.
     pub(super) refusals: Option<Arc<RefusalRules>>,
+    pub(super) stronger_tokens: Option<Arc<StrongerTokens>>,
+    /// Whether the token depends on more than the destination of a request.
+    pub(super) is_special: bool,
 }
 
-/// Makes a token request out of a request.
-pub(super) type TokenRequestFor = Arc<dyn Fn(&request::Parts) -> TokenRequest + Send + Sync>;
+/// Where the tokens of a layer come from.
+#[derive(Clone)]
+pub(super) enum LayerTokens {
+    /// A request that names no token gets that of the source.
+    Default(TokenSource),
+    /// Each request names its token.
+    PerRequest(TokenCache),
+}
+
+/// Makes a token request out of a request. `None` stands for the default token.
+pub(super) type TokenRequestFor =
+    Arc<dyn Fn(&request::Parts) -> Option<TokenRequest> + Send + Sync>;
 
 /// Which token a request gets.
-pub(super) enum TokenChoice {
+pub(super) enum TokenChoice<'a> {
     /// The token of the layer's source.
-    OfLayer,
+    OfLayer(&'a TokenSource),
     /// The token that the layer's function names. See [`TokenRules::choose_by_function`].
-    ByFunction,
-    /// The token of a source that the request names.
+    ByFunction(&'a TokenRequestFor),
+    /// The token of a source that the request names, or a stronger one.
     OfRequest(TokenSource),
     NoToken,
 }
@@ -46,7 +60,7 @@ pub(super) enum TokenChoice {
 impl TokenRules {
     // A mere hint is not enough once it is called for two strategies to resend.
     #[inline(always)]
-    pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice, BoxError> {
+    pub(super) fn choose<B>(&self, request: &Request<B>) -> Result<TokenChoice<'_>, BoxError> {
         let has_own = match &self.header {
             None => headers::contains(request.headers(), &AUTHORIZATION),
             Some(header) => has_header(request.headers(), &header.name),
@@ -54,10 +68,12 @@ impl TokenRules {
         if has_own {
             return Ok(TokenChoice::NoToken);
         }
-        let is_special = !request.extensions().is_empty() || self.token_request_for.is_some();
-        match self.destinations.classify(request.uri()) {
-            Destination::Trusted if !is_special => Ok(TokenChoice::OfLayer),
-            destination => self.choose_closely(destination, request),
+        let is_special = !request.extensions().is_empty() || self.is_special;
+        match (self.destinations.classify(request.uri()), &self.tokens) {
+            (Destination::Trusted, LayerTokens::Default(source)) if !is_special => {
+                Ok(TokenChoice::OfLayer(source))
+            }
+            (destination, _) => self.choose_closely(destination, request),
         }
     }
 
@@ -65,7 +81,7 @@ impl TokenRules {
         &self,
         destination: Destination,
         request: &Request<B>,
-    ) -> Result<TokenChoice, BoxError> {
+    ) -> Result<TokenChoice<'_>, BoxError> {
         let extensions = request.extensions();
         if extensions.get::<NoAccessToken>().is_some() {
             return Ok(TokenChoice::NoToken);
@@ -86,33 +102,84 @@ impl TokenRules {
             }
         }
         if let Some(source) = extensions.get::<TokenSource>() {
-            return Ok(TokenChoice::OfRequest(source.clone()));
+            return Ok(self.of_source(source.clone()));
         }
         match (extensions.get::<TokenRequest>(), &self.token_request_for) {
             (Some(token_request), _) => self.of_request(token_request.clone()),
-            (None, Some(_)) => Ok(TokenChoice::ByFunction),
-            (None, None) => Ok(TokenChoice::OfLayer),
+            (None, Some(function)) => Ok(TokenChoice::ByFunction(function)),
+            (None, None) => self.default_token(),
         }
+    }
+
+    fn of_source(&self, source: TokenSource) -> TokenChoice<'_> {
+        let tokens = self.stronger_tokens.as_ref();
+        let stronger = tokens.and_then(|tokens| tokens.in_place_of(&source));
+        TokenChoice::OfRequest(stronger.unwrap_or(source))
     }
 
     /// Calls the function of the layer, for [`TokenChoice::ByFunction`].
     #[cold]
     pub(super) fn choose_by_function<B>(
         &self,
+        function: &TokenRequestFor,
         request: Request<B>,
-    ) -> (Request<B>, Result<TokenChoice, BoxError>) {
+    ) -> (Request<B>, Result<TokenChoice<'_>, BoxError>) {
         let (parts, body) = request.into_parts();
-        let choice = match &self.token_request_for {
-            Some(token_request_for) => self.of_request(token_request_for(&parts)),
-            None => Ok(TokenChoice::OfLayer),
+        let choice = match function(&parts) {
+            Some(token_request) => self.of_request(token_request),
+            None => self.default_token(),
         };
         (Request::from_parts(parts, body), choice)
     }
 
-    fn of_request(&self, token_request: TokenRequest) -> Result<TokenChoice, BoxError> {
-        match self.source.sibling(token_request) {
-            Some(source) => Ok(TokenChoice::OfRequest(source)),
+    fn of_request(&self, token_request: TokenRequest) -> Result<TokenChoice<'_>, BoxError> {
+        let source = match &self.tokens {
+            LayerTokens::Default(source) => source.sibling(token_request),
+            LayerTokens::PerRequest(cache) => Some(cache.source(token_request)),
+        };
+        match source {
+            Some(source) => Ok(self.of_source(source)),
             None => Err(TokenError::request(FIXED).into()),
+        }
+    }
+
+    fn default_token(&self) -> Result<TokenChoice<'_>, BoxError> {
+        match &self.tokens {
+            LayerTokens::Default(source) => {
+                let tokens = self.stronger_tokens.as_ref();
+                let stronger = tokens.and_then(|tokens| tokens.in_place_of_layer_source());
+                Ok(match stronger {
+                    Some(stronger) => TokenChoice::OfRequest(stronger),
+                    None => TokenChoice::OfLayer(source),
+                })
+            }
+            LayerTokens::PerRequest(_) => Err(NoTokenNamed.into()),
+        }
+    }
+}
+
+impl LayerTokens {
+    /// Returns the cache, if the tokens come from one.
+    pub(super) fn cache(&self) -> Option<&TokenCache> {
+        match self {
+            Self::Default(source) => source.cache(),
+            Self::PerRequest(cache) => Some(cache),
+        }
+    }
+
+    pub(super) fn default_source(&self) -> Option<&TokenSource> {
+        match self {
+            Self::Default(source) => Some(source),
+            Self::PerRequest(_) => None,
+        }
+    }
+}
+
+impl fmt::Debug for LayerTokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default(source) => source.fmt(f),
+            Self::PerRequest(_) => f.write_str("named by each request"),
         }
     }
 }

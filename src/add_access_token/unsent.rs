@@ -3,7 +3,9 @@
 //! 1. While it waits for a token or a proof, it holds no reservation: its service is a clone that was not made ready.
 //! 2. The bytes of a refused token are never sent again, even if the server returns the refused token again.
 //! 3. After a wait, [`recheck`](super::recheck) decides whether its token and its proof are still good.
-//! 4. If a resend fails before it is sent, the caller gets the response that caused it.
+//! 4. If a stronger token cannot be fetched, the request is sent with the weaker one.
+//! 5. If a resend fails before it is sent, the caller gets the response that caused it.
+//! 6. Nothing is sent after the [`deadline`](super::deadline) of a gRPC request.
 
 use std::{
     sync::Arc,
@@ -15,6 +17,7 @@ use tower_service::Service;
 
 use super::{
     auth_headers::AuthHeaders,
+    deadline::Deadline,
     follow_up::{FollowUp, ResendsLeft, RestoredRequest},
     grpc,
     needs::Needs,
@@ -26,7 +29,7 @@ use super::{
 };
 use crate::{
     error::{BoxError, TokenError},
-    token_cache::{Authorization, SentToken},
+    token_cache::{Authorization, SentToken, TokenName, TokenSource},
 };
 
 /// See the [module](self).
@@ -36,6 +39,7 @@ pub(super) struct Unsent<S, B, R, ResBody> {
     /// Where the request goes, if its own URI does not say it.
     target: Option<Uri>,
     service: S,
+    deadline: Option<Deadline>,
     route: Route<S, R>,
     resends_left: ResendsLeft,
     resend_cause: Option<ResendCause<ResBody>>,
@@ -71,6 +75,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
     ) -> Self {
         Self {
             needs,
+            deadline: Deadline::of(&request),
             request: Some(request),
             target,
             service,
@@ -87,19 +92,36 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         objection: Objection,
     ) -> Self {
         let refused = match objection {
-            Objection::Token => restored.authorization,
+            Objection::Token | Objection::Weakness => restored.authorization,
             // The token itself is good.
             Objection::Nonce => None,
         };
+        let resends_left = match restored.route.stronger_tokens() {
+            Some(_) => restored.resends_left,
+            None => restored.resends_left.without_step_up(),
+        };
         Self {
             needs: restored.route.token(),
+            deadline: Deadline::of(&restored.request),
             request: Some(restored.request),
             target: restored.target,
             service: restored.service,
             route: restored.route,
-            resends_left: restored.resends_left,
+            resends_left,
             resend_cause: Some(ResendCause { response, refused }),
         }
+    }
+
+    /// A request that is resent with a token of `stronger`, because `response` demands it.
+    pub(super) fn resend_with(
+        stronger: TokenSource,
+        mut restored: RestoredRequest<S, B, R>,
+        response: Response<ResBody>,
+    ) -> Self {
+        restored.route.source = stronger;
+        // A service below that notices refusals learns from this that the token is not that of the layer.
+        restored.request.extensions_mut().insert(TokenName::NONE);
+        Self::resend(restored, response, Objection::Weakness)
     }
 
     /// Waits for what the request needs, and sends it.
@@ -112,11 +134,16 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         S::Error: Into<BoxError>,
         R: Resend<B>,
     {
+        if let Some(deadline) = &mut self.deadline {
+            if deadline.poll_passed(cx).is_ready() {
+                return Poll::Ready(Err(self.give_up(grpc::deadline_exceeded())));
+            }
+        }
         loop {
             let next = match &mut self.needs {
                 Needs::Token(token) => match ready!(token.as_mut().poll(cx)) {
                     Ok(authorization) => self.after_token(authorization),
-                    Err(error) => Err(self.not_sent(error)),
+                    Err(error) => self.without_token(error),
                 },
                 Needs::Proof {
                     proof,
@@ -134,7 +161,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                     }),
                     Poll::Ready(Err(error)) => Err(self.not_sent(error)),
                     Poll::Pending => {
-                        self.needs.note_wait(self.route.source());
+                        self.needs.note_wait(&self.route.source);
                         return Poll::Pending;
                     }
                 },
@@ -150,7 +177,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
                     },
                     Poll::Ready(Err(error)) => Err(error.into()),
                     Poll::Pending => {
-                        self.needs.note_wait(self.route.source());
+                        self.needs.note_wait(&self.route.source);
                         return Poll::Pending;
                     }
                 },
@@ -165,11 +192,26 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
 
     /// What the request needs once it has a token.
     fn after_token(&self, authorization: Authorization) -> Result<Needs, BoxError> {
+        if let Some(tokens) = self.route.stronger_tokens() {
+            tokens.note_fetched(&self.route.source);
+        }
         if self.was_refused(&authorization) {
             return Err(REFUSED_AGAIN.into());
         }
         let proof = self.start_proof(&authorization);
         Ok(Needs::after_token(authorization, proof))
+    }
+
+    /// What the request needs if its token could not be fetched.
+    fn without_token(&mut self, error: TokenError) -> Result<Needs, BoxError> {
+        let tokens = self.route.stronger_tokens();
+        match tokens.and_then(|tokens| tokens.note_failed(&self.route.source, &error)) {
+            Some(weaker) if self.resend_cause.is_none() => {
+                self.route.source = weaker;
+                Ok(self.route.token())
+            }
+            _ => Err(self.not_sent(error)),
+        }
     }
 
     /// Returns the headers to send, now that the service is ready. `None` if the request must wait again.
@@ -184,7 +226,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let usable = match token_was_usable {
             true => {
                 let header = self.route.header().map(|header| &**header);
-                self.route.source().usable_authorization(header)
+                self.route.source.usable_authorization(header)
             }
             false => None,
         };
@@ -248,10 +290,13 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
+        if let Some(deadline) = &self.deadline {
+            if deadline.shorten(request.headers_mut()).is_err() {
+                return Err(self.give_up(grpc::deadline_exceeded()));
+            }
+        }
         let route = &self.route;
-        let token = route
-            .source()
-            .sent(headers.authorization.token, route.origin);
+        let token = route.source.sent(headers.authorization.token, route.origin);
         let header = route.header().map(|header| &**header);
         let proof = headers.put_on(&mut request, self.target.as_ref(), header);
         let (request, follow_up) =

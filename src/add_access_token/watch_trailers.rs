@@ -46,7 +46,8 @@ use crate::token_cache::{TokenName, TokenSource};
 #[derive(Clone)]
 #[must_use = "a layer does nothing until it wraps a service"]
 pub struct WatchTrailersLayer {
-    source: TokenSource,
+    /// `None` if each request names its token.
+    source: Option<TokenSource>,
     header: HeaderName,
     rules: Option<Arc<RefusalRules>>,
 }
@@ -56,11 +57,11 @@ impl WatchTrailersLayer {
     ///
     /// It expects the token in the header `Authorization`.
     pub fn new(source: TokenSource) -> Self {
-        Self::with_rules(source, AUTHORIZATION, None)
+        Self::with_rules(Some(source), AUTHORIZATION, None)
     }
 
     pub(super) fn with_rules(
-        source: TokenSource,
+        source: Option<TokenSource>,
         header: HeaderName,
         rules: Option<Arc<RefusalRules>>,
     ) -> Self {
@@ -122,12 +123,12 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         // A service between both layers that follows redirects removes the token from some requests, but may keep their extensions.
         let sent = request.headers().get(&self.layer.header);
-        let watch = sent.map(|sent| match request.extensions().get::<TokenName>() {
-            Some(token) => WatchedToken::Own(*token),
-            None => WatchedToken::Source {
-                source: self.layer.source.clone(),
+        let watch = sent.and_then(|sent| match request.extensions().get::<TokenName>() {
+            Some(token) => Some(WatchedToken::Own(*token)),
+            None => Some(WatchedToken::Source {
+                source: self.layer.source.clone()?,
                 sent: sent.clone(),
-            },
+            }),
         });
         let rules = self.layer.rules.clone();
         WatchTrailersFuture {

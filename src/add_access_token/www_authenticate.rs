@@ -67,10 +67,40 @@ fn any_error(challenges: ChallengeFields<'_>, mut test: impl FnMut(&str) -> bool
 ///
 /// These are the values of the parameters named `error`, under any scheme. Some servers do not keep the syntax of RFC 9110 §11.6.1, so
 /// words that belong to no parameter count as well; that includes the schemes. Text inside the value of another parameter does not count.
-struct Errors<'a>(&'a str);
+struct Errors<'a>(Items<'a>);
 
 impl<'a> Errors<'a> {
     fn of(field: &'a str) -> Self {
+        Self(Items::of(field))
+    }
+}
+
+impl<'a> Iterator for Errors<'a> {
+    type Item = &'a str;
+
+    fn next(&mut self) -> Option<&'a str> {
+        self.0.find_map(|item| match item {
+            Item::Word(word) => Some(word),
+            Item::Quoted(text) => Some(code(text)),
+            Item::Parameter(name, value) => name.eq_ignore_ascii_case("error").then(|| code(value)),
+        })
+    }
+}
+
+/// A part of a field. The text of a quoted string still has its escapes.
+pub(super) enum Item<'a> {
+    /// A scheme, a token68, or a word in broken syntax.
+    Word(&'a str),
+    /// A quoted string that belongs to no parameter.
+    Quoted(&'a str),
+    Parameter(&'a str, &'a str),
+}
+
+/// The parts of a field.
+pub(super) struct Items<'a>(&'a str);
+
+impl<'a> Items<'a> {
+    pub(super) fn of(field: &'a str) -> Self {
         Self(field)
     }
 
@@ -122,33 +152,28 @@ impl<'a> Errors<'a> {
     }
 }
 
-impl<'a> Iterator for Errors<'a> {
-    type Item = &'a str;
+impl<'a> Iterator for Items<'a> {
+    type Item = Item<'a>;
 
-    fn next(&mut self) -> Option<&'a str> {
-        loop {
-            let is_start = |c| is_word_char(c) || c == '"' || c == '\'';
-            let start = self.0.find(is_start)?;
-            self.0 = &self.0[start..];
-            if self.0.starts_with(['"', '\'']) {
-                return Some(code(self.value()));
-            }
-            let word = self.word();
-            if !self.equals_sign() {
-                return Some(word);
-            }
-            let value = self.value();
-            if word.eq_ignore_ascii_case("error") {
-                return Some(code(value));
-            }
+    fn next(&mut self) -> Option<Item<'a>> {
+        let is_start = |c| is_word_char(c) || c == '"' || c == '\'';
+        let start = self.0.find(is_start)?;
+        self.0 = &self.0[start..];
+        if self.0.starts_with(['"', '\'']) {
+            return Some(Item::Quoted(self.value()));
         }
+        let word = self.word();
+        Some(match self.equals_sign() {
+            true => Item::Parameter(word, self.value()),
+            false => Item::Word(word),
+        })
     }
 }
 
 const WHITE_SPACE: [char; 2] = [' ', '\t'];
 
 /// The first word of a text.
-fn code(text: &str) -> &str {
+pub(super) fn code(text: &str) -> &str {
     let text = text.trim_start_matches(|c| !is_word_char(c));
     let end = text.find(|c| !is_word_char(c)).unwrap_or(text.len());
     &text[..end]
@@ -161,6 +186,8 @@ fn is_word_char(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -200,6 +227,62 @@ mod tests {
         ] {
             let found: Vec<_> = Errors::of(field).collect();
             assert_eq!(found, expected, "{field}");
+        }
+    }
+
+    /// The time grows with the length, not with its square: that would take hours.
+    #[test]
+    fn a_field_of_a_megabyte_is_read_at_once() {
+        for part in [
+            "\"",
+            "'",
+            "\\",
+            "\\\"",
+            "=",
+            "a=",
+            "a=\"",
+            "a='",
+            "a ",
+            "a, ",
+            " ",
+            ",",
+            "error=x ",
+            "error=\"x\",",
+            "\u{e9}",
+        ] {
+            let field = part.repeat((1 << 20) / part.len());
+            Errors::of(&field).for_each(drop);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Every word is part of the field, and no field takes more words than it has characters.
+        #[test]
+        fn any_field_is_read_to_its_end(field in "([a-z]{0,3}|error|[=\"', \\\\]|\\PC){0,40}") {
+            let mut words = 0;
+            for word in Errors::of(&field) {
+                prop_assert!(field.contains(word));
+                words += 1;
+            }
+            prop_assert!(words <= field.len());
+        }
+
+        /// In syntax that keeps to the RFC, only parameters named `error` count, whatever the values of the others are.
+        #[test]
+        fn values_of_other_parameters_are_never_taken_for_an_error(
+            value in "\\PC{0,20}|[a-z =,\"'\\\\]{0,20}",
+            name in "realm|scope|error_description|error_uri|x",
+            is_last in any::<bool>(),
+        ) {
+            let quoted = value.replace('\\', "\\\\").replace('"', "\\\"");
+            let field = match is_last {
+                true => format!("Bearer error=\"code\", {name}=\"{quoted}\""),
+                false => format!("Bearer {name}=\"{quoted}\", error=\"code\""),
+            };
+            let found: Vec<_> = Errors::of(&field).collect();
+            prop_assert_eq!(found, ["Bearer", "code"], "{}", field);
         }
     }
 }

@@ -10,11 +10,11 @@ use crate::{base::clone_service::CloneService, error::BoxError};
 /// with the body `B` through.
 ///
 /// It is implemented for every service that fits, which is a
-/// [`Service<http::Request<B>, Response = http::Response<_>>`](Service) with these properties:
+/// [`Service<http::Request<B>, Response = http::Response<_>>`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) with these properties:
 ///
 /// 1. It is `Clone + Send + 'static`, and its future is `Send`. See [`CloneService`] for a service that is not `Clone`.
 /// 2. Its error is `Into<BoxError>`.
-/// 3. The body of its response is an [`http_body::Body`] that is `Send + 'static`, with data that is `Send` and an error that is
+/// 3. The body of its response is an [`http_body::Body`](https://docs.rs/http-body/1/http_body/trait.Body.html) that is `Send + 'static`, with data that is `Send` and an error that is
 ///    `Into<BoxError>`.
 ///
 /// `B` is `Full<Bytes>` unless the endpoint is told how to make another body:

@@ -25,6 +25,9 @@ pub(crate) enum Validity {
     Expired,
 }
 
+/// How far the clock of a CA may be ahead of this machine's: the certificate that it has just issued is not valid yet here.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
 impl Certificate {
     pub(crate) fn from_der(der: &[u8]) -> Result<Self, der::Error> {
         let certificate = x509_cert::Certificate::from_der(der)?;
@@ -40,13 +43,43 @@ impl Certificate {
     }
 
     /// Checks the validity period, which includes its last second (RFC 5280 §4.1.2.5).
+    ///
+    /// A certificate that becomes valid within the next minute counts as valid. Whether to accept it is up to the server.
     pub(crate) fn validity_at(&self, now: SystemTime) -> Validity {
-        if now < self.valid_from {
+        if now + CLOCK_SKEW < self.valid_from {
             Validity::NotYet
         } else if now < self.expires_at + Duration::from_secs(1) {
             Validity::Valid
         } else {
             Validity::Expired
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificate_is_valid_from_a_minute_before_its_period_to_its_last_second() {
+        let start = UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let certificate = Certificate {
+            public_key: Vec::new(),
+            valid_from: start,
+            expires_at: start + Duration::from_secs(100),
+            thumbprint: String::new(),
+        };
+        for (seconds, expected) in [
+            (-61, Validity::NotYet),
+            (-60, Validity::Valid),
+            (-1, Validity::Valid),
+            (0, Validity::Valid),
+            (100, Validity::Valid),
+            (101, Validity::Expired),
+        ] {
+            let now = 1_000_000_u64.checked_add_signed(seconds).unwrap();
+            let now = UNIX_EPOCH + Duration::from_secs(now);
+            assert_eq!(certificate.validity_at(now), expected, "{seconds}");
         }
     }
 }

@@ -3,43 +3,65 @@
 use std::{iter, ops::Range};
 
 /// The bytes of a text after an encoding was undone.
-#[derive(Clone)]
 pub(super) struct Decoded {
     pub(super) bytes: Vec<u8>,
     /// The range of the original text that each byte is from.
     origins: Vec<(usize, usize)>,
 }
 
-/// Returns the text itself, and what it may be an encoding of.
-pub(super) fn decodings(text: &[u8]) -> Vec<Decoded> {
+/// How often escapes of strings are undone, and those of forms.
+const NESTED_STRINGS: usize = 8;
+const NESTED_FORMS: usize = 2;
+
+/// Calls `visit` with the text itself, and with what it may be an encoding of. One decoding is in memory at a time.
+pub(super) fn visit_decodings(text: &[u8], visit: &mut impl FnMut(&Decoded)) {
     let plain = Decoded {
         bytes: text.to_vec(),
         origins: (0..text.len()).map(|index| (index, index + 1)).collect(),
     };
-    // Escapes may be nested, as in a form within a string of JSON.
-    let mut unescaped = vec![plain];
-    for _ in 0..2 {
-        let last = unescaped.last().map(|last| last.unescape(form_escape));
-        unescaped.extend(last.flatten());
-    }
-    let mut decoded = Vec::new();
-    for text in unescaped {
-        let mut last = text.clone();
-        while let Some(next) = last.unescape(string_escape).filter(|_| decoded.len() < 16) {
-            decoded.push(next.clone());
-            last = next;
+    // Escapes may be nested: a form within a string of JSON, a string within a form, base64 in which a string has escaped the `+`.
+    let innermost_string = plain.unescape_strings(visit);
+    for string in [Some(plain), innermost_string].into_iter().flatten() {
+        let mut form = string;
+        form.visit(visit);
+        for _ in 0..NESTED_FORMS {
+            let Some(unescaped) = form.unescape(form_escape) else {
+                break;
+            };
+            form = unescaped;
+            form.visit(visit);
+            form.unescape_strings(visit);
         }
-        for skipped in 0..4 {
-            let from_base64 = text.decode_base64(skipped);
-            decoded.extend(from_base64.unescape(form_escape));
-            decoded.push(from_base64);
-        }
-        decoded.push(text);
     }
-    decoded
 }
 
 impl Decoded {
+    /// Calls `visit` with the text, and with what it may be the base64 of.
+    fn visit(&self, visit: &mut impl FnMut(&Self)) {
+        visit(self);
+        for skipped in 0..4 {
+            let from_base64 = self.decode_base64(skipped);
+            visit(&from_base64);
+            if let Some(unescaped) = from_base64.unescape(form_escape) {
+                visit(&unescaped);
+            }
+        }
+    }
+
+    /// Undoes the escapes of strings again and again, and calls `visit` with each result. Returns the last one.
+    fn unescape_strings(&self, visit: &mut impl FnMut(&Self)) -> Option<Self> {
+        let mut last = self.unescape(string_escape)?;
+        visit(&last);
+        for _ in 1..NESTED_STRINGS {
+            let Some(next) = last.unescape(string_escape) else {
+                break;
+            };
+            visit(&next);
+            last = next;
+        }
+        Some(last)
+    }
+
     /// The range of the original text that these bytes are from.
     pub(super) fn origin(&self, range: Range<usize>) -> Range<usize> {
         match self.origins.get(range) {
@@ -107,7 +129,9 @@ impl Decoded {
                 }
             }
             // Two runs are two texts.
-            decoded.push(0, (start, start));
+            if !run.is_empty() {
+                decoded.push(0, (start, start));
+            }
             start += run.len() + 1;
         }
         decoded

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use zeroize::Zeroizing;
 
-use super::decoded::{Decoded, decodings};
+use super::decoded::{Decoded, visit_decodings};
 
 /// What stands in place of a secret.
 const REDACTED: &str = "[redacted]";
@@ -39,7 +39,7 @@ const ORDINARY: [&str; 14] = [
 /// The secrets to mask.
 #[derive(Default)]
 pub(crate) struct Mask {
-    /// The secrets that are masked as a whole.
+    /// The folded secrets that are masked as a whole.
     whole: Vec<Zeroizing<Vec<u8>>>,
     /// The sorted parts of the others.
     parts: Zeroizing<Vec<u64>>,
@@ -58,7 +58,8 @@ impl Mask {
     /// Adds a text that is probably no secret. It is masked only as a whole.
     pub(crate) fn add_whole(&mut self, text: &str) {
         if text.len() >= MIN && !ORDINARY.iter().any(|word| word.eq_ignore_ascii_case(text)) {
-            self.whole.push(Zeroizing::new(text.as_bytes().to_vec()));
+            let folded = text.bytes().map(folded).collect();
+            self.whole.push(Zeroizing::new(folded));
         }
     }
 
@@ -76,9 +77,9 @@ impl Mask {
             return Some(format!("{}...", masked.as_deref().unwrap_or(text)));
         }
         let mut is_secret = vec![false; text.len()];
-        for decoded in decodings(text.as_bytes()) {
-            self.find(&decoded, |range| is_secret[range].fill(true));
-        }
+        visit_decodings(text.as_bytes(), &mut |decoded| {
+            self.find(decoded, |range| is_secret[range].fill(true));
+        });
         if !is_secret.contains(&true) {
             return None;
         }
@@ -105,7 +106,7 @@ impl Mask {
         }
         for secret in &self.whole {
             for (start, part) in bytes.windows(secret.len()).enumerate() {
-                if part.eq_ignore_ascii_case(secret) {
+                if part.iter().copied().map(folded).eq(secret.iter().copied()) {
                     found(decoded.origin(start..start + secret.len()));
                 }
             }
@@ -113,11 +114,18 @@ impl Mask {
     }
 }
 
-/// A part as a number, without the case of its letters: some servers change it.
+/// A folded part as a number.
 fn number(part: &[u8]) -> u64 {
-    part.iter().fold(0, |number, byte| {
-        number << 8 | u64::from(byte.to_ascii_lowercase())
-    })
+    let bytes = part.iter().copied().map(folded);
+    bytes.fold(0, |number, byte| number << 8 | u64::from(byte))
+}
+
+/// Makes bytes equal that servers exchange: the cases of a letter, and `+` and the space for which it stands in a form.
+fn folded(byte: u8) -> u8 {
+    match byte {
+        b'+' => b' ',
+        other => other.to_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]
@@ -139,6 +147,33 @@ mod tests {
 
     fn form(text: &str) -> String {
         form_urlencoded::byte_serialize(text.as_bytes()).collect()
+    }
+
+    fn escape_plus(text: &str) -> String {
+        text.replace('+', "\\u002B")
+    }
+
+    #[test]
+    fn a_short_secret_is_masked_in_every_encoding() {
+        let mut mask = Mask::default();
+        mask.add("a+b ?>~");
+        let mask = mask.ready();
+        let pair = BASE64_STANDARD.encode("c:a+b ?>~");
+        assert!(pair.contains('+'));
+        for echo in [
+            "a+b ?>~".to_owned(),
+            form("a+b ?>~"),
+            "a+b%20?%3E~".to_owned(),
+            escape_plus("a%2Bb+%3F%3E%7E"),
+            pair.replace('+', "&#43;"),
+            escape_plus(&pair),
+        ] {
+            let shown = mask.apply(&format!("bad {echo}!")).unwrap_or_default();
+            assert!(
+                shown == "bad [redacted]!" || shown == "bad [redacted]==!",
+                "{echo}: {shown}"
+            );
+        }
     }
 
     #[test]
@@ -167,6 +202,16 @@ mod tests {
             ("base64 of a body", BASE64_STANDARD.encode(&body)),
             ("form of a pair", form(&BASE64_STANDARD.encode(&pair))),
             ("tail", BASE64_STANDARD.encode(&pair)[3..].to_owned()),
+            // As .NET does it.
+            ("pair in JSON", escape_plus(&BASE64_STANDARD.encode(&pair))),
+            (
+                "pair in HTML",
+                BASE64_STANDARD.encode(&pair).replace('+', "&#x2B;"),
+            ),
+            ("form in JSON", escape_plus(&form(SECRET))),
+            ("form in HTML", form(SECRET).replace('+', "&#43;")),
+            // As `encodeURI` of JavaScript does it.
+            ("URI", form(SECRET).replace('+', "%20").replace("%2B", "+")),
         ] {
             let shown = mask().apply(&format!("bad credentials {echo}, or expired"));
             let shown = shown.unwrap_or_else(|| panic!("{name}: nothing is masked"));

@@ -1,4 +1,4 @@
-//! Helpers that do not depend on OAuth: clocks, URIs, certificates, services, single flights, published values, text from servers.
+//! Helpers that do not depend on OAuth: clocks, URIs, certificates and PEM, services, single flights, published values, text from servers.
 
 pub(crate) mod authority;
 pub(crate) mod back_off;
@@ -12,10 +12,15 @@ pub(crate) mod mask;
 pub(crate) mod origin;
 pub(crate) mod origin_id;
 pub(crate) mod panic;
+#[cfg(any(feature = "jwt", feature = "rustls"))]
+pub(crate) mod pem;
+#[cfg(feature = "jwt")]
+pub(crate) mod per_server;
 pub(crate) mod published;
 mod quoted;
 pub(crate) mod request_headers;
 pub(crate) mod secure_uri;
+pub(crate) mod server_clock;
 pub(crate) mod single_flight;
 pub(crate) mod sync;
 pub(crate) mod timer;

@@ -1,6 +1,7 @@
 //! `ClientAuthentication`: how the client authenticates to the token endpoint.
 
 mod basic;
+mod settings;
 #[cfg(feature = "jwt")]
 mod signed_jwt;
 
@@ -9,7 +10,10 @@ use std::sync::Arc;
 use std::{borrow::Cow, fmt};
 
 use http::HeaderValue;
+#[cfg(not(feature = "jwt"))]
+use http::{HeaderMap, Uri};
 
+use self::settings::Settings;
 #[cfg(feature = "jwt")]
 use self::signed_jwt::SignedJwt;
 #[cfg(feature = "jwt")]
@@ -26,7 +30,8 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 ///
 /// The constructors are named after the
 /// [registered methods](https://www.iana.org/assignments/oauth-parameters/oauth-parameters.xhtml#token-endpoint-auth-method).
-/// A request with an empty client id, secret or assertion fails before anything is sent.
+/// A request with an empty client id, secret or assertion fails before anything is sent; see
+/// [`allow_empty_secret`](Self::allow_empty_secret).
 ///
 /// # Security
 ///
@@ -35,6 +40,7 @@ const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer
 pub struct ClientAuthentication {
     client_id: Cow<'static, str>,
     method: Method,
+    settings: Settings,
     #[cfg(feature = "jwt")]
     assertion: Option<Arc<ClientAssertion>>,
 }
@@ -164,8 +170,9 @@ impl ClientAuthentication {
     /// Sends a JWT that is created and signed elsewhere as `client_assertion`
     /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
     ///
-    /// The assertion type is `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`. `client_id` is also sent in the body. The
-    /// [`Credential`] is obtained again for every attempt.
+    /// The assertion type is `urn:ietf:params:oauth:client-assertion-type:jwt-bearer`, unless you set
+    /// [another](Self::client_assertion_type). `client_id` is also sent in the body, unless you
+    /// [leave it out](Self::without_client_id). The [`Credential`] is obtained again for every attempt.
     ///
     /// # Examples
     ///
@@ -206,6 +213,7 @@ impl ClientAuthentication {
         Self {
             client_id: client_id.into(),
             method,
+            settings: Settings::default(),
             #[cfg(feature = "jwt")]
             assertion: None,
         }
@@ -217,15 +225,14 @@ impl ClientAuthentication {
         &self.client_id
     }
 
-    /// Returns the client secret if it comes from a provider, and so may be rotated.
-    pub(crate) fn rotating_secret(&self) -> Option<&Credential> {
-        let secret = match &self.method {
-            Method::Basic(secret) | Method::BasicRaw(secret) | Method::Post(secret) => Some(secret),
+    /// Whether [`credential`](Self::credential) is a secret, and not an assertion.
+    pub(crate) fn has_secret(&self) -> bool {
+        match &self.method {
+            Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_) => true,
             #[cfg(feature = "jwt")]
-            Method::SignedJwt(signed) => signed.credential(),
-            _ => None,
-        };
-        secret.filter(|secret| secret.known().is_none())
+            Method::SignedJwt(signed) => signed.credential().is_some(),
+            _ => false,
+        }
     }
 
     /// Returns the secret or assertion that this method needs, if any.
@@ -252,7 +259,9 @@ impl ClientAuthentication {
     #[cfg(not(feature = "jwt"))]
     pub(crate) async fn sign_assertion(
         &self,
+        _: &Uri,
         _: &str,
+        _: Option<&'static str>,
         _: Option<&Secret>,
     ) -> Result<Option<Secret>, BoxError> {
         Ok(None)
@@ -267,10 +276,14 @@ impl ClientAuthentication {
     pub(crate) fn check(&self) -> Result<(), String> {
         #[cfg(feature = "jwt")]
         self.check_signed_jwt()?;
+        self.check_settings()?;
         if matches!(self.method, Method::Anonymous) {
             return Ok(());
         }
-        if self.client_id.is_empty() {
+        // An assertion that was made elsewhere names the client.
+        let is_optional =
+            self.settings.omits_client_id && matches!(self.method, Method::Assertion(..));
+        if self.client_id.is_empty() && !is_optional {
             return Err("`client_id` is empty".into());
         }
         if matches!(self.method, Method::BasicRaw(_)) {
@@ -285,12 +298,16 @@ impl ClientAuthentication {
     /// Returns an error message if `secret`, the text of [`credential`](Self::credential), is invalid.
     pub(crate) fn check_secret(&self, secret: &str) -> Result<(), String> {
         match &self.method {
-            Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_) if secret.is_empty() => {
-                Err("`client_secret` is empty".into())
+            Method::Basic(_) | Method::BasicRaw(_) | Method::Post(_)
+                if secret.is_empty() && !self.settings.allows_empty_secret =>
+            {
+                Err(settings::EMPTY_SECRET.into())
             }
             Method::Assertion(..) if secret.is_empty() => Err("`client_assertion` is empty".into()),
             #[cfg(feature = "jwt")]
-            Method::SignedJwt(signed) => signed.check_secret(secret),
+            Method::SignedJwt(signed) => {
+                signed.check_secret(secret, self.settings.allows_short_secret)
+            }
             _ => Ok(()),
         }
     }
@@ -304,9 +321,9 @@ impl ClientAuthentication {
             Method::Anonymous | Method::Basic(_) | Method::BasicRaw(_) => Vec::new(),
             Method::None | Method::Tls => vec![("client_id", id)],
             Method::Post(_) => vec![("client_id", id), ("client_secret", secret)],
-            Method::Assertion(assertion_type, _) => assertion(id, assertion_type, secret),
+            Method::Assertion(default_type, _) => self.assertion_parameters(default_type, secret),
             #[cfg(feature = "jwt")]
-            Method::SignedJwt(_) => assertion(id, JWT_BEARER, secret),
+            Method::SignedJwt(_) => self.assertion_parameters(JWT_BEARER, secret),
         }
     }
 
@@ -324,6 +341,8 @@ impl ClientAuthentication {
     /// For a public client nothing is checked: some servers (Keycloak, Entra ID) support `none` but do not list it.
     pub(crate) fn registered_methods(&self) -> &'static [&'static str] {
         match self.method {
+            // Only the caller knows the method that goes with it.
+            _ if self.settings.assertion_type.is_some() => &[],
             Method::Anonymous | Method::None => &[],
             Method::Basic(_) | Method::BasicRaw(_) => &["client_secret_basic"],
             Method::Post(_) => &["client_secret_post"],
@@ -337,18 +356,56 @@ impl ClientAuthentication {
         }
     }
 
-    /// Returns the algorithm that signs the assertions, if this method signs any.
-    pub(crate) fn signing_algorithm(&self) -> Option<&'static str> {
+    /// Returns every name of the algorithm that signs the assertions, if this method signs any.
+    pub(crate) fn algorithm_names(&self) -> &'static [&'static str] {
         match &self.method {
             #[cfg(feature = "jwt")]
-            Method::SignedJwt(signed) => Some(signed.algorithm().as_str()),
-            _ => None,
+            Method::SignedJwt(signed) => signed.algorithm().names(),
+            _ => &[],
         }
     }
+
+    #[cfg(not(feature = "jwt"))]
+    pub(crate) fn seconds_ahead(&self, _: &Uri) -> i64 {
+        0
+    }
+
+    #[cfg(not(feature = "jwt"))]
+    pub(crate) fn note_clock(&self, _: &Uri, _: &HeaderMap) {}
 
     /// Whether the client authenticates with its TLS certificate. Servers may have another token endpoint for that.
     pub(crate) fn is_by_tls(&self) -> bool {
         matches!(self.method, Method::Tls)
+    }
+
+    /// Returns what to check if a server does not accept the client: the rest of a sentence that begins with "check".
+    pub(crate) fn what_to_check(&self) -> &'static str {
+        match self.method {
+            Method::Anonymous => {
+                "whether the server requires a client id, because this client sends none"
+            }
+            Method::None => {
+                "the id of the client, and that it is registered as a public client, because it does not authenticate"
+            }
+            Method::Basic(_) => {
+                "the id of the client, its secret, and that it is registered for `client_secret_basic`; for a server that does not \
+                 decode them, use `client_secret_basic_raw`"
+            }
+            Method::BasicRaw(_) => {
+                "the id of the client, its secret, and that it is registered for `client_secret_basic`"
+            }
+            Method::Post(_) => {
+                "the id of the client, its secret, and that it is registered for `client_secret_post`"
+            }
+            Method::Tls => {
+                "the id of the client, the certificate with which the HTTP client connects, and that the client is registered with this certificate"
+            }
+            Method::Assertion(..) => {
+                "the id of the client, and the issuer, the audience, the expiry and the signature of its assertion"
+            }
+            #[cfg(feature = "jwt")]
+            Method::SignedJwt(ref signed) => signed.what_to_check(),
+        }
     }
 
     fn method_name(&self) -> &'static str {
@@ -364,18 +421,6 @@ impl ClientAuthentication {
             Method::SignedJwt(ref signed) => signed.method_name(),
         }
     }
-}
-
-fn assertion<'a>(
-    id: &'a str,
-    assertion_type: &'a str,
-    assertion: &'a str,
-) -> Vec<(&'static str, &'a str)> {
-    vec![
-        ("client_id", id),
-        ("client_assertion_type", assertion_type),
-        ("client_assertion", assertion),
-    ]
 }
 
 impl fmt::Debug for ClientAuthentication {

@@ -7,11 +7,13 @@ use std::{
 };
 
 use aws_lc_rs::hmac;
+use http::{HeaderMap, Uri};
 
 use super::{ClientAuthentication, Method};
 use crate::{
+    base::origin::Origin,
     error::{BoxError, OwnError},
-    jwt::{ClientAssertion, SignFuture, Signer, SigningAlgorithm},
+    jwt::{ClientAssertion, Recipient, SignFuture, Signer, SigningAlgorithm},
     secret::{Credential, Secret},
 };
 
@@ -62,7 +64,8 @@ impl ClientAuthentication {
     ///
     /// The secret itself is never sent. The algorithm is HS256, HS384 or HS512. If the secret is shorter than the output of the hash
     /// function, the request fails before anything is sent, as
-    /// [RFC 7518 §3.2](https://www.rfc-editor.org/rfc/rfc7518#section-3.2) requires. To change the claims of the JWT, use
+    /// [RFC 7518 §3.2](https://www.rfc-editor.org/rfc/rfc7518#section-3.2) requires; see
+    /// [`danger_allow_short_secret`](Self::danger_allow_short_secret). To change the claims of the JWT, use
     /// [`assertion`](Self::assertion).
     ///
     /// # Examples
@@ -112,14 +115,25 @@ impl ClientAuthentication {
         }
     }
 
-    /// Signs the assertion for one attempt, if this method uses one. `secret` is the text of [`credential`](Self::credential).
+    /// Signs the assertion for one attempt, if this method uses one.
+    ///
+    /// `uri` is where it is sent to. `algorithm` is the name by which the server knows the algorithm, if it is another than that of the
+    /// signer. `secret` is the text of [`credential`](Self::credential).
     pub(crate) async fn sign_assertion(
         &self,
+        uri: &Uri,
         audience: &str,
+        algorithm: Option<&'static str>,
         secret: Option<&Secret>,
     ) -> Result<Option<Secret>, BoxError> {
         let Method::SignedJwt(signed) = &self.method else {
             return Ok(None);
+        };
+        let origin = Origin::of(uri);
+        let recipient = Recipient {
+            audience,
+            origin: origin.as_ref(),
+            algorithm,
         };
         let secret_signer;
         let signer: &dyn Signer = match signed {
@@ -137,8 +151,27 @@ impl ClientAuthentication {
         };
         let default = ClientAssertion::new();
         let assertion = self.assertion.as_deref().unwrap_or(&default);
-        let signed = assertion.sign(&self.client_id, audience, signer).await?;
+        let signed = assertion.sign(&self.client_id, recipient, signer).await?;
         Ok(Some(signed))
+    }
+
+    /// Returns by how many seconds the times in assertions for this URI are corrected.
+    pub(crate) fn seconds_ahead(&self, uri: &Uri) -> i64 {
+        match self.assertion.as_deref().zip(Origin::of(uri)) {
+            Some((assertion, server)) => assertion.seconds_ahead(&server),
+            None => 0,
+        }
+    }
+
+    /// Learns the difference to the clock of the server that returned these headers, if assertions follow it.
+    pub(crate) fn note_clock(&self, uri: &Uri, headers: &HeaderMap) {
+        if let Some((assertion, server)) = self.assertion.as_deref().zip(Origin::of(uri)) {
+            assertion.note_clock(server, headers);
+        }
+    }
+
+    pub(super) fn signs_with_secret(&self) -> bool {
+        matches!(self.method, Method::SignedJwt(SignedJwt::Secret(..)))
     }
 }
 
@@ -147,6 +180,19 @@ impl SignedJwt {
         match self {
             Self::PrivateKey(_) => None,
             Self::Secret(secret, _) => Some(secret),
+        }
+    }
+
+    /// See [`ClientAuthentication::what_to_check`].
+    pub(super) fn what_to_check(&self) -> &'static str {
+        match self {
+            Self::PrivateKey(_) => {
+                "the id of the client, that the server knows the public key with its `kid` and algorithm, the audience of the assertion, and the \
+                 clock of this machine"
+            }
+            Self::Secret(..) => {
+                "the id of the client, its secret, the algorithm and the audience of the assertion, and the clock of this machine"
+            }
         }
     }
 
@@ -193,15 +239,17 @@ impl SignedJwt {
     }
 
     /// Returns an error message if `secret`, the text of [`credential`](Self::credential), is invalid.
-    pub(super) fn check_secret(&self, secret: &str) -> Result<(), String> {
+    pub(super) fn check_secret(&self, secret: &str, allow_short: bool) -> Result<(), String> {
         let Self::Secret(_, algorithm) = self else {
             return Ok(());
         };
         // "A key of the same size as the hash output (for instance, 256 bits for "HS256") or larger MUST be used" (RFC 7518 §3.2)
         match hash(*algorithm).map(|hash| hash.digest_algorithm().output_len()) {
+            // Everybody can sign with it.
             Some(_) if secret.is_empty() => Err("`client_secret` is empty".into()),
-            Some(least) if secret.len() < least => Err(format!(
-                "`client_secret` is shorter than the {least} bytes that {algorithm} requires (RFC 7518 section 3.2); use a longer secret"
+            Some(least) if secret.len() < least && !allow_short => Err(format!(
+                "`client_secret` is shorter than the {least} bytes that {algorithm} requires (RFC 7518 section 3.2); use a longer secret, \
+                 or `ClientAuthentication::danger_allow_short_secret`"
             )),
             _ => Ok(()),
         }
@@ -209,9 +257,9 @@ impl SignedJwt {
 }
 
 /// The properties by which two signers are compared, or `None` if the signer does not return its public key.
-fn identity(signer: &dyn Signer) -> Option<(&str, SigningAlgorithm, Option<&str>, Option<&str>)> {
+fn identity(signer: &dyn Signer) -> Option<impl Eq + Hash> {
     let key = signer.public_key()?.thumbprint();
-    let certificate = signer.certificate_thumbprint();
+    let certificate = (signer.certificate_thumbprint(), signer.certificate_chain());
     Some((key, signer.algorithm(), signer.key_id(), certificate))
 }
 

@@ -1,41 +1,20 @@
 //! The DPoP nonces that servers have sent.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
 use http::HeaderMap;
 
 use super::{Role, nonce};
-use crate::base::origin::Origin;
+use crate::base::{origin::Origin, per_server::PerServer};
 
-/// The maximum number of servers.
-///
-/// If there are more, the server with the oldest nonce is forgotten, and must demand its nonce again.
-const MAX: usize = 1024;
-
-/// The last nonce of each server (RFC 9449 §8 and §9).
+/// The last nonce of each server (RFC 9449 §8 and §9). A server that was forgotten must demand its nonce again.
 #[derive(Default)]
-pub(super) struct Nonces(Mutex<Known>);
-
-#[derive(Default)]
-struct Known {
-    nonces: HashMap<(Role, Origin), Nonce>,
-    noted: u64,
-}
-
-struct Nonce {
-    text: Arc<str>,
-    noted: u64,
-}
+pub(super) struct Nonces(PerServer<(Role, Origin), Arc<str>>);
 
 impl Nonces {
     /// Returns the nonce for the next proof.
     pub(super) fn get(&self, role: Role, origin: &Origin) -> Option<Arc<str>> {
-        let known = self.lock();
-        let nonce = known.nonces.get(&(role, origin.clone()))?;
-        Some(nonce.text.clone())
+        self.0.get(&(role, origin.clone()))
     }
 
     /// Stores the nonce of a response, if it contains one. The status does not matter.
@@ -43,31 +22,10 @@ impl Nonces {
         let Some(text) = nonce(headers) else {
             return;
         };
-        let mut known = self.lock();
-        let key = (role, origin);
-        if known
-            .nonces
-            .get(&key)
-            .is_some_and(|nonce| *nonce.text == *text)
-        {
-            return;
+        let known = self.get(role, &origin);
+        if known.is_none_or(|known| *known != *text) {
+            self.0.set((role, origin), text.into());
         }
-        known.noted += 1;
-        let nonce = Nonce {
-            text: text.into(),
-            noted: known.noted,
-        };
-        known.nonces.insert(key, nonce);
-        if known.nonces.len() > MAX {
-            let oldest = known.nonces.iter().min_by_key(|(_, nonce)| nonce.noted);
-            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                known.nonces.remove(&oldest);
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -102,18 +60,6 @@ mod tests {
         assert_eq!(get(Role::ResourceServer, 2).as_deref(), Some("two"));
         assert_eq!(get(Role::AuthorizationServer, 1).as_deref(), Some("three"));
         assert_eq!(get(Role::AuthorizationServer, 2), None);
-    }
-
-    #[test]
-    fn oldest_nonce_is_dropped_at_the_limit() {
-        let nonces = Nonces::default();
-        for n in 0..=MAX {
-            nonces.note(Role::ResourceServer, origin(n), &headers("x"));
-        }
-        assert_eq!(nonces.lock().nonces.len(), MAX);
-        assert_eq!(nonces.get(Role::ResourceServer, &origin(0)), None);
-        assert!(nonces.get(Role::ResourceServer, &origin(1)).is_some());
-        assert!(nonces.get(Role::ResourceServer, &origin(MAX)).is_some());
     }
 
     #[test]

@@ -12,7 +12,11 @@ use crate::error::TokenError;
 pub(crate) struct DpopKey(Infallible);
 
 impl DpopKey {
-    pub(crate) fn algorithm_name(&self) -> &'static str {
+    pub(crate) fn algorithm_names(&self) -> &'static [&'static str] {
+        match self.0 {}
+    }
+
+    pub(crate) fn check(&self) -> Result<(), String> {
         match self.0 {}
     }
 
@@ -30,7 +34,22 @@ impl DpopKey {
         match self.0 {}
     }
 
-    pub(crate) fn note_nonce(&self, _: Role, _: &Uri, _: &HeaderMap) {
+    pub(crate) async fn prove_as(
+        &self,
+        _: Option<&'static str>,
+        _: Role,
+        _: &Method,
+        _: &Uri,
+        _: Option<&str>,
+    ) -> Result<Proof, TokenError> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seconds_ahead(&self, _: &Uri) -> i64 {
+        match self.0 {}
+    }
+
+    pub(crate) fn note_headers(&self, _: Role, _: &Uri, _: &HeaderMap) {
         match self.0 {}
     }
 }

@@ -1,9 +1,14 @@
 //! The claims of a proof (RFC 9449 §4.2). Pure functions.
 
 use http::Uri;
-use serde_json::Error;
 
-use crate::base::origin::Origin;
+use crate::{
+    base::origin::Origin,
+    jwt::{JsonObject, Members},
+};
+
+/// The claims that this crate sets, so the caller may not.
+pub(super) const OWN_CLAIMS: [&str; 6] = ["iat", "jti", "htm", "htu", "ath", "nonce"];
 
 /// The claims of a proof. The key and the algorithm are in its header.
 pub(super) struct Claims<'a> {
@@ -14,33 +19,25 @@ pub(super) struct Claims<'a> {
     pub(super) iat: u64,
     pub(super) ath: Option<&'a str>,
     pub(super) nonce: Option<&'a str>,
+    /// What the caller has added.
+    pub(super) more: &'a Members,
 }
 
 impl Claims<'_> {
     /// Writes the claims as JSON.
-    ///
-    /// It is written by hand because a map of values would cost more than everything else except the signature.
-    pub(super) fn to_json(&self) -> Result<Vec<u8>, Error> {
-        let mut json = Vec::with_capacity(256);
-        json.extend_from_slice(b"{\"iat\":");
-        serde_json::to_writer(&mut json, &self.iat)?;
-        let texts = [
-            ("jti", Some(self.jti)),
-            ("htm", Some(self.htm)),
-            ("htu", Some(self.htu)),
-            ("ath", self.ath),
-            ("nonce", self.nonce),
-        ];
-        for (name, text) in texts {
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let mut json = JsonObject::new();
+        json.member("iat", self.iat);
+        json.member("jti", self.jti);
+        json.member("htm", self.htm);
+        json.member("htu", self.htu);
+        for (name, text) in [("ath", self.ath), ("nonce", self.nonce)] {
             if let Some(text) = text {
-                json.push(b',');
-                serde_json::to_writer(&mut json, name)?;
-                json.push(b':');
-                serde_json::to_writer(&mut json, text)?;
+                json.member(name, text);
             }
         }
-        json.push(b'}');
-        Ok(json)
+        json.members(self.more);
+        json.end()
     }
 }
 
@@ -62,6 +59,8 @@ mod tests {
 
     #[test]
     fn claims_are_escaped_and_absent_ones_left_out() {
+        let mut more = Members::default();
+        let none = more.clone();
         let mut claims = Claims {
             jti: "1",
             htm: "GET",
@@ -69,13 +68,17 @@ mod tests {
             iat: 1_700_000_000,
             ath: None,
             nonce: None,
+            more: &none,
         };
         assert_eq!(
-            claims.to_json().unwrap(),
+            claims.to_json(),
             br#"{"iat":1700000000,"jti":"1","htm":"GET","htu":"https://a.example/\"{}"}"#
         );
         (claims.ath, claims.nonce) = (Some("hash"), Some("nonce"));
-        let json: serde_json::Value = serde_json::from_slice(&claims.to_json().unwrap()).unwrap();
+        more.push("n\"", serde_json::json!([{"a": null}]));
+        claims.more = &more;
+        let json: serde_json::Value = serde_json::from_slice(&claims.to_json()).unwrap();
+        assert_eq!(json["n\""], serde_json::json!([{"a": null}]));
         assert_eq!(
             (&json["ath"], &json["nonce"]),
             (&"hash".into(), &"nonce".into())

@@ -124,7 +124,7 @@ impl TokenErrorBuilder {
     ///
     /// # Security
     ///
-    /// `Debug` and the events of a cache print the source, except for that of the kind [`Credential`](TokenErrorKind::Credential), which
+    /// `Debug`, `{:#}` and the events of a cache print the source, except for that of the kind [`Credential`](TokenErrorKind::Credential), which
     /// may contain a secret.
     pub fn source(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into());

@@ -77,18 +77,24 @@ impl fmt::Display for PrintableChain<'_> {
                 false => ForeignText(&error.to_string()).to_string(),
             };
             // Many errors print what they wrap, `io::Error` among them.
-            if index > 0 && text == last {
-                continue;
+            let is_repeated = index > 0 && repeats(&last, &text);
+            if !is_repeated {
+                let separator = if index == 0 { "" } else { ": " };
+                write!(f, "{separator}{text}")?;
+                last = text;
             }
-            let separator = if index == 0 { "" } else { ": " };
-            write!(f, "{separator}{text}")?;
             if error.is::<ProviderError>() {
                 break;
             }
-            last = text;
         }
         Ok(())
     }
+}
+
+/// Whether the text of an error ends with that of its source.
+fn repeats(text: &str, source: &str) -> bool {
+    text.strip_suffix(source)
+        .is_some_and(|rest| rest.is_empty() || rest.ends_with(": "))
 }
 
 impl fmt::Debug for PrintableChain<'_> {

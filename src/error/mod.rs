@@ -15,7 +15,7 @@ use std::{error::Error, fmt, io};
 
 #[cfg(feature = "reqwest")]
 pub(crate) use self::followed_redirect::FollowedRedirect;
-pub(crate) use self::token_error::Rotates;
+pub(crate) use self::token_error::{Presented, Rotates};
 pub(crate) use self::{
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},

@@ -2,8 +2,10 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
+use http::StatusCode;
+
 use super::{TokenError, TokenErrorKind, chain::ProviderError, token_error::Inner};
-use crate::error::{self, Answer, BoxError, ErrorResponse, NotSent, OwnError};
+use crate::error::{self, Answer, BoxError, ErrorCode, ErrorResponse, NotSent, OwnError};
 
 /// The message about an endpoint (`token endpoint`) that redirects.
 pub(crate) fn redirects(endpoint: &str) -> String {
@@ -24,7 +26,7 @@ impl TokenError {
             words: None,
             is_incomplete: false,
             retry_after: None,
-            secret: None,
+            provided: None,
             demands_nonce: false,
             is_before_sending: false,
         }
@@ -142,6 +144,21 @@ impl TokenError {
             if let Some(masked) = inner.words.as_deref().and_then(&mask) {
                 inner.words = Some(masked.into());
             }
+        }
+        self
+    }
+
+    /// Adds what to check to the message, if the server does not accept the client.
+    pub(crate) fn if_client_refused(mut self, what_to_check: &str) -> Self {
+        let is_refused = match &self.0.error_response {
+            Some(error) => *error.code() == ErrorCode::INVALID_CLIENT,
+            None => {
+                let status = self.0.answer.as_ref().map(|answer| answer.status);
+                status == Some(StatusCode::UNAUTHORIZED)
+            }
+        };
+        if let Some(inner) = Arc::get_mut(&mut self.0).filter(|_| is_refused) {
+            inner.message = format!("{}; check {what_to_check}", inner.message).into();
         }
         self
     }

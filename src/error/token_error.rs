@@ -7,19 +7,32 @@ use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
 use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
-use crate::base::Quoted;
+use crate::base::{Quoted, clock::Moment};
 
 /// Why a token request failed.
 ///
 /// Cloning is cheap: all callers that waited for one fetch share its error.
 ///
+/// `{error}` prints what failed and what to do. `{error:#}` also prints the sources, on the same line and without repeating a text: they
+/// say which host could not be reached, and why. Use it for logs:
+///
+/// ```
+/// # use tower_oauth2_client::{NotSent, TokenError, TokenErrorKind};
+/// # let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+/// # let error = TokenError::builder(TokenErrorKind::Service).source(refused).build();
+/// assert_eq!(format!("{error}"), "the request to the token endpoint failed");
+/// assert_eq!(format!("{error:#}"), "the request to the token endpoint failed: connection refused");
+/// ```
+///
 /// # Security
 ///
 /// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
 /// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
-/// request there, as it is, in a form or in base64, it is replaced by `[redacted]`. A text of fewer than four characters, and an
-/// ordinary word such as `secret`, is not recognized as a secret. `Debug` also shows the chain of sources, except for the error of a provider or signer, which may contain the secret; the same holds for the
-/// events of a cache. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
+/// request there, it is replaced by `[redacted]`, also with the escapes of a form, of JSON or of HTML, and in base64. A text of fewer than
+/// four characters, and an ordinary word such as `secret`, is not recognized as a secret.
+///
+/// `Debug`, `{:#}` and the events of a cache also show the chain of sources, except for the error of a provider or a signer, which may
+/// contain the secret. [`raw`](Self::raw) and [`json`](Self::json) return the response body, which may contain secrets: keep it out of
 /// logs.
 ///
 /// # Examples
@@ -47,7 +60,7 @@ pub(super) struct Inner {
     /// Whether the response is a success that is empty, cut off or a page.
     pub(super) is_incomplete: bool,
     pub(super) retry_after: Option<Duration>,
-    pub(super) secret: Option<Box<dyn Rotates>>,
+    pub(super) provided: Option<Box<dyn Rotates>>,
     pub(super) demands_nonce: bool,
     /// Whether something failed before the token request was sent.
     pub(super) is_before_sending: bool,
@@ -108,6 +121,9 @@ impl TokenError {
     /// 1. any 5xx except 501 and 505, 408, 425 and 429; but of an OAuth error whose code is final, only 429 and 503;
     /// 2. a success whose body was cut off, is empty, or is a page of a gateway;
     /// 3. the errors `temporarily_unavailable` and `server_error`, whatever the status.
+    ///
+    /// It is `false` for `authorization_pending` and `slow_down`, although a later request may succeed: the user decides when. A
+    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenRequest::device_code`](crate::TokenRequest::device_code).
     ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]
@@ -215,21 +231,17 @@ impl TokenError {
         self.0.demands_nonce
     }
 
-    /// Attaches the secret that the request was made with.
-    pub(crate) fn with_secret(mut self, secret: Option<Box<dyn Rotates>>) -> Self {
+    /// Attaches the texts that providers returned for the request.
+    pub(crate) fn with_provided(mut self, provided: Option<Box<dyn Rotates>>) -> Self {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            inner.secret = secret;
+            inner.provided = provided;
         }
         self
     }
 
-    /// Asks the secret's provider whether the server refused a secret that has been rotated since it was read.
-    pub(crate) async fn is_about_a_rotated_secret(&self) -> bool {
-        let code = self.error_response().map(ErrorResponse::code);
-        match &self.0.secret {
-            Some(secret) if code == Some(&ErrorCode::INVALID_CLIENT) => secret.has_changed().await,
-            _ => false,
-        }
+    /// Returns the texts that providers returned for the request, if there are any.
+    pub(crate) fn provided(&self) -> Option<&dyn Rotates> {
+        self.0.provided.as_deref()
     }
 
     /// The server's response to this request, or to the request whose error is the source.
@@ -261,11 +273,19 @@ impl TokenError {
     }
 }
 
-/// A secret that a request was made with and that may have been rotated since.
+/// The texts that providers returned for a request. They may have been rotated since.
 pub(crate) trait Rotates: Send + Sync {
-    /// Asks the secret's provider again and compares.
-    fn has_changed(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+    /// Asks the providers again, unless that is paused. Returns whether a text has changed.
+    fn has_changed(&self, now: Moment) -> Pin<Box<dyn Future<Output = bool> + Send + '_>>;
+
+    /// Notes whether the attempt that was made because a text had changed was accepted.
+    fn note_second_attempt(&self, is_accepted: bool, now: Moment);
 }
+
+/// The client certificate of the connection of a request, in the extensions of its response.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "rustls"), allow(dead_code))]
+pub(crate) struct Presented(pub(crate) Arc<dyn Rotates>);
 
 /// Whether a response with this status and error is a transient failure of the server.
 ///
@@ -296,8 +316,12 @@ fn is_transient(status: StatusCode, code: Option<&ErrorCode>) -> bool {
     }
 }
 
+/// Prints the error, and with `{:#}` also its sources.
 impl fmt::Display for TokenError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if f.alternate() {
+            return PrintableChain(self).fmt(f);
+        }
         f.write_str(&self.0.message)?;
         if let Some(error) = self.error_response() {
             write!(f, ": {error}")?;

@@ -10,15 +10,20 @@ use std::{
 };
 
 use http::{Extensions, Uri};
-use reqwest::{Request, Response};
+use reqwest::{Body, Request, Response};
 use reqwest_middleware::{Error, Middleware, Next, Result};
 use tokio::sync::Mutex;
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    add_access_token::{CloneBody, NoResend, Resend, layer::AddAccessTokenLayer},
+    add_access_token::{
+        BufferBody, CloneBody, NoResend, Resend, layer::AddAccessTokenLayer,
+        resend::sealed::KeepBody,
+    },
     error::BoxError,
+    message::TokenRequest,
+    token_cache::TokenSource,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -57,8 +62,9 @@ type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 ///
 /// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
 ///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
-/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`] can clone. A body that is a stream is sent once.
-/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`], in which
+/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`](https://docs.rs/reqwest/0.13/reqwest/struct.Request.html#method.try_clone) can clone. A body that is a stream is sent once;
+///   [`BufferBody::reqwest`] resends it, too.
+/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`](https://docs.rs/reqwest-middleware/0.5/reqwest_middleware/enum.Error.html), in which
 ///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
 ///   middlewares below, and those of reqwest, are passed on unchanged.
 /// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.
@@ -106,6 +112,61 @@ impl Middleware for AddAccessTokenLayer<CloneBody> {
                 send(&layer, request, extensions, next).await
             }),
         }
+    }
+}
+
+/// Resends also requests whose body is a stream, once. See the middleware of the layer with [`NoResend`].
+#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+impl Middleware for AddAccessTokenLayer<BufferBody<Body>> {
+    fn handle<'a, 'b, 'c, 'future>(
+        &'a self,
+        request: Request,
+        extensions: &'b mut Extensions,
+        next: Next<'c>,
+    ) -> BoxFuture<'future, Result<Response>>
+    where
+        'a: 'future,
+        'b: 'future,
+        'c: 'future,
+        Self: 'future,
+    {
+        let layer = self.clone().resend(BufferRequest(self.resend.clone()));
+        Box::pin(async move { send(&layer, request, extensions, next).await })
+    }
+}
+
+/// Keeps a request of reqwest, and records its body.
+#[derive(Clone)]
+struct BufferRequest(BufferBody<Body>);
+
+impl Resend<Carried> for BufferRequest {}
+
+impl KeepBody<Carried> for BufferRequest {
+    /// The request without its body, and the record of the body.
+    type Saved = Option<(Request, Option<<BufferBody<Body> as KeepBody<Body>>::Saved>)>;
+    type Slot<T> = Option<T>;
+    const IS_ON: bool = true;
+
+    fn save(&self, request: http::Request<Carried>) -> (http::Request<Carried>, Self::Saved) {
+        let (head, Carried(request)) = request.into_parts();
+        let Some(mut request) = request else {
+            return (http::Request::from_parts(head, Carried(None)), None);
+        };
+        let body = request.body_mut().take();
+        let copy = request.try_clone();
+        let saved = body.map(|body| self.0.save(http::Request::new(body)));
+        let (body, record) = saved.unzip();
+        *request.body_mut() = body.map(http::Request::into_body);
+        let request = http::Request::from_parts(head, Carried(Some(request)));
+        (request, copy.map(|copy| (copy, record)))
+    }
+
+    fn restore(saved: Self::Saved) -> Option<Carried> {
+        let (mut request, record) = saved?;
+        if let Some(record) = record {
+            *request.body_mut() = Some(BufferBody::restore(record)?);
+        }
+        Some(Carried(Some(request)))
     }
 }
 
@@ -173,13 +234,56 @@ impl<'a> Service<http::Request<Carried>> for NextService<'a, '_> {
             };
             *request.headers_mut() = head.headers;
             let mut extensions = extensions.lock().await;
-            let mut carried = next.run(request, &mut extensions).await?;
+            let mut extensions = WithoutChoice::new(&mut extensions, &head.extensions);
+            let mut carried = next.run(request, extensions.below()).await?;
             let mut response = http::Response::new(());
             *response.status_mut() = carried.status();
             *response.headers_mut() = mem::take(carried.headers_mut());
             *response.extensions_mut() = mem::take(carried.extensions_mut());
             Ok(response.map(|()| carried))
         })
+    }
+}
+
+/// The extensions without what this layer has taken out of its copy of them. It is back when this is dropped: a middleware above may send
+/// the request again.
+struct WithoutChoice<'a> {
+    extensions: &'a mut Extensions,
+    token_request: Option<TokenRequest>,
+    source: Option<TokenSource>,
+}
+
+impl<'a> WithoutChoice<'a> {
+    fn new(extensions: &'a mut Extensions, kept: &Extensions) -> Self {
+        fn taken<T: Clone + Send + Sync + 'static>(
+            extensions: &mut Extensions,
+            kept: &Extensions,
+        ) -> Option<T> {
+            match kept.get::<T>() {
+                Some(_) => None,
+                None => extensions.remove(),
+            }
+        }
+        Self {
+            token_request: taken(extensions, kept),
+            source: taken(extensions, kept),
+            extensions,
+        }
+    }
+
+    fn below(&mut self) -> &mut Extensions {
+        self.extensions
+    }
+}
+
+impl Drop for WithoutChoice<'_> {
+    fn drop(&mut self) {
+        if let Some(token_request) = self.token_request.take() {
+            self.extensions.insert(token_request);
+        }
+        if let Some(source) = self.source.take() {
+            self.extensions.insert(source);
+        }
     }
 }
 

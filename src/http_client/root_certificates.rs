@@ -10,6 +10,8 @@ use arc_swap::{ArcSwap, Guard};
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateDer, pem::PemObject};
 
+use crate::base::pem::with_plain_lines;
+
 /// The root certificates of a private CA, which can be replaced while they are in use.
 ///
 /// Cloning is cheap. Clones share the certificates, so a replacement affects all of them. Pass it to
@@ -64,6 +66,8 @@ pub(crate) struct CurrentRoots {
 
 impl RootCertificates {
     /// Reads root certificates in PEM.
+    ///
+    /// The line breaks of a section do not matter, and text outside of the sections is ignored.
     ///
     /// # Errors
     ///
@@ -179,7 +183,7 @@ pub(super) fn read_pem(pem: &[u8]) -> io::Result<RootCertStore> {
         io::Error::new(io::ErrorKind::InvalidData, message)
     };
     let mut store = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
+    for certificate in CertificateDer::pem_slice_iter(&with_plain_lines(pem)) {
         // The error is not passed on: it quotes the PEM, which may be a private key passed by mistake.
         let certificate = certificate.map_err(|_| invalid("the PEM is malformed".into()))?;
         store

@@ -1,4 +1,4 @@
-//! Reads the members of a JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2).
+//! Reads the members of a JSON Web Key (RFC 7517, RFC 7518 §6, RFC 8037 §2, RFC 9964 §3).
 
 use std::fmt;
 
@@ -7,16 +7,17 @@ use serde_json::{Map, Value};
 use x509_cert::der::{Encode, Length, SliceWriter, asn1::UintRef};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::{InvalidKey, PublicKey, SigningAlgorithm};
+use super::{InvalidKey, PublicKey, SigningAlgorithm, ml_dsa::MlDsa};
 
 /// A JWK. Its members are wiped from memory when it is dropped.
 pub(super) struct Jwk(Map<String, Value>);
 
-/// The curves of [`SigningAlgorithm::ES256`] and [`SigningAlgorithm::ES384`].
+/// The curves of [`SigningAlgorithm::ES256`], [`SigningAlgorithm::ES384`] and [`SigningAlgorithm::ES512`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Curve {
     P256,
     P384,
+    P521,
 }
 
 /// The type and curve of a key.
@@ -25,14 +26,18 @@ pub(super) enum KeyType {
     Rsa,
     Ec(Curve),
     Ed25519,
+    MlDsa(MlDsa),
 }
 
 impl Curve {
+    pub(super) const ALL: [Self; 3] = [Self::P256, Self::P384, Self::P521];
+
     /// Returns the length in bytes of a coordinate and of a private key.
     pub(super) fn bytes(self) -> usize {
         match self {
             Self::P256 => 32,
             Self::P384 => 48,
+            Self::P521 => 66,
         }
     }
 }
@@ -42,6 +47,7 @@ impl fmt::Display for Curve {
         f.write_str(match self {
             Self::P256 => "P-256",
             Self::P384 => "P-384",
+            Self::P521 => "P-521",
         })
     }
 }
@@ -90,8 +96,18 @@ impl Jwk {
         }
     }
 
-    pub(super) fn is_private(&self) -> bool {
-        self.0.contains_key("d")
+    /// Returns an error if the member with the private key is missing.
+    pub(super) fn check_private(&self, key_type: KeyType) -> Result<(), InvalidKey> {
+        let name = match key_type {
+            KeyType::MlDsa(_) => "priv",
+            KeyType::Rsa | KeyType::Ec(_) | KeyType::Ed25519 => "d",
+        };
+        match self.0.contains_key(name) {
+            true => Ok(()),
+            false => Err(InvalidKey::new(format!(
+                "the JWK is a public key (it has no `{name}`); pass the private key that belongs to it"
+            ))),
+        }
     }
 
     /// Returns `alg`, if the JWK has it.
@@ -113,16 +129,24 @@ impl Jwk {
             (Some("RSA"), _) => Ok(KeyType::Rsa),
             (Some("EC"), Some("P-256")) => Ok(KeyType::Ec(Curve::P256)),
             (Some("EC"), Some("P-384")) => Ok(KeyType::Ec(Curve::P384)),
+            (Some("EC"), Some("P-521")) => Ok(KeyType::Ec(Curve::P521)),
             (Some("EC"), _) => Err(InvalidKey::new(
-                "the `crv` of the JWK is neither P-256 nor P-384",
+                "the `crv` of the JWK is not P-256, P-384 or P-521",
             )),
             (Some("OKP"), Some("Ed25519")) => Ok(KeyType::Ed25519),
             (Some("OKP"), _) => Err(InvalidKey::new("the `crv` of the JWK is not Ed25519")),
+            // The type of such a key is its algorithm (RFC 9964 §3).
+            (Some("AKP"), _) => match self.algorithm()?.map(MlDsa::of) {
+                Some(Some(parameters)) => Ok(KeyType::MlDsa(parameters)),
+                _ => Err(InvalidKey::new(
+                    "the `alg` of the JWK is not ML-DSA-44, ML-DSA-65 or ML-DSA-87, which its `kty` requires",
+                )),
+            },
             (Some("oct"), _) => Err(InvalidKey::new(
                 "the JWK is a shared secret; use `ClientAuthentication::client_secret_jwt`",
             )),
             (Some(_), _) => Err(InvalidKey::new(
-                "the `kty` of the JWK is not RSA, EC or OKP",
+                "the `kty` of the JWK is not RSA, EC, OKP or AKP",
             )),
             (None, _) => Err(InvalidKey::new("the JWK has no `kty`")),
         }
@@ -143,6 +167,10 @@ impl Jwk {
                 PublicKey::ec(curve, &x?, &y?)
             }
             KeyType::Ed25519 => PublicKey::ed25519(&self.bytes_of_length("x", 32)?),
+            KeyType::MlDsa(parameters) => {
+                let public = self.bytes_of_length("pub", parameters.public_key())?;
+                PublicKey::ml_dsa(parameters, &public)
+            }
         })
     }
 

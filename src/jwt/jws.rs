@@ -3,7 +3,7 @@
 use aws_lc_rs::rand;
 use base64::{Engine, encoded_len, prelude::BASE64_URL_SAFE_NO_PAD};
 
-use super::{Signer, SigningAlgorithm};
+use super::{Signer, SigningAlgorithm, ml_dsa::MlDsa};
 use crate::error::{BoxError, OwnError};
 
 /// Returns a new `jti`: 128 random bits, so it is unique and cannot be guessed.
@@ -40,12 +40,15 @@ pub(crate) async fn sign(
 
 /// Returns the length of a signature in bytes, unless it depends on the key.
 fn fixed_length(algorithm: SigningAlgorithm) -> Option<usize> {
+    use SigningAlgorithm as A;
     match algorithm {
-        SigningAlgorithm::HS256 => Some(32),
-        SigningAlgorithm::HS384 => Some(48),
-        SigningAlgorithm::ES256 | SigningAlgorithm::EdDSA | SigningAlgorithm::HS512 => Some(64),
-        SigningAlgorithm::ES384 => Some(96),
-        _ => None,
+        A::HS256 => Some(32),
+        A::HS384 => Some(48),
+        A::HS512 | A::ES256 | A::EdDSA | A::Ed25519 => Some(64),
+        A::ES384 => Some(96),
+        A::ES512 => Some(132),
+        A::MlDsa44 | A::MlDsa65 | A::MlDsa87 => MlDsa::of(algorithm).map(MlDsa::signature),
+        A::RS256 | A::RS384 | A::RS512 | A::PS256 | A::PS384 | A::PS512 => None,
     }
 }
 

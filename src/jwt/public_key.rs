@@ -11,11 +11,13 @@ use super::{
     InvalidKey, SigningAlgorithm,
     jwk::{Curve, Jwk, KeyType},
     key_pair,
+    ml_dsa::MlDsa,
 };
 
 /// The public half of a key as a JSON Web Key ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
 ///
-/// It has only the members that [RFC 7638 §3.2](https://www.rfc-editor.org/rfc/rfc7638#section-3.2) requires.
+/// It has only the members that [RFC 7638 §3.2](https://www.rfc-editor.org/rfc/rfc7638#section-3.2) requires, and
+/// [RFC 9964](https://www.rfc-editor.org/rfc/rfc9964) for ML-DSA.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct PublicKey {
     key_type: KeyType,
@@ -26,8 +28,8 @@ pub struct PublicKey {
 impl PublicKey {
     /// Reads a JWK.
     ///
-    /// The key is an RSA key of at least 2048 bits, an EC key on P-256 or P-384, or an Ed25519 key. Members that are not required are
-    /// dropped, including those of a private key.
+    /// The key is an RSA key of at least 2048 bits, an EC key on P-256, P-384 or P-521, an Ed25519 key, or an ML-DSA key
+    /// (`"kty":"AKP"`). Members that are not required are dropped, including those of a private key.
     ///
     /// Use this to implement [`Signer`](super::Signer) for a remote key. A `SigningKey` knows its public key.
     ///
@@ -123,6 +125,14 @@ impl PublicKey {
         Self::new(
             KeyType::Ed25519,
             format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#),
+        )
+    }
+
+    pub(super) fn ml_dsa(parameters: MlDsa, public: &[u8]) -> Self {
+        let (alg, public) = (parameters.algorithm(), base64url(public));
+        Self::new(
+            KeyType::MlDsa(parameters),
+            format!(r#"{{"alg":"{alg}","kty":"AKP","pub":"{public}"}}"#),
         )
     }
 

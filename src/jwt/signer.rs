@@ -69,10 +69,19 @@ pub trait Signer: Send + Sync {
         None
     }
 
+    /// Returns the certificate of the key and the certificates that certify it, each as DER in base64 with padding. Default is none.
+    ///
+    /// It is sent as `x5c` in the header of client assertions
+    /// ([RFC 7515 §4.1.6](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.6)).
+    fn certificate_chain(&self) -> Option<&[String]> {
+        None
+    }
+
     /// Returns the public half of the key. Default is none.
     ///
-    /// DPoP requires it, because every proof contains it. Client assertions do not; but without it, two
-    /// [`ClientAuthentication`](crate::ClientAuthentication)s are only equal if one is a clone of the other.
+    /// DPoP requires it, because every proof contains it. Client assertions do not contain it. But two values of
+    /// [`ClientAuthentication`](crate::ClientAuthentication) are compared by it: without a public key, they are equal only if one is a
+    /// clone of the other.
     fn public_key(&self) -> Option<&PublicKey> {
         None
     }
@@ -91,7 +100,8 @@ pub trait Signer: Send + Sync {
     /// ([RFC 7515 §5.1](https://www.rfc-editor.org/rfc/rfc7515#section-5.1)).
     ///
     /// The signature must have the format that [RFC 7518 §3](https://www.rfc-editor.org/rfc/rfc7518#section-3) defines. For ECDSA, that
-    /// is `r` followed by `s`, not DER.
+    /// is `r` followed by `s`, not DER; for ES512, each of the two has 66 bytes. For ML-DSA, the context is empty
+    /// ([RFC 9964](https://www.rfc-editor.org/rfc/rfc9964)).
     ///
     /// # Errors
     ///
@@ -113,6 +123,10 @@ macro_rules! signs_through {
 
             fn certificate_thumbprint(&self) -> Option<&str> {
                 (**self).certificate_thumbprint()
+            }
+
+            fn certificate_chain(&self) -> Option<&[String]> {
+                (**self).certificate_chain()
             }
 
             fn public_key(&self) -> Option<&PublicKey> {

@@ -2,6 +2,7 @@
 
 use std::{fmt, future, sync::Arc, time::SystemTime};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 
 use super::{
@@ -49,6 +50,7 @@ pub struct SigningKey {
     algorithm: SigningAlgorithm,
     key_id: Option<Arc<str>>,
     certificate_thumbprint: Option<Arc<str>>,
+    certificate_chain: Option<Arc<[String]>>,
 }
 
 struct LoadedKey {
@@ -103,14 +105,15 @@ impl SigningKey {
 
     /// Reads a private JWK ([RFC 7517](https://www.rfc-editor.org/rfc/rfc7517)).
     ///
-    /// The key is RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on P-256 or P-384, or Ed25519. The `kid` and `alg` of the JWK are used. An
-    /// RSA key must have `alg`; for the other keys, the curve determines the algorithm.
+    /// The key is RSA with `p`, `q`, `dp`, `dq` and `qi`, EC on P-256, P-384 or P-521, Ed25519, or ML-DSA (`"kty":"AKP"`, with the seed as
+    /// `priv`). The `kid` and `alg` of the JWK are used. An RSA or ML-DSA key must have `alg`; for the other keys, the curve determines
+    /// the algorithm. An Ed25519 key without `alg` signs as [`EdDSA`](SigningAlgorithm::EdDSA).
     ///
     /// # Errors
     ///
     /// Returns an error if the JWK is malformed, a public key, a set of keys, a key that is not for signing (`use`, `key_ops`), or an
     /// RSA key shorter than 2048 bits;
-    /// or if its `alg` does not fit the key or is missing from an RSA key.
+    /// or if its `alg` does not fit the key or is missing from an RSA or ML-DSA key.
     ///
     /// # Examples
     ///
@@ -184,13 +187,16 @@ impl SigningKey {
             algorithm,
             key_id: None,
             certificate_thumbprint: None,
+            certificate_chain: None,
         })
     }
 
     /// Sets `kid`, the name under which the server knows the key.
     ///
-    /// It is sent in the header of client assertions, and is in the [public JWK](Self::public_jwk). Default is the `kid` of the JWK if there
-    /// is one, otherwise none: then neither contains a `kid`, and the server has to try every key of the client.
+    /// It is sent in the header of client assertions, and is in the [public JWK](Self::public_jwk).
+    ///
+    /// Default is the `kid` of the JWK that the key was read from. If there is none, assertions and the public JWK have no `kid`, and the
+    /// server has to try every key of the client.
     #[must_use]
     pub fn kid(mut self, kid: impl AsRef<str>) -> Self {
         self.key_id = Some(kid.as_ref().into());
@@ -233,30 +239,85 @@ impl SigningKey {
     ///
     /// Client assertions then contain its SHA-256 thumbprint as `x5t#S256`
     /// ([RFC 7515 §4.1.8](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.8)). If a chain is passed, its first certificate is used.
-    /// Default is none.
+    /// Default is none. To send the certificate itself too, use [`certificate_chain`](Self::certificate_chain).
     ///
     /// # Errors
     ///
-    /// Returns an error if this is not a certificate, if it belongs to another key, or if it is not valid now. The validity period is
+    /// Returns an error if this is not a certificate, if it belongs to another key, or if it is not valid now. A certificate that becomes
+    /// valid within the next minute is accepted, because the clocks of this machine and of the CA may differ. The validity period is
     /// checked only here, not when the key signs.
     pub fn certificate(mut self, pem_or_der: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
-        let public_key = self.key.pair.subject_public_key();
-        let thumbprint = thumbprint(pem_or_der.as_ref(), public_key)?;
-        self.certificate_thumbprint = Some(thumbprint.into());
+        self.set_certificates(pem_or_der.as_ref())?;
         Ok(self)
+    }
+
+    /// Sets the certificate of the key with the certificates that certify it, in PEM (a single certificate also in DER).
+    ///
+    /// Client assertions then contain the thumbprint of the first certificate as `x5t#S256`, as with [`certificate`](Self::certificate),
+    /// and all of them as `x5c` ([RFC 7515 §4.1.6](https://www.rfc-editor.org/rfc/rfc7515#section-4.1.6)). Default is none.
+    ///
+    /// Entra ID needs `x5c` if the application trusts certificates by subject name and issuer, so that they can be rotated without
+    /// changing the registration.
+    ///
+    /// # Errors
+    ///
+    /// Returns the errors of [`certificate`](Self::certificate). Of the other certificates, only the form is checked.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use tower_oauth2_client::{
+    ///     BoxError, ClientAuthentication,
+    ///     jwt::{SigningAlgorithm, SigningKey},
+    /// };
+    ///
+    /// # fn example() -> Result<(), BoxError> {
+    /// // The file contains the key, its certificate and the intermediate certificates.
+    /// let pem = std::fs::read("entra.pem")?;
+    /// let key = SigningKey::from_pem(&pem, SigningAlgorithm::PS256)?.certificate_chain(&pem)?;
+    /// let client = ClientAuthentication::private_key_jwt("11111111-2222-3333-4444-555555555555", key);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn certificate_chain(mut self, pem_or_der: impl AsRef<[u8]>) -> Result<Self, InvalidKey> {
+        let chain = self.set_certificates(pem_or_der.as_ref())?;
+        self.certificate_chain = Some(
+            chain
+                .iter()
+                .map(|der| BASE64_STANDARD.encode(der))
+                .collect(),
+        );
+        Ok(self)
+    }
+
+    /// Sets the thumbprint of the first certificate, and returns every certificate in DER.
+    fn set_certificates(&mut self, pem_or_der: &[u8]) -> Result<Vec<Vec<u8>>, InvalidKey> {
+        let chain = match pem::is_pem(pem_or_der) {
+            true => pem::certificates(pem_or_der)?,
+            false => vec![pem_or_der.to_vec()],
+        };
+        let public_key = self.key.pair.subject_public_key();
+        let mut own_thumbprint = None;
+        for (index, der) in chain.iter().enumerate() {
+            let certificate = Certificate::from_der(der).map_err(|_| {
+                InvalidKey::new(
+                    "the certificate is not an X.509 certificate in PEM or DER (RFC 5280)",
+                )
+            })?;
+            if index == 0 {
+                own_thumbprint = Some(thumbprint(certificate, public_key)?.into());
+            }
+        }
+        self.certificate_thumbprint = own_thumbprint;
+        self.certificate_chain = None;
+        Ok(chain)
     }
 }
 
 /// Returns the SHA-256 thumbprint of a certificate that is valid now and belongs to the public key.
 ///
 /// `public_key` is the content of the certificate's `subjectPublicKey`.
-fn thumbprint(pem_or_der: &[u8], public_key: &[u8]) -> Result<String, InvalidKey> {
-    if pem::is_pem(pem_or_der) {
-        return thumbprint(&pem::first_certificate(pem_or_der)?, public_key);
-    }
-    let certificate = Certificate::from_der(pem_or_der).map_err(|_| {
-        InvalidKey::new("the certificate is not an X.509 certificate in PEM or DER (RFC 5280)")
-    })?;
+fn thumbprint(certificate: Certificate, public_key: &[u8]) -> Result<String, InvalidKey> {
     if certificate.public_key != public_key {
         return Err(InvalidKey::new(
             "the certificate belongs to another key; in a chain, the certificate of the key must come first",
@@ -288,7 +349,9 @@ fn default_algorithm(jwk: &Jwk) -> Result<SigningAlgorithm, InvalidKey> {
         )),
         KeyType::Ec(Curve::P256) => Ok(SigningAlgorithm::ES256),
         KeyType::Ec(Curve::P384) => Ok(SigningAlgorithm::ES384),
+        KeyType::Ec(Curve::P521) => Ok(SigningAlgorithm::ES512),
         KeyType::Ed25519 => Ok(SigningAlgorithm::EdDSA),
+        KeyType::MlDsa(parameters) => Ok(parameters.algorithm()),
     }
 }
 
@@ -303,6 +366,10 @@ impl Signer for SigningKey {
 
     fn certificate_thumbprint(&self) -> Option<&str> {
         self.certificate_thumbprint.as_deref()
+    }
+
+    fn certificate_chain(&self) -> Option<&[String]> {
+        self.certificate_chain.as_deref()
     }
 
     fn public_key(&self) -> Option<&PublicKey> {

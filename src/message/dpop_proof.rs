@@ -58,7 +58,8 @@ impl DpopKey {
         Ok(proof.header)
     }
 
-    /// Stores the nonce of a response, if it contains one. `uri` is the URI of the request.
+    /// Stores the nonce of a response, if it contains one, and the difference to the server's clock, if that is
+    /// [followed](Self::follow_server_clock).
     ///
     /// Pass the same `token` as to [`proof`](Self::proof): a token for the response of an API, and `None` for one of the authorization
     /// server. A response whose `uri` is invalid is ignored.
@@ -85,7 +86,7 @@ impl DpopKey {
             Some(_) => Role::ResourceServer,
             None => Role::AuthorizationServer,
         };
-        self.note_nonce(role, &uri, headers);
+        self.note_headers(role, &uri, headers);
     }
 }
 

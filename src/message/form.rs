@@ -15,7 +15,11 @@ use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    message::scope::{self, Scope},
+    message::{
+        TokenRequest,
+        parameter::Parameter,
+        scope::{self, Scope},
+    },
     secret::{Credential, Secret},
 };
 
@@ -43,34 +47,78 @@ pub(super) struct Extras {
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
     pub(super) extensions: Extensions,
+    /// The request that this one asks for more than. Neither sent nor compared.
+    pub(super) weaker: Option<TokenRequest>,
     invalid: Option<String>,
+    /// Not compared: it follows from the parameters.
+    names: Option<Box<Names>>,
 }
 
-/// A name and value in the form body.
-#[derive(Clone)]
-pub(crate) struct Parameter {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) value: Credential,
-    pub(crate) repeatable: bool,
+/// Where each name is first used, for a request with many parameters.
+#[derive(Clone, Default)]
+struct Names {
+    first: HashMap<Cow<'static, str>, usize>,
+    /// How many parameters have been looked at.
+    seen: usize,
+}
+
+impl Inner {
+    /// Returns the parameter that is set already with the same value, if none of the two may be repeated.
+    fn same(&mut self, new: &Parameter) -> Option<&mut Parameter> {
+        let index = match new.repeatable {
+            true => None,
+            false => self.first(&new.name),
+        };
+        let earlier = self.parameters.get_mut(index?)?;
+        (!earlier.repeatable && *earlier == *new).then_some(earlier)
+    }
+
+    /// Returns the index of the first parameter with this name. A few are compared one by one, which needs no allocation.
+    fn first(&mut self, name: &str) -> Option<usize> {
+        if self.parameters.len() <= FEW {
+            return self.parameters.iter().position(|p| p.name == name);
+        }
+        let extras = self.extras.get_or_insert_default();
+        let names = extras.names.get_or_insert_default();
+        for (index, parameter) in self.parameters.iter().enumerate().skip(names.seen) {
+            names.first.entry(parameter.name.clone()).or_insert(index);
+        }
+        names.seen = self.parameters.len();
+        names.first.get(name).copied()
+    }
 }
 
 impl Form {
-    /// Adds a parameter, unless it is an empty scope, which would be invalid (RFC 6749 A.4).
-    pub(super) fn push(&mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) {
-        let is_empty = |value: &Secret| scope::is_empty(value.expose());
-        if name == "scope" && value.known().is_some_and(is_empty) {
+    /// Adds a parameter, unless it is [left out](Parameter::is_left_out), or is set already with the same value.
+    pub(super) fn push(&mut self, parameter: Parameter) {
+        let value = parameter.value.known();
+        if value.is_some_and(|value| parameter.is_left_out(value.expose())) {
             return;
         }
-        let parameters = &mut Arc::make_mut(&mut self.0).parameters;
+        let inner = Arc::make_mut(&mut self.0);
+        if let Some(same) = inner.same(&parameter) {
+            same.checked |= parameter.checked;
+            return;
+        }
+        let parameters = &mut inner.parameters;
         // Most requests have few parameters, and a cache may hold many requests.
         if parameters.len() < FEW {
             parameters.reserve_exact(1);
         }
-        parameters.push(Parameter {
-            name,
-            value,
-            repeatable,
-        });
+        parameters.push(parameter);
+    }
+
+    /// Sets a parameter, in place of the first one of this name.
+    pub(super) fn replace(&mut self, name: &'static str, value: Credential) {
+        match self.parameters().iter().position(|p| p.name == name) {
+            Some(index) => self.parameters_mut()[index].value = value,
+            None => self.push(Parameter {
+                name: name.into(),
+                value,
+                repeatable: false,
+                checked: false,
+            }),
+        }
     }
 
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
@@ -82,7 +130,12 @@ impl Form {
                 let earlier = parameter.scope().unwrap_or_default();
                 parameter.value = scope::union(earlier, scope.as_str()).into();
             }
-            None => self.push("scope".into(), scope.as_str().into(), false),
+            None => self.push(Parameter {
+                name: "scope".into(),
+                value: scope.as_str().into(),
+                repeatable: false,
+                checked: true,
+            }),
         }
     }
 
@@ -259,14 +312,17 @@ impl PartialEq for Form {
 }
 
 impl Form {
-    /// Whether both of two forms with the same parameters repeat one that may not be repeated, or neither does.
+    /// Whether two forms with the same parameters are both refused or both not: because of a parameter that may not be repeated, or of
+    /// a value that only one setter checks.
     ///
     /// Whether a parameter may be repeated is not sent, so it matters only where one is. What an endpoint allows only once depends on
     /// the names alone.
     fn is_refused_like(&self, other: &Self) -> bool {
-        let mut pairs = self.0.parameters.iter().zip(&other.0.parameters);
-        let is_refused = |form: &Self| form.repeated_name(|_| false).is_some();
-        pairs.all(|(a, b)| a.repeatable == b.repeatable) || is_refused(self) == is_refused(other)
+        let pairs = || self.0.parameters.iter().zip(&other.0.parameters);
+        let repeats = |form: &Self| form.repeated_name(|_| false).is_some();
+        pairs().all(|(a, b)| a.is_checked_like(b))
+            && (pairs().all(|(a, b)| a.repeatable == b.repeatable)
+                || repeats(self) == repeats(other))
     }
 }
 
@@ -299,38 +355,6 @@ fn hash_headers<H: Hasher>(headers: &HeaderMap, state: &mut H) {
     for name in names {
         for value in headers.get_all(name) {
             (name.as_str(), value.as_bytes()).hash(state);
-        }
-    }
-}
-
-impl Parameter {
-    /// Returns the value if this is a fixed scope, which is compared as a set of words.
-    fn scope(&self) -> Option<&str> {
-        match &*self.name {
-            "scope" => self.value.known().map(Secret::expose),
-            _ => None,
-        }
-    }
-}
-
-impl PartialEq for Parameter {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name
-            && match (self.scope(), other.scope()) {
-                (Some(a), Some(b)) => scope::is_same(a, b),
-                _ => self.value == other.value,
-            }
-    }
-}
-
-impl Eq for Parameter {}
-
-impl Hash for Parameter {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-        match self.scope() {
-            Some(scope) => scope::hash(scope, state),
-            None => self.value.hash(state),
         }
     }
 }

@@ -5,6 +5,7 @@ mod access_token;
 mod dpop_proof;
 mod form;
 mod other_schemes;
+mod parameter;
 mod revocation_request;
 pub(crate) mod scope;
 mod token_request;
@@ -17,4 +18,8 @@ pub use self::{
     token_request::TokenRequest,
     token_response::{TokenResponse, TokenResponseBuilder},
 };
-pub(crate) use self::{form::Form, token_response::Fields};
+pub(crate) use self::{
+    form::Form,
+    parameter::{Parameter, is_code_verifier},
+    token_response::Fields,
+};

@@ -4,7 +4,10 @@ use std::{borrow::Cow, fmt};
 
 use http::{Extensions, HeaderName, HeaderValue};
 
-use super::form::{Form, printable_names};
+use super::{
+    Parameter,
+    form::{Form, printable_names},
+};
 use crate::{
     base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
 };
@@ -12,7 +15,7 @@ use crate::{
 /// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
 ///
 /// A request can be sent any number of times, and cloning is cheap. Building a request never fails. If it is invalid (an empty token, a
-/// parameter set twice), [`RevocationEndpoint`](crate::RevocationEndpoint) returns
+/// parameter set twice with different values), [`RevocationEndpoint`](crate::RevocationEndpoint) returns
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
@@ -52,7 +55,7 @@ impl RevocationRequest {
     /// # Ok::<_, tower_oauth2_client::InvalidAccessToken>(())
     /// ```
     pub fn new(token: impl Into<Credential>) -> Self {
-        Self(Form::default()).parameter("token", token)
+        Self(Form::default()).push("token".into(), token.into(), true)
     }
 
     /// Tells the server which type of token this is: `access_token`, `refresh_token`, or another registered type
@@ -61,19 +64,29 @@ impl RevocationRequest {
     /// The hint only helps the server to find the token faster. Servers may ignore it, and look for other types if it is wrong.
     #[must_use]
     pub fn token_type_hint(self, hint: impl Into<String>) -> Self {
-        self.parameter("token_type_hint", hint.into())
+        self.push("token_type_hint".into(), hint.into().into(), true)
     }
 
     /// Sets another parameter.
     ///
-    /// If a parameter is set twice, the request fails before anything is sent.
+    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
+    /// fails before anything is sent.
     #[must_use]
     pub fn parameter(
-        mut self,
+        self,
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.0.push(name.into(), value.into(), false);
+        self.push(name.into(), value.into(), false)
+    }
+
+    fn push(mut self, name: Cow<'static, str>, value: Credential, checked: bool) -> Self {
+        self.0.push(Parameter {
+            name,
+            value,
+            repeatable: false,
+            checked,
+        });
         self
     }
 

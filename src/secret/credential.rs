@@ -12,8 +12,8 @@ use std::{
 use super::read::{read_env, read_file};
 use crate::{
     base::Quoted,
-    error::{BoxError, Rotates},
-    secret::{ClientSecret, IdToken, RefreshToken, Secret},
+    error::BoxError,
+    secret::{ClientSecret, IdToken, RefreshToken, Secret, rereads::SharedRereads},
 };
 
 type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
@@ -22,6 +22,12 @@ type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 ///
 /// It is either a fixed string, or comes from a provider that is called **for every attempt**. So a credential that expires or
 /// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
+///
+/// A credential may be rotated between its reading and its use. So a [`TokenCache`](crate::TokenCache) asks the provider once more when
+/// the server finally refuses a token request, whatever the error says. If the text has changed, the request is sent again at once. A
+/// text that differs at each reading (an assertion that a function signs) does not count as changed; a client secret always does,
+/// unless it has the form of a JWT. After two such readings that did not help, the provider is asked once per attempt for a minute, and
+/// for longer each time, up to an hour: a wrong secret does not lock the account.
 ///
 /// Two credentials are equal if they are the same fixed string, the same file, the same environment variable, providers with
 /// the same [name](Self::named), or clones of the same provider.
@@ -56,6 +62,7 @@ enum Kind {
     Provider {
         identity: ProviderIdentity,
         provide: Arc<dyn Fn() -> Provided + Send + Sync>,
+        rereads: SharedRereads,
     },
 }
 
@@ -84,10 +91,11 @@ impl Credential {
 
     /// Creates a credential that reads a file for every attempt.
     ///
-    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
-    /// [`from_fn`](Self::from_fn).
+    /// White space (line breaks, indentation) and byte order marks before and after the secret are removed, because editors, shells and
+    /// templates add them. White space within the secret stays. For a secret that begins or ends with white space, use
+    /// [`from_fn`](Self::from_fn), whose result is sent as it is. The file is UTF-8, or UTF-16 with a byte order mark.
     ///
-    /// If the file cannot be read, is larger than 1 MiB, is not UTF-8 or is empty, the request fails with
+    /// If the file cannot be read, is larger than 1 MiB, is neither or is empty, the request fails with
     /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the file. The same
     /// happens for a pipe or a device, such as `/dev/stdin` or the process substitution of a shell: it can be read only once, and a
     /// thread that waits for its writer cannot be stopped. A symbolic link to a regular file is read.
@@ -104,13 +112,13 @@ impl Credential {
         Self(Kind::Provider {
             identity: ProviderIdentity::File(path.clone()),
             provide: Arc::new(move || Box::pin(read_file(path.clone()))),
+            rereads: SharedRereads::default(),
         })
     }
 
     /// Creates a credential that reads an environment variable for every attempt.
     ///
-    /// White space and byte order marks around the secret are removed; for a secret that begins or ends with white space, use
-    /// [`from_fn`](Self::from_fn).
+    /// White space and byte order marks before and after the secret are removed, as from a [file](Self::file).
     ///
     /// If the variable is not set, is not UTF-8 or is empty, the request fails with
     /// [`TokenErrorKind::Credential`](crate::TokenErrorKind::Credential), and nothing is sent. The error names the variable but does
@@ -129,6 +137,7 @@ impl Credential {
         Self(Kind::Provider {
             identity: ProviderIdentity::Env(name.clone()),
             provide: Arc::new(move || Box::pin(future::ready(read_env(&name)))),
+            rereads: SharedRereads::default(),
         })
     }
 
@@ -171,6 +180,7 @@ impl Credential {
                     credential.obtain().await
                 })
             }),
+            rereads: SharedRereads::default(),
         })
     }
 
@@ -208,27 +218,20 @@ impl Credential {
         Ok(Self(Kind::Fixed(self.obtain().await?)))
     }
 
+    /// Returns what is known of the second readings of the provider, if there is one.
+    pub(crate) fn rereads(&self) -> Option<&SharedRereads> {
+        match &self.0 {
+            Kind::Fixed(_) => None,
+            Kind::Provider { rereads, .. } => Some(rereads),
+        }
+    }
+
     /// Gets the secret for one attempt, from the provider if there is one.
     pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
         match &self.0 {
             Kind::Fixed(secret) => Ok(secret.clone()),
             Kind::Provider { provide, .. } => provide().await,
         }
-    }
-}
-
-/// A secret that a provider returned for one request and that may have been rotated since.
-pub(crate) struct UsedSecret {
-    pub(crate) credential: Credential,
-    pub(crate) text: Secret,
-}
-
-impl Rotates for UsedSecret {
-    fn has_changed(&self) -> Pin<Box<dyn Future<Output = bool> + Send + '_>> {
-        Box::pin(async move {
-            let text = self.credential.obtain().await;
-            text.is_ok_and(|text| text != self.text)
-        })
     }
 }
 
@@ -261,10 +264,12 @@ impl PartialEq for Credential {
                 Kind::Provider {
                     identity: a,
                     provide: provide_a,
+                    ..
                 },
                 Kind::Provider {
                     identity: b,
                     provide: provide_b,
+                    ..
                 },
             ) => match (a, b) {
                 (ProviderIdentity::Instance, ProviderIdentity::Instance) => {
@@ -286,6 +291,7 @@ impl Hash for Credential {
             Kind::Provider {
                 identity: ProviderIdentity::Instance,
                 provide,
+                ..
             } => {
                 Arc::as_ptr(provide).cast::<()>().hash(state);
             }

@@ -1,14 +1,19 @@
 //! Strings that are never printed, and that are wiped from memory when the last clone is dropped.
 
 mod credential;
+mod provided;
 mod read;
+mod rereads;
 
 use std::{fmt, hash, sync::Arc};
 
 use zeroize::Zeroizing;
 
 pub use self::credential::Credential;
-pub(crate) use self::credential::UsedSecret;
+pub(crate) use self::{
+    provided::{ProvidedText, ProvidedTexts},
+    rereads::SharedRereads,
+};
 
 /// A secret string, shared by its clones.
 #[derive(Clone, PartialEq, Eq)]

@@ -73,14 +73,35 @@ fn read(path: &Path) -> Result<Secret, String> {
     if bytes.len() as u64 > MAX {
         return Err("it is larger than 1 MiB".into());
     }
-    let text = String::from_utf8(mem::take(&mut bytes)).map_err(|error| {
-        drop(Zeroizing::new(error.into_bytes()));
-        "it is not UTF-8"
-    })?;
+    let text = decoded(mem::take(&mut bytes)).ok_or("it is not UTF-8")?;
     trimmed(text).ok_or_else(|| "it is empty".into())
 }
 
-/// Removes white space and byte order marks around a secret. Returns `None` if nothing is left.
+/// Reads UTF-8, or UTF-16 with a byte order mark, which the redirection `>` of Windows PowerShell writes.
+fn decoded(bytes: Vec<u8>) -> Option<String> {
+    let bytes = Zeroizing::new(bytes);
+    let unit: fn([u8; 2]) -> u16 = match bytes.get(..2) {
+        Some([0xff, 0xfe]) => u16::from_le_bytes,
+        Some([0xfe, 0xff]) => u16::from_be_bytes,
+        _ => return std::str::from_utf8(&bytes).ok().map(ToOwned::to_owned),
+    };
+    let pairs = bytes.chunks_exact(2);
+    if !pairs.remainder().is_empty() {
+        return None;
+    }
+    let units = pairs.map(|pair| unit([pair[0], pair[1]]));
+    // A string that grows would leave copies of the secret in memory. A unit takes up to three bytes in UTF-8.
+    let mut text = Zeroizing::new(String::with_capacity(bytes.len() / 2 * 3));
+    for c in char::decode_utf16(units) {
+        text.push(c.ok()?);
+    }
+    Some(mem::take(&mut *text))
+}
+
+/// Removes white space (as Unicode defines it) and byte order marks around a secret. Returns `None` if nothing is left.
+///
+/// Editors, shells and templates add them: a final line break of LF or CRLF, indentation, a mark. None of them is part of a secret that a
+/// server issues. What stands between other characters stays, since a passphrase may contain spaces.
 fn trimmed(text: String) -> Option<Secret> {
     let mut text = Zeroizing::new(text);
     let is_outside = |c: char| c.is_whitespace() || c == '\u{feff}';
@@ -104,6 +125,13 @@ mod tests {
             ("\r\nsecret", Some("secret")),
             ("\u{feff}secret\n", Some("secret")),
             ("\u{feff}\n  \tsecret \n\t", Some("secret")),
+            ("\tsecret\r", Some("secret")),
+            ("\r\n    secret\r\n  ", Some("secret")),
+            ("secret\u{feff}\n", Some("secret")),
+            ("\u{feff}\u{feff}secret", Some("secret")),
+            ("\u{2028}secret\u{3000}", Some("secret")),
+            ("  inner  spaces\tstay ", Some("inner  spaces\tstay")),
+            ("\"quoted\"\n", Some("\"quoted\"")),
             ("two words\nin two lines\n", Some("two words\nin two lines")),
             ("se\u{feff}cret", Some("se\u{feff}cret")),
             ("", None),
@@ -111,6 +139,28 @@ mod tests {
         ] {
             let secret = trimmed(text.into());
             assert_eq!(secret.as_ref().map(Secret::expose), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn utf_16_is_read_if_a_byte_order_mark_says_so() {
+        let little = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+        let big = |text: &str| text.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        for text in ["secret", "se cret", "pässword", "🔑"] {
+            let marked = format!("\u{feff}{text}\r\n");
+            let encodings: [Vec<u8>; 3] = [little(&marked), big(&marked), marked.clone().into()];
+            for bytes in encodings {
+                let secret = decoded(bytes).and_then(trimmed).unwrap();
+                assert_eq!(secret.expose(), text);
+            }
+        }
+        for broken in [
+            &b"\xff\xfes"[..],
+            b"\xff\xfe\x00\xd8",
+            b"\xffsecret",
+            b"\xe4",
+        ] {
+            assert_eq!(decoded(broken.to_vec()), None);
         }
     }
 }

@@ -10,6 +10,8 @@ use std::{
 use http::Uri;
 use serde_json::{Map, Value};
 
+#[cfg(feature = "jwt")]
+use super::client_assertion::RegisteredKey;
 use super::{AuthorizationServer, Listening, client::Client, manual_clock::ManualClock};
 use crate::base::uri;
 
@@ -170,6 +172,57 @@ impl AuthorizationServerBuilder {
         F: Fn(&str) -> bool + Send + Sync + 'static,
     {
         self.register(id, Client::Assertion(Arc::new(check)))
+    }
+
+    /// Registers a client that authenticates with `private_key_jwt`, by its public JWK
+    /// ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)). Default is none.
+    ///
+    /// The server verifies each assertion: its signature, with the `alg` of the JWK if it has one, `iss` and `sub` (the client id), `aud`
+    /// (the issuer, or the URI of the token endpoint), `exp`, and that its `jti` was not used before. If both the JWK and the assertion
+    /// have a `kid`, they must be equal. A refusal is `invalid_client`, and its description says why. Times are compared with the
+    /// system's clock, as for DPoP proofs.
+    ///
+    /// # Panics
+    ///
+    /// Panics if this is not a public JWK that the crate supports.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower::ServiceExt;
+    /// use tower_oauth2_client::{
+    ///     ClientAuthentication, TokenEndpoint, TokenRequest,
+    ///     jwt::{SigningAlgorithm, SigningKey},
+    ///     test_util::AuthorizationServer,
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let key = SigningKey::generate(SigningAlgorithm::ES256)?.kid("2026-11");
+    /// let server = AuthorizationServer::builder()
+    ///     .private_key_jwt_client("orders", key.public_jwk())
+    ///     .build();
+    ///
+    /// let client = ClientAuthentication::private_key_jwt("orders", key);
+    /// let endpoint = TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
+    /// endpoint.oneshot(TokenRequest::client_credentials()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[cfg(feature = "jwt")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "jwt")))]
+    #[track_caller]
+    pub fn private_key_jwt_client(
+        self,
+        id: impl Into<String>,
+        public_jwk: impl fmt::Display,
+    ) -> Self {
+        let key = match RegisteredKey::from_jwk(&public_jwk.to_string()) {
+            Ok(key) => key,
+            #[allow(clippy::panic, reason = "a mistake in a test fails the test")]
+            Err(why) => panic!("the JWK of the client is not usable: {why}"),
+        };
+        self.register(id, Client::PrivateKey(key))
     }
 
     /// Registers a client that authenticates with TLS (RFC 8705 §2).

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::header::AUTHORIZATION;
 
+#[cfg(feature = "jwt")]
+use super::client_assertion::RegisteredKey;
 use super::{Core, answer::OAuthError, builder::Config, recorded::RecordedRequest};
 
 pub(super) type AssertionCheck = Arc<dyn Fn(&str) -> bool + Send + Sync>;
@@ -14,6 +16,8 @@ pub(super) enum Client {
     Secret(String),
     RawBasic(String),
     Assertion(AssertionCheck),
+    #[cfg(feature = "jwt")]
+    PrivateKey(RegisteredKey),
     Tls,
     Public,
 }
@@ -56,6 +60,10 @@ pub(super) fn authenticate(
     let id = if let Some(header) = header {
         by_basic(config, header, client_id)?
     } else if let (Some(assertion), Some(assertion_type)) = (assertion, assertion_type) {
+        #[cfg(feature = "jwt")]
+        if let Some(id) = by_private_key(core, request, assertion, assertion_type)? {
+            return Ok(Some(Authenticated { id, public: false }));
+        }
         let id = by_assertion(config, assertion, assertion_type, client_id)?;
         reject_if_used(core, assertion)?;
         id
@@ -149,6 +157,50 @@ fn by_post(config: &Config, id: &str, sent: &str) -> Result<String, OAuthError> 
             "this client does not authenticate with a secret in the body",
         )),
         None => Err(OAuthError::invalid_client(false, "the client is unknown")),
+    }
+}
+
+/// Returns the id of a client that is registered with its key. `None` if the assertion names no such client.
+#[cfg(feature = "jwt")]
+fn by_private_key(
+    core: &Core,
+    request: &RecordedRequest,
+    assertion: &str,
+    assertion_type: &str,
+) -> Result<Option<String>, OAuthError> {
+    use super::{
+        client_assertion::{Expected, claimed_issuer},
+        endpoints,
+    };
+
+    let named = request.get("client_id").map(ToOwned::to_owned);
+    let Some(id) = named.or_else(|| claimed_issuer(assertion)) else {
+        return Ok(None);
+    };
+    let Some(Client::PrivateKey(key)) = core.config.clients.get(&id) else {
+        return Ok(None);
+    };
+    let refused = |why| OAuthError::invalid_client(false, why);
+    if assertion_type != "urn:ietf:params:oauth:client-assertion-type:jwt-bearer" {
+        return Err(refused("the client_assertion_type is not that of a JWT"));
+    }
+    let issuer = endpoints::base(core, request);
+    let token_endpoint = format!("{issuer}{}", endpoints::TOKEN);
+    let sent_to = endpoints::target(request.uri(), request.headers());
+    let sent_to = sent_to.map(|uri| uri.to_string());
+    let audiences: Vec<String> = [issuer, token_endpoint]
+        .into_iter()
+        .chain(sent_to)
+        .collect();
+    let expected = Expected {
+        client: &id,
+        audiences: &audiences,
+        now: crate::base::clock::unix_now(),
+    };
+    let jti = key.check(assertion, &expected).map_err(refused)?;
+    match core.lock().used_jtis.insert((id.clone(), jti)) {
+        true => Ok(Some(id)),
+        false => Err(refused("the client assertion was used before")),
     }
 }
 

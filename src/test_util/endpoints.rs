@@ -116,7 +116,7 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     });
     #[cfg(feature = "dpop")]
     {
-        body["dpop_signing_alg_values_supported"] = json!(super::dpop::algorithm_names());
+        body["dpop_signing_alg_values_supported"] = json!(super::jws::names());
     }
     if let Some(scopes) = &core.config.scopes {
         body["scopes_supported"] = json!(scopes);
@@ -128,7 +128,7 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
 }
 
 /// Returns the issuer: the one that was set, or the address that the request was sent to.
-fn base(core: &Core, request: &RecordedRequest) -> String {
+pub(super) fn base(core: &Core, request: &RecordedRequest) -> String {
     let own = core.config.issuer.as_ref().and_then(address);
     own.or_else(|| address(&target(request.uri(), request.headers())?))
         .unwrap_or_else(|| super::IN_PROCESS.to_owned())

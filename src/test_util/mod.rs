@@ -24,7 +24,7 @@
 //! DPoP.
 //!
 //! [`AuthorizationServer`] is an OAuth 2.0 authorization server that follows the RFCs, checks what it receives, and
-//! fails on request. It is a [`tower_service::Service`] for tests in process, with or without paused time. It can also
+//! fails on request. It is a tower [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) for tests in process, with or without paused time. It can also
 //! listen on loopback for tests with a real HTTP client: [`AuthorizationServer::start`].
 //!
 //! Use it in tests only: it is not hardened, and it keeps every request it receives.
@@ -159,12 +159,16 @@ mod authorization_code;
 mod body;
 mod builder;
 mod client;
+#[cfg(feature = "jwt")]
+mod client_assertion;
 #[cfg(feature = "dpop")]
 mod dpop;
 mod endpoints;
 mod failure;
 mod form;
 mod grants;
+#[cfg(feature = "jwt")]
+mod jws;
 mod listen;
 mod manual_clock;
 mod polling;

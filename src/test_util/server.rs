@@ -289,8 +289,8 @@ impl AuthorizationServer {
 
     /// Makes the requests fail for which `rule` returns a failure, until [`recover`](Self::recover) is called.
     ///
-    /// This replaces an earlier rule. The rule sees every request, but its failure takes effect only for requests to the
-    /// path of the failure, which is `/token` unless [`Failure::at`] changes it.
+    /// This replaces an earlier rule. The server asks the rule about every request to any path. It uses the failure only if the request
+    /// went to the path of the failure: `/token`, or what [`Failure::at`] sets.
     pub fn fail_when<F>(&self, rule: F)
     where
         F: Fn(&RecordedRequest) -> Option<Failure> + Send + Sync + 'static,

@@ -26,6 +26,9 @@ pub(super) struct ServerState {
     pub(super) codes: HashMap<String, IssuedCode>,
     pub(super) polls: HashMap<String, PolledRequest>,
     pub(super) seen_assertions: HashSet<String>,
+    /// The client ids and the `jti`s of the assertions that were accepted.
+    #[cfg(feature = "jwt")]
+    pub(super) used_jtis: HashSet<(String, String)>,
     pub(super) requests: Vec<RecordedRequest>,
     pub(super) token_requests: usize,
     pub(super) issued: usize,
@@ -127,6 +130,8 @@ impl ServerState {
             codes: HashMap::new(),
             polls: HashMap::new(),
             seen_assertions: HashSet::new(),
+            #[cfg(feature = "jwt")]
+            used_jtis: HashSet::new(),
             requests: Vec::new(),
             token_requests: 0,
             issued: 0,

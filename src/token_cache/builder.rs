@@ -34,6 +34,7 @@ impl TokenCacheBuilder {
             clock: Clock::default(),
             refresh_window: RefreshWindow::new(),
             default_lifetime: Duration::from_secs(300),
+            max_lifetime: Duration::MAX,
             learn_lifetime: true,
             refusal_bound: RefusalBound {
                 per_minute: RefusalBound::PER_MINUTE,
@@ -41,6 +42,7 @@ impl TokenCacheBuilder {
             },
             fetch_timeout: Duration::from_secs(30),
             on_refresh_token: None,
+            ends_refresh_token: None,
             spent: SpentCredentials::new(),
             runtime: FetchRuntime::default(),
             limit: FetchLimit::new(256),
@@ -64,6 +66,30 @@ impl TokenCacheBuilder {
     /// documentation of the server.
     pub fn default_lifetime(mut self, default_lifetime: Duration) -> Self {
         self.settings.default_lifetime = default_lifetime;
+        self
+    }
+
+    /// Sets the longest lifetime of a token, whatever the server says. Default is no limit.
+    ///
+    /// Set it if the server overstates the lifetime. Some servers send milliseconds in `expires_in` (reported for OAuth-Apis): 3600000 then
+    /// is 41 days instead of an hour. At others, tokens end earlier than `expires_in` says, for example with the session of the user. A
+    /// token that lives longer than this limit is renewed and expires as if it lived exactly that long.
+    ///
+    /// The limit also holds for [`default_lifetime`](Self::default_lifetime).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::token_cache::TokenCacheBuilder;
+    ///
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     // This server says 3600000 for an hour.
+    ///     builder.max_lifetime(Duration::from_secs(3600))
+    /// }
+    /// ```
+    pub fn max_lifetime(mut self, max_lifetime: Duration) -> Self {
+        self.settings.max_lifetime = max_lifetime;
         self
     }
 
@@ -125,9 +151,10 @@ impl TokenCacheBuilder {
     /// time for [`on_refresh_token`](Self::on_refresh_token)). Put a limit of your own around callers that must not wait so long, such as
     /// tower's `Timeout`.
     ///
-    /// A fetch does not wait for the limit if another fetch waits for it, on the same task: for example, because the client of the token
-    /// endpoint needs a token of the same cache itself. If the client waits for it on another task (below tower's `Buffer`), the limit must
-    /// be greater than the number of such fetches, or they time out.
+    /// The client of the token endpoint may itself need a token of the same cache, for example for a proxy. Then one fetch waits for
+    /// another. The cache notices this if both are on the same task, and starts the inner fetch at once, whatever the limit. It does not
+    /// notice it if the client runs on a task of its own, as below tower's `Buffer`. For such a client, set a limit that is greater than
+    /// the number of fetches that wait for others; otherwise all places may be taken by fetches that wait, and they time out.
     pub fn max_concurrent_fetches(mut self, max_concurrent_fetches: usize) -> Self {
         self.settings.limit = FetchLimit::new(max_concurrent_fetches);
         self
@@ -171,6 +198,48 @@ impl TokenCacheBuilder {
         self.settings.on_refresh_token = Some(Box::new(move |request, token| {
             Box::pin(tell(request, token))
         }));
+        self
+    }
+
+    /// Declares which refusals mean that a refresh token is dead, in addition to `invalid_grant`. Default is none.
+    ///
+    /// A source over a refresh token ends when the server says that the token is no longer valid: callers then get
+    /// [`SignInRequired`](crate::TokenErrorKind::SignInRequired), and nothing more is sent. The standard says so by `invalid_grant` with
+    /// a 4xx status ([RFC 6749 §5.2](https://www.rfc-editor.org/rfc/rfc6749#section-5.2)). After any other refusal (`access_denied`, a
+    /// wrong client secret) the source stays, and the refresh token is sent again after a pause.
+    ///
+    /// Some servers use codes of their own, often with status 200: GitHub says `bad_refresh_token`, Slack says `invalid_refresh_token`.
+    /// Declare them, so that the user is asked to sign in. The function is called only with final refusals: never with a transient
+    /// error, never with one with a 5xx status. A second call replaces the function.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{TokenError, token_cache::TokenCacheBuilder};
+    ///
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.ends_refresh_token(|error: &TokenError| {
+    ///         let code = error.error_response().map(|response| response.code().as_str());
+    ///         matches!(code, Some("bad_refresh_token" | "invalid_refresh_token"))
+    ///     })
+    /// }
+    /// ```
+    ///
+    /// A server whose errors have members of its own:
+    ///
+    /// ```
+    /// # use tower_oauth2_client::{TokenError, token_cache::TokenCacheBuilder};
+    /// fn set_up(builder: TokenCacheBuilder) -> TokenCacheBuilder {
+    ///     builder.ends_refresh_token(|error: &TokenError| {
+    ///         error.get("errorCode").is_some_and(|code| *code == "refresh_token_revoked")
+    ///     })
+    /// }
+    /// ```
+    pub fn ends_refresh_token<F>(mut self, is_dead: F) -> Self
+    where
+        F: Fn(&TokenError) -> bool + Send + Sync + 'static,
+    {
+        self.settings.ends_refresh_token = Some(Box::new(is_dead));
         self
     }
 
@@ -232,6 +301,7 @@ impl fmt::Debug for TokenCacheBuilder {
         f.debug_struct("TokenCacheBuilder")
             .field("refresh_window", &self.settings.refresh_window)
             .field("default_lifetime", &self.settings.default_lifetime)
+            .field("max_lifetime", &self.settings.max_lifetime)
             .field("fetch_timeout", &self.settings.fetch_timeout)
             .field("clock", &self.settings.clock)
             .finish_non_exhaustive()
@@ -244,10 +314,12 @@ pub(crate) struct Settings {
     pub(super) clock: Clock,
     pub(super) refresh_window: RefreshWindow,
     pub(super) default_lifetime: Duration,
+    pub(super) max_lifetime: Duration,
     pub(super) learn_lifetime: bool,
     pub(super) refusal_bound: RefusalBound,
     pub(super) fetch_timeout: Duration,
     pub(super) on_refresh_token: Option<OnRefreshToken>,
+    pub(super) ends_refresh_token: Option<EndsRefreshToken>,
     pub(super) spent: SpentCredentials,
     pub(super) runtime: FetchRuntime,
     pub(super) limit: Arc<FetchLimit>,
@@ -268,6 +340,9 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) type OnRefreshToken = Box<
     dyn Fn(TokenRequest, RefreshToken) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync,
 >;
+
+/// Tells by a final refusal whether the refresh token is dead.
+pub(super) type EndsRefreshToken = Box<dyn Fn(&TokenError) -> bool + Send + Sync>;
 
 /// The endpoint, with all layers around it, without its type.
 pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);

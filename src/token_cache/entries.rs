@@ -69,11 +69,9 @@ impl Entries {
             return Entry::new(request, settings.clone());
         }
         let key = RequestKey::new(&self.hash_seed, request);
-        // The table within the shard uses the low bits.
-        let index = (key.hash >> 32) as usize % self.shards.len();
         // Dropped after the lock.
         let _evicted;
-        let mut shard = lock(&self.shards[index]);
+        let mut shard = lock(&self.shards[self.shard_of(&key)]);
         if let Some(entry) = shard.entries.get(&key) {
             entry.mark_used();
             return entry.clone();
@@ -85,6 +83,11 @@ impl Entries {
         shard.queue.push_back(key);
         self.len.fetch_add(1, Ordering::Relaxed);
         entry
+    }
+
+    fn shard_of(&self, key: &RequestKey) -> usize {
+        // The table within the shard uses the low bits.
+        (key.hash >> 32) as usize % self.shards.len()
     }
 
     /// Evicts idle entries of this shard until there is room for one more. If all shards together are full, hardly one is empty.
@@ -106,6 +109,24 @@ impl Entries {
 
     fn is_full(&self) -> bool {
         self.len.load(Ordering::Relaxed) >= self.max
+    }
+
+    /// Removes the entry of a request, unless somebody holds it or its fetch is under way. Returns whether it is gone.
+    pub(super) fn remove_if_idle(&self, request: &TokenRequest, now: Moment) -> bool {
+        let key = RequestKey::new(&self.hash_seed, request.clone());
+        // Dropped after the lock.
+        let _removed;
+        let mut shard = lock(&self.shards[self.shard_of(&key)]);
+        let Some(entry) = shard.entries.get(&key) else {
+            return true;
+        };
+        if Arc::strong_count(entry) > 1 || !entry.may_be_evicted(now) {
+            return false;
+        }
+        _removed = shard.entries.remove(&key);
+        shard.queue.retain(|other| *other != key);
+        self.len.fetch_sub(1, Ordering::Relaxed);
+        true
     }
 
     /// Returns all entries at this time.

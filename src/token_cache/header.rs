@@ -55,12 +55,12 @@ impl TokenName {
 
     /// Reports that an API refused the token, where it is not known which origin that was.
     pub(crate) fn refuse(self) -> Invalidation {
-        self.refuse_at(None)
+        self.refuse_at(SentTo::NOWHERE)
     }
 
-    fn refuse_at(self, origin: Option<OriginId>) -> Invalidation {
+    fn refuse_at(self, sent_to: SentTo) -> Invalidation {
         match entries::find_by_id(self.entry) {
-            Some(entry) => entry.invalidate(origin, |cached| cached.generation == self.generation),
+            Some(entry) => entry.invalidate(sent_to, |cached| cached.generation == self.generation),
             None => Invalidation::Kept,
         }
     }
@@ -82,6 +82,11 @@ impl SentToken {
         self.sent_to.news() != News::Nothing
     }
 
+    /// Returns where the token was sent, if that is known.
+    pub(crate) fn origin(&self) -> Option<OriginId> {
+        self.sent_to.origin()
+    }
+
     /// Reports the status of a response that does not refuse the token.
     #[cold]
     pub(crate) fn report(&self, status: StatusCode) {
@@ -95,9 +100,14 @@ impl SentToken {
         }
     }
 
+    /// Returns the entry of the token, if it is still there.
+    pub(super) fn entry(&self) -> Option<Arc<Entry>> {
+        entries::find_by_id(self.name.entry)
+    }
+
     /// Reports that the origin refused the token.
     pub(crate) fn refuse(self) -> Invalidation {
-        self.name.refuse_at(self.sent_to.origin())
+        self.name.refuse_at(self.sent_to)
     }
 }
 

@@ -34,12 +34,16 @@
 //! | the token is *stale*: in the last part of its life | it is served, while one renewal runs in the background |
 //! | the token is *expired*, or there is none | callers wait for one fetch and share its outcome |
 //! | a renewal fails | the token is served until it expires; the next attempt follows after a pause |
+//! | a renewal fails transiently, and the pause would outlast the token | the pause is shorter: six attempts fit into the life that is left, at most one a second |
 //! | a fetch fails, and no usable token is left | waiting callers get its error; callers during the pause that follows get it at once |
 //! | a fetch that callers wait for fails transiently, and none failed before it | it is retried once, within the overall limit |
 //! | the server sends `Retry-After` | the pause is at least that long, up to five minutes |
 //! | the error is final (a wrong scope) | it is remembered for some seconds, then the fetch is tried again |
-//! | the error is `invalid_client`, and the secret has a provider | the secret is read again; if it was rotated, the fetch is retried at once |
+//! | the error is final, and a [provider](crate::Credential) returned the secret, an assertion or another text of the request | the providers are asked again; if a text has changed, the fetch is retried at once |
+//! | the error is final, and the [client certificate](crate::ClientCertificate#rotation) comes from files | they are read again; if they have changed, the fetch is retried at once |
+//! | the providers were asked again twice in a row without success | they are asked once per attempt for a minute, then for longer, up to an hour |
 //! | the response has no `expires_in` | the token lives for the [default lifetime](TokenCacheBuilder::default_lifetime) |
+//! | the token lives longer than the [maximum](TokenCacheBuilder::max_lifetime), if one is set | it is renewed and expires as if it lived that long |
 //! | the response has `refresh_in` | the token is stale from then on |
 //! | the lifetime is zero or negative, or at most 10 milliseconds | only the callers that waited for the token get it; at most one fetch a second is sent |
 //! | the token expires before it arrives | waiting callers get an error; the next attempt follows after a pause |
@@ -72,10 +76,25 @@
 //! transient failure never discards it. [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) is called with each new one before
 //! anything relies on it.
 //!
-//! While the user has not decided (`authorization_pending`), callers get that error. The first caller after five seconds, or after the
-//! [`polling_interval`](TokenRequest::polling_interval) of the request, asks the server again; each `slow_down` adds five seconds. When
-//! the server no longer accepts the grant, every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired): make a source
-//! over a new code.
+//! While the user has not decided (`authorization_pending`), callers get that error, without a request to the server, until the polling
+//! interval has passed. The next caller after that asks the server again. The interval is the
+//! [`polling_interval`](TokenRequest::polling_interval) of the request, or five seconds; each `slow_down` adds five seconds to it. Each
+//! connection error in a row doubles the pause, up to a minute. [`TokenRequest::device_code`] shows the loop that waits for the user.
+//!
+//! A source ends when its credential is dead. Then every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired):
+//!
+//! | the source is over | it ends with |
+//! |---|---|
+//! | a refresh token, given or from a response | `invalid_grant` with a 4xx status, or what [`ends_refresh_token`](TokenCacheBuilder::ends_refresh_token) declares; never with `access_denied`, a wrong client secret or a 5xx |
+//! | a code | any final refusal that does not concern the client, and any failure after which the server may have used the code |
+//! | a device code, an `auth_req_id` | any error code except `authorization_pending`, `slow_down`, transient ones, and those that concern the client (RFC 8628 §3.5) |
+//!
+//! A refusal concerns the client if the error code contains the word `client` (`invalid_client`, `unauthorized_client`), or if the status
+//! is 401 and the code does not name anything else. The server then has not looked at the grant, so it is sent again later.
+//!
+//! Make a source over a new code or refresh token then. If the credential comes from a [provider](crate::Credential), the source recovers
+//! by itself: the provider is asked again by each fetch, and what it returns is sent if it is new. So several processes can share a store of
+//! refresh tokens: when the server refuses one, because another process has used it, the newer one from the store is sent at once.
 //!
 //! When the cache is full, it evicts sources over these requests like any other if nobody holds them. Then only
 //! [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) has their newest refresh token: without this callback the refresh token is
@@ -134,59 +153,57 @@
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
 //! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
-//!
-//! # For contributors: the way of one fetch
-//!
-//! Each file answers one question. A fetch passes through them in this order:
-//!
-//! ```text
-//!   TokenCache::source                                    mod.rs          settings: builder.rs
-//!      |  find the entry of the request, or make one      entries.rs
-//!      v
-//!   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
-//!      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
-//!      v
-//!   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
-//!      |                                                  state.rs
-//!      |-- fresh, stale -------------> the token
-//!      v
-//!   look again, now with the lock                         entry/look_up.rs
-//!      |-- fresh, stale -------------> the token
-//!      |-- pausing after a failure --> its error          pauses.rs
-//!      v
-//!   join the fetch that is under way, or start one        entry/look_up.rs
-//!      |                |  what to send: the request       fetch/grant.rs  GrantState
-//!      |                |  itself, or a refresh token
-//!      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
-//!      |                v
-//!      |             fetch, on a task of its own:         fetch/mod.rs    run
-//!      |                |  one attempt, perhaps a second
-//!      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
-//!      |                |  call on_refresh_token
-//!      |                v
-//!      |             land:                                entry/land.rs
-//!      |                |  a token: how long is it fresh?  refresh_window.rs
-//!      |                |  an error: how long to pause?    pauses.rs
-//!      |                |  publish the token               base/published.rs
-//!      |                v
-//!      |<------------ wake all waiters                    base/single_flight
-//!      v
-//!   the token or the error
-//! ```
-//!
-//! If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
-//! contains what concerns all entries together: warm-up, health, shutdown.
-//!
-//! Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
-//! token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
-//! contains all events that are reported on the way; each error is in the file in which it arises.
-//!
-//! In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
-//! land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
-//! state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
-//! fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
-//!
-//! Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
+
+// The way of one fetch.
+//
+// Each file answers one question. A fetch passes through them in this order:
+//
+//   TokenCache::source                                    mod.rs          settings: builder.rs
+//      |  find the entry of the request, or make one      entries.rs
+//      v
+//   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
+//      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
+//      v
+//   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
+//      |                                                  state.rs
+//      |-- fresh, stale -------------> the token
+//      v
+//   look again, now with the lock                         entry/look_up.rs
+//      |-- fresh, stale -------------> the token
+//      |-- pausing after a failure --> its error          pauses.rs
+//      v
+//   join the fetch that is under way, or start one        entry/look_up.rs
+//      |                |  what to send: the request       fetch/grant.rs  GrantState
+//      |                |  itself, or a refresh token
+//      |                |  too many under way? wait        fetch/limit.rs  entry/queue.rs
+//      |                v
+//      |             fetch, on a task of its own:         fetch/mod.rs    run
+//      |                |  one attempt, perhaps a second   fetch/attempts.rs
+//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
+//      |                |  call on_refresh_token
+//      |                v
+//      |             land:                                entry/land.rs
+//      |                |  a token: how long is it fresh?  refresh_window.rs
+//      |                |  an error: how long to pause?    pauses.rs       fetch/renewal_pause.rs
+//      |                |  publish the token               base/published.rs
+//      |                v
+//      |<------------ wake all waiters                    base/single_flight
+//      v
+//   the token or the error
+//
+// If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
+// contains what concerns all entries together: warm-up, health, shutdown.
+//
+// Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
+// token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
+// contains all events that are reported on the way; each error is in the file in which it arises.
+//
+// In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
+// land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
+// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+// fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
+//
+// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
 
 mod builder;
 mod entries;
@@ -314,11 +331,32 @@ impl TokenCache {
         TokenSource::cached(self.clone(), entry)
     }
 
+    /// Returns whether a source is of this cache.
+    pub(crate) fn is_of(&self, source: &TokenSource) -> bool {
+        source
+            .entry()
+            .is_some_and(|entry| Arc::ptr_eq(entry.settings(), &self.0.settings))
+    }
+
+    /// Returns the source of a token that was sent, if it is of this cache.
+    pub(crate) fn sender_of(&self, token: &SentToken) -> Option<TokenSource> {
+        let entry = token.entry()?;
+        Arc::ptr_eq(entry.settings(), &self.0.settings)
+            .then(|| TokenSource::cached(self.clone(), entry))
+    }
+
+    /// Drops the entry of a request, unless somebody holds its source or fetches its token. Returns whether it is gone.
+    pub(crate) fn forget(&self, request: &TokenRequest) -> bool {
+        let now = self.0.settings.clock.now();
+        self.0.entries.remove_if_idle(request, now)
+    }
+
     /// Drops every token, so that the next callers fetch new ones.
     ///
     /// Call it when you learn from elsewhere that tokens were revoked, or that the client certificate to which they are bound was
     /// replaced (see `ClientCertificate`, feature `rustls`). It cancels running fetches, except those that spend a code or a refresh
     /// token. It ends the pauses after failures, except those that the server asked for.
+    #[doc(alias = "clear")]
     pub fn invalidate_all(&self) {
         self.0.entries.all().iter().for_each(|entry| entry.clear());
     }

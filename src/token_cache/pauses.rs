@@ -7,6 +7,7 @@ use http::{HeaderMap, StatusCode};
 use crate::{
     base::{back_off, clock::Moment},
     error::{Answer, ErrorCode, ErrorResponse, TokenError, TokenErrorKind},
+    token_cache::fetch::renewal_pause::renewal_pause,
 };
 
 /// How often the server wants to be polled, and when it may be polled next.
@@ -34,24 +35,28 @@ pub(crate) struct FailedFetch {
 
 impl FailedFetch {
     /// Returns the failure that follows `previous`.
-    ///
-    /// `jitter` is from 0 to 1. `least_interval` is the shortest pause between two polls that the request allows, if it is set.
-    pub(crate) fn after(
-        previous: Option<&Self>,
-        error: TokenError,
-        now: Moment,
-        jitter: f64,
-        least_interval: Option<Duration>,
-    ) -> Self {
+    pub(crate) fn after(previous: Option<&Self>, error: TokenError, when: When) -> Self {
+        let When {
+            now, jitter, left, ..
+        } = when;
         let (mut streak, mut polling_interval) = previous
             .map_or_else(Default::default, |previous| {
                 (previous.streak, previous.polling_interval)
             });
+        if error.kind() == TokenErrorKind::SignInRequired {
+            // Nothing is polled any longer.
+            polling_interval = Duration::ZERO;
+        } else if let Some(least) = when.polling_interval {
+            polling_interval = polling_interval.max(least.max(MIN_POLLING_INTERVAL));
+        }
         let pause = match error.error_response().map(ErrorResponse::code) {
             Some(code @ &(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {
-                let least = least_interval
-                    .map_or(POLLING_INTERVAL, |least| least.max(MIN_POLLING_INTERVAL));
-                polling_interval = polling_interval.max(least);
+                // The server is well.
+                streak = 0;
+                polling_interval = match polling_interval {
+                    Duration::ZERO => POLLING_INTERVAL,
+                    known => known,
+                };
                 if *code == ErrorCode::SLOW_DOWN {
                     polling_interval = polling_interval.saturating_add(SLOW_DOWN);
                 }
@@ -59,21 +64,28 @@ impl FailedFetch {
             }
             _ => {
                 streak = streak.saturating_add(1);
-                pause_after(&error, streak, jitter).max(polling_interval)
+                let usual = pause_after(&error, streak, jitter);
+                if !polling_interval.is_zero() {
+                    usual.max(polling_pause(&error, polling_interval, streak))
+                } else if !left.is_zero() && may_be_shortened(&error) {
+                    renewal_pause(usual, left, streak, jitter)
+                } else {
+                    usual
+                }
             }
         };
         let pause = match error.retry_after() {
             Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
             None => pause,
         };
-        let has_asked = error.retry_after().is_some_and(|asked| !asked.is_zero());
-        let is_pause_by_server = has_asked || pause == polling_interval;
+        let has_asked = has_asked_to_wait(&error);
+        let is_polling = !polling_interval.is_zero();
         Self {
             error,
             streak,
             pause,
             polling_interval,
-            is_pause_by_server,
+            is_pause_by_server: has_asked || is_polling,
             retry_at: now.after(pause),
             since: previous
                 .filter(|previous| previous.streak > 0)
@@ -136,8 +148,57 @@ impl FailedFetch {
     }
 }
 
+/// When a fetch failed, and what else decides how long to pause.
+#[derive(Clone, Copy)]
+pub(crate) struct When {
+    pub(crate) now: Moment,
+    /// From 0 to 1.
+    pub(crate) jitter: f64,
+    /// How long the current token remains usable; zero if there is none.
+    pub(crate) left: Duration,
+    /// The shortest pause between two polls, if the fetch polled for the decision of a user.
+    pub(crate) polling_interval: Option<Duration>,
+}
+
+impl When {
+    /// The moment at which it was clear that no fetch can succeed any longer.
+    pub(crate) fn ended(now: Moment) -> Self {
+        Self {
+            now,
+            jitter: 0.0,
+            left: Duration::ZERO,
+            polling_interval: None,
+        }
+    }
+}
+
+/// Returns the pause between two polls after this many failures in a row.
+///
+/// "On encountering a connection timeout, clients MUST unilaterally reduce their polling frequency before retrying" (RFC 8628 §3.5).
+fn polling_pause(error: &TokenError, interval: Duration, streak: u32) -> Duration {
+    let is_connection_error = matches!(
+        error.kind(),
+        TokenErrorKind::Service | TokenErrorKind::Timeout
+    );
+    match is_connection_error {
+        true => back_off::doubled(interval, streak, MAX_PAUSE).max(interval),
+        false => interval,
+    }
+}
+
+/// Returns whether the pause after a failed renewal may be shortened to fit into the rest of the token's life.
+fn may_be_shortened(error: &TokenError) -> bool {
+    error.is_transient()
+        && error.status() != Some(StatusCode::TOO_MANY_REQUESTS)
+        && !has_asked_to_wait(error)
+}
+
+fn has_asked_to_wait(error: &TokenError) -> bool {
+    error.retry_after().is_some_and(|asked| !asked.is_zero())
+}
+
 /// How often to poll a server that does not say how often (RFC 8628 §3.5).
-const POLLING_INTERVAL: Duration = Duration::from_secs(5);
+pub(crate) const POLLING_INTERVAL: Duration = Duration::from_secs(5);
 const MIN_POLLING_INTERVAL: Duration = Duration::from_secs(1);
 /// What each `slow_down` adds (RFC 8628 §3.5).
 const SLOW_DOWN: Duration = Duration::from_secs(5);
@@ -194,7 +255,7 @@ mod tests {
             let mut last: Option<FailedFetch> = None;
             for (streak, (is_terminal, retry_after, jitter)) in (1..).zip(failures) {
                 let error = error(is_terminal, retry_after);
-                let failure = FailedFetch::after(last.as_ref(), error, now, jitter, None);
+                let failure = FailedFetch::after(last.as_ref(), error, when(now, jitter));
                 let pause = failure.pause;
                 prop_assert_eq!(failure.streak, streak);
                 prop_assert!(pause >= FIRST_PAUSE / 2 && pause <= MAX_RETRY_AFTER, "{pause:?}");
@@ -215,12 +276,19 @@ mod tests {
     fn retry_after_zero_does_not_ask_for_a_pause() {
         let now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
         for (retry_after, expected) in [(None, false), (Some(0), false), (Some(1), true)] {
-            let failure = FailedFetch::after(None, error(false, retry_after), now, 0.0, None);
+            let failure = FailedFetch::after(None, error(false, retry_after), when(now, 0.0));
             assert_eq!(
                 failure.server_asked_to_wait(now),
                 expected,
                 "{retry_after:?}"
             );
+        }
+    }
+
+    fn when(now: Moment, jitter: f64) -> When {
+        When {
+            jitter,
+            ..When::ended(now)
         }
     }
 

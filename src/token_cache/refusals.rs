@@ -8,8 +8,8 @@
 //!    fetched after a short random time: the other replica can use its token meanwhile. Two such tokens in a row are replaced in spite of
 //!    the first pause.
 //! 5. An API that accepts some requests and refuses others, whatever their token, looks like rule 2. So after every eighth replacement
-//!    a refused token is kept once, to see what the same origin says to it next. A token that is accepted again was not the reason: from
-//!    then on, rule 3 holds for that origin.
+//!    a refused token is kept once, to see what the same origin says to it next. Only requests that are sent after that count. A token that is
+//!    accepted again was not the reason: from then on, rule 3 holds for that origin. Four such origins are known.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -70,8 +70,8 @@ pub(crate) struct Refusals {
     /// How many young tokens were replaced since the last probe.
     replaced: u32,
     last_replaced: Option<Moment>,
-    /// An origin whose acceptance proves nothing, and until when this holds.
-    unreliable: Option<(OriginId, Moment)>,
+    /// The origins whose acceptance proves nothing, and until when this holds.
+    unreliable: [Option<(OriginId, Moment)>; UNRELIABLE],
 }
 
 /// How many replacements may follow each other without waiting.
@@ -132,11 +132,10 @@ impl Refusals {
         if bound.per_minute == 0 {
             return Verdict::Keep;
         }
-        let was_good = match refusal.standing {
-            Standing::Unknown => false,
-            Standing::Accepted => !self.is_unreliable(refusal.origin, now),
-            Standing::Probed => true,
-        };
+        let was_good = self.was_good(refusal, now);
+        if let Some(origin) = refusal.origin.filter(|it| self.is_unreliable(*it, now)) {
+            self.distrust(origin, now);
+        }
         if !refusal.is_young {
             let wait = self.wait_for_turn(bound, now, Duration::ZERO, jitter);
             return wait.map_or(Verdict::Keep, Verdict::Replace);
@@ -170,6 +169,17 @@ impl Refusals {
             self.lengthen_streak(bound, now, refusal.origin);
         }
         Verdict::Replace(wait)
+    }
+
+    /// Returns whether the token was good until it was refused, as far as its origin is known.
+    pub(crate) fn was_good(&self, refusal: Refusal, now: Moment) -> bool {
+        match refusal.standing {
+            Standing::Unknown => false,
+            Standing::Accepted => !refusal
+                .origin
+                .is_some_and(|origin| self.is_unreliable(origin, now)),
+            Standing::Probed => true,
+        }
     }
 
     /// Returns whether the token was itself a replacement, and did not live for long.
@@ -210,26 +220,31 @@ impl Refusals {
 
     /// Notes that an origin accepted the current token for the first time.
     pub(crate) fn note_accepted(&mut self, origin: OriginId, now: Moment) {
-        if self.streak_at == Some(origin) && !self.is_unreliable(Some(origin), now) {
+        if self.streak_at == Some(origin) && !self.is_unreliable(origin, now) {
             self.end_streak();
         }
     }
 
     /// Notes that an origin accepted the token after it had refused it.
     pub(crate) fn note_accepted_again(&mut self, origin: OriginId, now: Moment) {
-        self.unreliable = Some((origin, now.after(UNRELIABLE_FOR)));
+        self.distrust(origin, now);
     }
 
-    /// Returns whether acceptance by this origin proves nothing. Each refusal there prolongs that.
-    fn is_unreliable(&mut self, origin: Option<OriginId>, now: Moment) -> bool {
-        match &mut self.unreliable {
-            Some((unreliable, until))
-                if Some(*unreliable) == origin && !now.has_reached(*until) =>
-            {
-                *until = now.after(UNRELIABLE_FOR);
-                true
-            }
-            _ => false,
+    /// Returns whether acceptance by this origin proves nothing.
+    fn is_unreliable(&self, origin: OriginId, now: Moment) -> bool {
+        let mut unreliable = self.unreliable.iter().flatten();
+        unreliable.any(|(known, until)| *known == origin && !now.has_reached(*until))
+    }
+
+    /// Notes that acceptance by this origin proves nothing for a while. If there is no room, another is forgotten.
+    fn distrust(&mut self, origin: OriginId, now: Moment) {
+        let place = self.unreliable.iter_mut().min_by_key(|place| match place {
+            Some((known, _)) if *known == origin => None,
+            None => Some(Duration::ZERO),
+            Some((_, until)) => Some(now.until(*until)),
+        });
+        if let Some(place) = place {
+            *place = Some((origin, now.after(UNRELIABLE_FOR)));
         }
     }
 
@@ -258,6 +273,8 @@ impl Refusals {
     }
 }
 
+/// As many origins as a token is known to be accepted at.
+const UNRELIABLE: usize = 4;
 /// Longer than twice the longest pause, so that a steady API stays known.
 const UNRELIABLE_FOR: Duration = Duration::from_secs(900);
 
@@ -448,6 +465,48 @@ mod tests {
                 "{secs} s: {name}"
             );
         }
+    }
+
+    #[test]
+    fn several_origins_are_believed_no_longer_until_they_stop_refusing() {
+        let mut refusals = Refusals::default();
+        let names = ["a", "b", "c", "d", "e"];
+        let origins = names.map(|name| origin(name).unwrap());
+        let is_unreliable = |refusals: &Refusals, secs| {
+            origins.map(|origin| refusals.is_unreliable(origin, at(Duration::from_secs(secs))))
+        };
+        for (secs, origin) in [0, 1, 2, 3].into_iter().zip(origins) {
+            refusals.note_accepted_again(origin, at(Duration::from_secs(secs)));
+        }
+        assert_eq!(
+            is_unreliable(&refusals, 10),
+            [true, true, true, true, false]
+        );
+        // There is room for four, and the first is the oldest.
+        refusals.note_accepted_again(origins[4], at(Duration::from_secs(10)));
+        assert_eq!(
+            is_unreliable(&refusals, 10),
+            [false, true, true, true, true]
+        );
+        let refusal = Refusal {
+            origin: Some(origins[1]),
+            standing: Accepted,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        refusals.note(&bound(60), at(Duration::from_secs(800)), refusal, 0.0);
+        // Accepted tokens prolong nothing.
+        for secs in [850, 900, 1_000, 1_600] {
+            for origin in origins {
+                refusals.note_accepted(origin, at(Duration::from_secs(secs)));
+            }
+        }
+        assert_eq!(
+            is_unreliable(&refusals, 1_000),
+            [false, true, false, false, false]
+        );
+        assert_eq!(is_unreliable(&refusals, 1_700), [false; 5]);
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! `TokenSource` hands out the token of one request.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
 
 use http::HeaderValue;
 
 use super::{
     TokenCache, TokenChanges,
-    entry::{Entry, Invalidation},
+    entry::{Entry, Invalidation, SentTo},
 };
 use crate::{
+    base::clock::Moment,
     error::TokenError,
     message::{AccessToken, TokenRequest},
 };
@@ -161,7 +168,7 @@ impl TokenSource {
     pub fn invalidate(&self, token: &AccessToken) -> Invalidation {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
-                entry.invalidate(None, |cached| cached.token == *token)
+                entry.invalidate(SentTo::NOWHERE, |cached| cached.token == *token)
             }
             SourceKind::Fixed(fixed) if fixed == token => Invalidation::Kept,
             SourceKind::Fixed(_) => Invalidation::Replaced,
@@ -193,7 +200,7 @@ impl TokenSource {
     /// Drops the refused token like [`invalidate`](Self::invalidate), given the value of the header that carried it.
     pub(crate) fn invalidate_sent(&self, sent: &HeaderValue) {
         if let SourceKind::Cached { entry, .. } = &self.0 {
-            entry.invalidate(None, |cached| cached.token.is_sent_as(sent));
+            entry.invalidate(SentTo::NOWHERE, |cached| cached.token.is_sent_as(sent));
         }
     }
 
@@ -201,7 +208,7 @@ impl TokenSource {
     ///
     /// Use it for what outlives a token: a connection that stays open, a client that takes a token instead of a layer.
     /// [`changed`](TokenChanges::changed) fetches the first token if there is none, and renews it while you wait for the next. `subscribe`
-    /// itself fetches nothing.
+    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped.
     ///
     /// # Examples
     ///
@@ -240,7 +247,7 @@ impl TokenSource {
     ///         match tokens.changed().await {
     ///             Ok(Some(token)) => println!("authenticate with a new {} token", token.token_type()),
     ///             Ok(None) => break,
-    ///             Err(error) => println!("no token: {error}"),
+    ///             Err(error) => println!("no token: {error:#}"),
     ///         }
     ///     }
     /// }
@@ -248,7 +255,7 @@ impl TokenSource {
     #[must_use]
     pub fn subscribe(&self) -> TokenChanges {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => TokenChanges::cached(entry),
+            SourceKind::Cached { cache, entry } => TokenChanges::cached(cache, entry),
             SourceKind::Fixed(token) => TokenChanges::fixed(token.clone()),
         }
     }
@@ -258,6 +265,47 @@ impl TokenSource {
         match &self.0 {
             SourceKind::Cached { cache, .. } => Some(cache.source(request)),
             SourceKind::Fixed(_) => None,
+        }
+    }
+
+    /// Returns the cache; `None` if this source has a fixed token.
+    pub(crate) fn cache(&self) -> Option<&TokenCache> {
+        match &self.0 {
+            SourceKind::Cached { cache, .. } => Some(cache),
+            SourceKind::Fixed(_) => None,
+        }
+    }
+
+    /// Returns the request; `None` if this source has a fixed token.
+    pub(crate) fn request(&self) -> Option<&TokenRequest> {
+        Some(self.entry()?.request())
+    }
+
+    /// Returns the time of the cache; `None` if this source has a fixed token.
+    pub(crate) fn now(&self) -> Option<Moment> {
+        Some(self.entry()?.now())
+    }
+
+    /// Returns the scope that the server chose for the current token. `None` if the request names the scope.
+    pub(crate) fn granted_scope(&self) -> Option<Box<str>> {
+        let (cached, _) = self.entry()?.inspect();
+        cached?.granted_scope.clone()
+    }
+
+    /// Returns whether there is a usable token. Never starts a fetch.
+    pub(crate) fn is_usable(&self) -> bool {
+        match &self.0 {
+            SourceKind::Cached { entry, .. } => entry.peek().is_some(),
+            SourceKind::Fixed(_) => true,
+        }
+    }
+
+    /// Starts a fetch if there is no usable token, and returns the result if it is already known.
+    pub(crate) fn start_fetch(&self) -> Option<Result<(), TokenError>> {
+        let mut fetch = pin!(self.warm_up());
+        match fetch.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(result) => Some(result),
+            Poll::Pending => None,
         }
     }
 

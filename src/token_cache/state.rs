@@ -27,6 +27,8 @@ pub(crate) struct CachedToken {
     pub(crate) sent: Moment,
     /// Whether the server did not say how long it lives.
     pub(crate) is_lifetime_guessed: bool,
+    /// The scope that the server chose, if its request names none.
+    pub(crate) granted_scope: Option<Box<str>>,
 }
 
 /// The state of an entry, with what its callers get.
@@ -208,6 +210,7 @@ mod tests {
             young_until: expires_at,
             sent: stale_at,
             is_lifetime_guessed: false,
+            granted_scope: None,
         }
     }
 

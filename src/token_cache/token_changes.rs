@@ -1,14 +1,11 @@
 //! `TokenChanges`: a subscription to the token of a source.
 
-use std::{
-    fmt,
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use tokio::sync::watch;
 
 use super::{
+    TokenCache,
     entry::Entry,
     keep_warm::{MAX_PAUSE, MIN_PAUSE},
     state::CachedToken,
@@ -21,8 +18,9 @@ use crate::{
 
 /// A subscription to a token; see [`TokenSource::subscribe`](crate::TokenSource::subscribe).
 ///
-/// It does not keep the token in the cache: keep the [`TokenSource`](crate::TokenSource), too, if the cache limits its
-/// [number of entries](super::TokenCacheBuilder::max_entries) or is dropped.
+/// It keeps its token in the cache, as a [`TokenSource`](crate::TokenSource) does, also if the cache limits its
+/// [number of entries](super::TokenCacheBuilder::max_entries). It needs no other handle: it ends when the cache is
+/// [shut down](crate::TokenCache::shutdown), or when it is dropped.
 pub struct TokenChanges(Kind);
 
 enum Kind {
@@ -32,7 +30,9 @@ enum Kind {
 }
 
 struct Subscription {
-    entry: Weak<Entry>,
+    entry: Arc<Entry>,
+    /// Dropping the last handle to a cache must not end the subscription.
+    _cache: TokenCache,
     changes: watch::Receiver<u64>,
     /// The generation of the last token that was returned. It is zero at first, and those of tokens begin with one.
     seen: u64,
@@ -41,9 +41,10 @@ struct Subscription {
 }
 
 impl TokenChanges {
-    pub(super) fn cached(entry: &Arc<Entry>) -> Self {
+    pub(super) fn cached(cache: &TokenCache, entry: &Arc<Entry>) -> Self {
         Self(Kind::Cached(Subscription {
-            entry: Arc::downgrade(entry),
+            entry: entry.clone(),
+            _cache: cache.clone(),
             changes: entry.subscribe(),
             seen: 0,
             not_before: None,
@@ -60,8 +61,8 @@ impl TokenChanges {
     /// due: neither [`keep_warm`](crate::TokenSource::keep_warm) nor another caller is needed. Between two calls, nothing is renewed.
     /// After several changes you get only the last token.
     ///
-    /// Returns `None` when no other token will come: the cache was [shut down](crate::TokenCache::shutdown), the cache and all sources of
-    /// the token are gone, or the token is [fixed](crate::TokenSource::fixed) and was returned before.
+    /// Returns `None` when no other token will come: the cache was [shut down](crate::TokenCache::shutdown), or the token is
+    /// [fixed](crate::TokenSource::fixed) and was returned before.
     ///
     /// # Errors
     ///
@@ -81,63 +82,57 @@ impl TokenChanges {
 }
 
 impl Subscription {
-    /// Holds the entry only while it asks for the token: the last handle may be dropped while this sleeps.
     async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
         loop {
             // Before the look, so that no change after it is missed.
             self.changes.borrow_and_update();
-            let Some(entry) = self.entry.upgrade() else {
-                return Ok(None);
-            };
-            if entry.is_shut_down() {
+            if self.entry.is_shut_down() {
                 return Ok(None);
             }
-            let found = match self.remaining_pause(&entry) {
-                Some(_) => Ok(entry.peek()),
-                None => entry.clone().token().await.map(Some),
+            let found = match self.remaining_pause() {
+                Some(_) => Ok(self.entry.peek()),
+                None => self.entry.clone().token().await.map(Some),
             };
             match found {
                 Ok(Some(cached)) if cached.generation > self.seen => {
-                    return Ok(Some(self.see(&entry, &cached)));
+                    return Ok(Some(self.see(&cached)));
                 }
                 Ok(_) => {}
-                Err(_) if entry.is_shut_down() => return Ok(None),
+                Err(_) if self.entry.is_shut_down() => return Ok(None),
                 Err(error) => {
-                    self.pause(&entry, until_due(&entry));
+                    self.pause(self.until_due());
                     return Err(error);
                 }
             }
-            let pause = self.remaining_pause(&entry);
-            let pause = pause.unwrap_or_else(|| until_due(&entry));
-            let settings = entry.settings().clone();
-            drop(entry);
+            let pause = self.remaining_pause();
+            let pause = pause.unwrap_or_else(|| self.until_due());
             let changed = self.changes.changed();
-            settings.runtime.timeout(pause, changed).await;
+            self.entry.settings().runtime.timeout(pause, changed).await;
         }
     }
 
-    fn see(&mut self, entry: &Entry, cached: &CachedToken) -> AccessToken {
+    fn see(&mut self, cached: &CachedToken) -> AccessToken {
         self.seen = cached.generation;
         self.not_before = None;
         // A token that expires before it can be used would otherwise be fetched in a loop.
-        if entry.now().has_reached(cached.expires_at) {
-            self.pause(entry, MAX_PAUSE);
+        if self.entry.now().has_reached(cached.expires_at) {
+            self.pause(MAX_PAUSE);
         }
         cached.token.clone()
     }
 
-    fn pause(&mut self, entry: &Entry, pause: Duration) {
-        self.not_before = Some(entry.now().after(pause));
+    fn pause(&mut self, pause: Duration) {
+        self.not_before = Some(self.entry.now().after(pause));
     }
 
-    fn remaining_pause(&self, entry: &Entry) -> Option<Duration> {
-        let remaining = entry.now().until_outlasted(self.not_before?);
+    fn remaining_pause(&self) -> Option<Duration> {
+        let remaining = self.entry.now().until_outlasted(self.not_before?);
         (!remaining.is_zero()).then_some(remaining)
     }
-}
 
-fn until_due(entry: &Entry) -> Duration {
-    (entry.until_due() + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)
+    fn until_due(&self) -> Duration {
+        (self.entry.until_due() + CLOCK_LAG).clamp(MIN_PAUSE, MAX_PAUSE)
+    }
 }
 
 impl fmt::Debug for TokenChanges {

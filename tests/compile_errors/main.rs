@@ -38,7 +38,9 @@ const CASES: [(&str, &[&str]); 9] = [
         "resent_stream",
         &[
             "`CloneBody` cannot keep the request body",
-            "use `BufferBody::new(64 * 1024, wrap)`",
+            "`BufferBody::new(65_536, wrap)`",
+            "for the bodies of tonic use `BufferBody::tonic(65_536)`",
+            "of reqwest `BufferBody::reqwest(65_536)`",
         ],
     ),
     ("revocation_with_another_body", &OTHER_BODY),

@@ -52,8 +52,8 @@ pub(crate) const HMAC: [SigningAlgorithm; 3] = [
     SigningAlgorithm::HS384,
     SigningAlgorithm::HS512,
 ];
-/// All algorithms that sign with a private key.
-pub(crate) const SIGNATURES: [SigningAlgorithm; 9] = [
+/// The algorithms that sign with a private key and that both servers know.
+pub(crate) const SIGNATURES: [SigningAlgorithm; 10] = [
     SigningAlgorithm::RS256,
     SigningAlgorithm::RS384,
     SigningAlgorithm::RS512,
@@ -62,6 +62,7 @@ pub(crate) const SIGNATURES: [SigningAlgorithm; 9] = [
     SigningAlgorithm::PS512,
     SigningAlgorithm::ES256,
     SigningAlgorithm::ES384,
+    SigningAlgorithm::ES512,
     SigningAlgorithm::EdDSA,
 ];
 
@@ -81,7 +82,8 @@ pub(crate) fn signing_key(folder: &str, algorithm: SigningAlgorithm) -> SigningK
     let name = match algorithm {
         SigningAlgorithm::ES256 => "signing-es256.key",
         SigningAlgorithm::ES384 => "signing-es384.key",
-        SigningAlgorithm::EdDSA => "signing-ed25519.key",
+        SigningAlgorithm::ES512 => "signing-es512.key",
+        SigningAlgorithm::EdDSA | SigningAlgorithm::Ed25519 => "signing-ed25519.key",
         _ => "signing-rsa.key",
     };
     SigningKey::from_pem(pem(folder, name), algorithm)

@@ -22,6 +22,7 @@ pub(crate) struct Given {
     pub(crate) requests: BTreeMap<String, Request>,
     pub(crate) refresh_window: Option<Window>,
     pub(crate) default_lifetime: Option<Seconds>,
+    pub(crate) max_lifetime: Option<Seconds>,
     pub(crate) fetch_timeout: Option<Seconds>,
     pub(crate) endpoint_timeout: Option<Seconds>,
     pub(crate) max_entries: Option<usize>,

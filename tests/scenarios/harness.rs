@@ -329,6 +329,9 @@ where
     if let Some(lifetime) = given.default_lifetime {
         builder = builder.default_lifetime(lifetime.0);
     }
+    if let Some(lifetime) = given.max_lifetime {
+        builder = builder.max_lifetime(lifetime.0);
+    }
     if let Some(limit) = given.fetch_timeout {
         builder = builder.fetch_timeout(limit.0);
     }

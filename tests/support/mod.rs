@@ -89,6 +89,11 @@ impl Recorder {
         std::mem::take(&mut *self.sent.lock().unwrap())
     }
 
+    /// Returns copies of the requests that were recorded since the last call of [`take`](Self::take).
+    pub fn peek(&self) -> Vec<Request<Bytes>> {
+        self.sent.lock().unwrap().clone()
+    }
+
     pub fn take_one(&self) -> Request<Bytes> {
         let mut sent = self.take();
         assert_eq!(sent.len(), 1, "expected exactly one request");

@@ -7,8 +7,12 @@ pub(crate) mod back_off;
 pub(crate) mod clock;
 #[path = "../../../src/base/clone_service.rs"]
 pub(crate) mod clone_service;
+#[path = "../../../src/base/decoded.rs"]
+mod decoded;
 #[path = "../../../src/base/erased_service.rs"]
 pub(crate) mod erased_service;
+#[path = "../../../src/base/mask.rs"]
+pub(crate) mod mask;
 #[path = "../../../src/base/origin.rs"]
 pub(crate) mod origin;
 #[path = "../../../src/base/origin_id.rs"]
@@ -19,8 +23,12 @@ pub(crate) mod panic;
 pub(crate) mod published;
 #[path = "../../../src/base/quoted.rs"]
 mod quoted;
+#[path = "../../../src/base/request_headers.rs"]
+pub(crate) mod request_headers;
 #[path = "../../../src/base/secure_uri.rs"]
 pub(crate) mod secure_uri;
+#[path = "../../../src/base/server_clock.rs"]
+pub(crate) mod server_clock;
 #[path = "../../../src/base/single_flight/mod.rs"]
 pub(crate) mod single_flight;
 pub(crate) mod sync;

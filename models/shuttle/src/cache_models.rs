@@ -335,7 +335,7 @@ pub fn whoever_is_told_of_a_new_token_finds_it() {
             async move {
                 let mut seen = 0;
                 while seen < 2 {
-                    let told = number(&changes.changed().await.unwrap());
+                    let told = number(&changes.changed().await.unwrap().unwrap());
                     let found = number(&source.peek().unwrap());
                     assert!(told >= seen && found >= told);
                     seen = found;

@@ -20,8 +20,9 @@ pub use self::{buffer_body::BufferBody, buffered_body::BufferedBody};
 #[diagnostic::on_unimplemented(
     message = "`{Self}` cannot keep the request body `{B}`, to resend it",
     label = "this strategy cannot resend requests with the body `{B}`",
-    note = "`CloneBody` keeps bodies that are `Clone`, such as `Full<Bytes>`; for any other body use \
-            `BufferBody::new(64 * 1024, wrap)`, where `wrap` is for example `axum::body::Body::new`",
+    note = "`CloneBody` keeps bodies that are `Clone`, such as `Full<Bytes>`; for the bodies of tonic use `BufferBody::tonic(65_536)`, for \
+            those of reqwest `BufferBody::reqwest(65_536)`, and for any other body `BufferBody::new(65_536, wrap)`, where `wrap` is for \
+            example `axum::body::Body::new`",
     note = "`BufferBody` records bodies that are an `http_body::Body<Data = Bytes> + Unpin`, with an error that is `Into<BoxError>`"
 )]
 pub trait Resend<B>: sealed::KeepBody<B> {}
@@ -30,7 +31,7 @@ impl<B> Resend<B> for NoResend {}
 #[diagnostic::do_not_recommend]
 impl<B: Clone> Resend<B> for CloneBody {}
 
-mod sealed {
+pub(crate) mod sealed {
     use std::marker::PhantomData;
 
     use http::Request;

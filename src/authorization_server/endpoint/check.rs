@@ -11,7 +11,8 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
     error::TokenError,
-    message::{Form, scope},
+    message::{Form, Parameter, scope},
+    secret::Secret,
 };
 
 /// Parameters that may appear only once in a request to any endpoint.
@@ -51,7 +52,13 @@ fn check_form<C: EndpointCall>(
         if name.is_empty() {
             return Err("the name of a parameter is empty".into());
         }
-        if added.iter().any(|(added, _)| *added == name) {
+        let value = parameter.value.known().map(Secret::expose);
+        let is_same =
+            |added: &str| name == "client_id" && !parameter.repeatable && value == Some(added);
+        if added
+            .iter()
+            .any(|(added, value)| *added == name && !is_same(value))
+        {
             return Err(format!(
                 "the parameter `{}` is set, but the client authentication sets it too",
                 Quoted(name)
@@ -63,22 +70,24 @@ fn check_form<C: EndpointCall>(
                  use only one of the methods of `ClientAuthentication`"
             ));
         }
-        if let Some(value) = parameter.value.known() {
-            check_value::<C>(name, value.expose())?;
+        if let Some(value) = value {
+            check_value::<C>(parameter, value)?;
         }
     }
     check_headers(form.headers(), client, dpop)
 }
 
 /// Checks the value of a parameter: the parameters of the client must not be empty, and a scope must be well-formed.
-pub(super) fn check_value<C: EndpointCall>(name: &str, value: &str) -> Result<(), String> {
-    if name == "scope" {
-        return scope::check(value).map_err(|error| error.to_string());
+pub(super) fn check_value<C: EndpointCall>(
+    parameter: &Parameter,
+    value: &str,
+) -> Result<(), String> {
+    match &*parameter.name {
+        _ if parameter.is_left_out(value) => Ok(()),
+        "scope" => scope::check(value).map_err(|error| error.to_string()),
+        name if ONCE.contains(&name) => check_not_empty(name, value),
+        _ => C::check_value(parameter, value),
     }
-    if ONCE.contains(&name) {
-        return check_not_empty(name, value);
-    }
-    C::check_value(name, value)
 }
 
 pub(crate) fn check_not_empty(name: &str, value: &str) -> Result<(), String> {
@@ -113,6 +122,9 @@ fn check_headers(
                 "the header `{name}` is set by this crate; leave it out"
             ));
         }
+    }
+    if let Some(key) = dpop {
+        key.check()?;
     }
     if dpop.is_some() && headers.contains_key(DPOP) {
         return Err(

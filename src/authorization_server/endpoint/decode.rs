@@ -3,11 +3,12 @@
 use std::{borrow::Cow, time::SystemTime};
 
 use bytes::Bytes;
-use http::{StatusCode, header::LOCATION, response::Parts};
+use http::{HeaderMap, StatusCode, header::LOCATION, response::Parts};
 use http_body_util::LengthLimitError;
 
 use super::{EndpointCall, EndpointNames, JsonValue, Said, server_words};
 use crate::{
+    base::server_clock,
     dpop::{self, DpopKey},
     error::{
         self, Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, redirects,
@@ -158,10 +159,9 @@ impl BadAnswer {
         let endpoint = C::NAMES.endpoint;
         let message = match (C::explain(error.code()), error.code()) {
             (Some(message), _) => message.into(),
-            (None, &ErrorCode::INVALID_CLIENT) => format!(
-                "the {endpoint} does not accept the client; check its id, its secret and the method of client authentication"
-            )
-            .into(),
+            (None, &ErrorCode::INVALID_CLIENT) => {
+                format!("the {endpoint} does not accept the client").into()
+            }
             (None, &(ErrorCode::TEMPORARILY_UNAVAILABLE | ErrorCode::SERVER_ERROR)) => {
                 format!("the {endpoint} has a problem of its own; try again later").into()
             }
@@ -193,10 +193,6 @@ impl BadAnswer {
             redirects(endpoint)
         } else if status == StatusCode::NOT_FOUND || status == StatusCode::METHOD_NOT_ALLOWED {
             format!("there is no {endpoint} at this URI; check the URI")
-        } else if status == StatusCode::UNAUTHORIZED {
-            format!(
-                "the {endpoint} refused the request{how}; check the id and the secret of the client"
-            )
         } else if status.is_server_error() {
             format!("the {endpoint} failed{how}")
         } else {
@@ -214,17 +210,32 @@ impl BadAnswer {
     pub(crate) fn into_error(self, answer: Answer, now: SystemTime) -> TokenError {
         let retry_after = retry_after(&answer.headers, now);
         let code = self.error_response.as_ref().map(ErrorResponse::code);
-        let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code);
-        let error = TokenError::answer(
-            self.kind,
-            self.message,
-            answer,
-            self.error_response,
-            retry_after,
-        );
+        let demands_nonce = dpop::demands_nonce(answer.status, &answer.headers, code)
+            && self.words.as_deref().is_none_or(mentions_nonce);
+        let mut message = self.message;
+        if let Some(hint) = code.and_then(|code| clock_hint(code, &answer.headers, now)) {
+            message.to_mut().push_str(&format!("; {hint}"));
+        }
+        let error =
+            TokenError::answer(self.kind, message, answer, self.error_response, retry_after);
         error
             .demanding_nonce(demands_nonce)
             .saying(self.words, self.is_incomplete)
+    }
+}
+
+/// Whether an error in the server's own words can be a demand for a nonce. Any response may contain a nonce.
+fn mentions_nonce(words: &str) -> bool {
+    words.to_ascii_lowercase().contains("nonce")
+}
+
+/// A hint at the clocks, if the error may come from a signature whose time the server does not accept.
+fn clock_hint(code: &ErrorCode, headers: &HeaderMap, now: SystemTime) -> Option<String> {
+    match *code {
+        ErrorCode::INVALID_CLIENT | ErrorCode::INVALID_GRANT | ErrorCode::INVALID_DPOP_PROOF => {
+            server_clock::hint(headers, now)
+        }
+        _ => None,
     }
 }
 

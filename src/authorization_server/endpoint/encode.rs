@@ -75,7 +75,7 @@ pub(super) fn form<C: EndpointCall>(
         };
         let value = value.expose();
         if parameter.value.known().is_none() {
-            check_value::<C>(name, value).map_err(refuse)?;
+            check_value::<C>(parameter, value).map_err(refuse)?;
         }
         capacity += max_length(name, value);
     }
@@ -91,7 +91,9 @@ pub(super) fn form<C: EndpointCall>(
     for (index, parameter) in form.parameters().iter().enumerate() {
         let value = text(index, &parameter.value, obtained).map_or("", Secret::expose);
         match &*parameter.name {
-            "scope" if scope::is_empty(value) => {}
+            _ if parameter.is_left_out(value) => {}
+            // The client sends it too. That both values are the same has been checked.
+            "client_id" if of_client.iter().any(|(name, _)| *name == "client_id") => {}
             "scope" => {
                 body.append_pair("scope", &scope::normalized(value));
             }

@@ -121,7 +121,7 @@ impl<S, B> EndpointCore<S, B> {
         let discovery = self.place.discovery()?.clone();
         let http = Http::new(self.inner.clone(), self.request_body);
         let rules = self.rules();
-        Some(async move { discovery.metadata(&http, rules).await })
+        Some(async move { discovery.metadata(&http, rules, None).await })
     }
 
     fn rules(&self) -> Rules {
@@ -227,7 +227,8 @@ impl<S, B> EndpointCore<S, B> {
                 let secret = client.credential().and_then(Credential::known);
                 let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, sent_to, sent, limit)
+                let what_to_check = client.what_to_check();
+                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit)
             }
             Err(error) => {
                 self.give_reservation_back();

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     base::clock,
-    error::{BoxError, SentTo, TokenError},
+    error::{BoxError, Presented, SentTo, TokenError},
 };
 
 pin_project! {
@@ -35,6 +35,8 @@ pin_project! {
         state: State<B, F, ResBody>,
         call: C,
         limit: usize,
+        // What to check if the server does not accept the client.
+        what_to_check: &'static str,
         // What was sent, until the response has been read.
         sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
@@ -67,6 +69,7 @@ where
             state: State::Failed { error: Some(error) },
             call,
             limit: 0,
+            what_to_check: "",
             sent: None,
             preparation: None,
         }
@@ -79,11 +82,13 @@ where
         service: S,
         limit: usize,
     ) -> Self {
+        let what_to_check = draft.client.what_to_check();
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
         Self {
             state: State::Preparing { preparing },
             call,
             limit,
+            what_to_check,
             sent: None,
             preparation: Some(preparation),
         }
@@ -94,12 +99,14 @@ where
         sending: F,
         sent_to: SentTo,
         sent: SentSecrets,
+        what_to_check: &'static str,
         limit: usize,
     ) -> Self {
         Self {
             state: State::Sending { sending, sent_to },
             call,
             limit,
+            what_to_check,
             sent: Some(sent),
             preparation: None,
         }
@@ -156,12 +163,13 @@ where
                     match response {
                         Ok(response) => {
                             let (parts, body) = response.into_parts();
+                            // At once, since `Date` is compared with the time of arrival.
+                            if let Some(preparation) = preparation {
+                                preparation.note_headers(&parts);
+                            }
                             let done = this.call.decode_without_body();
                             // If the body does not matter, the call does not wait for its end.
                             if let Some(done) = done.filter(|_| parts.status.is_success()) {
-                                if let Some(preparation) = preparation {
-                                    preparation.note_nonce(&parts);
-                                }
                                 this.state.set(State::Failed { error: None });
                                 return Poll::Ready(Ok(done));
                             }
@@ -177,13 +185,11 @@ where
                 }
                 (StateProj::Collecting { body, parts }, preparation) => {
                     let body = ready!(body.poll(cx)).map(|collected| collected.to_bytes());
-                    let Some(parts) = parts.take() else {
+                    let Some(mut parts) = parts.take() else {
                         return Poll::Ready(Err(polled_after_completion()));
                     };
-                    if let Some(preparation) = preparation {
-                        preparation.note_nonce(&parts);
-                    }
                     let dpop = preparation.as_ref().and_then(Preparation::dpop);
+                    let certificate = parts.extensions.remove::<Presented>();
                     let (limit, now) = (*this.limit, clock::wall_now());
                     let result = decode::decode(this.call, parts, body, limit, dpop, now);
                     let sent = this.sent.take();
@@ -194,18 +200,17 @@ where
                         }
                         _ => error,
                     });
-                    let result = match preparation {
-                        None => result,
-                        Some(preparation) => match preparation.again(&result) {
-                            Some(preparing) => {
-                                this.state.set(State::Preparing { preparing });
-                                continue;
-                            }
-                            None => {
-                                result.map_err(|error| error.with_secret(preparation.used_secret()))
-                            }
-                        },
-                    };
+                    let result =
+                        result.map_err(|error| error.if_client_refused(this.what_to_check));
+                    let again = preparation.as_mut().and_then(|it| it.again(&result));
+                    if let Some(preparing) = again {
+                        this.state.set(State::Preparing { preparing });
+                        continue;
+                    }
+                    let provided = preparation.as_mut().map(Preparation::take_provided);
+                    let mut provided = provided.unwrap_or_default();
+                    provided.set_certificate(certificate);
+                    let result = result.map_err(|error| error.with_provided(provided.boxed()));
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(result);
                 }

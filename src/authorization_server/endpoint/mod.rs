@@ -39,7 +39,7 @@ use crate::{
     authorization_server::metadata::AuthenticationLists,
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::Form,
+    message::{Form, Parameter},
 };
 
 /// The parts of a call that differ from endpoint to endpoint. A value stands for one call.
@@ -57,7 +57,7 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     /// # Errors
     ///
     /// If the value is invalid. The error is a sentence.
-    fn check_value(name: &str, value: &str) -> Result<(), String>;
+    fn check_value(parameter: &Parameter, value: &str) -> Result<(), String>;
 
     /// Explains an error code, if this endpoint gives it a meaning of its own.
     fn explain(_: &ErrorCode) -> Option<&'static str> {

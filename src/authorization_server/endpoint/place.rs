@@ -6,7 +6,9 @@ use http::Uri;
 
 use super::{EndpointNames, check::check_uri};
 use crate::{
-    authorization_server::metadata::{Discovery, Http, Rules, check_method},
+    authorization_server::metadata::{
+        AlgorithmNames, Discovery, Http, ListedNames, Rules, check_method, listed_names,
+    },
     base::{secure_uri::Protection, uri},
     client_authentication::ClientAuthentication,
     error::TokenError,
@@ -27,8 +29,10 @@ pub(super) enum Place {
 /// An endpoint whose URI is known.
 pub(super) struct LocatedEndpoint {
     pub(super) uri: Uri,
-    /// The issuer, if the URI comes from its metadata.
+    /// The issuer as its server writes it, if the URI comes from its metadata.
     pub(super) issuer: Option<Arc<str>>,
+    /// The names by which the server knows the algorithms of what the client signs.
+    pub(super) algorithms: ListedNames,
 }
 
 impl LocatedEndpoint {
@@ -123,7 +127,7 @@ impl Lookup {
         &self,
         names: &EndpointNames,
         client: &ClientAuthentication,
-        dpop_algorithm: Option<&str>,
+        algorithms: AlgorithmNames,
         rules: Rules,
     ) -> Result<LocatedEndpoint, TokenError> {
         let (discovery, http) = match self {
@@ -131,27 +135,32 @@ impl Lookup {
                 return Ok(LocatedEndpoint {
                     uri: uri.clone(),
                     issuer: None,
+                    algorithms: ListedNames::default(),
                 });
             }
             Self::Metadata(discovery, http) => (discovery, http),
             Self::Impossible(error) => return Err(error.clone()),
         };
-        let metadata = discovery.metadata(http, rules).await?;
-        let (methods, algorithm) = (client.registered_methods(), client.signing_algorithm());
-        let lists = names.authentication_lists;
-        check_method(&metadata, lists, methods, algorithm, dpop_algorithm).map_err(|why| {
-            names.refuse(format!(
-                "{why}; if the metadata is wrong, give the URI with `{}::new`",
-                names.service
-            ))
-        })?;
+        let metadata = discovery
+            .metadata(http, rules, Some(names.metadata_member))
+            .await?;
+        let (methods, lists) = (client.registered_methods(), names.authentication_lists);
+        if !discovery.allow_unlisted {
+            check_method(&metadata, lists, methods, algorithms).map_err(|why| {
+                names.refuse(format!(
+                    "{why}; if the metadata is wrong, set `allow_unlisted_methods` on the `{}`",
+                    names.service
+                ))
+            })?;
+        }
         let by_alias = client.is_by_tls() || discovery.by_alias;
         // Checked again, since the metadata may have been obtained by a clone that allows more.
         let uri = metadata.endpoint(names.metadata_member, by_alias, rules.allow_http);
         match uri.map_err(|why| names.refuse(why))? {
             Some(uri) => Ok(LocatedEndpoint {
                 uri,
-                issuer: Some(discovery.issuer().clone()),
+                issuer: Some(metadata.shared_issuer().clone()),
+                algorithms: listed_names(&metadata, lists, algorithms),
             }),
             None => Err(names.refuse(format!(
                 "the metadata contains no `{}`; if the server has this endpoint anyway, give its URI with `{}::new`",
@@ -174,6 +183,7 @@ mod tests {
             let located = LocatedEndpoint {
                 uri: Uri::from_static("https://as.example/token"),
                 issuer: issuer.map(Into::into),
+                algorithms: ListedNames::default(),
             };
             assert_eq!(located.audience(), audience);
         }

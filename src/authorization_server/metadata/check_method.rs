@@ -13,9 +13,44 @@ pub(crate) struct AuthenticationLists {
     pub(crate) algorithms: &'static str,
 }
 
+/// The names of the algorithms of what a client signs, such as `EdDSA` and `Ed25519`. Empty for what it does not sign.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct AlgorithmNames {
+    pub(crate) assertion: &'static [&'static str],
+    pub(crate) proof: &'static [&'static str],
+}
+
+/// The names that a server lists. `None` for what the client does not sign, and if there is no list.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct ListedNames {
+    pub(crate) assertion: Option<&'static str>,
+    pub(crate) proof: Option<&'static str>,
+}
+
+const PROOF_ALGORITHMS: &str = "dpop_signing_alg_values_supported";
+
+/// Returns the first names of the algorithms that the server lists, because a server knows an algorithm only by the names that it lists.
+pub(crate) fn listed_names(
+    metadata: &ServerMetadata,
+    lists: AuthenticationLists,
+    names: AlgorithmNames,
+) -> ListedNames {
+    let listed = |names: &'static [&'static str], list| {
+        let is_listed = |name: &str| {
+            let mut listed = metadata.list(list).into_iter().flatten();
+            listed.any(|listed| listed == name)
+        };
+        names.iter().copied().find(|name| is_listed(name))
+    };
+    ListedNames {
+        assertion: listed(names.assertion, lists.algorithms),
+        proof: listed(names.proof, PROOF_ALGORITHMS),
+    }
+}
+
 /// Checks that the server supports one of `methods`, the algorithm of the client assertion, and that of the DPoP proof.
 ///
-/// An empty list of methods is not checked. Neither is a list that the metadata does not contain: by RFC 8414 §2, a server without a list
+/// What is empty is not checked. Neither is a list that the metadata does not contain: by RFC 8414 §2, a server without a list
 /// supports `client_secret_basic`, but many servers without a list support more.
 ///
 /// # Errors
@@ -25,8 +60,7 @@ pub(crate) fn check_method(
     metadata: &ServerMetadata,
     lists: AuthenticationLists,
     methods: &[&str],
-    alg: Option<&str>,
-    dpop_alg: Option<&str>,
+    algorithms: AlgorithmNames,
 ) -> Result<(), String> {
     let supports = |what, wanted: &[&str], list| match metadata.list(list) {
         Some(supported)
@@ -43,13 +77,13 @@ pub(crate) fn check_method(
     supports("client authentication method", methods, lists.methods)?;
     supports(
         "algorithm of the client assertion",
-        alg.as_slice(),
+        algorithms.assertion,
         lists.algorithms,
     )?;
     supports(
         "algorithm of the DPoP proof",
-        dpop_alg.as_slice(),
-        "dpop_signing_alg_values_supported",
+        algorithms.proof,
+        PROOF_ALGORITHMS,
     )
 }
 
@@ -90,7 +124,46 @@ mod tests {
             document[name] = value.clone();
         }
         let document = document.to_string();
-        ServerMetadata::parse(document.as_bytes(), "https://as.example", false).unwrap()
+        let issuer = "https://as.example";
+        let source = issuer.parse().unwrap();
+        ServerMetadata::parse(document.as_bytes(), issuer, &source, false).unwrap()
+    }
+
+    fn names(name: Option<&'static str>) -> &'static [&'static str] {
+        match name {
+            None => &[],
+            Some("ES256") => &["ES256"],
+            Some("RS256") => &["RS256"],
+            Some("EdDSA") => &["EdDSA", "Ed25519"],
+            Some(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn first_name_that_the_server_lists_is_chosen() {
+        let both = ["EdDSA", "Ed25519"];
+        for (listed, expected) in [
+            (json!({}), None),
+            (json!(["ES256"]), None),
+            (json!(["Ed25519", "ES256"]), Some("Ed25519")),
+            (json!(["Ed25519", "EdDSA"]), Some("EdDSA")),
+        ] {
+            let metadata = metadata(&match listed.is_array() {
+                true => json!({
+                    "token_endpoint_auth_signing_alg_values_supported": listed,
+                    "dpop_signing_alg_values_supported": listed,
+                }),
+                false => listed,
+            });
+            let names = AlgorithmNames {
+                assertion: names(Some(both[0])),
+                proof: names(Some(both[0])),
+            };
+            let found = listed_names(&metadata, LISTS, names);
+            assert_eq!((found.assertion, found.proof), (expected, expected));
+            let found = listed_names(&metadata, LISTS, AlgorithmNames::default());
+            assert_eq!((found.assertion, found.proof), (None, None));
+        }
     }
 
     #[test]
@@ -146,7 +219,7 @@ mod tests {
                 &["client_secret_post"],
                 None,
                 Some("EdDSA"),
-                Some("algorithm of the DPoP proof `EdDSA`; its metadata lists `ES256`"),
+                Some("algorithm of the DPoP proof `EdDSA`, `Ed25519`; its metadata lists `ES256`"),
             ),
             (
                 &none,
@@ -163,7 +236,11 @@ mod tests {
                 Some("client authentication method `client_secret_post`; its metadata lists none"),
             ),
         ] {
-            let result = check_method(&metadata(listed), LISTS, methods, alg, dpop_alg);
+            let algorithms = AlgorithmNames {
+                assertion: names(alg),
+                proof: names(dpop_alg),
+            };
+            let result = check_method(&metadata(listed), LISTS, methods, algorithms);
             match expected {
                 None => assert_eq!(result, Ok(()), "{methods:?}"),
                 Some(expected) => {
@@ -180,7 +257,12 @@ mod tests {
             json!({ "token_endpoint_auth_methods_supported": ["self_signed_tls_client_auth"] });
         let either = ["tls_client_auth", "self_signed_tls_client_auth"];
         assert_eq!(
-            check_method(&metadata(&listed), LISTS, &either, None, None),
+            check_method(
+                &metadata(&listed),
+                LISTS,
+                &either,
+                AlgorithmNames::default()
+            ),
             Ok(())
         );
     }

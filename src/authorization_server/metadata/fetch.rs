@@ -1,4 +1,4 @@
-//! Fetches the metadata over any HTTP service, and reads the response.
+//! Fetches the metadata from one address over any HTTP service, and reads the response.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -6,13 +6,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{ServerMetadata, server_metadata::Unusable, well_known};
+use super::{ServerMetadata, server_metadata::Unusable};
 use crate::{
     authorization_server::http_service::HttpService,
     base::{
         Quoted, clock,
         erased_service::{ErasedService, ready},
         request_headers::default_headers,
+        uri::Printable,
     },
     error::{self, Answer, BoxError, SentTo, TokenError, TokenErrorKind, retry_after},
     message::NoAccessToken,
@@ -67,30 +68,65 @@ where
     Ok((parts, body.map(|body| body.to_bytes())))
 }
 
-/// Tries each well-known URI in turn, until one has the metadata or fails in a way that the other cannot help.
-pub(super) async fn fetch(
-    http: &Http,
-    issuer: &str,
-    rules: Rules,
-) -> Result<ServerMetadata, TokenError> {
-    let uris = well_known::well_known_uris(issuer, rules.allow_http).map_err(|why| {
-        TokenError::request(format!("the request was not sent: the issuer {why}"))
-    })?;
-    let mut reported = None;
-    for uri in uris {
-        let received = http.0.call((request(uri), rules.limit)).await;
-        let unavailable = match read(received, issuer, rules) {
-            Ok(metadata) => return Ok(metadata),
-            Err(unavailable) => unavailable,
-        };
-        if unavailable.is_final {
-            return Err(unavailable.error);
+/// What one address returned.
+pub(super) struct Document {
+    pub(super) metadata: Arc<ServerMetadata>,
+    /// The error for a token endpoint, if the document is of no use for it.
+    pub(super) incomplete: Option<TokenError>,
+}
+
+/// Why one address has no metadata.
+pub(super) struct Unavailable {
+    pub(super) error: TokenError,
+    pub(super) explains: Explains,
+    /// Whether no connection was made, so that no other address of the host can help.
+    pub(super) is_unreachable: bool,
+}
+
+/// How much an error helps, from least to most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Explains {
+    /// There is nothing at this address.
+    NotFound,
+    /// The server has something else there.
+    NoDocument,
+    /// There is a document, and something is wrong with it.
+    WrongDocument,
+    /// A later attempt may find the metadata, whatever the other addresses say.
+    Transient,
+}
+
+impl Explains {
+    fn of(error: &TokenError, is_document: bool) -> Self {
+        match error.status() {
+            _ if error.is_transient() => Self::Transient,
+            _ if is_document => Self::WrongDocument,
+            Some(StatusCode::NOT_FOUND) => Self::NotFound,
+            _ => Self::NoDocument,
         }
-        // A 404 explains less than any other response.
-        let says_more = unavailable.error.status() != Some(StatusCode::NOT_FOUND);
-        reported = reported.filter(|_| !says_more).or(Some(unavailable.error));
     }
-    Err(reported.unwrap_or_else(|| TokenError::request("the issuer has no well-known URI")))
+}
+
+/// Fetches the metadata from one address.
+pub(super) async fn fetch(
+    http: Http,
+    issuer: Arc<str>,
+    uri: Uri,
+    rules: Rules,
+) -> Result<Document, Unavailable> {
+    let received = http.0.call((request(uri.clone()), rules.limit)).await;
+    read(received, &issuer, &uri, rules)
+}
+
+/// The failure of an address that did not answer within the time for all addresses.
+pub(super) fn out_of_time(issuer: &str, uri: &Uri) -> Unavailable {
+    let why = "the server did not respond in time";
+    let error = failure(issuer, uri, TokenErrorKind::Timeout, why, None, None);
+    Unavailable {
+        explains: Explains::of(&error, false),
+        error,
+        is_unreachable: false,
+    }
 }
 
 fn request(uri: Uri) -> Request<Bytes> {
@@ -101,34 +137,53 @@ fn request(uri: Uri) -> Request<Bytes> {
     request
 }
 
-/// Why one well-known URI has no metadata.
-struct Unavailable {
-    error: TokenError,
-    /// Whether it is useless to try the other URI.
-    is_final: bool,
+fn failure(
+    issuer: &str,
+    uri: &Uri,
+    kind: TokenErrorKind,
+    why: &str,
+    source: Option<BoxError>,
+    answer: Option<Answer>,
+) -> TokenError {
+    let wait = answer
+        .as_ref()
+        .and_then(|answer| retry_after(&answer.headers, clock::wall_now()));
+    let message = format!(
+        "the metadata of the issuer `{}`: {why} (requested from {:?})",
+        Quoted(issuer),
+        Printable(uri)
+    );
+    TokenError::metadata(kind, message, source, answer, wait)
 }
 
-fn read(received: SendResult, issuer: &str, rules: Rules) -> Result<ServerMetadata, Unavailable> {
+fn read(
+    received: SendResult,
+    issuer: &str,
+    uri: &Uri,
+    rules: Rules,
+) -> Result<Document, Unavailable> {
     use TokenErrorKind::{Body, BodyTooLarge, InvalidResponse, Service, Timeout, UnexpectedStatus};
-    let fail = |is_final, kind, why: &str, source, answer: Option<Answer>| {
-        let wait = answer
-            .as_ref()
-            .and_then(|answer| retry_after(&answer.headers, clock::wall_now()));
-        let message = format!("the metadata of the issuer `{}`: {why}", Quoted(issuer));
+    let fail = |is_document, kind, why: &str, source, answer| {
+        let error = failure(issuer, uri, kind, why, source, answer);
         Unavailable {
-            error: TokenError::metadata(kind, message, source, answer, wait),
-            is_final,
+            explains: Explains::of(&error, is_document),
+            error,
+            is_unreachable: false,
         }
     };
     let (parts, body) = received.map_err(|source| {
-        let (is_final, kind, why) = if error::is_followed_redirect(&*source) {
-            (false, UnexpectedStatus, REDIRECTS)
+        let is_unreachable = error::is_not_sent(&*source);
+        let (kind, why) = if error::is_followed_redirect(&*source) {
+            (UnexpectedStatus, REDIRECTS)
         } else if error::is_timeout(&*source) {
-            (true, Timeout, "the server did not respond in time")
+            (Timeout, "the server did not respond in time")
         } else {
-            (true, Service, "the request failed")
+            (Service, "the request failed")
         };
-        fail(is_final, kind, why, Some(source), None)
+        Unavailable {
+            is_unreachable,
+            ..fail(false, kind, why, Some(source), None)
+        }
     })?;
     let status = parts.status;
     if !status.is_success() {
@@ -136,17 +191,13 @@ fn read(received: SendResult, issuer: &str, rules: Rules) -> Result<ServerMetada
             _ if status.is_redirection() && parts.headers.contains_key(LOCATION) => REDIRECTS,
             _ if status.is_server_error() => "the server failed",
             StatusCode::TOO_MANY_REQUESTS => "the server limits the rate of requests",
-            _ => {
-                "there are none; check the issuer, or give the URI of the endpoint itself with `new`"
-            }
+            _ => NONE,
         };
         let answer = match body {
             Ok(body) => Answer::new(status, parts.headers, body),
             Err(_) => Answer::without_body(status, parts.headers),
         };
-        let mut unavailable = fail(false, UnexpectedStatus, why, None, Some(answer));
-        unavailable.is_final = unavailable.error.is_transient();
-        return Err(unavailable);
+        return Err(fail(false, UnexpectedStatus, why, None, Some(answer)));
     }
     let body = body.map_err(|source| {
         let (kind, why) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
@@ -163,16 +214,25 @@ fn read(received: SendResult, issuer: &str, rules: Rules) -> Result<ServerMetada
         let answer = Answer::without_body(status, parts.headers.clone());
         fail(true, kind, &why, Some(source), Some(answer))
     })?;
-    ServerMetadata::parse(&body, issuer, rules.allow_http).map_err(|unusable| {
-        let (is_final, why) = match unusable {
-            Unusable::NoDocument(why) => (false, Cow::Borrowed(why)),
-            Unusable::Wrong(why) => (true, Cow::Owned(why)),
-        };
-        let answer = Answer::new(status, parts.headers, body.clone());
-        let compression = error::compression(&answer).filter(|_| !is_final);
-        let why = compression.map_or(why, |how| format!("the server returned {how}").into());
-        fail(is_final, InvalidResponse, &why, None, Some(answer))
-    })
+    let parsed = ServerMetadata::parse(&body, issuer, uri, rules.allow_http);
+    let answer = Answer::new(status, parts.headers, body);
+    match parsed {
+        Ok(metadata) => Ok(Document {
+            incomplete: metadata
+                .why_incomplete()
+                .map(|why| failure(issuer, uri, InvalidResponse, why, None, Some(answer))),
+            metadata: Arc::new(metadata),
+        }),
+        Err(Unusable::NoDocument(why)) => {
+            let compression = error::compression(&answer);
+            let why = compression.map_or(why.into(), |how| format!("the server returned {how}"));
+            Err(fail(false, InvalidResponse, &why, None, Some(answer)))
+        }
+        Err(Unusable::Wrong(why)) => Err(fail(true, InvalidResponse, &why, None, Some(answer))),
+    }
 }
+
+const NONE: &str = "there are none; check the issuer, give the address of the document with `metadata_uri`, \
+                    or give the URI of the endpoint itself with `new`";
 
 const REDIRECTS: &str = "the server responded with a redirect, which is not followed because it could lead anywhere; check the issuer";

@@ -4,12 +4,13 @@ mod check_method;
 mod discovery;
 mod fetch;
 mod members;
+mod search;
 mod server_metadata;
 mod well_known;
 
 pub use self::server_metadata::ServerMetadata;
 pub(crate) use self::{
-    check_method::{AuthenticationLists, check_method},
+    check_method::{AlgorithmNames, AuthenticationLists, ListedNames, check_method, listed_names},
     discovery::Discovery,
     fetch::{Http, Rules},
 };

@@ -1,11 +1,14 @@
 //! `ServerMetadata`: the metadata of an authorization server.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::{Uri, uri::Scheme};
 use serde_json::Value;
 
-use super::members::{ALIASES, Members};
+use super::{
+    members::{ALIASES, Members},
+    well_known::is_same_issuer,
+};
 use crate::base::{
     Quoted,
     secure_uri::check_secure,
@@ -28,10 +31,12 @@ use crate::base::{
 /// ```
 #[derive(Clone)]
 pub struct ServerMetadata {
-    issuer: Box<str>,
-    /// Whether the issuer is on this machine.
+    /// As the server writes it.
+    issuer: Arc<str>,
+    /// Whether the document comes from this machine.
     is_local: bool,
-    token_endpoint: Uri,
+    /// Or why the document is of no use for a token endpoint.
+    token_endpoint: Result<Uri, Box<str>>,
     mtls_token_endpoint: Option<Uri>,
     methods: Option<Vec<String>>,
     algorithms: Option<Vec<String>>,
@@ -49,8 +54,13 @@ pub(super) enum Unusable {
 }
 
 impl ServerMetadata {
-    /// Reads the document that `issuer` publishes.
-    pub(super) fn parse(document: &[u8], issuer: &str, allow_http: bool) -> Result<Self, Unusable> {
+    /// Reads the document of `issuer`, which comes from `source`.
+    pub(super) fn parse(
+        document: &[u8],
+        issuer: &str,
+        source: &Uri,
+        allow_http: bool,
+    ) -> Result<Self, Unusable> {
         let Members {
             values: members,
             repeated,
@@ -66,25 +76,17 @@ impl ServerMetadata {
                 }
             }
         })?;
-        // "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value" (RFC 8414 §3.3):
-        // otherwise one server could pass for another. Even a slash at the end makes a difference.
-        match members.get("issuer") {
-            Some(Value::String(named)) if named == issuer => {}
+        let issuer: Arc<str> = match members.get("issuer") {
+            Some(Value::String(named)) if is_same_issuer(issuer, named) => named.as_str().into(),
             Some(Value::String(named)) => {
-                let hint = match issuer.strip_suffix('/') {
-                    Some(origin) if origin == named => {
-                        ", as text: a `Uri` and a `Url` print a slash at its end"
-                    }
-                    _ => "",
-                };
                 return Err(Unusable::Wrong(format!(
-                    "it belongs to another issuer, `{}`; write the issuer exactly as its server does{hint}",
+                    "it belongs to another issuer, `{}`; write the issuer exactly as its server does",
                     Quoted(named)
                 )));
             }
             Some(_) => return Err(Unusable::Wrong("its `issuer` is not a string".into())),
             None => return Err(Unusable::NoDocument("the response names no `issuer`")),
-        }
+        };
         if let Some(name) = repeated {
             return Err(Unusable::Wrong(format!(
                 "it contains the member `{}` twice",
@@ -92,29 +94,47 @@ impl ServerMetadata {
             )));
         }
         let json = Value::Object(members);
-        let is_local = issuer.parse().is_ok_and(|issuer| is_loopback(&issuer));
+        let is_local = is_loopback(source);
         let guard = EndpointGuard {
             is_local,
             allow_http,
         };
-        let token_endpoint = guard.endpoint(&json, TOKEN_ENDPOINT);
-        let mtls_token_endpoint = guard.alias(&json, TOKEN_ENDPOINT);
+        let alias = guard.alias(&json, TOKEN_ENDPOINT);
+        let (mtls_token_endpoint, token_endpoint) = match alias {
+            Ok(alias) => (alias, guard.endpoint(&json, TOKEN_ENDPOINT)),
+            Err(why) => (None, Err(why)),
+        };
+        let token_endpoint = token_endpoint
+            .and_then(|uri| uri.ok_or_else(|| "it contains no `token_endpoint`".to_owned()));
         let list = |name| {
             let names = json.get(name).and_then(strings)?;
             Some(names.map(str::to_owned).collect())
         };
         Ok(Self {
-            issuer: issuer.into(),
+            issuer,
             is_local,
-            token_endpoint: token_endpoint
-                .map_err(Unusable::Wrong)?
-                .ok_or_else(|| Unusable::Wrong("it contains no `token_endpoint`".into()))?,
-            mtls_token_endpoint: mtls_token_endpoint.map_err(Unusable::Wrong)?,
+            token_endpoint: token_endpoint.map_err(Into::into),
+            mtls_token_endpoint,
             methods: list("token_endpoint_auth_methods_supported"),
             algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
             dpop_algorithms: list("dpop_signing_alg_values_supported"),
             json,
         })
+    }
+
+    /// Returns why the document is of no use for a token endpoint, or `None` if it is.
+    ///
+    /// Such a document may still name other endpoints.
+    pub(super) fn why_incomplete(&self) -> Option<&str> {
+        self.token_endpoint.as_ref().err().map(|why| &**why)
+    }
+
+    /// Returns whether the endpoint with this member need not be looked for in another document.
+    ///
+    /// The most that another document could have is a token endpoint, or what a document without one lacks too.
+    pub(super) fn is_enough_for(&self, member: &str) -> bool {
+        self.token_endpoint.is_ok()
+            || (member != TOKEN_ENDPOINT && self.get(member).is_some_and(Value::is_string))
     }
 
     /// Returns the URI of any endpoint, if the metadata names it. With `by_alias`, it is that for TLS clients if there is one (RFC 8705
@@ -148,16 +168,26 @@ impl ServerMetadata {
         self.get(name).and_then(strings)
     }
 
+    pub(crate) fn shared_issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+
     /// Returns the issuer, exactly as its server writes it.
+    ///
+    /// It is the issuer that you gave, except that one of the two may have a slash in place of an empty path. This text is the audience
+    /// of client assertions.
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
     /// Returns the URI of the token endpoint.
+    ///
+    /// `None` if the server names none ([RFC 8414 §2](https://www.rfc-editor.org/rfc/rfc8414#section-2) allows it), or one that must
+    /// not be used.
     #[must_use]
-    pub fn token_endpoint(&self) -> &Uri {
-        &self.token_endpoint
+    pub fn token_endpoint(&self) -> Option<&Uri> {
+        self.token_endpoint.as_ref().ok()
     }
 
     /// Returns the URI of the token endpoint for clients with a TLS certificate, if it is another one: the `token_endpoint` of
@@ -207,17 +237,17 @@ impl fmt::Debug for ServerMetadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerMetadata")
             .field("issuer", &Quoted(&self.issuer))
-            .field("token_endpoint", &Printable(&self.token_endpoint))
+            .field("token_endpoint", &self.token_endpoint().map(Printable))
             .finish_non_exhaustive()
     }
 }
 
-const TOKEN_ENDPOINT: &str = "token_endpoint";
+pub(super) const TOKEN_ENDPOINT: &str = "token_endpoint";
 
 /// Which URIs an endpoint may have.
 #[derive(Clone, Copy)]
 struct EndpointGuard {
-    /// Whether the issuer is on this machine.
+    /// Whether the document comes from this machine.
     is_local: bool,
     allow_http: bool,
 }
@@ -244,7 +274,7 @@ impl EndpointGuard {
         // A remote server must not make a client send its secrets to another program on this machine.
         if !self.allow_http && !self.is_local && uri.scheme() != Some(&Scheme::HTTPS) {
             return Err(format!(
-                "the {name} is plain http on this machine, and the issuer is not on this machine"
+                "the {name} is plain http on this machine, but the metadata comes from another machine"
             ));
         }
         Ok(Some(uri))
@@ -264,7 +294,13 @@ mod tests {
     const ISSUER: &str = "https://as.example/t";
 
     fn parse(document: &str) -> Result<ServerMetadata, String> {
-        ServerMetadata::parse(document.as_bytes(), ISSUER, false).map_err(|error| match error {
+        let parsed = ServerMetadata::parse(
+            document.as_bytes(),
+            ISSUER,
+            &Uri::from_static(ISSUER),
+            false,
+        );
+        parsed.map_err(|error| match error {
             Unusable::NoDocument(why) => why.to_owned(),
             Unusable::Wrong(why) => why,
         })
@@ -283,7 +319,10 @@ mod tests {
         .unwrap();
 
         assert_eq!(metadata.issuer(), ISSUER);
-        assert_eq!(*metadata.token_endpoint(), "https://as.example/t/token?p=1");
+        assert_eq!(
+            *metadata.token_endpoint().unwrap(),
+            "https://as.example/t/token?p=1"
+        );
         assert_eq!(
             *metadata.mtls_token_endpoint().unwrap(),
             "https://mtls.example:9/token"
@@ -399,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn documents_that_are_not_the_metadata_of_the_issuer_are_refused() {
+    fn documents_without_the_token_endpoint_of_the_issuer_are_refused() {
         let with = |issuer: &str, rest: &str| format!(r#"{{"issuer": {issuer}, {rest}}}"#);
         let token = r#""token_endpoint": "https://as.example/token""#;
         let own = format!("\"{ISSUER}\"");
@@ -461,8 +500,70 @@ mod tests {
                 "the `token_endpoint` of `mtls_endpoint_aliases` is plain http",
             ),
         ] {
-            let error = parse(&document).unwrap_err();
+            let error = match parse(&document) {
+                Ok(metadata) => metadata.why_incomplete().unwrap().to_owned(),
+                Err(error) => error,
+            };
             assert!(error.starts_with(why), "{document}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_enough_for_an_endpoint_that_no_better_document_would_have() {
+        for (members, member, expected) in [
+            (
+                r#""token_endpoint": "https://as.example/token""#,
+                "token_endpoint",
+                true,
+            ),
+            (
+                r#""token_endpoint": "https://as.example/token""#,
+                "revocation_endpoint",
+                true,
+            ),
+            (r#""token_endpoint": "/token""#, "token_endpoint", false),
+            (
+                r#""revocation_endpoint": "https://as.example/r""#,
+                "token_endpoint",
+                false,
+            ),
+            (
+                r#""revocation_endpoint": "https://as.example/r""#,
+                "revocation_endpoint",
+                true,
+            ),
+            (
+                r#""revocation_endpoint": null"#,
+                "revocation_endpoint",
+                false,
+            ),
+        ] {
+            let metadata = parse(&format!(r#"{{"issuer": "{ISSUER}", {members}}}"#)).unwrap();
+            assert_eq!(
+                metadata.is_enough_for(member),
+                expected,
+                "{members} {member}"
+            );
+        }
+    }
+
+    #[test]
+    fn plain_http_on_this_machine_is_allowed_if_the_document_comes_from_it() {
+        for (issuer, source, expected) in [
+            ("https://as.example", "http://localhost/d", true),
+            ("http://localhost", "http://localhost/d", true),
+            ("http://localhost", "https://as.example/d", false),
+            ("https://as.example", "https://as.example/d", false),
+        ] {
+            let document =
+                format!(r#"{{"issuer": "{issuer}", "token_endpoint": "http://127.0.0.1/token"}}"#);
+            let source = Uri::from_static(source);
+            let parsed = ServerMetadata::parse(document.as_bytes(), issuer, &source, false);
+            assert_eq!(
+                parsed.unwrap().token_endpoint().is_some(),
+                expected,
+                "{source}"
+            );
         }
     }
 }

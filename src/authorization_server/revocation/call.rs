@@ -9,6 +9,7 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
+    message::Parameter,
 };
 
 /// A call of the revocation endpoint.
@@ -31,9 +32,9 @@ impl EndpointCall for RevocationCall {
 
     const ONCE: &'static [&'static str] = &["token", "token_type_hint"];
 
-    fn check_value(name: &str, value: &str) -> Result<(), String> {
-        match Self::ONCE.contains(&name) {
-            true => check_not_empty(name, value),
+    fn check_value(parameter: &Parameter, value: &str) -> Result<(), String> {
+        match Self::ONCE.contains(&&*parameter.name) {
+            true => check_not_empty(&parameter.name, value),
             false => Ok(()),
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     message::RevocationRequest,
 };
 
-/// A [`Service`] that sends a [`RevocationRequest`] to a revocation endpoint
+/// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`RevocationRequest`] to a revocation endpoint
 /// ([RFC 7009](https://www.rfc-editor.org/rfc/rfc7009)), for example when a user signs out.
 ///
 /// It sends HTTP requests through the service `S` in the same way as [`TokenEndpoint`](crate::TokenEndpoint) does: the same client

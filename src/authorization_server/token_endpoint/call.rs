@@ -10,7 +10,7 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::TokenResponse,
+    message::{Parameter, TokenResponse, is_code_verifier},
 };
 
 /// A call of the token endpoint.
@@ -56,13 +56,12 @@ impl EndpointCall for TokenCall {
         "requested_token_type",
     ];
 
-    fn check_value(name: &str, value: &str) -> Result<(), String> {
-        match name {
+    fn check_value(parameter: &Parameter, value: &str) -> Result<(), String> {
+        match &*parameter.name {
             // A user may have no password.
             "password" => Ok(()),
-            "code_verifier" => check_code_verifier(value),
-            "resource" | "audience" => check_not_empty(name, value),
-            _ if Self::ONCE.contains(&name) => check_not_empty(name, value),
+            "code_verifier" if parameter.checked => check_code_verifier(value),
+            name if parameter.checked || Self::ONCE.contains(&name) => check_not_empty(name, value),
             _ => Ok(()),
         }
     }
@@ -103,15 +102,14 @@ impl EndpointCall for TokenCall {
     }
 }
 
-/// A verifier has the form of RFC 7636 §4.1.
 fn check_code_verifier(verifier: &str) -> Result<(), String> {
     check_not_empty("code_verifier", verifier)?;
-    let unreserved = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-    if !(43..=128).contains(&verifier.len()) || !verifier.bytes().all(unreserved) {
-        return Err(
-            "the `code_verifier` must have 43 to 128 letters, digits or -._~ (RFC 7636 section 4.1)"
+    match is_code_verifier(verifier) {
+        true => Ok(()),
+        false => Err(
+            "the `code_verifier` must have 43 to 128 letters, digits or -._~ (RFC 7636 section 4.1); \
+             for a server that takes another form, use `.parameter(\"code_verifier\", ..)`"
                 .into(),
-        );
+        ),
     }
-    Ok(())
 }

@@ -18,7 +18,7 @@ use crate::{
     message::TokenRequest,
 };
 
-/// A [`Policy`] for tower's `Retry` that retries a token request after a transient failure, with growing pauses.
+/// A [`Policy`](https://docs.rs/tower/0.5/tower/retry/trait.Policy.html) for tower's `Retry` that retries a token request after a transient failure, with growing pauses.
 ///
 /// It works with any stack whose error is [`TokenError`] or tower's `BoxError`, so `Retry` can be above or below `Timeout`. Credentials
 /// from a provider are obtained again for every attempt.

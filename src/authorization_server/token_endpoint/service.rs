@@ -23,7 +23,7 @@ use crate::{
     message::{TokenRequest, TokenResponse, TokenType},
 };
 
-/// A [`Service`] that sends a [`TokenRequest`] to a token endpoint
+/// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`TokenRequest`] to a token endpoint
 /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)) and returns a [`TokenResponse`] or a [`TokenError`].
 ///
 /// It sends HTTP requests through the service `S`. `S` is any HTTP client that is an [`HttpService`]: hyper-util's, one with tower layers
@@ -63,8 +63,6 @@ use crate::{
 /// * With the feature `tower-http`, this service recognizes the responses of tower-http's `FollowRedirect`, of the versions 0.6 and 0.7.
 /// * Without that feature, and with any other client or layer that follows redirects, nobody notices: a token, the success of a
 ///   revocation or the metadata of an issuer may come from another server.
-///
-/// # Security
 ///
 /// `Debug` shows the URI without its query, and the client without its secret.
 ///

@@ -10,7 +10,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 use x509_cert::{der::Decode, spki::SubjectPublicKeyInfoRef};
 
 use super::error::Problem;
-use crate::base::certificate::{Certificate, Validity};
+use crate::base::{
+    certificate::{Certificate, Validity},
+    pem::{contains, with_plain_lines},
+};
 
 /// A certificate chain and its private key, both checked.
 pub(crate) struct CertifiedKeyPair {
@@ -22,7 +25,8 @@ pub(crate) struct CertifiedKeyPair {
 impl CertifiedKeyPair {
     /// Reads a chain and its private key. The first certificate of the chain is the client's own.
     pub(super) fn from_pem(chain: &[u8], key: &[u8], now: SystemTime) -> Result<Self, Problem> {
-        let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<Vec<_>, _>>();
+        let chain = with_plain_lines(chain);
+        let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>();
         let chain = chain.map_err(Problem::in_certificate)?;
         let own = chain.first().ok_or(Problem::NoCertificate)?;
         let own =
@@ -51,11 +55,11 @@ fn signing_key(pem: &[u8]) -> Result<Arc<dyn SigningKey>, Problem> {
         "Proc-Type: 4,ENCRYPTED",
     ]
     .iter()
-    .any(|mark| pem.windows(mark.len()).any(|text| text == mark.as_bytes()));
+    .any(|mark| contains(pem, mark));
     if is_encrypted {
         return Err(Problem::EncryptedKey);
     }
-    let key = match PrivateKeyDer::pem_slice_iter(pem).next() {
+    let key = match PrivateKeyDer::pem_slice_iter(&with_plain_lines(pem)).next() {
         Some(key) => key.map_err(Problem::in_key)?,
         None => return Err(Problem::NoKey),
     };

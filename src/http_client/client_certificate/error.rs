@@ -95,7 +95,7 @@ impl fmt::Display for InvalidClientCertificate {
             Problem::NotX509(why) => write!(f, "the certificate is not X.509: {why}"),
             Problem::NotYetValid(from) => write!(
                 f,
-                "the certificate is not valid before {}",
+                "the certificate is not valid before {}; check the clock of this machine",
                 httpdate::fmt_http_date(*from)
             ),
             Problem::Expired(at) => write!(
@@ -128,11 +128,11 @@ impl Error for InvalidClientCertificate {
 
 /// Describes the error without the text of `pem::Error`.
 ///
-/// That text quotes the malformed line. If the line breaks are missing, the line is the key itself.
+/// That text quotes the malformed line, which may be the key itself.
 fn why_broken(error: &pem::Error) -> &'static str {
     match error {
         pem::Error::MissingSectionEnd { .. } => {
-            "a section has no end; the file may be only partly written, or its line breaks may be missing"
+            "a section has no end; the file may be only partly written"
         }
         pem::Error::IllegalSectionStart { .. } => "the first line of a section is malformed",
         pem::Error::Base64Decode(_) => "a section is not base64",

@@ -2,11 +2,12 @@
 
 mod certified_key_pair;
 mod error;
+mod presented;
 
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 
 use self::certified_key_pair::CertifiedKeyPair;
 pub use self::error::InvalidClientCertificate;
-use crate::base::clock;
+use crate::{base::clock, secret::SharedRereads};
 
 /// A certificate chain and its private key for mutual TLS ([RFC 8705](https://www.rfc-editor.org/rfc/rfc8705)).
 ///
@@ -25,7 +26,7 @@ use crate::base::clock;
 /// [`ClientAuthentication::tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
 ///
 /// Every certificate and key is checked before use: both are valid PEM, the key belongs to the certificate, and the certificate is valid
-/// now.
+/// now. A certificate that becomes valid within the next minute is accepted, because the clocks of this machine and of the CA may differ.
 ///
 /// # Rotation
 ///
@@ -45,7 +46,7 @@ use crate::base::clock;
 ///
 /// # Other clients
 ///
-/// This type implements rustls' [`ResolvesClientCert`], so you can use it in a `ClientConfig` for hyper-rustls, reqwest or tonic. These
+/// This type implements rustls' [`ResolvesClientCert`](https://docs.rs/rustls/0.23/rustls/client/trait.ResolvesClientCert.html), so you can use it in a `ClientConfig` for hyper-rustls, reqwest or tonic. These
 /// clients keep using their open connections, and resume TLS sessions with the old certificate. Set `ClientConfig::resumption` to
 /// `Resumption::disabled()`, and build a new client when the certificate has changed.
 ///
@@ -93,8 +94,10 @@ pub struct ClientCertificate(Arc<Inner>);
 struct Inner {
     current: ArcSwap<Current>,
     files: Option<Files>,
-    /// Locked while files are read, so that an older read never overwrites a newer one.
-    replacing: Mutex<()>,
+    /// The newest generation that `reload` or `replace` has reported. Locked while files are read, so that an older read never
+    /// overwrites a newer one.
+    reported: Mutex<u64>,
+    rereads: SharedRereads,
 }
 
 /// The certificate in use, with the number of certificates before it.
@@ -112,12 +115,13 @@ impl ClientCertificate {
     /// Reads a certificate chain and a private key in PEM.
     ///
     /// The client's own certificate comes first, followed by the intermediate certificates that the server needs. The key is PKCS #8,
-    /// SEC 1 or PKCS #1, and not encrypted.
+    /// SEC 1 or PKCS #1, and not encrypted. The line breaks of a section do not matter: it may be indented, stand on a single line, or
+    /// contain `\n` as two characters. Text outside of the sections is ignored.
     ///
     /// # Errors
     ///
     /// Returns an error if the PEM is malformed or contains no certificate or no key, if the key is encrypted or does not belong to the
-    /// certificate, or if the certificate has expired or is not valid yet.
+    /// certificate, or if the certificate has expired or becomes valid only in more than a minute.
     ///
     /// # Examples
     ///
@@ -161,11 +165,15 @@ impl ClientCertificate {
         Self(Arc::new(Inner {
             current: ArcSwap::from_pointee(current),
             files,
-            replacing: Mutex::new(()),
+            reported: Mutex::new(0),
+            rereads: SharedRereads::default(),
         }))
     }
 
-    /// Reads the files again and returns whether the certificate changed.
+    /// Reads the files again and returns whether the certificate changed since the last call.
+    ///
+    /// A [`TokenCache`](crate::TokenCache) over an [`HttpsClient`](crate::HttpsClient) also reads the files again when the server finally
+    /// refuses a token request. The next call then still returns `true`.
     ///
     /// It blocks while the files are read. Nothing watches the files: call this about every minute, or when you learn that they changed.
     /// A certificate from [`from_pem`](Self::from_pem) has no files, so this always returns `false`.
@@ -198,23 +206,35 @@ impl ClientCertificate {
         &self,
         read: impl FnOnce() -> Result<CertifiedKeyPair, InvalidClientCertificate>,
     ) -> Result<bool, InvalidClientCertificate> {
-        let _replacing = self
-            .0
-            .replacing
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let key_pair = read()?;
+        let mut reported = self.lock_reported();
+        self.store_if_changed(read()?);
+        let generation = self.generation();
+        Ok(std::mem::replace(&mut *reported, generation) != generation)
+    }
+
+    /// Reads the files again, but leaves it to the next `reload` to report a change.
+    fn reload_unreported(&self) {
+        let _reported = self.lock_reported();
+        if let Some(Ok(key_pair)) = self.0.files.as_ref().map(Files::read) {
+            self.store_if_changed(key_pair);
+        }
+    }
+
+    fn lock_reported(&self) -> MutexGuard<'_, u64> {
+        let reported = self.0.reported.lock();
+        reported.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn store_if_changed(&self, key_pair: CertifiedKeyPair) {
         let current = self.current();
         // The key belongs to the first certificate, so an equal chain means an equal key.
-        if key_pair.certified.cert == current.key_pair.certified.cert {
-            return Ok(false);
+        if key_pair.certified.cert != current.key_pair.certified.cert {
+            let generation = current.generation + 1;
+            self.0.current.store(Arc::new(Current {
+                generation,
+                key_pair,
+            }));
         }
-        let generation = current.generation + 1;
-        self.0.current.store(Arc::new(Current {
-            generation,
-            key_pair,
-        }));
-        Ok(true)
     }
 
     /// Returns how many times the certificate has changed, so that code can detect a change by polling.

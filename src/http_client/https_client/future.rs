@@ -18,7 +18,7 @@ use super::{
     error::Target,
     silence::{Awaited, SilenceOf},
 };
-use crate::error::BoxError;
+use crate::error::{BoxError, Presented};
 
 pin_project! {
     /// The future of [`HttpsClient`](crate::HttpsClient).
@@ -28,6 +28,8 @@ pin_project! {
         sending: Option<legacy::ResponseFuture>,
         target: Target,
         connection: CaptureConnection,
+        // The client certificate, for the response to a token request.
+        presented: Option<Presented>,
         awaited: Option<Awaited>,
         response_head_timeout: Option<Duration>,
         limit: Option<Pin<Box<Sleep>>>,
@@ -45,10 +47,17 @@ impl HttpsFuture {
             sending: Some(sending),
             target,
             connection,
+            presented: None,
             awaited: None,
             response_head_timeout,
             limit: None,
         }
+    }
+
+    /// Sets the client certificate of the connection, which goes into the extensions of the response.
+    pub(super) fn presenting(mut self, certificate: Option<Presented>) -> Self {
+        self.presented = certificate;
+        self
     }
 }
 
@@ -68,6 +77,9 @@ impl Future for HttpsFuture {
             return Poll::Ready(match result {
                 Ok(mut response) => {
                     response.extensions_mut().remove::<SilenceOf>();
+                    if let Some(certificate) = this.presented.take() {
+                        response.extensions_mut().insert(certificate);
+                    }
                     Ok(response)
                 }
                 Err(error) => Err(this.target.failed(error)),

@@ -28,7 +28,9 @@ use super::{
     trust::Trust,
 };
 use crate::{
-    error::BoxError, http_client::client_certificate::ClientCertificate, message::NoAccessToken,
+    error::{BoxError, Presented},
+    http_client::client_certificate::ClientCertificate,
+    message::NoAccessToken,
 };
 
 /// What pools are made from.
@@ -59,6 +61,8 @@ struct Generation<B> {
     numbers: Numbers,
     token_requests: Lane<B>,
     api_requests: Lane<B>,
+    /// The client certificate, if one is set.
+    certificate: Option<Presented>,
 }
 
 /// How often the client certificate and the root certificates have changed.
@@ -182,6 +186,10 @@ where
             numbers,
             token_requests: lane(recipe.settings.token_requests),
             api_requests: lane(recipe.settings.api_requests),
+            certificate: recipe
+                .certificate
+                .as_ref()
+                .map(|certificate| Presented(Arc::new(certificate.presented(numbers.certificate)))),
         }
     }
 }
@@ -194,7 +202,10 @@ where
 {
     fn send(&self, request: Request<B>) -> HttpsFuture {
         match request.extensions().get::<NoAccessToken>() {
-            Some(_) => self.token_requests.send(request),
+            Some(_) => {
+                let sending = self.token_requests.send(request);
+                sending.presenting(self.certificate.clone())
+            }
             None => self.api_requests.send(request),
         }
     }

@@ -1,6 +1,7 @@
 //! `ReqwestFuture`: notices followed redirects, and converts the response or the error.
 
 use std::{
+    error::Error,
     fmt,
     future::Future,
     io,
@@ -22,7 +23,7 @@ use crate::error::{BoxError, FollowedRedirect, NotSent};
 type Pending = <Client as Service<reqwest::Request>>::Future;
 
 pin_project! {
-    /// The future of [`ReqwestService`].
+    /// The future of [`ReqwestService`](crate::ReqwestService).
     #[must_use = "futures do nothing unless polled"]
     pub struct ReqwestFuture {
         #[pin]
@@ -82,8 +83,8 @@ impl Future for ReqwestFuture {
                         Some(_) if error.is_redirect() || (body_taken && error.is_connect()) => {
                             FollowedRedirect.into()
                         }
-                        Some(_) => boxed(error.without_url(), body_taken),
-                        None => boxed(error, body_taken),
+                        Some(asked) => boxed(error.without_url(), body_taken, Some(asked)),
+                        None => boxed(error, body_taken, None),
                     })
                 }
             },
@@ -114,14 +115,52 @@ fn with_url(response: reqwest::Response) -> Response<reqwest::Body> {
 }
 
 /// Wraps an error of reqwest so that [`crate::error`] recognizes a timeout or a failure to connect.
-pub(super) fn boxed(error: reqwest::Error, body_taken: bool) -> BoxError {
+///
+/// `asked` is where the request was sent to, if the error has no URL.
+pub(super) fn boxed(error: reqwest::Error, body_taken: bool, asked: Option<&Url>) -> BoxError {
     let (is_connect, is_timeout) = (error.is_connect(), error.is_timeout());
-    let error: BoxError = match is_timeout {
+    let error: BoxError = match asked {
+        Some(url) => AtHost::new(url, error).into(),
+        None => error.into(),
+    };
+    let error = match is_timeout {
         true => io::Error::new(io::ErrorKind::TimedOut, error).into(),
-        false => error.into(),
+        false => error,
     };
     match is_connect && !body_taken {
         true => NotSent::new(error).into(),
         false => error,
+    }
+}
+
+/// An error of a token request, which names only the host: the rest of its URL may contain a secret.
+#[derive(Debug)]
+struct AtHost {
+    message: String,
+    source: reqwest::Error,
+}
+
+impl AtHost {
+    fn new(url: &Url, source: reqwest::Error) -> Self {
+        let host = url.host_str().unwrap_or("an unknown host");
+        let port = url.port_or_known_default().map(|port| format!(":{port}"));
+        let host = format!("{host}{}", port.unwrap_or_default());
+        let message = match source.is_connect() {
+            true => format!("failed to connect to {host}"),
+            false => format!("the request to {host} failed"),
+        };
+        Self { message, source }
+    }
+}
+
+impl fmt::Display for AtHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for AtHost {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
     }
 }

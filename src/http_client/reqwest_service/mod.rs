@@ -25,19 +25,19 @@ use crate::{
     message::NoAccessToken,
 };
 
-/// A [`reqwest::Client`] as a `Service<http::Request<B>>`.
+/// A [`reqwest::Client`](https://docs.rs/reqwest/0.13/reqwest/struct.Client.html) as a `Service<http::Request<B>>`.
 ///
 /// Use it as the inner service of a [`TokenEndpoint`](crate::TokenEndpoint), or of an
 /// [`AddAccessTokenLayer`](crate::AddAccessTokenLayer). Create one for each: the type of the request body differs, and the compiler infers
 /// it from the use. Clones of one client share its connections. The request body need not be `Sync`, so those of axum and tonic work
 /// too.
 ///
-/// Where you have to name the type, as in a struct, `ReqwestService` is the service for [`reqwest::Body`], and
+/// Where you have to name the type, as in a struct, `ReqwestService` is the service for [`reqwest::Body`](https://docs.rs/reqwest/0.13/reqwest/struct.Body.html), and
 /// `ReqwestService<Full<Bytes>>` is the one below a token endpoint.
 ///
 /// # Which way to use reqwest
 ///
-/// * **One request**: [`bearer_auth`](reqwest::RequestBuilder::bearer_auth) with the token of a source, as shown below. No
+/// * **One request**: [`bearer_auth`](https://docs.rs/reqwest/0.13/reqwest/struct.RequestBuilder.html#method.bearer_auth) with the token of a source, as shown below. No
 ///   layer, no service.
 /// * **Code that calls `client.get(..).send()`**: `reqwest-middleware`. With the feature `reqwest-middleware`,
 ///   [`AddAccessTokenLayer`](crate::AddAccessTokenLayer#reqwest-middleware) is such a middleware.
@@ -181,7 +181,7 @@ impl<B> ReqwestService<B> {
     ///
     /// # Errors
     ///
-    /// Returns an error if [`reqwest::ClientBuilder::build`] does.
+    /// Returns an error if [`reqwest::ClientBuilder::build`](https://docs.rs/reqwest/0.13/reqwest/struct.ClientBuilder.html#method.build) does.
     ///
     /// # Examples
     ///
@@ -239,7 +239,7 @@ where
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         Service::<reqwest::Request>::poll_ready(&mut self.client, cx)
-            .map_err(|error| boxed(error, false))
+            .map_err(|error| boxed(error, false, None))
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {

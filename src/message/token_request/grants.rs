@@ -86,12 +86,50 @@ impl TokenRequest {
     /// Until the user has decided, the server returns the error [`AUTHORIZATION_PENDING`](crate::ErrorCode::AUTHORIZATION_PENDING), or
     /// [`SLOW_DOWN`](crate::ErrorCode::SLOW_DOWN) if the client polls too often.
     ///
+    /// A [`TokenCache`](crate::TokenCache) sets the pace, so you need no timer. Each call of
+    /// [`changed`](crate::token_cache::TokenChanges::changed) waits for the [`polling_interval`](Self::polling_interval), asks the server
+    /// once, and returns what it said. The source is over the user's tokens from then on: it renews them with the refresh token.
+    ///
     /// # Examples
     ///
-    /// ```
-    /// use tower_oauth2_client::TokenRequest;
+    /// Waits until the user has decided:
     ///
-    /// let request = TokenRequest::device_code("GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS");
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::{ErrorCode, TokenCache, TokenError, TokenRequest, TokenSource};
+    ///
+    /// /// `Ok(None)` if the user said no, or was too slow.
+    /// async fn sign_in(
+    ///     tokens: &TokenCache,
+    ///     device_code: String,
+    ///     interval: Duration,
+    /// ) -> Result<Option<TokenSource>, TokenError> {
+    ///     let request = TokenRequest::device_code(device_code).polling_interval(interval);
+    ///     let source = tokens.source(request);
+    ///     let mut changes = source.subscribe();
+    ///     loop {
+    ///         let error = match changes.changed().await {
+    ///             Ok(Some(_)) => return Ok(Some(source)),
+    ///             Ok(None) => return Ok(None), // the cache was shut down
+    ///             Err(error) => error,
+    ///         };
+    ///         match error.error_response().map(|error| error.code()) {
+    ///             Some(&(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {}
+    ///             Some(&(ErrorCode::ACCESS_DENIED | ErrorCode::EXPIRED_TOKEN)) => return Ok(None),
+    ///             _ if error.is_transient() => eprintln!("still waiting: {error:#}"),
+    ///             _ => return Err(error),
+    ///         }
+    ///     }
+    /// }
+    /// # use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, test_util::AuthorizationServer};
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
+    /// # async fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// # let server = AuthorizationServer::new();
+    /// # let client = ClientAuthentication::client_secret_basic("client", "secret");
+    /// # let cache = TokenCache::new(TokenEndpoint::new(server.clone(), server.token_endpoint(), client));
+    /// # assert!(sign_in(&cache, "unknown".into(), Duration::from_secs(5)).await.is_err());
+    /// # Ok(())
+    /// # }
     /// ```
     pub fn device_code(device_code: impl Into<Credential>) -> Self {
         Self::extension("urn:ietf:params:oauth:grant-type:device_code")

@@ -8,13 +8,14 @@ use std::{borrow::Cow, fmt};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    form::{Form, Parameter, printable_names},
+    Parameter,
+    form::{Form, printable_names},
     scope::Scope,
 };
 use crate::{
     base::{Quoted, uri::Printable},
     error::BoxError,
-    secret::Credential,
+    secret::{Credential, SharedRereads},
 };
 
 /// A request to a token endpoint
@@ -23,7 +24,7 @@ use crate::{
 /// There is one constructor for each grant. Setters add what the request asks for. A request can be sent any number of times, and
 /// cloning is cheap.
 ///
-/// Building a request never fails. If it is invalid (a parameter set twice, an empty code),
+/// Building a request never fails. If it is invalid (a parameter set twice with different values, an empty code),
 /// [`TokenEndpoint`](crate::TokenEndpoint) returns [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal, and share a token in a [`TokenCache`](crate::TokenCache), if they have the same grant, the same parameters in
@@ -92,7 +93,7 @@ impl TokenRequest {
     /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
-        self.with_repeatable("resource", resource.into())
+        self.push("resource".into(), resource.into().into(), true, true)
     }
 
     /// Adds a service that the token is for, identified by its name
@@ -101,12 +102,13 @@ impl TokenRequest {
     /// You can add several audiences. Default is none.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.with_repeatable("audience", audience.into())
+        self.push("audience".into(), audience.into().into(), true, true)
     }
 
     /// Sets the PKCE code verifier ([RFC 7636 §4.5](https://www.rfc-editor.org/rfc/rfc7636#section-4.5)).
     ///
-    /// It consists of 43 to 128 letters, digits and characters out of `-._~`. Default is none.
+    /// It consists of 43 to 128 letters, digits and characters out of `-._~`. For a server that uses another form, set it with
+    /// [`parameter`](Self::parameter). Default is none.
     #[must_use]
     pub fn code_verifier(self, code_verifier: impl Into<Credential>) -> Self {
         self.with("code_verifier", code_verifier)
@@ -133,8 +135,12 @@ impl TokenRequest {
 
     /// Sets another parameter.
     ///
-    /// If a parameter is set twice, the request fails before anything is sent
-    /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)). A `scope` without words is ignored.
+    /// The value is sent as it is. A parameter that has a setter of its own is not checked here, except that one that a grant requires
+    /// must not be empty. So this is the way to send, for example, a code verifier in another form than that of RFC 7636.
+    ///
+    /// An empty optional parameter is not sent, since it means the same
+    /// ([RFC 6749 §3.2](https://www.rfc-editor.org/rfc/rfc6749#section-3.2)). A parameter that is set twice with the same value is sent
+    /// once. If the values differ, the request fails before anything is sent.
     ///
     /// # Examples
     ///
@@ -142,6 +148,7 @@ impl TokenRequest {
     /// use tower_oauth2_client::TokenRequest;
     ///
     /// let request = TokenRequest::client_credentials().parameter("tenant", "blue");
+    /// assert_eq!(request, request.clone().parameter("tenant", "blue").parameter("region", ""));
     /// ```
     #[must_use]
     pub fn parameter(
@@ -149,12 +156,13 @@ impl TokenRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.with(name, value)
+        self.push(name.into(), value.into(), false, false)
     }
 
-    /// Adds another parameter, which can be set several times.
+    /// Adds another parameter, which can be set several times, also with the same value.
     ///
-    /// If a parameter that the RFCs allow only once is set twice, the request still fails before anything is sent.
+    /// An empty optional parameter is not sent. If a parameter that the RFCs allow only once is set twice, the request still fails before
+    /// anything is sent.
     ///
     /// # Examples
     ///
@@ -171,7 +179,7 @@ impl TokenRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.with_repeatable(name, value)
+        self.push(name.into(), value.into(), true, false)
     }
 
     /// Adds a header to the HTTP request. Default is none.
@@ -200,20 +208,24 @@ impl TokenRequest {
         self
     }
 
-    fn with(self, name: impl Into<Cow<'static, str>>, value: impl Into<Credential>) -> Self {
-        self.push(name.into(), value.into(), false)
+    /// Adds a parameter for a setter of its own.
+    fn with(self, name: &'static str, value: impl Into<Credential>) -> Self {
+        self.push(name.into(), value.into(), false, true)
     }
 
-    fn with_repeatable(
-        self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
+    fn push(
+        mut self,
+        name: Cow<'static, str>,
+        value: Credential,
+        repeatable: bool,
+        checked: bool,
     ) -> Self {
-        self.push(name.into(), value.into(), true)
-    }
-
-    fn push(mut self, name: Cow<'static, str>, value: Credential, repeatable: bool) -> Self {
-        self.0.push(name, value, repeatable);
+        self.0.push(Parameter {
+            name,
+            value,
+            repeatable,
+            checked,
+        });
         self
     }
 }
@@ -235,6 +247,28 @@ impl TokenRequest {
         self.0.known(name)
     }
 
+    /// Whether the request has a parameter of this name.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.0.parameters().iter().any(|p| p.name == name)
+    }
+
+    /// Sets a parameter, in place of the one that has this name.
+    pub(crate) fn replacing(mut self, name: &'static str, value: String) -> Self {
+        self.0.replace(name, value.into());
+        self
+    }
+
+    /// Notes the request that this one asks for more than. It is neither sent nor compared.
+    pub(crate) fn stepped_up_from(mut self, weaker: Self) -> Self {
+        self.0.extras_mut().weaker = Some(weaker);
+        self
+    }
+
+    /// Returns what [`stepped_up_from`](Self::stepped_up_from) noted.
+    pub(crate) fn weaker(&self) -> Option<&Self> {
+        self.0.extras().weaker.as_ref()
+    }
+
     /// Whether the request contains a credential that the server accepts only once.
     ///
     /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
@@ -242,10 +276,22 @@ impl TokenRequest {
         self.0.parameters().iter().any(is_one_time)
     }
 
+    /// Returns the name of the first parameter with a credential that the server accepts only once.
+    pub(crate) fn one_time_parameter(&self) -> Option<&str> {
+        let one_time = self.0.parameters().iter().find(|p| is_one_time(p));
+        one_time.map(|p| &*p.name)
+    }
+
     /// Returns whether no credential that the server accepts only once comes from a provider.
     pub(crate) fn has_known_one_time_credential(&self) -> bool {
         let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
         one_time.all(|p| p.value.known().is_some())
+    }
+
+    /// Returns what is known of the second readings of the provider of a credential that the server accepts only once.
+    pub(crate) fn one_time_rereads(&self) -> Option<&SharedRereads> {
+        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        one_time.find_map(|p| p.value.rereads())
     }
 
     /// Returns this request with the text of a credential that the server accepts only once, obtained from its provider.

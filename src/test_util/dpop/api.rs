@@ -8,21 +8,21 @@ use http::{
 use http_body_util::Full;
 
 use super::{
-    algorithm, check, nonce_header,
+    check, nonce_header,
     proof::{self, Expected, Refusal},
 };
 use crate::{
     dpop::{DPOP_NONCE, Role},
-    test_util::{AuthorizationServer, endpoints},
+    test_util::{AuthorizationServer, endpoints, jws},
 };
 
-/// # DPoP
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
 impl AuthorizationServer {
     /// Checks the access token and the DPoP proof of a request to an API (RFC 9449 §7), as its resource server would.
     ///
-    /// If the URI of the request is not absolute, as in a server over HTTP/1.1, it is `http` and the header `Host`. An API behind TLS
-    /// must set the absolute URI first, and so must a handler whose router has shortened the path.
+    /// The proof is compared with the absolute URI of the request. In a server over HTTP/1.1, the URI is only a path: then the scheme is
+    /// taken to be `http`, and the host is that of the `Host` header. An API behind TLS must set the absolute URI first, and so must a
+    /// handler whose router has shortened the path.
     ///
     /// # Errors
     ///
@@ -147,7 +147,7 @@ fn challenge(code: &str, why: &str) -> String {
 }
 
 fn with_algorithms(start: &str) -> String {
-    format!("{start}algs=\"{}\"", algorithm::names().join(" "))
+    format!("{start}algs=\"{}\"", jws::names().join(" "))
 }
 
 fn response(status: StatusCode, challenge: &str) -> Response<Full<Bytes>> {

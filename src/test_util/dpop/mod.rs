@@ -1,6 +1,5 @@
 //! DPoP at the token endpoint and at APIs (RFC 9449): nonces, and proofs that were used before.
 
-mod algorithm;
 mod api;
 mod proof;
 
@@ -18,8 +17,6 @@ use crate::{
     base::clock,
     dpop::{DPOP_NONCE, Role},
 };
-
-pub(super) use self::algorithm::names as algorithm_names;
 
 /// The proofs that were used, and the nonces that proofs must contain.
 #[derive(Default)]

@@ -5,8 +5,12 @@ use http::{HeaderMap, Method, Uri};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::algorithm;
-use crate::{base::origin::Origin, dpop::DPOP, jwt::PublicKey};
+use crate::{
+    base::origin::Origin,
+    dpop::DPOP,
+    jwt::PublicKey,
+    test_util::jws::{self, object, text},
+};
 
 /// How old a proof may be, in seconds.
 const MAX_AGE: u64 = 60;
@@ -92,7 +96,7 @@ pub(super) fn check(proof: &str, expected: &Expected<'_>, now: u64) -> Result<Pr
         "`crit` names an unknown extension",
     )?;
     let algorithm = text(&header, "alg")
-        .and_then(algorithm::named)
+        .and_then(jws::named)
         .ok_or(invalid("`alg` is not a supported asymmetric algorithm"))?;
     let jwk = header.get("jwk").filter(|jwk| jwk.is_object());
     let jwk = jwk.ok_or(invalid("`jwk` is missing"))?;
@@ -101,7 +105,7 @@ pub(super) fn check(proof: &str, expected: &Expected<'_>, now: u64) -> Result<Pr
     let key = PublicKey::from_jwk(&jwk.to_string())
         .map_err(|_| invalid("`jwk` is not a supported public key"))?;
     require(
-        algorithm::verifies(algorithm, &key, signed.as_bytes(), &signature),
+        jws::verifies(algorithm, &key, signed.as_bytes(), &signature),
         "the signature is not valid",
     )?;
 
@@ -151,15 +155,6 @@ fn check_token(claims: &Map<String, Value>, token: Option<&str>) -> Result<(), R
 
 fn require(is_true: bool, otherwise: &'static str) -> Result<(), Refusal> {
     is_true.then_some(()).ok_or(Refusal::Invalid(otherwise))
-}
-
-fn object(part: &str) -> Option<Map<String, Value>> {
-    let json = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
-    serde_json::from_slice(&json).ok()
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
-    object.get(name).and_then(Value::as_str)
 }
 
 /// Compares as RFC 9449 §4.3 recommends: scheme, host and port are normalized. The claim has no query and no fragment (§4.2).

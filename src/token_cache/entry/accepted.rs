@@ -52,7 +52,7 @@ impl SentTo {
     }
 }
 
-/// An empty place is zero. Another mark is zero by a chance of one in 2^64.
+/// An empty place is zero. Another mark is zero by a chance of one in 2^61.
 fn mark(origin: OriginId, generation: u64) -> u64 {
     origin.get() ^ generation.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

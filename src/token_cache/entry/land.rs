@@ -7,11 +7,12 @@ use crate::{
     base::clock::Moment,
     error::{TokenError, TokenErrorKind::Timeout},
     message::TokenResponse,
+    secret::RefreshToken,
     token_cache::{
         events,
         fetch::{FetchPlan, Fetched},
         header::unsupported_token_type,
-        pauses::FailedFetch,
+        pauses::{FailedFetch, POLLING_INTERVAL, When},
         refresh_window::Lifespan,
         state::{self, CachedToken},
     },
@@ -21,9 +22,13 @@ use crate::{
 /// of its own.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
+/// A longer scope that the server chose is not remembered.
+const MAX_GRANTED_SCOPE: usize = 4 * 1024;
+
 impl Entry {
     /// Takes in the result of a fetch.
     pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
+        let is_superseded = fetched.is_superseded;
         let landed = fetched.result.and_then(|response| {
             let lifespan = self.lifespan(&response);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
@@ -35,7 +40,7 @@ impl Entry {
             events::fetched(&self.request, plan.reason, lifespan);
             Ok(cached)
         });
-        landed.map_err(|error| self.note_failure(plan, error))
+        landed.map_err(|error| self.note_failure(plan, error, is_superseded))
     }
 
     fn lifespan(&self, response: &TokenResponse) -> Lifespan {
@@ -50,7 +55,11 @@ impl Entry {
         drop(state);
         settings
             .refresh_window
-            .lifespan(lifetime, is_first, fastrand::f64())
+            .lifespan(
+                lifetime.min(settings.max_lifetime),
+                is_first,
+                fastrand::f64(),
+            )
             .renewed_in(response.refresh_in())
     }
 
@@ -79,6 +88,14 @@ impl Entry {
             young_until: sent.after(lifespan.lifetime / 2),
             sent,
             is_lifetime_guessed: response.expires_in().is_none(),
+            granted_scope: match self.request.has("scope") {
+                true => None,
+                false => response
+                    .scope()
+                    .map(|scope| scope.as_str())
+                    .filter(|scope| scope.len() <= MAX_GRANTED_SCOPE)
+                    .map(Into::into),
+            },
         });
         let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {
@@ -107,32 +124,49 @@ impl Entry {
     /// Takes in the refresh token of a response before anything else is done with it.
     ///
     /// Returns `false` if a fetch that was sent later has already succeeded: then its refresh token stays.
-    pub(crate) fn note_refresh_token(&self, plan: &FetchPlan, response: &TokenResponse) -> bool {
+    ///
+    /// `sent` is the refresh token that was sent, if a provider returned it.
+    pub(crate) fn note_refresh_token(
+        &self,
+        plan: &FetchPlan,
+        response: &TokenResponse,
+        sent: Option<RefreshToken>,
+    ) -> bool {
         let mut state = self.lock();
         let is_newest = plan.number > state.newest_grant;
         if is_newest {
             state.newest_grant = plan.number;
-            state.grant.succeeded(response);
+            state.grant.succeeded(response, sent);
         }
         is_newest
     }
 
     /// Remembers a failed fetch. The current token stays.
-    fn note_failure(&self, plan: &FetchPlan, error: TokenError) -> TokenError {
+    fn note_failure(&self, plan: &FetchPlan, error: TokenError, is_superseded: bool) -> TokenError {
         let now = self.now();
         let mut state = self.lock();
         if !state.end_fetch(plan) {
             // Another fetch has taken its place and decides what is remembered.
             return error;
         }
+        let polling_interval = state.grant.is_polled().then(|| {
+            let interval = self.request.polling_interval_override();
+            interval.unwrap_or(POLLING_INTERVAL)
+        });
+        if is_superseded {
+            state.grant.superseded();
+        }
         let error = state.grant.failed(error);
-        let failure = FailedFetch::after(
-            state.failure.as_deref(),
-            error.clone(),
+        let current = self.current.load();
+        let when = When {
             now,
-            fastrand::f64(),
-            self.request.polling_interval_override(),
-        );
+            jitter: fastrand::f64(),
+            left: current
+                .as_ref()
+                .map_or(Duration::ZERO, |current| now.until(current.expires_at)),
+            polling_interval,
+        };
+        let failure = FailedFetch::after(state.failure.as_deref(), error.clone(), when);
         let (failures, pause) = (failure.streak, failure.pause);
         state.failure = Some(Box::new(failure));
         state.next_fetch_at = Some(now.after(MIN_FETCH_INTERVAL));

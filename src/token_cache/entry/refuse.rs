@@ -61,18 +61,22 @@ impl Entry {
                 if self.accepted.standing(origin, generation) == Standing::Probed {
                     self.accepted.end_probe(origin, generation);
                     let now = self.now();
-                    state.history().refusals.note_accepted_again(origin, now);
+                    let history = state.history();
+                    history.refusals.note_accepted_again(origin, now);
+                    // Its refusals had another reason than the age of the tokens.
+                    history.lifetime = LearnedLifetime::default();
                 }
             }
         }
     }
 
-    /// Drops the current token if it is the refused one, unless [`Refusals`] keeps it. `origin` is where it was refused, if known.
+    /// Drops the current token if it is the refused one, unless [`Refusals`] keeps it. `sent_to` is where it was refused, if known.
     pub(crate) fn invalidate(
         &self,
-        origin: Option<OriginId>,
+        sent_to: SentTo,
         is_refused: impl FnOnce(&CachedToken) -> bool,
     ) -> Invalidation {
+        let origin = sent_to.origin();
         let (now, jitter) = (self.now(), fastrand::f64());
         let mut state = self.lock();
         let mut learned = None;
@@ -83,6 +87,8 @@ impl Entry {
                 let standing = origin.map_or(Standing::Unknown, |origin| {
                     self.accepted.standing(origin, generation)
                 });
+                // A refusal of a request that was sent before the probe began is not what the origin says to it.
+                let is_late = standing == Standing::Probed && sent_to.news() != News::AcceptedAgain;
                 let refusal = Refusal {
                     origin,
                     standing,
@@ -91,9 +97,15 @@ impl Entry {
                     age: now.time_since(cached.sent),
                 };
                 let bound = &self.settings.refusal_bound;
-                match state.history().refusals.note(bound, now, refusal, jitter) {
+                let refusals = &mut state.history().refusals;
+                let was_good = refusals.was_good(refusal, now);
+                let verdict = match is_late {
+                    true => Verdict::Keep,
+                    false => refusals.note(bound, now, refusal, jitter),
+                };
+                match verdict {
                     Verdict::Replace(wait) => {
-                        if standing != Standing::Unknown && self.settings.learn_lifetime {
+                        if was_good && self.settings.learn_lifetime {
                             learned = state.learn_lifetime(&cached, now);
                         }
                         self.drop_token(&mut state);
@@ -128,11 +140,13 @@ impl EntryState {
     }
 
     /// Learns from a refused token whose server did not say how long it lives.
+    ///
+    /// While the token is being renewed, the new one may have revoked it. Then its age says nothing.
     fn learn_lifetime(&mut self, refused: &CachedToken, now: Moment) -> Option<Duration> {
+        if !refused.is_lifetime_guessed || self.fetch.is_some() {
+            return None;
+        }
         let age = now.time_since(refused.sent);
-        refused
-            .is_lifetime_guessed
-            .then(|| self.history().lifetime.note_refusal(age))
-            .flatten()
+        self.history().lifetime.note_refusal(age)
     }
 }

@@ -22,7 +22,7 @@ use crate::{
             heartbeat::{self, Watch},
             limit::Slot,
         },
-        pauses::FailedFetch,
+        pauses::{FailedFetch, When},
     },
 };
 
@@ -37,7 +37,7 @@ impl Entry {
         state.grant.next_request().inspect_err(|end| {
             // So that `TokenCache::status` shows why there is no token.
             let previous = state.failure.as_deref();
-            let failure = FailedFetch::after(previous, end.clone(), now, 0.0, None);
+            let failure = FailedFetch::after(previous, end.clone(), When::ended(now));
             state.failure = Some(Box::new(failure));
         })
     }
@@ -52,6 +52,7 @@ impl Entry {
             may_retry: state.failure.is_none()
                 && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
             owner: state.grant.is_one_time().then(|| self.request.clone()),
+            replaced: state.grant.replaced().cloned(),
         }
     }
 

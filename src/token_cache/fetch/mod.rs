@@ -1,8 +1,11 @@
 //! One fetch of a token: its attempts, and the call of `on_refresh_token`.
 
+mod attempts;
 pub(crate) mod grant;
 pub(crate) mod heartbeat;
 pub(crate) mod limit;
+mod refusal;
+pub(crate) mod renewal_pause;
 pub(crate) mod runtime;
 pub(crate) mod spent;
 
@@ -13,6 +16,7 @@ use std::{
 
 use tokio::time;
 
+use self::attempts::Attempts;
 use crate::token_cache::{
     builder::Settings,
     entry::{Entry, FetchOutcome},
@@ -20,12 +24,13 @@ use crate::token_cache::{
     operations::shutdown::UnderWay,
 };
 use crate::{
-    base::{back_off, clock::Moment, panic::catch_panic, single_flight::Landing},
+    base::{clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{
         TokenError,
         TokenErrorKind::{Service, Timeout},
     },
     message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
 };
 
 /// Why a token is fetched.
@@ -62,6 +67,8 @@ pub(crate) struct FetchPlan {
     pub(crate) may_retry: bool,
     /// The request of a source that continues with refresh tokens, to pass to `on_refresh_token`.
     pub(crate) owner: Option<TokenRequest>,
+    /// The text of a provider that must not be sent again, because the server has replaced it.
+    pub(crate) replaced: Option<RefreshToken>,
 }
 
 /// The result of a fetch.
@@ -69,10 +76,22 @@ pub(crate) struct Fetched {
     /// The moment just before the request was sent, from which the lifetime of the token counts.
     pub(crate) sent: Moment,
     pub(crate) result: Result<TokenResponse, TokenError>,
+    /// The refresh token that was sent, if a provider returned it.
+    pub(crate) refresh_token: Option<RefreshToken>,
+    /// Whether the provider of the refresh token returned a newer one than the one that the entry knows.
+    pub(crate) is_superseded: bool,
 }
 
-/// The pause before the second attempt, of which the second half is random.
-const RETRY_PAUSE: Duration = Duration::from_millis(400);
+impl Fetched {
+    fn failed(sent: Moment, error: TokenError) -> Self {
+        Self {
+            sent,
+            result: Err(error),
+            refresh_token: None,
+            is_superseded: false,
+        }
+    }
+}
 
 /// Fetches a token, and passes the result to the entry and then to the waiters.
 pub(crate) async fn run(
@@ -88,15 +107,16 @@ pub(crate) async fn run(
         return;
     }
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
-    let fetched = fetched.unwrap_or_else(|| Fetched {
-        sent: settings.clock.now(),
-        result: Err(panicked()),
+    let fetched = fetched.unwrap_or_else(|| {
+        let error = grant::judged(&settings, &request, panicked());
+        Fetched::failed(settings.clock.now(), error)
     });
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // First of all, because the server no longer accepts the old refresh token.
-        let is_newest = entry
-            .upgrade()
-            .is_none_or(|entry| entry.note_refresh_token(&plan, response));
+        let is_newest = entry.upgrade().is_none_or(|entry| {
+            let sent = fetched.refresh_token.clone();
+            entry.note_refresh_token(&plan, response, sent)
+        });
         if is_newest {
             tell_owner(&settings, owner, response).await;
         }
@@ -115,47 +135,21 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &FetchPlan) ->
     events::fetching(request, plan.reason);
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
-    let fetched = time::timeout(limit, attempts(settings, request, plan.may_retry)).await;
-    fetched.unwrap_or_else(|_| Fetched {
-        sent: begun,
-        result: Err(timed_out(limit)),
-    })
-}
-
-async fn attempts(settings: &Settings, request: &TokenRequest, may_retry: bool) -> Fetched {
-    let first = attempt(settings, request).await;
-    let Err(error) = &first.result else {
-        return first;
+    let attempts = Attempts {
+        settings,
+        request,
+        plan,
+        may_retry: plan.may_retry,
+        may_reread: true,
     };
-    if error.is_about_a_rotated_secret().await {
-        events::retrying(request, error);
-        attempt(settings, request).await
-    } else if may_retry && is_worth_a_retry(error, request) {
-        events::retrying(request, error);
-        time::sleep(back_off::jittered(RETRY_PAUSE, fastrand::f64())).await;
-        attempt(settings, request).await
-    } else {
-        first
+    let fetched = time::timeout(limit, attempts.run()).await;
+    let fetched = fetched.unwrap_or_else(|_| Fetched::failed(begun, timed_out(limit)));
+    Fetched {
+        result: fetched
+            .result
+            .map_err(|error| grant::judged(settings, request, error)),
+        ..fetched
     }
-}
-
-async fn attempt(settings: &Settings, request: &TokenRequest) -> Fetched {
-    let sent = settings.clock.now();
-    let result = if request.carries_one_time_credential() {
-        grant::send_once(settings, request).await
-    } else {
-        settings.endpoint.call(request.clone()).await
-    };
-    Fetched { sent, result }
-}
-
-/// Returns whether a second attempt is useful, harmless, and not against the `Retry-After` of the server.
-fn is_worth_a_retry(error: &TokenError, request: &TokenRequest) -> bool {
-    error.is_transient()
-        && error.retry_after().is_none()
-        // The endpoint has sent two requests already. A server that demands one nonce after another must not cost more.
-        && !error.demands_nonce()
-        && !(request.carries_one_time_credential() && error.may_have_been_processed())
 }
 
 /// Passes a new refresh token to `on_refresh_token` before anything relies on it.

@@ -34,7 +34,7 @@ impl TokenCache {
     ///         .iter()
     ///         .map(|tenant| tokens.source(TokenRequest::client_credentials().parameter("tenant", *tenant)));
     ///     for (source, error) in tokens.warm_up(sources, Duration::from_secs(10)).await {
-    ///         eprintln!("no token yet for {source:?}: {error}");
+    ///         eprintln!("no token yet for {source:?}: {error:#}");
     ///     }
     /// }
     /// ```

@@ -31,6 +31,7 @@ SIGNING_KEYS = {
     **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), "signing-rsa"),
     "ES256": "signing-es256",
     "ES384": "signing-es384",
+    "ES512": "signing-es512",
     "EdDSA": "signing-ed25519",
 }
 REDIRECT_URI = "http://127.0.0.1:9999/cb"
@@ -71,7 +72,8 @@ def public_jwk(key, **more):
     elif "ed25519" in key:
         jwk = {"kty": "OKP", "crv": "Ed25519", "x": base64url(der[-32:])}
     else:
-        curve, size = ("P-384", 48) if "es384" in key else ("P-256", 32)
+        curves = {"signing-es384": ("P-384", 48), "signing-es512": ("P-521", 66)}
+        curve, size = curves.get(key, ("P-256", 32))
         jwk = {"kty": "EC", "crv": curve, "x": base64url(der[-2 * size : -size]), "y": base64url(der[-size:])}
     return {**jwk, "use": "sig", **more}
 

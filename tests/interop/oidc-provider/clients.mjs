@@ -22,6 +22,7 @@ const SIGNING_KEYS = {
   PS512: 'rsa',
   ES256: 'es256',
   ES384: 'es384',
+  ES512: 'es512',
   EdDSA: 'ed25519',
   Ed25519: 'ed25519',
 };

@@ -12,7 +12,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { EmbeddedJWK, calculateJwkThumbprint, decodeJwt, jwtVerify } from 'jose';
 
-export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
+export const PROOF_ALGORITHMS = ['ES256', 'ES384', 'ES512', 'RS256', 'PS256', 'EdDSA', 'Ed25519'];
 const AUDIENCES = ['https://api.example/', 'https://short-jwt.example/'];
 // How often a nonce can be used, and for how many milliseconds a timed nonce is the newest.
 const USES = 3;

@@ -71,7 +71,7 @@ const token = await accessToken({ jkt: key.jkt });
 const dpop = (value, jwt) => ({ Authorization: `DPoP ${value}`, DPoP: jwt });
 
 test('a valid proof with each algorithm is accepted', async () => {
-  for (const alg of ['ES256', 'ES384', 'RS256', 'PS256', 'EdDSA', 'Ed25519']) {
+  for (const alg of ['ES256', 'ES384', 'ES512', 'RS256', 'PS256', 'EdDSA', 'Ed25519']) {
     const key = await generate(alg);
     const token = await accessToken({ jkt: key.jkt });
     const answer = await send(`${api}/plain`, dpop(token, await proof(key, token, `${api}/plain`)));

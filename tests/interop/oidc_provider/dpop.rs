@@ -10,7 +10,7 @@ use tower_oauth2_client::{
     ClientAuthentication, DpopKey, ErrorCode, TokenEndpoint, TokenErrorKind, TokenRequest,
     TokenType,
     jwt::{
-        SigningAlgorithm::{self, ES256, ES384, EdDSA, PS256, RS256},
+        SigningAlgorithm::{self, ES256, ES384, ES512, Ed25519, EdDSA, PS256, RS256},
         SigningKey,
     },
 };
@@ -32,7 +32,7 @@ const INSTANCES: [(&str, usize); 3] = [
 
 #[tokio::test]
 async fn token_is_bound_to_a_key_of_every_algorithm() {
-    for algorithm in [ES256, ES384, RS256, PS256, EdDSA] {
+    for algorithm in [ES256, ES384, ES512, RS256, PS256, EdDSA, Ed25519] {
         let key = key(algorithm);
         let endpoint = endpoint(basic()).dpop(key.clone());
         let opaque = TokenRequest::client_credentials();

@@ -1,4 +1,4 @@
-//! The algorithms of proofs, and how their signatures are verified.
+//! Reads JWTs, and verifies their signatures: those of client assertions and of DPoP proofs.
 
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED, ECDSA_P384_SHA384_FIXED, ED25519, RSA_PKCS1_2048_8192_SHA256,
@@ -7,19 +7,20 @@ use aws_lc_rs::signature::{
     UnparsedPublicKey, VerificationAlgorithm,
 };
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::jwt::{
     PublicKey,
     SigningAlgorithm::{self, ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512},
 };
 
-/// "a registered asymmetric digital signature algorithm" (RFC 9449 §4.2), so neither `none` nor `HS256`.
+/// "a registered asymmetric digital signature algorithm" (RFC 9449 §4.2), so neither `none` nor `HS256`. Those sign assertions, too.
 const ALGORITHMS: [SigningAlgorithm; 9] = [
     ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512,
 ];
 
-pub(in crate::test_util) fn names() -> [&'static str; 9] {
+#[cfg(feature = "dpop")]
+pub(super) fn names() -> [&'static str; 9] {
     ALGORITHMS.map(SigningAlgorithm::as_str)
 }
 
@@ -27,6 +28,16 @@ pub(super) fn named(name: &str) -> Option<SigningAlgorithm> {
     ALGORITHMS
         .into_iter()
         .find(|algorithm| algorithm.as_str() == name)
+}
+
+/// Decodes the header or the claims of a JWT.
+pub(super) fn object(part: &str) -> Option<Map<String, Value>> {
+    let json = BASE64_URL_SAFE_NO_PAD.decode(part).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+pub(super) fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a str> {
+    object.get(name).and_then(Value::as_str)
 }
 
 /// Whether the signature was made with this algorithm and the private half of this key.

@@ -1,0 +1,346 @@
+//! The stronger tokens of a layer: at most one in use for each token request, and one that is being fetched.
+//!
+//! 1. A request uses the stronger token as soon as there is one. While it is being fetched, requests go on with the token so far, unless
+//!    that is no longer usable.
+//! 2. A stronger token that cannot be fetched is given up, and requests go on with the token so far. A transient failure does not end the
+//!    use of one that was fetched before.
+//! 3. An entry of the cache may be looked up while the lock is held, never the other way round.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, PoisonError},
+};
+
+use http::{HeaderName, response::Parts};
+
+use super::{StepUp, demand::Demand, pace::Pace};
+use crate::{
+    base::{
+        origin_id::OriginId,
+        sync::{ArcSwapOption, Mutex, MutexGuard},
+    },
+    error::TokenError,
+    message::TokenRequest,
+    token_cache::{SentToken, TokenCache, TokenSource},
+};
+
+/// For how many token requests the stronger ones are remembered.
+const MAX_SLOTS: usize = 1000;
+
+/// How many unused tokens that are still held are remembered, to drop them later. The cache evicts any others.
+const MAX_UNUSED: usize = 16;
+
+/// Which challenges a layer answers.
+#[derive(Clone)]
+pub(crate) struct StepUpRules {
+    pub(crate) tokens: Arc<StrongerTokens>,
+    /// The origins whose challenges are answered.
+    pub(crate) origins: Arc<[OriginId]>,
+}
+
+impl StepUpRules {
+    /// Returns the source of the token that a response demands, if it may be requested. `header` is the one with the challenge.
+    pub(crate) fn answer(
+        &self,
+        head: &Parts,
+        header: HeaderName,
+        sent: &SentToken,
+    ) -> Option<TokenSource> {
+        let is_named = |origin| self.origins.contains(&origin);
+        if !head.status.is_client_error() || !sent.origin().is_some_and(is_named) {
+            return None;
+        }
+        let demand = Demand::of(head.headers.get_all(header))?;
+        self.tokens.answer(&demand, sent)
+    }
+}
+
+/// The stronger tokens of a layer. All its clones and services share them.
+pub(crate) struct StrongerTokens {
+    settings: StepUp,
+    /// Where the tokens of the layer come from. `None` if it has a fixed token.
+    cache: Option<TokenCache>,
+    /// The source of the layer, if it has one.
+    source: Option<TokenSource>,
+    /// Those of the source of the layer, so that most requests need no lock.
+    of_layer: ArcSwapOption<SlotOfLayer>,
+    slots: Mutex<Slots>,
+}
+
+struct SlotOfLayer {
+    in_use: Option<TokenSource>,
+    wanted: Option<TokenSource>,
+}
+
+#[derive(Default)]
+struct Slots {
+    by_base: HashMap<TokenRequest, Slot>,
+    /// The keys, from the oldest to the newest.
+    order: VecDeque<TokenRequest>,
+    /// Stronger requests whose tokens are no longer used, but were still held.
+    unused: Vec<TokenRequest>,
+}
+
+/// The stronger requests of one token request.
+#[derive(Clone, Default)]
+struct Slot {
+    /// Its token was fetched.
+    in_use: Option<TokenRequest>,
+    /// Its token is being fetched.
+    wanted: Option<TokenRequest>,
+    pace: Pace,
+}
+
+impl StrongerTokens {
+    pub(crate) fn new(
+        settings: StepUp,
+        cache: Option<TokenCache>,
+        source: Option<TokenSource>,
+    ) -> Self {
+        Self {
+            settings,
+            cache,
+            source,
+            of_layer: ArcSwapOption::empty(),
+            slots: Mutex::default(),
+        }
+    }
+
+    /// Returns the source that replaces the source of the layer for a request.
+    pub(crate) fn in_place_of_layer_source(&self) -> Option<TokenSource> {
+        let [in_use, wanted] = {
+            // A replaced token is dropped only if nobody holds its source.
+            let slot = self.of_layer.load();
+            let slot = slot.as_deref()?;
+            [slot.in_use.clone(), slot.wanted.clone()]
+        };
+        self.choose(self.source.as_ref()?, in_use, wanted)
+    }
+
+    /// Returns the source that replaces this one for a request.
+    pub(crate) fn in_place_of(&self, base: &TokenSource) -> Option<TokenSource> {
+        let cache = self.cache.as_ref()?;
+        let request = base.request().filter(|_| cache.is_of(base))?;
+        let slot = self.lock().by_base.get(request).cloned()?;
+        let [in_use, wanted] = [slot.in_use, slot.wanted].map(|it| self.source_of(it?));
+        self.choose(base, in_use, wanted)
+    }
+
+    fn choose(
+        &self,
+        base: &TokenSource,
+        in_use: Option<TokenSource>,
+        wanted: Option<TokenSource>,
+    ) -> Option<TokenSource> {
+        let Some(wanted) = wanted else {
+            return in_use;
+        };
+        if wanted.is_usable() {
+            if let (Some(base), Some(request)) = (base.request(), wanted.request()) {
+                self.use_wanted(base, request);
+            }
+            return Some(wanted);
+        }
+        // No request waits while there is a usable token.
+        match in_use.as_ref().unwrap_or(base).is_usable() {
+            true => in_use,
+            false => Some(wanted),
+        }
+    }
+
+    /// Returns the source of a token that meets the demand and is stronger than the one that was sent.
+    fn answer(&self, demand: &Demand, sent: &SentToken) -> Option<TokenSource> {
+        let sent = self.cache.as_ref()?.sender_of(sent)?;
+        let (sent_request, now) = (sent.request()?, sent.now()?);
+        let granted = sent.granted_scope();
+        let mut slots = self.lock();
+        let base = slots.base_of(sent_request);
+        let slot = slots.by_base.get(&base);
+        let strongest = slot.and_then(|slot| slot.wanted.as_ref().or(slot.in_use.as_ref()));
+        let current = strongest.unwrap_or(&base);
+        let allowed = self.settings.allowed_scope.as_ref();
+        let wanted = demand.met_by(&base, current, granted.as_deref(), allowed);
+        if wanted == *sent_request {
+            // The token was requested with all of this.
+            return None;
+        }
+        if wanted == *current {
+            drop(slots);
+            return self.source_of(wanted);
+        }
+        let wanted = wanted.stepped_up_from(base.clone());
+        let evicted = match self.is_of_layer(&base) {
+            true => None,
+            false => slots.make_room_for(&base),
+        };
+        slots.unused.retain(|unused| *unused != wanted);
+        let slot = slots.by_base.entry(base.clone()).or_default();
+        let may_start = slot.pace.start_round(now, self.settings.max_rounds);
+        let replaced = match may_start {
+            true => slot.wanted.replace(wanted.clone()),
+            false => None,
+        };
+        self.show(&base, &slots);
+        drop(slots);
+        let evicted = evicted
+            .into_iter()
+            .flat_map(|slot| [slot.in_use, slot.wanted]);
+        self.forget(evicted.chain([replaced]).flatten());
+        if !may_start {
+            return None;
+        }
+        let source = self.source_of(wanted);
+        tracing::debug!(
+            target: TARGET,
+            scope = source.as_ref().and_then(|it| it.request()?.known_scope()),
+            "an API demands a stronger access token; fetching one",
+        );
+        source
+    }
+
+    /// Starts the fetch of a stronger token that no request waits for.
+    pub(crate) fn start(&self, source: &TokenSource) {
+        match source.start_fetch() {
+            None => {}
+            Some(Ok(())) => self.note_fetched(source),
+            Some(Err(error)) => drop(self.note_failed(source, &error)),
+        }
+    }
+
+    /// Notes that there is a token of this source. If it is the wanted one, later requests use it.
+    pub(crate) fn note_fetched(&self, source: &TokenSource) {
+        if let Some(request) = source.request() {
+            if let Some(base) = request.weaker() {
+                self.use_wanted(base, request);
+            }
+        }
+    }
+
+    fn use_wanted(&self, base: &TokenRequest, request: &TokenRequest) {
+        let mut slots = self.lock();
+        let Some(slot) = slots.by_base.get_mut(base) else {
+            return;
+        };
+        let Some(wanted) = slot.wanted.take_if(|wanted| wanted == request) else {
+            return;
+        };
+        slot.pace.note_success();
+        let replaced = slot.in_use.replace(wanted);
+        self.show(base, &slots);
+        drop(slots);
+        self.forget(replaced);
+    }
+
+    /// Notes that the token of this source could not be fetched. If it is a stronger one, returns the source to use instead.
+    pub(crate) fn note_failed(
+        &self,
+        source: &TokenSource,
+        error: &TokenError,
+    ) -> Option<TokenSource> {
+        let (request, now) = (source.request()?, source.now()?);
+        let mut slots = self.lock();
+        let base = slots.base_of(request);
+        if base == *request {
+            return None;
+        }
+        let mut weaker = None;
+        let mut given_up = None;
+        if let Some(slot) = slots.by_base.get_mut(&base) {
+            let is_it = |stronger: &mut TokenRequest| stronger == request;
+            given_up = slot.wanted.take_if(is_it);
+            if given_up.is_none() && !error.is_transient() {
+                given_up = slot.in_use.take_if(is_it);
+            }
+            if given_up.is_some() {
+                slot.pace.note_failure(now, error.retry_after());
+            }
+            weaker = slot.in_use.clone().filter(|in_use| in_use != request);
+        }
+        let is_given_up = given_up.is_some();
+        if slots.unused.len() < MAX_UNUSED {
+            // Until the next round, the cache remembers the failure.
+            slots.unused.extend(given_up);
+        }
+        self.show(&base, &slots);
+        drop(slots);
+        if is_given_up {
+            tracing::debug!(
+                target: TARGET,
+                error = %error,
+                "failed to fetch a stronger access token; going on with the weaker one",
+            );
+        }
+        self.source_of(weaker.unwrap_or(base))
+    }
+
+    /// Drops the tokens of these requests, and of earlier ones that were still held.
+    fn forget(&self, requests: impl IntoIterator<Item = TokenRequest>) {
+        let mut unused = std::mem::take(&mut self.lock().unused);
+        unused.extend(requests);
+        unused.retain(|request| {
+            let cache = self.cache.as_ref();
+            cache.is_some_and(|cache| !cache.forget(request))
+        });
+        unused.truncate(MAX_UNUSED);
+        if !unused.is_empty() {
+            self.lock().unused.append(&mut unused);
+        }
+    }
+
+    /// Lets requests with the source of the layer see the change of its slot.
+    fn show(&self, base: &TokenRequest, slots: &Slots) {
+        if !self.is_of_layer(base) {
+            return;
+        }
+        let slot = slots.by_base.get(base).map(|slot| {
+            let [in_use, wanted] = [&slot.in_use, &slot.wanted];
+            Arc::new(SlotOfLayer {
+                in_use: in_use.clone().and_then(|it| self.source_of(it)),
+                wanted: wanted.clone().and_then(|it| self.source_of(it)),
+            })
+        });
+        self.of_layer.store(slot);
+    }
+
+    fn is_of_layer(&self, base: &TokenRequest) -> bool {
+        let source = self.source.as_ref();
+        source.is_some_and(|source| source.request() == Some(base))
+    }
+
+    fn source_of(&self, request: TokenRequest) -> Option<TokenSource> {
+        Some(self.cache.as_ref()?.source(request))
+    }
+
+    /// Nothing panics while the lock is held, so a poisoned lock is sound.
+    fn lock(&self) -> MutexGuard<'_, Slots> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Slots {
+    /// Returns the request of the source for which this request was made, or the request itself.
+    fn base_of(&self, request: &TokenRequest) -> TokenRequest {
+        let base = request.weaker().or_else(|| {
+            // The same request may have been made by the user before.
+            let is_it = |stronger: &Option<TokenRequest>| stronger.as_ref() == Some(request);
+            let mut slots = self.by_base.iter();
+            let found = slots.find(|(_, slot)| is_it(&slot.in_use) || is_it(&slot.wanted));
+            found.map(|(base, _)| base)
+        });
+        base.unwrap_or(request).clone()
+    }
+
+    /// Notes a new key. Returns the oldest slot if there are too many.
+    fn make_room_for(&mut self, base: &TokenRequest) -> Option<Slot> {
+        if self.by_base.contains_key(base) {
+            return None;
+        }
+        self.order.push_back(base.clone());
+        if self.order.len() <= MAX_SLOTS {
+            return None;
+        }
+        self.by_base.remove(&self.order.pop_front()?)
+    }
+}
+
+const TARGET: &str = "tower_oauth2_client::add_access_token";
