@@ -40,7 +40,7 @@ async fn revoked_token_is_replaced_and_the_call_is_resent() {
     let revoked = source.token().await.unwrap();
     let revocation = RevocationEndpoint::new(
         http(),
-        uri("/oauth/revoke").parse().unwrap(),
+        uri("/oauth/revoke"),
         client("revocation"),
     );
     let request = RevocationRequest::new(&revoked);
@@ -172,7 +172,7 @@ fn source(client_id: &'static str, sent: &Sent) -> TokenSource {
     let http = sent.record::<Http>(http());
     let endpoint = TokenEndpoint::new(
         http,
-        uri("/oauth/token").parse().unwrap(),
+        uri("/oauth/token"),
         client(client_id),
     );
     TokenCache::new(endpoint).source(TokenRequest::client_credentials())

@@ -3,7 +3,7 @@
 use std::{error::Error as _, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
