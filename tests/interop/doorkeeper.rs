@@ -38,11 +38,7 @@ async fn api_accepts_the_token_of_the_layer() {
 async fn revoked_token_is_replaced_and_the_call_is_resent() {
     let source = source("revocation", &Sent::default());
     let revoked = source.token().await.unwrap();
-    let revocation = RevocationEndpoint::new(
-        http(),
-        uri("/oauth/revoke"),
-        client("revocation"),
-    );
+    let revocation = RevocationEndpoint::new(http(), uri("/oauth/revoke"), client("revocation"));
     let request = RevocationRequest::new(&revoked);
     revocation.oneshot(request).await.unwrap();
 
@@ -170,11 +166,7 @@ fn layer(client_id: &'static str) -> (AddAccessTokenLayer, Sent) {
 
 fn source(client_id: &'static str, sent: &Sent) -> TokenSource {
     let http = sent.record::<Http>(http());
-    let endpoint = TokenEndpoint::new(
-        http,
-        uri("/oauth/token"),
-        client(client_id),
-    );
+    let endpoint = TokenEndpoint::new(http, uri("/oauth/token"), client(client_id));
     TokenCache::new(endpoint).source(TokenRequest::client_credentials())
 }
 
