@@ -425,11 +425,33 @@ mod tests {
         assert_eq!(second.failing_for(now), Some(Duration::from_secs(10)));
         assert!(first.is_before(&second) && !second.is_before(&first));
 
+        // Work on this host is timed by the monotonic clock, even if the wall clock is set back.
+        let set_back = Moment::new(Duration::from_secs(16), Duration::from_secs(9));
+        let later = FailedFetch::after(Some(&second), error(false, None), when(set_back, 0.0));
+        assert!(first.is_before(&later) && second.is_before(&later));
+
         // The server was well in between.
         let pending = coded(ErrorCode::AUTHORIZATION_PENDING);
         let pending = fail(Some(&second), pending, 16);
         let third = fail(Some(&pending), error(false, None), 17);
         assert_eq!(third.failing_for(now), Some(Duration::from_secs(3)));
+    }
+
+    /// A pause is over when the host wakes up after it was suspended.
+    #[test]
+    fn pause_ends_when_either_clock_reaches_its_end() {
+        let moment = |monotonic, wall| {
+            Moment::new(Duration::from_secs(monotonic), Duration::from_secs(wall))
+        };
+        let failure = FailedFetch::after(None, error(false, Some(30)), when(moment(10, 10), 0.0));
+        for (now, expected) in [
+            (moment(39, 39), true),
+            (moment(40, 39), false),
+            (moment(11, 40), false),
+        ] {
+            assert_eq!(failure.is_pausing(now), expected, "{now:?}");
+            assert_eq!(failure.server_asked_to_wait(now), expected, "{now:?}");
+        }
     }
 
     fn coded(code: ErrorCode) -> TokenError {

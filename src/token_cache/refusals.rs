@@ -498,6 +498,107 @@ mod tests {
         }
     }
 
+    /// Rule 4: another replica may revoke two tokens in a row. What refuses the third refuses every token.
+    #[test]
+    fn two_contested_tokens_are_replaced_during_the_first_pause_and_none_later() {
+        let contested = |age| Refusal {
+            origin: origin("api"),
+            standing: Unknown,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: Duration::from_millis(age),
+        };
+        let wait = Replace(BACK_OFF.0);
+        for (name, steps) in [
+            (
+                "in the first pause",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 20, wait),
+                    // The pause of five seconds has begun.
+                    (600, 20, wait),
+                    (900, 20, wait),
+                    (1_200, 20, Keep),
+                    (1_500, 20, Keep),
+                    (5_299, 20, Keep),
+                    (5_300, 2_000, NOW),
+                    // The second pause, of ten seconds.
+                    (5_600, 20, Keep),
+                    (15_299, 20, Keep),
+                    (15_300, 2_000, NOW),
+                ][..],
+            ),
+            (
+                "one that is not contested waits for the end of the pause",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 20, wait),
+                    (600, 2_000, Keep),
+                    (600, 20, wait),
+                    (900, 2_000, Keep),
+                    // The last replacement was four seconds ago.
+                    (4_600, 20, Keep),
+                    (5_300, 2_000, NOW),
+                ],
+            ),
+            (
+                "the second pause begins without a contested token",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 2_000, NOW),
+                    (5_300, 2_000, NOW),
+                    (5_600, 20, Keep),
+                ],
+            ),
+        ] {
+            let mut refusals = Refusals::default();
+            for (millis, age, expected) in steps {
+                let now = at(MINUTE + Duration::from_millis(*millis));
+                let verdict = refusals.note(&bound(u32::MAX), now, contested(*age), 0.0);
+                assert_eq!(verdict, *expected, "{name}: {millis} {age}");
+            }
+        }
+    }
+
+    /// Rule 5 is about replacements that follow each other.
+    #[test]
+    fn replacements_before_a_quiet_minute_do_not_count_towards_a_probe() {
+        let refusal = |name, standing| Refusal {
+            origin: origin(name),
+            standing,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        for (quiet, expected) in [(59_999, Probe), (60_000, NOW)] {
+            let mut refusals = Refusals::default();
+            let mut note = |millis, refusal| {
+                let now = at(Duration::from_millis(millis));
+                refusals.note(&bound(u32::MAX), now, refusal, 0.0)
+            };
+            for _ in 0..PROBE_AFTER {
+                assert_eq!(note(0, refusal("api", Accepted)), NOW);
+            }
+            let last = refusal("api", Accepted);
+            assert_eq!(note(quiet, last), expected, "{quiet}");
+            for n in 1..PROBE_AFTER {
+                assert_eq!(note(quiet, refusal("api", Accepted)), NOW, "{quiet} {n}");
+            }
+        }
+
+        // An origin that is not believed is not asked again.
+        let mut refusals = Refusals::default();
+        refusals.note_accepted_again(origin("mixed").unwrap(), at(MINUTE));
+        for _ in 0..PROBE_AFTER {
+            let refusal = refusal("api", Accepted);
+            let verdict = refusals.note(&bound(u32::MAX), at(MINUTE), refusal, 0.0);
+            assert_eq!(verdict, NOW);
+        }
+        let refusal = refusal("mixed", Accepted);
+        let verdict = refusals.note(&bound(u32::MAX), at(MINUTE), refusal, 0.0);
+        assert_eq!(verdict, NOW);
+    }
+
     #[test]
     fn only_an_acceptance_by_the_origin_that_refused_ends_the_streak() {
         let refusal = Refusal {
