@@ -450,6 +450,100 @@ mod tests {
         }
     }
 
+    /// Each refusal by that origin is another sign that its acceptances say nothing.
+    #[test]
+    fn a_refusal_prolongs_the_time_in_which_an_origin_is_not_believed() {
+        let refusal = Refusal {
+            origin: origin("mixed"),
+            standing: Accepted,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        for (refused_at, expected) in [(None, NOW), (Some(800), Keep)] {
+            let mut refusals = Refusals::default();
+            let mut note = |secs| {
+                let now = at(Duration::from_secs(secs));
+                refusals.note(&bound(60), now, refusal, 0.0)
+            };
+            if let Some(secs) = refused_at {
+                assert_eq!(note(secs), NOW);
+            }
+            let verdicts = [1_000, 1_002, 1_004].map(note);
+            assert_eq!(verdicts, [NOW, NOW, expected], "{refused_at:?}");
+        }
+    }
+
+    /// The times pass while the host is suspended, as far as one of its clocks tells.
+    #[test]
+    fn pauses_end_when_either_clock_reaches_their_end() {
+        let refusal = |standing| Refusal {
+            origin: origin("api"),
+            standing,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        let moment = |secs, suspended| {
+            Moment::new(
+                Duration::from_secs(secs),
+                Duration::from_secs(secs + suspended),
+            )
+        };
+        let bound = bound(u32::MAX);
+
+        let mut pausing = Refusals::default();
+        let mut note = |now| pausing.note(&bound, now, refusal(Unknown), 0.0);
+        for (now, expected) in [
+            (moment(100, 0), NOW),
+            (moment(100, 0), NOW),
+            (moment(100, 4), Keep),
+            (moment(100, 5), NOW),
+            (moment(100, 6), Keep),
+            // Quiet
+            (moment(101, 500), NOW),
+            (moment(101, 500), NOW),
+            (moment(101, 500), Keep),
+        ] {
+            assert_eq!(note(now), expected, "{now:?}");
+        }
+
+        let mut mixed = Refusals::default();
+        mixed.note_accepted_again(origin("api").unwrap(), moment(100, 0));
+        let mut note = |now| mixed.note(&bound, now, refusal(Accepted), 0.0);
+        let verdicts = [900, 900, 900].map(|suspended| note(moment(100, suspended)));
+        assert_eq!(verdicts, [NOW; 3]);
+    }
+
+    /// At most a half of the interval between two turns, so that the turns are not missed.
+    #[test]
+    fn turn_is_waited_for_a_random_part_of_the_interval_longer() {
+        for (per_minute, jitter, expected) in [
+            // One turn each half second
+            (122, 0.0, 500),
+            (122, 0.5, 625),
+            (122, 1.0, 750),
+            // One turn each second
+            (62, 1.0, 1_500),
+            // One turn in two seconds
+            (32, 0.0, 2_000),
+            (32, 1.0, 2_500),
+        ] {
+            let refusal = Refusal {
+                origin: origin("api"),
+                standing: Accepted,
+                is_accepted_elsewhere: false,
+                is_young: true,
+                age: CONTESTED,
+            };
+            let mut refusals = Refusals::default();
+            let mut note = || refusals.note(&bound(per_minute), at(MINUTE), refusal, jitter);
+            assert_eq!([note(), note(), note()], [NOW; 3]);
+            let wait = Replace(Duration::from_millis(expected));
+            assert_eq!(note(), wait, "{per_minute} {jitter}");
+        }
+    }
+
     #[test]
     fn a_contested_token_is_replaced_after_a_random_time() {
         let refusal = |name: Option<&str>, age| Refusal {
