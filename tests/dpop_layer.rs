@@ -915,7 +915,8 @@ mod signers {
         key.note_response(API, Some(&token), &nonce);
         handle.allow(1);
         assert_pending!(called.poll());
-        let (sent, respond) = handle.next_request().await.unwrap();
+        let next = tokio::time::timeout(secs(600), handle.next_request());
+        let (sent, respond) = next.await.expect("the request is sent").unwrap();
         respond.send_response(ok());
         assert_ready_ok!(called.poll());
         let (parts, _) = sent.into_parts();
@@ -942,6 +943,37 @@ mod signers {
             3,
             "the token request, the first proof, the second proof"
         );
+    }
+
+    /// A signer that answers at once two times, and never again.
+    struct BecomesSlow(SigningKey, Arc<AtomicUsize>);
+
+    impl Signer for BecomesSlow {
+        fn algorithm(&self) -> SigningAlgorithm {
+            self.0.algorithm()
+        }
+
+        fn public_key(&self) -> Option<&PublicKey> {
+            self.0.public_key()
+        }
+
+        fn sign<'a>(&'a self, message: &'a [u8]) -> SignFuture<'a> {
+            match self.1.fetch_add(1, Ordering::SeqCst) {
+                0 | 1 => self.0.sign(message),
+                _ => Box::pin(std::future::pending()),
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_signer_that_became_slow_while_the_service_was_busy_is_not_waited_for() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let signer = SigningKey::generate(SigningAlgorithm::ES256).unwrap();
+        let key = DpopKey::new(BecomesSlow(signer, asked.clone())).unwrap();
+        let (judge, seen) = send_after_a_wait(&key).await;
+        let (_, proof) = judge.api_request(&seen.headers, "POST", API, &key);
+        assert_eq!(proof.nonce, None, "it carries its first proof");
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test(start_paused = true)]

@@ -800,6 +800,31 @@ mod discovery {
         }
     }
 
+    /// Those of the token endpoint are not those of the revocation endpoint.
+    #[tokio::test]
+    async fn the_algorithm_is_checked_by_the_list_of_the_revocation_endpoint() {
+        const TOKEN: &str = "token_endpoint_auth_signing_alg_values_supported";
+        const REVOCATION: &str = "revocation_endpoint_auth_signing_alg_values_supported";
+        for (document, may_pass) in [
+            (document(), true),
+            (with(TOKEN, json!(["ES256"])), true),
+            (with(REVOCATION, json!(["EdDSA"])), true),
+            (with(REVOCATION, json!(["ES256"])), false),
+        ] {
+            let key = SigningKey::generate(SigningAlgorithm::EdDSA).unwrap();
+            let client = ClientAuthentication::private_key_jwt("c", key);
+            let endpoint = RevocationEndpoint::discover(issuer(document), ISSUER, client);
+            match endpoint.oneshot(request()).await {
+                Ok(()) => assert!(may_pass),
+                Err(error) => {
+                    assert!(!may_pass, "{error}");
+                    let why = "does not support the algorithm of the client assertion";
+                    assert!(error.to_string().contains(why), "{error}");
+                }
+            }
+        }
+    }
+
     #[tokio::test]
     async fn the_audience_of_an_assertion_is_the_issuer() {
         let key = SigningKey::generate(SigningAlgorithm::EdDSA).unwrap();

@@ -359,6 +359,9 @@ mod tests {
                 false,
             ),
             (&["DPoP error=\"use_dpop_nonce\"", "Bearer"], false),
+            (&["Bearer error=\"use_dpop_nonce\""], false),
+            (&["OAuth error=\"use_dpop_nonce\""], false),
+            (&["Bearer error=\"invalid_dpop_proof\""], false),
             (
                 &["Bearer error=\"insufficient_scope\", error_description=\"no 'invalid_token'\""],
                 false,
@@ -819,6 +822,18 @@ mod tests {
             (INVALID, None, Impossible, Some(Nonce)),
             (DEMAND, Some("old"), Impossible, Some(Nonce)),
             (BAD_PROOF, Some("old"), Impossible, Some(Nonce)),
+            (
+                "Bearer error=\"use_dpop_nonce\"",
+                Some("old"),
+                Impossible,
+                Some(Nonce),
+            ),
+            (
+                "OAuth error=\"INVALID_DPOP_PROOF\"",
+                Some("old"),
+                Impossible,
+                Some(Nonce),
+            ),
             (INVALID, Some("old"), Impossible, Some(Token)),
             ("", Some("old"), Impossible, Some(Token)),
             // The nonce is not new.

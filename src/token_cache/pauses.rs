@@ -285,6 +285,190 @@ mod tests {
         }
     }
 
+    /// Two polls are at least the interval apart, and the server itself has asked for that.
+    #[test]
+    fn polling_pauses_are_those_that_the_server_asked_for() {
+        let now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+        let [pending, slow_down] = [ErrorCode::AUTHORIZATION_PENDING, ErrorCode::SLOW_DOWN];
+        let code = |code: &ErrorCode| coded(code.clone());
+        let kind = |kind| TokenError::new(kind, "failed", None);
+        let default = Some(POLLING_INTERVAL.as_secs_f64());
+        for (name, steps) in [
+            (
+                "without an interval of the server's or the user's",
+                &[
+                    (code(&pending), None, 5.0, 0),
+                    (code(&slow_down), None, 10.0, 0),
+                    (code(&pending), None, 10.0, 0),
+                    (code(&slow_down), None, 15.0, 0),
+                ][..],
+            ),
+            (
+                "with an interval",
+                &[
+                    (code(&pending), Some(2.0), 2.0, 0),
+                    (code(&slow_down), Some(2.0), 7.0, 0),
+                    // The interval of the server stays, even if the user wants a shorter one.
+                    (code(&pending), Some(2.0), 7.0, 0),
+                    (code(&pending), Some(8.0), 8.0, 0),
+                ],
+            ),
+            (
+                "with an interval below the least one",
+                &[(code(&pending), Some(0.1), 1.0, 0)],
+            ),
+            (
+                "a failure in between counts, and a server that waits for the user is well",
+                &[
+                    (error(false, None), default, 5.0, 1),
+                    (error(false, None), default, 5.0, 2),
+                    (code(&pending), default, 5.0, 0),
+                    (error(false, None), default, 5.0, 1),
+                ],
+            ),
+            (
+                "after failed connections, less often",
+                &[
+                    (kind(TokenErrorKind::Service), default, 10.0, 1),
+                    (kind(TokenErrorKind::Timeout), default, 20.0, 2),
+                    (code(&pending), default, 5.0, 0),
+                ],
+            ),
+            (
+                "an interval that is longer than every other pause is not shortened by failed connections",
+                &[(kind(TokenErrorKind::Timeout), Some(100.0), 100.0, 1)],
+            ),
+        ] {
+            let mut last: Option<FailedFetch> = None;
+            for (step, (error, interval, pause, streak)) in steps.iter().enumerate() {
+                let when = When {
+                    polling_interval: interval.map(Duration::from_secs_f64),
+                    ..when(now, 1.0)
+                };
+                let failure = FailedFetch::after(last.as_ref(), error.clone(), when);
+                let found = (failure.pause.as_secs_f64(), failure.streak);
+                assert_eq!(found, (*pause, *streak), "{name}: {step}");
+                assert!(failure.is_pause_by_server(), "{name}: {step}");
+                assert!(failure.server_asked_to_wait(now), "{name}: {step}");
+                let polling = failure.polling().unwrap();
+                assert_eq!(polling.retry_at, now.after(failure.pause));
+                let failing = (*streak > 0).then_some(Duration::ZERO);
+                assert_eq!(failure.failing_for(now), failing, "{name}: {step}");
+                last = Some(failure);
+            }
+        }
+    }
+
+    #[test]
+    fn polling_goes_on_at_the_same_pace_after_an_eviction_and_ends_with_the_source() {
+        let now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+        let slow_down = coded(ErrorCode::SLOW_DOWN);
+        let first = FailedFetch::after(None, slow_down, when(now, 0.0));
+        let later = now.after(Duration::from_secs(4));
+        let second = FailedFetch::while_polling(first.polling().unwrap(), later);
+        assert_eq!(second.polling(), first.polling());
+        assert_eq!(second.remaining(later), Duration::from_secs(6));
+        assert!(second.server_asked_to_wait(later));
+        assert!(second.is_pause_by_server());
+        assert_eq!(second.failing_for(later), None);
+
+        let ended = TokenError::new(TokenErrorKind::SignInRequired, "ended", None);
+        let ended = FailedFetch::after(Some(&second), ended, When::ended(later));
+        assert_eq!(ended.polling(), None);
+        assert!(!ended.is_pause_by_server());
+    }
+
+    /// A failed renewal is repeated while the token lives, unless it was refused for good or the server asked to wait.
+    #[test]
+    fn pause_is_shortened_only_after_a_transient_failure_without_a_wish_of_the_server() {
+        let now = Moment::new(Duration::from_secs(7), Duration::from_secs(70));
+        let too_many = |retry_after: Option<u64>| {
+            TokenError::answer(
+                TokenErrorKind::UnexpectedStatus,
+                "too many",
+                Answer::without_body(StatusCode::TOO_MANY_REQUESTS, HeaderMap::new()),
+                None,
+                retry_after.map(Duration::from_secs),
+            )
+        };
+        for (name, error, left, expected) in [
+            ("transient", error(false, None), 9, 3.0),
+            ("transient, without a token", error(false, None), 0, 8.0),
+            ("asked for nothing", error(false, Some(0)), 9, 3.0),
+            ("final", error(true, None), 9, 40.0),
+            ("asked to wait", error(false, Some(3)), 9, 8.0),
+            ("asked to wait for long", error(false, Some(30)), 9, 30.0),
+            ("429", too_many(None), 9, 8.0),
+        ] {
+            let mut last: Option<FailedFetch> = None;
+            for _ in 0..4 {
+                let when = When {
+                    left: Duration::from_secs(left),
+                    ..when(now, 1.0)
+                };
+                last = Some(FailedFetch::after(last.as_ref(), error.clone(), when));
+            }
+            let pause = last.unwrap().pause.as_secs_f64();
+            assert!((pause - expected).abs() < 1e-6, "{name}: {pause}");
+        }
+    }
+
+    #[test]
+    fn failures_know_since_when_they_last_and_which_came_first() {
+        let moment = |secs| Moment::new(Duration::from_secs(secs), Duration::from_secs(secs));
+        let fail = |last: Option<&FailedFetch>, error, at| {
+            FailedFetch::after(last, error, when(moment(at), 0.0))
+        };
+        let first = fail(None, error(false, None), 10);
+        let second = fail(Some(&first), error(false, None), 15);
+        let now = moment(20);
+        assert_eq!(second.failing_for(now), Some(Duration::from_secs(10)));
+        assert!(first.is_before(&second) && !second.is_before(&first));
+
+        // Work on this host is timed by the monotonic clock, even if the wall clock is set back.
+        let set_back = Moment::new(Duration::from_secs(16), Duration::from_secs(9));
+        let later = FailedFetch::after(Some(&second), error(false, None), when(set_back, 0.0));
+        assert!(first.is_before(&later) && second.is_before(&later));
+
+        // The server was well in between.
+        let pending = coded(ErrorCode::AUTHORIZATION_PENDING);
+        let pending = fail(Some(&second), pending, 16);
+        let third = fail(Some(&pending), error(false, None), 17);
+        assert_eq!(third.failing_for(now), Some(Duration::from_secs(3)));
+    }
+
+    /// A pause is over when the host wakes up after it was suspended.
+    #[test]
+    fn pause_ends_when_either_clock_reaches_its_end() {
+        let moment = |monotonic, wall| {
+            Moment::new(Duration::from_secs(monotonic), Duration::from_secs(wall))
+        };
+        let failure = FailedFetch::after(None, error(false, Some(30)), when(moment(10, 10), 0.0));
+        for (now, expected) in [
+            (moment(39, 39), true),
+            (moment(40, 39), false),
+            (moment(11, 40), false),
+        ] {
+            assert_eq!(failure.is_pausing(now), expected, "{now:?}");
+            assert_eq!(failure.server_asked_to_wait(now), expected, "{now:?}");
+        }
+    }
+
+    fn coded(code: ErrorCode) -> TokenError {
+        let response = ErrorResponse {
+            code,
+            description: None,
+            uri: None,
+        };
+        TokenError::answer(
+            TokenErrorKind::ErrorResponse,
+            "refused",
+            Answer::without_body(StatusCode::BAD_REQUEST, HeaderMap::new()),
+            Some(response),
+            None,
+        )
+    }
+
     fn when(now: Moment, jitter: f64) -> When {
         When {
             jitter,

@@ -180,6 +180,30 @@ mod tests {
             window.lifespan(lifetime, true, 1.0).fresh,
             Duration::from_secs(95)
         );
+        for range in [f64::NAN..=f64::NAN, 0.0..=f64::NAN, f64::NAN..=0.05] {
+            let window = RefreshWindow::new().later(range.clone());
+            for jitter in [0.0, 1.0] {
+                let fresh = window.lifespan(lifetime, false, jitter).fresh;
+                assert_eq!(fresh, Duration::from_secs(5), "{range:?} {jitter}");
+            }
+        }
+    }
+
+    #[test]
+    fn token_that_the_server_wants_renewed_early_stays_fresh_for_half_of_its_use() {
+        let secs = Duration::from_secs;
+        let planned = RefreshWindow::new().lifespan(secs(100), false, 0.5);
+        for (refresh_in, expected) in [
+            (None, secs(80)),
+            (Some(0), Duration::from_millis(47_500)),
+            (Some(47), Duration::from_millis(47_500)),
+            (Some(48), secs(48)),
+            (Some(95), secs(95)),
+            (Some(96), secs(95)),
+        ] {
+            let lifespan = planned.renewed_in(refresh_in.map(secs));
+            assert_eq!(lifespan.fresh, expected, "{refresh_in:?}");
+        }
     }
 
     proptest! {

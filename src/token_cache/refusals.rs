@@ -467,6 +467,100 @@ mod tests {
         }
     }
 
+    /// Each refusal by that origin is another sign that its acceptances say nothing.
+    #[test]
+    fn a_refusal_prolongs_the_time_in_which_an_origin_is_not_believed() {
+        let refusal = Refusal {
+            origin: origin("mixed"),
+            standing: Accepted,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        for (refused_at, expected) in [(None, NOW), (Some(800), Keep)] {
+            let mut refusals = Refusals::default();
+            let mut note = |secs| {
+                let now = at(Duration::from_secs(secs));
+                refusals.note(&bound(60), now, refusal, 0.0)
+            };
+            if let Some(secs) = refused_at {
+                assert_eq!(note(secs), NOW);
+            }
+            let verdicts = [1_000, 1_002, 1_004].map(note);
+            assert_eq!(verdicts, [NOW, NOW, expected], "{refused_at:?}");
+        }
+    }
+
+    /// The times pass while the host is suspended, as far as one of its clocks tells.
+    #[test]
+    fn pauses_end_when_either_clock_reaches_their_end() {
+        let refusal = |standing| Refusal {
+            origin: origin("api"),
+            standing,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        let moment = |secs, suspended| {
+            Moment::new(
+                Duration::from_secs(secs),
+                Duration::from_secs(secs + suspended),
+            )
+        };
+        let bound = bound(u32::MAX);
+
+        let mut pausing = Refusals::default();
+        let mut note = |now| pausing.note(&bound, now, refusal(Unknown), 0.0);
+        for (now, expected) in [
+            (moment(100, 0), NOW),
+            (moment(100, 0), NOW),
+            (moment(100, 4), Keep),
+            (moment(100, 5), NOW),
+            (moment(100, 6), Keep),
+            // Quiet
+            (moment(101, 500), NOW),
+            (moment(101, 500), NOW),
+            (moment(101, 500), Keep),
+        ] {
+            assert_eq!(note(now), expected, "{now:?}");
+        }
+
+        let mut mixed = Refusals::default();
+        mixed.note_accepted_again(origin("api").unwrap(), moment(100, 0));
+        let mut note = |now| mixed.note(&bound, now, refusal(Accepted), 0.0);
+        let verdicts = [900, 900, 900].map(|suspended| note(moment(100, suspended)));
+        assert_eq!(verdicts, [NOW; 3]);
+    }
+
+    /// At most a half of the interval between two turns, so that the turns are not missed.
+    #[test]
+    fn turn_is_waited_for_a_random_part_of_the_interval_longer() {
+        for (per_minute, jitter, expected) in [
+            // One turn each half second
+            (122, 0.0, 500),
+            (122, 0.5, 625),
+            (122, 1.0, 750),
+            // One turn each second
+            (62, 1.0, 1_500),
+            // One turn in two seconds
+            (32, 0.0, 2_000),
+            (32, 1.0, 2_500),
+        ] {
+            let refusal = Refusal {
+                origin: origin("api"),
+                standing: Accepted,
+                is_accepted_elsewhere: false,
+                is_young: true,
+                age: CONTESTED,
+            };
+            let mut refusals = Refusals::default();
+            let mut note = || refusals.note(&bound(per_minute), at(MINUTE), refusal, jitter);
+            assert_eq!([note(), note(), note()], [NOW; 3]);
+            let wait = Replace(Duration::from_millis(expected));
+            assert_eq!(note(), wait, "{per_minute} {jitter}");
+        }
+    }
+
     #[test]
     fn several_origins_are_believed_no_longer_until_they_stop_refusing() {
         let mut refusals = Refusals::default();
@@ -555,6 +649,107 @@ mod tests {
                 "{second:?} {millis}"
             );
         }
+    }
+
+    /// Rule 4: another replica may revoke two tokens in a row. What refuses the third refuses every token.
+    #[test]
+    fn two_contested_tokens_are_replaced_during_the_first_pause_and_none_later() {
+        let contested = |age| Refusal {
+            origin: origin("api"),
+            standing: Unknown,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: Duration::from_millis(age),
+        };
+        let wait = Replace(BACK_OFF.0);
+        for (name, steps) in [
+            (
+                "in the first pause",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 20, wait),
+                    // The pause of five seconds has begun.
+                    (600, 20, wait),
+                    (900, 20, wait),
+                    (1_200, 20, Keep),
+                    (1_500, 20, Keep),
+                    (5_299, 20, Keep),
+                    (5_300, 2_000, NOW),
+                    // The second pause, of ten seconds.
+                    (5_600, 20, Keep),
+                    (15_299, 20, Keep),
+                    (15_300, 2_000, NOW),
+                ][..],
+            ),
+            (
+                "one that is not contested waits for the end of the pause",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 20, wait),
+                    (600, 2_000, Keep),
+                    (600, 20, wait),
+                    (900, 2_000, Keep),
+                    // The last replacement was four seconds ago.
+                    (4_600, 20, Keep),
+                    (5_300, 2_000, NOW),
+                ],
+            ),
+            (
+                "the second pause begins without a contested token",
+                &[
+                    (0, 2_000, NOW),
+                    (300, 2_000, NOW),
+                    (5_300, 2_000, NOW),
+                    (5_600, 20, Keep),
+                ],
+            ),
+        ] {
+            let mut refusals = Refusals::default();
+            for (millis, age, expected) in steps {
+                let now = at(MINUTE + Duration::from_millis(*millis));
+                let verdict = refusals.note(&bound(u32::MAX), now, contested(*age), 0.0);
+                assert_eq!(verdict, *expected, "{name}: {millis} {age}");
+            }
+        }
+    }
+
+    /// Rule 5 is about replacements that follow each other.
+    #[test]
+    fn replacements_before_a_quiet_minute_do_not_count_towards_a_probe() {
+        let refusal = |name, standing| Refusal {
+            origin: origin(name),
+            standing,
+            is_accepted_elsewhere: false,
+            is_young: true,
+            age: CONTESTED,
+        };
+        for (quiet, expected) in [(59_999, Probe), (60_000, NOW)] {
+            let mut refusals = Refusals::default();
+            let mut note = |millis, refusal| {
+                let now = at(Duration::from_millis(millis));
+                refusals.note(&bound(u32::MAX), now, refusal, 0.0)
+            };
+            for _ in 0..PROBE_AFTER {
+                assert_eq!(note(0, refusal("api", Accepted)), NOW);
+            }
+            let last = refusal("api", Accepted);
+            assert_eq!(note(quiet, last), expected, "{quiet}");
+            for n in 1..PROBE_AFTER {
+                assert_eq!(note(quiet, refusal("api", Accepted)), NOW, "{quiet} {n}");
+            }
+        }
+
+        // An origin that is not believed is not asked again.
+        let mut refusals = Refusals::default();
+        refusals.note_accepted_again(origin("mixed").unwrap(), at(MINUTE));
+        for _ in 0..PROBE_AFTER {
+            let refusal = refusal("api", Accepted);
+            let verdict = refusals.note(&bound(u32::MAX), at(MINUTE), refusal, 0.0);
+            assert_eq!(verdict, NOW);
+        }
+        let refusal = refusal("mixed", Accepted);
+        let verdict = refusals.note(&bound(u32::MAX), at(MINUTE), refusal, 0.0);
+        assert_eq!(verdict, NOW);
     }
 
     #[test]

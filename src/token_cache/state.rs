@@ -195,6 +195,28 @@ mod tests {
         }
     }
 
+    /// Servers count in seconds: the end of the same token may differ by two from one response to the next.
+    #[test]
+    fn same_token_is_renewed_early_again_only_if_its_life_was_extended() {
+        let secs = |secs| Moment::new(Duration::from_secs(secs), Duration::from_secs(secs));
+        let lifespan = RefreshWindow::new().lifespan(Duration::from_secs(100), false, 0.5);
+        for (previous, text, sent, fresh) in [
+            (None, "token", 50, 80),
+            (Some(150), "another", 50, 80),
+            (Some(150), "token", 50, 95),
+            (Some(149), "token", 50, 95),
+            (Some(148), "token", 50, 95),
+            (Some(147), "token", 50, 80),
+            (Some(100), "token", 50, 80),
+            // The server has shortened its life.
+            (Some(170), "token", 50, 95),
+        ] {
+            let previous = previous.map(|ends_at| cached("token", secs(0), secs(ends_at)));
+            let found = stale_at(secs(sent), lifespan, previous.as_ref(), &token(text));
+            assert_eq!(found, secs(sent + fresh), "{fresh} {text}");
+        }
+    }
+
     fn token(text: &str) -> AccessToken {
         AccessToken::new(text, TokenType::BEARER).unwrap()
     }

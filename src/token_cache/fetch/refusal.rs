@@ -173,6 +173,29 @@ mod tests {
     }
 
     #[test]
+    fn codes_are_sent_again_only_after_a_refusal_of_the_client() {
+        use OneTime::{Code, Polled, RefreshToken};
+        for (status, code, may_be_sent_again) in [
+            (401, "invalid_client", true),
+            (400, "bad_client_secret", true),
+            (401, "", true),
+            (400, "invalid_grant", false),
+            (400, "invalid_request", false),
+            (400, "", false),
+            // No final refusals
+            (503, "invalid_client", false),
+            (400, "authorization_pending", false),
+        ] {
+            let error = error(status, code);
+            for credential in [Code, Polled] {
+                let found = credential.may_be_sent_again_after(&error);
+                assert_eq!(found, may_be_sent_again, "{status} {code} {credential:?}");
+            }
+            assert!(RefreshToken.may_be_sent_again_after(&error));
+        }
+    }
+
+    #[test]
     fn a_server_error_never_ends_a_refresh_token_whatever_the_user_declares() {
         for status in [500, 501, 502, 503, 504, 520, 408, 425, 429] {
             for code in ["", "invalid_grant", "bad_refresh_token"] {
