@@ -479,6 +479,7 @@ mod tests {
         };
         for (refused_at, expected) in [(None, NOW), (Some(800), Keep)] {
             let mut refusals = Refusals::default();
+            refusals.note_accepted_again(refusal.origin.unwrap(), at(Duration::ZERO));
             let mut note = |secs| {
                 let now = at(Duration::from_secs(secs));
                 refusals.note(&bound(60), now, refusal, 0.0)
