@@ -5,7 +5,7 @@ mod system;
 
 use std::{cell::Cell, sync::LazyLock, time::Duration};
 
-pub(crate) use self::system::{CLOCK_LAG, Moment, wall_now};
+pub(crate) use self::system::{CLOCK_LAG, Moment, tokio_now, wall_now};
 
 static START: LazyLock<Moment> = LazyLock::new(|| system::Clock::system().now());
 

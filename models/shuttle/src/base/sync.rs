@@ -30,6 +30,15 @@ impl<T> OnceLock<T> {
         Ok(())
     }
 
+    pub(crate) fn get_or_init(&self, init: impl FnOnce() -> T) -> &T {
+        if self.get().is_none() {
+            // `init` may switch to another task, so it does not run inside of the real lock.
+            let _ = self.set(init());
+        }
+        let value = self.value.get();
+        value.expect("it was just set, here or by another task")
+    }
+
     pub(crate) fn get(&self) -> Option<&T> {
         let is_set = self.is_set.load(Ordering::SeqCst);
         self.value.get().filter(|_| is_set)
