@@ -61,8 +61,8 @@ async fn each_fault_is_reported_with_its_kind() {
         ("/dropped", Service, None, None, true, true),
         ("/broken", Body, Some(200), None, true, true),
         ("/moved", UnexpectedStatus, Some(307), None, false, true),
-        ("/cut", InvalidResponse, Some(200), None, false, true),
-        ("/page", InvalidResponse, Some(200), None, false, true),
+        ("/cut", InvalidResponse, Some(200), None, true, true),
+        ("/page", InvalidResponse, Some(200), None, true, true),
         ("/nowhere", UnexpectedStatus, Some(404), None, false, true),
     ] {
         let error = send(path).await.unwrap_err();

@@ -117,7 +117,7 @@ async fn tls_client_is_accepted_at_an_alias_that_the_metadata_do_not_list() {
     assert_eq!(error.kind(), TokenErrorKind::Request);
     let message = error.to_string();
     assert!(message.contains("`client_secret_basic`"), "{message}");
-    assert!(message.contains("`RevocationEndpoint::new`"), "{message}");
+    assert!(message.contains("`allow_unlisted_methods`"), "{message}");
     assert_eq!(sent.len(), before);
 
     let alias = format!("{}/mtls/mtls", setting("GLEWLWYD_TLS"));

@@ -35,8 +35,8 @@ const FAULTS: [(&str, bool); 9] = [
     ("dropped", true),
     ("broken", true),
     ("moved", false),
-    ("cut", false),
-    ("page", false),
+    ("cut", true),
+    ("page", true),
 ];
 
 #[tokio::test]
