@@ -314,7 +314,7 @@ mod untold_lifetimes {
         assert!(server.token_requests() <= 85);
     }
 
-    /// The tokens lived for two seconds at first, and then for ever.
+    /// The tokens lived for two seconds at first, and then forever.
     #[tokio::test(start_paused = true)]
     async fn a_learned_lifetime_grows_back_when_tokens_live_longer() {
         let begun = now();
