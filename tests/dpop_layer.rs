@@ -511,9 +511,14 @@ mod demands {
                     other => panic!("{other}"),
                 }
             });
-            let response = get(&mut chosen.resend(CloneBody).layer(api.clone())).await;
+            let chosen = chosen.resend(CloneBody);
+            let response = get(&mut chosen.layer(api.clone())).await;
             assert_eq!(response.status(), StatusCode::OK);
             assert_eq!(api.requests(), 3);
+            // The first request of another service finds the token in the cache.
+            let response = get(&mut chosen.layer(api.clone())).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(api.requests(), 4);
         }
     }
 

@@ -120,7 +120,7 @@ impl<S: Clone, B, R: Resend<B>> FollowUp<S, B, R> {
     }
 
     /// The follow-up of a request that may be resent. `body` is what is kept of its body, and `inner` is the service that sends it.
-    // It is large, so a call would move it once more.
+    // It is large, and a call would move it one more time.
     #[inline(always)]
     pub(super) fn resendable(
         request: &Request<B>,

@@ -23,7 +23,7 @@ pub(super) struct RequestCopy<B, R: Resend<B>> {
 
 impl<B, R: Resend<B>> RequestCopy<B, R> {
     /// Copies a request whose token is in `header`. `body` is what is kept of its body.
-    // It is large, so a call would move it once more.
+    // It is large, and a call would move it one more time.
     #[inline(always)]
     pub(super) fn of(
         request: &Request<B>,

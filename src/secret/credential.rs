@@ -23,7 +23,7 @@ type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
 /// It is either a fixed string, or comes from a provider that is called **for every attempt**. So a credential that expires or
 /// rotates (a Kubernetes projected token, a secret in a vault, a signed assertion) is always current.
 ///
-/// A credential may be rotated between its reading and its use. So a [`TokenCache`](crate::TokenCache) asks the provider once more when
+/// A credential may be rotated between its reading and its use. So a [`TokenCache`](crate::TokenCache) asks the provider again when
 /// the server finally refuses a token request, whatever the error says. If the text has changed, the request is sent again at once. A
 /// text that differs at each reading (an assertion that a function signs) does not count as changed; a client secret always does,
 /// unless it has the form of a JWT. After two such readings that did not help, the provider is asked once per attempt for a minute, and
