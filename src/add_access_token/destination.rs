@@ -377,6 +377,73 @@ mod tests {
         }
     }
 
+    /// What an origin says about a token counts for that origin only.
+    #[test]
+    fn the_origin_of_a_request_is_that_of_its_uri_or_the_one_named_origin() {
+        for (origins, any_https, uri, expected) in [
+            (
+                ONE,
+                false,
+                "https://api.example/v1",
+                Some("https://api.example"),
+            ),
+            (
+                ONE,
+                false,
+                "HTTPS://API.example:443/",
+                Some("https://api.example"),
+            ),
+            (ONE, false, "/v1", Some("https://api.example")),
+            (ONE, true, "/v1", Some("https://api.example")),
+            (
+                ONE,
+                true,
+                "https://api.example/v1",
+                Some("https://api.example"),
+            ),
+            (
+                ONE,
+                true,
+                "https://other.example/",
+                Some("https://other.example"),
+            ),
+            (
+                TWO,
+                false,
+                "https://api.example/v1",
+                Some("https://api.example"),
+            ),
+            (
+                TWO,
+                false,
+                "http://mesh.example:8080/v1",
+                Some("http://mesh.example:8080"),
+            ),
+            (TWO, false, "/v1", None),
+            (
+                TWO,
+                true,
+                "https://other.example/",
+                Some("https://other.example"),
+            ),
+            (
+                NONE,
+                true,
+                "https://other.example/",
+                Some("https://other.example"),
+            ),
+            (NONE, true, "/v1", None),
+        ] {
+            let expected = expected.map(|origin| OriginId::of(&origin.parse().unwrap()).unwrap());
+            let mut destinations = destinations(origins);
+            if any_https {
+                destinations.danger_any_https();
+            }
+            let found = destinations.origin_id(&uri.parse().unwrap());
+            assert_eq!(found, expected, "{origins:?} {any_https} {uri}");
+        }
+    }
+
     #[test]
     fn uris_without_a_scheme_or_a_host_are_not_origins() {
         for uri in ["/path", "api.example:443", "*", "https://:443/"] {

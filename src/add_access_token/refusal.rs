@@ -777,6 +777,7 @@ mod tests {
             (head(200, &grpc), true),
             (head(200, &grpc_ok), false),
             (head(200, &[("grpc-status", "7")]), false),
+            (head(200, &[("content-type", "application/grpc")]), false),
             (head(200, &[]), false),
             (head(302, &[]), false),
             (head(500, &[]), false),
@@ -912,6 +913,36 @@ mod tests {
                 assert_eq!(found, expected, "{grpc_status}");
                 assert_eq!(trailers, before);
             }
+        }
+    }
+
+    #[test]
+    fn functions_of_the_user_judge_trailers_by_the_status_of_their_response() {
+        let on = |status: u16| -> RefusedWhen { Arc::new(move |head| head.status == status) };
+        let rules = |has_built_in_rules, is_for_proxy| RefusalRules {
+            step_up: None,
+            has_built_in_rules,
+            is_for_proxy,
+            refused_when: vec![on(206), on(207)],
+            resends_even_if_processed: false,
+        };
+        for (has_built_in_rules, is_for_proxy, status, grpc_status, expected) in [
+            (true, false, 200, "16", true),
+            (true, false, 200, "7", false),
+            (true, false, 206, "7", true),
+            (true, false, 207, "7", true),
+            // The rules for gRPC are built in, and do not hold for proxies.
+            (false, false, 200, "16", false),
+            (true, true, 200, "16", false),
+            (false, true, 200, "16", false),
+            (false, true, 207, "16", true),
+        ] {
+            let value = HeaderValue::from_static(grpc_status);
+            let mut trailers = HeaderMap::from_iter([(GRPC_STATUS, value)]);
+            let rules = rules(has_built_in_rules, is_for_proxy);
+            let status = StatusCode::from_u16(status).unwrap();
+            let found = refuses_in_trailers(Some(&rules), status, &mut trailers);
+            assert_eq!(found, expected, "{status} {grpc_status}");
         }
     }
 }
