@@ -10,8 +10,8 @@ use hyper_util::{
 };
 use tower::{ServiceBuilder, ServiceExt, service_fn, util::BoxCloneService};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, HttpService, RevocationEndpoint, RevocationRequest, TokenCache,
-    TokenEndpoint, TokenRequest, test_util::AuthorizationServer,
+    BoxError, ClientAuthentication, HttpService, RevocationRequest, TokenCache, TokenEndpoint,
+    TokenRequest, test_util::AuthorizationServer,
 };
 
 const ISSUER: &str = "https://as.test";
@@ -38,7 +38,9 @@ async fn a_hyper_client_with_the_body_of_axum() {
         TokenEndpoint::discover(http.clone(), &issuer, client()).request_body(Body::from);
     fetches(TokenCache::builder(discovered).max_entries(1).build()).await;
 
-    let revocation = RevocationEndpoint::discover(http, &issuer, client()).request_body(Body::from);
+    let revocation = TokenEndpoint::discover(http, &issuer, client())
+        .revocation()
+        .request_body(Body::from);
     revocation
         .oneshot(RevocationRequest::new("t"))
         .await

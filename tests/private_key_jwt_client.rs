@@ -75,7 +75,7 @@ async fn the_issuer_and_each_endpoint_are_audiences_and_discovery_works() {
     let response = endpoint.clone().oneshot(TokenRequest::client_credentials());
     let token = response.await.unwrap().access_token().clone();
     let revocation: RevocationEndpoint<_> =
-        RevocationEndpoint::discover(server.clone(), server.issuer(), client.clone());
+        TokenEndpoint::discover(server.clone(), server.issuer(), client.clone()).revocation();
     let request = RevocationRequest::new(token.expose_secret());
     revocation.oneshot(request).await.unwrap();
     assert!(!server.is_active(token.expose_secret()));

@@ -619,7 +619,7 @@ mod discovery {
     #[tokio::test]
     async fn the_endpoint_is_found_in_the_metadata_of_the_issuer() {
         let http = issuer(document());
-        let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, public());
+        let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, public()).revocation();
         assert_eq!((endpoint.issuer(), endpoint.uri()), (Some(ISSUER), None));
         assert_eq!(http.calls(), 0, "nothing is sent before the first request");
         for _ in 0..2 {
@@ -673,9 +673,10 @@ mod discovery {
     async fn lifetime_and_clock_of_the_metadata_can_be_set() {
         let clock = ManualClock::new();
         let http = issuer(document());
-        let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, public())
+        let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, public())
             .metadata_lifetime(Duration::from_secs(60))
-            .metadata_clock(clock.clock());
+            .metadata_clock(clock.clock())
+            .revocation();
         for (seconds, metadata_requests) in [(0, 1), (59, 0), (1, 1)] {
             clock.advance(Duration::from_secs(seconds));
             endpoint.clone().oneshot(request()).await.unwrap();
@@ -710,7 +711,7 @@ mod discovery {
     async fn metadata_without_the_endpoint_are_an_error_that_says_what_to_do() {
         for absent in [json!(null), json!(1)] {
             let http = issuer(with("revocation_endpoint", absent));
-            let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, public());
+            let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, public()).revocation();
             let error = endpoint.oneshot(request()).await.unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::Request);
             assert!(!error.may_have_been_processed());
@@ -770,7 +771,7 @@ mod discovery {
             ),
         ] {
             let http = issuer(document);
-            let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, client);
+            let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, client).revocation();
             endpoint.oneshot(request()).await.unwrap();
             assert_eq!(*http.take()[1].uri(), expected);
         }
@@ -788,7 +789,7 @@ mod discovery {
             (with(REVOCATION, json!(["client_secret_post"])), false),
         ] {
             let http = issuer(document);
-            let endpoint = RevocationEndpoint::discover(http, ISSUER, confidential());
+            let endpoint = TokenEndpoint::discover(http, ISSUER, confidential()).revocation();
             match endpoint.oneshot(request()).await {
                 Ok(()) => assert!(may_pass),
                 Err(error) => {
@@ -813,7 +814,7 @@ mod discovery {
         ] {
             let key = SigningKey::generate(SigningAlgorithm::EdDSA).unwrap();
             let client = ClientAuthentication::private_key_jwt("c", key);
-            let endpoint = RevocationEndpoint::discover(issuer(document), ISSUER, client);
+            let endpoint = TokenEndpoint::discover(issuer(document), ISSUER, client).revocation();
             match endpoint.oneshot(request()).await {
                 Ok(()) => assert!(may_pass),
                 Err(error) => {
@@ -830,7 +831,7 @@ mod discovery {
         let key = SigningKey::generate(SigningAlgorithm::EdDSA).unwrap();
         let client = ClientAuthentication::private_key_jwt("c", key);
         let http = issuer(document());
-        let endpoint = RevocationEndpoint::discover(http.clone(), ISSUER, client);
+        let endpoint = TokenEndpoint::discover(http.clone(), ISSUER, client).revocation();
         endpoint.oneshot(request()).await.unwrap();
         assert_eq!(claims(&http.take()[1])["aud"], ISSUER);
     }

@@ -119,7 +119,7 @@ impl Server {
     }
 
     fn revocation(&self) -> RevocationEndpoint<Self> {
-        RevocationEndpoint::discover(self.clone(), ISSUER, basic())
+        TokenEndpoint::discover(self.clone(), ISSUER, basic()).revocation()
     }
 }
 
@@ -747,9 +747,10 @@ async fn the_document_can_be_elsewhere_than_the_issuer() {
         revoke(&tokens.revocation()).await.unwrap();
         assert_eq!(server.take(), [uri, token_endpoint, token_endpoint]);
 
-        let revocation = RevocationEndpoint::discover(server.clone(), issuer, basic())
+        let revocation = TokenEndpoint::discover(server.clone(), issuer, basic())
             .metadata_uri(uri.parse::<Uri>().unwrap())
-            .danger_allow_http();
+            .danger_allow_http()
+            .revocation();
         revoke(&revocation).await.unwrap();
         assert_eq!(server.take(), [uri, token_endpoint]);
     }
@@ -930,29 +931,25 @@ async fn a_method_that_is_not_listed_is_sent_only_if_allowed() {
         ),
     ] {
         let mut tokens = TokenEndpoint::discover(server.clone(), ISSUER, client.clone());
-        let mut revocation = RevocationEndpoint::discover(server.clone(), ISSUER, client);
+        let mut revocation = TokenEndpoint::discover(server.clone(), ISSUER, client).revocation();
         if let Some(key) = dpop {
             tokens = tokens.dpop(key.clone()).danger_allow_bearer();
             revocation = revocation.dpop(key);
         }
-        for (error, service) in [
-            (ask(&tokens).await.unwrap_err(), "TokenEndpoint"),
-            (revoke(&revocation).await.unwrap_err(), "RevocationEndpoint"),
-            (
-                revoke(&tokens.revocation()).await.unwrap_err(),
-                "RevocationEndpoint",
-            ),
+        for error in [
+            ask(&tokens).await.unwrap_err(),
+            revoke(&revocation).await.unwrap_err(),
+            revoke(&tokens.revocation()).await.unwrap_err(),
         ] {
             assert_eq!(error.kind(), TokenErrorKind::Request);
             let message = error.to_string();
             assert!(message.contains(what), "{message}");
-            let setting = format!("set `allow_unlisted_methods` on the `{service}`");
-            assert!(message.contains(&setting), "{message}");
+            let setting = "set `allow_unlisted_methods` on the `TokenEndpoint`";
+            assert!(message.contains(setting), "{message}");
         }
         let allowed = tokens.allow_unlisted_methods();
         ask(&allowed).await.unwrap();
         revoke(&allowed.revocation()).await.unwrap();
-        revoke(&revocation.allow_unlisted_methods()).await.unwrap();
     }
 }
 

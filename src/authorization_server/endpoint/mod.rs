@@ -20,6 +20,7 @@ mod place;
 mod preparation;
 mod sent_secrets;
 mod server_words;
+mod service;
 
 use std::time::SystemTime;
 
@@ -34,6 +35,7 @@ pub(crate) use self::{
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
     server_words::{Said, is_no_error},
+    service::endpoint_service,
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,

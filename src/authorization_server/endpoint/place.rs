@@ -148,8 +148,7 @@ impl Lookup {
         if !discovery.allow_unlisted {
             check_method(&metadata, lists, methods, algorithms).map_err(|why| {
                 names.refuse(format!(
-                    "{why}; if the metadata is wrong, set `allow_unlisted_methods` on the `{}`",
-                    names.service
+                    "{why}; if the metadata is wrong, set `allow_unlisted_methods` on the `TokenEndpoint`"
                 ))
             })?;
         }

@@ -1,10 +1,10 @@
 use tonic::transport::Channel;
 use tower::Service;
-use tower_oauth2_client::{ClientAuthentication, RevocationEndpoint, RevocationRequest};
+use tower_oauth2_client::{ClientAuthentication, RevocationRequest, TokenEndpoint};
 
 pub fn revocation(
     channel: Channel,
     client: ClientAuthentication,
 ) -> impl Service<RevocationRequest> {
-    RevocationEndpoint::discover(channel, "https://as.example", client)
+    TokenEndpoint::discover(channel, "https://as.example", client).revocation()
 }
