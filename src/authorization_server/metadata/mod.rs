@@ -1,5 +1,6 @@
 //! The metadata of an issuer, which name its endpoints (RFC 8414, OpenID Connect Discovery 1.0).
 
+mod accessors;
 mod check_method;
 mod discovery;
 mod fetch;

@@ -25,8 +25,9 @@ use crate::base::{
 /// ```
 /// use tower_oauth2_client::ServerMetadata;
 ///
-/// fn authorization_endpoint(metadata: &ServerMetadata) -> Option<&str> {
-///     metadata.get("authorization_endpoint")?.as_str()
+/// fn supports_pkce(metadata: &ServerMetadata) -> bool {
+///     let methods = metadata.code_challenge_methods_supported();
+///     methods.is_some_and(|methods| methods.iter().any(|method| method == "S256"))
 /// }
 /// ```
 #[derive(Clone)]
@@ -37,10 +38,11 @@ pub struct ServerMetadata {
     is_local: bool,
     /// Or why the document is of no use for a token endpoint.
     token_endpoint: Result<Uri, Box<str>>,
-    mtls_token_endpoint: Option<Uri>,
-    methods: Option<Vec<String>>,
-    algorithms: Option<Vec<String>>,
-    dpop_algorithms: Option<Vec<String>>,
+    /// Every other URI that may be used, by the name of its member.
+    uris: Vec<(Box<str>, Uri)>,
+    /// The same for TLS clients.
+    aliases: Vec<(Box<str>, Uri)>,
+    lists: Vec<(&'static str, Vec<String>)>,
     json: Value,
 }
 
@@ -99,27 +101,35 @@ impl ServerMetadata {
             is_local,
             allow_http,
         };
-        let alias = guard.alias(&json, TOKEN_ENDPOINT);
-        let (mtls_token_endpoint, token_endpoint) = match alias {
-            Ok(alias) => (alias, guard.endpoint(&json, TOKEN_ENDPOINT)),
-            Err(why) => (None, Err(why)),
-        };
-        let token_endpoint = token_endpoint
+        let token_endpoint = guard
+            .alias(&json, TOKEN_ENDPOINT)
+            .and_then(|_| guard.endpoint(&json, TOKEN_ENDPOINT))
             .and_then(|uri| uri.ok_or_else(|| "it contains no `token_endpoint`".to_owned()));
-        let list = |name| {
+        let lists = LISTS.into_iter().filter_map(|name| {
             let names = json.get(name).and_then(strings)?;
-            Some(names.map(str::to_owned).collect())
-        };
+            Some((name, names.map(str::to_owned).collect()))
+        });
         Ok(Self {
             issuer,
             is_local,
             token_endpoint: token_endpoint.map_err(Into::into),
-            mtls_token_endpoint,
-            methods: list("token_endpoint_auth_methods_supported"),
-            algorithms: list("token_endpoint_auth_signing_alg_values_supported"),
-            dpop_algorithms: list("dpop_signing_alg_values_supported"),
+            uris: usable_uris(Some(&json), |name| guard.endpoint(&json, name)),
+            aliases: usable_uris(json.get(ALIASES), |name| guard.alias(&json, name)),
+            lists: lists.collect(),
             json,
         })
+    }
+
+    /// Returns the URI in a member, if it may be used.
+    pub(super) fn uri(&self, name: &str) -> Option<&Uri> {
+        find(&self.uris, name)
+    }
+
+    /// Returns the strings of one of [`LISTS`].
+    pub(super) fn stored_list(&self, name: &str) -> Option<&[String]> {
+        let mut lists = self.lists.iter();
+        let (_, list) = lists.find(|(other, _)| *other == name)?;
+        Some(list)
     }
 
     /// Returns why the document is of no use for a token endpoint, or `None` if it is.
@@ -194,33 +204,24 @@ impl ServerMetadata {
     /// `mtls_endpoint_aliases` ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)).
     #[must_use]
     pub fn mtls_token_endpoint(&self) -> Option<&Uri> {
-        self.mtls_token_endpoint.as_ref()
+        self.mtls_endpoint_alias(TOKEN_ENDPOINT)
     }
 
-    /// Returns the client authentication methods that the token endpoint supports. `None` means `client_secret_basic`.
+    /// Returns the URI of an endpoint for clients with a TLS certificate, if it is another one than for other clients.
+    ///
+    /// `name` is the name of its member, such as `revocation_endpoint`. The aliases are in `mtls_endpoint_aliases`
+    /// ([RFC 8705 §5](https://www.rfc-editor.org/rfc/rfc8705#section-5)). An alias that must not be used is left out.
     #[must_use]
-    pub fn token_endpoint_auth_methods_supported(&self) -> Option<&[String]> {
-        self.methods.as_deref()
-    }
-
-    /// Returns the algorithms (`alg`) of client assertions that the token endpoint supports, if the server lists them.
-    #[must_use]
-    pub fn token_endpoint_auth_signing_alg_values_supported(&self) -> Option<&[String]> {
-        self.algorithms.as_deref()
-    }
-
-    /// Returns the algorithms (`alg`) of DPoP proofs that the server supports, if it lists them
-    /// ([RFC 9449 §5.1](https://www.rfc-editor.org/rfc/rfc9449#section-5.1)).
-    #[must_use]
-    pub fn dpop_signing_alg_values_supported(&self) -> Option<&[String]> {
-        self.dpop_algorithms.as_deref()
+    pub fn mtls_endpoint_alias(&self, name: &str) -> Option<&Uri> {
+        find(&self.aliases, name)
     }
 
     /// Returns any member, unchanged.
     ///
     /// # Security
     ///
-    /// This crate checks only the members that it uses. Before you use the URI of another endpoint, check that it is `https`.
+    /// The member is not checked. A method of its own, such as [`authorization_endpoint`](Self::authorization_endpoint), returns only a
+    /// URI that may be used. Before you use any other, check that it is `https`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.json.get(name)
@@ -279,6 +280,46 @@ impl EndpointGuard {
         }
         Ok(Some(uri))
     }
+}
+
+/// The members that have an accessor for their strings.
+const LISTS: [&str; 17] = [
+    "acr_values_supported",
+    "authorization_details_types_supported",
+    "backchannel_token_delivery_modes_supported",
+    "code_challenge_methods_supported",
+    "dpop_signing_alg_values_supported",
+    "grant_types_supported",
+    "id_token_signing_alg_values_supported",
+    "introspection_endpoint_auth_methods_supported",
+    "prompt_values_supported",
+    "protected_resources",
+    "response_modes_supported",
+    "response_types_supported",
+    "revocation_endpoint_auth_methods_supported",
+    "scopes_supported",
+    "subject_types_supported",
+    "token_endpoint_auth_methods_supported",
+    "token_endpoint_auth_signing_alg_values_supported",
+];
+
+/// The URIs in an object that may be used, by the names of their members.
+fn usable_uris(
+    object: Option<&Value>,
+    check: impl Fn(&str) -> Result<Option<Uri>, String>,
+) -> Vec<(Box<str>, Uri)> {
+    let members = object.and_then(Value::as_object).into_iter().flatten();
+    let names = members
+        .map(|(name, _)| &**name)
+        .filter(|name| name.ends_with("_endpoint") || *name == "jwks_uri");
+    names
+        .filter_map(|name| Some((name.into(), check(name).ok()??)))
+        .collect()
+}
+
+fn find<'a>(uris: &'a [(Box<str>, Uri)], name: &str) -> Option<&'a Uri> {
+    let mut uris = uris.iter();
+    uris.find(|(other, _)| **other == *name).map(|(_, uri)| uri)
 }
 
 /// The strings of a list.
