@@ -145,8 +145,11 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        backchannel_authentication::{self, service::BackchannelAuthenticationEndpoint},
+        device_authorization::{self, service::DeviceAuthorizationEndpoint},
         http_service::HttpService,
         metadata::ServerMetadata,
+        polling::TokenPolling,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
@@ -157,10 +160,12 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
-        TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, BackchannelAuthenticationRequest, BackchannelAuthenticationResponse,
+        DeviceAuthorizationRequest, DeviceAuthorizationResponse, InvalidAccessToken, InvalidScope,
+        NoAccessToken, RevocationRequest, Scope, TokenRequest, TokenResponse, TokenResponseBuilder,
+        TokenType,
     },
-    secret::{ClientSecret, Credential, IdToken, RefreshToken},
+    secret::{AuthReqId, ClientSecret, Credential, DeviceCode, IdToken, RefreshToken},
     token_cache::{refresh_window::RefreshWindow, source::TokenSource},
 };
 // `token_cache` is public, so rustdoc would only list a re-export.

@@ -6,7 +6,6 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
@@ -18,6 +17,7 @@ use crate::{
     message::{
         TokenRequest,
         parameter::Parameter,
+        polling_terms::PollingTerms,
         scope::{self, Scope},
     },
     secret::{Credential, Secret},
@@ -45,7 +45,7 @@ pub(super) struct Extras {
     pub(super) client_authentication: Option<ClientAuthentication>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
-    pub(super) polling_interval: Option<Duration>,
+    pub(super) polling: PollingTerms,
     pub(super) extensions: Extensions,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,

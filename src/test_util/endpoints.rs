@@ -22,13 +22,16 @@ pub(super) const TOKEN: &str = "/token";
 const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
 const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+const BACKCHANNEL_AUTHENTICATION: &str = "/bc-authorize";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
 pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     let allowed = match request.path() {
         METADATA | OPENID_METADATA => &Method::GET,
-        TOKEN | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION => &Method::POST,
+        TOKEN | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION | BACKCHANNEL_AUTHENTICATION => {
+            &Method::POST
+        }
         _ => return empty_response(StatusCode::NOT_FOUND),
     };
     if request.method() != allowed {
@@ -43,6 +46,7 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
         INTROSPECT => introspect(core, request),
         REVOKE => revoke(core, request),
         DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
+        BACKCHANNEL_AUTHENTICATION => polling::backchannel_authentication(core, request),
         _ => Ok(metadata(core, request)),
     };
     #[cfg_attr(
@@ -106,6 +110,8 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
         "introspection_endpoint": format!("{base}{INTROSPECT}"),
         "revocation_endpoint": format!("{base}{REVOKE}"),
         "device_authorization_endpoint": format!("{base}{DEVICE_AUTHORIZATION}"),
+        "backchannel_authentication_endpoint": format!("{base}{BACKCHANNEL_AUTHENTICATION}"),
+        "backchannel_token_delivery_modes_supported": ["poll"],
         "grant_types_supported": grant_types,
         "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],

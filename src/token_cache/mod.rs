@@ -179,7 +179,7 @@
 //      |                v
 //      |             fetch, on a task of its own:         fetch/mod.rs    run
 //      |                |  one attempt, perhaps a second   fetch/attempts.rs
-//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
+//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
 //      |                |  call on_refresh_token
 //      |                v
 //      |             land:                                entry/land.rs
@@ -220,6 +220,7 @@ mod refusals;
 pub(crate) mod source;
 mod state;
 mod token_changes;
+mod wait_for_user;
 
 use std::{fmt, sync::Arc};
 
@@ -238,6 +239,7 @@ pub(crate) use self::{
     source::TokenSource,
 };
 use crate::{
+    authorization_server::token_endpoint::stack::EndpointStack,
     error::BoxError,
     message::{TokenRequest, TokenResponse},
 };
@@ -318,7 +320,7 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(builder::EndpointStack::new(endpoint))
+        TokenCacheBuilder::new(EndpointStack::new(endpoint))
     }
 
     /// Returns the source of the token for `request`, without fetching it yet.
