@@ -65,14 +65,18 @@ impl TokenSource {
     pub async fn wait_for_user(&self) -> Result<(), TokenError> {
         if let Some(entry) = self.entry().filter(|entry| entry.is_polled()) {
             let polled = Polled::new(entry);
-            polled.until_first_poll().await;
+            polled.until_first_poll().await?;
             let mut changes = self.subscribe();
             loop {
                 match changes.changed().await {
                     Ok(Some(_)) => return Ok(()),
-                    // The cache was shut down. What `warm_up` returns says so.
-                    Ok(None) => break,
-                    Err(error) if goes_on_after(&error) => polled.unless_expired(error).await?,
+                    Ok(None) if self.is_usable() => return Ok(()),
+                    Ok(None) => return entry.settings().shutdown.check(),
+                    Err(error) if goes_on_after(&error) => {
+                        polled
+                            .unless_expired(entry.until_due(), Some(error))
+                            .await?;
+                    }
                     Err(error) => return Err(error),
                 }
             }
@@ -93,20 +97,27 @@ impl<'a> Polled<'a> {
         Self { entry, terms }
     }
 
-    async fn until_first_poll(&self) {
+    async fn until_first_poll(&self) -> Result<(), TokenError> {
         let interval = PollingInterval::of(self.entry.request()).as_duration();
         let pause = self.terms.until_first_poll(interval, tokio_now());
-        if self.entry.peek().is_none() && !pause.is_zero() {
-            self.sleep(pause).await;
+        if self.entry.peek().is_some() || pause.is_zero() {
+            return Ok(());
         }
+        self.unless_expired(pause, None).await?;
+        self.sleep(pause).await;
+        Ok(())
     }
 
-    /// Returns at once if there will be another poll before the codes expire. Otherwise waits until they expire.
-    async fn unless_expired(&self, last_error: TokenError) -> Result<(), TokenError> {
+    /// Returns at once if the next poll, after this pause, is before the end. Otherwise waits for the end.
+    async fn unless_expired(
+        &self,
+        pause: Duration,
+        last_error: Option<TokenError>,
+    ) -> Result<(), TokenError> {
         match self.terms.left(tokio_now()) {
-            Some(left) if left <= self.entry.until_due() => {
+            Some(left) if left <= pause => {
                 self.sleep(left).await;
-                Err(TokenError::expired_token(Some(last_error)))
+                Err(TokenError::expired_token(last_error))
             }
             _ => Ok(()),
         }

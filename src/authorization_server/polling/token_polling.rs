@@ -149,16 +149,15 @@ impl TokenPolling {
         S::Future: Send,
     {
         let interval = PollingInterval::of(&request);
-        let now = tokio_now();
         let terms = request.polling_terms();
-        let pause = terms.until_first_poll(interval.as_duration(), now);
+        let pause = terms.until_first_poll(interval.as_duration(), tokio_now());
         Self {
             endpoint: EndpointStack::new(endpoint),
             interval,
             failures: 0,
             request_timeout: Duration::from_secs(30),
             last_error: None,
-            state: State::pausing(now, pause),
+            state: State::pausing(pause, &request),
             request,
         }
     }
@@ -187,7 +186,7 @@ impl TokenPolling {
 
     /// Returns the state after a pause: the next request, or the end.
     fn after_pause(&self) -> State {
-        if self.has_expired(tokio_now()) {
+        if self.has_expired() {
             return State::Ended(Err(TokenError::expired_token(self.last_error.clone())));
         }
         State::Sending {
@@ -209,27 +208,27 @@ impl TokenPolling {
         let pause = self.interval.pause(&error, self.failures, fastrand::f64());
         let pause = obeying_retry_after(pause, &error);
         self.last_error = Some(error);
-        let now = tokio_now();
-        // The end is not later than necessary.
-        let left = self.request.polling_terms().left(now);
-        State::pausing(now, left.map_or(pause, |left| pause.min(left)))
+        State::pausing(pause, &self.request)
     }
 
-    fn has_expired(&self, now: Instant) -> bool {
-        let left = self.request.polling_terms().left(now);
+    fn has_expired(&self) -> bool {
+        let left = self.request.polling_terms().left(tokio_now());
         left.is_some_and(|left| left.is_zero())
     }
 }
 
 impl State {
-    fn pausing(now: Instant, pause: Duration) -> Self {
-        // As far as the clock reaches.
-        let until = now.checked_add(pause).unwrap_or(now + MAX_PAUSE);
+    /// Pauses for this time, but not longer than the request can be polled.
+    fn pausing(pause: Duration, request: &TokenRequest) -> Self {
+        let now = tokio_now();
+        let left = request.polling_terms().left(now).unwrap_or(MAX_PAUSE);
+        let until = now + pause.min(left).min(MAX_PAUSE);
         Self::Pausing { until, timer: None }
     }
 }
 
-const MAX_PAUSE: Duration = Duration::from_secs(365 * 24 * 3600);
+/// As far as every clock reaches.
+const MAX_PAUSE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Future for TokenPolling {
     type Output = Result<TokenResponse, TokenError>;
