@@ -108,7 +108,8 @@ impl BackchannelAuthenticationRequest {
     /// Sets how long the user should have to decide, in whole seconds, rounded up. Default is that the server decides.
     #[must_use]
     pub fn requested_expiry(self, expiry: Duration) -> Self {
-        let rounded_up = expiry.as_secs() + u64::from(expiry.subsec_nanos() > 0);
+        let part = u64::from(expiry.subsec_nanos() > 0);
+        let rounded_up = expiry.as_secs().saturating_add(part);
         self.with("requested_expiry", rounded_up.max(1).to_string())
     }
 
