@@ -116,6 +116,7 @@ pub(super) fn begin(
         scope,
         decision: Decision::Pending,
         interval: config.polling_interval,
+        until_approved: config.approve_after_polls,
         last: None,
         expires_at: state.after(config.device_code_lifetime),
     };
@@ -148,6 +149,11 @@ pub(super) fn poll(
         return Err(OAuthError::new("expired_token", "the code has expired"));
     }
     let last = poll.last.replace(now);
+    match &mut poll.until_approved {
+        Some(0) if poll.decision == Decision::Pending => poll.decision = Decision::Approved,
+        Some(left) => *left = left.saturating_sub(1),
+        None => {}
+    }
     match poll.decision {
         Decision::Approved => {
             poll.decision = Decision::Redeemed;
