@@ -474,6 +474,20 @@ mod login {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_test_server_approves_by_itself_after_some_polls() {
+        for polls in [0, 1, 3] {
+            let server = AuthorizationServer::builder()
+                .client("client", "secret")
+                .approve_after_polls(polls)
+                .build();
+            let endpoint = endpoint(&server);
+            let device = endpoint.device_authorization().oneshot(request()).await;
+            device.unwrap().wait_for_user(endpoint).await.unwrap();
+            assert_eq!(server.token_requests(), polls + 1);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_login_survives_an_outage() {
         let server = AuthorizationServer::new();
         let endpoint = endpoint(&server);

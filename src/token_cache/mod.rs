@@ -79,7 +79,7 @@
 //! While the user has not decided (`authorization_pending`), callers get that error, without a request to the server, until the polling
 //! interval has passed. The next caller after that asks the server again. The interval is the
 //! [`polling_interval`](TokenRequest::polling_interval) of the request, or five seconds; each `slow_down` adds five seconds to it. Each
-//! connection error in a row doubles the pause, up to a minute. [`TokenRequest::device_code`] shows the loop that waits for the user.
+//! connection error in a row doubles the pause, up to a minute. [`TokenSource::wait_for_user`] waits until the user has decided.
 //!
 //! A source ends when its credential is dead. Then every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired):
 //!
@@ -163,6 +163,7 @@
 //      v
 //   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
 //      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
+//      |                                                                  a user who decides: wait_for_user.rs
 //      v
 //   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //      |                                                  state.rs

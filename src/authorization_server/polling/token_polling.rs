@@ -53,9 +53,9 @@ use crate::{
 /// # Cancel safety
 ///
 /// Poll it through a reference, for example `&mut polling` in `select!`. You can drop that reference and poll again later: nothing is sent
-/// sooner than allowed, and no response is lost, because a request that is under way stays in `TokenPolling`. If you drop `TokenPolling` itself
-/// while a request is under way, its token may be lost. [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user) has no such
-/// limit.
+/// sooner than allowed, and no response is lost, because a request that is under way stays in `TokenPolling`. There it keeps what it holds,
+/// such as a permit of a `ConcurrencyLimit`. If you drop `TokenPolling` itself while a request is under way, its token may be lost.
+/// [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user) has neither limit.
 ///
 /// # Examples
 ///

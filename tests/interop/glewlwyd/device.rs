@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tower::ServiceExt as _;
 use tower_oauth2_client::{
     DeviceAuthorizationRequest, DeviceAuthorizationResponse, ErrorCode, TokenCache, TokenEndpoint,
@@ -47,11 +47,22 @@ async fn slow_down_is_obeyed() {
     let endpoint = discover();
     let device = begin(&endpoint).await;
     let mut polling = TokenPolling::new(endpoint, device.token_request());
+    let other = TokenRequest::device_code(device.device_code());
+    // Both are polled all the time, because this server gets one request at a time: one that is not polled would block the other.
+    let mut others = tokio::spawn(async move {
+        loop {
+            send(web(), other.clone()).await.unwrap_err();
+            sleep(Duration::from_millis(100)).await;
+        }
+    });
     while polling.interval() == Duration::from_secs(1) {
-        let other = TokenRequest::device_code(device.device_code());
-        send(web(), other).await.unwrap_err();
-        let _ = timeout(Duration::from_millis(100), &mut polling).await;
+        tokio::select! {
+            result = &mut polling => panic!("nobody has agreed: {result:?}"),
+            ended = &mut others => ended.unwrap(),
+            () = sleep(Duration::from_millis(50)) => {}
+        }
     }
+    others.abort();
     let error = polling.last_error().unwrap().error_response().unwrap();
     assert_eq!(*error.code(), ErrorCode::SLOW_DOWN);
     assert_eq!(polling.interval(), Duration::from_secs(6));
