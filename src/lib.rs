@@ -146,6 +146,7 @@ pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
         http_service::HttpService,
+        issuer::Issuer,
         metadata::ServerMetadata,
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
@@ -157,8 +158,8 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
-        TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, Challenge, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest,
+        Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{refresh_window::RefreshWindow, source::TokenSource},

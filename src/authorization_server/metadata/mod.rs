@@ -7,6 +7,7 @@ mod fetch;
 mod members;
 mod search;
 mod server_metadata;
+mod unusable;
 mod well_known;
 
 pub use self::server_metadata::ServerMetadata;
