@@ -147,7 +147,7 @@ pub use self::{
     authorization_server::{
         http_service::HttpService,
         issuer::Issuer,
-        metadata::ServerMetadata,
+        metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },

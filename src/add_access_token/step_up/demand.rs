@@ -380,7 +380,7 @@ mod tests {
             ),
             format!(
                 r#"Bearer realm="{}", error="insufficient_scope", scope="admin""#,
-                "x".repeat(MAX_FIELD)
+                "x".repeat(16 * 1024)
             ),
         ] {
             let expected = [Some("read".to_owned()), None, None, None];

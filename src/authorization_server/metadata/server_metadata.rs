@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::{
     fetch::Rules,
+    lists::{Lists, strings},
     members::{ALIASES, Members},
     unusable::Unusable,
     well_known::is_same_issuer,
@@ -46,7 +47,7 @@ pub struct ServerMetadata {
     uris: Vec<(Box<str>, Uri)>,
     /// The same for TLS clients.
     aliases: Vec<(Box<str>, Uri)>,
-    lists: Vec<(&'static str, Vec<String>)>,
+    lists: Lists,
     json: Value,
 }
 
@@ -87,10 +88,6 @@ impl ServerMetadata {
             .alias(&json, TOKEN_ENDPOINT)
             .and_then(|_| guard.endpoint(&json, TOKEN_ENDPOINT))
             .and_then(|uri| uri.ok_or_else(|| "it contains no `token_endpoint`".to_owned()));
-        let lists = LISTS.into_iter().filter_map(|name| {
-            let names = json.get(name).and_then(strings)?;
-            Some((name, names.map(str::to_owned).collect()))
-        });
         Ok(Self {
             issuer,
             is_local,
@@ -98,7 +95,7 @@ impl ServerMetadata {
             token_endpoint: token_endpoint.map_err(Into::into),
             uris: usable_uris(Some(&json), |name| guard.endpoint(&json, name)),
             aliases: usable_uris(json.get(ALIASES), |name| guard.alias(&json, name)),
-            lists: lists.collect(),
+            lists: Lists::of(&json, &LISTS),
             json,
         })
     }
@@ -110,9 +107,7 @@ impl ServerMetadata {
 
     /// Returns the strings of one of [`LISTS`].
     pub(super) fn stored_list(&self, name: &str) -> Option<&[String]> {
-        let mut lists = self.lists.iter();
-        let (_, list) = lists.find(|(other, _)| *other == name)?;
-        Some(list)
+        self.lists.get(name)
     }
 
     /// Returns why the document is of no use for a token endpoint, or `None` if it is.
@@ -308,12 +303,6 @@ fn usable_uris(
 fn find<'a>(uris: &'a [(Box<str>, Uri)], name: &str) -> Option<&'a Uri> {
     let mut uris = uris.iter();
     uris.find(|(other, _)| **other == *name).map(|(_, uri)| uri)
-}
-
-/// The strings of a list.
-pub(super) fn strings(list: &Value) -> Option<impl Iterator<Item = &str> + Clone> {
-    let list = list.as_array()?.iter();
-    Some(list.filter_map(Value::as_str))
 }
 
 #[cfg(test)]
