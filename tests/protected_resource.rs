@@ -1,4 +1,5 @@
 //! `ProtectedResource::discover`: what is asked, what is believed, and what a hostile API gets.
+#![allow(clippy::disallowed_methods, reason = "a test measures time")]
 
 mod support;
 
@@ -219,7 +220,13 @@ async fn a_transient_failure_at_the_path_ends_the_search() {
 #[tokio::test]
 async fn the_failure_that_explains_most_is_reported() {
     let wrong = json!({ "resource": "https://evil.test/mcp" }).to_string();
+    let later = json!({ "resource": "https://later.test" }).to_string();
     for (path, root, expected) in [
+        (
+            (200, &*wrong),
+            (200, &*later),
+            "its `resource`, `https://evil.test/mcp`, has another origin",
+        ),
         ((404, ""), (404, ""), "there are none; check the URL"),
         (
             (200, "<html>"),

@@ -37,12 +37,11 @@ use crate::{
 /// async fn endpoint(http: HttpsClient) -> Result<TokenEndpoint<HttpsClient>, TokenError> {
 ///     let issuer = Issuer::new(http, "https://as.example/tenant");
 ///     let metadata = issuer.metadata().await?;
-///     let methods = metadata.token_endpoint_auth_methods_supported().unwrap_or_default();
-///     let client = match methods.iter().any(|method| method == "client_secret_post") {
-///         true => ClientAuthentication::client_secret_post("client", "secret"),
-///         false => ClientAuthentication::client_secret_basic("client", "secret"),
-///     };
-///     Ok(issuer.token_endpoint(client))
+///     let client = metadata.choose_client([
+///         ClientAuthentication::client_secret_basic("client", "secret"),
+///         ClientAuthentication::client_secret_post("client", "secret"),
+///     ]);
+///     Ok(issuer.token_endpoint(client.unwrap_or(ClientAuthentication::none("client"))))
 /// }
 /// ```
 pub struct Issuer<S, B = Full<Bytes>> {

@@ -66,9 +66,7 @@ impl Demand {
             }
             // Azure Resource Manager calls the token invalid.
             "insufficient_claims" | "invalid_token" => {
-                let claims = challenge
-                    .parameter("claims")
-                    .and_then(|it| decode_claims(it));
+                let claims = challenge.parameter("claims").and_then(decode_claims);
                 merge(&mut self.claims, claims.unwrap_or_default());
             }
             _ => {}

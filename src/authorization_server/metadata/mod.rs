@@ -3,6 +3,7 @@
 
 mod accessors;
 mod check_method;
+mod choose_client;
 mod discovery;
 mod fetch;
 mod lists;
