@@ -146,7 +146,8 @@ pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
         http_service::HttpService,
-        metadata::ServerMetadata,
+        issuer::Issuer,
+        metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
@@ -157,8 +158,8 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
-        TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, Challenge, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest,
+        Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{refresh_window::RefreshWindow, source::TokenSource},

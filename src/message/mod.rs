@@ -1,6 +1,7 @@
 //! Token requests and token responses, with their tokens and scopes.
 
 mod access_token;
+pub(crate) mod challenge;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
@@ -13,6 +14,7 @@ mod token_response;
 
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    challenge::Challenge,
     revocation_request::RevocationRequest,
     scope::{InvalidScope, Scope},
     token_request::TokenRequest,
