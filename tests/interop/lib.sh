@@ -13,7 +13,7 @@ cached() {
     shift
     [ ! -e "$place/" ] || return 0
     mkdir -p "$INTEROP_CACHE"
-    new=$(mktemp -d "$place.XXXXXX")
+    new=$(mktemp -d "$place.XXXXXX") || return
     if ! (cd "$new" && "$@") >&2; then
         rm -rf "$new"
         return 1
