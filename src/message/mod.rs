@@ -3,6 +3,7 @@
 mod access_token;
 mod backchannel_authentication_request;
 mod backchannel_authentication_response;
+pub(crate) mod challenge;
 mod device_authorization_request;
 mod device_authorization_response;
 #[cfg(feature = "dpop")]
@@ -20,6 +21,7 @@ pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
     backchannel_authentication_request::BackchannelAuthenticationRequest,
     backchannel_authentication_response::BackchannelAuthenticationResponse,
+    challenge::Challenge,
     device_authorization_request::DeviceAuthorizationRequest,
     device_authorization_response::DeviceAuthorizationResponse,
     revocation_request::RevocationRequest,
