@@ -52,8 +52,10 @@ struct Server {
     begun: Instant,
     replies: Arc<Vec<Reply>>,
     latency: Duration,
-    sent: Arc<Mutex<Vec<(Duration, HashMap<String, String>)>>>,
+    sent: Arc<Mutex<Vec<(Duration, Form)>>>,
 }
+
+type Form = HashMap<String, String>;
 
 impl Server {
     fn new(replies: &[Reply]) -> Self {
