@@ -197,13 +197,13 @@ mod wire {
     }
 
     #[tokio::test]
-    async fn parameters_headers_and_extensions_are_added() {
-        let mut request = request()
+    async fn parameters_headers_and_context_are_added() {
+        let request = request()
             .parameter("tenant", "blue")
             .header("x-request-id", "1")
             .header("cookie", "secret");
-        request.extensions_mut().insert(7_u8);
-        assert_eq!(request.extensions().get(), Some(&7_u8));
+        let request = request.context(7_u8);
+        assert_eq!(request.get_context(), Some(&7_u8));
         let sent = send(confidential(), request).await;
         assert_eq!(*sent.body(), "token=t&tenant=blue");
         assert_eq!(sent.headers()["x-request-id"], "1");

@@ -18,7 +18,9 @@ use crate::{
     message::{
         TokenRequest,
         parameter::Parameter,
+        readable::CalledSlot,
         scope::{self, Scope},
+        secret_names,
     },
     secret::{Credential, Secret},
 };
@@ -26,7 +28,7 @@ use crate::{
 /// The parameters of a request, in order, and what goes beside them.
 ///
 /// Two forms are equal if they are sent the same, except for the order of the words in a scope, and refused or not refused the same.
-/// Credentials of providers are compared by their provider, and extensions are not compared.
+/// Credentials of providers are compared by their provider, and neither label nor context is compared.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Arc<Inner>);
 
@@ -46,7 +48,12 @@ pub(super) struct Extras {
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
-    pub(super) extensions: Extensions,
+    /// For logs. Neither sent nor compared.
+    pub(super) label: Option<Box<str>>,
+    /// For the layers below. Neither sent nor compared.
+    pub(super) context: Extensions,
+    /// Who sent this request, and to which host. Neither sent nor compared.
+    pub(super) called: Option<CalledSlot>,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,
     invalid: Option<String>,
@@ -98,6 +105,7 @@ impl Form {
         let inner = Arc::make_mut(&mut self.0);
         if let Some(same) = inner.same(&parameter) {
             same.checked |= parameter.checked;
+            same.value.hide_like(&parameter.value);
             return;
         }
         let parameters = &mut inner.parameters;
@@ -108,17 +116,47 @@ impl Form {
         parameters.push(parameter);
     }
 
-    /// Sets a parameter, in place of the first one of this name.
-    pub(super) fn replace(&mut self, name: &'static str, value: Credential) {
-        match self.parameters().iter().position(|p| p.name == name) {
-            Some(index) => self.parameters_mut()[index].value = value,
-            None => self.push(Parameter {
-                name: name.into(),
-                value,
-                repeatable: false,
-                checked: false,
-            }),
+    /// Sets a parameter in place of all that have its name, at the place of the first one.
+    pub(super) fn replace(&mut self, new: Parameter) {
+        let first = self.parameters().iter().position(|p| p.name == new.name);
+        let Some(first) = first else {
+            return self.push(new);
+        };
+        let value = new.value.known();
+        let is_left_out = value.is_some_and(|value| new.is_left_out(value.expose()));
+        let name = new.name.clone();
+        let mut new = Some(new).filter(|_| !is_left_out);
+        let inner = Arc::make_mut(&mut self.0);
+        if let Some(extras) = &mut inner.extras {
+            // It contains places that no longer hold.
+            extras.names = None;
         }
+        let mut index = 0;
+        inner.parameters.retain_mut(|parameter| {
+            let is_first = index == first;
+            index += 1;
+            match (
+                parameter.name == name,
+                is_first.then(|| new.take()).flatten(),
+            ) {
+                (true, Some(mut new)) => {
+                    new.repeatable |= parameter.repeatable;
+                    *parameter = new;
+                    true
+                }
+                (is_old, _) => !is_old,
+            }
+        });
+    }
+
+    /// Adds the parameters of `defaults` whose names this form does not have.
+    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
+        let is_set = |name: &str| self.parameters().iter().any(|p| p.name == name);
+        let missing = defaults.iter().filter(|default| !is_set(&default.name));
+        for default in missing.cloned().collect::<Vec<_>>() {
+            self.push(default);
+        }
+        self
     }
 
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
@@ -128,7 +166,9 @@ impl Form {
         match index.and_then(|index| self.parameters_mut().get_mut(index)) {
             Some(parameter) => {
                 let earlier = parameter.scope().unwrap_or_default();
-                parameter.value = scope::union(earlier, scope.as_str()).into();
+                let mut union = Credential::from(scope::union(earlier, scope.as_str()));
+                union.hide_like(&parameter.value);
+                parameter.value = union;
             }
             None => self.push(Parameter {
                 name: "scope".into(),
@@ -149,7 +189,9 @@ impl Form {
         let invalid = match name.try_into() {
             Ok(name) => match value.try_into() {
                 Ok(mut value) => {
-                    value.set_sensitive(value.is_sensitive() || is_sensitive(&name));
+                    value.set_sensitive(
+                        value.is_sensitive() || secret_names::is_secret(name.as_str()),
+                    );
                     extras.headers.append(name, value);
                     return;
                 }
@@ -161,6 +203,21 @@ impl Form {
             Err(_) => "the name of a header is invalid".to_owned(),
         };
         extras.invalid.get_or_insert(invalid);
+    }
+
+    /// Sets a header in place of all that have its name.
+    pub(super) fn replace_header<K, V>(&mut self, name: K, value: V)
+    where
+        K: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match name.try_into() {
+            Ok(name) => {
+                self.extras_mut().headers.remove(&name);
+                self.push_header(name, value);
+            }
+            Err(_) => self.push_header("", value),
+        }
     }
 
     /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
@@ -176,7 +233,7 @@ impl Form {
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers and its overrides.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label and its context.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -187,6 +244,8 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
+                label: extras.label.clone(),
+                context: extras.context.clone(),
                 ..Extras::default()
             })
         });
@@ -240,8 +299,8 @@ impl Form {
         &self.extras().headers
     }
 
-    pub(crate) fn extensions(&self) -> &Extensions {
-        &self.extras().extensions
+    pub(crate) fn context(&self) -> &Extensions {
+        &self.extras().context
     }
 
     /// The endpoint that this request goes to instead of that of the service.
@@ -267,25 +326,6 @@ impl Form {
 
 /// The number of parameters that most requests do not exceed.
 const FEW: usize = 16;
-
-/// Whether the name of a header says that its value is a secret.
-fn is_sensitive(name: &HeaderName) -> bool {
-    const PARTS: [&str; 12] = [
-        "assertion",
-        "auth",
-        "cookie",
-        "credential",
-        "dpop",
-        "jwt",
-        "key",
-        "passphrase",
-        "password",
-        "secret",
-        "signature",
-        "token",
-    ];
-    PARTS.iter().any(|part| name.as_str().contains(part))
-}
 
 /// The names of parameters for `Debug`.
 pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Quoted<'a>> {
