@@ -77,18 +77,16 @@ async fn the_error_of_an_endpoint_says_whose_request_failed_and_where() {
         grant,
         scope,
     ];
-    for (name, request, expected) in [
-        ("refused", request(), ALL),
-        ("other endpoint", own(), of_own),
-        ("invalid", request().parameter("", "x"), ALL),
-        ("no credential", request().parameter("a", failing()), ALL),
+    for (request, expected) in [
+        (request(), ALL),
+        (own(), of_own),
+        (request().parameter("", "x"), ALL),
+        (request().parameter("a", failing()), ALL),
         (
-            "little is known",
             TokenRequest::client_credentials(),
             [None, ALL[1], ALL[2], grant, None],
         ),
         (
-            "secret scope",
             TokenRequest::client_credentials().parameter("scope", Credential::fixed("orders")),
             [None, ALL[1], ALL[2], grant, None],
         ),
@@ -96,7 +94,6 @@ async fn the_error_of_an_endpoint_says_whose_request_failed_and_where() {
         let endpoint = Recorder::new(|_| answer(400, REFUSED)).endpoint(client());
         let error = endpoint.oneshot(request).await.unwrap_err();
         assert_whose(&error, expected);
-        assert!(!name.is_empty());
     }
     let endpoint: TokenEndpoint<_> = TokenEndpoint::new(Recorder::good(), "not a URI", client());
     let error = endpoint.oneshot(request()).await.unwrap_err();
@@ -379,13 +376,17 @@ async fn every_event_says_whose_token_and_which_host_as_soon_as_it_is_known() {
         _ => answer(400, REFUSED),
     });
     let cache = TokenCache::new(recorder.endpoint(client()));
-    let source = cache.source(request());
+    // Other tests report events at the same time.
+    let source = cache.source(request().label("of this test"));
     let token = source.token().await.unwrap();
     source.invalidate(&token);
     source.token().await.unwrap_err();
     let events = fields.0.lock().unwrap();
     let of = |message: &str| {
-        let event = events.iter().find(|fields| fields["message"] == message);
+        let is_own =
+            |fields: &BTreeMap<_, _>| fields.get("label").is_some_and(|it| it == "of this test");
+        let mut own = events.iter().filter(|fields| is_own(fields));
+        let event = own.find(|fields| fields["message"] == message);
         event.unwrap_or_else(|| panic!("{message}: {events:?}"))
     };
     for (message, is_called) in [
@@ -396,7 +397,6 @@ async fn every_event_says_whose_token_and_which_host_as_soon_as_it_is_known() {
         ("failed to fetch an access token", true),
     ] {
         let event = of(message);
-        assert_eq!(event["label"], "tenant blue", "{message}");
         assert_eq!(event["grant_type"], "client_credentials", "{message}");
         assert_eq!(event["scope"], "orders", "{message}");
         let called = |name: &str| event.get(name).map(|value| &**value);

@@ -58,7 +58,7 @@ pub(crate) fn chain<'a>(
 
 /// Returns the error in one that is transparent: its `source` is the source of what it wraps, and skips that.
 ///
-/// So are `io::Error`, and an error that is shared or boxed with its type. Others cannot be looked into.
+/// So are `io::Error`, an error that is shared or boxed with its type, and the error of reqwest-middleware. Others cannot be looked into.
 fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if let Some(error) = error.downcast_ref::<io::Error>() {
         return error.get_ref().map(|error| error as _);
@@ -68,6 +68,13 @@ fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     }
     if let Some(error) = error.downcast_ref::<Arc<TokenError>>() {
         return Some(&**error);
+    }
+    #[cfg(feature = "reqwest-middleware")]
+    if let Some(error) = error.downcast_ref() {
+        return Some(match error {
+            reqwest_middleware::Error::Middleware(error) => error.as_ref(),
+            reqwest_middleware::Error::Reqwest(error) => error,
+        });
     }
     let boxed = error.downcast_ref::<Box<TokenError>>();
     boxed.map(|error| &**error as _)

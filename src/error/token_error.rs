@@ -288,7 +288,15 @@ impl TokenError {
 
     /// Finds the token error in an error's chain of sources.
     ///
-    /// Use it when other layers, such as a timeout, are stacked on top and wrap the error.
+    /// It reaches everything that the error says: its [kind](Self::kind), the [status](Self::status), the [headers](Self::headers) and the
+    /// [body](Self::raw) of the last response, and [whose token](#whose-token-and-which-host) it is about. It looks through these:
+    ///
+    /// * the boxes of tower's layers, over a cache and under it, and those of `Buffer`;
+    /// * a gRPC status of tonic, and an error of reqwest-middleware;
+    /// * `io::Error`, an `Arc<dyn Error + Send + Sync>`, and a shared or boxed `TokenError`.
+    ///
+    /// An error of your own is looked through if its `source` returns what it wraps. One that is transparent, such as
+    /// `#[error(transparent)]` of the crate `thiserror`, hides it: match its variant first.
     ///
     /// # Examples
     ///
