@@ -514,7 +514,7 @@ mod answers {
         assert!(error.is_transient() && error.may_have_been_processed());
         assert_eq!(
             error.to_string(),
-            "the request to the revocation endpoint failed"
+            "the request to the revocation endpoint failed [host as.example, client c]"
         );
 
         let http = tower::timeout::Timeout::new(
@@ -526,7 +526,7 @@ mod answers {
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
         assert_eq!(
             error.to_string(),
-            "the revocation endpoint did not respond in time"
+            "the revocation endpoint did not respond in time [host as.example, client c]"
         );
     }
 }

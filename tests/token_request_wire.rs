@@ -772,7 +772,7 @@ async fn errors_about_an_environment_variable_name_it_without_its_value() {
         Err(error) => {
             assert_eq!(error.kind(), TokenErrorKind::Credential);
             let message = format!("the environment variable `SECRET` {expected}");
-            assert!(error.to_string().ends_with(&message), "{error}");
+            assert!(error.to_string().contains(&message), "{error}");
             assert!(!format!("{error:?}").contains("hunter2"));
         }
     }

@@ -40,11 +40,13 @@ struct Inner {
 }
 
 /// Everything in a request except its parameters.
+///
+/// What is large is boxed: a cache may hold many requests of which each has a label and nothing else.
 #[derive(Clone, Default)]
 pub(super) struct Extras {
-    headers: HeaderMap,
-    endpoint: Option<Uri>,
-    pub(super) client_authentication: Option<ClientAuthentication>,
+    headers: Option<Box<HeaderMap>>,
+    endpoint: Option<Box<Uri>>,
+    pub(super) client_authentication: Option<Box<ClientAuthentication>>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
@@ -56,7 +58,7 @@ pub(super) struct Extras {
     pub(super) called: Option<CalledSlot>,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,
-    invalid: Option<String>,
+    invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
 }
@@ -192,7 +194,7 @@ impl Form {
                     value.set_sensitive(
                         value.is_sensitive() || secret_names::is_secret(name.as_str()),
                     );
-                    extras.headers.append(name, value);
+                    extras.headers.get_or_insert_default().append(name, value);
                     return;
                 }
                 Err(_) => format!(
@@ -202,7 +204,7 @@ impl Form {
             },
             Err(_) => "the name of a header is invalid".to_owned(),
         };
-        extras.invalid.get_or_insert(invalid);
+        extras.invalid.get_or_insert(invalid.into());
     }
 
     /// Sets a header in place of all that have its name.
@@ -213,7 +215,9 @@ impl Form {
     {
         match name.try_into() {
             Ok(name) => {
-                self.extras_mut().headers.remove(&name);
+                if let Some(headers) = &mut self.extras_mut().headers {
+                    headers.remove(&name);
+                }
                 self.push_header(name, value);
             }
             Err(_) => self.push_header("", value),
@@ -225,10 +229,10 @@ impl Form {
     pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
         let extras = self.extras_mut();
         match uri::parse(uri) {
-            Ok(uri) => extras.endpoint = Some(uri),
+            Ok(uri) => extras.endpoint = Some(Box::new(uri)),
             Err(why) => {
                 let invalid = format!("the URI of the {name} {why}");
-                extras.invalid.get_or_insert(invalid);
+                extras.invalid.get_or_insert(invalid.into());
             }
         }
     }
@@ -296,7 +300,8 @@ impl Form {
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.extras().headers
+        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        self.extras().headers.as_deref().unwrap_or_else(|| &NONE)
     }
 
     pub(crate) fn context(&self) -> &Extensions {
@@ -305,12 +310,12 @@ impl Form {
 
     /// The endpoint that this request goes to instead of that of the service.
     pub(crate) fn endpoint_override(&self) -> Option<&Uri> {
-        self.extras().endpoint.as_ref()
+        self.extras().endpoint.as_deref()
     }
 
     /// The client that sends this request instead of that of the service.
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.extras().client_authentication.as_ref()
+        self.extras().client_authentication.as_deref()
     }
 
     /// The key that this request uses instead of that of the service.
@@ -343,8 +348,8 @@ impl PartialEq for Form {
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.parameters == other.0.parameters
                 && self.is_refused_like(other)
-                && a.headers == b.headers
-                && a.endpoint.as_ref().map(parts) == b.endpoint.as_ref().map(parts)
+                && self.headers() == other.headers()
+                && a.endpoint.as_deref().map(parts) == b.endpoint.as_deref().map(parts)
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
                 && a.invalid == b.invalid)
@@ -379,8 +384,8 @@ impl Hash for Form {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let extras = self.extras();
         self.0.parameters.hash(state);
-        hash_headers(&extras.headers, state);
-        extras.endpoint.as_ref().map(parts).hash(state);
+        hash_headers(self.headers(), state);
+        extras.endpoint.as_deref().map(parts).hash(state);
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
         extras.invalid.hash(state);
@@ -396,5 +401,16 @@ fn hash_headers<H: Hasher>(headers: &HeaderMap, state: &mut H) {
         for value in headers.get_all(name) {
             (name.as_str(), value.as_bytes()).hash(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with a million labelled requests holds as many of these.
+    #[test]
+    fn what_a_label_costs_beside_its_text_is_small() {
+        assert!(size_of::<Extras>() <= 128, "{}", size_of::<Extras>());
     }
 }

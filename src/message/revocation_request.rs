@@ -132,7 +132,7 @@ impl RevocationRequest {
     /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
 
