@@ -52,7 +52,7 @@ fn with_secrets() -> Vec<TokenRequest> {
         new().parameter("a", RefreshToken::new(secret("a"))),
         new().parameter("a", IdToken::new(secret("a"))),
         new().parameter("a", token()),
-        new().parameter("a", &token()),
+        new().parameter("a", Credential::from(&token())),
         new().parameter("a", Credential::fixed(secret("a"))),
         new().parameter("a", provider("a")),
         new().repeated_parameter("a", Credential::fixed(secret("a"))),

@@ -31,7 +31,8 @@ use crate::base::{Quoted, clock::Moment};
 ///
 /// # Security
 ///
-/// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
+/// `Display` and `Debug` never show the client's secrets, a token or the response body. From the request they show the host of the
+/// endpoint, the id of the client and the [label](crate::TokenRequest::label). From the response they show the status, the
 /// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
 /// request there, it is replaced by `[redacted]`, also with the escapes of a form, of JSON or of HTML, and in base64. A text of fewer than
 /// four characters, and an ordinary word such as `secret`, is not recognized as a secret.

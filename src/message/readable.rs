@@ -2,14 +2,14 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
 };
 
 use http::{HeaderName, HeaderValue, Uri};
 
 use super::{Form, parameter::Parameter};
 use crate::{
-    base::uri,
+    base::{sync::Mutex, uri},
     error::{About, CalledEndpoint},
     secret::Credential,
 };
