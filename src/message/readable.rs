@@ -15,17 +15,37 @@ use crate::{
 };
 
 /// A place in which an endpoint notes who sent a request, and to which host. The copies of the request share it.
-#[derive(Clone, Default)]
-pub(crate) struct CalledSlot(Arc<Mutex<Option<Arc<CalledEndpoint>>>>);
+///
+/// Its type is hidden, because clippy would warn of every map with a request as its key (`mutable_key_type`), although this is not compared.
+#[derive(Clone)]
+pub(crate) struct CalledSlot(Arc<dyn Slot>);
 
-impl CalledSlot {
-    pub(crate) fn note(&self, called: Arc<CalledEndpoint>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
+trait Slot: Send + Sync {
+    fn note(&self, called: Arc<CalledEndpoint>);
+    fn get(&self) -> Option<Arc<CalledEndpoint>>;
+}
+
+impl Slot for Mutex<Option<Arc<CalledEndpoint>>> {
+    fn note(&self, called: Arc<CalledEndpoint>) {
+        *self.lock().unwrap_or_else(PoisonError::into_inner) = Some(called);
     }
 
-    pub(crate) fn get(&self) -> Option<Arc<CalledEndpoint>> {
-        let called = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn get(&self) -> Option<Arc<CalledEndpoint>> {
+        let called = self.lock().unwrap_or_else(PoisonError::into_inner);
         called.clone()
+    }
+}
+
+impl Default for CalledSlot {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(None)))
+    }
+}
+
+impl CalledSlot {
+    /// Returns what was noted last.
+    pub(crate) fn get(&self) -> Option<Arc<CalledEndpoint>> {
+        self.0.get()
     }
 }
 
@@ -69,7 +89,7 @@ impl Form {
     /// Notes in the request who sends it, and to which host, so that whoever made it can tell.
     pub(crate) fn note_called(&self, called: &Arc<CalledEndpoint>) {
         if let Some(slot) = &self.extras().called {
-            slot.note(called.clone());
+            slot.0.note(called.clone());
         }
     }
 
