@@ -6,7 +6,6 @@ mod dpop_proof;
 mod form;
 mod other_schemes;
 mod parameter;
-mod readable;
 mod revocation_request;
 pub(crate) mod scope;
 mod secret_names;
@@ -21,8 +20,7 @@ pub use self::{
     token_response::{TokenResponse, TokenResponseBuilder},
 };
 pub(crate) use self::{
-    form::Form,
+    form::{CalledSlot, Form},
     parameter::{Parameter, is_code_verifier},
-    readable::CalledSlot,
     token_response::Fields,
 };

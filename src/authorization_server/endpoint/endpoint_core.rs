@@ -12,9 +12,10 @@ use http::Uri;
 
 use super::{
     EndpointCall,
+    about::{CallAbout, called},
     check::{check, check_uri},
     encode::{self, Target},
-    future::{CallAbout, CallFuture},
+    future::CallFuture,
     place::{Lookup, Place},
     preparation::Draft,
     sent_secrets::SentSecrets,
@@ -165,14 +166,6 @@ impl<S, B> EndpointCore<S, B> {
             ),
         }
     }
-}
-
-fn called(client: &ClientAuthentication, host: Option<Box<str>>) -> Arc<CalledEndpoint> {
-    let client_id = Some(client.client_id()).filter(|id| !id.is_empty());
-    Arc::new(CalledEndpoint {
-        client_id: client_id.map(Into::into),
-        host,
-    })
 }
 
 impl<S: Clone, B> EndpointCore<S, B> {

@@ -7,7 +7,7 @@ use std::{
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::{Form, parameter::Parameter};
+use super::{Form, Parameter};
 use crate::{
     base::{sync::Mutex, uri},
     error::{About, CalledEndpoint},
@@ -51,36 +51,38 @@ impl CalledSlot {
 
 impl Form {
     /// Iterates over the parameters, with the values that are not secret.
-    pub(super) fn readable_parameters(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+    pub(in crate::message) fn readable_parameters(
+        &self,
+    ) -> impl Iterator<Item = (&str, Option<&str>)> {
         let parameters = self.parameters().iter();
         parameters.map(|parameter| (&*parameter.name, parameter.readable()))
     }
 
     /// Returns the value of the first parameter of this name, unless it is a secret.
-    pub(super) fn readable(&self, name: &str) -> Option<&str> {
+    pub(in crate::message) fn readable(&self, name: &str) -> Option<&str> {
         let mut parameters = self.parameters().iter();
         parameters.find(|p| p.name == name)?.readable()
     }
 
     /// Iterates over the headers, with the values that are not sensitive.
-    pub(super) fn readable_headers(
+    pub(in crate::message) fn readable_headers(
         &self,
     ) -> impl Iterator<Item = (&HeaderName, Option<&HeaderValue>)> {
         let headers = self.headers().iter();
         headers.map(|(name, value)| (name, Some(value).filter(|value| !value.is_sensitive())))
     }
 
-    pub(super) fn label(&self) -> Option<&str> {
+    pub(in crate::message) fn label(&self) -> Option<&str> {
         self.extras().label.as_deref()
     }
 
     /// Returns the URI that this request names as its endpoint, without what may be secret.
-    pub(super) fn readable_endpoint(&self) -> Option<Uri> {
+    pub(in crate::message) fn readable_endpoint(&self) -> Option<Uri> {
         self.endpoint_override().map(uri::without_secrets)
     }
 
     /// Returns the id of the client, if the request names it.
-    pub(super) fn client_id(&self) -> Option<&str> {
+    pub(in crate::message) fn client_id(&self) -> Option<&str> {
         let client = self.client_override().map(|client| client.client_id());
         let client = client.filter(|id| !id.is_empty());
         client.or_else(|| self.readable("client_id"))
@@ -93,12 +95,12 @@ impl Form {
         }
     }
 
-    pub(super) fn called(&self) -> Option<Arc<CalledEndpoint>> {
+    pub(in crate::message) fn called(&self) -> Option<Arc<CalledEndpoint>> {
         self.extras().called.as_ref()?.get()
     }
 
     /// Returns the host of the endpoint that this request names.
-    pub(super) fn host(&self) -> Option<&str> {
+    pub(in crate::message) fn host(&self) -> Option<&str> {
         self.endpoint_override().and_then(uri::host)
     }
 
@@ -118,7 +120,10 @@ impl Form {
 }
 
 /// Returns the parameter that a general setter makes.
-pub(super) fn general_parameter(name: Cow<'static, str>, value: Credential) -> Parameter {
+pub(in crate::message) fn general_parameter(
+    name: Cow<'static, str>,
+    value: Credential,
+) -> Parameter {
     Parameter {
         name,
         value,
