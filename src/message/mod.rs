@@ -9,6 +9,7 @@ mod other_schemes;
 mod parameter;
 mod revocation_request;
 pub(crate) mod scope;
+mod secret_names;
 mod token_request;
 mod token_response;
 
@@ -21,7 +22,7 @@ pub use self::{
     token_response::{TokenResponse, TokenResponseBuilder},
 };
 pub(crate) use self::{
-    form::Form,
+    form::{CalledSlot, Form},
     parameter::{Parameter, is_code_verifier},
     token_response::Fields,
 };

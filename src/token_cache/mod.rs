@@ -138,10 +138,22 @@
 //!
 //! # Events
 //!
-//! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. Every
-//! event has the fields `grant_type` and `scope` (if the scope is a fixed text), and never contains a token or a secret.
+//! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. No event
+//! contains a token or a secret. Every event except the last tells whose token it is about, by these fields. Each is absent if it is not known:
 //!
-//! | level | message | fields |
+//! | field | value |
+//! |---|---|
+//! | `label` | the [label](TokenRequest::label) of the request |
+//! | `client_id` | the id of the client |
+//! | `host` | the host of the token endpoint, with its port if the URI names one |
+//! | `grant_type` | the grant type of the request |
+//! | `scope` | the requested scope, unless it comes from a provider |
+//!
+//! `client_id` and `host` are known if the request names them, and otherwise as soon as a [`TokenEndpoint`](crate::TokenEndpoint) has been
+//! called. The same values are in the [errors](crate::TokenError#whose-token-and-which-host) of the cache, in
+//! [`TokenStatus`], and in the request that [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) gets.
+//!
+//! | level | message | more fields |
 //! |---|---|---|
 //! | `TRACE` | `fetching an access token` | `reason`: `first`, `stale`, `expired`, `refused`, `asked for` |
 //! | `DEBUG` | `fetched an access token` | `reason`, `fresh` and `usable`: for how long |
@@ -152,7 +164,7 @@
 //! | `DEBUG` | `access tokens without a stated lifetime were refused twice after about the same time; renewing the next ones earlier` | `lifetime` |
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
-//! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
+//! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | |
 
 // The way of one fetch.
 //
@@ -323,8 +335,8 @@ impl TokenCache {
 
     /// Returns the source of the token for `request`, without fetching it yet.
     ///
-    /// A request with [extensions](TokenRequest::extensions) cannot be cached, because extensions cannot be compared: its source
-    /// returns an error.
+    /// The [label](TokenRequest::label) and the [context](TokenRequest::context) of a request are not a part of its key. Requests that
+    /// differ only in them share a token, and the label and the context of the first one are used.
     #[must_use]
     pub fn source(&self, request: TokenRequest) -> TokenSource {
         let entry = self.0.entries.get(request, &self.0.settings);
@@ -370,7 +382,8 @@ impl TokenCache {
     ///
     /// fn report(tokens: &TokenCache) {
     ///     for token in tokens.status() {
-    ///         println!("{:?}: {:?}, {:?}", token.request(), token.state(), token.last_error());
+    ///         let whose = token.label().unwrap_or("a token without a label");
+    ///         println!("{whose} of {:?}: {:?}, {:?}", token.host(), token.state(), token.last_error());
     ///     }
     /// }
     /// ```
