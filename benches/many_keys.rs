@@ -37,7 +37,7 @@ use self::support::{
 
 const TOKEN_LENGTH: usize = 800;
 const CALLS_PER_ROUND: u32 = 2_000;
-const TENANTS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
+const TENANTS: [usize; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
 const GROWTHS: usize = 9;
 
 /// Arguments of the processes that [`print_growth`] starts.

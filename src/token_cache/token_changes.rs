@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    TokenCache,
+    IssuedToken, TokenCache,
     entry::Entry,
     keep_warm::{MAX_PAUSE, MIN_PAUSE},
     state::CachedToken,
@@ -26,7 +26,7 @@ pub struct TokenChanges(Kind);
 enum Kind {
     Cached(Subscription),
     /// `None` after the token was returned.
-    Fixed(Option<AccessToken>),
+    Fixed(Option<IssuedToken>),
 }
 
 struct Subscription {
@@ -52,7 +52,7 @@ impl TokenChanges {
     }
 
     pub(super) fn fixed(token: AccessToken) -> Self {
-        Self(Kind::Fixed(Some(token)))
+        Self(Kind::Fixed(Some(token.into())))
     }
 
     /// Returns the current token at first, and then waits for each token that replaces the last one.
@@ -73,7 +73,7 @@ impl TokenChanges {
     /// # Cancel safety
     ///
     /// This method is cancel safe: if its future is dropped, no token is lost, and a running fetch continues.
-    pub async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+    pub async fn changed(&mut self) -> Result<Option<IssuedToken>, TokenError> {
         match &mut self.0 {
             Kind::Cached(subscription) => subscription.changed().await,
             Kind::Fixed(token) => Ok(token.take()),
@@ -82,7 +82,7 @@ impl TokenChanges {
 }
 
 impl Subscription {
-    async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+    async fn changed(&mut self) -> Result<Option<IssuedToken>, TokenError> {
         loop {
             // Before the look, so that no change after it is missed.
             self.changes.borrow_and_update();
@@ -111,14 +111,14 @@ impl Subscription {
         }
     }
 
-    fn see(&mut self, cached: &CachedToken) -> AccessToken {
+    fn see(&mut self, cached: &Arc<CachedToken>) -> IssuedToken {
         self.seen = cached.generation;
         self.not_before = None;
         // A token that expires before it can be used would otherwise be fetched in a loop.
         if self.entry.now().has_reached(cached.expires_at) {
             self.pause(MAX_PAUSE);
         }
-        cached.token.clone()
+        IssuedToken::cached(cached)
     }
 
     fn pause(&mut self, pause: Duration) {
