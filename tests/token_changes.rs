@@ -14,7 +14,7 @@ use tokio::time::{advance, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt;
 use tower_oauth2_client::{
-    AccessToken, BoxError, ErrorCode, TokenCache, TokenError, TokenErrorKind, TokenRequest,
+    BoxError, ErrorCode, IssuedToken, TokenCache, TokenError, TokenErrorKind, TokenRequest,
     TokenResponse, TokenSource,
     test_util::{Failure, ManualClock},
     token_cache::Invalidation,
@@ -31,10 +31,10 @@ fn source(endpoint: Endpoint) -> TokenSource {
     cache.source(TokenRequest::client_credentials())
 }
 
-struct Connection(mpsc::Sender<AccessToken>);
+struct Connection(mpsc::Sender<IssuedToken>);
 
 impl Connection {
-    fn authenticate(&self, token: &AccessToken) {
+    fn authenticate(&self, token: &IssuedToken) {
         self.0.send(token.clone()).unwrap();
     }
 }
@@ -187,7 +187,10 @@ async fn a_token_that_another_caller_fetched_ends_the_pause_after_an_error() {
     assert_pending!(next.poll());
     source.renew().await.unwrap();
     assert!(next.is_woken());
-    assert_eq!(assert_ready!(next.poll()).unwrap(), Some(bearer("t")));
+    assert_eq!(
+        assert_ready!(next.poll()).unwrap(),
+        Some(bearer("t").into())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,8 +270,14 @@ async fn a_subscription_that_waits_for_a_fetch_ends_with_the_shutdown() {
 async fn a_subscription_needs_no_other_handle() {
     let endpoint = Endpoint::counting();
     let mut changes = source(endpoint.clone()).subscribe();
-    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-1")));
-    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-2")));
+    assert_eq!(
+        changes.changed().await.unwrap(),
+        Some(bearer("token-1").into())
+    );
+    assert_eq!(
+        changes.changed().await.unwrap(),
+        Some(bearer("token-2").into())
+    );
 
     // Also if the other handles are dropped while it waits.
     let other = source(endpoint);
