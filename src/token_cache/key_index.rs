@@ -9,13 +9,14 @@ use std::{
     borrow::Borrow,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, PoisonError, Weak},
 };
 
 use super::{
     entries::{MAX_SHARDS, MIN_PER_SHARD, Prehashed},
     entry::Entry,
 };
+use crate::base::sync::{Mutex, MutexGuard};
 
 /// How many old keys a new one looks at.
 const LOOKS: usize = 2;

@@ -67,6 +67,9 @@ impl TokenSource {
 
     /// Returns the token: at once if a usable one is cached, otherwise after the one fetch for all callers.
     ///
+    /// With the token come its expiry, its scope, and the members of the response that the cache
+    /// [keeps](super::TokenCacheBuilder::keep_members).
+    ///
     /// # Errors
     ///
     /// Returns why there is no token. All callers that wait for the same fetch get the same error.
@@ -85,6 +88,9 @@ impl TokenSource {
     }
 
     /// Returns the cached token if it is usable now. Never starts a fetch.
+    ///
+    /// It is for code that cannot wait, such as a synchronous callback of a library. Let [`keep_warm`](Self::keep_warm) renew the token
+    /// then. The example `kafka` shows both.
     #[must_use]
     pub fn peek(&self) -> Option<IssuedToken> {
         match &self.0 {
@@ -213,12 +219,13 @@ impl TokenSource {
     ///
     /// Use it for what outlives a token: a connection that stays open, a client that takes a token instead of a layer.
     /// [`changed`](TokenChanges::changed) fetches the first token if there is none, and renews it while you wait for the next. `subscribe`
-    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped.
+    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped. With
+    /// [`keep_warm`](TokenChanges::keep_warm) it also renews the token while you do something else.
     ///
     /// # Examples
     ///
     /// ```
-    /// use tower_oauth2_client::{AccessToken, TokenError, TokenSource};
+    /// use tower_oauth2_client::{IssuedToken, TokenError, TokenSource};
     ///
     /// async fn authenticate(source: &TokenSource, connection: &Connection) -> Result<(), TokenError> {
     ///     let mut tokens = source.subscribe();
@@ -229,9 +236,9 @@ impl TokenSource {
     /// }
     /// # struct Connection;
     /// # impl Connection {
-    /// #     fn authenticate(&self, _: &AccessToken) {}
+    /// #     fn authenticate(&self, _: &IssuedToken) {}
     /// # }
-    /// # use tower_oauth2_client::TokenType;
+    /// # use tower_oauth2_client::{AccessToken, TokenType};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let source = TokenSource::fixed(AccessToken::new("t", TokenType::BEARER)?);

@@ -55,10 +55,42 @@ impl TokenChanges {
         Self(Kind::Fixed(Some(token.into())))
     }
 
+    /// Renews the token in the background, now and whenever that is due, also between two calls of [`changed`](Self::changed).
+    ///
+    /// Without it, nothing is renewed between two calls. So use it if you may be busy for longer than a token lives: the next call then
+    /// returns a fresh token at once. It is the same as [`TokenSource::keep_warm`](crate::TokenSource::keep_warm), and the background task ends
+    /// in the same way.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no tokio runtime, if it has no timers, or if the cache was shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::{TokenError, TokenSource};
+    ///
+    /// async fn export(source: TokenSource) -> Result<(), TokenError> {
+    ///     let mut tokens = source.subscribe().keep_warm()?;
+    ///     while let Some(token) = tokens.changed().await? {
+    ///         println!("{} characters", token.expose_secret().len());
+    ///         tokio::time::sleep(Duration::from_secs(24 * 3600)).await; // the next token is there at once
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn keep_warm(self) -> Result<Self, TokenError> {
+        if let Kind::Cached(subscription) = &self.0 {
+            subscription.entry.keep_warm()?;
+        }
+        Ok(self)
+    }
+
     /// Returns the current token at first, and then waits for each token that replaces the last one.
     ///
     /// If there is no usable token, this method fetches one. While you wait for the next one, this method renews the token when that is
-    /// due: neither [`keep_warm`](crate::TokenSource::keep_warm) nor another caller is needed. Between two calls, nothing is renewed.
+    /// due: neither [`keep_warm`](Self::keep_warm) nor another caller is needed. Between two calls, nothing is renewed without `keep_warm`.
     /// After several changes you get only the last token.
     ///
     /// Returns `None` when no other token will come: the cache was [shut down](crate::TokenCache::shutdown), or the token is

@@ -148,3 +148,46 @@ impl<K> fmt::Debug for TokenSources<K> {
         f.debug_struct("TokenSources").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use tower::service_fn;
+
+    use super::*;
+    use crate::{BoxError, TokenResponse, error::TokenError};
+
+    fn request(tenant: &u32) -> TokenRequest {
+        TokenRequest::client_credentials().parameter("tenant", tenant.to_string())
+    }
+
+    /// A source that the index returns while the cache evicts its entry would have a token of its own.
+    #[test]
+    fn source_by_a_key_is_that_of_the_cache_even_while_the_cache_evicts() {
+        let endpoint = service_fn(|_: TokenRequest| async {
+            Err::<TokenResponse, BoxError>(TokenError::request("not asked").into())
+        });
+        let cache = TokenCache::builder(endpoint).max_entries(2).build();
+        let sources = cache.sources_by(request);
+        thread::scope(|scope| {
+            for thread in 1..=2 {
+                let cache = &cache;
+                scope.spawn(move || {
+                    for tenant in 0..20_000 {
+                        drop(cache.source(request(&(thread * 100_000 + tenant))));
+                    }
+                });
+            }
+            for _ in 0..20_000 {
+                let by_key = sources.get(&0);
+                let by_request = cache.source(request(&0));
+                let entries = [by_key, by_request].map(|source| source.entry().cloned());
+                let [Some(by_key), Some(by_request)] = entries else {
+                    panic!("both are cached")
+                };
+                assert!(Arc::ptr_eq(&by_key, &by_request));
+            }
+        });
+    }
+}
