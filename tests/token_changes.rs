@@ -84,6 +84,54 @@ async fn a_token_is_always_usable_while_somebody_waits_for_the_next() {
     waiting.abort();
 }
 
+/// A subscriber that is busy for long finds a fresh token, and other users of the source always have one.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_keeps_warm_renews_the_token_also_between_two_calls() {
+    let (fixture, source) = Fixture::with_source();
+    let mut changes = source.subscribe().keep_warm().unwrap();
+    let first = changes.changed().await.unwrap().unwrap();
+    for second in 0..1000 {
+        assert!(source.peek().is_some(), "none at {second}");
+        sleep(secs(1)).await;
+    }
+    let requests = fixture.requests();
+    assert!((18..=21).contains(&requests), "{requests}");
+    let next = at_once(changes.changed()).unwrap().unwrap();
+    assert_ne!(next, first);
+    assert!(next.expires_in() > Some(secs(40)), "{next:?}");
+    assert_eq!(fixture.requests(), requests);
+
+    // Neither the source nor the cache is needed.
+    let Fixture { server, cache, .. } = fixture;
+    drop((source, cache));
+    sleep(HOUR).await;
+    let last = at_once(changes.changed()).unwrap().unwrap();
+    assert!(server.is_active(last.expose_secret()));
+}
+
+/// The same without: this is what `keep_warm` is for.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_renewed_between_two_calls_of_a_subscription_that_does_not_keep_warm() {
+    let (fixture, source) = Fixture::with_source();
+    let mut changes = source.subscribe();
+    changes.changed().await.unwrap().unwrap();
+    sleep(HOUR).await;
+    assert_eq!((fixture.requests(), source.peek()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_keeps_warm_only_where_it_can() {
+    let (fixture, source) = Fixture::with_source();
+    fixture.cache.shutdown().await;
+    let error = source.subscribe().keep_warm().unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ShutDown);
+    let mut fixed = TokenSource::fixed(bearer("t"))
+        .subscribe()
+        .keep_warm()
+        .unwrap();
+    assert!(fixed.changed().await.unwrap().is_some());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_subscriber_gets_the_current_token_first_and_only_the_latest_of_several() {
     let (fixture, source, first) = Fixture::with_token().await;

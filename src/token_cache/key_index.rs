@@ -209,6 +209,23 @@ mod tests {
         }
     }
 
+    /// Between the decision of the cache to evict an entry and its end, somebody may look it up.
+    #[test]
+    fn entry_that_the_cache_evicts_is_not_found_and_one_that_is_found_is_not_evicted() {
+        let index = KeyIndex::new(100);
+        let entry = {
+            let cache = cache(1);
+            entry(&cache, 0)
+        };
+        insert(&index, 7, &entry);
+        let now = entry.now();
+        let found = index.find(index.hash(&7), &7).unwrap();
+        assert!(!entry.try_evict(now), "it is held");
+        drop(found);
+        assert!(entry.try_evict(now));
+        assert!(index.find(index.hash(&7), &7).is_none());
+    }
+
     /// While the cache evicts entries, the memory of those that are gone is not held for long.
     #[test]
     fn keys_of_evicted_entries_go_as_fast_as_new_ones_come() {
