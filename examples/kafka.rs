@@ -73,6 +73,7 @@ async fn main() -> Result<(), BoxError> {
 }
 
 /// What librdkafka does: it stages a token, and asks for the next one in time. Returns the staged tokens.
+#[allow(clippy::disallowed_methods, reason = "the rule is for the library")]
 fn poll<C: ClientContext>(context: &C, times: usize) -> Result<Vec<OAuthToken>, Box<dyn Error>> {
     assert!(C::ENABLE_REFRESH_OAUTH_TOKEN);
     let mut staged = Vec::new();
