@@ -69,6 +69,17 @@
 //! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held, nor one whose fetch is under way |
 //! | a code, or a refresh token that the server replaced, is used again | nothing is sent, and callers get the error [`SignInRequired`](crate::TokenErrorKind::SignInRequired) |
 //!
+//! # What a source gives
+//!
+//! [`IssuedToken`] is the token with its expiry and its scope, and with the members of the response that the cache was asked to
+//! [keep](TokenCacheBuilder::keep_members): the `instance_url` of Salesforce, the `id_token`. [`TokenSource::token`] returns it, and so do
+//! [`peek`](TokenSource::peek), [`renew`](TokenSource::renew) and [`TokenChanges::changed`].
+//!
+//! # Many tenants
+//!
+//! One cache has the tokens of all tenants and users, each under its request. [`TokenSources`] finds them by a key of yours, such as the id of
+//! a tenant, in less time than it takes to build a request.
+//!
 //! # Refresh tokens
 //!
 //! Some requests can be sent only once: those with a code, a device code, an `auth_req_id` or a refresh token. A source over one of
@@ -171,6 +182,7 @@
 // Each file answers one question. A fetch passes through them in this order:
 //
 //   TokenCache::source                                    mod.rs          settings: builder.rs
+//      |  or by a key of the user's                       token_sources.rs, key_index.rs
 //      |  find the entry of the request, or make one      entries.rs
 //      v
 //   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
@@ -208,14 +220,16 @@
 //
 // Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
 // token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
-// contains all events that are reported on the way; each error is in the file in which it arises.
+// contains all events that are reported on the way; each error is in the file in which it arises. What callers get is in issued_token.rs,
+// and what stays of a response in kept_members.rs.
 //
 // In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
 // land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
-// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs, key_index.rs,
 // fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
 //
-// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
+// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs. No other lock
+// is taken while a shard of key_index.rs is locked.
 
 mod builder;
 mod entries;
@@ -223,7 +237,10 @@ mod entry;
 mod events;
 mod fetch;
 mod header;
+mod issued_token;
 mod keep_warm;
+mod kept_members;
+mod key_index;
 mod learned_lifetime;
 mod operations;
 mod pauses;
@@ -232,6 +249,7 @@ mod refusals;
 pub(crate) mod source;
 mod state;
 mod token_changes;
+mod token_sources;
 
 use std::{fmt, sync::Arc};
 
@@ -241,9 +259,12 @@ use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
+    issued_token::IssuedToken,
+    kept_members::MissingMember,
     operations::TokenHealth,
     state::{TokenState, TokenStatus},
     token_changes::TokenChanges,
+    token_sources::TokenSources,
 };
 pub(crate) use self::{
     header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},
