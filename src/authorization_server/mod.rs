@@ -2,6 +2,9 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod http_service;
+pub mod introspection;
 pub(crate) mod metadata;
+pub mod registration;
 pub mod revocation;
 pub mod token_endpoint;
+pub mod userinfo;

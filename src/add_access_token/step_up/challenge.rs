@@ -6,13 +6,13 @@ use super::super::www_authenticate::{Item, Items};
 
 /// A scheme and its parameters (RFC 9110 §11.6.1).
 #[derive(Debug)]
-pub(super) struct Challenge<'a> {
+pub(crate) struct Challenge<'a> {
     parameters: Vec<(&'a str, &'a str)>,
 }
 
 impl<'a> Challenge<'a> {
     /// Returns the challenges in a field, however broken its syntax is.
-    pub(super) fn all_of(field: &'a str) -> Vec<Self> {
+    pub(crate) fn all_of(field: &'a str) -> Vec<Self> {
         let mut challenges = Vec::<Self>::new();
         for item in Items::of(field) {
             match (item, challenges.last_mut()) {
@@ -30,7 +30,7 @@ impl<'a> Challenge<'a> {
     }
 
     /// Returns the first value of a parameter, without the escapes of a quoted string.
-    pub(super) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
+    pub(crate) fn get(&self, name: &str) -> Option<Cow<'a, str>> {
         let mut parameters = self.parameters.iter();
         let (_, value) = parameters.find(|(other, _)| other.eq_ignore_ascii_case(name))?;
         Some(unescaped(value))

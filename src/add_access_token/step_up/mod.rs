@@ -10,7 +10,7 @@
 //!     └─ otherwise: the fetch is started, and later requests use its token
 //! ```
 
-mod challenge;
+pub(crate) mod challenge;
 mod demand;
 mod pace;
 mod stronger_tokens;

@@ -14,4 +14,5 @@ pub(crate) use self::{
     check_method::{AlgorithmNames, AuthenticationLists, ListedNames, check_method, listed_names},
     discovery::Discovery,
     fetch::{Http, Rules},
+    members::{RawMembers, first_repeated},
 };
