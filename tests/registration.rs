@@ -532,7 +532,9 @@ mod failures {
         let error = error.await.unwrap_err();
         let shown = format!("{error} {error:?} {error:#}");
         assert!(!shown.contains("SENTINEL"), "{shown}");
-        assert!(shown.contains("My-Name: [redacted], [redacted]"), "{shown}");
+        assert!(shown.contains("My-Name:"), "{shown}");
+        let redacted = "[redacted], [redacted], [redacted],";
+        assert!(shown.contains(redacted), "{shown}");
         assert!(
             shown.contains("https://client.example.org/callback"),
             "{shown}"

@@ -64,7 +64,7 @@ mod wire {
         let headers = sent.headers();
         assert_eq!(headers[AUTHORIZATION], "Bearer SlAV32hkKG");
         assert!(headers[AUTHORIZATION].is_sensitive());
-        assert_eq!(headers[ACCEPT], "application/json, application/jwt");
+        assert_eq!(headers[ACCEPT], "application/json");
         assert_eq!(headers["accept-encoding"], "identity");
         assert!(headers.contains_key("user-agent"));
         assert_eq!(headers["x-tenant"], "blue");

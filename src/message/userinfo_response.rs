@@ -96,8 +96,9 @@ impl UserinfoResponse {
 
     /// Returns the claims as a JWT, if the server signs or encrypts them for this client.
     ///
-    /// The client's registration decides that (`userinfo_signed_response_alg`). This crate does not read the claims in the JWT: all other
-    /// methods return none of them.
+    /// Usually, the client's registration decides that (`userinfo_signed_response_alg`). Some servers return a JWT to a request with the
+    /// [header](crate::UserinfoRequest::header) `Accept: application/jwt`; the default is `application/json`. This crate does not read the
+    /// claims in the JWT: all other methods return none of them.
     ///
     /// # Security
     ///

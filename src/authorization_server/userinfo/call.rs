@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, header::ACCEPT};
+use http::Request;
 
 use super::decode::{self, User};
 use crate::{
@@ -68,12 +68,7 @@ impl EndpointCall for UserinfoCall {
         target: &Target<'_>,
         _: Option<&Obtained<'_>>,
     ) -> Result<Request<Bytes>, TokenError> {
-        const BOTH: HeaderValue = HeaderValue::from_static("application/json, application/jwt");
-        let mut request = endpoint::get(form, target);
-        if !form.headers().contains_key(ACCEPT) {
-            request.headers_mut().insert(ACCEPT, BOTH);
-        }
-        Ok(request)
+        Ok(endpoint::get(form, target))
     }
 
     fn decode(
