@@ -147,7 +147,8 @@ pub use self::{
     authorization_server::{
         http_service::HttpService,
         introspection::{self, service::IntrospectionEndpoint},
-        metadata::ServerMetadata,
+        issuer::Issuer,
+        metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
         registration::{self, service::RegistrationEndpoint},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
@@ -160,7 +161,7 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, ClientIdMetadataDocument, ClientMetadata, IntrospectionRequest,
+        AccessToken, Challenge, ClientIdMetadataDocument, ClientMetadata, IntrospectionRequest,
         IntrospectionResponse, InvalidAccessToken, InvalidClientMetadata, InvalidScope,
         NoAccessToken, RegistrationRequest, RegistrationResponse, RevocationRequest, Scope,
         TokenRequest, TokenResponse, TokenResponseBuilder, TokenType, UserinfoRequest,

@@ -205,7 +205,6 @@ mod unsent;
 mod watch_trailers;
 mod www_authenticate;
 
-pub(crate) use self::step_up::challenge::Challenge;
 pub use self::{
     error::{InsecureTransport, InvalidOrigin, InvalidScheme, NoOriginNamed, NoTokenNamed},
     future::ResponseFuture,

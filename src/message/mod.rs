@@ -2,6 +2,7 @@
 
 mod access_token;
 mod accessors;
+pub(crate) mod challenge;
 mod client_id_metadata_document;
 mod client_metadata;
 #[cfg(feature = "dpop")]
@@ -24,6 +25,7 @@ mod userinfo_response;
 
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    challenge::Challenge,
     client_id_metadata_document::ClientIdMetadataDocument,
     client_metadata::{ClientMetadata, InvalidClientMetadata},
     introspection_request::IntrospectionRequest,

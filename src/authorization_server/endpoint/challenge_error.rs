@@ -1,43 +1,33 @@
 //! The error in the challenges of a response (RFC 6750 §3, RFC 9449 §7.1).
 
-use http::{HeaderMap, header::WWW_AUTHENTICATE};
+use http::HeaderMap;
 
 use crate::{
-    add_access_token::Challenge,
     error::{ErrorCode, ErrorResponse},
+    message::Challenge,
 };
-
-/// A longer field is not read.
-const MAX_FIELD: usize = 16 * 1024;
 
 /// Returns the first error that a challenge names. A demand for a nonce comes before all others, because it can be met.
 pub(super) fn read(headers: &HeaderMap) -> Option<ErrorResponse> {
-    let fields = headers.get_all(WWW_AUTHENTICATE).into_iter();
-    let fields = fields.filter(|field| field.len() <= MAX_FIELD);
-    let errors = fields.flat_map(|field| {
-        let field = String::from_utf8_lossy(field.as_bytes());
-        let challenges = Challenge::all_of(&field);
-        let errors = challenges.iter().filter_map(error_of);
-        errors.collect::<Vec<_>>()
-    });
-    let mut errors = errors.collect::<Vec<_>>().into_iter();
+    let challenges = Challenge::all(headers);
+    let mut errors: Vec<_> = challenges.iter().filter_map(error_of).collect();
     let is_demand = |error: &ErrorResponse| *error.code() == ErrorCode::USE_DPOP_NONCE;
-    let demand = errors.as_slice().iter().position(is_demand);
-    errors.nth(demand.unwrap_or_default())
+    let first = errors.iter().position(is_demand).unwrap_or_default();
+    (!errors.is_empty()).then(|| errors.swap_remove(first))
 }
 
-fn error_of(challenge: &Challenge<'_>) -> Option<ErrorResponse> {
-    let code = challenge.get("error").filter(|code| !code.is_empty())?;
+fn error_of(challenge: &Challenge) -> Option<ErrorResponse> {
+    let code = challenge.error().filter(|code| !code.is_empty())?;
     Some(ErrorResponse {
-        code: ErrorCode::from(&*code),
-        description: challenge.get("error_description").map(Into::into),
-        uri: challenge.get("error_uri").map(Into::into),
+        code: ErrorCode::from(code),
+        description: challenge.parameter("error_description").map(Into::into),
+        uri: challenge.parameter("error_uri").map(Into::into),
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
+    use http::{HeaderValue, header::WWW_AUTHENTICATE};
 
     use super::*;
 
@@ -81,7 +71,7 @@ mod tests {
 
     #[test]
     fn a_field_that_is_too_long_is_not_read() {
-        let field = format!("Bearer error=a, x={}", "x".repeat(MAX_FIELD));
+        let field = format!("Bearer error=a, x={}", "x".repeat(16 * 1024));
         let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, field.parse().unwrap())]);
         assert!(read(&headers).is_none());
     }
