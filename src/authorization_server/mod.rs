@@ -2,7 +2,10 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod http_service;
+pub mod introspection;
 pub(crate) mod issuer;
 pub(crate) mod metadata;
+pub mod registration;
 pub mod revocation;
 pub mod token_endpoint;
+pub mod userinfo;

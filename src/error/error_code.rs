@@ -101,6 +101,18 @@ error_codes! {
     INVALID_DPOP_PROOF = "invalid_dpop_proof",
     /// `use_dpop_nonce` (RFC 9449 §8): the DPoP proof must contain the nonce that the server sent.
     USE_DPOP_NONCE = "use_dpop_nonce",
+    /// `invalid_token` (RFC 6750 §3.1): the access token is wrong, expired or revoked.
+    INVALID_TOKEN = "invalid_token",
+    /// `insufficient_scope` (RFC 6750 §3.1): the access token has too little scope.
+    INSUFFICIENT_SCOPE = "insufficient_scope",
+    /// `invalid_redirect_uri` (RFC 7591 §3.2.2): a redirect URI of the client cannot be registered.
+    INVALID_REDIRECT_URI = "invalid_redirect_uri",
+    /// `invalid_client_metadata` (RFC 7591 §3.2.2): a member of the client's metadata cannot be registered.
+    INVALID_CLIENT_METADATA = "invalid_client_metadata",
+    /// `invalid_software_statement` (RFC 7591 §3.2.2): the software statement is wrong.
+    INVALID_SOFTWARE_STATEMENT = "invalid_software_statement",
+    /// `unapproved_software_statement` (RFC 7591 §3.2.2): the server does not trust the software statement.
+    UNAPPROVED_SOFTWARE_STATEMENT = "unapproved_software_statement",
     /// `temporarily_unavailable` (RFC 6749 §4.1.2.1, but token endpoints send it too): try again later.
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable",
     /// `server_error` (RFC 6749 §4.1.2.1, but token endpoints send it too): the server has failed.

@@ -1,28 +1,49 @@
 //! Token requests and token responses, with their tokens and scopes.
 
 mod access_token;
+mod accessors;
 pub(crate) mod challenge;
+mod client_id_metadata_document;
+mod client_metadata;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
+mod introspection_request;
+mod introspection_response;
+mod json_time;
 mod other_schemes;
 mod parameter;
+mod registered_client;
+mod registration_request;
+mod registration_response;
 mod revocation_request;
 pub(crate) mod scope;
 mod secret_names;
 mod token_request;
 mod token_response;
+mod userinfo_request;
+mod userinfo_response;
 
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
     challenge::Challenge,
+    client_id_metadata_document::ClientIdMetadataDocument,
+    client_metadata::{ClientMetadata, InvalidClientMetadata},
+    introspection_request::IntrospectionRequest,
+    introspection_response::IntrospectionResponse,
+    registration_request::RegistrationRequest,
+    registration_response::RegistrationResponse,
     revocation_request::RevocationRequest,
     scope::{InvalidScope, Scope},
     token_request::TokenRequest,
     token_response::{TokenResponse, TokenResponseBuilder},
+    userinfo_request::UserinfoRequest,
+    userinfo_response::UserinfoResponse,
 };
 pub(crate) use self::{
     form::{CalledSlot, Form},
+    json_time::json_time,
     parameter::{Parameter, is_code_verifier},
+    registration_response::{AUTH_METHOD, IssuedClient},
     token_response::Fields,
 };

@@ -1,10 +1,13 @@
 //! glewlwyd, a server written in C. It does not form-decode Basic credentials, and refuses requests in unusual ways.
 
 mod dpop;
+mod introspection;
 mod mtls;
+mod registration;
 mod revocation;
 mod signed_jwt;
 mod token_cache;
+mod userinfo;
 
 use std::{
     sync::{Arc, LazyLock},

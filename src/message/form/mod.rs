@@ -20,7 +20,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        TokenRequest,
+        AccessToken, TokenRequest,
         parameter::Parameter,
         scope::{self, Scope},
         secret_names,
@@ -50,6 +50,8 @@ pub(super) struct Extras {
     headers: Option<Box<HeaderMap>>,
     endpoint: Option<Box<Uri>>,
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
+    /// Authorizes the request in place of a client.
+    pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
@@ -321,9 +323,19 @@ impl Form {
         self.extras().client_authentication.as_deref()
     }
 
+    /// The access token that authorizes this request, in place of a client.
+    pub(crate) fn access_token(&self) -> Option<&AccessToken> {
+        self.extras().access_token.as_ref()
+    }
+
     /// The key that this request uses instead of that of the service.
     pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
         self.extras().dpop.as_ref()
+    }
+
+    /// Refuses the request for this reason, unless an earlier setter did.
+    pub(super) fn refuse(&mut self, why: impl Into<Box<str>>) {
+        self.extras_mut().invalid.get_or_insert(why.into());
     }
 
     /// Returns the error of the first setter that was passed an invalid value.
