@@ -93,6 +93,7 @@
 //! | `reqwest-middleware` | [`AddAccessTokenLayer`] is a middleware of the crate `reqwest-middleware` (0.5); includes the feature `reqwest` |
 //! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, and deadlines, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
+//! | `authorization-code` | [`authorization_code`], the sign-in of a user in a browser: PKCE, the URL, the response; [`PushedAuthorizationEndpoint`] |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
@@ -114,6 +115,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod add_access_token;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub mod authorization_code;
 mod authorization_server;
 mod base;
 mod client_authentication;
@@ -157,11 +161,18 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope,
-        TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, AuthorizationDetail, IdTokenChecks, IdTokenClaims, InvalidAccessToken,
+        InvalidScope, NoAccessToken, RevocationRequest, Scope, TokenRequest, TokenResponse,
+        TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{refresh_window::RefreshWindow, source::TokenSource},
+};
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use self::{
+    authorization_server::pushed_authorization::{self, service::PushedAuthorizationEndpoint},
+    message::{PushedAuthorizationRequest, PushedAuthorizationResponse},
 };
 // `token_cache` is public, so rustdoc would only list a re-export.
 #[doc(inline)]

@@ -16,7 +16,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        TokenRequest,
+        IdTokenChecks, TokenRequest,
         parameter::Parameter,
         scope::{self, Scope},
     },
@@ -47,6 +47,8 @@ pub(super) struct Extras {
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
     pub(super) extensions: Extensions,
+    /// Neither sent nor compared.
+    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,
     invalid: Option<String>,

@@ -1,13 +1,13 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::Extensions;
 
 use super::TokenRequest;
-use crate::client_authentication::ClientAuthentication;
-#[cfg(feature = "dpop")]
+#[cfg(any(feature = "authorization-code", feature = "dpop"))]
 use crate::dpop::DpopKey;
+use crate::{client_authentication::ClientAuthentication, message::IdTokenChecks};
 
 /// # Overrides for this request
 impl TokenRequest {
@@ -81,6 +81,19 @@ impl TokenRequest {
         self
     }
 
+    /// Checks the ID token in the response, if there is one. Default is that it is not checked.
+    ///
+    /// If it does not pass, the request fails. The checks are ignored when requests are compared, and do not apply to later renewals.
+    ///
+    /// # Examples
+    ///
+    /// See [`IdTokenChecks`].
+    #[must_use]
+    pub fn id_token_checks(mut self, checks: IdTokenChecks) -> Self {
+        self.0.extras_mut().id_token_checks = Some(Arc::new(checks));
+        self
+    }
+
     /// Returns the extensions that are added to the HTTP request.
     #[must_use]
     pub fn extensions(&self) -> &Extensions {
@@ -103,6 +116,18 @@ impl TokenRequest {
     #[must_use]
     pub fn extensions_mut(&mut self) -> &mut Extensions {
         &mut self.0.extras_mut().extensions
+    }
+
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
+        if key.is_some() {
+            self.0.extras_mut().dpop = key;
+        }
+        self
+    }
+
+    pub(crate) fn shared_id_token_checks(&self) -> Option<Arc<IdTokenChecks>> {
+        self.0.extras().id_token_checks.clone()
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
