@@ -2,6 +2,7 @@
 
 use std::future::{Future, poll_fn};
 
+use serde_json::Value;
 use tower_service::Service;
 
 use super::{AuthorizationEndpoint, AuthorizationRequest, PendingAuthorization, endpoint::refuse};
@@ -83,9 +84,9 @@ fn is_pushed(wanted: Option<bool>, metadata: &ServerMetadata) -> Result<bool, &'
              leave out `pushed(false)`",
         ),
         Some(wanted) => Ok(wanted),
-        None => Ok(is_required
-            || metadata
-                .get("pushed_authorization_request_endpoint")
-                .is_some()),
+        None => {
+            let endpoint = metadata.get("pushed_authorization_request_endpoint");
+            Ok(is_required || endpoint.is_some_and(Value::is_string))
+        }
     }
 }
