@@ -20,6 +20,9 @@ use crate::{
     message::{AuthorizationRequest, PushedAuthorizationRequest, PushedAuthorizationResponse},
 };
 
+/// Names and values, in order.
+type Parameters = Vec<(Cow<'static, str>, String)>;
+
 /// The authorization endpoint of a server, to which the browser of the user is sent
 /// ([RFC 6749 §3.1](https://www.rfc-editor.org/rfc/rfc6749#section-3.1)).
 ///
@@ -193,7 +196,7 @@ impl AuthorizationEndpoint {
         request: AuthorizationRequest,
         client_id: String,
         drawn: Drawn,
-    ) -> Result<(Vec<(Cow<'static, str>, String)>, PendingAuthorization), TokenError> {
+    ) -> Result<(Parameters, PendingAuthorization), TokenError> {
         request.check().map_err(refuse)?;
         if client_id.is_empty() {
             return Err(refuse("the client has no client id"));
@@ -212,7 +215,7 @@ impl AuthorizationEndpoint {
         let nonce = request.asks_for_id_token().then_some(nonce);
         let dpop_jkt = request.dpop.as_ref().map(|key| key.thumbprint().to_owned());
 
-        let mut parameters: Vec<(Cow<'static, str>, String)> = vec![
+        let mut parameters: Parameters = vec![
             ("response_type".into(), "code".into()),
             ("client_id".into(), client_id.clone()),
             ("redirect_uri".into(), request.redirect_uri().to_owned()),
