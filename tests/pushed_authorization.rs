@@ -35,7 +35,11 @@ fn endpoint(recorder: &Recorder) -> PushedAuthorizationEndpoint<Recorder> {
 }
 
 fn raw() -> PushedAuthorizationRequest {
-    PushedAuthorizationRequest::new([("response_type", "code"), ("redirect_uri", REDIRECT_URI)])
+    PushedAuthorizationRequest::new([
+        ("response_type", "code"),
+        ("client_id", "client"),
+        ("redirect_uri", REDIRECT_URI),
+    ])
 }
 
 async fn result(
@@ -89,7 +93,7 @@ async fn the_whole_request_is_pushed_and_the_url_contains_only_client_and_refere
         ("prompt", &["login"]),
         ("state", &[pending.state()]),
         ("code_challenge_method", &["S256"]),
-        ("client_id", &[]),
+        ("client_id", &["client"]),
         ("client_secret", &[]),
     ] {
         assert_eq!(values(name), expected, "{name}");
@@ -112,10 +116,17 @@ async fn a_public_client_pushes_its_id() {
     let recorder = Recorder::new(|_| answer(201, GOOD));
     let public = ClientAuthentication::none("cli");
     let endpoint = PushedAuthorizationEndpoint::new(recorder.clone(), URI, public);
-    endpoint.oneshot(raw()).await.unwrap();
+    let authorization = AuthorizationEndpoint::new("https://as.example/authorize");
+    let (pushed, _) = authorization.begin_pushed(request(), "cli").unwrap();
+    endpoint.clone().oneshot(pushed).await.unwrap();
     let sent = recorder.take_one();
     assert!(!sent.headers().contains_key(AUTHORIZATION));
-    assert!(form(sent.body()).contains(&("client_id".into(), "cli".into())));
+    let ids = form(sent.body());
+    let ids: Vec<_> = ids.iter().filter(|(name, _)| name == "client_id").collect();
+    assert_eq!(ids, [&("client_id".to_owned(), "cli".to_owned())]);
+
+    let error = endpoint.oneshot(raw()).await.unwrap_err();
+    assert!(error.to_string().contains("`client_id` is set"), "{error}");
 }
 
 #[tokio::test]

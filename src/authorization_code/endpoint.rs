@@ -158,10 +158,7 @@ impl AuthorizationEndpoint {
         self.uri()?;
         let key = request.dpop.clone();
         let (parameters, pending) = self.parameters(request, client_id.into(), Drawn::new()?)?;
-        // The client authentication adds it.
-        let parameters = parameters
-            .into_iter()
-            .filter(|(name, _)| name != "client_id");
+        // `client_id` is among them, whatever the client authentication (RFC 9126 §2.1).
         let pushed = PushedAuthorizationRequest::new(parameters);
         Ok((pushed.bound_to(key), pending))
     }

@@ -35,7 +35,9 @@ pub struct PushedAuthorizationRequest(Form);
 impl PushedAuthorizationRequest {
     /// Creates a request with these parameters.
     ///
-    /// An empty parameter is not sent. `resource` may occur several times. The client authentication adds its own parameters.
+    /// An empty parameter is not sent. `resource` may occur several times. `client_id` must be one of them
+    /// ([RFC 9126 §2.1](https://www.rfc-editor.org/rfc/rfc9126#section-2.1)), also for a client that authenticates in a header. The client
+    /// authentication adds its own parameters.
     pub fn new<N, V>(parameters: impl IntoIterator<Item = (N, V)>) -> Self
     where
         N: Into<Cow<'static, str>>,

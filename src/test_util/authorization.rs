@@ -188,6 +188,7 @@ pub(super) fn push(core: &Core, request: &RecordedRequest) -> Result<Response<By
             "request_uri must not be pushed",
         ));
     }
+    form::require(request, "client_id", "client_id is missing")?;
     form::require(request, "redirect_uri", "redirect_uri is missing")?;
     form::scope(&core.config, request)?;
     form::targets(&core.config, request)?;
