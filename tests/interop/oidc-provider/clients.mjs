@@ -59,7 +59,7 @@ const secretClients = [
     application_type: 'native',
     grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
     response_types: ['code'],
-    redirect_uris: ['http://127.0.0.1/cb'],
+    redirect_uris: ['http://127.0.0.1/cb', 'http://127.0.0.1/callback'],
   },
   { ...machine('dpop', 'client_secret_basic', SECRET), dpop_bound_access_tokens: true },
 ];
