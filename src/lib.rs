@@ -7,7 +7,7 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token.
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. [`authorization_code`] signs a user in with the browser.
 //!
 //! # Add a token to every request
 //!
@@ -75,7 +75,9 @@
 //!   that take the text of a token, such as Kafka
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
+//! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
+//! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
 //! * [Coming from `oauth2`](_documentation::from_oauth2), with programs for the sign-in of a user and for a device login
 //! * [What is supported, and how it compares](_documentation::compare)
 //! * [Design](_documentation::design): the rules and their reasons
@@ -94,7 +96,7 @@
 //! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, and deadlines, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
 //! | `authorization-code` | [`authorization_code`], the sign-in of a user in a browser: PKCE, the URL, the response; [`PushedAuthorizationEndpoint`] |
-//! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
+//! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`] |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
 //!
@@ -192,6 +194,9 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/failures.md")]
     pub mod failures {}
+
+    #[doc = include_str!("../docs/fapi.md")]
+    pub mod fapi {}
 
     #[doc = include_str!("../docs/from-oauth2.md")]
     pub mod from_oauth2 {}

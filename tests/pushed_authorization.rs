@@ -500,6 +500,32 @@ async fn a_signed_assertion_is_made_for_the_issuer() {
     assert_ne!(assertions[0], assertions[1]);
 }
 
+#[tokio::test]
+async fn a_tls_client_pushes_to_the_alias() {
+    let alias = "https://mtls.as.test/par";
+    let aliases = json!({ "pushed_authorization_request_endpoint": alias });
+    let server = AuthorizationServer::builder()
+        .tls_client("tls")
+        .client("client", "secret")
+        .metadata_field("mtls_endpoint_aliases", aliases)
+        .build();
+    let tls = ClientAuthentication::tls_client_auth("tls");
+    let by_tls = TokenEndpoint::discover(server.clone(), server.issuer(), tls);
+    by_tls.begin_authorization(request()).await.unwrap();
+    discover(&server)
+        .begin_authorization(request())
+        .await
+        .unwrap();
+    let bound = discover(&server).certificate_bound_tokens();
+    bound.begin_authorization(request()).await.unwrap();
+    let pushes = server
+        .requests()
+        .into_iter()
+        .filter(|request| request.path() == "/par");
+    let uris: Vec<_> = pushes.map(|request| request.uri().to_string()).collect();
+    assert_eq!(uris, [alias, "https://as.test/par", alias]);
+}
+
 #[test]
 fn nothing_of_a_request_or_response_is_printed() {
     let request = raw().parameter("login_hint", "S3NT1NEL");
