@@ -152,7 +152,8 @@ pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
         http_service::HttpService,
-        metadata::ServerMetadata,
+        issuer::Issuer,
+        metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
     },
@@ -163,9 +164,9 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, AuthorizationDetail, IdTokenChecks, IdTokenClaims, InvalidAccessToken,
-        InvalidScope, NoAccessToken, RevocationRequest, Scope, TokenRequest, TokenResponse,
-        TokenResponseBuilder, TokenType,
+        AccessToken, AuthorizationDetail, Challenge, IdTokenChecks, IdTokenClaims,
+        InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest, Scope, TokenRequest,
+        TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{refresh_window::RefreshWindow, source::TokenSource},

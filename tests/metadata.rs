@@ -21,7 +21,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_test::{assert_pending, assert_ready, assert_ready_ok, task};
 use tower::{ServiceBuilder, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, NoAccessToken, ReqwestService, RevocationRequest,
+    BoxError, ClientAuthentication, Issuer, NoAccessToken, ReqwestService, RevocationRequest,
     ServerMetadata, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenRequest,
     TokenResponse,
     jwt::SigningAlgorithm,
@@ -1065,4 +1065,146 @@ async fn the_audience_of_a_signed_assertion_is_the_issuer() {
     let claims = BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap();
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     assert_eq!(claims["aud"], ISSUER);
+}
+
+#[tokio::test]
+async fn an_issuer_shares_its_metadata_with_its_endpoints() {
+    let http = with_metadata(&document(ISSUER));
+    let issuer = Issuer::new(http.clone(), ISSUER);
+    assert_eq!(issuer.as_str(), ISSUER);
+    assert_eq!(http.take_uris(), [""; 0]);
+
+    let metadata = issuer.metadata().await.unwrap();
+    assert_eq!(metadata.issuer(), ISSUER);
+    ask(&issuer.token_endpoint(basic())).await.unwrap();
+    ask(&issuer.clone().token_endpoint(basic())).await.unwrap();
+    assert!(Arc::ptr_eq(&metadata, &issuer.metadata().await.unwrap()));
+
+    let token = format!("{ISSUER}/token");
+    assert_eq!(
+        http.take_uris(),
+        [format!("{ISSUER}{OAUTH}"), token.clone(), token]
+    );
+}
+
+#[tokio::test]
+async fn an_issuer_has_its_metadata_at_any_of_the_well_known_addresses() {
+    const TENANT: &str = "https://as.test/t";
+    let addresses = [
+        "/.well-known/oauth-authorization-server/t",
+        "/t/.well-known/openid-configuration",
+        "/.well-known/openid-configuration/t",
+    ];
+    for (index, at) in addresses.into_iter().enumerate() {
+        // Without a token endpoint, too.
+        let found =
+            json!({ "issuer": TENANT, "authorization_endpoint": "https://as.test/authorize" });
+        let http = by_path(move |path| match path == at {
+            true => answer(200, found.to_string()),
+            false => answer(404, ""),
+        });
+        let metadata = Issuer::new(http.clone(), TENANT).metadata().await.unwrap();
+        assert_eq!(
+            *metadata.authorization_endpoint().unwrap(),
+            "https://as.test/authorize"
+        );
+        let asked = http.take_uris();
+        // A document without a token endpoint may not be the best.
+        assert_eq!(asked.len(), 3, "{index} {asked:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_not_that_of_the_document_has_no_metadata() {
+    for named in [
+        "https://as.test/t/",
+        "https://as.test",
+        "https://AS.test/t",
+        "https://as.test:443/t",
+        "https://other.test/t",
+        "http://as.test/t",
+    ] {
+        let found = document(named).to_string();
+        let http = by_path(move |_| answer(200, found.clone()));
+        let error = Issuer::new(http, "https://as.test/t").metadata().await;
+        let error = error.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::InvalidResponse, "{named}");
+        assert!(error.to_string().contains("another issuer"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn an_internal_issuer_gets_no_request_if_only_public_ones_may_be_used() {
+    for internal in [
+        "http://localhost:1",
+        "https://localhost./t",
+        "https://127.0.0.1",
+        "https://127.1",
+        "https://2130706433",
+        "https://0x7f.0.0.1",
+        "https://017700000001",
+        "https://[::1]",
+        "https://[::ffff:127.0.0.1]",
+        "https://[::ffff:a9fe:a9fe]",
+        "https://10.1.2.3/t",
+        "https://169.254.169.254",
+        "https://metadata.google.internal",
+        "https://keycloak",
+    ] {
+        let document = document(internal).to_string();
+        let http = by_path(move |_| answer(200, document.clone()));
+        let issuer = Issuer::new(http.clone(), internal);
+        let strict = issuer.clone().public_addresses_only();
+        let error = strict.metadata().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request, "{internal}");
+        assert!(error.to_string().contains("the issuer "), "{error}");
+        ask(&strict.token_endpoint(basic())).await.unwrap_err();
+        assert_eq!(http.take_uris(), [""; 0], "{internal}");
+
+        if internal.starts_with("https") {
+            issuer.metadata().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_public_issuer_cannot_send_secrets_to_an_internal_endpoint() {
+    for endpoint in [
+        "https://localhost./token",
+        "https://192.168.0.1/token",
+        "https://[::ffff:10.0.0.1]/token",
+        "https://0300.0250.1/token",
+        "https://vault.internal/token",
+    ] {
+        let document = json!({
+            "issuer": ISSUER,
+            "token_endpoint": endpoint,
+            "authorization_endpoint": endpoint,
+            "revocation_endpoint": endpoint,
+            "mtls_endpoint_aliases": { "revocation_endpoint": endpoint },
+        });
+        let http = with_metadata(&document);
+        let issuer = Issuer::new(http.clone(), ISSUER).public_addresses_only();
+        let metadata = issuer.metadata().await.unwrap();
+        assert_eq!(metadata.token_endpoint(), None, "{endpoint}");
+        assert_eq!(metadata.authorization_endpoint(), None, "{endpoint}");
+        assert_eq!(metadata.mtls_endpoint_alias("revocation_endpoint"), None);
+
+        let tokens = issuer.token_endpoint(basic());
+        let error = ask(&tokens).await.unwrap_err();
+        assert!(error.to_string().contains("`token_endpoint`"), "{error}");
+        let request = RevocationRequest::new("R");
+        tokens.revocation().oneshot(request).await.unwrap_err();
+        let asked = http.take_uris();
+        assert!(
+            asked.iter().all(|uri| uri.contains("/.well-known/")),
+            "{asked:?}"
+        );
+    }
+}
+
+#[test]
+fn the_debug_output_of_an_issuer_shows_no_query() {
+    let issuer = Issuer::new(AuthorizationServer::new(), "https://u:p@as.test/?key=k");
+    assert_eq!(format!("{issuer:?}"), "Issuer(https://as.test/?..)");
 }

@@ -10,15 +10,34 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header::WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::WWW_AUTHENTICATE};
 use libfuzzer_sys::fuzz_target;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, DpopKey, TokenSource, TokenType, add_access_token::CloneBody,
+    AccessToken, AddAccessTokenLayer, Challenge, DpopKey, ProtectedResource, TokenSource, TokenType, add_access_token::CloneBody,
 };
-use tower_oauth2_client_fuzz::{Body, byte, ready};
+use tower_oauth2_client_fuzz::{Body, byte, check_error, ready};
 
 static KEY: LazyLock<DpopKey> = LazyLock::new(|| DpopKey::generate().unwrap());
+
+/// Whatever address an API names, only its own origin is asked.
+fn check_discovery(challenges: &[Challenge]) {
+    for challenge in challenges {
+        let _ = format!("{challenge:?}");
+        assert!(challenge.scope().is_none_or(|scope| scope.check().is_ok()));
+    }
+    let http = service_fn(|request: Request<Body>| {
+        let uri = request.uri();
+        assert_eq!(uri.scheme_str(), Some("https"), "{uri}");
+        let authority = uri.authority().unwrap().as_str().to_ascii_lowercase();
+        let host = authority.split_once(':').map_or(&*authority, |(host, _)| host);
+        assert_eq!(host, "api.example", "{uri}");
+        async { Ok::<_, Infallible>(Response::new(Body::default())) }
+    });
+    let discover = ProtectedResource::discover(http, "https://api.example/a");
+    let error = ready(discover.challenges(challenges).into_future()).unwrap_err();
+    check_error(&error);
+}
 
 fuzz_target!(|data: &[u8]| {
     let mut data = data;
@@ -28,6 +47,11 @@ fuzz_target!(|data: &[u8]| {
         .split(|byte| *byte == b'\n')
         .filter_map(|line| HeaderValue::from_bytes(line).ok())
         .collect();
+    let mut headers = HeaderMap::new();
+    for value in &values {
+        headers.append(WWW_AUTHENTICATE, value.clone());
+    }
+    check_discovery(&Challenge::all(&headers));
     let calls = AtomicUsize::new(0);
     let api = service_fn(|request: Request<Body>| {
         calls.fetch_add(1, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 pub(crate) mod endpoint;
 pub(crate) mod http_service;
+pub(crate) mod issuer;
 pub(crate) mod metadata;
 #[cfg(feature = "authorization-code")]
 pub mod pushed_authorization;

@@ -16,6 +16,7 @@ pub(crate) mod panic;
 pub(crate) mod pem;
 #[cfg(feature = "jwt")]
 pub(crate) mod per_server;
+pub(crate) mod public_address;
 pub(crate) mod published;
 mod quoted;
 pub(crate) mod request_headers;

@@ -1,6 +1,7 @@
 //! `ClientAuthentication`: how the client authenticates to the token endpoint.
 
 mod basic;
+mod by_name;
 mod settings;
 #[cfg(feature = "jwt")]
 mod signed_jwt;

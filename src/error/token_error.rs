@@ -88,7 +88,7 @@ pub enum TokenErrorKind {
     ///
     /// For example: a redirect, a proxy's error page, an empty or incomplete response.
     UnexpectedStatus,
-    /// The server returned a success status without a valid token; or the metadata does not belong to the issuer.
+    /// The server returned a success status without a valid token; or metadata that do not belong to the issuer or the API.
     InvalidResponse,
     /// The server issued a token of a type that this crate cannot send.
     ///

@@ -4,6 +4,7 @@ mod access_token;
 mod authorization_detail;
 #[cfg(feature = "authorization-code")]
 mod authorization_request;
+pub(crate) mod challenge;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
@@ -20,6 +21,7 @@ mod token_response;
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
     authorization_detail::AuthorizationDetail,
+    challenge::Challenge,
     id_token_checks::{IdTokenChecks, IdTokenClaims},
     revocation_request::RevocationRequest,
     scope::{InvalidScope, Scope},

@@ -10,14 +10,8 @@ use base64::{
 use http::{HeaderValue, header::GetAll};
 use serde_json::{Map, Value};
 
-use super::challenge::Challenge;
-use crate::{
-    add_access_token::www_authenticate::code,
-    message::{Scope, TokenRequest, scope},
-};
+use crate::message::{Challenge, Scope, TokenRequest, scope};
 
-/// A longer field is not read.
-const MAX_FIELD: usize = 16 * 1024;
 /// The greatest length of a scope, and of claims, in a stronger token request.
 const MAX_TEXT: usize = 4 * 1024;
 const MAX_SCOPE_WORDS: usize = 64;
@@ -41,39 +35,38 @@ impl Demand {
     /// Returns what the fields of a `WWW-Authenticate` header demand, if anything.
     pub(super) fn of(fields: GetAll<'_, HeaderValue>) -> Option<Self> {
         let mut demand = Self::default();
-        for field in fields.iter().filter(|field| field.len() <= MAX_FIELD) {
-            let field = String::from_utf8_lossy(field.as_bytes());
-            for challenge in Challenge::all_of(&field) {
-                demand.add(&challenge);
-            }
+        for challenge in Challenge::of_fields(fields) {
+            demand.add(&challenge);
         }
         (demand != Self::default()).then_some(demand)
     }
 
-    fn add(&mut self, challenge: &Challenge<'_>) {
-        let Some(error) = challenge.get("error") else {
+    fn add(&mut self, challenge: &Challenge) {
+        let Some(error) = challenge.error() else {
             return;
         };
-        match &*code(&error).to_ascii_lowercase() {
+        match &*error.to_ascii_lowercase() {
             "insufficient_scope" => {
-                let words = challenge.get("scope").unwrap_or_default();
-                if scope::check(&words).is_ok() {
-                    self.scope = scope::union(&self.scope, &words);
+                let words = challenge.parameter("scope").unwrap_or_default();
+                if scope::check(words).is_ok() {
+                    self.scope = scope::union(&self.scope, words);
                 }
             }
             "insufficient_user_authentication" => {
-                let acr_values = challenge.get("acr_values").filter(|it| is_acr_values(it));
+                let acr_values = challenge
+                    .parameter("acr_values")
+                    .filter(|it| is_acr_values(it));
                 if let Some(acr_values) = acr_values {
                     self.acr_values = Some(acr_values.into());
                 }
                 let max_age = challenge
-                    .get("max_age")
+                    .parameter("max_age")
                     .and_then(|it| it.trim().parse().ok());
                 self.max_age = at_most(self.max_age, max_age);
             }
             // Azure Resource Manager calls the token invalid.
             "insufficient_claims" | "invalid_token" => {
-                let claims = challenge.get("claims").and_then(|it| decode_claims(&it));
+                let claims = challenge.parameter("claims").and_then(decode_claims);
                 merge(&mut self.claims, claims.unwrap_or_default());
             }
             _ => {}
@@ -385,7 +378,7 @@ mod tests {
             ),
             format!(
                 r#"Bearer realm="{}", error="insufficient_scope", scope="admin""#,
-                "x".repeat(MAX_FIELD)
+                "x".repeat(16 * 1024)
             ),
         ] {
             let expected = [Some("read".to_owned()), None, None, None];

@@ -1,7 +1,7 @@
 //! Answers challenges that demand a stronger token: other claims, a wider scope, or a user who signs in again.
 //!
 //! ```text
-//!   a 4xx                       challenge     the schemes and their parameters
+//!   a 4xx
 //!     │                         demand        what they demand, and the token request that meets it
 //!     ▼                         pace          may another token be requested now?
 //!   StrongerTokens::answer      stronger_tokens
@@ -10,7 +10,6 @@
 //!     └─ otherwise: the fetch is started, and later requests use its token
 //! ```
 
-mod challenge;
 mod demand;
 mod pace;
 mod stronger_tokens;

@@ -127,6 +127,8 @@ impl<S, B> EndpointCore<S, B> {
     fn rules(&self) -> Rules {
         Rules {
             allow_http: self.allow_http,
+            // The issuer decides.
+            public_only: false,
             limit: self.max_response_body,
         }
     }
@@ -145,6 +147,14 @@ impl<S, B> EndpointCore<S, B> {
 }
 
 impl<S: Clone, B> EndpointCore<S, B> {
+    /// The same settings for another client.
+    pub(crate) fn for_client(&self, client: ClientAuthentication) -> Self {
+        Self {
+            client,
+            ..self.clone()
+        }
+    }
+
     /// The same settings for another endpoint of the same issuer.
     pub(crate) fn other_endpoint(&self) -> Self {
         Self {

@@ -269,7 +269,7 @@ impl ServerMetadata {
 mod tests {
     use serde_json::json;
 
-    use super::*;
+    use super::{super::Rules, *};
 
     type UriAccessor = fn(&ServerMetadata) -> Option<&Uri>;
     type ListAccessor = fn(&ServerMetadata) -> Option<&[String]>;
@@ -396,7 +396,13 @@ mod tests {
     fn parse(document: &Value) -> ServerMetadata {
         let issuer = "https://as.example";
         let source = Uri::from_static(issuer);
-        ServerMetadata::parse(document.to_string().as_bytes(), issuer, &source, false).unwrap()
+        ServerMetadata::parse(
+            document.to_string().as_bytes(),
+            issuer,
+            &source,
+            Rules::default(),
+        )
+        .unwrap()
     }
 
     fn with(name: &str, value: &Value) -> ServerMetadata {

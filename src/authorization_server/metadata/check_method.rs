@@ -108,7 +108,7 @@ impl fmt::Display for Names<'_> {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::Rules, *};
 
     const LISTS: AuthenticationLists = AuthenticationLists {
         methods: "token_endpoint_auth_methods_supported",
@@ -126,7 +126,7 @@ mod tests {
         let document = document.to_string();
         let issuer = "https://as.example";
         let source = issuer.parse().unwrap();
-        ServerMetadata::parse(document.as_bytes(), issuer, &source, false).unwrap()
+        ServerMetadata::parse(document.as_bytes(), issuer, &source, Rules::default()).unwrap()
     }
 
     fn names(name: Option<&'static str>) -> &'static [&'static str] {

@@ -22,6 +22,7 @@ use crate::{
     base::{
         clock::{Clock, Moment},
         panic::catch_panic,
+        public_address::check_public,
         secure_uri::check_secure,
         single_flight::driven::Driven,
         sync::{Mutex, MutexGuard},
@@ -63,6 +64,7 @@ struct Inner {
     issuer: Arc<str>,
     /// Where the document is, if not at the well-known URIs, or what is wrong with that URI.
     metadata_uri: Option<Result<Uri, String>>,
+    public_only: bool,
     state: Mutex<State>,
 }
 
@@ -132,7 +134,7 @@ fn decide(
 impl Discovery {
     pub(crate) fn new(issuer: String) -> Self {
         Self {
-            inner: Inner::new(issuer.into(), None),
+            inner: Inner::new(issuer.into(), None, false),
             lifetime: DEFAULT_LIFETIME,
             clock: Clock::default(),
             by_alias: false,
@@ -142,7 +144,14 @@ impl Discovery {
 
     /// Sets where the document is. Clones that were made before keep their place and their metadata.
     pub(crate) fn set_metadata_uri(&mut self, uri: impl fmt::Display) {
-        self.inner = Inner::new(self.inner.issuer.clone(), Some(uri::parse(uri)));
+        let (issuer, public_only) = (self.inner.issuer.clone(), self.inner.public_only);
+        self.inner = Inner::new(issuer, Some(uri::parse(uri)), public_only);
+    }
+
+    /// Refuses URIs on this machine and in private networks. Clones that were made before keep their rules and their metadata.
+    pub(crate) fn set_public_only(&mut self) {
+        let (issuer, uri) = (self.inner.issuer.clone(), self.inner.metadata_uri.clone());
+        self.inner = Inner::new(issuer, uri, true);
     }
 
     /// Returns the issuer as the user gave it.
@@ -160,6 +169,10 @@ impl Discovery {
         rules: Rules,
         member: Option<&str>,
     ) -> MetadataResult {
+        let rules = Rules {
+            public_only: self.inner.public_only,
+            ..rules
+        };
         match self.look(http, rules, member)? {
             Availability::Usable(metadata) => Ok(metadata),
             Availability::Stale(metadata, number, renewal) => {
@@ -283,10 +296,15 @@ impl Discovery {
 }
 
 impl Inner {
-    fn new(issuer: Arc<str>, metadata_uri: Option<Result<Uri, String>>) -> Arc<Self> {
+    fn new(
+        issuer: Arc<str>,
+        metadata_uri: Option<Result<Uri, String>>,
+        public_only: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             issuer,
             metadata_uri,
+            public_only,
             state: Mutex::default(),
         })
     }
@@ -296,13 +314,16 @@ impl Inner {
         let refuse = |what: &str, why: String| {
             TokenError::request(format!("the request was not sent: the {what} {why}"))
         };
-        let of_issuer = well_known_uris(&self.issuer, rules.allow_http);
+        let of_issuer = well_known_uris(&self.issuer, rules);
         let of_issuer = of_issuer.map_err(|why| refuse("issuer", why))?;
         let Some(given) = &self.metadata_uri else {
             return Ok(of_issuer);
         };
         let checked = given.clone().and_then(|uri| {
             check_secure(&uri, rules.allow_http)?;
+            if rules.public_only {
+                check_public(&uri)?;
+            }
             Ok(vec![uri])
         });
         checked.map_err(|why| refuse("URI of the metadata", why))

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode, Uri, header::LOCATION, response::Parts};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 
-use super::{ServerMetadata, server_metadata::Unusable};
+use super::{ServerMetadata, unusable::Unusable};
 use crate::{
     authorization_server::http_service::HttpService,
     base::{
@@ -20,9 +20,11 @@ use crate::{
 };
 
 /// What is accepted from the server.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Rules {
     pub(crate) allow_http: bool,
+    /// Whether all URIs must be outside of this machine and of private networks, as far as their text says.
+    pub(crate) public_only: bool,
     /// The maximum size of the document, in bytes.
     pub(crate) limit: usize,
 }
@@ -32,6 +34,27 @@ pub(crate) struct Rules {
 pub(crate) struct Http(Arc<ErasedService<(Request<Bytes>, usize), SendResult>>);
 
 type SendResult = Result<Received, BoxError>;
+
+/// Whose metadata are fetched, for messages.
+#[derive(Clone, Copy)]
+pub(super) struct Subject<'a> {
+    /// `issuer`
+    pub(super) what: &'static str,
+    pub(super) name: &'a str,
+    /// What to check if there are no metadata.
+    pub(super) if_none: &'static str,
+}
+
+impl<'a> Subject<'a> {
+    fn issuer(name: &'a str) -> Self {
+        Self {
+            what: "issuer",
+            name,
+            if_none: "check the issuer, give the address of the document with `metadata_uri`, or give the URI of the endpoint \
+                      itself with `new`",
+        }
+    }
+}
 
 /// The head of a response and its body, or why the body could not be read.
 type Received = (Parts, Result<Bytes, BoxError>);
@@ -114,14 +137,31 @@ pub(super) async fn fetch(
     uri: Uri,
     rules: Rules,
 ) -> Result<Document, Unavailable> {
-    let received = http.0.call((request(uri.clone()), rules.limit)).await;
-    read(received, &issuer, &uri, rules)
+    let subject = Subject::issuer(&issuer);
+    let answer = get(&http, subject, &uri, rules.limit).await?;
+    read(answer, subject, &uri, rules)
+}
+
+/// Requests a document, and returns a successful answer.
+pub(super) async fn get(
+    http: &Http,
+    subject: Subject<'_>,
+    uri: &Uri,
+    limit: usize,
+) -> Result<Answer, Unavailable> {
+    let received = http.0.call((request(uri.clone()), limit)).await;
+    successful(received, subject, uri, limit)
 }
 
 /// The failure of an address that did not answer within the time for all addresses.
 pub(super) fn out_of_time(issuer: &str, uri: &Uri) -> Unavailable {
+    late(Subject::issuer(issuer), uri)
+}
+
+/// The failure of an address that did not answer in time.
+pub(super) fn late(subject: Subject<'_>, uri: &Uri) -> Unavailable {
     let why = "the server did not respond in time";
-    let error = failure(issuer, uri, TokenErrorKind::Timeout, why, None, None);
+    let error = failure(subject, uri, TokenErrorKind::Timeout, why, None, None);
     Unavailable {
         explains: Explains::of(&error, false),
         error,
@@ -137,8 +177,8 @@ fn request(uri: Uri) -> Request<Bytes> {
     request
 }
 
-fn failure(
-    issuer: &str,
+pub(super) fn failure(
+    subject: Subject<'_>,
     uri: &Uri,
     kind: TokenErrorKind,
     why: &str,
@@ -149,61 +189,72 @@ fn failure(
         .as_ref()
         .and_then(|answer| retry_after(&answer.headers, clock::wall_now()));
     let message = format!(
-        "the metadata of the issuer `{}`: {why} (requested from {:?})",
-        Quoted(issuer),
+        "the metadata of the {} `{}`: {why} (requested from {:?})",
+        subject.what,
+        Quoted(subject.name),
         Printable(uri)
     );
     TokenError::metadata(kind, message, source, answer, wait)
 }
 
-fn read(
+fn unavailable(error: TokenError, is_document: bool) -> Unavailable {
+    Unavailable {
+        explains: Explains::of(&error, is_document),
+        error,
+        is_unreachable: false,
+    }
+}
+
+fn successful(
     received: SendResult,
-    issuer: &str,
+    subject: Subject<'_>,
     uri: &Uri,
-    rules: Rules,
-) -> Result<Document, Unavailable> {
-    use TokenErrorKind::{Body, BodyTooLarge, InvalidResponse, Service, Timeout, UnexpectedStatus};
+    limit: usize,
+) -> Result<Answer, Unavailable> {
+    use TokenErrorKind::{Body, BodyTooLarge, Service, Timeout, UnexpectedStatus};
     let fail = |is_document, kind, why: &str, source, answer| {
-        let error = failure(issuer, uri, kind, why, source, answer);
-        Unavailable {
-            explains: Explains::of(&error, is_document),
-            error,
-            is_unreachable: false,
-        }
+        let error = failure(subject, uri, kind, why, source, answer);
+        unavailable(error, is_document)
+    };
+    let redirects = || {
+        format!(
+            "the server responded with a redirect, which is not followed because it could lead anywhere; check the {}",
+            subject.what
+        )
     };
     let (parts, body) = received.map_err(|source| {
         let is_unreachable = error::is_not_sent(&*source);
         let (kind, why) = if error::is_followed_redirect(&*source) {
-            (UnexpectedStatus, REDIRECTS)
+            (UnexpectedStatus, redirects())
         } else if error::is_timeout(&*source) {
-            (Timeout, "the server did not respond in time")
+            (Timeout, "the server did not respond in time".into())
         } else {
-            (Service, "the request failed")
+            (Service, "the request failed".into())
         };
         Unavailable {
             is_unreachable,
-            ..fail(false, kind, why, Some(source), None)
+            ..fail(false, kind, &why, Some(source), None)
         }
     })?;
     let status = parts.status;
     if !status.is_success() {
         let why = match status {
-            _ if status.is_redirection() && parts.headers.contains_key(LOCATION) => REDIRECTS,
-            _ if status.is_server_error() => "the server failed",
-            StatusCode::TOO_MANY_REQUESTS => "the server limits the rate of requests",
-            _ => NONE,
+            _ if status.is_redirection() && parts.headers.contains_key(LOCATION) => redirects(),
+            _ if status.is_server_error() => "the server failed".into(),
+            StatusCode::TOO_MANY_REQUESTS => "the server limits the rate of requests".into(),
+            _ => format!("there are none; {}", subject.if_none),
         };
         let answer = match body {
             Ok(body) => Answer::new(status, parts.headers, body),
             Err(_) => Answer::without_body(status, parts.headers),
         };
-        return Err(fail(false, UnexpectedStatus, why, None, Some(answer)));
+        return Err(fail(false, UnexpectedStatus, &why, None, Some(answer)));
     }
     let body = body.map_err(|source| {
         let (kind, why) = if error::chain(&*source).any(|error| error.is::<LengthLimitError>()) {
             let why = format!(
                 "the response is larger than {} bytes; raise the limit with `max_response_body`",
-                rules.limit
+                limit
             );
             (BodyTooLarge, Cow::Owned(why))
         } else if error::is_timeout(&*source) {
@@ -214,25 +265,49 @@ fn read(
         let answer = Answer::without_body(status, parts.headers.clone());
         fail(true, kind, &why, Some(source), Some(answer))
     })?;
-    let parsed = ServerMetadata::parse(&body, issuer, uri, rules.allow_http);
-    let answer = Answer::new(status, parts.headers, body);
-    match parsed {
+    Ok(Answer::new(status, parts.headers, body))
+}
+
+fn read(
+    answer: Answer,
+    subject: Subject<'_>,
+    uri: &Uri,
+    rules: Rules,
+) -> Result<Document, Unavailable> {
+    let invalid = |why: &str, answer| {
+        failure(
+            subject,
+            uri,
+            TokenErrorKind::InvalidResponse,
+            why,
+            None,
+            Some(answer),
+        )
+    };
+    match ServerMetadata::parse(&answer.raw, subject.name, uri, rules) {
         Ok(metadata) => Ok(Document {
-            incomplete: metadata
-                .why_incomplete()
-                .map(|why| failure(issuer, uri, InvalidResponse, why, None, Some(answer))),
+            incomplete: metadata.why_incomplete().map(|why| invalid(why, answer)),
             metadata: Arc::new(metadata),
         }),
-        Err(Unusable::NoDocument(why)) => {
-            let compression = error::compression(&answer);
-            let why = compression.map_or(why.into(), |how| format!("the server returned {how}"));
-            Err(fail(false, InvalidResponse, &why, None, Some(answer)))
-        }
-        Err(Unusable::Wrong(why)) => Err(fail(true, InvalidResponse, &why, None, Some(answer))),
+        Err(unusable) => Err(refused(unusable, subject, uri, answer)),
     }
 }
 
-const NONE: &str = "there are none; check the issuer, give the address of the document with `metadata_uri`, \
-                    or give the URI of the endpoint itself with `new`";
-
-const REDIRECTS: &str = "the server responded with a redirect, which is not followed because it could lead anywhere; check the issuer";
+/// The failure of an address whose document cannot be used.
+pub(super) fn refused(
+    unusable: Unusable,
+    subject: Subject<'_>,
+    uri: &Uri,
+    answer: Answer,
+) -> Unavailable {
+    let (is_document, why) = match unusable {
+        Unusable::NoDocument(why) => match error::compression(&answer) {
+            Some(how) => (false, format!("the server returned {how}")),
+            None => (false, why.to_owned()),
+        },
+        Unusable::Wrong(why) => (true, why),
+    };
+    let kind = TokenErrorKind::InvalidResponse;
+    let error = failure(subject, uri, kind, &why, None, Some(answer));
+    unavailable(error, is_document)
+}

@@ -22,8 +22,21 @@ pub(super) struct Members {
 }
 
 impl Members {
-    /// Returns `None` if the document is not a JSON object.
-    pub(super) fn read(document: &[u8]) -> Option<Self> {
+    /// Reads the metadata of an authorization server. Returns `None` if the document is not a JSON object.
+    pub(super) fn of_server(document: &[u8]) -> Option<Self> {
+        Self::read(document, |name| {
+            matches!(name, "issuer" | "jwks_uri" | ALIASES) || name.ends_with("_endpoint")
+        })
+    }
+
+    /// Reads the metadata of a protected resource. Returns `None` if the document is not a JSON object.
+    pub(super) fn of_resource(document: &[u8]) -> Option<Self> {
+        Self::read(document, |name| {
+            matches!(name, "resource" | "authorization_servers" | "jwks_uri")
+        })
+    }
+
+    fn read(document: &[u8], must_be_unique: fn(&str) -> bool) -> Option<Self> {
         let document = document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document);
         let RawMembers(members) = serde_json::from_slice(document).ok()?;
         let aliases = members.iter().rfind(|(name, _)| name == ALIASES);
@@ -41,10 +54,6 @@ impl Members {
             repeated,
         })
     }
-}
-
-fn must_be_unique(name: &str) -> bool {
-    matches!(name, "issuer" | "jwks_uri" | ALIASES) || name.ends_with("_endpoint")
 }
 
 fn first_repeated<'a>(
@@ -120,7 +129,7 @@ mod tests {
             (r#"{"a_endpoint":"a","b_endpoint":"a"}"#, None),
             (r#"{"mtls_endpoint_aliases":[1,1]}"#, None),
         ] {
-            let members = Members::read(document.as_bytes()).unwrap();
+            let members = Members::of_server(document.as_bytes()).unwrap();
             assert_eq!(members.repeated.as_deref(), expected, "{document}");
         }
     }

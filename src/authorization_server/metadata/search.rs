@@ -130,7 +130,7 @@ async fn next_event(
 /// Ends after this time, or never without a time or without timers.
 ///
 /// The runtime of the caller that made the timer may end before it. A timer panics then.
-async fn elapsed(time: Option<Duration>) {
+pub(super) async fn elapsed(time: Option<Duration>) {
     let timer = time
         .filter(|_| !timer::is_known_to_be_missing())
         .and_then(timer::sleep);

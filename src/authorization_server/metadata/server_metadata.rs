@@ -6,11 +6,15 @@ use http::{Uri, uri::Scheme};
 use serde_json::Value;
 
 use super::{
+    fetch::Rules,
+    lists::{Lists, strings},
     members::{ALIASES, Members},
+    unusable::Unusable,
     well_known::is_same_issuer,
 };
 use crate::base::{
     Quoted,
+    public_address::check_public,
     secure_uri::check_secure,
     uri::{Printable, is_loopback},
 };
@@ -36,23 +40,15 @@ pub struct ServerMetadata {
     issuer: Arc<str>,
     /// Whether the document comes from this machine.
     is_local: bool,
+    public_only: bool,
     /// Or why the document is of no use for a token endpoint.
     token_endpoint: Result<Uri, Box<str>>,
     /// Every other URI that may be used, by the name of its member.
     uris: Vec<(Box<str>, Uri)>,
     /// The same for TLS clients.
     aliases: Vec<(Box<str>, Uri)>,
-    lists: Vec<(&'static str, Vec<String>)>,
+    lists: Lists,
     json: Value,
-}
-
-/// Why a document is not the metadata of the issuer.
-#[derive(Debug, PartialEq)]
-pub(super) enum Unusable {
-    /// It is not a JSON object, or not metadata: it may be what the server returns for any unknown URI.
-    NoDocument(&'static str),
-    /// It is metadata, and wrong.
-    Wrong(String),
 }
 
 impl ServerMetadata {
@@ -61,23 +57,12 @@ impl ServerMetadata {
         document: &[u8],
         issuer: &str,
         source: &Uri,
-        allow_http: bool,
+        rules: Rules,
     ) -> Result<Self, Unusable> {
         let Members {
             values: members,
             repeated,
-        } = Members::read(document).ok_or_else(|| {
-            match document.iter().find(|b| !b.is_ascii_whitespace()) {
-                None => Unusable::NoDocument("the response is empty"),
-                Some(b'<') => Unusable::NoDocument("the response is a page instead of JSON"),
-                Some(b'{') => {
-                    Unusable::NoDocument("the response is JSON that is broken or ends too early")
-                }
-                Some(_) => {
-                    Unusable::NoDocument("the response is something other than a JSON object")
-                }
-            }
-        })?;
+        } = Members::of_server(document).ok_or_else(|| Unusable::no_object(document))?;
         let issuer: Arc<str> = match members.get("issuer") {
             Some(Value::String(named)) if is_same_issuer(issuer, named) => named.as_str().into(),
             Some(Value::String(named)) => {
@@ -90,32 +75,27 @@ impl ServerMetadata {
             None => return Err(Unusable::NoDocument("the response names no `issuer`")),
         };
         if let Some(name) = repeated {
-            return Err(Unusable::Wrong(format!(
-                "it contains the member `{}` twice",
-                Quoted(&name)
-            )));
+            return Err(Unusable::repeated(&name));
         }
         let json = Value::Object(members);
         let is_local = is_loopback(source);
         let guard = EndpointGuard {
             is_local,
-            allow_http,
+            allow_http: rules.allow_http,
+            public_only: rules.public_only,
         };
         let token_endpoint = guard
             .alias(&json, TOKEN_ENDPOINT)
             .and_then(|_| guard.endpoint(&json, TOKEN_ENDPOINT))
             .and_then(|uri| uri.ok_or_else(|| "it contains no `token_endpoint`".to_owned()));
-        let lists = LISTS.into_iter().filter_map(|name| {
-            let names = json.get(name).and_then(strings)?;
-            Some((name, names.map(str::to_owned).collect()))
-        });
         Ok(Self {
             issuer,
             is_local,
+            public_only: rules.public_only,
             token_endpoint: token_endpoint.map_err(Into::into),
             uris: usable_uris(Some(&json), |name| guard.endpoint(&json, name)),
             aliases: usable_uris(json.get(ALIASES), |name| guard.alias(&json, name)),
-            lists: lists.collect(),
+            lists: Lists::of(&json, &LISTS),
             json,
         })
     }
@@ -127,9 +107,7 @@ impl ServerMetadata {
 
     /// Returns the strings of one of [`LISTS`].
     pub(super) fn stored_list(&self, name: &str) -> Option<&[String]> {
-        let mut lists = self.lists.iter();
-        let (_, list) = lists.find(|(other, _)| *other == name)?;
-        Some(list)
+        self.lists.get(name)
     }
 
     /// Returns why the document is of no use for a token endpoint, or `None` if it is.
@@ -162,6 +140,7 @@ impl ServerMetadata {
         let guard = EndpointGuard {
             is_local: self.is_local,
             allow_http,
+            public_only: self.public_only,
         };
         let alias = match by_alias {
             true => guard.alias(&self.json, name)?,
@@ -251,6 +230,7 @@ struct EndpointGuard {
     /// Whether the document comes from this machine.
     is_local: bool,
     allow_http: bool,
+    public_only: bool,
 }
 
 impl EndpointGuard {
@@ -272,6 +252,9 @@ impl EndpointGuard {
             .parse()
             .map_err(|_| format!("the {name} is not a URI"))?;
         check_secure(&uri, self.allow_http).map_err(|why| format!("the {name} {why}"))?;
+        if self.public_only {
+            check_public(&uri).map_err(|why| format!("the {name} {why}"))?;
+        }
         // A remote server must not make a client send its secrets to another program on this machine.
         if !self.allow_http && !self.is_local && uri.scheme() != Some(&Scheme::HTTPS) {
             return Err(format!(
@@ -322,12 +305,6 @@ fn find<'a>(uris: &'a [(Box<str>, Uri)], name: &str) -> Option<&'a Uri> {
     uris.find(|(other, _)| **other == *name).map(|(_, uri)| uri)
 }
 
-/// The strings of a list.
-fn strings(list: &Value) -> Option<impl Iterator<Item = &str> + Clone> {
-    let list = list.as_array()?.iter();
-    Some(list.filter_map(Value::as_str))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,7 +316,7 @@ mod tests {
             document.as_bytes(),
             ISSUER,
             &Uri::from_static(ISSUER),
-            false,
+            Rules::default(),
         );
         parsed.map_err(|error| match error {
             Unusable::NoDocument(why) => why.to_owned(),
@@ -599,7 +576,8 @@ mod tests {
             let document =
                 format!(r#"{{"issuer": "{issuer}", "token_endpoint": "http://127.0.0.1/token"}}"#);
             let source = Uri::from_static(source);
-            let parsed = ServerMetadata::parse(document.as_bytes(), issuer, &source, false);
+            let parsed =
+                ServerMetadata::parse(document.as_bytes(), issuer, &source, Rules::default());
             assert_eq!(
                 parsed.unwrap().token_endpoint().is_some(),
                 expected,

@@ -2,7 +2,8 @@
 
 use http::Uri;
 
-use crate::base::{secure_uri::check_secure, uri};
+use super::fetch::Rules;
+use crate::base::{public_address::check_public, secure_uri::check_secure, uri};
 
 /// The URIs where the metadata of an issuer can be, in the order in which to try them.
 ///
@@ -14,8 +15,8 @@ use crate::base::{secure_uri::check_secure, uri};
 /// # Errors
 ///
 /// What is wrong with the issuer, as the rest of a sentence that begins with it.
-pub(super) fn well_known_uris(issuer: &str, allow_http: bool) -> Result<Vec<Uri>, String> {
-    let uri = check_issuer(issuer, allow_http)?;
+pub(super) fn well_known_uris(issuer: &str, rules: Rules) -> Result<Vec<Uri>, String> {
+    let uri = check_issuer(issuer, rules)?;
     // "any terminating "/" MUST be removed", in both.
     let path = uri.path().strip_suffix('/').unwrap_or(uri.path());
     let origin = &issuer[..issuer.len() - path_and_query_len(issuer)];
@@ -48,13 +49,16 @@ fn without_path(issuer: &str) -> Option<&str> {
 }
 
 /// "a URL that uses the "https" scheme and has no query or fragment components" (RFC 8414 §2).
-fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
+pub(super) fn check_issuer(issuer: &str, rules: Rules) -> Result<Uri, String> {
     // The parser drops a fragment.
     if issuer.contains('#') {
         return Err("has a fragment, which RFC 8414 section 2 forbids".into());
     }
     let uri = uri::parse(issuer)?;
-    check_secure(&uri, allow_http)?;
+    check_secure(&uri, rules.allow_http)?;
+    if rules.public_only {
+        check_public(&uri)?;
+    }
     if issuer.contains('?') {
         return Err("has a query, which RFC 8414 section 2 forbids".into());
     }
@@ -62,7 +66,7 @@ fn check_issuer(issuer: &str, allow_http: bool) -> Result<Uri, String> {
 }
 
 /// The length of the path and query of an absolute URI.
-fn path_and_query_len(uri: &str) -> usize {
+pub(super) fn path_and_query_len(uri: &str) -> usize {
     let authority = uri.find("://").map_or(0, |at| at + 3);
     let rest = &uri[authority..];
     rest.find('/').map_or(0, |at| rest.len() - at)
@@ -114,7 +118,7 @@ mod tests {
                 ],
             ),
         ] {
-            let uris = well_known_uris(issuer, false).unwrap();
+            let uris = well_known_uris(issuer, Rules::default()).unwrap();
             let uris: Vec<_> = uris.iter().map(Uri::to_string).collect();
             assert_eq!(uris, expected, "{issuer}");
         }
@@ -155,10 +159,33 @@ mod tests {
             ("ftp://as.example/", "is neither https nor http"),
             ("http://as.example/", "is plain http"),
         ] {
-            let error = well_known_uris(issuer, false).unwrap_err();
+            let error = well_known_uris(issuer, Rules::default()).unwrap_err();
             assert!(error.starts_with(why), "{issuer}: {error}");
         }
-        assert!(well_known_uris("http://as.example/", true).is_ok());
-        assert!(well_known_uris("http://localhost:1/", false).is_ok());
+        let allow_http = Rules {
+            allow_http: true,
+            ..Rules::default()
+        };
+        assert!(well_known_uris("http://as.example/", allow_http).is_ok());
+        assert!(well_known_uris("http://localhost:1/", Rules::default()).is_ok());
+    }
+
+    #[test]
+    fn an_internal_issuer_is_refused_if_only_public_ones_may_be_used() {
+        let rules = Rules {
+            public_only: true,
+            allow_http: true,
+            ..Rules::default()
+        };
+        assert!(well_known_uris("https://as.example/t", rules).is_ok());
+        for issuer in [
+            "http://localhost:1/",
+            "https://localhost./",
+            "https://10.0.0.1/t",
+            "https://[::ffff:127.0.0.1]",
+            "https://2130706433",
+        ] {
+            assert!(well_known_uris(issuer, rules).is_err(), "{issuer}");
+        }
     }
 }

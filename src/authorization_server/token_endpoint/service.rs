@@ -137,7 +137,7 @@ impl<S> TokenEndpoint<S> {
 }
 
 impl<S, B> TokenEndpoint<S, B> {
-    pub(super) fn over(core: EndpointCore<S, B>) -> Self {
+    pub(in crate::authorization_server) fn over(core: EndpointCore<S, B>) -> Self {
         Self {
             core,
             call: TokenCall::default(),
