@@ -4,7 +4,7 @@ use super::call::PushedAuthorizationCall;
 use crate::authorization_server::endpoint::endpoint_service;
 
 endpoint_service! {
-    /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`PushedAuthorizationRequest`] to the
+    /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`PushedAuthorizationRequest`](crate::PushedAuthorizationRequest) to the
     /// server before the user goes there ([RFC 9126](https://www.rfc-editor.org/rfc/rfc9126)).
     ///
     /// [`TokenEndpoint::begin_authorization`](crate::TokenEndpoint::begin_authorization) uses it by itself. Use it directly if the metadata
@@ -14,7 +14,7 @@ endpoint_service! {
     /// authentication, checks, limits and security rules. With a DPoP key, the code is bound to the key
     /// ([RFC 9449 §10.1](https://www.rfc-editor.org/rfc/rfc9449#section-10.1)).
     ///
-    /// A request that failed [transiently](TokenError::is_transient) can be sent again: a pushed request that nobody uses expires.
+    /// A request that failed [transiently](crate::TokenError::is_transient) can be sent again: a pushed request that nobody uses expires.
     ///
     /// # Cancel safety
     ///
@@ -55,8 +55,8 @@ endpoint_service! {
     ///
     /// Both share the metadata, so that they are fetched once.
     ///
-    /// It never fails. If this endpoint was created by [`new`](TokenEndpoint::new), its issuer is not known: every request fails that
-    /// does not name its endpoint. Use [`PushedAuthorizationEndpoint::new`] then.
+    /// It never fails. If this endpoint was created by [`new`](crate::TokenEndpoint::new), its issuer is not known: every request fails that
+    /// does not name its endpoint. Use [`PushedAuthorizationEndpoint::new`](crate::PushedAuthorizationEndpoint::new) then.
     ///
     /// # Examples
     ///
