@@ -5,6 +5,8 @@ pub(crate) mod http_service;
 pub mod introspection;
 pub(crate) mod issuer;
 pub(crate) mod metadata;
+#[cfg(feature = "authorization-code")]
+pub mod pushed_authorization;
 pub mod registration;
 pub mod revocation;
 pub mod token_endpoint;

@@ -2,17 +2,23 @@
 
 mod access_token;
 mod accessors;
+mod authorization_detail;
+#[cfg(feature = "authorization-code")]
+mod authorization_request;
 pub(crate) mod challenge;
 mod client_id_metadata_document;
 mod client_metadata;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
+mod id_token_checks;
 mod introspection_request;
 mod introspection_response;
 mod json_time;
 mod other_schemes;
 mod parameter;
+#[cfg(feature = "authorization-code")]
+mod pushed_authorization;
 mod registered_client;
 mod registration_request;
 mod registration_response;
@@ -26,9 +32,11 @@ mod userinfo_response;
 
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
+    authorization_detail::AuthorizationDetail,
     challenge::Challenge,
     client_id_metadata_document::ClientIdMetadataDocument,
     client_metadata::{ClientMetadata, InvalidClientMetadata},
+    id_token_checks::{IdTokenChecks, IdTokenClaims},
     introspection_request::IntrospectionRequest,
     introspection_response::IntrospectionResponse,
     registration_request::RegistrationRequest,
@@ -39,6 +47,11 @@ pub use self::{
     token_response::{TokenResponse, TokenResponseBuilder},
     userinfo_request::UserinfoRequest,
     userinfo_response::UserinfoResponse,
+};
+#[cfg(feature = "authorization-code")]
+pub use self::{
+    authorization_request::AuthorizationRequest,
+    pushed_authorization::{PushedAuthorizationRequest, PushedAuthorizationResponse},
 };
 pub(crate) use self::{
     form::{CalledSlot, Form},

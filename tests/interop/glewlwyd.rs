@@ -1,5 +1,6 @@
 //! glewlwyd, a server written in C. It does not form-decode Basic credentials, and refuses requests in unusual ways.
 
+mod authorization_code;
 mod dpop;
 mod introspection;
 mod mtls;

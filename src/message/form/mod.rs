@@ -20,7 +20,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        AccessToken, TokenRequest,
+        AccessToken, IdTokenChecks, TokenRequest,
         parameter::Parameter,
         scope::{self, Scope},
         secret_names,
@@ -55,6 +55,8 @@ pub(super) struct Extras {
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
+    /// Neither sent nor compared.
+    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.

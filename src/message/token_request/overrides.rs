@@ -1,11 +1,11 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::TokenRequest;
-use crate::client_authentication::ClientAuthentication;
-#[cfg(feature = "dpop")]
+#[cfg(any(feature = "authorization-code", feature = "dpop"))]
 use crate::dpop::DpopKey;
+use crate::{client_authentication::ClientAuthentication, message::IdTokenChecks};
 
 /// # Overrides for this request
 impl TokenRequest {
@@ -79,6 +79,19 @@ impl TokenRequest {
         self
     }
 
+    /// Checks the ID token in the response, if there is one. Default is that it is not checked.
+    ///
+    /// If it does not pass, the request fails. The checks are ignored when requests are compared, and do not apply to later renewals.
+    ///
+    /// # Examples
+    ///
+    /// See [`IdTokenChecks`].
+    #[must_use]
+    pub fn id_token_checks(mut self, checks: IdTokenChecks) -> Self {
+        self.0.extras_mut().id_token_checks = Some(Arc::new(checks));
+        self
+    }
+
     /// Sets a name for logs, metrics and the status of a cache: whose token this is. Default is none.
     ///
     /// It appears in `Debug`, in the events and the status of a cache, and in errors, so it must not be a secret. It is not sent.
@@ -126,6 +139,18 @@ impl TokenRequest {
     pub fn context<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.0.extras_mut().context.insert(value);
         self
+    }
+
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
+        if key.is_some() {
+            self.0.extras_mut().dpop = key;
+        }
+        self
+    }
+
+    pub(crate) fn shared_id_token_checks(&self) -> Option<Arc<IdTokenChecks>> {
+        self.0.extras().id_token_checks.clone()
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
