@@ -429,6 +429,7 @@ mod end {
             assert!(text.contains("the time to decide has ended"), "{text}");
             assert!(text.contains("dropped"), "{text}");
             assert!(!error.is_transient());
+            assert!(error.grant_type().is_some(), "{flow:?} {way:?}");
         }
     }
 

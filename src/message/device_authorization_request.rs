@@ -2,14 +2,15 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderName, HeaderValue};
-
 use super::{
     Parameter, Scope,
+    accessors::request_setters,
     form::{Form, printable_names},
 };
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request for a user code and a device code
@@ -21,11 +22,11 @@ use crate::{
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
-/// [Extensions](Self::extensions) are not compared.
+/// Neither the label nor the context is compared.
 ///
 /// # Security
 ///
-/// `Debug` shows the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of parameters.
+/// `Debug` shows the label, the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of parameters.
 ///
 /// # Examples
 ///
@@ -100,59 +101,31 @@ impl DeviceAuthorizationRequest {
         self
     }
 
-    /// Adds a header to the HTTP request. Default is none.
-    ///
-    /// It works like [`TokenRequest::header`](crate::TokenRequest::header).
-    #[must_use]
-    pub fn header<K, V>(mut self, name: K, value: V) -> Self
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        self.0.push_header(name, value);
-        self
-    }
-
-    /// Sends this request to another device authorization endpoint. Default is the URI of the
-    /// [`DeviceAuthorizationEndpoint`](crate::DeviceAuthorizationEndpoint).
-    ///
-    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. If the URI is invalid, the request
-    /// fails before anything is sent.
-    #[must_use]
-    pub fn device_authorization_endpoint(mut self, uri: impl fmt::Display) -> Self {
-        self.0.set_endpoint("device authorization endpoint", uri);
-        self
-    }
-
     /// Sends this request as another client. Default is the client of the
     /// [`DeviceAuthorizationEndpoint`](crate::DeviceAuthorizationEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
-
-    /// Returns the extensions that are added to the HTTP request.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.0.extensions()
-    }
-
-    /// Returns the extensions that are added to the HTTP request, to change them.
-    #[must_use]
-    pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extras_mut().extensions
-    }
-
-    pub(crate) fn into_form(self) -> Form {
-        self.0
-    }
 }
+
+request_setters!(
+    DeviceAuthorizationRequest,
+    "device authorization endpoint",
+    "DeviceAuthorizationEndpoint",
+    device_authorization_endpoint,
+    0
+);
 
 impl fmt::Debug for DeviceAuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
-        f.debug_struct("DeviceAuthorizationRequest")
+        let mut debug = f.debug_struct("DeviceAuthorizationRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field("parameters", &printable_names(names))
             .field(
                 "device_authorization_endpoint",

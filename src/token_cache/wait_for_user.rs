@@ -93,7 +93,7 @@ struct Polled<'a> {
 
 impl<'a> Polled<'a> {
     fn new(entry: &'a Arc<Entry>) -> Self {
-        let terms = *entry.request().polling_terms();
+        let terms = entry.request().polling_terms();
         Self { entry, terms }
     }
 
@@ -117,7 +117,8 @@ impl<'a> Polled<'a> {
         match self.terms.left(tokio_now()) {
             Some(left) if left <= pause => {
                 self.sleep(left).await;
-                Err(TokenError::expired_token(last_error))
+                let expired = TokenError::expired_token(last_error);
+                Err(self.entry.say_whose(expired, None))
             }
             _ => Ok(()),
         }

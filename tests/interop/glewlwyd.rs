@@ -1,11 +1,15 @@
 //! glewlwyd, a server written in C. It does not form-decode Basic credentials, and refuses requests in unusual ways.
 
+mod authorization_code;
 mod device;
 mod dpop;
+mod introspection;
 mod mtls;
+mod registration;
 mod revocation;
 mod signed_jwt;
 mod token_cache;
+mod userinfo;
 
 use std::{
     sync::{Arc, LazyLock},

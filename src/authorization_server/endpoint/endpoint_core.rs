@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
 };
 
@@ -12,6 +12,7 @@ use http::Uri;
 
 use super::{
     EndpointCall,
+    about::{CallAbout, called},
     check::{check, check_uri},
     encode::{self, Target},
     future::CallFuture,
@@ -26,16 +27,19 @@ use crate::{
     },
     base::{
         secure_uri::Protection,
-        uri::{Printable, PrintableText},
+        uri::{Printable, PrintableText, host},
     },
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    error::{SentTo, TokenError},
-    message::Form,
+    error::{CalledEndpoint, SentTo, TokenError},
+    message::{Form, Parameter},
     secret::Credential,
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
+
+/// The client of a request that an access token authorizes.
+static ANONYMOUS: LazyLock<ClientAuthentication> = LazyLock::new(ClientAuthentication::anonymous);
 
 /// An endpoint that is called through the HTTP service `S`: where it is, which client calls it, and the settings of a call.
 pub(crate) struct EndpointCore<S, B> {
@@ -46,6 +50,10 @@ pub(crate) struct EndpointCore<S, B> {
     pub(crate) max_response_body: usize,
     pub(crate) allow_http: bool,
     pub(crate) dpop: Option<DpopKey>,
+    /// The parameters that are added to requests that do not set them.
+    pub(crate) defaults: Vec<Parameter>,
+    /// Who calls which host, unless a request says otherwise.
+    called: Arc<CalledEndpoint>,
 }
 
 impl<S, B> EndpointCore<S, B> {
@@ -74,6 +82,7 @@ impl<S, B> EndpointCore<S, B> {
         client: ClientAuthentication,
         request_body: fn(Bytes) -> B,
     ) -> Self {
+        let called = called(&client, place.host());
         Self {
             inner,
             place,
@@ -82,6 +91,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
             dpop: None,
+            defaults: Vec::new(),
+            called,
         }
     }
 
@@ -94,6 +105,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop,
+            defaults: self.defaults,
+            called: self.called,
         }
     }
 
@@ -146,6 +159,20 @@ impl<S, B> EndpointCore<S, B> {
     }
 }
 
+impl<S, B> EndpointCore<S, B> {
+    /// Who calls which host with this request.
+    fn called_for(&self, form: &Form) -> Arc<CalledEndpoint> {
+        let (uri, client) = (form.endpoint_override(), form.client_override());
+        match (uri, client) {
+            (None, None) => self.called.clone(),
+            _ => called(
+                client.unwrap_or(&self.client),
+                uri.map_or_else(|| self.place.host(), |uri| host(uri).map(Into::into)),
+            ),
+        }
+    }
+}
+
 impl<S: Clone, B> EndpointCore<S, B> {
     /// The same settings for another client.
     pub(crate) fn for_client(&self, client: ClientAuthentication) -> Self {
@@ -159,8 +186,22 @@ impl<S: Clone, B> EndpointCore<S, B> {
     pub(crate) fn other_endpoint(&self) -> Self {
         Self {
             place: self.place.other_endpoint(),
+            defaults: Vec::new(),
             ..self.clone()
         }
+    }
+
+    /// The same settings for an endpoint of the same issuer at which no client authenticates.
+    pub(crate) fn other_endpoint_without_client(&self) -> Self {
+        let mut core = self.other_endpoint();
+        let is_by_tls = core.client.is_by_tls();
+        core.client = ANONYMOUS.clone();
+        core.dpop = None;
+        // The tokens of such a client may be bound to its certificate.
+        if let Some(discovery) = core.discovery_mut().filter(|_| is_by_tls) {
+            discovery.by_alias = true;
+        }
+        core
     }
 
     /// Drops the ready inner service, whose reservation (a permit, a slot in a buffer) would otherwise be held until the next call.
@@ -197,8 +238,23 @@ impl<S, B> EndpointCore<S, B> {
         S: HttpService<B>,
         B: 'static,
     {
-        let client = form.client_override().unwrap_or(&self.client);
-        let dpop = form.dpop_override().or(self.dpop.as_ref());
+        let form = match self.defaults.is_empty() {
+            true => form,
+            false => form.with_defaults(&self.defaults),
+        };
+        let called = self.called_for(&form);
+        form.note_called(&called);
+        let about = CallAbout::new(form.clone(), called);
+        let token = form.access_token();
+        let client = match form.client_override() {
+            Some(client) => client,
+            None if token.is_some() => &ANONYMOUS,
+            None => &self.client,
+        };
+        let dpop = match token {
+            Some(token) => token.binding().map(|binding| &binding.key),
+            None => form.dpop_override().or(self.dpop.as_ref()),
+        };
         let named = form.endpoint_override();
         let checked = match named {
             Some(uri) => check_uri(&C::NAMES, Protection::of(uri), self.allow_http),
@@ -206,7 +262,7 @@ impl<S, B> EndpointCore<S, B> {
         };
         if let Err(error) = checked.and_then(|()| check::<C>(&form, client, dpop)) {
             self.give_reservation_back();
-            return CallFuture::failed(call, error);
+            return CallFuture::failed(call, error, about);
         }
         let limit = self.max_response_body;
         let has_all = dpop.is_none() && !encode::must_obtain(&form, client);
@@ -229,20 +285,23 @@ impl<S, B> EndpointCore<S, B> {
                 form,
             };
             let service = self.give_reservation_back();
-            return CallFuture::prepare(call, draft, request_body, service, limit);
+            return CallFuture::prepare(call, draft, request_body, service, limit, about);
         };
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
                 let secret = client.credential().and_then(Credential::known);
-                let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
+                let sent = match token {
+                    Some(_) => SentSecrets::of(&http),
+                    None => SentSecrets::of_known(&http, secret.cloned(), form.headers()),
+                };
+                let what_to_check = C::what_to_check(&form, client);
                 let sending = self.inner.call(http.map(self.request_body));
-                let what_to_check = client.what_to_check();
-                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit)
+                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit, about)
             }
             Err(error) => {
                 self.give_reservation_back();
-                CallFuture::failed(call, error)
+                CallFuture::failed(call, error, about)
             }
         }
     }
@@ -259,6 +318,8 @@ impl<S: Clone, B> Clone for EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop.clone(),
+            defaults: self.defaults.clone(),
+            called: self.called.clone(),
         }
     }
 }

@@ -27,7 +27,7 @@ const MEMBERS: [&str; 9] = [
 
 /// Reads the token that a successful response carries. `now` is the time of day.
 pub(super) fn fields(
-    call: TokenCall,
+    call: &TokenCall,
     answer: &Answer,
     dpop: Option<&DpopKey>,
     now: SystemTime,
@@ -77,6 +77,10 @@ pub(super) fn fields(
     };
     if dpop.is_some() && token_type == TokenType::BEARER && !call.allow_bearer {
         return Err(unusable(DOWNGRADED).with_kind(TokenErrorKind::UnsupportedTokenType));
+    }
+    if let (Some(id_token), Some(checks)) = (id_token.as_text(), &call.id_token_checks) {
+        let checked = checks.check(id_token, now);
+        checked.map_err(|why| unusable(&format!("returned an ID token that {why}")))?;
     }
     let text = if is_id_token {
         &id_token

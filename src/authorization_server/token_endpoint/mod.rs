@@ -2,6 +2,7 @@
 
 mod call;
 mod decode;
+mod defaults;
 mod discover;
 mod id_token;
 pub(crate) mod refusal;

@@ -43,7 +43,8 @@ impl TokenRequest {
     /// Redeems an authorization code
     /// ([RFC 6749 §4.1.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3)).
     ///
-    /// You obtain the code from the authorization endpoint. `redirect_uri` is the URI to which that endpoint redirected the user. For a
+    /// `TokenEndpoint::begin_authorization` (feature `authorization-code`) obtains the code, and makes this request with everything that
+    /// belongs to it. Use this constructor for a code from elsewhere. `redirect_uri` is the URI to which that endpoint redirected the user. For a
     /// server that does not accept `redirect_uri` here (OAuth 2.1), use
     /// `TokenRequest::extension("authorization_code").parameter("code", code)`.
     ///
@@ -206,7 +207,7 @@ impl TokenRequest {
     /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
     /// ```
     pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
-        Self(Form::default()).with("grant_type", Credential::fixed(grant_type.into()))
+        Self(Form::default()).with("grant_type", grant_type.into().into_owned())
     }
 }
 
