@@ -7,7 +7,10 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. [`authorization_code`] signs a user in with the browser.
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
+//! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
+//! [`BackchannelAuthenticationEndpoint`].
+//! [`authorization_code`] signs a user in with the browser.
 //!
 //! # Add a token to every request
 //!
@@ -151,10 +154,13 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        backchannel_authentication::{self, service::BackchannelAuthenticationEndpoint},
+        device_authorization::{self, service::DeviceAuthorizationEndpoint},
         http_service::HttpService,
         introspection::{self, service::IntrospectionEndpoint},
         issuer::Issuer,
         metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
+        polling::TokenPolling,
         registration::{self, service::RegistrationEndpoint},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
@@ -167,13 +173,15 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, AuthorizationDetail, Challenge, ClientIdMetadataDocument, ClientMetadata,
-        IdTokenChecks, IdTokenClaims, IntrospectionRequest, IntrospectionResponse,
-        InvalidAccessToken, InvalidClientMetadata, InvalidScope, NoAccessToken,
-        RegistrationRequest, RegistrationResponse, RevocationRequest, Scope, TokenRequest,
-        TokenResponse, TokenResponseBuilder, TokenType, UserinfoRequest, UserinfoResponse,
+        AccessToken, AuthorizationDetail, BackchannelAuthenticationRequest,
+        BackchannelAuthenticationResponse, Challenge, ClientIdMetadataDocument, ClientMetadata,
+        DeviceAuthorizationRequest, DeviceAuthorizationResponse, IdTokenChecks, IdTokenClaims,
+        IntrospectionRequest, IntrospectionResponse, InvalidAccessToken, InvalidClientMetadata,
+        InvalidScope, NoAccessToken, RegistrationRequest, RegistrationResponse, RevocationRequest,
+        Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType, UserinfoRequest,
+        UserinfoResponse,
     },
-    secret::{ClientSecret, Credential, IdToken, RefreshToken},
+    secret::{AuthReqId, ClientSecret, Credential, DeviceCode, IdToken, RefreshToken},
     token_cache::{IssuedToken, TokenSources, refresh_window::RefreshWindow, source::TokenSource},
 };
 #[cfg(feature = "authorization-code")]

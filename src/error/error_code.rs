@@ -109,6 +109,16 @@ error_codes! {
     SLOW_DOWN = "slow_down",
     /// `expired_token` (RFC 8628 §3.5, CIBA §11): the user did not decide in time.
     EXPIRED_TOKEN = "expired_token",
+    /// `unknown_user_id` (CIBA §13): the hint does not identify a user.
+    UNKNOWN_USER_ID = "unknown_user_id",
+    /// `expired_login_hint_token` (CIBA §13): the token that identifies the user has expired.
+    EXPIRED_LOGIN_HINT_TOKEN = "expired_login_hint_token",
+    /// `missing_user_code` (CIBA §13): the server requires the user code of the user.
+    MISSING_USER_CODE = "missing_user_code",
+    /// `invalid_user_code` (CIBA §13): the user code is wrong.
+    INVALID_USER_CODE = "invalid_user_code",
+    /// `invalid_binding_message` (CIBA §13): the server does not show such a message; shorten or simplify it.
+    INVALID_BINDING_MESSAGE = "invalid_binding_message",
     /// `invalid_dpop_proof` (RFC 9449 §5): the DPoP proof is wrong.
     INVALID_DPOP_PROOF = "invalid_dpop_proof",
     /// `use_dpop_nonce` (RFC 9449 §8): the DPoP proof must contain the nonce that the server sent.

@@ -131,7 +131,8 @@ pub enum TokenErrorKind {
     ShutDown,
     /// The user must sign in again.
     ///
-    /// The code, device code or refresh token that a source depends on is no longer valid.
+    /// The code, device code or refresh token that a source depends on is no longer valid. Or the user refused a device login, or did not
+    /// decide in time: [`TokenError::error_response`] says which.
     SignInRequired,
 }
 
@@ -152,7 +153,7 @@ impl TokenError {
     /// 3. the errors `temporarily_unavailable` and `server_error`, whatever the status.
     ///
     /// It is `false` for `authorization_pending` and `slow_down`, although a later request may succeed: the user decides when. A
-    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenRequest::device_code`](crate::TokenRequest::device_code).
+    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user).
     ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]

@@ -5,9 +5,13 @@ mod accessors;
 mod authorization_detail;
 #[cfg(feature = "authorization-code")]
 mod authorization_request;
+mod backchannel_authentication_request;
+mod backchannel_authentication_response;
 pub(crate) mod challenge;
 mod client_id_metadata_document;
 mod client_metadata;
+mod device_authorization_request;
+mod device_authorization_response;
 #[cfg(feature = "dpop")]
 mod dpop_proof;
 mod form;
@@ -17,6 +21,7 @@ mod introspection_response;
 mod json_time;
 mod other_schemes;
 mod parameter;
+mod polling_terms;
 #[cfg(feature = "authorization-code")]
 mod pushed_authorization;
 mod registered_client;
@@ -33,9 +38,13 @@ mod userinfo_response;
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
     authorization_detail::AuthorizationDetail,
+    backchannel_authentication_request::BackchannelAuthenticationRequest,
+    backchannel_authentication_response::BackchannelAuthenticationResponse,
     challenge::Challenge,
     client_id_metadata_document::ClientIdMetadataDocument,
     client_metadata::{ClientMetadata, InvalidClientMetadata},
+    device_authorization_request::DeviceAuthorizationRequest,
+    device_authorization_response::DeviceAuthorizationResponse,
     id_token_checks::{IdTokenChecks, IdTokenClaims},
     introspection_request::IntrospectionRequest,
     introspection_response::IntrospectionResponse,
@@ -54,9 +63,11 @@ pub use self::{
     pushed_authorization::{PushedAuthorizationRequest, PushedAuthorizationResponse},
 };
 pub(crate) use self::{
+    device_authorization_response::DeviceFields,
     form::{CalledSlot, Form},
     json_time::json_time,
     parameter::{Parameter, is_code_verifier},
+    polling_terms::{PollingTerms, PollingTimes},
     registration_response::{AUTH_METHOD, IssuedClient},
     token_response::Fields,
 };

@@ -25,13 +25,16 @@ const REVOKE: &str = "/revoke";
 const AUTHORIZE: &str = "/authorize";
 const PUSH: &str = "/par";
 const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+const BACKCHANNEL_AUTHENTICATION: &str = "/bc-authorize";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
 pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     let allowed = match request.path() {
         METADATA | OPENID_METADATA | AUTHORIZE => &Method::GET,
-        TOKEN | PUSH | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION => &Method::POST,
+        TOKEN | PUSH | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION | BACKCHANNEL_AUTHENTICATION => {
+            &Method::POST
+        }
         _ => return empty_response(StatusCode::NOT_FOUND),
     };
     if request.method() != allowed {
@@ -48,6 +51,7 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
         INTROSPECT => introspect(core, request),
         REVOKE => revoke(core, request),
         DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
+        BACKCHANNEL_AUTHENTICATION => polling::backchannel_authentication(core, request),
         _ => Ok(metadata(core, request)),
     };
     #[cfg_attr(
@@ -114,6 +118,8 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
         "introspection_endpoint": format!("{base}{INTROSPECT}"),
         "revocation_endpoint": format!("{base}{REVOKE}"),
         "device_authorization_endpoint": format!("{base}{DEVICE_AUTHORIZATION}"),
+        "backchannel_authentication_endpoint": format!("{base}{BACKCHANNEL_AUTHENTICATION}"),
+        "backchannel_token_delivery_modes_supported": ["poll"],
         "grant_types_supported": grant_types,
         "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],

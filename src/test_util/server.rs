@@ -35,6 +35,7 @@ use super::{
 /// | `/introspect` | RFC 7662 |
 /// | `/revoke` | RFC 7009; revoking a refresh token revokes its family |
 /// | `/device_authorization` | RFC 8628 |
+/// | `/bc-authorize` | CIBA in poll mode; every user is known |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `/.well-known/openid-configuration` | the same, for clients that use OpenID Connect Discovery |
 ///

@@ -86,6 +86,8 @@ pub(super) struct PolledRequest {
     pub(super) scope: Option<String>,
     pub(super) decision: Decision,
     pub(super) interval: Duration,
+    /// How many polls are left until the server approves by itself.
+    pub(super) until_approved: Option<usize>,
     pub(super) last: Option<Instant>,
     pub(super) expires_at: Option<Instant>,
 }

@@ -3,7 +3,6 @@
 use std::{fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
-use tower_service::Service;
 
 use super::{
     Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
@@ -11,13 +10,8 @@ use super::{
     refresh_window::RefreshWindow, refusals::RefusalBound,
 };
 use crate::{
-    base::{
-        clock::Clock,
-        erased_service::{ErasedService, ready},
-    },
-    error::{BoxError, TokenError},
-    message::{TokenRequest, TokenResponse},
-    secret::RefreshToken,
+    authorization_server::token_endpoint::stack::EndpointStack, base::clock::Clock,
+    error::TokenError, message::TokenRequest, secret::RefreshToken,
 };
 
 /// Configures a [`TokenCache`]; see [`TokenCache::builder`].
@@ -400,39 +394,3 @@ pub(super) type OnRefreshToken = Box<
 
 /// Tells by a final refusal whether the refresh token is dead.
 pub(super) type EndsRefreshToken = Box<dyn Fn(&TokenError) -> bool + Send + Sync>;
-
-/// The endpoint, with all layers around it, without its type.
-pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
-
-impl EndpointStack {
-    pub(super) fn new<S>(service: S) -> Self
-    where
-        S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        Self(ErasedService::new(service, call))
-    }
-
-    pub(super) async fn call(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
-        self.0.call(request).await
-    }
-}
-
-async fn call<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
-where
-    S: Service<TokenRequest, Response = TokenResponse>,
-    S::Error: Into<BoxError>,
-{
-    let failed = |error: S::Error| token_error(error.into());
-    ready(&mut stack).await.map_err(failed)?;
-    stack.call(request).await.map_err(failed)
-}
-
-/// Finds our own error in the chain, or wraps the error of one of the layers.
-fn token_error(source: BoxError) -> TokenError {
-    match TokenError::find_in_chain(&*source) {
-        Some(error) => error.clone(),
-        None => TokenError::service("token endpoint", source),
-    }
-}

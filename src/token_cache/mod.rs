@@ -90,7 +90,7 @@
 //! While the user has not decided (`authorization_pending`), callers get that error, without a request to the server, until the polling
 //! interval has passed. The next caller after that asks the server again. The interval is the
 //! [`polling_interval`](TokenRequest::polling_interval) of the request, or five seconds; each `slow_down` adds five seconds to it. Each
-//! connection error in a row doubles the pause, up to a minute. [`TokenRequest::device_code`] shows the loop that waits for the user.
+//! connection error in a row doubles the pause, up to a minute. [`TokenSource::wait_for_user`] waits until the user has decided.
 //!
 //! A source ends when its credential is dead. Then every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired):
 //!
@@ -187,6 +187,7 @@
 //      v
 //   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
 //      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
+//      |                                                                  a user who decides: wait_for_user.rs
 //      v
 //   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //      |                                                  state.rs
@@ -203,7 +204,7 @@
 //      |                v
 //      |             fetch, on a task of its own:         fetch/mod.rs    run
 //      |                |  one attempt, perhaps a second   fetch/attempts.rs
-//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
+//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
 //      |                |  call on_refresh_token
 //      |                v
 //      |             land:                                entry/land.rs
@@ -250,6 +251,7 @@ pub(crate) mod source;
 mod state;
 mod token_changes;
 mod token_sources;
+mod wait_for_user;
 
 use std::{fmt, sync::Arc};
 
@@ -271,6 +273,7 @@ pub(crate) use self::{
     source::TokenSource,
 };
 use crate::{
+    authorization_server::token_endpoint::stack::EndpointStack,
     error::BoxError,
     message::{TokenRequest, TokenResponse},
 };
@@ -351,7 +354,7 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(builder::EndpointStack::new(endpoint))
+        TokenCacheBuilder::new(EndpointStack::new(endpoint))
     }
 
     /// Returns the source of the token for `request`, without fetching it yet.

@@ -2,6 +2,8 @@
 
 mod add_access_token;
 mod authorization_code;
+mod ciba;
+mod device;
 mod discovery;
 mod dpop;
 mod dpop_api;

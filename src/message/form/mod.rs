@@ -8,7 +8,6 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
@@ -22,6 +21,7 @@ use crate::{
     message::{
         AccessToken, IdTokenChecks, TokenRequest,
         parameter::Parameter,
+        polling_terms::PollingTerms,
         scope::{self, Scope},
         secret_names,
     },
@@ -54,7 +54,7 @@ pub(super) struct Extras {
     pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
-    pub(super) polling_interval: Option<Duration>,
+    pub(super) polling: PollingTerms,
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.

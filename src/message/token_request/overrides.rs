@@ -5,7 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 use super::TokenRequest;
 #[cfg(any(feature = "authorization-code", feature = "dpop"))]
 use crate::dpop::DpopKey;
-use crate::{client_authentication::ClientAuthentication, message::IdTokenChecks};
+use crate::{
+    client_authentication::ClientAuthentication,
+    message::{IdTokenChecks, PollingTerms},
+};
 
 /// # Overrides for this request
 impl TokenRequest {
@@ -36,11 +39,12 @@ impl TokenRequest {
         self
     }
 
-    /// Sets the minimum time between two requests of a cache while the user has not decided.
+    /// Sets the minimum time between two requests while the user has not decided.
     ///
     /// Pass the `interval` from the response that contained the device code
-    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Less than one second counts as one
-    /// second. The interval is ignored when requests are compared. Default is 5 seconds.
+    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`.
+    /// [`DeviceAuthorizationResponse::token_request`](crate::DeviceAuthorizationResponse::token_request) has set it already. Less than one
+    /// second counts as one second. The interval is ignored when requests are compared. Default is 5 seconds.
     ///
     /// # Examples
     ///
@@ -53,7 +57,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.0.extras_mut().polling_interval = Some(interval);
+        self.0.extras_mut().polling.interval = Some(interval);
         self
     }
 
@@ -153,7 +157,13 @@ impl TokenRequest {
         self.0.extras().id_token_checks.clone()
     }
 
-    pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
-        self.0.extras().polling_interval
+    /// Sets what the server said about polling. It is neither sent nor compared.
+    pub(crate) fn with_polling_terms(mut self, terms: PollingTerms) -> Self {
+        self.0.extras_mut().polling = terms;
+        self
+    }
+
+    pub(crate) fn polling_terms(&self) -> &PollingTerms {
+        &self.0.extras().polling
     }
 }

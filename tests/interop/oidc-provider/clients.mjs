@@ -2,6 +2,7 @@
 import { X509Certificate, createPublicKey } from 'node:crypto';
 
 const AUTHORIZATION_CODE = 'authorization_code';
+const CIBA = 'urn:openid:params:grant-type:ciba';
 const CLIENT_CREDENTIALS = 'client_credentials';
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 export const REFRESH_TOKEN = 'refresh_token';
@@ -60,6 +61,11 @@ const secretClients = [
     grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
     response_types: ['code'],
     redirect_uris: ['http://127.0.0.1/cb', 'http://127.0.0.1/callback'],
+  },
+  {
+    ...machine('ciba', 'client_secret_basic', SECRET),
+    backchannel_token_delivery_mode: 'poll',
+    grant_types: [CIBA, REFRESH_TOKEN],
   },
   { ...machine('dpop', 'client_secret_basic', SECRET), dpop_bound_access_tokens: true },
 ];
