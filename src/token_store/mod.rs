@@ -5,17 +5,26 @@
 //!
 //! [`MemoryTokenStore`] is an engine for tests and for one process.
 
+#[allow(dead_code, reason = "for the layer that shares tokens")]
+mod entry;
+mod key;
 mod memory;
 mod names;
+#[allow(dead_code, reason = "for the layer that shares tokens")]
+mod sealed;
 mod slot;
 
 use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 
+#[allow(unused_imports, reason = "for the layer that shares tokens")]
+pub(crate) use self::{entry::StoredToken, sealed::Opened};
 pub use self::{
+    key::{InvalidStoreKey, StoreKey},
     memory::MemoryTokenStore,
     names::{EntryName, Fence, LeaseOwner},
+    sealed::StoreKeys,
 };
 use crate::error::BoxError;
 
