@@ -117,9 +117,8 @@ impl Slots {
     fn named(&mut self, name: &EntryName, now: Duration) -> &mut Named {
         if self.by_name.len() >= self.sweep_at.max(Self::LEAST_SWEPT) {
             // A waiter keeps its slot: otherwise, nobody could wake it.
-            let is_used = |named: &mut Named| {
-                !named.slot.is_empty(now) || Arc::strong_count(&named.changed) > 1
-            };
+            let is_used =
+                |named: &Named| !named.slot.is_over(now) || Arc::strong_count(&named.changed) > 1;
             self.by_name.retain(|_, named| is_used(named));
             self.sweep_at = self.by_name.len() * 2;
         }

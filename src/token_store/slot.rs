@@ -8,14 +8,18 @@ use bytes::Bytes;
 
 use super::{Fence, Found, LeaseOwner, Put};
 
-/// How long a lease that ended by itself is remembered, so that the next holder learns that its predecessor was lost.
-pub(super) const LOST_LEASE_REMEMBERED: Duration = Duration::from_secs(3600);
+/// How long a lease is remembered after its end, so that fences grow and the next holder learns that its predecessor was lost.
+pub(super) const LEASE_REMEMBERED: Duration = Duration::from_secs(3600);
 
 /// What one name holds. All times are since 1970, by the clock of the engine.
 #[derive(Debug, Default)]
 pub(super) struct Slot {
     stored: Option<Stored>,
     lease: Option<Lease>,
+    /// The greatest fence so far.
+    last: Option<Fence>,
+    /// When all of this no longer matters.
+    end: Duration,
 }
 
 #[derive(Debug)]
@@ -65,8 +69,10 @@ impl Slot {
             match (lease.rest(now), &lease.owner) {
                 (Some(_), Some(holder)) if holder == owner => {
                     (lease.length, lease.end) = (lease_for, now.saturating_add(lease_for));
+                    let fence = lease.fence;
+                    self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
                     return Found::Leased {
-                        fence: lease.fence,
+                        fence,
                         after_lost_holder,
                     };
                 }
@@ -79,12 +85,14 @@ impl Slot {
             }
         }
         let fence = self.next_fence(now, newer_than);
+        self.last = Some(fence);
         self.lease = Some(Lease {
             fence,
             owner: Some(owner.clone()),
             length: lease_for,
             end: now.saturating_add(lease_for),
         });
+        self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
         Found::Leased {
             fence,
             after_lost_holder,
@@ -96,6 +104,7 @@ impl Slot {
             return false;
         };
         (lease.length, lease.end) = (lease_for, now.saturating_add(lease_for));
+        self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
         true
     }
 
@@ -108,6 +117,7 @@ impl Slot {
         } else {
             lease.owner = None;
             (lease.length, lease.end) = (pause, now.saturating_add(pause));
+            self.remember(now, pause);
         }
     }
 
@@ -129,6 +139,8 @@ impl Slot {
                 return Put::Superseded;
             }
         }
+        self.last = self.last.max(Some(fence));
+        self.remember(now, ttl);
         self.stored = Some(Stored {
             fence,
             entry: Some(entry),
@@ -150,18 +162,20 @@ impl Slot {
         lease.is_some_and(|lease| lease.owner.is_some() && lease.rest(now).is_some())
     }
 
-    /// Whether nothing here matters any more.
-    pub(super) fn is_empty(&mut self, now: Duration) -> bool {
-        self.forget(now);
-        self.stored.is_none() && self.lease.is_none()
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        self.end <= now
+    }
+
+    fn remember(&mut self, now: Duration, time: Duration) {
+        self.end = self.end.max(now.saturating_add(time));
     }
 
     /// Drops what has ended.
     fn forget(&mut self, now: Duration) {
+        if self.is_over(now) {
+            *self = Self::default();
+        }
         self.stored.take_if(|stored| stored.end <= now);
-        let remembered = LOST_LEASE_REMEMBERED;
-        self.lease
-            .take_if(|lease| lease.end.saturating_add(remembered) <= now);
     }
 
     fn newer(&self, newer_than: Option<Fence>) -> Option<(&Stored, &Bytes)> {
@@ -179,9 +193,7 @@ impl Slot {
 
     /// The time in microseconds, but greater than each fence that is known.
     fn next_fence(&self, now: Duration, newer_than: Option<Fence>) -> Fence {
-        let stored = self.stored.as_ref().map(|stored| stored.fence);
-        let lease = self.lease.as_ref().map(|lease| lease.fence);
-        let known = stored.max(lease).max(newer_than);
+        let known = self.last.max(newer_than);
         let time = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let after = known.map_or(0, |known| known.get().saturating_add(1));
         Fence::new(time.max(after))
