@@ -3,13 +3,15 @@
 //! A [`TokenStore`] is the engine. It holds one *entry* and one *lease* for each name. It sees only names that say nothing and entries that
 //! are encrypted, so it never sees a secret.
 //!
-//! [`MemoryTokenStore`] is an engine for tests and for one process.
+//! `RedisTokenStore` (feature `redis`) is an engine over Redis or Valkey. [`MemoryTokenStore`] is one for tests and for a single process.
 
 #[allow(dead_code, reason = "for the layer that shares tokens")]
 mod entry;
 mod key;
 mod memory;
 mod names;
+#[cfg(feature = "redis")]
+mod redis;
 #[allow(dead_code, reason = "for the layer that shares tokens")]
 mod sealed;
 mod slot;
@@ -18,6 +20,9 @@ use std::{future::Future, pin::Pin, time::Duration};
 
 use bytes::Bytes;
 
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisClient, RedisTokenStore};
 #[allow(unused_imports, reason = "for the layer that shares tokens")]
 pub(crate) use self::{entry::StoredToken, sealed::Opened};
 pub use self::{
