@@ -42,7 +42,7 @@ const POLL: Duration = Duration::from_millis(150);
 ///
 /// ```text
 /// ACL SETUSER orders on >password resetkeys resetchannels ~tower-oauth2-client:* &tower-oauth2-client:* -@all
-///     +evalsha +eval +hmget +hset +hdel +hexists +pttl +pexpire +time +publish +subscribe +unsubscribe +hello +client|setinfo
+///     +evalsha +eval +hmget +hset +hdel +hexists +del +pttl +pexpire +time +publish +subscribe +unsubscribe +hello
 /// ```
 ///
 /// A cluster also needs `+cluster|slots +cluster|shards +ping +readonly`.
