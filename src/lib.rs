@@ -95,6 +95,8 @@
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
+//! | `token-store` | [`token_store`], tokens that the instances of a service share |
+//! | `redis` | [`token_store::RedisTokenStore`], which shares them through Redis or Valkey; includes the feature `token-store` |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
 //!
 //! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html

@@ -1,4 +1,5 @@
 //! What `RedisTokenStore` does with servers that are no Redis. `tests/interop/redis` tests it against Redis.
+#![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
 use std::time::Duration;
 

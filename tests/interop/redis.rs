@@ -119,7 +119,7 @@ async fn store_follows_a_failover_by_sentinels() -> Result<(), BoxError> {
     let sentinel = setting("REDIS_SENTINEL");
     let client = || {
         let urls = vec![sentinel.as_str()];
-        SentinelClient::build(urls, "tokens".to_owned(), None, SentinelServerType::Master).unwrap()
+        SentinelClient::build(urls, "tokens", None, SentinelServerType::Master).unwrap()
     };
     let (one, other) = (
         RedisTokenStore::new(client()),

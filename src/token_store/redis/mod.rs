@@ -90,7 +90,7 @@ impl RedisTokenStore {
     ///
     /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
     /// let sentinels = vec!["redis://10.0.0.1:26379", "redis://10.0.0.2:26379"];
-    /// let client = SentinelClient::build(sentinels, "mymaster".into(), None, SentinelServerType::Master)?;
+    /// let client = SentinelClient::build(sentinels, "mymaster", None, SentinelServerType::Master)?;
     /// let store = RedisTokenStore::new(client);
     /// # Ok(())
     /// # }

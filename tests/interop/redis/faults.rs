@@ -1,4 +1,5 @@
 //! What a slow, full, read-only, restarted or wrong Redis does to the store.
+#![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
 use std::{sync::atomic::Ordering, time::Duration};
 
