@@ -7,9 +7,9 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. [`authorization_code`] signs a user in
-//! with the browser. A program without a browser signs its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their
-//! telephone with [`BackchannelAuthenticationEndpoint`].
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
+//! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
+//! [`BackchannelAuthenticationEndpoint`]. [`authorization_code`] signs a user in with the browser.
 //!
 //! # Add a token to every request
 //!
@@ -100,6 +100,8 @@
 //! | `authorization-code` | [`authorization_code`], the sign-in of a user in a browser: PKCE, the URL, the response; [`PushedAuthorizationEndpoint`] |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`] |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
+//! | `token-store` | [`token_store`], tokens that the instances of a service share |
+//! | `redis` | [`token_store::RedisTokenStore`], which shares them through Redis or Valkey; includes the feature `token-store` |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
 //!
 //! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html
@@ -137,6 +139,9 @@ mod secret;
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
 pub mod token_cache;
+#[cfg(feature = "token-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+pub mod token_store;
 
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]

@@ -164,21 +164,6 @@ async fn a_forgotten_key_gets_a_new_request_and_held_sources_keep_the_old_one() 
     assert_eq!(fixture.requests(), 4);
 }
 
-#[tokio::test]
-async fn a_request_that_cannot_be_cached_is_an_error_at_each_call() {
-    let cache = TokenCache::new(Endpoint::counting());
-    let sources = cache.sources_by(|_: &u8| {
-        let mut request = request();
-        request.extensions_mut().insert(7_u8);
-        request
-    });
-    for _ in 0..3 {
-        let error = cache_support::at_once(sources.get(&1).token()).unwrap_err();
-        assert!(error.to_string().contains("extensions"), "{error}");
-    }
-    assert_eq!(cache.status().len(), 0);
-}
-
 #[test]
 fn all_threads_get_the_same_source() {
     let cache = TokenCache::new(Endpoint::counting());
