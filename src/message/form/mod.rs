@@ -54,7 +54,7 @@ pub(super) struct Extras {
     pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
-    pub(super) polling: PollingTerms,
+    pub(super) polling: Option<Box<PollingTerms>>,
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.
