@@ -22,7 +22,7 @@ use crate::{
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
-/// Neither the label nor the context is compared.
+/// A [label](Self::label) and a [context](Self::context) are not compared.
 ///
 /// # Security
 ///

@@ -57,8 +57,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        let terms = self.0.extras_mut().polling.get_or_insert_default();
-        terms.interval = Some(interval);
+        self.0.extras_mut().polling.get_or_insert_default().interval = Some(interval);
         self
     }
 
