@@ -16,7 +16,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        AccessToken, TokenRequest,
+        TokenRequest,
         parameter::Parameter,
         scope::{self, Scope},
     },
@@ -43,8 +43,6 @@ pub(super) struct Extras {
     headers: HeaderMap,
     endpoint: Option<Uri>,
     pub(super) client_authentication: Option<ClientAuthentication>,
-    /// Authorizes the request in place of a client.
-    pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
@@ -256,11 +254,6 @@ impl Form {
         self.extras().client_authentication.as_ref()
     }
 
-    /// The access token that authorizes this request, in place of a client.
-    pub(crate) fn access_token(&self) -> Option<&AccessToken> {
-        self.extras().access_token.as_ref()
-    }
-
     /// The key that this request uses instead of that of the service.
     pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
         self.extras().dpop.as_ref()
@@ -318,7 +311,6 @@ impl PartialEq for Form {
                 && a.headers == b.headers
                 && a.endpoint.as_ref().map(parts) == b.endpoint.as_ref().map(parts)
                 && a.client_authentication == b.client_authentication
-                && a.access_token == b.access_token
                 && a.dpop == b.dpop
                 && a.invalid == b.invalid)
     }
@@ -347,7 +339,7 @@ fn parts(uri: &Uri) -> (Option<&str>, Option<&str>, &str, Option<&str>) {
 
 impl Eq for Form {}
 
-/// Hashes what is compared, except for whether parameters may be repeated, and the access token.
+/// Hashes what is compared, except for whether parameters may be repeated.
 impl Hash for Form {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let extras = self.extras();
