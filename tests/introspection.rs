@@ -95,13 +95,13 @@ async fn tokens_parameters_headers_and_overrides_are_sent() {
         let sent = send(request).await;
         assert_eq!(form(sent.body()), owned(&[("token", expected)]));
     }
-    let mut request = request()
+    let request = request()
         .parameter("tenant", "blue")
         .header("cookie", "secret")
         .introspection_endpoint("https://blue.example/introspect")
-        .client_authentication(ClientAuthentication::client_secret_basic("d", "e"));
-    request.extensions_mut().insert(7_u8);
-    assert_eq!(request.extensions().get(), Some(&7_u8));
+        .client_authentication(ClientAuthentication::client_secret_basic("d", "e"))
+        .context(7_u8);
+    assert_eq!(request.get_context(), Some(&7_u8));
     let sent = send(request).await;
     assert_eq!(*sent.uri(), "https://blue.example/introspect");
     assert_eq!(*sent.body(), "token=t&tenant=blue");

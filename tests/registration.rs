@@ -126,11 +126,11 @@ mod wire {
     }
 
     #[tokio::test]
-    async fn headers_extensions_and_another_endpoint_are_used() {
-        let mut request = request()
+    async fn headers_context_and_another_endpoint_are_used() {
+        let request = request()
             .header("x-tenant", "blue")
-            .registration_endpoint("https://blue.example/register");
-        request.extensions_mut().insert(7_u8);
+            .registration_endpoint("https://blue.example/register")
+            .context(7_u8);
         let sent = send(request).await;
         assert_eq!(*sent.uri(), "https://blue.example/register");
         assert_eq!(sent.headers()["x-tenant"], "blue");

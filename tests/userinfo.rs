@@ -52,8 +52,7 @@ mod wire {
     #[tokio::test]
     async fn the_request_is_a_get_with_the_access_token() {
         let recorder = Recorder::new(|_| answer(200, USER));
-        let mut request = request().header("x-tenant", "blue");
-        request.extensions_mut().insert(7_u8);
+        let request = request().header("x-tenant", "blue").context(7_u8);
         endpoint(&recorder).oneshot(request).await.unwrap();
         let sent = recorder.take_one();
         assert_eq!(

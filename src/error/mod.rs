@@ -1,5 +1,6 @@
 //! The error types of the crate.
 
+mod about;
 mod answer;
 mod builder;
 mod chain;
@@ -8,6 +9,7 @@ mod error_code;
 mod error_response;
 mod followed_redirect;
 mod new;
+mod pause;
 mod retry_after;
 mod token_error;
 
@@ -17,11 +19,13 @@ use std::{error::Error, fmt, io};
 pub(crate) use self::followed_redirect::FollowedRedirect;
 pub(crate) use self::token_error::{Presented, Rotates};
 pub(crate) use self::{
+    about::{About, CalledEndpoint},
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},
     compression::compression,
     followed_redirect::{SentTo, is_followed_redirect},
     new::redirects,
+    pause::{MAX_PAUSE, obeying_retry_after, pause_after},
     retry_after::retry_after,
 };
 pub use self::{

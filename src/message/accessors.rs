@@ -73,16 +73,32 @@ macro_rules! request_setters {
                 self
             }
 
-            /// Returns the extensions that are added to the HTTP request.
+            /// Sets a name for logs: whose request this is. It appears in errors, so it must not be a secret. Default is none.
             #[must_use]
-            pub fn extensions(&self) -> &http::Extensions {
-                self.$($form)+.extensions()
+            pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
+                self.$($form)+.extras_mut().label = Some(label.into());
+                self
             }
 
-            /// Returns the extensions that are added to the HTTP request, to change them.
+            /// Returns the [label](Self::label).
             #[must_use]
-            pub fn extensions_mut(&mut self) -> &mut http::Extensions {
-                &mut self.$($form)+.extras_mut().extensions
+            pub fn get_label(&self) -> Option<&str> {
+                self.$($form)+.label()
+            }
+
+            /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
+            ///
+            /// The endpoint adds it to the [extensions](http::Extensions) of the HTTP request. It is neither sent nor compared.
+            #[must_use]
+            pub fn context<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+                self.$($form)+.extras_mut().context.insert(value);
+                self
+            }
+
+            /// Returns the context of this type; see [`context`](Self::context).
+            #[must_use]
+            pub fn get_context<T: Send + Sync + 'static>(&self) -> Option<&T> {
+                self.$($form)+.context().get()
             }
 
             pub(crate) fn into_form(self) -> crate::message::Form {

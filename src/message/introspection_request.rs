@@ -144,7 +144,7 @@ impl IntrospectionRequest {
     /// Sends this request as another client. Default is the client of the [`IntrospectionEndpoint`](crate::IntrospectionEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.form.extras_mut().client_authentication = Some(client);
+        self.form.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
 

@@ -2,14 +2,15 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderName, HeaderValue};
-
 use super::{
     Parameter,
+    accessors::request_setters,
     form::{Form, printable_names},
 };
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
@@ -19,11 +20,11 @@ use crate::{
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
-/// [Extensions](Self::extensions) are not compared.
+/// Neither the label nor the context is compared.
 ///
 /// # Security
 ///
-/// `Debug` shows the hint, the names of the other parameters, and the overrides of the endpoint and the client. It does not show the
+/// `Debug` shows the label, the hint, the names of the other parameters, and the overrides of the endpoint and the client. It does not show the
 /// token.
 ///
 /// # Examples
@@ -90,67 +91,21 @@ impl RevocationRequest {
         self
     }
 
-    /// Adds a header to the HTTP request. Default is none.
-    ///
-    /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
-    /// fails before anything is sent.
-    ///
-    /// A header whose name contains `assertion`, `auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `passphrase`, `password`, `secret`,
-    /// `signature` or `token` is marked [sensitive](HeaderValue::set_sensitive), so that `Debug` of the HTTP request does not print its
-    /// value. Mark the value of any other header that is a secret.
-    #[must_use]
-    pub fn header<K, V>(mut self, name: K, value: V) -> Self
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        self.0.push_header(name, value);
-        self
-    }
-
-    /// Sends this request to another revocation endpoint. Default is the URI of the
-    /// [`RevocationEndpoint`](crate::RevocationEndpoint).
-    ///
-    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. If the URI is invalid, the request
-    /// fails before anything is sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_oauth2_client::{RefreshToken, RevocationRequest};
-    ///
-    /// let token = RefreshToken::new("45ghiukldjahdnhzdauz");
-    /// let request = RevocationRequest::new(&token).revocation_endpoint("https://blue.example/revoke");
-    /// ```
-    #[must_use]
-    pub fn revocation_endpoint(mut self, uri: impl fmt::Display) -> Self {
-        self.0.set_endpoint("revocation endpoint", uri);
-        self
-    }
-
     /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
-
-    /// Returns the extensions that are added to the HTTP request.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.0.extensions()
-    }
-
-    /// Returns the extensions that are added to the HTTP request, to change them.
-    #[must_use]
-    pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extras_mut().extensions
-    }
-
-    pub(crate) fn into_form(self) -> Form {
-        self.0
-    }
 }
+
+request_setters!(
+    RevocationRequest,
+    "revocation endpoint",
+    "RevocationEndpoint",
+    revocation_endpoint,
+    0
+);
 
 /// The hints of RFC 7009 §2.1.
 const HINTS: [&str; 2] = ["access_token", "refresh_token"];
@@ -159,7 +114,11 @@ impl fmt::Debug for RevocationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
         let others = names.filter(|name| !["token", "token_type_hint"].contains(name));
-        f.debug_struct("RevocationRequest")
+        let mut debug = f.debug_struct("RevocationRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field(
                 "token_type_hint",
                 // Any other hint may be the token, passed by mistake.

@@ -3,21 +3,15 @@
 use std::{fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
-use tower_service::Service;
 
 use super::{
     Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
-    fetch::spent::SpentCredentials, operations::shutdown::Shutdown, refresh_window::RefreshWindow,
-    refusals::RefusalBound,
+    fetch::spent::SpentCredentials, kept_members::KeepMembers, operations::shutdown::Shutdown,
+    refresh_window::RefreshWindow, refusals::RefusalBound,
 };
 use crate::{
-    base::{
-        clock::Clock,
-        erased_service::{ErasedService, ready},
-    },
-    error::{BoxError, TokenError},
-    message::{TokenRequest, TokenResponse},
-    secret::RefreshToken,
+    authorization_server::token_endpoint::stack::EndpointStack, base::clock::Clock,
+    error::TokenError, message::TokenRequest, secret::RefreshToken,
 };
 
 /// Configures a [`TokenCache`]; see [`TokenCache::builder`].
@@ -46,6 +40,7 @@ impl TokenCacheBuilder {
             spent: SpentCredentials::new(),
             runtime: FetchRuntime::default(),
             limit: FetchLimit::new(256),
+            keep: KeepMembers::default(),
             shutdown: Shutdown::new(),
         };
         Self {
@@ -172,7 +167,9 @@ impl TokenCacheBuilder {
 
     /// Sets a function that is called with each new refresh token, so that you can store it. Default is none.
     ///
-    /// It also gets the request of the source that the refresh token belongs to. The cache awaits it before any caller gets the
+    /// It also gets the request of the source that the refresh token belongs to. The getters of that request tell whose refresh token it is:
+    /// its [label](TokenRequest::get_label) and its [context](TokenRequest::get_context), and also the
+    /// [client](TokenRequest::get_client_id) and the [host](TokenRequest::get_host) that were called. The cache awaits the function before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
     ///
@@ -240,6 +237,59 @@ impl TokenCacheBuilder {
         F: Fn(&TokenError) -> bool + Send + Sync + 'static,
     {
         self.settings.ends_refresh_token = Some(Box::new(is_dead));
+        self
+    }
+
+    /// Keeps these members of each response beside its token, for [`IssuedToken::get`](super::IssuedToken::get). Default is none.
+    ///
+    /// Some servers tell more than the token: Salesforce the `instance_url`, Snowflake and Shopify the scope of an account, an OpenID
+    /// provider the `id_token`. Only what is named here is kept, because a cache may hold many tokens. The expiry and the scope of a token
+    /// are always there. You can call this method several times; each call adds names.
+    ///
+    /// With the name `id_token`, the ID token is kept for [`IssuedToken::id_token`](super::IssuedToken::id_token), and not for `get`.
+    /// `access_token` and `refresh_token` are never kept here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, TokenCache, TokenEndpoint, TokenRequest};
+    /// # use tower_oauth2_client::{ClientAuthentication, NotSent};
+    /// # use http::{Request, Response};
+    /// # use http_body_util::Full;
+    /// # use bytes::Bytes;
+    /// # use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let http = service_fn(|_: Request<Full<Bytes>>| async {
+    /// #     let body = r#"{"access_token":"00Dx0","instance_url":"https://eu1.my.salesforce.com"}"#;
+    /// #     Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body)))
+    /// # });
+    /// # let endpoint = TokenEndpoint::new(http, "https://login.salesforce.com/services/oauth2/token", ClientAuthentication::none("client"));
+    /// let tokens = TokenCache::builder(endpoint)
+    ///     .keep_members(["instance_url"])
+    ///     .build();
+    /// let source = tokens.source(TokenRequest::client_credentials());
+    ///
+    /// let token = source.token().await?;
+    /// assert_eq!(token.get("instance_url")?, "https://eu1.my.salesforce.com");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_members<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let names = names.into_iter().map(Into::into);
+        self.settings.keep.add(names);
+        self
+    }
+
+    /// Keeps all members of each response, except `access_token` and `refresh_token`. Default is none.
+    ///
+    /// See [`keep_members`](Self::keep_members), which needs less memory. The ID token is kept as well.
+    pub fn keep_all_members(mut self) -> Self {
+        self.settings.keep.add_all();
         self
     }
 
@@ -323,6 +373,7 @@ pub(crate) struct Settings {
     pub(super) spent: SpentCredentials,
     pub(super) runtime: FetchRuntime,
     pub(super) limit: Arc<FetchLimit>,
+    pub(super) keep: KeepMembers,
     pub(super) shutdown: Shutdown,
 }
 
@@ -343,39 +394,3 @@ pub(super) type OnRefreshToken = Box<
 
 /// Tells by a final refusal whether the refresh token is dead.
 pub(super) type EndsRefreshToken = Box<dyn Fn(&TokenError) -> bool + Send + Sync>;
-
-/// The endpoint, with all layers around it, without its type.
-pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
-
-impl EndpointStack {
-    pub(super) fn new<S>(service: S) -> Self
-    where
-        S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        Self(ErasedService::new(service, call))
-    }
-
-    pub(super) async fn call(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
-        self.0.call(request).await
-    }
-}
-
-async fn call<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
-where
-    S: Service<TokenRequest, Response = TokenResponse>,
-    S::Error: Into<BoxError>,
-{
-    let failed = |error: S::Error| token_error(error.into());
-    ready(&mut stack).await.map_err(failed)?;
-    stack.call(request).await.map_err(failed)
-}
-
-/// Finds our own error in the chain, or wraps the error of one of the layers.
-fn token_error(source: BoxError) -> TokenError {
-    match TokenError::find_in_chain(&*source) {
-        Some(error) => error.clone(),
-        None => TokenError::service("token endpoint", source),
-    }
-}

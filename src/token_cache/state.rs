@@ -4,22 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{entry::Entry, pauses::FailedFetch, refresh_window::Lifespan};
+use super::{
+    entry::Entry, kept_members::KeptMembers, pauses::FailedFetch, refresh_window::Lifespan,
+};
 use crate::{
-    base::clock::Moment,
-    error::TokenError,
+    base::clock::{Clock, Moment},
+    error::{CalledEndpoint, TokenError},
     message::{AccessToken, TokenRequest},
 };
 
-/// A token in the cache, and the moments of its life.
+/// A token in the cache, and the moments of its life. What every call reads comes first.
+#[repr(C)]
 pub(crate) struct CachedToken {
     /// Identifies this token among all of its entry.
     pub(crate) generation: u64,
-    pub(crate) token: AccessToken,
-    pub(crate) authorization: HeaderValue,
     pub(crate) stale_at: Moment,
     /// The end of its use, a leeway before `server_expires_at`.
     pub(crate) expires_at: Moment,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) token: AccessToken,
     pub(crate) server_expires_at: Moment,
     /// A refusal before this moment counts as one soon after the token was issued.
     pub(crate) young_until: Moment,
@@ -27,8 +30,13 @@ pub(crate) struct CachedToken {
     pub(crate) sent: Moment,
     /// Whether the server did not say how long it lives.
     pub(crate) is_lifetime_guessed: bool,
-    /// The scope that the server chose, if its request names none.
-    pub(crate) granted_scope: Option<Box<str>>,
+    /// The client and the host that issued it. All tokens of one endpoint share this.
+    pub(crate) called: Option<Arc<CalledEndpoint>>,
+    pub(crate) clock: Clock,
+    /// The request of its entry.
+    pub(crate) request: TokenRequest,
+    /// `None` if the response says nothing that the request does not, and the cache keeps no members of it.
+    pub(crate) kept: Option<Arc<KeptMembers>>,
 }
 
 /// The state of an entry, with what its callers get.
@@ -93,6 +101,8 @@ pub struct TokenStatus {
     state: TokenState,
     expires_in: Option<Duration>,
     last_error: Option<TokenError>,
+    /// What the endpoint noted when it issued the token.
+    called: Option<Arc<CalledEndpoint>>,
 }
 
 /// The state of a token in a cache; see the [module](super).
@@ -125,15 +135,44 @@ impl TokenStatus {
         Self {
             request: entry.request().clone(),
             state,
-            expires_in: cached.map(|cached| now.until(cached.expires_at)),
+            expires_in: cached.as_ref().map(|cached| now.until(cached.expires_at)),
+            called: cached.and_then(|cached| cached.called.clone()),
             last_error: failure.map(|failure| failure.error),
         }
     }
 
-    /// Returns the request for the token. Its `Debug` output hides its secrets.
+    /// Returns the request for the token, whose getters tell whose token it is. They return no secret.
     #[must_use]
     pub fn request(&self) -> &TokenRequest {
         &self.request
+    }
+
+    /// Returns the [label](TokenRequest::label) of the request. If equal requests have different labels, it is that of the first.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.request.get_label()
+    }
+
+    /// Returns the id of the client that fetched the token, or for which the last fetch failed.
+    ///
+    /// It is `None` if neither the request nor an endpoint has named it yet.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        let of_token = self.called.as_ref().and_then(|it| it.client_id.as_deref());
+        of_token
+            .or_else(|| self.last_error.as_ref()?.client_id())
+            .or_else(|| self.request.named_client_id())
+    }
+
+    /// Returns the host that issued the token, or at which the last fetch failed, with its port if the URI names one.
+    ///
+    /// It is `None` if neither the request nor an endpoint has named it yet.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let of_token = self.called.as_ref().and_then(|it| it.host.as_deref());
+        of_token
+            .or_else(|| self.last_error.as_ref()?.host())
+            .or_else(|| self.request.named_host())
     }
 
     /// Returns the state of the token.
@@ -232,7 +271,10 @@ mod tests {
             young_until: expires_at,
             sent: stale_at,
             is_lifetime_guessed: false,
-            granted_scope: None,
+            called: None,
+            clock: Clock::system(),
+            request: TokenRequest::client_credentials(),
+            kept: None,
         }
     }
 

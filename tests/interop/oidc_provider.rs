@@ -1,6 +1,9 @@
 //! oidc-provider, a certified OpenID Connect server for Node.js.
 
 mod add_access_token;
+mod authorization_code;
+mod ciba;
+mod device;
 mod discovery;
 mod dpop;
 mod dpop_api;

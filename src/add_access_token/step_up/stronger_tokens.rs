@@ -159,7 +159,12 @@ impl StrongerTokens {
         let strongest = slot.and_then(|slot| slot.wanted.as_ref().or(slot.in_use.as_ref()));
         let current = strongest.unwrap_or(&base);
         let allowed = self.settings.allowed_scope.as_ref();
-        let wanted = demand.met_by(&base, current, granted.as_deref(), allowed);
+        let wanted = demand.met_by(
+            &base,
+            current,
+            granted.as_ref().map(|it| it.as_str()),
+            allowed,
+        );
         if wanted == *sent_request {
             // The token was requested with all of this.
             return None;
@@ -192,7 +197,7 @@ impl StrongerTokens {
         let source = self.source_of(wanted);
         tracing::debug!(
             target: TARGET,
-            scope = source.as_ref().and_then(|it| it.request()?.known_scope()),
+            scope = source.as_ref().and_then(|it| it.request()?.get_scope()),
             "an API demands a stronger access token; fetching one",
         );
         source

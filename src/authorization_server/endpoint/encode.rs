@@ -160,7 +160,7 @@ fn request(
     *http.method_mut() = method;
     *http.uri_mut() = uri.clone();
     *http.headers_mut() = headers(form.headers(), content_type, authorization);
-    *http.extensions_mut() = form.extensions().clone();
+    *http.extensions_mut() = form.context().clone();
     http.extensions_mut().insert(NoAccessToken);
     http
 }

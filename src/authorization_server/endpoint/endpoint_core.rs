@@ -12,6 +12,7 @@ use http::Uri;
 
 use super::{
     EndpointCall,
+    about::{CallAbout, called},
     check::{check, check_uri},
     encode::{self, Target},
     future::CallFuture,
@@ -26,12 +27,12 @@ use crate::{
     },
     base::{
         secure_uri::Protection,
-        uri::{Printable, PrintableText},
+        uri::{Printable, PrintableText, host},
     },
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    error::{SentTo, TokenError},
-    message::Form,
+    error::{CalledEndpoint, SentTo, TokenError},
+    message::{Form, Parameter},
     secret::Credential,
 };
 
@@ -49,6 +50,10 @@ pub(crate) struct EndpointCore<S, B> {
     pub(crate) max_response_body: usize,
     pub(crate) allow_http: bool,
     pub(crate) dpop: Option<DpopKey>,
+    /// The parameters that are added to requests that do not set them.
+    pub(crate) defaults: Vec<Parameter>,
+    /// Who calls which host, unless a request says otherwise.
+    called: Arc<CalledEndpoint>,
 }
 
 impl<S, B> EndpointCore<S, B> {
@@ -77,6 +82,7 @@ impl<S, B> EndpointCore<S, B> {
         client: ClientAuthentication,
         request_body: fn(Bytes) -> B,
     ) -> Self {
+        let called = called(&client, place.host());
         Self {
             inner,
             place,
@@ -85,6 +91,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
             dpop: None,
+            defaults: Vec::new(),
+            called,
         }
     }
 
@@ -97,6 +105,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop,
+            defaults: self.defaults,
+            called: self.called,
         }
     }
 
@@ -149,6 +159,20 @@ impl<S, B> EndpointCore<S, B> {
     }
 }
 
+impl<S, B> EndpointCore<S, B> {
+    /// Who calls which host with this request.
+    fn called_for(&self, form: &Form) -> Arc<CalledEndpoint> {
+        let (uri, client) = (form.endpoint_override(), form.client_override());
+        match (uri, client) {
+            (None, None) => self.called.clone(),
+            _ => called(
+                client.unwrap_or(&self.client),
+                uri.map_or_else(|| self.place.host(), |uri| host(uri).map(Into::into)),
+            ),
+        }
+    }
+}
+
 impl<S: Clone, B> EndpointCore<S, B> {
     /// The same settings for another client.
     pub(crate) fn for_client(&self, client: ClientAuthentication) -> Self {
@@ -162,6 +186,7 @@ impl<S: Clone, B> EndpointCore<S, B> {
     pub(crate) fn other_endpoint(&self) -> Self {
         Self {
             place: self.place.other_endpoint(),
+            defaults: Vec::new(),
             ..self.clone()
         }
     }
@@ -213,6 +238,13 @@ impl<S, B> EndpointCore<S, B> {
         S: HttpService<B>,
         B: 'static,
     {
+        let form = match self.defaults.is_empty() {
+            true => form,
+            false => form.with_defaults(&self.defaults),
+        };
+        let called = self.called_for(&form);
+        form.note_called(&called);
+        let about = CallAbout::new(form.clone(), called);
         let token = call.access_token();
         let client = match form.client_override() {
             Some(client) => client,
@@ -230,7 +262,7 @@ impl<S, B> EndpointCore<S, B> {
         };
         if let Err(error) = checked.and_then(|()| check(&call, &form, client, dpop)) {
             self.give_reservation_back();
-            return CallFuture::failed(call, error);
+            return CallFuture::failed(call, error, about);
         }
         let limit = self.max_response_body;
         let has_all = dpop.is_none() && !encode::must_obtain(&form, client);
@@ -253,7 +285,7 @@ impl<S, B> EndpointCore<S, B> {
                 form,
             };
             let service = self.give_reservation_back();
-            return CallFuture::prepare(call, draft, request_body, service, limit);
+            return CallFuture::prepare(call, draft, request_body, service, limit, about);
         };
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
@@ -265,11 +297,11 @@ impl<S, B> EndpointCore<S, B> {
                 };
                 let what_to_check = call.what_to_check(client);
                 let sending = self.inner.call(http.map(self.request_body));
-                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit)
+                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit, about)
             }
             Err(error) => {
                 self.give_reservation_back();
-                CallFuture::failed(call, error)
+                CallFuture::failed(call, error, about)
             }
         }
     }
@@ -286,6 +318,8 @@ impl<S: Clone, B> Clone for EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop.clone(),
+            defaults: self.defaults.clone(),
+            called: self.called.clone(),
         }
     }
 }

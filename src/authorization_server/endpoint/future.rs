@@ -15,7 +15,9 @@ use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    EndpointCall, decode,
+    EndpointCall,
+    about::CallAbout,
+    decode,
     preparation::{Draft, Preparation, Preparing},
     sent_secrets::SentSecrets,
 };
@@ -40,6 +42,7 @@ pin_project! {
         // What was sent, until the response has been read.
         sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
+        about: CallAbout,
     }
 }
 
@@ -64,7 +67,7 @@ where
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
 {
-    pub(super) fn failed(call: C, error: TokenError) -> Self {
+    pub(super) fn failed(call: C, error: TokenError, about: CallAbout) -> Self {
         Self {
             state: State::Failed { error: Some(error) },
             call,
@@ -72,6 +75,7 @@ where
             what_to_check: "",
             sent: None,
             preparation: None,
+            about,
         }
     }
 
@@ -81,6 +85,7 @@ where
         request_body: fn(Bytes) -> B,
         service: S,
         limit: usize,
+        about: CallAbout,
     ) -> Self {
         let what_to_check = draft.call.what_to_check(&draft.client);
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
@@ -91,6 +96,7 @@ where
             what_to_check,
             sent: None,
             preparation: Some(preparation),
+            about,
         }
     }
 
@@ -101,6 +107,7 @@ where
         sent: SentSecrets,
         what_to_check: &'static str,
         limit: usize,
+        about: CallAbout,
     ) -> Self {
         Self {
             state: State::Sending { sending, sent_to },
@@ -109,6 +116,7 @@ where
             what_to_check,
             sent: Some(sent),
             preparation: None,
+            about,
         }
     }
 }
@@ -128,14 +136,17 @@ where
         loop {
             let next = match (this.state.as_mut().project(), &mut *this.preparation) {
                 (StateProj::Failed { error }, _) => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(polled_after_completion)));
+                    let error = error.take().unwrap_or_else(polled_after_completion);
+                    return Poll::Ready(Err(this.about.error(error)));
                 }
                 (StateProj::Preparing { preparing }, Some(preparation)) => {
                     match ready!(preparing.as_mut().poll(cx)) {
-                        Ok(prepared) => State::Readying {
-                            request: Some(preparation.end(prepared)),
-                        },
+                        Ok(prepared) => {
+                            this.about.note_uri(prepared.request.uri());
+                            State::Readying {
+                                request: Some(preparation.end(prepared)),
+                            }
+                        }
                         Err(error) => State::Failed { error: Some(error) },
                     }
                 }
@@ -210,7 +221,8 @@ where
                     let provided = preparation.as_mut().map(Preparation::take_provided);
                     let mut provided = provided.unwrap_or_default();
                     provided.set_certificate(certificate);
-                    let result = result.map_err(|error| error.with_provided(provided.boxed()));
+                    let result = result
+                        .map_err(|error| this.about.error(error.with_provided(provided.boxed())));
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(result);
                 }

@@ -9,6 +9,7 @@
 //! 5. [`future`]: send it, and collect the response.
 //! 6. [`decode`]: read the response. Pure.
 
+mod about;
 mod challenge_error;
 mod check;
 mod decode;

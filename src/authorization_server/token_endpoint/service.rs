@@ -334,7 +334,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
             core: self.core.clone(),
-            call: self.call,
+            call: self.call.clone(),
         }
     }
 }
@@ -353,7 +353,11 @@ where
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let inner = self.core.call(self.call, request.into_form());
+        let call = TokenCall {
+            id_token_checks: request.shared_id_token_checks(),
+            ..self.call
+        };
+        let inner = self.core.call(call, request.into_form());
         ResponseFuture { inner }
     }
 }

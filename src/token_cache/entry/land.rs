@@ -4,15 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Entry, EntryState, FetchOutcome};
 use crate::{
+    authorization_server::polling::PollingInterval,
     base::clock::Moment,
-    error::{TokenError, TokenErrorKind::Timeout},
+    error::{CalledEndpoint, TokenError, TokenErrorKind::Timeout},
     message::TokenResponse,
     secret::RefreshToken,
     token_cache::{
         events,
         fetch::{FetchPlan, Fetched},
         header::unsupported_token_type,
-        pauses::{FailedFetch, POLLING_INTERVAL, When},
+        pauses::{FailedFetch, When},
         refresh_window::Lifespan,
         state::{self, CachedToken},
     },
@@ -22,13 +23,12 @@ use crate::{
 /// of its own.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A longer scope that the server chose is not remembered.
-const MAX_GRANTED_SCOPE: usize = 4 * 1024;
-
 impl Entry {
     /// Takes in the result of a fetch.
     pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
         let is_superseded = fetched.is_superseded;
+        let called = fetched.called;
+        let is_provided = fetched.refresh_token.is_some();
         let landed = fetched.result.and_then(|response| {
             let lifespan = self.lifespan(&response);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
@@ -36,11 +36,21 @@ impl Entry {
             if has_expired && !lifespan.usable.is_zero() {
                 return Err(arrived_expired());
             }
-            let cached = self.accept(plan, fetched.sent, lifespan, &response)?;
-            events::fetched(&self.request, plan.reason, lifespan);
+            let cached = self.accept(
+                plan,
+                fetched.sent,
+                lifespan,
+                &response,
+                called.clone(),
+                is_provided,
+            )?;
+            events::fetched(self.whose(called.as_deref()), plan.reason, lifespan);
             Ok(cached)
         });
-        landed.map_err(|error| self.note_failure(plan, error, is_superseded))
+        landed.map_err(|error| {
+            let error = self.say_whose(error, called.as_deref());
+            self.note_failure(plan, error, is_superseded)
+        })
     }
 
     fn lifespan(&self, response: &TokenResponse) -> Lifespan {
@@ -69,15 +79,24 @@ impl Entry {
         sent: Moment,
         lifespan: Lifespan,
         response: &TokenResponse,
+        called: Option<Arc<CalledEndpoint>>,
+        is_provided: bool,
     ) -> FetchOutcome {
         let token = response.access_token();
         let authorization = token
             .sendable()
             .ok_or_else(|| unsupported_token_type(token.token_type()))?
             .clone();
+        let kept = self.settings.keep.of(response, &self.request);
         let now = self.now();
         let mut state = self.lock();
         let previous = self.current.load();
+        let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
+        let kept = match is_last_of_grant {
+            // A provider may return the credential of another user.
+            true => state.grant.keep(kept, is_provided),
+            false => kept.map(Arc::new),
+        };
         let cached = Arc::new(CachedToken {
             generation: state.next_generation(),
             token: token.clone(),
@@ -87,17 +106,12 @@ impl Entry {
             server_expires_at: sent.after(lifespan.lifetime),
             young_until: sent.after(lifespan.lifetime / 2),
             sent,
+            called,
             is_lifetime_guessed: response.expires_in().is_none(),
-            granted_scope: match self.request.has("scope") {
-                true => None,
-                false => response
-                    .scope()
-                    .map(|scope| scope.as_str())
-                    .filter(|scope| scope.len() <= MAX_GRANTED_SCOPE)
-                    .map(Into::into),
-            },
+            clock: self.settings.clock.clone(),
+            request: self.request.clone(),
+            kept,
         });
-        let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {
             // Another fetch has taken its place, so only those who still wait for this one get the token.
             return Ok(cached);
@@ -149,10 +163,8 @@ impl Entry {
             // Another fetch has taken its place and decides what is remembered.
             return error;
         }
-        let polling_interval = state.grant.is_polled().then(|| {
-            let interval = self.request.polling_interval_override();
-            interval.unwrap_or(POLLING_INTERVAL)
-        });
+        let is_polled = state.grant.is_polled();
+        let polling_interval = is_polled.then(|| PollingInterval::of(&self.request));
         if is_superseded {
             state.grant.superseded();
         }

@@ -4,11 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use tokio::time;
 
-use super::{
-    FetchPlan, Fetched, grant,
-    refusal::{OneTime, is_final_refusal},
-};
+use super::{FetchPlan, Fetched, grant};
 use crate::{
+    authorization_server::token_endpoint::refusal::{OneTime, is_final_refusal},
     base::back_off,
     error::{TokenError, TokenErrorKind::SignInRequired},
     message::TokenRequest,
@@ -99,6 +97,7 @@ impl<'a> Attempts<'a> {
             result,
             refresh_token: grant::refresh_token(request).filter(|_| *is_provided),
             is_superseded: false,
+            called: None,
         }
     }
 

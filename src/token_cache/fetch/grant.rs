@@ -12,20 +12,16 @@
 //!
 //! [`SpentCredentials`]: crate::token_cache::fetch::spent::SpentCredentials
 
-use crate::token_cache::{
-    builder::Settings,
-    fetch::{
-        refusal::{OneTime, is_final_refusal},
-        spent::Spent,
-    },
-};
+use std::sync::Arc;
+
 use crate::{
-    error::{
-        TokenError,
-        TokenErrorKind::{Request, SignInRequired},
+    authorization_server::token_endpoint::refusal::{
+        NOT_ACCEPTED, OneTime, is_final_refusal, sign_in_required,
     },
+    error::{TokenError, TokenErrorKind::SignInRequired},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
+    token_cache::{builder::Settings, fetch::spent::Spent, kept_members::KeptMembers},
 };
 
 /// What the next fetch of an entry sends: the request itself, or the refresh token that replaced its credential. Pure.
@@ -39,21 +35,23 @@ pub(crate) struct GrantState {
     refresh_token: Option<RefreshToken>,
     /// The text of a provider that the server has replaced by `refresh_token` or by one before it.
     replaced: Option<RefreshToken>,
+    /// What is kept of the last responses.
+    kept: Option<Arc<KeptMembers>>,
     /// Why no fetch can succeed any longer, unless a provider returns another credential.
     end: Option<TokenError>,
 }
 
 impl GrantState {
     pub(crate) fn new(request: TokenRequest) -> Self {
-        let is_comparable = request.extensions().is_empty();
         Self {
             is_one_time: request.carries_one_time_credential(),
-            is_provided: is_comparable && !request.has_known_one_time_credential(),
+            is_provided: !request.has_known_one_time_credential(),
             request,
             is_spent: false,
             refresh_token: None,
             replaced: None,
-            end: (!is_comparable).then(uncacheable),
+            kept: None,
+            end: None,
         }
     }
 
@@ -98,8 +96,23 @@ impl GrantState {
         }
     }
 
+    /// Takes in what is kept of a response, and returns it together with what earlier responses said of the rest.
+    ///
+    /// The response to a refresh may leave out the scope (RFC 6749 §6), the ID token (OpenID Connect Core §12.2), and at many servers
+    /// what they told with the first token.
+    pub(crate) fn keep(
+        &mut self,
+        kept: Option<KeptMembers>,
+        is_provided: bool,
+    ) -> Option<Arc<KeptMembers>> {
+        let earlier = self.kept.take_if(|_| !is_provided);
+        self.kept = KeptMembers::merge(kept, earlier);
+        self.kept.clone()
+    }
+
     /// Notes that the server refused the refresh token, and the provider returned a newer one.
     pub(crate) fn superseded(&mut self) {
+        self.kept = None;
         self.refresh_token = None;
     }
 
@@ -117,6 +130,7 @@ impl GrantState {
         if self.is_provided {
             self.refresh_token = None;
         }
+        self.kept = None;
         self.end = Some(error.clone());
         error
     }
@@ -205,13 +219,6 @@ fn is_exchanged(request: &TokenRequest, response: &TokenResponse) -> bool {
 
 const REFRESH_TOKEN: &str = "refresh_token";
 
-fn sign_in_required(error: TokenError) -> TokenError {
-    TokenError::new(SignInRequired, NOT_ACCEPTED, Some(error.into()))
-}
-
-const NOT_ACCEPTED: &str =
-    "the user has to sign in again: the server no longer accepts the code or the refresh token";
-
 fn no_refresh_token() -> TokenError {
     let message = "the user has to sign in again: the access token is no longer usable, and the server issued no refresh token; \
                    request one (often with the scope `offline_access`)";
@@ -231,10 +238,4 @@ pub(crate) fn spent_before(request: &TokenRequest, spent: Spent) -> TokenError {
         }
     };
     TokenError::new(SignInRequired, message, None)
-}
-
-fn uncacheable() -> TokenError {
-    let message = "a token request with extensions cannot be cached, because extensions cannot be compared; send it to the \
-                   token endpoint directly";
-    TokenError::new(Request, message, None)
 }

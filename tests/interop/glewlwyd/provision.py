@@ -120,6 +120,10 @@ def plugin(name, access_token_seconds=120, one_use="always", nonce=False):
             "resource-scope": {},
             "resource-scope-and-client-property": False,
             "oauth-as-iss-id": True,
+            "oauth-par-allowed": True,
+            "oauth-par-required": False,
+            "oauth-par-request_uri-prefix": "urn:ietf:params:oauth:request_uri:",
+            "oauth-par-duration": 60,
             # This also enables client assertions.
             "request-parameter-allow": True,
             "request-maximum-exp": 3600,

@@ -19,6 +19,8 @@ const pem = (name) => readFileSync(`${certificates}/${name}`);
 
 // How many tokens can be requested with one nonce of the rolling instance.
 const ROLL = 3;
+// After how many milliseconds the user of a CIBA request decides.
+const DECISION = 1500;
 
 const signingKey = (alg, type, options) => {
   const { privateKey } = generateKeyPairSync(type, options);
@@ -115,6 +117,16 @@ function provider(issuer, { dpop = true, nonce = false, aliases, initialAccess =
       Session: 600,
     },
     features: {
+      ciba: {
+        enabled: true,
+        deliveryModes: ['poll'],
+        processLoginHint: async (ctx, hint) => (hint === 'unknown' ? undefined : hint),
+        triggerAuthenticationDevice: async (ctx, request) => {
+          setTimeout(() => decide(provider, request).catch((error) => console.error(issuer, error)), DECISION);
+        },
+        validateRequestContext: async () => {},
+        verifyUserCode: async () => {},
+      },
       clientCredentials: { enabled: true },
       clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
       devInteractions: { enabled: true },
@@ -138,6 +150,19 @@ function provider(issuer, { dpop = true, nonce = false, aliases, initialAccess =
   });
   provider.on('server_error', (ctx, error) => console.error(issuer, error));
   return provider;
+}
+
+// Decides about a CIBA request in place of the user: everybody agrees, except mallory.
+async function decide(provider, request) {
+  const { accountId, clientId } = request;
+  if (accountId === 'mallory') {
+    await provider.backchannelResult(request, new errors.AccessDenied());
+    return;
+  }
+  const grant = new provider.Grant({ accountId, clientId });
+  grant.addOIDCScope('openid offline_access');
+  await grant.save();
+  await provider.backchannelResult(request, grant, { authTime: Math.floor(Date.now() / 1000) });
 }
 
 // Nonces of oidc-provider are valid for minutes. Here, another provider with other nonces takes over after every `ROLL` tokens. Clients
