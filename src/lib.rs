@@ -102,6 +102,8 @@
 //! | `authorization-code` | [`authorization_code`], the sign-in of a user in a browser: PKCE, the URL, the response; [`PushedAuthorizationEndpoint`] |
 //! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`] |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
+//! | `token-store` | [`token_store`], tokens that the instances of a service share |
+//! | `redis` | [`token_store::RedisTokenStore`], which shares them through Redis or Valkey; includes the feature `token-store` |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
 //!
 //! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html
@@ -139,6 +141,9 @@ mod secret;
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
 pub mod token_cache;
+#[cfg(feature = "token-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+pub mod token_store;
 
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]

@@ -20,7 +20,7 @@ use crate::{
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
-/// [Extensions](Self::extensions) are not compared.
+/// A [label](Self::label) and a [context](Self::context) are not compared.
 ///
 /// # Security
 ///

@@ -60,7 +60,7 @@ endpoint_service! {
     ///
     /// Both share the metadata, so that they are fetched once.
     ///
-    /// It never fails. If this endpoint was created by [`new`](TokenEndpoint::new), its issuer is not known: every request fails that does
+    /// It never fails. If this endpoint was created by [`new`](crate::TokenEndpoint::new), its issuer is not known: every request fails that does
     /// not [name its endpoint](crate::BackchannelAuthenticationRequest::backchannel_authentication_endpoint). Use
     /// [`BackchannelAuthenticationEndpoint::new`] then.
     ///

@@ -81,7 +81,7 @@ endpoint_service! {
     ///
     /// Both share the metadata, so that they are fetched once.
     ///
-    /// It never fails. If this endpoint was created by [`new`](TokenEndpoint::new), its issuer is not known: every request fails that
+    /// It never fails. If this endpoint was created by [`new`](crate::TokenEndpoint::new), its issuer is not known: every request fails that
     /// does not [name its device authorization endpoint](crate::DeviceAuthorizationRequest::device_authorization_endpoint). Use
     /// [`DeviceAuthorizationEndpoint::new`] then.
     ///

@@ -153,7 +153,7 @@ fn source(issuer: &str, request: TokenRequest) -> (TokenSource, RefreshTokens) {
 }
 
 /// Requests a token repeatedly until the user has decided. The cache limits the rate of token requests.
-async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::AccessToken {
+async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::IssuedToken {
     let asking = async {
         loop {
             match source.token().await {

@@ -1,0 +1,58 @@
+-- One hash for each name. The rules are those of `slot.rs`.
+--   f, e, p, x: fence of the entry, the entry, when it was put, when it ends. After a removal, there is no `e`.
+--   l, o, d, u: fence of the lease, its owner (empty in a pause), its length, when it ends.
+--   n: the greatest fence so far.
+-- Times are milliseconds since 1970. Fences are microseconds since 1970, or greater.
+local key = KEYS[1]
+local time = redis.call('TIME')
+local micros = time[1] * 1000000 + time[2]
+local now = math.floor(micros / 1000)
+
+local function read(...)
+    local fields = redis.pcall('HMGET', key, ...)
+    if fields.err then
+        if string.find(fields.err, 'WRONGTYPE', 1, true) then
+            -- Something else has our key.
+            redis.call('DEL', key)
+            return
+        end
+        error(fields.err)
+    end
+    return unpack(fields)
+end
+
+-- Zero for what is not there.
+local function number(field)
+    return tonumber(field) or 0
+end
+
+-- `tostring` rounds large numbers.
+local function text(value)
+    return string.format('%.0f', value)
+end
+
+-- How long a lease lasts, or nil. One that lasts longer than it was granted for has ended: the clock was set back.
+local function rest_of(length, ends)
+    local rest = number(ends) - now
+    if rest > 0 and rest <= number(length) then
+        return rest
+    end
+end
+
+-- Keeps the hash for at least this long.
+local function remember(millis)
+    if redis.call('PTTL', key) < millis then
+        redis.call('PEXPIRE', key, text(millis))
+    end
+end
+
+local function holds(owner)
+    local holder, length, ends = read('o', 'd', 'u')
+    return holder == owner and rest_of(length, ends) ~= nil
+end
+
+-- Without permission for the channel, waiters poll.
+local function wake(channel)
+    redis.pcall('PUBLISH', channel, '')
+end
+

@@ -1,0 +1,22 @@
+-- ARGV: owner, fence, entry, ttl, channel
+local fence, ttl = number(ARGV[2]), number(ARGV[4])
+local is_holder = holds(ARGV[1])
+local f, x, n = read('f', 'x', 'n')
+local result = 'stored'
+if f and number(x) > now then
+    local was_removed = redis.call('HEXISTS', key, 'e') == 0
+    if number(f) > fence or (number(f) == fence and was_removed) then
+        result = 'superseded'
+    end
+end
+if result == 'stored' then
+    -- The first write, because a full server refuses only that.
+    redis.call('HSET', key, 'e', ARGV[3], 'f', text(fence), 'p', text(now), 'x', text(now + ttl),
+        'n', text(math.max(number(n), fence)))
+    remember(ttl)
+end
+if is_holder then
+    redis.call('HDEL', key, 'l', 'o', 'd', 'u')
+end
+wake(ARGV[5])
+return { result }
