@@ -52,7 +52,7 @@ pub(super) struct Extras {
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
-    pub(super) polling: PollingTerms,
+    pub(super) polling: Option<Box<PollingTerms>>,
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.

@@ -57,7 +57,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.0.extras_mut().polling.interval = Some(interval);
+        self.0.extras_mut().polling.get_or_insert_default().interval = Some(interval);
         self
     }
 
@@ -159,11 +159,11 @@ impl TokenRequest {
 
     /// Sets what the server said about polling. It is neither sent nor compared.
     pub(crate) fn with_polling_terms(mut self, terms: PollingTerms) -> Self {
-        self.0.extras_mut().polling = terms;
+        self.0.extras_mut().polling = Some(Box::new(terms));
         self
     }
 
-    pub(crate) fn polling_terms(&self) -> &PollingTerms {
-        &self.0.extras().polling
+    pub(crate) fn polling_terms(&self) -> PollingTerms {
+        self.0.extras().polling.as_deref().copied().unwrap_or_default()
     }
 }
