@@ -93,7 +93,7 @@ struct Polled<'a> {
 
 impl<'a> Polled<'a> {
     fn new(entry: &'a Arc<Entry>) -> Self {
-        let terms = *entry.request().polling_terms();
+        let terms = entry.request().polling_terms();
         Self { entry, terms }
     }
 

@@ -164,6 +164,11 @@ impl TokenRequest {
     }
 
     pub(crate) fn polling_terms(&self) -> PollingTerms {
-        self.0.extras().polling.as_deref().copied().unwrap_or_default()
+        self.0
+            .extras()
+            .polling
+            .as_deref()
+            .copied()
+            .unwrap_or_default()
     }
 }
