@@ -7,8 +7,9 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
-//! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token, [`IntrospectionEndpoint`] asks whether one
+//! is active, [`UserinfoEndpoint`] returns claims about its user, and [`RegistrationEndpoint`] registers a client. A program without a browser
+//! signs its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
 //! [`BackchannelAuthenticationEndpoint`]. [`authorization_code`] signs a user in with the browser.
 //!
 //! # Add a token to every request

@@ -19,7 +19,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        AccessToken, IdTokenChecks, TokenRequest,
+        IdTokenChecks, TokenRequest,
         parameter::Parameter,
         polling_terms::PollingTerms,
         scope::{self, Scope},
@@ -50,8 +50,6 @@ pub(super) struct Extras {
     headers: Option<Box<HeaderMap>>,
     endpoint: Option<Box<Uri>>,
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
-    /// Authorizes the request in place of a client.
-    pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling: Option<Box<PollingTerms>>,
@@ -323,11 +321,6 @@ impl Form {
     /// The client that sends this request instead of that of the service.
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
         self.extras().client_authentication.as_deref()
-    }
-
-    /// The access token that authorizes this request, in place of a client.
-    pub(crate) fn access_token(&self) -> Option<&AccessToken> {
-        self.extras().access_token.as_ref()
     }
 
     /// The key that this request uses instead of that of the service.
