@@ -13,7 +13,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::general_parameter;
+pub(super) use self::readable::{FetchNotes, general_parameter};
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
@@ -61,8 +61,10 @@ pub(super) struct Extras {
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
     pub(super) context: Extensions,
-    /// Who sent this request, and to which host. Neither sent nor compared.
-    pub(super) called: Option<CalledSlot>,
+    /// Keeps equal requests apart. Compared, but not sent.
+    pub(super) partition: Option<Box<str>>,
+    /// What the cache notes when it sends this request. Neither sent nor compared.
+    pub(super) fetch: Option<Box<FetchNotes>>,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,
     invalid: Option<Box<str>>,
@@ -244,7 +246,8 @@ impl Form {
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label and its context.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context and
+    /// its partition.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -257,6 +260,7 @@ impl Form {
                 dpop: extras.dpop.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
+                partition: extras.partition.clone(),
                 ..Extras::default()
             })
         });

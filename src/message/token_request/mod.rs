@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    AuthorizationDetail, CalledSlot, Parameter,
+    AccessToken, AuthorizationDetail, CalledSlot, Parameter, TokenMark,
     form::{Form, printable_names},
     scope::Scope,
 };
@@ -32,11 +32,12 @@ use crate::{
 /// Two requests are equal, and share a token in a [`TokenCache`](crate::TokenCache), if they have the same grant, the same parameters in
 /// the same order, the same headers and the same overrides. The scope counts as one parameter, at the place of its first word. The order
 /// of the words in it does not matter, nor does the order of headers with different names. A request that repeats a
-/// parameter wrongly never equals one that may repeat it. Neither the [label](Self::label) nor the [context](Self::context) is compared.
+/// parameter wrongly never equals one that may repeat it. Neither the [label](Self::label) nor the [context](Self::context) is compared. A
+/// [partition](Self::partition) keeps requests apart that are otherwise equal.
 ///
 /// # Security
 ///
-/// `Debug` shows the label, the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does
+/// `Debug` shows the label, the partition, the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does
 /// not show the values of parameters. The [getters](#getters) return no secret.
 ///
 /// # Examples
@@ -273,7 +274,15 @@ impl TokenRequest {
 
     /// Returns this request with a place in which the endpoint notes who sends it, and to which host. It is neither sent nor compared.
     pub(crate) fn noting_endpoint(mut self, slot: &CalledSlot) -> Self {
-        self.0.extras_mut().called = Some(slot.clone());
+        self.0.fetch_notes_mut().called = Some(slot.clone());
+        self
+    }
+
+    /// Notes the token that the response to this request is to replace. It is neither sent nor compared.
+    pub(crate) fn noting_replaced_token(mut self, token: Option<TokenMark>) -> Self {
+        if token.is_some() {
+            self.0.fetch_notes_mut().replaced = token;
+        }
         self
     }
 
@@ -306,13 +315,6 @@ impl TokenRequest {
     /// Returns what [`stepped_up_from`](Self::stepped_up_from) noted.
     pub(crate) fn weaker(&self) -> Option<&Self> {
         self.0.extras().weaker.as_ref()
-    }
-
-    /// Whether the request contains a credential that the server accepts only once.
-    ///
-    /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
-    pub(crate) fn carries_one_time_credential(&self) -> bool {
-        self.0.parameters().iter().any(is_one_time)
     }
 
     /// Returns the name of the first parameter with a credential that the server accepts only once.
@@ -357,6 +359,9 @@ impl fmt::Debug for TokenRequest {
         let mut debug = f.debug_struct("TokenRequest");
         if let Some(label) = self.get_label() {
             debug.field("label", &Quoted(label));
+        }
+        if let Some(partition) = self.get_partition() {
+            debug.field("partition", &Quoted(partition));
         }
         debug
             .field("grant_type", &Quoted(self.grant_type()))
