@@ -152,7 +152,7 @@ mod partitions {
 
         let http = service_fn(|request: Request<Full<Bytes>>| async move {
             let tenant = request.extensions().get::<Tenant>();
-            let Tenant(_, server) = tenant.ok_or("no tenant")?.clone();
+            let Tenant(_, server) = tenant.unwrap().clone();
             server.oneshot(request).await
         });
         let uri = AuthorizationServer::new().token_endpoint();
@@ -325,7 +325,7 @@ mod store {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_refused_or_discarded_token_is_not_stored_advice() {
+    async fn a_refused_or_discarded_token_is_not_taken_from_the_store_again() {
         let server = server();
         let (_, [first, second]) = processes(&server);
         let (first, second) = (first.source(request()), second.source(request()));
@@ -429,20 +429,15 @@ mod replaces {
 
     #[tokio::test(start_paused = true)]
     async fn it_is_the_token_that_the_cache_has_had_whatever_became_of_it() {
-        for request in [
-            request(),
-            TokenRequest::refresh_token(server().issue_refresh_token("client", "")),
-        ] {
+        for is_one_time in [false, true] {
             let server = AuthorizationServer::builder()
                 .access_token_lifetime(secs(100))
                 .issue_refresh_tokens(true)
-                .custom_grant("refresh_token")
                 .build();
             let (cache, noted) = noting(&server);
-            let is_one_time = request.carries_one_time_credential();
             let request = match is_one_time {
                 true => TokenRequest::refresh_token(server.issue_refresh_token("client", "")),
-                false => request,
+                false => request(),
             };
             let source = cache.source(request);
             source.token().await.unwrap();
@@ -607,7 +602,7 @@ mod responses {
     }
 
     #[test]
-    fn an_age_never_makes_a_lifetime_longer_or_up() {
+    fn an_age_shortens_the_lifetime_but_never_below_zero() {
         for (lifetime, age, left) in [
             (Some(100), 0, Some(100)),
             (Some(100), 100, Some(0)),
