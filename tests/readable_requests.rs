@@ -511,6 +511,26 @@ mod defaults {
         }
     }
 
+    /// The scope of such a token was granted before.
+    #[tokio::test]
+    async fn a_default_scope_does_not_narrow_what_a_user_has_granted() {
+        let endpoint = endpoint()
+            .default_parameter("scope", "orders")
+            .default_parameter("tenant", "t");
+        let code = TokenRequest::authorization_code("c", "https://app.example/cb");
+        for request in [
+            TokenRequest::refresh_token("r"),
+            TokenRequest::device_code("d"),
+            code,
+        ] {
+            let sent = sent(endpoint.clone(), request.clone()).await;
+            assert!(sent.contains(&"tenant=t".into()), "{sent:?}");
+            assert!(!sent.iter().any(|it| it.starts_with("scope")), "{sent:?}");
+            let sent = self::sent(endpoint.clone(), request.scope("own")).await;
+            assert!(sent.contains(&"scope=own".into()), "{sent:?}");
+        }
+    }
+
     #[tokio::test]
     async fn an_invalid_default_is_reported_by_each_request_that_would_get_it() {
         let endpoint = endpoint().default_parameter("scope", "caf\u{e9}");

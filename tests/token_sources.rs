@@ -172,11 +172,14 @@ async fn a_forgotten_key_gets_a_new_request_and_held_sources_keep_the_old_one() 
 /// A tenant that changes while its request is made must not keep the old one.
 #[tokio::test(start_paused = true)]
 async fn a_request_that_was_made_before_its_key_was_forgotten_is_not_used_later() {
-    type Forget = fn(&TokenSources<String>);
+    type Forget = fn(&TokenSources<String>) -> bool;
     let forgets: [Forget; 3] = [
-        |sources| drop(sources.forget("blue")),
-        |sources| drop(sources.remove("blue")),
-        TokenSources::forget_all,
+        |sources| sources.forget("blue"),
+        |sources| sources.remove("blue"),
+        |sources| {
+            sources.forget_all();
+            true
+        },
     ];
     for forget in forgets {
         let fixture = Fixture::new();

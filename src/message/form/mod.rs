@@ -13,13 +13,13 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::{FetchNotes, general_parameter};
+pub(super) use self::readable::{Notes, general_parameter};
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        AccessToken, IdTokenChecks, TokenRequest,
+        AccessToken, IdTokenChecks,
         parameter::Parameter,
         polling_terms::PollingTerms,
         scope::{self, Scope},
@@ -63,10 +63,8 @@ pub(super) struct Extras {
     pub(super) context: Extensions,
     /// Keeps equal requests apart. Compared, but not sent.
     pub(super) partition: Option<Box<str>>,
-    /// What the cache notes when it sends this request. Neither sent nor compared.
-    pub(super) fetch: Option<Box<FetchNotes>>,
-    /// The request that this one asks for more than. Neither sent nor compared.
-    pub(super) weaker: Option<TokenRequest>,
+    /// What the cache and the layer note for themselves. Neither sent nor compared.
+    pub(super) notes: Option<Box<Notes>>,
     invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
@@ -161,8 +159,13 @@ impl Form {
     }
 
     /// Adds the parameters of `defaults` whose names this form does not have.
+    ///
+    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
     pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
-        let is_set = |name: &str| self.parameters().iter().any(|p| p.name == name);
+        let is_granted = self.parameters().iter().any(Parameter::is_one_time);
+        let is_set = |name: &str| {
+            (is_granted && name == "scope") || self.parameters().iter().any(|p| p.name == name)
+        };
         let missing = defaults.iter().filter(|default| !is_set(&default.name));
         for default in missing.cloned().collect::<Vec<_>>() {
             self.push(default);

@@ -11,7 +11,7 @@ use super::{Form, Parameter};
 use crate::{
     base::{sync::Mutex, uri},
     error::{About, CalledEndpoint},
-    message::TokenMark,
+    message::{TokenMark, TokenRequest},
     secret::Credential,
 };
 
@@ -50,13 +50,15 @@ impl CalledSlot {
     }
 }
 
-/// What a cache notes in a request when it sends it.
+/// What a cache or a layer notes in a request for itself.
 #[derive(Clone, Default)]
-pub(in crate::message) struct FetchNotes {
+pub(in crate::message) struct Notes {
     /// Who sent the request, and to which host.
     pub(in crate::message) called: Option<CalledSlot>,
     /// The token that the response is to replace.
     pub(in crate::message) replaced: Option<TokenMark>,
+    /// The request that this one asks for more than.
+    pub(in crate::message) weaker: Option<TokenRequest>,
 }
 
 impl Form {
@@ -114,17 +116,20 @@ impl Form {
     }
 
     fn called_slot(&self) -> Option<&CalledSlot> {
-        self.extras().fetch.as_ref()?.called.as_ref()
+        self.extras().notes.as_ref()?.called.as_ref()
     }
 
-    /// Returns what a cache notes, to note more.
-    pub(in crate::message) fn fetch_notes_mut(&mut self) -> &mut FetchNotes {
-        self.extras_mut().fetch.get_or_insert_default()
+    pub(in crate::message) fn notes_mut(&mut self) -> &mut Notes {
+        self.extras_mut().notes.get_or_insert_default()
+    }
+
+    pub(in crate::message) fn weaker(&self) -> Option<&TokenRequest> {
+        self.extras().notes.as_ref()?.weaker.as_ref()
     }
 
     /// Returns the token that the response to this request is to replace.
     pub(in crate::message) fn replaced_token(&self) -> Option<TokenMark> {
-        self.extras().fetch.as_ref()?.replaced
+        self.extras().notes.as_ref()?.replaced
     }
 
     /// Returns the host of the endpoint that this request names.

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::{AccessToken, TokenRequest, is_one_time};
+use super::{AccessToken, Parameter, TokenRequest};
 use crate::client_authentication::ClientAuthentication;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
@@ -149,7 +149,7 @@ impl TokenRequest {
     /// must not be given to anybody else.
     #[must_use]
     pub fn carries_one_time_credential(&self) -> bool {
-        self.0.parameters().iter().any(is_one_time)
+        self.0.parameters().iter().any(Parameter::is_one_time)
     }
 
     /// Returns whether the cache sends this request to get another token than this one.

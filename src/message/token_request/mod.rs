@@ -274,14 +274,14 @@ impl TokenRequest {
 
     /// Returns this request with a place in which the endpoint notes who sends it, and to which host. It is neither sent nor compared.
     pub(crate) fn noting_endpoint(mut self, slot: &CalledSlot) -> Self {
-        self.0.fetch_notes_mut().called = Some(slot.clone());
+        self.0.notes_mut().called = Some(slot.clone());
         self
     }
 
     /// Notes the token that the response to this request is to replace. It is neither sent nor compared.
     pub(crate) fn noting_replaced_token(mut self, token: Option<TokenMark>) -> Self {
         if token.is_some() {
-            self.0.fetch_notes_mut().replaced = token;
+            self.0.notes_mut().replaced = token;
         }
         self
     }
@@ -308,30 +308,30 @@ impl TokenRequest {
 
     /// Notes the request that this one asks for more than. It is neither sent nor compared.
     pub(crate) fn stepped_up_from(mut self, weaker: Self) -> Self {
-        self.0.extras_mut().weaker = Some(weaker);
+        self.0.notes_mut().weaker = Some(weaker);
         self
     }
 
     /// Returns what [`stepped_up_from`](Self::stepped_up_from) noted.
     pub(crate) fn weaker(&self) -> Option<&Self> {
-        self.0.extras().weaker.as_ref()
+        self.0.weaker()
     }
 
     /// Returns the name of the first parameter with a credential that the server accepts only once.
     pub(crate) fn one_time_parameter(&self) -> Option<&str> {
-        let one_time = self.0.parameters().iter().find(|p| is_one_time(p));
+        let one_time = self.0.parameters().iter().find(|p| p.is_one_time());
         one_time.map(|p| &*p.name)
     }
 
     /// Returns whether no credential that the server accepts only once comes from a provider.
     pub(crate) fn has_known_one_time_credential(&self) -> bool {
-        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        let mut one_time = self.0.parameters().iter().filter(|p| p.is_one_time());
         one_time.all(|p| p.value.known().is_some())
     }
 
     /// Returns what is known of the second readings of the provider of a credential that the server accepts only once.
     pub(crate) fn one_time_rereads(&self) -> Option<&SharedRereads> {
-        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        let mut one_time = self.0.parameters().iter().filter(|p| p.is_one_time());
         one_time.find_map(|p| p.value.rereads())
     }
 
@@ -340,7 +340,7 @@ impl TokenRequest {
         let mut request = self.clone();
         if !self.has_known_one_time_credential() {
             for parameter in request.0.parameters_mut() {
-                if is_one_time(parameter) {
+                if parameter.is_one_time() {
                     parameter.value = parameter.value.to_fixed().await?;
                 }
             }
@@ -370,10 +370,4 @@ impl fmt::Debug for TokenRequest {
             .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether this is a credential that the server accepts only once.
-fn is_one_time(parameter: &Parameter) -> bool {
-    const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
-    ONE_TIME.contains(&&*parameter.name)
 }
