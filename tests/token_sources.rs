@@ -390,6 +390,23 @@ mod removed {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_source_that_is_held_is_kept_warm_no_longer_but_can_fetch() {
+        let fixture = Fixture::new();
+        let (sources, _) = counted(&fixture.cache);
+        let source = sources.get("blue");
+        source.keep_warm().unwrap();
+        settle().await;
+        assert!(sources.remove("blue"));
+        for _ in 0..5 {
+            advance(secs(60)).await;
+            settle().await;
+        }
+        assert_eq!(fixture.requests(), 1);
+        source.token().await.unwrap();
+        assert_eq!(fixture.requests(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_key_that_shares_its_request_fetches_again() {
         let fixture = Fixture::new();
         let sources = fixture.cache.sources_by(|_: &u8| request());
