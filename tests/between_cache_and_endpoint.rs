@@ -252,6 +252,50 @@ async fn an_error_of_a_layer_is_transient_unless_it_says_otherwise() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_layer_can_ask_for_a_pause() {
+    let called = Arc::new(Mutex::new(0));
+    let count = called.clone();
+    let cache = cache_over(service_fn(move |_: TokenRequest| {
+        *count.lock().unwrap() += 1;
+        let error = TokenError::builder(TokenErrorKind::Service).before_sending();
+        let error = error.retry_after(secs(20)).build();
+        async move { Err::<TokenResponse, _>(error) }
+    }));
+    let source = cache.source(request());
+    for (passed, calls) in [(0, 1), (1, 1), (18, 1), (10, 2)] {
+        advance(secs(passed)).await;
+        source.token().await.unwrap_err();
+        assert_eq!(*called.lock().unwrap(), calls, "{passed}");
+    }
+}
+
+/// For example for the subject token of an exchange, even if only one fetch at a time is allowed.
+#[tokio::test(start_paused = true)]
+async fn a_layer_can_ask_the_cache_for_another_token() {
+    let server = server();
+    let own = Arc::new(Mutex::new(None::<TokenCache>));
+    let (cache, endpoint) = (own.clone(), endpoint(&server));
+    let stack = service_fn(move |request: TokenRequest| {
+        let (cache, endpoint) = (cache.lock().unwrap().clone(), endpoint.clone());
+        async move {
+            if request.get_label() != Some("exchange") {
+                return endpoint.oneshot(request).await;
+            }
+            let subject = cache.unwrap().source(self::request()).token().await?;
+            endpoint
+                .oneshot(request.parameter("subject", subject.expose_secret().len().to_string()))
+                .await
+        }
+    });
+    let cache = TokenCache::builder(stack).max_concurrent_fetches(1).build();
+    *own.lock().unwrap() = Some(cache.clone());
+    let request = request().parameter("for", "another").label("exchange");
+    cache.source(request).token().await.unwrap();
+    assert_eq!(server.token_requests(), 2);
+    *own.lock().unwrap() = None;
+}
+
 mod store {
     use super::*;
 

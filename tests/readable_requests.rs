@@ -143,7 +143,7 @@ fn all_getters(request: &TokenRequest) -> String {
         .map(|(name, _)| request.get_parameter(name))
         .collect();
     format!(
-        "{:?} {:?} {:?} {named:?} {headers:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {named:?} {headers:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         request.grant_type(),
         request.get_scope(),
         request.get_parameters().collect::<Vec<_>>(),
@@ -153,7 +153,11 @@ fn all_getters(request: &TokenRequest) -> String {
         request.get_client_id(),
         request.get_host(),
         request.get_label(),
-        request.get_context::<u8>(),
+        request.get_partition(),
+        (
+            request.get_context::<u8>(),
+            request.carries_one_time_credential()
+        ),
     )
 }
 
