@@ -76,6 +76,7 @@
 //!
 //! * [Choosing a client, and the order of layers](_documentation::clients): programs for hyper-util, reqwest, tonic, axum, and for clients
 //!   that take the text of a token, such as Kafka
+//! * [Layers below the cache](_documentation::layers_below_the_cache): route each tenant to its own server, count, keep responses in a store
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
@@ -219,6 +220,9 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/from-oauth2.md")]
     pub mod from_oauth2 {}
+
+    #[doc = include_str!("../docs/layers-below-the-cache.md")]
+    pub mod layers_below_the_cache {}
 
     #[doc = include_str!("../docs/without-a-shared-secret.md")]
     pub mod without_a_shared_secret {}

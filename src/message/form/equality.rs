@@ -19,6 +19,7 @@ impl PartialEq for Form {
                 && a.endpoint.as_deref().map(parts) == b.endpoint.as_deref().map(parts)
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
+                && a.partition == b.partition
                 && a.invalid == b.invalid)
     }
 }
@@ -55,6 +56,7 @@ impl Hash for Form {
         extras.endpoint.as_deref().map(parts).hash(state);
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
+        extras.partition.hash(state);
         extras.invalid.hash(state);
     }
 }

@@ -13,13 +13,13 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::general_parameter;
+pub(super) use self::readable::{Notes, general_parameter};
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        IdTokenChecks, TokenRequest,
+        IdTokenChecks,
         parameter::Parameter,
         polling_terms::PollingTerms,
         scope::{self, Scope},
@@ -59,10 +59,10 @@ pub(super) struct Extras {
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
     pub(super) context: Extensions,
-    /// Who sent this request, and to which host. Neither sent nor compared.
-    pub(super) called: Option<CalledSlot>,
-    /// The request that this one asks for more than. Neither sent nor compared.
-    pub(super) weaker: Option<TokenRequest>,
+    /// Keeps equal requests apart. Compared, but not sent.
+    pub(super) partition: Option<Box<str>>,
+    /// What the cache and the layer note for themselves. Neither sent nor compared.
+    pub(super) notes: Option<Box<Notes>>,
     invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
@@ -157,8 +157,13 @@ impl Form {
     }
 
     /// Adds the parameters of `defaults` whose names this form does not have.
+    ///
+    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
     pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
-        let is_set = |name: &str| self.parameters().iter().any(|p| p.name == name);
+        let is_granted = self.parameters().iter().any(Parameter::is_one_time);
+        let is_set = |name: &str| {
+            (is_granted && name == "scope") || self.parameters().iter().any(|p| p.name == name)
+        };
         let missing = defaults.iter().filter(|default| !is_set(&default.name));
         for default in missing.cloned().collect::<Vec<_>>() {
             self.push(default);
@@ -242,7 +247,8 @@ impl Form {
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label and its context.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context and
+    /// its partition.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -255,6 +261,7 @@ impl Form {
                 dpop: extras.dpop.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
+                partition: extras.partition.clone(),
                 ..Extras::default()
             })
         });

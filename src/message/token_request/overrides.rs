@@ -118,6 +118,28 @@ impl TokenRequest {
         self
     }
 
+    /// Keeps the token of this request apart from those of equal requests in other partitions. Default is none.
+    ///
+    /// It is a part of the key of a cache, and is not sent. Set it if layers below the cache treat equal requests differently: if they choose
+    /// the authorization server by the tenant, for example. Layers read it with [`get_partition`](Self::get_partition), so what they choose
+    /// by is always a part of the key. It appears in `Debug`, so it must not be a secret.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let base = TokenRequest::client_credentials().scope("orders");
+    /// let blue = base.clone().partition("blue");
+    /// assert_eq!(blue.get_partition(), Some("blue"));
+    /// assert_ne!(blue, base.partition("red"));
+    /// ```
+    #[must_use]
+    pub fn partition(mut self, partition: impl Into<Box<str>>) -> Self {
+        self.0.extras_mut().partition = Some(partition.into());
+        self
+    }
+
     /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
     ///
     /// Layers between the cache and the endpoint read it with [`get_context`](Self::get_context). The endpoint adds it to the
@@ -126,7 +148,8 @@ impl TokenRequest {
     /// It travels through a cache, but is not a part of its key: requests that differ only in their context are equal and share a token.
     /// **The cache then uses the context of the request that came first**, for every fetch and renewal until the entry is evicted. So a context
     /// belongs to the token, like the name of a tenant or an HTTP client for it. What belongs to one call, like a deadline or
-    /// the span of a trace, must not be in it. If the context changes which token is right, the request needs a parameter or a header as well.
+    /// the span of a trace, must not be in it. If the context changes which token is right, set a [`partition`](Self::partition) as well:
+    /// otherwise one tenant gets the token of another.
     ///
     /// # Examples
     ///

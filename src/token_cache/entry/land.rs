@@ -118,6 +118,7 @@ impl Entry {
         }
         state.has_had_token = true;
         state.was_refused = false;
+        state.dropped = None;
         state.failure = None;
         state.next_fetch_at = Some(sent.after(MIN_FETCH_INTERVAL));
         let is_previous_usable = previous
@@ -211,6 +212,7 @@ impl Entry {
     pub(super) fn drop_token(&self, state: &mut EntryState) {
         state.next_fetch_at = None;
         state.was_refused |= self.current.load().is_some();
+        state.dropped = self.current_mark().or(state.dropped);
         let generation = state.next_generation();
         self.accepted.clear();
         self.current.publish(None, generation);

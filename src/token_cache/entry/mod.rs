@@ -48,7 +48,7 @@ use crate::{
         sync::{Mutex, MutexGuard},
     },
     error::{CalledEndpoint, TokenError},
-    message::TokenRequest,
+    message::{TokenMark, TokenRequest},
 };
 
 /// The fields before `state` are read by every call and seldom written. They share one pair of cache lines, so that a call in a large
@@ -82,6 +82,8 @@ struct EntryState {
     has_had_token: bool,
     /// Whether there is no token because the last one was dropped.
     was_refused: bool,
+    /// The token that was dropped, until there is another.
+    dropped: Option<TokenMark>,
     grant: GrantState,
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
@@ -182,6 +184,11 @@ impl Entry {
         (self.current.load_full(), state.failure.as_deref().cloned())
     }
 
+    fn current_mark(&self) -> Option<TokenMark> {
+        let current = self.current.load();
+        current.as_ref().map(|current| current.token.mark())
+    }
+
     /// Returns whether the cache may forget this entry without losing the response to a fetch.
     fn may_be_evicted(&self, now: Moment) -> bool {
         let state = self.lock();
@@ -275,6 +282,13 @@ impl Entry {
         Ok(())
     }
 
+    /// Drops the token, cancels its fetch, and keeps it warm no longer.
+    pub(super) fn retire(&self) {
+        let keep_warm = self.lock().keep_warm.take();
+        drop(keep_warm);
+        self.clear();
+    }
+
     /// Ends everything that runs in the background, except a fetch that may have sent a one-time credential.
     pub(super) fn shut_down(&self) {
         let mut state = self.lock();
@@ -329,6 +343,7 @@ impl EntryState {
             generations: 0,
             has_had_token: false,
             was_refused: false,
+            dropped: None,
             grant: GrantState::new(request),
             failure: None,
             history: None,

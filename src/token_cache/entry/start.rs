@@ -55,6 +55,7 @@ impl Entry {
                 && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
             owner: state.grant.is_one_time().then(|| self.request.clone()),
             replaced: state.grant.replaced().cloned(),
+            old_token: self.current_mark().or(state.dropped),
         }
     }
 

@@ -28,7 +28,7 @@ use crate::{
         CalledEndpoint, TokenError,
         TokenErrorKind::{Service, Timeout},
     },
-    message::{CalledSlot, TokenRequest, TokenResponse},
+    message::{CalledSlot, TokenMark, TokenRequest, TokenResponse},
     secret::RefreshToken,
 };
 
@@ -68,6 +68,8 @@ pub(crate) struct FetchPlan {
     pub(crate) owner: Option<TokenRequest>,
     /// The text of a provider that must not be sent again, because the server has replaced it.
     pub(crate) replaced: Option<RefreshToken>,
+    /// The token that the response is to replace.
+    pub(crate) old_token: Option<TokenMark>,
 }
 
 /// The result of a fetch.
@@ -110,7 +112,9 @@ pub(crate) async fn run(
     }
     // It tells whom a fetch has called even if a limit ends it.
     let slot = CalledSlot::default();
-    let request = request.noting_endpoint(&slot);
+    let request = request
+        .noting_endpoint(&slot)
+        .noting_replaced_token(plan.old_token);
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| {
         let error = grant::judged(&settings, &request, panicked());
