@@ -129,6 +129,9 @@ mod secret;
 #[cfg_attr(docsrs, doc(cfg(feature = "test-util")))]
 pub mod test_util;
 pub mod token_cache;
+#[cfg(feature = "token-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+pub mod token_store;
 
 #[cfg(feature = "dpop")]
 #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]

@@ -20,6 +20,11 @@ impl DpopKey {
         match self.0 {}
     }
 
+    #[cfg(feature = "token-store")]
+    pub(crate) fn thumbprint(&self) -> &str {
+        match self.0 {}
+    }
+
     pub(crate) fn token_hash(&self, _: &str) -> String {
         match self.0 {}
     }

@@ -178,6 +178,9 @@ mod server;
 mod service;
 mod state;
 mod token_exchange;
+#[cfg(feature = "token-store")]
+#[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+pub mod token_store;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

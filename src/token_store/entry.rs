@@ -1,0 +1,395 @@
+//! `StoredToken`: what an entry contains, and its encoding before encryption.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use zeroize::Zeroizing;
+
+use crate::{
+    dpop::DpopKey,
+    error::Answer,
+    message::{AccessToken, Fields, TokenResponse},
+};
+
+/// The clocks of two instances differ by at most this much.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5 * 60);
+
+/// A token response in a store.
+///
+/// Its encoding contains what the server sent, without the headers. It never contains a private key: of a DPoP key that the token is bound
+/// to, it has the thumbprint.
+pub(crate) struct StoredToken {
+    pub(crate) response: TokenResponse,
+    /// The age of the token when it was stored, counted from before its request was sent.
+    pub(crate) age_when_stored: Duration,
+    /// The time of day at the instance that stored the token.
+    pub(crate) stored_at: SystemTime,
+}
+
+impl StoredToken {
+    /// Returns the age of the token, counted from before its request was sent.
+    ///
+    /// `in_store` is the age of the entry by the clock of the engine. The clocks of two instances are compared only roughly: they tell if the
+    /// engine is wrong, for example because its clock was set back.
+    pub(crate) fn age(&self, in_store: Duration, now: SystemTime) -> Duration {
+        let by_clocks = now.duration_since(self.stored_at).unwrap_or_default();
+        let at_least = by_clocks.saturating_sub(CLOCK_DIFFERENCE);
+        self.age_when_stored.saturating_add(in_store.max(at_least))
+    }
+
+    /// Encodes the token. The result is secret.
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let response = &self.response;
+        let raw = response.raw();
+        let binding = response.access_token().binding();
+        let texts = [
+            Some(response.access_token().expose_secret()),
+            Some(response.token_type().as_str()),
+            response.refresh_token().map(|token| token.expose_secret()),
+            response.scope().map(|scope| scope.as_str()),
+            response.id_token().map(|token| token.expose_secret()),
+            response.issued_token_type(),
+            binding.map(|binding| binding.key.thumbprint()),
+        ];
+        // A buffer that grows would leave copies of the token in memory.
+        let most: usize = texts.iter().map(|text| 9 + text.map_or(0, str::len)).sum();
+        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 64)));
+        encoded.bytes(raw);
+        let raw = str::from_utf8(raw).unwrap_or_default();
+        for text in texts {
+            encoded.text(text, raw);
+        }
+        encoded.number(response.status().as_u16().into());
+        encoded.time(response.expires_in());
+        encoded.time(response.refresh_in());
+        encoded.time(Some(self.age_when_stored));
+        encoded.time(self.stored_at.duration_since(UNIX_EPOCH).ok());
+        encoded.0
+    }
+
+    /// Decodes a token, and binds it to the key that it was bound to.
+    ///
+    /// Returns `None` if it is bound to another key than `dpop`, and for anything that [`encode`](Self::encode) does not return.
+    pub(crate) fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<Self> {
+        let mut rest = Decoder(encoded);
+        let raw = rest.bytes()?;
+        let (text, token_type) = (rest.text(raw)??, rest.text(raw)??);
+        let fields = Fields {
+            access_token: AccessToken::from_text(text, token_type.into()).ok()?,
+            refresh_token: rest.text(raw)?.map(Into::into),
+            scope: rest.text(raw)?.map(Into::into),
+            id_token: rest.text(raw)?.map(Into::into),
+            issued_token_type: rest.text(raw)?.map(Into::into),
+            expires_in: None,
+            refresh_in: None,
+        };
+        let access_token = match (rest.text(raw)?, dpop) {
+            (None, _) => fields.access_token,
+            (Some(thumbprint), Some(key)) if key.thumbprint() == thumbprint => {
+                fields.access_token.bind(key.clone())
+            }
+            (Some(_), _) => return None,
+        };
+        let status = StatusCode::from_u16(rest.number()?.try_into().ok()?).ok()?;
+        let fields = Fields {
+            access_token,
+            expires_in: rest.time()?,
+            refresh_in: rest.time()?,
+            ..fields
+        };
+        let (age_when_stored, stored_at) = (rest.time()??, UNIX_EPOCH.checked_add(rest.time()??)?);
+        let answer = Answer::new(status, HeaderMap::new(), wiped(raw));
+        rest.0.is_empty().then(|| Self {
+            response: TokenResponse::new(fields, answer),
+            age_when_stored,
+            stored_at,
+        })
+    }
+}
+
+/// Returns a copy that is wiped from memory when the last clone is dropped.
+fn wiped(bytes: &[u8]) -> Bytes {
+    Bytes::from_owner(Zeroizing::new(bytes.to_vec()))
+}
+
+const NONE: u8 = 0;
+const INLINE: u8 = 1;
+const PART_OF_RAW: u8 = 2;
+
+struct Encoder(Zeroizing<Vec<u8>>);
+
+impl Encoder {
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_be_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// Writes a text. Nearly all of them are part of the raw body, so only their place is written: tokens are long.
+    fn text(&mut self, text: Option<&str>, raw: &str) {
+        let Some(text) = text else {
+            return self.0.push(NONE);
+        };
+        match raw.find(text) {
+            Some(start) => {
+                self.0.push(PART_OF_RAW);
+                self.number(start as u64);
+                self.number(text.len() as u64);
+            }
+            None => {
+                self.0.push(INLINE);
+                self.bytes(text.as_bytes());
+            }
+        }
+    }
+
+    fn time(&mut self, time: Option<Duration>) {
+        match time {
+            None => self.0.push(NONE),
+            Some(time) => {
+                self.0.push(INLINE);
+                self.number(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            }
+        }
+    }
+}
+
+struct Decoder<'a>(&'a [u8]);
+
+impl<'a> Decoder<'a> {
+    fn take(&mut self, length: u64) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(usize::try_from(length).ok()?)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn tag(&mut self) -> Option<u8> {
+        self.take(1).map(|tag| tag[0])
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let bytes = self.take(8)?.try_into().ok()?;
+        Some(u64::from_be_bytes(bytes))
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = self.number()?;
+        self.take(length)
+    }
+
+    fn text(&mut self, raw: &'a [u8]) -> Option<Option<&'a str>> {
+        let bytes = match self.tag()? {
+            NONE => return Some(None),
+            INLINE => self.bytes()?,
+            PART_OF_RAW => {
+                let mut part = Decoder(raw);
+                let (start, length) = (self.number()?, self.number()?);
+                part.take(start)?;
+                part.take(length)?
+            }
+            _ => return None,
+        };
+        Some(Some(str::from_utf8(bytes).ok()?))
+    }
+
+    fn time(&mut self) -> Option<Option<Duration>> {
+        match self.tag()? {
+            NONE => Some(None),
+            INLINE => Some(Some(Duration::from_nanos(self.number()?))),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::message::TokenType;
+
+    const STORED_AT: Duration = Duration::from_secs(1_700_000_000);
+
+    fn stored(response: TokenResponse) -> StoredToken {
+        StoredToken {
+            response,
+            age_when_stored: Duration::from_millis(120),
+            stored_at: UNIX_EPOCH + STORED_AT,
+        }
+    }
+
+    fn token(text: &str, token_type: TokenType) -> AccessToken {
+        AccessToken::new(text, token_type).unwrap()
+    }
+
+    fn full() -> StoredToken {
+        let builder = TokenResponse::builder(token("an-access-token", TokenType::BEARER));
+        stored(
+            builder
+                .expires_in(Duration::from_millis(3_599_500))
+                .refresh_in(Duration::from_secs(1800))
+                .refresh_token("a-refresh-token")
+                .scope("read write")
+                .id_token("an-id-token")
+                .issued_token_type("urn:ietf:params:oauth:token-type:access_token")
+                .parameter("resource", json!(["https://api.example"]))
+                .status(StatusCode::CREATED)
+                .build(),
+        )
+    }
+
+    fn assert_same(one: &StoredToken, other: &StoredToken) {
+        let (a, b) = (&one.response, &other.response);
+        assert_eq!(a.access_token(), b.access_token());
+        assert_eq!(a.token_type().as_str(), b.token_type().as_str());
+        assert_eq!(a.expires_in(), b.expires_in());
+        assert_eq!(a.refresh_in(), b.refresh_in());
+        assert_eq!(a.refresh_token(), b.refresh_token());
+        assert_eq!(a.scope(), b.scope());
+        assert_eq!(a.id_token(), b.id_token());
+        assert_eq!(a.issued_token_type(), b.issued_token_type());
+        assert_eq!((a.raw(), a.status()), (b.raw(), b.status()));
+        assert_eq!(a.json(), b.json());
+        assert_eq!(one.age_when_stored, other.age_when_stored);
+        assert_eq!(one.stored_at, other.stored_at);
+    }
+
+    #[test]
+    fn response_survives_the_way_through_the_store() {
+        let bare = TokenResponse::builder(token("t", "N_A".into())).build();
+        // The texts are not part of the body: the endpoint chose others, or the body escapes them.
+        let other = Fields {
+            access_token: token("chosen", TokenType::BEARER),
+            expires_in: None,
+            refresh_in: None,
+            refresh_token: Some("r\"r".into()),
+            scope: Some("".into()),
+            id_token: None,
+            issued_token_type: None,
+        };
+        let answer = Answer::new(
+            StatusCode::OK,
+            HeaderMap::new(),
+            Bytes::from_static(b"\xff{"),
+        );
+        for stored in [
+            full(),
+            stored(bare),
+            stored(TokenResponse::new(other, answer)),
+        ] {
+            assert_same(
+                &StoredToken::decode(&stored.encode(), None).unwrap(),
+                &stored,
+            );
+        }
+        let resource = StoredToken::decode(&full().encode(), None).unwrap();
+        assert_eq!(
+            resource.response.get("resource"),
+            Some(&json!(["https://api.example"]))
+        );
+    }
+
+    #[test]
+    fn headers_of_the_response_are_not_stored() {
+        let mut headers = HeaderMap::new();
+        headers.insert("set-cookie", "session=1234567890".parse().unwrap());
+        let response = TokenResponse::builder(token("t", TokenType::BEARER)).headers(headers);
+        let encoded = stored(response.build()).encode();
+        assert!(!encoded.windows(7).any(|part| part == b"session"));
+        assert!(
+            StoredToken::decode(&encoded, None)
+                .unwrap()
+                .response
+                .headers()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn tokens_are_stored_once() {
+        let response = full().response;
+        assert!(full().encode().len() < response.raw().len() + 200);
+        for secret in ["an-access-token", "a-refresh-token", "an-id-token"] {
+            let encoded = full().encode();
+            let found = encoded.windows(secret.len());
+            assert_eq!(
+                found.filter(|part| *part == secret.as_bytes()).count(),
+                1,
+                "{secret}"
+            );
+        }
+    }
+
+    #[test]
+    fn truncated_and_extended_encodings_are_refused() {
+        let encoded = full().encode();
+        for length in 0..encoded.len() {
+            assert!(
+                StoredToken::decode(&encoded[..length], None).is_none(),
+                "{length}"
+            );
+        }
+        assert!(StoredToken::decode(&[&encoded[..], b"\0"].concat(), None).is_none());
+    }
+
+    #[test]
+    fn wrong_bytes_do_not_panic() {
+        let encoded = full().encode();
+        for at in 0..encoded.len() {
+            for byte in [0, 1, 2, 3, 0x7f, 0xff] {
+                let mut wrong = encoded.to_vec();
+                wrong[at] = byte;
+                let _ = StoredToken::decode(&wrong, None);
+            }
+        }
+    }
+
+    #[test]
+    fn age_is_counted_by_the_engine_unless_the_clocks_prove_it_wrong() {
+        for (in_store, clock_ahead, expected) in [
+            (0, 0, 0),
+            (100, 100, 100),
+            // The clocks differ by up to five minutes.
+            (100, 400, 100),
+            (100, -200, 100),
+            (0, -300, 0),
+            (0, -100_000, 0),
+            // The clock of the engine was set back, or its data are from a backup.
+            (0, 4000, 3700),
+            (100, 500, 200),
+            // An instance whose clock is far behind trusts the engine.
+            (4000, -100_000, 4000),
+        ] {
+            let now = match u64::try_from(clock_ahead) {
+                Ok(ahead) => STORED_AT + Duration::from_secs(ahead),
+                Err(_) => STORED_AT - Duration::from_secs(i64::unsigned_abs(clock_ahead)),
+            };
+            let age = full().age(Duration::from_secs(in_store), UNIX_EPOCH + now);
+            let expected = Duration::from_secs(expected) + Duration::from_millis(120);
+            assert_eq!(age, expected, "{in_store} {clock_ahead}");
+        }
+    }
+
+    #[cfg(feature = "dpop")]
+    #[test]
+    fn bound_token_is_decoded_only_with_its_key() {
+        let (key, other) = (DpopKey::generate().unwrap(), DpopKey::generate().unwrap());
+        let bound = token("t", TokenType::DPOP).bind(key.clone());
+        let encoded = stored(TokenResponse::builder(bound).build()).encode();
+
+        let decoded = StoredToken::decode(&encoded, Some(&key)).unwrap().response;
+        assert_eq!(decoded.access_token().dpop_key(), Some(&key));
+        assert!(decoded.access_token().sendable().is_some());
+        for wrong in [None, Some(&other)] {
+            assert!(StoredToken::decode(&encoded, wrong).is_none());
+        }
+        // A token that is not bound is usable with and without a key.
+        for key in [None, Some(&key)] {
+            assert!(StoredToken::decode(&full().encode(), key).is_some());
+        }
+    }
+}

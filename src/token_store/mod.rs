@@ -1,0 +1,238 @@
+//! Shares tokens among the instances of a service, through an engine such as Redis.
+//!
+//! A [`TokenStore`] is the engine. It holds one *entry* and one *lease* for each name. It sees only names that say nothing and entries that
+//! are encrypted, so it never sees a secret.
+//!
+//! `RedisTokenStore` (feature `redis`) is an engine over Redis or Valkey. [`MemoryTokenStore`] is one for tests and for a single process.
+
+#[allow(dead_code, reason = "for the layer that shares tokens")]
+mod entry;
+mod key;
+mod memory;
+mod names;
+#[cfg(feature = "redis")]
+mod redis;
+#[allow(dead_code, reason = "for the layer that shares tokens")]
+mod sealed;
+mod slot;
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use bytes::Bytes;
+
+#[cfg(feature = "redis")]
+#[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
+pub use self::redis::{RedisClient, RedisTokenStore};
+#[allow(unused_imports, reason = "for the layer that shares tokens")]
+pub(crate) use self::{entry::StoredToken, sealed::Opened};
+pub use self::{
+    key::{InvalidStoreKey, StoreKey},
+    memory::MemoryTokenStore,
+    names::{EntryName, Fence, LeaseOwner},
+    sealed::StoreKeys,
+};
+use crate::error::BoxError;
+
+/// The future of an operation of a [`TokenStore`].
+pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send + 'a>>;
+
+/// An engine that holds encrypted tokens for all instances of a service.
+///
+/// For each name there is at most one *entry*, and at most one *lease*. Whoever holds the lease fetches a token and puts it. All others wait
+/// until the entry is there. A *fence* is a number that grows with each lease of a name. It travels with the entry, so that a late holder
+/// cannot replace a newer entry.
+///
+/// # Implementing an engine
+///
+/// Each operation is **atomic**: no other operation on the same name sees a part of it. One connection serves many names at the same time.
+/// `test_util::token_store::suite` (feature `test-util`) checks an engine.
+///
+/// * **An engine is a help, never a dependency.** If it fails, the caller fetches a token without it. So return an error soon, within a
+///   few hundred milliseconds, instead of waiting or retrying.
+/// * **The caller may be dropped at any time**, and a reply may be lost after the operation was carried out. Operations with the same
+///   [`LeaseOwner`] may therefore be repeated.
+/// * **All times are measured by one clock**, that of the engine. The clocks of the instances differ.
+/// * Entries may vanish at any time. A vanished entry costs one token request. A lease that vanishes early can cost more:
+///   see [`renew`](Self::renew).
+/// * An error must not contain secrets, such as the password of the engine: it is logged.
+///
+/// # Fences
+///
+/// A fence must be greater than each earlier fence of the same name, even if the engine has lost its data. A counter alone starts again
+/// at one. So [`look`](Self::look) returns the greatest of: the last known fence plus one, `newer_than` plus one, and the time of the
+/// engine in microseconds since 1970.
+///
+/// What remains: an engine that loses its data **and** whose clock is set back can give a fence that is less than an older one. Then an
+/// instance that fetched before the loss, and stores its token after it, replaces a newer token. If the newer one no longer works, the API
+/// refuses it, and it is fetched again.
+pub trait TokenStore: Send + Sync + 'static {
+    /// Returns the entry, or else takes the lease, in **one** round trip.
+    ///
+    /// * An entry whose fence is greater than `newer_than` is returned, even while somebody holds the lease. With `None`, any entry is. This
+    ///   must work if the engine is full or read-only.
+    /// * Otherwise, if nobody else holds the lease, `owner` gets it for `lease_for`. An owner that already holds it keeps its fence, and holds
+    ///   it for `lease_for` from now.
+    /// * Otherwise, the result says how long the lease or the pause lasts.
+    ///
+    /// A caller that has an entry, which is old or was refused by an API, passes its fence. So it never gets that entry again.
+    ///
+    /// # Wrong answers
+    ///
+    /// An entry that is not newer costs a second call. An entry that is returned after it was [removed](Self::remove) can be a token that is
+    /// refused. A lease although there is an entry, or although another holds it, costs a second token request. If the server revokes the last
+    /// token with each new one, instances then disturb each other. If both spend the same refresh token, the server can revoke everything.
+    /// "Held" although nobody holds the lease delays callers until that time is over.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine does not answer, or not in time. The lease may have been taken.
+    fn look<'a>(
+        &'a self,
+        name: &'a EntryName,
+        newer_than: Option<Fence>,
+        owner: &'a LeaseOwner,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, Found>;
+
+    /// Extends a lease to `lease_for` from now. Returns whether `owner` holds it.
+    ///
+    /// It is not taken again if it has ended.
+    ///
+    /// # Wrong answers
+    ///
+    /// `true` although the lease is lost can spend a refresh token twice: the holder asks just before it sends the request. `false` although it is
+    /// held costs a caller its token, for a moment: it gives up the fetch and tries again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine does not answer, or not in time. The lease may have been extended.
+    fn renew<'a>(
+        &'a self,
+        name: &'a EntryName,
+        owner: &'a LeaseOwner,
+        lease_for: Duration,
+    ) -> StoreFuture<'a, bool>;
+
+    /// Ends a lease without an entry, if `owner` holds it, and wakes those who wait. Otherwise, does nothing.
+    ///
+    /// With a `pause` that is not zero, nobody gets the lease until the pause is over, and [`look`](Self::look) returns
+    /// [`Found::Paused`]. An entry that is there stays, and is returned as before.
+    ///
+    /// # Wrong answers
+    ///
+    /// Releasing the lease of another owner lets two instances fetch at the same time. Not releasing delays the next fetch until the
+    /// lease ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine does not answer, or not in time. The lease then ends by itself.
+    fn release<'a>(
+        &'a self,
+        name: &'a EntryName,
+        owner: &'a LeaseOwner,
+        pause: Duration,
+    ) -> StoreFuture<'a, ()>;
+
+    /// Stores an entry for at most `ttl`, unless one with a newer fence has been stored, and wakes those who wait.
+    ///
+    /// Also ends the lease, if `owner` holds it, even if the entry is not stored. The lease of another owner stays. An entry of an owner that
+    /// has lost its lease is stored if none with a newer fence has been: the token is good, and others can use it.
+    ///
+    /// The fence of a stored entry is remembered until its `ttl` is over, even if it is [removed](Self::remove).
+    ///
+    /// # Wrong answers
+    ///
+    /// [`Put::Stored`] although the entry is not there costs one token request. Storing an entry over a newer one hands out a token that the
+    /// server may have revoked, until an API refuses it. With refresh tokens, the newest one is lost, and a user has to sign in again.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine is full, read-only, does not answer, or not in time. The entry may have been stored.
+    fn put<'a>(
+        &'a self,
+        name: &'a EntryName,
+        owner: &'a LeaseOwner,
+        fence: Fence,
+        entry: Bytes,
+        ttl: Duration,
+    ) -> StoreFuture<'a, Put>;
+
+    /// Removes the entry if it has this fence. Returns whether it was there.
+    ///
+    /// # Wrong answers
+    ///
+    /// Removing another entry costs one token request. Leaving the entry gives other instances a token that is refused.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the engine does not answer, or not in time. The entry may have been removed.
+    fn remove<'a>(&'a self, name: &'a EntryName, fence: Fence) -> StoreFuture<'a, bool>;
+
+    /// Waits until the lease with this fence has ended, at most for `at_most`.
+    ///
+    /// It may return at any time, also when the engine fails: the caller looks again. Before it waits for a message, it must check that the
+    /// lease is still held. Otherwise, it misses a lease that ended between [`look`](Self::look) and now.
+    ///
+    /// # Wrong answers
+    ///
+    /// Returning early costs a round trip; always returning at once makes each waiter poll without a pause, so a failing engine waits for a while
+    /// before it returns. Returning late delays the caller, but not beyond `at_most`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future ends the wait and leaves nothing behind.
+    fn wait<'a>(
+        &'a self,
+        name: &'a EntryName,
+        lease: Fence,
+        at_most: Duration,
+    ) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+}
+
+/// What [`TokenStore::look`] found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Found {
+    /// There is an entry that is new enough.
+    Entry {
+        /// The encrypted entry.
+        entry: Bytes,
+        /// The fence of the lease under which it was stored.
+        fence: Fence,
+        /// How long ago it was stored, by the clock of the engine.
+        ///
+        /// If it is too small, an expired token can be sent. If it is too large, a token is renewed early.
+        age: Duration,
+    },
+    /// There is no such entry, and the caller now holds the lease.
+    Leased {
+        /// The fence of the lease.
+        fence: Fence,
+        /// Whether the last lease ended by itself, so its holder may have crashed during its token request.
+        ///
+        /// `false` by mistake can send a spent refresh token again. `true` by mistake can end a source that still works.
+        after_lost_holder: bool,
+    },
+    /// There is no such entry, and another owner holds the lease.
+    Held {
+        /// The fence of its lease.
+        fence: Fence,
+        /// How long the lease lasts, unless it is renewed.
+        rest: Duration,
+    },
+    /// There is no such entry, and the last holder asked for a pause.
+    Paused {
+        /// How long the pause lasts.
+        rest: Duration,
+    },
+}
+
+/// What [`TokenStore::put`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Put {
+    /// The entry was stored.
+    Stored,
+    /// The entry was not stored, because one with the same or a newer fence has been.
+    Superseded,
+}

@@ -1,0 +1,442 @@
+//! `StoreKeys`: gives entries names that say nothing, encrypts them and decrypts them.
+
+use std::fmt;
+
+use aws_lc_rs::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey},
+    hkdf::{HKDF_SHA256, Salt},
+    hmac, rand,
+};
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use bytes::Bytes;
+use zeroize::Zeroizing;
+
+use super::{EntryName, StoreKey};
+use crate::{
+    base::Quoted,
+    error::{BoxError, OwnError},
+};
+
+/// The version of what an entry contains and how it is encrypted. It is part of the name, so versions do not replace each other's entries.
+const VERSION: u8 = 1;
+const KEY_ID_LENGTH: usize = 8;
+const SALT_LENGTH: usize = 32;
+/// Version and key id. They are authenticated, but not encrypted.
+const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
+
+/// The keys that one application uses in a [`TokenStore`](super::TokenStore).
+///
+/// Each entry is encrypted with AES-256-GCM under a key of its own, which HKDF-SHA256
+/// ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)) derives from the [`StoreKey`], the application and a random salt. The entry is bound
+/// to its token request, so it cannot be moved to another name. The name is an HMAC of the token request.
+///
+/// Applications with different names share nothing, even with the same key in the same store.
+///
+/// # Rotating the key
+///
+/// An instance that does not have the key of an entry fetches a token and overwrites the entry. Nothing fails, but it costs token requests.
+/// A rotation in these steps costs none before the last:
+///
+/// | deploy | keys |
+/// |---|---|
+/// | now | `StoreKeys::new("orders", old)` |
+/// | 1 | `StoreKeys::new("orders", old).opens(new)` |
+/// | 2 | `StoreKeys::new("orders", new).replaces(old)` |
+/// | 3 | `StoreKeys::new("orders", new)` |
+///
+/// The last step changes the names, so each token is fetched once. Until all instances are replaced, there are two tokens for each
+/// request. If the server revokes a token when it issues another, stay at step 2.
+///
+/// # Security
+///
+/// Whoever can read the store sees how many entries there are, how long they are, and when they are used. Whoever can write to it can remove
+/// entries, and put an older entry back in its place until its token expires.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::token_store::{StoreKey, StoreKeys};
+///
+/// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
+/// let key = StoreKey::from_base64("hnxzyZtHJN4e5ntXCbUoPk7H8lrPGlmYW+1IZ0yYtYk=")?;
+/// let keys = StoreKeys::new("orders", key);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct StoreKeys {
+    application: Box<str>,
+    /// The first one encrypts.
+    keys: Vec<DerivedKey>,
+    naming: hmac::Key,
+}
+
+/// A key from which the keys of entries are derived.
+#[derive(Clone)]
+struct DerivedKey {
+    key: StoreKey,
+    id: [u8; KEY_ID_LENGTH],
+}
+
+/// What opening an entry gave. All but the first are misses.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Opened {
+    Entry(Zeroizing<Vec<u8>>),
+    /// Another version of this crate wrote the entry.
+    OtherVersion,
+    /// The key of the entry is not among ours.
+    UnknownKey,
+    /// The entry was damaged, moved from another name, or made up.
+    Corrupt,
+}
+
+impl StoreKeys {
+    /// Encrypts, decrypts and names the entries of `application` with `key`.
+    ///
+    /// The application is usually the name of the service. All its instances give the same one.
+    pub fn new(application: impl AsRef<str>, key: StoreKey) -> Self {
+        let application = application.as_ref();
+        Self {
+            application: application.into(),
+            naming: naming_key(&key, application),
+            keys: vec![DerivedKey::new(key, application)],
+        }
+    }
+
+    /// Also decrypts entries that were encrypted with `key`. Default is only the key of [`new`](Self::new).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::token_store::{StoreKey, StoreKeys};
+    ///
+    /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let (now, next) = (StoreKey::generate()?, StoreKey::generate()?);
+    /// let keys = StoreKeys::new("orders", now).opens(next);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn opens(mut self, key: StoreKey) -> Self {
+        self.keys.push(DerivedKey::new(key, &self.application));
+        self
+    }
+
+    /// Also decrypts entries that were encrypted with `old`, and names entries with it. Default is the key of [`new`](Self::new).
+    ///
+    /// So entries keep their names while the key is rotated.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::token_store::{StoreKey, StoreKeys};
+    ///
+    /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let (old, now) = (StoreKey::generate()?, StoreKey::generate()?);
+    /// let keys = StoreKeys::new("orders", now).replaces(old);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn replaces(mut self, old: StoreKey) -> Self {
+        self.naming = naming_key(&old, &self.application);
+        self.opens(old)
+    }
+
+    /// Returns the name of the entry for a cache key, which is everything that determines the token.
+    pub(crate) fn name(&self, cache_key: &[u8]) -> EntryName {
+        let mut context = hmac::Context::with_key(&self.naming);
+        context.update(&[VERSION]);
+        context.update(cache_key);
+        EntryName::new(BASE64_URL_SAFE_NO_PAD.encode(context.sign()))
+    }
+
+    /// Encrypts an entry.
+    pub(crate) fn seal(&self, cache_key: &[u8], entry: &[u8]) -> Result<Bytes, BoxError> {
+        let key = &self.keys[0];
+        let mut salt = [0; SALT_LENGTH];
+        rand::fill(&mut salt)
+            .map_err(|_| OwnError::new("the system's random number generator failed"))?;
+        let mut sealed = Vec::with_capacity(HEADER_LENGTH + SALT_LENGTH + entry.len() + 16);
+        sealed.push(VERSION);
+        sealed.extend_from_slice(&key.id);
+        let aad = authenticated(&sealed, cache_key);
+        sealed.extend_from_slice(&salt);
+
+        let mut text = Zeroizing::new(entry.to_vec());
+        let tag = key
+            .entry_key(&salt, &self.application)
+            .and_then(|key| {
+                key.seal_in_place_separate_tag(nonce(), Aad::from(aad), text.as_mut_slice())
+                    .ok()
+            })
+            .ok_or_else(|| OwnError::new("failed to encrypt an entry of the token store"))?;
+        sealed.extend_from_slice(&text);
+        sealed.extend_from_slice(tag.as_ref());
+        Ok(sealed.into())
+    }
+
+    /// Decrypts an entry.
+    pub(crate) fn open(&self, cache_key: &[u8], sealed: &[u8]) -> Opened {
+        match sealed.first() {
+            Some(&VERSION) => {}
+            Some(_) => return Opened::OtherVersion,
+            None => return Opened::Corrupt,
+        }
+        let Some((header, rest)) = sealed.split_at_checked(HEADER_LENGTH) else {
+            return Opened::Corrupt;
+        };
+        let Some(key) = self.keys.iter().find(|key| key.id == header[1..]) else {
+            return Opened::UnknownKey;
+        };
+        let Some((salt, encrypted)) = rest.split_at_checked(SALT_LENGTH) else {
+            return Opened::Corrupt;
+        };
+        let aad = Aad::from(authenticated(header, cache_key));
+        let mut text = Zeroizing::new(encrypted.to_vec());
+        let length = key.entry_key(salt, &self.application).and_then(|key| {
+            let opened = key.open_in_place(nonce(), aad, text.as_mut_slice());
+            opened.ok().map(|opened| opened.len())
+        });
+        match length {
+            Some(length) => {
+                text.truncate(length);
+                Opened::Entry(text)
+            }
+            None => Opened::Corrupt,
+        }
+    }
+}
+
+impl DerivedKey {
+    fn new(key: StoreKey, application: &str) -> Self {
+        let digest = hmac::sign(&hmac_key(key.expose()), &info("key id", application));
+        let mut id = [0; KEY_ID_LENGTH];
+        id.copy_from_slice(&digest.as_ref()[..KEY_ID_LENGTH]);
+        Self { key, id }
+    }
+
+    /// Returns the key of the one entry with this salt.
+    fn entry_key(&self, salt: &[u8], application: &str) -> Option<LessSafeKey> {
+        let prk = Salt::new(HKDF_SHA256, salt).extract(self.key.expose());
+        let info = info("entry", application);
+        let info = [&*info];
+        let okm = prk.expand(&info, &AES_256_GCM).ok()?;
+        Some(LessSafeKey::new(UnboundKey::from(okm)))
+    }
+}
+
+fn naming_key(key: &StoreKey, application: &str) -> hmac::Key {
+    let digest = hmac::sign(&hmac_key(key.expose()), &info("name", application));
+    hmac_key(digest.as_ref())
+}
+
+fn hmac_key(bytes: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, bytes)
+}
+
+/// Keeps keys of different purposes and applications apart.
+fn info(purpose: &str, application: &str) -> Vec<u8> {
+    format!("tower-oauth2-client token store\0{VERSION}\0{purpose}\0{application}").into_bytes()
+}
+
+fn authenticated(header: &[u8], cache_key: &[u8]) -> Vec<u8> {
+    [header, cache_key].concat()
+}
+
+/// Each key encrypts one entry only, so its nonce need not be random.
+fn nonce() -> Nonce {
+    Nonce::assume_unique_for_key([0; NONCE_LEN])
+}
+
+impl fmt::Debug for StoreKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoreKeys")
+            .field(
+                "application",
+                &format_args!("{:?}", Quoted(&self.application)),
+            )
+            .field("keys", &self.keys.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Shows no entry.
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Entry(_) => "Entry([redacted])",
+            Self::OtherVersion => "OtherVersion",
+            Self::UnknownKey => "UnknownKey",
+            Self::Corrupt => "Corrupt",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &[u8] = b"client a";
+    const B: &[u8] = b"client b";
+    const ENTRY: &[u8] = b"an access token";
+
+    fn key(first: u8) -> StoreKey {
+        let bytes: Vec<u8> = (first..).take(32).collect();
+        StoreKey::from_bytes(bytes).unwrap()
+    }
+
+    fn keys(first: u8) -> StoreKeys {
+        StoreKeys::new("orders", key(first))
+    }
+
+    fn opened(entry: &[u8]) -> Opened {
+        Opened::Entry(Zeroizing::new(entry.to_vec()))
+    }
+
+    #[test]
+    fn sealed_entry_opens_only_with_its_key_application_and_cache_key() {
+        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        for (keys, cache_key, expected) in [
+            (keys(1), A, opened(ENTRY)),
+            (keys(1), B, Opened::Corrupt),
+            (keys(2), A, Opened::UnknownKey),
+            (keys(2).opens(key(1)), A, opened(ENTRY)),
+            (keys(2).replaces(key(1)), A, opened(ENTRY)),
+            (keys(2).opens(key(3)), A, Opened::UnknownKey),
+            (StoreKeys::new("orders2", key(1)), A, Opened::UnknownKey),
+            (StoreKeys::new("", key(1)), A, Opened::UnknownKey),
+        ] {
+            assert_eq!(
+                keys.open(cache_key, &sealed),
+                expected,
+                "{keys:?} {cache_key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn each_flipped_bit_is_a_miss() {
+        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        for bit in 0..sealed.len() * 8 {
+            let mut flipped = sealed.to_vec();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            let expected = match bit / 8 {
+                0 => Opened::OtherVersion,
+                1..HEADER_LENGTH => Opened::UnknownKey,
+                _ => Opened::Corrupt,
+            };
+            assert_eq!(keys(1).open(A, &flipped), expected, "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn truncated_extended_and_foreign_bytes_are_misses() {
+        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        for length in 0..sealed.len() {
+            assert_eq!(
+                keys(1).open(A, &sealed[..length]),
+                Opened::Corrupt,
+                "{length}"
+            );
+        }
+        assert_eq!(
+            keys(1).open(A, &[&sealed[..], b"\0"].concat()),
+            Opened::Corrupt
+        );
+        for (bytes, expected) in [
+            (&b""[..], Opened::Corrupt),
+            (b"\x01", Opened::Corrupt),
+            (&[VERSION; 1000], Opened::UnknownKey),
+            (b"<!DOCTYPE html><html></html>", Opened::OtherVersion),
+            (b"{\"access_token\":\"t\"}", Opened::OtherVersion),
+        ] {
+            assert_eq!(keys(1).open(A, bytes), expected);
+        }
+    }
+
+    #[test]
+    fn part_of_another_entry_does_not_open() {
+        let (one, two) = (
+            keys(1).seal(A, ENTRY).unwrap(),
+            keys(1).seal(A, ENTRY).unwrap(),
+        );
+        assert_ne!(one, two, "the salt is random");
+        let salt = HEADER_LENGTH + SALT_LENGTH;
+        let mixed = [&one[..salt], &two[salt..]].concat();
+        assert_eq!(keys(1).open(A, &mixed), Opened::Corrupt);
+    }
+
+    #[test]
+    fn sealed_entry_shows_nothing_of_entry_cache_key_and_application() {
+        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        for text in [ENTRY, A, b"orders", key(1).expose()] {
+            for part in text.windows(4) {
+                assert!(!sealed.windows(4).any(|found| found == part), "{part:?}");
+            }
+        }
+        assert_eq!(sealed.len(), ENTRY.len() + HEADER_LENGTH + SALT_LENGTH + 16);
+    }
+
+    #[test]
+    fn empty_and_long_entries_are_sealed() {
+        for length in [0, 1, 16, 100_000] {
+            let entry = vec![7; length];
+            let sealed = keys(1).seal(b"", &entry).unwrap();
+            assert_eq!(keys(1).open(b"", &sealed), opened(&entry));
+        }
+    }
+
+    #[test]
+    fn name_depends_on_key_application_and_cache_key() {
+        let name = |keys: StoreKeys, cache_key: &[u8]| keys.name(cache_key);
+        let own = name(keys(1), A);
+        assert_eq!(own, name(keys(1), A));
+        for other in [
+            name(keys(1), B),
+            name(keys(1), b""),
+            name(keys(2), A),
+            name(StoreKeys::new("orders2", key(1)), A),
+        ] {
+            assert_ne!(own, other);
+        }
+        assert_eq!(own.as_str().len(), 43);
+        assert!(
+            own.as_str()
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+        );
+    }
+
+    #[test]
+    fn rotation_keeps_names_until_its_last_step() {
+        let steps = [
+            keys(1),
+            keys(1).opens(key(2)),
+            keys(2).replaces(key(1)),
+            keys(2),
+        ];
+        let names: Vec<_> = steps.iter().map(|keys| keys.name(A)).collect();
+        assert!(names[0] == names[1] && names[1] == names[2] && names[2] != names[3]);
+        // While a step is deployed, the instances before and after it read each other's entries.
+        for pair in steps[..3].windows(2) {
+            for (writer, reader) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+                let sealed = writer.seal(A, ENTRY).unwrap();
+                assert_eq!(
+                    reader.open(A, &sealed),
+                    opened(ENTRY),
+                    "{writer:?} {reader:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_key_and_no_entry() {
+        let shown = format!("{:?} {:?} {:?}", keys(65), key(65), opened(ENTRY));
+        assert_eq!(
+            shown,
+            r#"StoreKeys { application: "orders", keys: 1, .. } StoreKey([redacted]) Entry([redacted])"#
+        );
+    }
+}

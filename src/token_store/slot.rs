@@ -1,0 +1,201 @@
+//! The rules of an engine as a pure state machine: what one name holds, and how each operation changes it.
+//!
+//! The scripts of the Redis engine follow the same rules.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Fence, Found, LeaseOwner, Put};
+
+/// How long a lease is remembered after its end, so that fences grow and the next holder learns that its predecessor was lost.
+pub(super) const LEASE_REMEMBERED: Duration = Duration::from_secs(3600);
+
+/// What one name holds. All times are since 1970, by the clock of the engine.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    stored: Option<Stored>,
+    lease: Option<Lease>,
+    /// The greatest fence so far.
+    last: Option<Fence>,
+    /// When all of this no longer matters.
+    end: Duration,
+}
+
+#[derive(Debug)]
+struct Stored {
+    fence: Fence,
+    /// `None` after it was removed: the fence stays.
+    entry: Option<Bytes>,
+    at: Duration,
+    end: Duration,
+}
+
+#[derive(Debug)]
+struct Lease {
+    fence: Fence,
+    /// `None` during a pause.
+    owner: Option<LeaseOwner>,
+    length: Duration,
+    end: Duration,
+}
+
+impl Lease {
+    /// How long the lease lasts. A lease that lasts longer than it was granted for has ended: the clock was set back.
+    fn rest(&self, now: Duration) -> Option<Duration> {
+        let rest = self.end.saturating_sub(now);
+        (!rest.is_zero() && rest <= self.length).then_some(rest)
+    }
+}
+
+impl Slot {
+    pub(super) fn look(
+        &mut self,
+        now: Duration,
+        newer_than: Option<Fence>,
+        owner: &LeaseOwner,
+        lease_for: Duration,
+    ) -> Found {
+        self.forget(now);
+        if let Some((stored, entry)) = self.newer(newer_than) {
+            return Found::Entry {
+                entry: entry.clone(),
+                fence: stored.fence,
+                age: now.saturating_sub(stored.at),
+            };
+        }
+        let mut after_lost_holder = false;
+        if let Some(lease) = &mut self.lease {
+            match (lease.rest(now), &lease.owner) {
+                (Some(_), Some(holder)) if holder == owner => {
+                    (lease.length, lease.end) = (lease_for, now.saturating_add(lease_for));
+                    let fence = lease.fence;
+                    self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
+                    return Found::Leased {
+                        fence,
+                        after_lost_holder,
+                    };
+                }
+                (Some(rest), Some(_)) => {
+                    let fence = lease.fence;
+                    return Found::Held { fence, rest };
+                }
+                (Some(rest), None) => return Found::Paused { rest },
+                (None, holder) => after_lost_holder = holder.is_some(),
+            }
+        }
+        let fence = self.next_fence(now, newer_than);
+        self.last = Some(fence);
+        self.lease = Some(Lease {
+            fence,
+            owner: Some(owner.clone()),
+            length: lease_for,
+            end: now.saturating_add(lease_for),
+        });
+        self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
+        Found::Leased {
+            fence,
+            after_lost_holder,
+        }
+    }
+
+    pub(super) fn renew(&mut self, now: Duration, owner: &LeaseOwner, lease_for: Duration) -> bool {
+        let Some(lease) = self.lease_of(now, owner) else {
+            return false;
+        };
+        (lease.length, lease.end) = (lease_for, now.saturating_add(lease_for));
+        self.remember(now, lease_for.saturating_add(LEASE_REMEMBERED));
+        true
+    }
+
+    pub(super) fn release(&mut self, now: Duration, owner: &LeaseOwner, pause: Duration) {
+        let Some(lease) = self.lease_of(now, owner) else {
+            return;
+        };
+        if pause.is_zero() {
+            self.lease = None;
+        } else {
+            lease.owner = None;
+            (lease.length, lease.end) = (pause, now.saturating_add(pause));
+            self.remember(now, pause);
+        }
+    }
+
+    pub(super) fn put(
+        &mut self,
+        now: Duration,
+        owner: &LeaseOwner,
+        fence: Fence,
+        entry: Bytes,
+        ttl: Duration,
+    ) -> Put {
+        if self.lease_of(now, owner).is_some() {
+            self.lease = None;
+        }
+        self.forget(now);
+        if let Some(stored) = &self.stored {
+            let was_removed = stored.entry.is_none();
+            if stored.fence > fence || (stored.fence == fence && was_removed) {
+                return Put::Superseded;
+            }
+        }
+        self.last = self.last.max(Some(fence));
+        self.remember(now, ttl);
+        self.stored = Some(Stored {
+            fence,
+            entry: Some(entry),
+            at: now,
+            end: now.saturating_add(ttl),
+        });
+        Put::Stored
+    }
+
+    pub(super) fn remove(&mut self, now: Duration, fence: Fence) -> bool {
+        self.forget(now);
+        let stored = self.stored.as_mut().filter(|stored| stored.fence == fence);
+        stored.is_some_and(|stored| stored.entry.take().is_some())
+    }
+
+    /// Whether this lease has not ended.
+    pub(super) fn is_held(&self, now: Duration, fence: Fence) -> bool {
+        let lease = self.lease.as_ref().filter(|lease| lease.fence == fence);
+        lease.is_some_and(|lease| lease.owner.is_some() && lease.rest(now).is_some())
+    }
+
+    pub(super) fn is_over(&self, now: Duration) -> bool {
+        self.end <= now
+    }
+
+    fn remember(&mut self, now: Duration, time: Duration) {
+        self.end = self.end.max(now.saturating_add(time));
+    }
+
+    /// Drops what has ended.
+    fn forget(&mut self, now: Duration) {
+        if self.is_over(now) {
+            *self = Self::default();
+        }
+        self.stored.take_if(|stored| stored.end <= now);
+    }
+
+    fn newer(&self, newer_than: Option<Fence>) -> Option<(&Stored, &Bytes)> {
+        let stored = self.stored.as_ref()?;
+        let is_newer = newer_than.is_none_or(|known| stored.fence > known);
+        let entry = stored.entry.as_ref().filter(|_| is_newer)?;
+        Some((stored, entry))
+    }
+
+    fn lease_of(&mut self, now: Duration, owner: &LeaseOwner) -> Option<&mut Lease> {
+        let lease = self.lease.as_mut()?;
+        let is_held = lease.owner.as_ref() == Some(owner) && lease.rest(now).is_some();
+        is_held.then_some(lease)
+    }
+
+    /// The time in microseconds, but greater than each fence that is known.
+    fn next_fence(&self, now: Duration, newer_than: Option<Fence>) -> Fence {
+        let known = self.last.max(newer_than);
+        let time = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
+        let after = known.map_or(0, |known| known.get().saturating_add(1));
+        Fence::new(time.max(after))
+    }
+}
