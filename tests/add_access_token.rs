@@ -312,21 +312,6 @@ mod header {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_token_request_that_has_extensions_itself_is_an_error() {
-        let fixture = Fixture::new();
-        let api = Api::content();
-        let service = api_layer(fixture.source()).layer(api.clone());
-        let mut named = request();
-        let _ = named.extensions_mut().insert(7_u8);
-        let mut other = call();
-        other.extensions_mut().insert(named);
-        let error = service.oneshot(other).await.unwrap_err();
-        let error = TokenError::find_in_chain(&*error).unwrap();
-        assert_eq!(error.kind(), TokenErrorKind::Request);
-        assert_eq!(api.requests() + fixture.requests(), 0);
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_fixed_token_of_an_unsupported_type_is_an_error() {
         let token = AccessToken::new("t", TokenType::N_A).unwrap();
         let api = Api::content();

@@ -587,10 +587,13 @@ const SECRETS: [&str; 6] = [
     "SENTINELbody",
 ];
 
+/// Errors and events show it. It has eight characters, so that the secret behind it has the usual base64 in the `Authorization` header.
+const CLIENT_ID: &str = "a-client";
+
 #[track_caller]
 fn assert_no_secret(printed: &str) {
     assert!(!printed.contains("SENTINEL"), "{printed}");
-    // The client's Basic credentials in base64.
+    // The secret in the client's Basic credentials.
     assert!(!printed.contains("U0VOVElORUx"), "{printed}");
 }
 
@@ -611,11 +614,11 @@ fn assert_error_prints_no_secret(error: &(dyn Error + 'static)) {
 /// Returns a server, a cache and a request in which every value is a secret.
 fn with_sentinels() -> (AuthorizationServer, TokenCache, TokenRequest) {
     let server = AuthorizationServer::builder()
-        .client("SENTINELclient", SECRETS[0])
+        .client(CLIENT_ID, SECRETS[0])
         .response_field("access_token", SECRETS[1])
         .response_field("other", SECRETS[5])
         .build();
-    let client = ClientAuthentication::client_secret_basic("SENTINELclient", SECRETS[0]);
+    let client = ClientAuthentication::client_secret_basic(CLIENT_ID, SECRETS[0]);
     let endpoint = TokenEndpoint::new(server.clone(), server.token_endpoint(), client);
     let assertion = Credential::from_fn(|| async { Ok::<_, BoxError>(SECRETS[4]) });
     let request = TokenRequest::client_credentials()

@@ -197,13 +197,13 @@ mod wire {
     }
 
     #[tokio::test]
-    async fn parameters_headers_and_extensions_are_added() {
-        let mut request = request()
+    async fn parameters_headers_and_context_are_added() {
+        let request = request()
             .parameter("tenant", "blue")
             .header("x-request-id", "1")
             .header("cookie", "secret");
-        request.extensions_mut().insert(7_u8);
-        assert_eq!(request.extensions().get(), Some(&7_u8));
+        let request = request.context(7_u8);
+        assert_eq!(request.get_context(), Some(&7_u8));
         let sent = send(confidential(), request).await;
         assert_eq!(*sent.body(), "token=t&tenant=blue");
         assert_eq!(sent.headers()["x-request-id"], "1");
@@ -514,7 +514,7 @@ mod answers {
         assert!(error.is_transient() && error.may_have_been_processed());
         assert_eq!(
             error.to_string(),
-            "the request to the revocation endpoint failed"
+            "the request to the revocation endpoint failed [host as.example, client c]"
         );
 
         let http = tower::timeout::Timeout::new(
@@ -526,7 +526,7 @@ mod answers {
         assert_eq!(error.kind(), TokenErrorKind::Timeout);
         assert_eq!(
             error.to_string(),
-            "the revocation endpoint did not respond in time"
+            "the revocation endpoint did not respond in time [host as.example, client c]"
         );
     }
 }

@@ -404,39 +404,6 @@ mod failures {
         );
         assert_eq!(at_once(source.token()).unwrap(), token);
     }
-
-    /// Extensions cannot be compared, so they cannot be part of a key.
-    #[tokio::test(start_paused = true)]
-    async fn a_request_with_extensions_is_refused() {
-        let fixture = Fixture::new();
-        let mut with_extensions = request();
-        let _ = with_extensions.extensions_mut().insert(7_u8);
-        let source = fixture.cache.source(with_extensions);
-        for error in [
-            source.token().await.unwrap_err(),
-            source.renew().await.unwrap_err(),
-            source.warm_up().await.unwrap_err(),
-        ] {
-            assert_eq!(error.kind(), TokenErrorKind::Request);
-            assert!(error.to_string().contains("extensions"), "{error}");
-        }
-        assert!(source.peek().is_none());
-        assert_eq!(fixture.requests(), 0);
-        fixture.source().token().await.unwrap();
-        source.token().await.unwrap_err();
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_request_with_extensions_does_not_get_the_token_of_one_without() {
-        let fixture = Fixture::new();
-        fixture.source().token().await.unwrap();
-        let mut with_extensions = request();
-        let _ = with_extensions.extensions_mut().insert(7_u8);
-        let source = fixture.cache.source(with_extensions);
-        assert!(source.peek().is_none());
-        let error = source.token().await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::Request);
-    }
 }
 
 mod polling {

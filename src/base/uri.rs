@@ -30,6 +30,27 @@ pub(crate) fn is_loopback(uri: &Uri) -> bool {
     read.is_some_and(HostAndPort::is_loopback)
 }
 
+/// Returns the host of a URI, and its port if the URI names one. It never contains a user name or a password.
+pub(crate) fn host(uri: &Uri) -> Option<&str> {
+    let authority = uri.authority()?.as_str();
+    Some(match authority.rsplit_once('@') {
+        Some((_, host)) => host,
+        None => authority,
+    })
+}
+
+/// Returns a URI without its user name, password and query, because each of them may be a secret.
+pub(crate) fn without_secrets(uri: &Uri) -> Uri {
+    let mut parts = uri.clone().into_parts();
+    if let Some(host) = host(uri) {
+        parts.authority = host.parse().ok();
+    }
+    if uri.query().is_some() {
+        parts.path_and_query = uri.path().parse().ok();
+    }
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
 /// Prints a URI without its user name, password and query, because each of them may be a secret.
 pub(crate) struct Printable<'a>(pub(crate) &'a Uri);
 
@@ -39,10 +60,7 @@ impl fmt::Debug for Printable<'_> {
         if let Some(scheme) = uri.scheme_str() {
             write!(f, "{scheme}://")?;
         }
-        if let Some(authority) = uri.authority().map(|authority| authority.as_str()) {
-            let host = authority
-                .rsplit_once('@')
-                .map_or(authority, |(_, host)| host);
+        if let Some(host) = host(uri) {
             write!(f, "{}", Quoted(host))?;
         }
         write!(f, "{}", Quoted(uri.path()))?;
@@ -149,6 +167,8 @@ mod tests {
         ] {
             let uri = uri.parse().unwrap();
             assert_eq!(format!("{:?}", Printable(&uri)), printed);
+            let without_secrets = without_secrets(&uri).to_string();
+            assert_eq!(without_secrets, printed.trim_end_matches("?.."));
         }
     }
 

@@ -409,7 +409,21 @@ impl ClientAuthentication {
         }
     }
 
-    fn method_name(&self) -> &'static str {
+    /// Returns the name of the method, for logs.
+    ///
+    /// Most names are [registered](https://www.iana.org/assignments/oauth-parameters/oauth-parameters.xhtml#token-endpoint-auth-method).
+    /// The others are those of the constructors: `anonymous`, `client_secret_basic_raw`, `client_assertion`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::ClientAuthentication;
+    ///
+    /// let client = ClientAuthentication::client_secret_basic("client", "secret");
+    /// assert_eq!(client.method(), "client_secret_basic");
+    /// ```
+    #[must_use]
+    pub fn method(&self) -> &'static str {
         match self.method {
             Method::Anonymous => "anonymous",
             Method::None => "none",
@@ -428,7 +442,7 @@ impl fmt::Debug for ClientAuthentication {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.method {
             Method::Anonymous => f.write_str("anonymous"),
-            _ => write!(f, "{}({:?})", self.method_name(), Quoted(&self.client_id)),
+            _ => write!(f, "{}({:?})", self.method(), Quoted(&self.client_id)),
         }
     }
 }

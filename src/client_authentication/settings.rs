@@ -161,7 +161,7 @@ impl ClientAuthentication {
             short_secret,
         ] {
             if is_wrong {
-                let method = self.method_name();
+                let method = self.method();
                 return Err(format!(
                     "`{setting}` is set, but `{method}` {why}; remove one of them"
                 ));

@@ -109,7 +109,7 @@ impl ClientAuthentication {
             }
             (_, Some(_)) => Err(format!(
                 "`assertion` is set, but `{}` does not sign one; use `private_key_jwt` or `client_secret_jwt`",
-                self.method_name()
+                self.method()
             )),
             (_, None) => Ok(()),
         }

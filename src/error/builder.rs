@@ -1,14 +1,14 @@
 //! `TokenErrorBuilder`: builds a `TokenError` without a server.
 
-use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER};
 use serde_json::{Map, Value};
 
 use super::{
-    Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, chain::ProviderError,
-    token_error::Inner,
+    Answer, BoxError, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, about::About,
+    chain::ProviderError, token_error::Inner,
 };
 use crate::{
     base::{ForeignText, clock},
@@ -27,6 +27,7 @@ pub struct TokenErrorBuilder {
     retry_after: Option<Duration>,
     source: Option<BoxError>,
     is_before_sending: bool,
+    pub(super) about: About,
 }
 
 impl TokenError {
@@ -71,6 +72,7 @@ impl TokenError {
             retry_after: None,
             source: None,
             is_before_sending: false,
+            about: About::default(),
         }
     }
 }
@@ -152,6 +154,7 @@ impl TokenErrorBuilder {
             retry_after,
             source,
             is_before_sending,
+            about,
         } = self;
         if let Some(time) = retry_after {
             let seconds = time
@@ -174,7 +177,7 @@ impl TokenErrorBuilder {
             }
             _ => Answer::new(status, headers, raw),
         });
-        TokenError(Arc::new(Inner {
+        let error = TokenError::from(Inner {
             source: source.map(|source| printable_source(kind, source)),
             answer,
             error_response,
@@ -182,7 +185,11 @@ impl TokenErrorBuilder {
             is_before_sending,
             demands_nonce,
             ..TokenError::inner(kind, message)
-        }))
+        });
+        match about.is_empty() {
+            true => error,
+            false => error.about(|| about),
+        }
     }
 }
 

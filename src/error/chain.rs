@@ -1,6 +1,6 @@
 //! The chain of an error's sources, and how it is printed.
 
-use std::{borrow::Cow, error::Error, fmt, io, iter};
+use std::{borrow::Cow, error::Error, fmt, io, iter, sync::Arc};
 
 use super::{BoxError, TokenError};
 use crate::base::ForeignText;
@@ -48,17 +48,36 @@ impl Error for ProviderError {
 }
 
 /// Iterates over the error and its sources.
-///
-/// `io::Error` skips the error that it wraps (its `source` is that error's source), so it is unwrapped here.
 pub(crate) fn chain<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     iter::successors(Some(error), |&error| {
-        match error.downcast_ref().and_then(io::Error::get_ref) {
-            Some(inner) => Some(inner as &(dyn Error + 'static)),
-            None => error.source(),
-        }
+        wrapped(error).or_else(|| error.source())
     })
+}
+
+/// Returns the error in one that is transparent: its `source` is the source of what it wraps, and skips that.
+///
+/// So are `io::Error`, an error that is shared or boxed with its type, and the error of reqwest-middleware. Others cannot be looked into.
+fn wrapped<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    if let Some(error) = error.downcast_ref::<io::Error>() {
+        return error.get_ref().map(|error| error as _);
+    }
+    if let Some(error) = error.downcast_ref::<Arc<dyn Error + Send + Sync>>() {
+        return Some(&**error);
+    }
+    if let Some(error) = error.downcast_ref::<Arc<TokenError>>() {
+        return Some(&**error);
+    }
+    #[cfg(feature = "reqwest-middleware")]
+    if let Some(error) = error.downcast_ref() {
+        return Some(match error {
+            reqwest_middleware::Error::Middleware(error) => error.as_ref(),
+            reqwest_middleware::Error::Reqwest(error) => error,
+        });
+    }
+    let boxed = error.downcast_ref::<Box<TokenError>>();
+    boxed.map(|error| &**error as _)
 }
 
 /// Prints an error and its sources on one line, up to the error of a caller's provider or signer.

@@ -1,5 +1,6 @@
 //! The error types of the crate.
 
+mod about;
 mod answer;
 mod builder;
 mod chain;
@@ -17,6 +18,7 @@ use std::{error::Error, fmt, io};
 pub(crate) use self::followed_redirect::FollowedRedirect;
 pub(crate) use self::token_error::{Presented, Rotates};
 pub(crate) use self::{
+    about::{About, CalledEndpoint},
     answer::Answer,
     chain::{OwnError, PrintableChain, chain},
     compression::compression,

@@ -1,6 +1,6 @@
 //! The constructors of `TokenError`: one for each way to fail.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use http::StatusCode;
 
@@ -38,14 +38,15 @@ impl TokenError {
         message: impl Into<Cow<'static, str>>,
         source: Option<BoxError>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Inner {
             source,
             ..Self::inner(kind, message)
-        }))
+        }
+        .into()
     }
 
     pub(crate) fn request(message: impl Into<Cow<'static, str>>) -> Self {
-        Self(Arc::new(Self::inner(TokenErrorKind::Request, message)))
+        Self::inner(TokenErrorKind::Request, message).into()
     }
 
     pub(crate) fn credential(source: BoxError) -> Self {
@@ -79,10 +80,11 @@ impl TokenError {
             let message = format!("the request to the {endpoint} failed");
             (TokenErrorKind::Service, message)
         };
-        Self(Arc::new(Inner {
+        Inner {
             source: Some(source),
             ..Self::inner(kind, message)
-        }))
+        }
+        .into()
     }
 
     /// The response started, but reading its body failed with `source`.
@@ -93,12 +95,13 @@ impl TokenError {
         answer: Answer,
         retry_after: Option<Duration>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Inner {
             source: Some(source),
             answer: Some(answer),
             retry_after,
             ..Self::inner(kind, message)
-        }))
+        }
+        .into()
     }
 
     /// Fetching the issuer's metadata failed.
@@ -109,18 +112,19 @@ impl TokenError {
         answer: Option<Answer>,
         retry_after: Option<Duration>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Inner {
             source,
             answer,
             retry_after,
             is_before_sending: true,
             ..Self::inner(kind, message)
-        }))
+        }
+        .into()
     }
 
     /// Marks the error as a server's demand for a DPoP proof with the nonce in its response.
     pub(crate) fn demanding_nonce(mut self, demands_nonce: bool) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = self.inner_mut() {
             inner.demands_nonce = demands_nonce;
         }
         self
@@ -128,7 +132,7 @@ impl TokenError {
 
     /// Adds what the server says in its own words, and whether its response is an incomplete success.
     pub(crate) fn saying(mut self, words: Option<String>, is_incomplete: bool) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = self.inner_mut() {
             inner.words = words.map(Into::into);
             inner.is_incomplete = is_incomplete;
         }
@@ -137,7 +141,7 @@ impl TokenError {
 
     /// Masks the secrets of the request in what the server says. `mask` returns `None` for a text without any.
     pub(crate) fn masking(mut self, mask: impl Fn(&str) -> Option<String>) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = self.inner_mut() {
             if let Some(error) = &mut inner.error_response {
                 error.mask(&mask);
             }
@@ -157,7 +161,7 @@ impl TokenError {
                 status == Some(StatusCode::UNAUTHORIZED)
             }
         };
-        if let Some(inner) = Arc::get_mut(&mut self.0).filter(|_| is_refused) {
+        if let Some(inner) = self.inner_mut().filter(|_| is_refused) {
             inner.message = format!("{}; check {what_to_check}", inner.message).into();
         }
         self
@@ -176,11 +180,12 @@ impl TokenError {
         error_response: Option<ErrorResponse>,
         retry_after: Option<Duration>,
     ) -> Self {
-        Self(Arc::new(Inner {
+        Inner {
             answer: Some(answer),
             error_response,
             retry_after,
             ..Self::inner(kind, message)
-        }))
+        }
+        .into()
     }
 }

@@ -1,12 +1,17 @@
 //! `TokenError`: why a token request failed.
 
-use std::{borrow::Cow, error::Error, fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow, error::Error, fmt, future::Future, ops::Deref, pin::Pin, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 
-use super::{Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain};
+use super::{
+    Answer, BoxError, ErrorCode, ErrorResponse, PrintableChain,
+    about::{About, Remarks},
+};
 use crate::base::{Quoted, clock::Moment};
 
 /// Why a token request failed.
@@ -47,7 +52,30 @@ use crate::base::{Quoted, clock::Moment};
 ///
 /// Build an error to test code that handles one: see [`builder`](Self::builder).
 #[derive(Clone)]
-pub struct TokenError(pub(super) Arc<Inner>);
+pub struct TokenError(pub(super) Arc<Attributed>);
+
+/// What failed, and whose request it was.
+///
+/// Requests can share a failure, for example of the metadata, although each is about the token of somebody else.
+pub(super) struct Attributed {
+    pub(super) inner: Arc<Inner>,
+    pub(super) about: Option<Box<About>>,
+}
+
+impl Deref for Attributed {
+    type Target = Inner;
+
+    fn deref(&self) -> &Inner {
+        &self.inner
+    }
+}
+
+impl From<Inner> for TokenError {
+    fn from(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        Self(Arc::new(Attributed { inner, about: None }))
+    }
+}
 
 pub(super) struct Inner {
     pub(super) kind: TokenErrorKind,
@@ -233,10 +261,15 @@ impl TokenError {
 
     /// Attaches the texts that providers returned for the request.
     pub(crate) fn with_provided(mut self, provided: Option<Box<dyn Rotates>>) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.0) {
+        if let Some(inner) = self.inner_mut() {
             inner.provided = provided;
         }
         self
+    }
+
+    /// Returns what failed, to change it, unless it is shared.
+    pub(super) fn inner_mut(&mut self) -> Option<&mut Inner> {
+        Arc::get_mut(&mut Arc::get_mut(&mut self.0)?.inner)
     }
 
     /// Returns the texts that providers returned for the request, if there are any.
@@ -249,13 +282,21 @@ impl TokenError {
         self.0.answer.as_ref().or_else(|| self.cause()?.said())
     }
 
-    fn cause(&self) -> Option<&Self> {
+    pub(super) fn cause(&self) -> Option<&Self> {
         self.source()?.downcast_ref()
     }
 
     /// Finds the token error in an error's chain of sources.
     ///
-    /// Use it when other layers, such as a timeout, are stacked on top and wrap the error.
+    /// It reaches everything that the error says: its [kind](Self::kind), the [status](Self::status), the [headers](Self::headers) and the
+    /// [body](Self::raw) of the last response, and [whose token](#whose-token-and-which-host) it is about. It looks through these:
+    ///
+    /// * the boxes of tower's layers, over a cache and under it, and those of `Buffer`;
+    /// * a gRPC status of tonic, and an error of reqwest-middleware;
+    /// * `io::Error`, an `Arc<dyn Error + Send + Sync>`, and a shared or boxed `TokenError`.
+    ///
+    /// An error of your own is looked through if its `source` returns what it wraps. One that is transparent, such as
+    /// `#[error(transparent)]` of the crate `thiserror`, hides it: match its variant first.
     ///
     /// # Examples
     ///
@@ -328,10 +369,11 @@ impl fmt::Display for TokenError {
         } else if let Some(words) = &self.0.words {
             write!(f, ": {}", Quoted(words))?;
         }
-        match self.status() {
-            Some(status) => write!(f, " [status {}]", status.as_u16()),
-            None => Ok(()),
-        }
+        let remarks = Remarks {
+            status: self.status().map(|status| status.as_u16()),
+            about: self.0.about.as_deref(),
+        };
+        remarks.fmt(f)
     }
 }
 
@@ -343,6 +385,9 @@ impl fmt::Debug for TokenError {
             .field("status", &self.status())
             .field("error_response", &self.error_response())
             .field("words", &self.0.words.as_deref().map(Quoted))
+            .field("host", &self.host().map(Quoted))
+            .field("client_id", &self.client_id().map(Quoted))
+            .field("label", &self.label().map(Quoted))
             .field("source", &self.source().map(PrintableChain))
             .finish_non_exhaustive()
     }

@@ -18,7 +18,9 @@ use crate::{
     message::{
         TokenRequest,
         parameter::Parameter,
+        readable::CalledSlot,
         scope::{self, Scope},
+        secret_names,
     },
     secret::{Credential, Secret},
 };
@@ -26,7 +28,7 @@ use crate::{
 /// The parameters of a request, in order, and what goes beside them.
 ///
 /// Two forms are equal if they are sent the same, except for the order of the words in a scope, and refused or not refused the same.
-/// Credentials of providers are compared by their provider, and extensions are not compared.
+/// Credentials of providers are compared by their provider, and neither label nor context is compared.
 #[derive(Clone, Default)]
 pub(crate) struct Form(Arc<Inner>);
 
@@ -38,18 +40,25 @@ struct Inner {
 }
 
 /// Everything in a request except its parameters.
+///
+/// What is large is boxed: a cache may hold many requests of which each has a label and nothing else.
 #[derive(Clone, Default)]
 pub(super) struct Extras {
-    headers: HeaderMap,
-    endpoint: Option<Uri>,
-    pub(super) client_authentication: Option<ClientAuthentication>,
+    headers: Option<Box<HeaderMap>>,
+    endpoint: Option<Box<Uri>>,
+    pub(super) client_authentication: Option<Box<ClientAuthentication>>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
     pub(super) polling_interval: Option<Duration>,
-    pub(super) extensions: Extensions,
+    /// For logs. Neither sent nor compared.
+    pub(super) label: Option<Box<str>>,
+    /// For the layers below. Neither sent nor compared.
+    pub(super) context: Extensions,
+    /// Who sent this request, and to which host. Neither sent nor compared.
+    pub(super) called: Option<CalledSlot>,
     /// The request that this one asks for more than. Neither sent nor compared.
     pub(super) weaker: Option<TokenRequest>,
-    invalid: Option<String>,
+    invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
 }
@@ -98,6 +107,7 @@ impl Form {
         let inner = Arc::make_mut(&mut self.0);
         if let Some(same) = inner.same(&parameter) {
             same.checked |= parameter.checked;
+            same.value.hide_like(&parameter.value);
             return;
         }
         let parameters = &mut inner.parameters;
@@ -108,17 +118,47 @@ impl Form {
         parameters.push(parameter);
     }
 
-    /// Sets a parameter, in place of the first one of this name.
-    pub(super) fn replace(&mut self, name: &'static str, value: Credential) {
-        match self.parameters().iter().position(|p| p.name == name) {
-            Some(index) => self.parameters_mut()[index].value = value,
-            None => self.push(Parameter {
-                name: name.into(),
-                value,
-                repeatable: false,
-                checked: false,
-            }),
+    /// Sets a parameter in place of all that have its name, at the place of the first one.
+    pub(super) fn replace(&mut self, new: Parameter) {
+        let first = self.parameters().iter().position(|p| p.name == new.name);
+        let Some(first) = first else {
+            return self.push(new);
+        };
+        let value = new.value.known();
+        let is_left_out = value.is_some_and(|value| new.is_left_out(value.expose()));
+        let name = new.name.clone();
+        let mut new = Some(new).filter(|_| !is_left_out);
+        let inner = Arc::make_mut(&mut self.0);
+        if let Some(extras) = &mut inner.extras {
+            // It contains places that no longer hold.
+            extras.names = None;
         }
+        let mut index = 0;
+        inner.parameters.retain_mut(|parameter| {
+            let is_first = index == first;
+            index += 1;
+            match (
+                parameter.name == name,
+                is_first.then(|| new.take()).flatten(),
+            ) {
+                (true, Some(mut new)) => {
+                    new.repeatable |= parameter.repeatable;
+                    *parameter = new;
+                    true
+                }
+                (is_old, _) => !is_old,
+            }
+        });
+    }
+
+    /// Adds the parameters of `defaults` whose names this form does not have.
+    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
+        let is_set = |name: &str| self.parameters().iter().any(|p| p.name == name);
+        let missing = defaults.iter().filter(|default| !is_set(&default.name));
+        for default in missing.cloned().collect::<Vec<_>>() {
+            self.push(default);
+        }
+        self
     }
 
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
@@ -128,7 +168,9 @@ impl Form {
         match index.and_then(|index| self.parameters_mut().get_mut(index)) {
             Some(parameter) => {
                 let earlier = parameter.scope().unwrap_or_default();
-                parameter.value = scope::union(earlier, scope.as_str()).into();
+                let mut union = Credential::from(scope::union(earlier, scope.as_str()));
+                union.hide_like(&parameter.value);
+                parameter.value = union;
             }
             None => self.push(Parameter {
                 name: "scope".into(),
@@ -149,8 +191,10 @@ impl Form {
         let invalid = match name.try_into() {
             Ok(name) => match value.try_into() {
                 Ok(mut value) => {
-                    value.set_sensitive(value.is_sensitive() || is_sensitive(&name));
-                    extras.headers.append(name, value);
+                    value.set_sensitive(
+                        value.is_sensitive() || secret_names::is_secret(name.as_str()),
+                    );
+                    extras.headers.get_or_insert_default().append(name, value);
                     return;
                 }
                 Err(_) => format!(
@@ -160,7 +204,24 @@ impl Form {
             },
             Err(_) => "the name of a header is invalid".to_owned(),
         };
-        extras.invalid.get_or_insert(invalid);
+        extras.invalid.get_or_insert(invalid.into());
+    }
+
+    /// Sets a header in place of all that have its name.
+    pub(super) fn replace_header<K, V>(&mut self, name: K, value: V)
+    where
+        K: TryInto<HeaderName>,
+        V: TryInto<HeaderValue>,
+    {
+        match name.try_into() {
+            Ok(name) => {
+                if let Some(headers) = &mut self.extras_mut().headers {
+                    headers.remove(&name);
+                }
+                self.push_header(name, value);
+            }
+            Err(_) => self.push_header("", value),
+        }
     }
 
     /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
@@ -168,15 +229,15 @@ impl Form {
     pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
         let extras = self.extras_mut();
         match uri::parse(uri) {
-            Ok(uri) => extras.endpoint = Some(uri),
+            Ok(uri) => extras.endpoint = Some(Box::new(uri)),
             Err(why) => {
                 let invalid = format!("the URI of the {name} {why}");
-                extras.invalid.get_or_insert(invalid);
+                extras.invalid.get_or_insert(invalid.into());
             }
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers and its overrides.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label and its context.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -187,6 +248,8 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
+                label: extras.label.clone(),
+                context: extras.context.clone(),
                 ..Extras::default()
             })
         });
@@ -237,21 +300,22 @@ impl Form {
     }
 
     pub(crate) fn headers(&self) -> &HeaderMap {
-        &self.extras().headers
+        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
+        self.extras().headers.as_deref().unwrap_or_else(|| &NONE)
     }
 
-    pub(crate) fn extensions(&self) -> &Extensions {
-        &self.extras().extensions
+    pub(crate) fn context(&self) -> &Extensions {
+        &self.extras().context
     }
 
     /// The endpoint that this request goes to instead of that of the service.
     pub(crate) fn endpoint_override(&self) -> Option<&Uri> {
-        self.extras().endpoint.as_ref()
+        self.extras().endpoint.as_deref()
     }
 
     /// The client that sends this request instead of that of the service.
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.extras().client_authentication.as_ref()
+        self.extras().client_authentication.as_deref()
     }
 
     /// The key that this request uses instead of that of the service.
@@ -267,25 +331,6 @@ impl Form {
 
 /// The number of parameters that most requests do not exceed.
 const FEW: usize = 16;
-
-/// Whether the name of a header says that its value is a secret.
-fn is_sensitive(name: &HeaderName) -> bool {
-    const PARTS: [&str; 12] = [
-        "assertion",
-        "auth",
-        "cookie",
-        "credential",
-        "dpop",
-        "jwt",
-        "key",
-        "passphrase",
-        "password",
-        "secret",
-        "signature",
-        "token",
-    ];
-    PARTS.iter().any(|part| name.as_str().contains(part))
-}
 
 /// The names of parameters for `Debug`.
 pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Quoted<'a>> {
@@ -303,8 +348,8 @@ impl PartialEq for Form {
         Arc::ptr_eq(&self.0, &other.0)
             || (self.0.parameters == other.0.parameters
                 && self.is_refused_like(other)
-                && a.headers == b.headers
-                && a.endpoint.as_ref().map(parts) == b.endpoint.as_ref().map(parts)
+                && self.headers() == other.headers()
+                && a.endpoint.as_deref().map(parts) == b.endpoint.as_deref().map(parts)
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
                 && a.invalid == b.invalid)
@@ -339,8 +384,8 @@ impl Hash for Form {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let extras = self.extras();
         self.0.parameters.hash(state);
-        hash_headers(&extras.headers, state);
-        extras.endpoint.as_ref().map(parts).hash(state);
+        hash_headers(self.headers(), state);
+        extras.endpoint.as_deref().map(parts).hash(state);
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
         extras.invalid.hash(state);
@@ -356,5 +401,16 @@ fn hash_headers<H: Hasher>(headers: &HeaderMap, state: &mut H) {
         for value in headers.get_all(name) {
             (name.as_str(), value.as_bytes()).hash(state);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A cache with a million labelled requests holds as many of these.
+    #[test]
+    fn what_a_label_costs_beside_its_text_is_small() {
+        assert!(size_of::<Extras>() <= 128, "{}", size_of::<Extras>());
     }
 }

@@ -7,8 +7,10 @@ mod dpop_proof;
 mod form;
 mod other_schemes;
 mod parameter;
+mod readable;
 mod revocation_request;
 pub(crate) mod scope;
+mod secret_names;
 mod token_request;
 mod token_response;
 
@@ -23,5 +25,6 @@ pub use self::{
 pub(crate) use self::{
     form::Form,
     parameter::{Parameter, is_code_verifier},
+    readable::CalledSlot,
     token_response::Fields,
 };

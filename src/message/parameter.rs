@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    message::scope,
+    message::{scope, secret_names},
     secret::{Credential, Secret},
 };
 
@@ -32,6 +32,12 @@ impl Parameter {
             "" => false,
             name => value.is_empty() && !self.checked && !REQUIRED.contains(&name),
         }
+    }
+
+    /// Returns the value, unless it is a secret: because the caller says so, because a provider returns it, or by its name.
+    pub(super) fn readable(&self) -> Option<&str> {
+        let value = self.value.plain_text();
+        value.filter(|_| !secret_names::is_secret(&self.name))
     }
 
     /// Returns the value if this is a fixed scope, which is compared as a set of words.

@@ -2,14 +2,16 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{Extensions, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 
 use super::{
     Parameter,
     form::{Form, printable_names},
 };
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request to revoke a token ([RFC 7009 §2.1](https://www.rfc-editor.org/rfc/rfc7009#section-2.1)).
@@ -19,11 +21,11 @@ use crate::{
 /// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
 ///
 /// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
-/// [Extensions](Self::extensions) are not compared.
+/// Neither the label nor the context is compared.
 ///
 /// # Security
 ///
-/// `Debug` shows the hint, the names of the other parameters, and the overrides of the endpoint and the client. It does not show the
+/// `Debug` shows the label, the hint, the names of the other parameters, and the overrides of the endpoint and the client. It does not show the
 /// token.
 ///
 /// # Examples
@@ -95,9 +97,8 @@ impl RevocationRequest {
     /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
     /// fails before anything is sent.
     ///
-    /// A header whose name contains `assertion`, `auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `passphrase`, `password`, `secret`,
-    /// `signature` or `token` is marked [sensitive](HeaderValue::set_sensitive), so that `Debug` of the HTTP request does not print its
-    /// value. Mark the value of any other header that is a secret.
+    /// A header whose name says that it is a secret is marked sensitive, as by
+    /// [`TokenRequest::header`](crate::TokenRequest::header). Mark the value of any other header that is a secret.
     #[must_use]
     pub fn header<K, V>(mut self, name: K, value: V) -> Self
     where
@@ -131,20 +132,36 @@ impl RevocationRequest {
     /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
 
-    /// Returns the extensions that are added to the HTTP request.
+    /// Sets a name for logs: whose token this is. It appears in `Debug` and in errors, so it must not be a secret. Default is none.
     #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.0.extensions()
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
+        self.0.extras_mut().label = Some(label.into());
+        self
     }
 
-    /// Returns the extensions that are added to the HTTP request, to change them.
+    /// Returns the [label](Self::label).
     #[must_use]
-    pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extras_mut().extensions
+    pub fn get_label(&self) -> Option<&str> {
+        self.0.label()
+    }
+
+    /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
+    ///
+    /// The endpoint adds it to the [extensions](http::Extensions) of the HTTP request. It is neither sent nor compared.
+    #[must_use]
+    pub fn context<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.0.extras_mut().context.insert(value);
+        self
+    }
+
+    /// Returns the context of this type; see [`context`](Self::context).
+    #[must_use]
+    pub fn get_context<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.context().get()
     }
 
     pub(crate) fn into_form(self) -> Form {
@@ -159,7 +176,11 @@ impl fmt::Debug for RevocationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
         let others = names.filter(|name| !["token", "token_type_hint"].contains(name));
-        f.debug_struct("RevocationRequest")
+        let mut debug = f.debug_struct("RevocationRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field(
                 "token_type_hint",
                 // Any other hint may be the token, passed by mistake.

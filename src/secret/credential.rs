@@ -58,7 +58,11 @@ pub struct Credential(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Fixed(Secret),
+    Fixed {
+        text: Secret,
+        /// Whether the caller passed a plain string, which need not be a secret. It is not compared.
+        is_plain: bool,
+    },
     Provider {
         identity: ProviderIdentity,
         provide: Arc<dyn Fn() -> Provided + Send + Sync>,
@@ -78,6 +82,9 @@ enum ProviderIdentity {
 impl Credential {
     /// Creates a credential from a fixed string.
     ///
+    /// A `&str` or a `String` converts into an equal credential. The difference is whether the value of a parameter can be
+    /// [read](crate::TokenRequest::get_parameter): one that is made here is a secret, whatever the name of the parameter.
+    ///
     /// # Examples
     ///
     /// ```
@@ -86,7 +93,17 @@ impl Credential {
     /// assert_eq!(Credential::fixed("secret"), "secret".into());
     /// ```
     pub fn fixed(text: impl Into<String>) -> Self {
-        Self(Kind::Fixed(Secret::new(text)))
+        Self::secret(Secret::new(text))
+    }
+
+    fn secret(text: Secret) -> Self {
+        let is_plain = false;
+        Self(Kind::Fixed { text, is_plain })
+    }
+
+    fn plain(text: impl Into<String>) -> Self {
+        let (text, is_plain) = (Secret::new(text), true);
+        Self(Kind::Fixed { text, is_plain })
     }
 
     /// Creates a credential that reads a file for every attempt.
@@ -208,20 +225,38 @@ impl Credential {
     /// The secret, if it is a fixed string.
     pub(crate) fn known(&self) -> Option<&Secret> {
         match &self.0 {
-            Kind::Fixed(secret) => Some(secret),
+            Kind::Fixed { text, .. } => Some(text),
             Kind::Provider { .. } => None,
+        }
+    }
+
+    /// The text, if the caller passed it as a plain string.
+    pub(crate) fn plain_text(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Fixed {
+                text,
+                is_plain: true,
+            } => Some(text.expose()),
+            _ => None,
+        }
+    }
+
+    /// Makes this secret if `other`, which has the same text, is.
+    pub(crate) fn hide_like(&mut self, other: &Self) {
+        if let Kind::Fixed { is_plain, .. } = &mut self.0 {
+            *is_plain &= other.plain_text().is_some();
         }
     }
 
     /// Returns a fixed credential with the secret for one attempt.
     pub(crate) async fn to_fixed(&self) -> Result<Self, BoxError> {
-        Ok(Self(Kind::Fixed(self.obtain().await?)))
+        Ok(Self::secret(self.obtain().await?))
     }
 
     /// Returns what is known of the second readings of the provider, if there is one.
     pub(crate) fn rereads(&self) -> Option<&SharedRereads> {
         match &self.0 {
-            Kind::Fixed(_) => None,
+            Kind::Fixed { .. } => None,
             Kind::Provider { rereads, .. } => Some(rereads),
         }
     }
@@ -229,7 +264,7 @@ impl Credential {
     /// Gets the secret for one attempt, from the provider if there is one.
     pub(crate) async fn obtain(&self) -> Result<Secret, BoxError> {
         match &self.0 {
-            Kind::Fixed(secret) => Ok(secret.clone()),
+            Kind::Fixed { text, .. } => Ok(text.clone()),
             Kind::Provider { provide, .. } => provide().await,
         }
     }
@@ -238,7 +273,7 @@ impl Credential {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Fixed(_) => f.write_str("Credential([redacted])"),
+            Kind::Fixed { .. } => f.write_str("Credential([redacted])"),
             Kind::Provider { identity, .. } => match identity {
                 ProviderIdentity::Instance => f.write_str("Credential(provider)"),
                 ProviderIdentity::Name(name) => {
@@ -259,7 +294,7 @@ impl fmt::Debug for Credential {
 impl PartialEq for Credential {
     fn eq(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Kind::Fixed(a), Kind::Fixed(b)) => a == b,
+            (Kind::Fixed { text: a, .. }, Kind::Fixed { text: b, .. }) => a == b,
             (
                 Kind::Provider {
                     identity: a,
@@ -287,7 +322,7 @@ impl Eq for Credential {}
 impl Hash for Credential {
     fn hash<H: Hasher>(&self, state: &mut H) {
         match &self.0 {
-            Kind::Fixed(secret) => secret.hash(state),
+            Kind::Fixed { text, .. } => text.hash(state),
             Kind::Provider {
                 identity: ProviderIdentity::Instance,
                 provide,
@@ -302,19 +337,19 @@ impl Hash for Credential {
 
 impl From<&str> for Credential {
     fn from(text: &str) -> Self {
-        Self::fixed(text)
+        Self::plain(text)
     }
 }
 
 impl From<String> for Credential {
     fn from(text: String) -> Self {
-        Self::fixed(text)
+        Self::plain(text)
     }
 }
 
 impl From<ClientSecret> for Credential {
     fn from(secret: ClientSecret) -> Self {
-        Self(Kind::Fixed(secret.into_inner()))
+        Self::secret(secret.into_inner())
     }
 }
 
@@ -326,7 +361,7 @@ impl From<&ClientSecret> for Credential {
 
 impl From<RefreshToken> for Credential {
     fn from(token: RefreshToken) -> Self {
-        Self(Kind::Fixed(token.into_inner()))
+        Self::secret(token.into_inner())
     }
 }
 
@@ -338,7 +373,7 @@ impl From<&RefreshToken> for Credential {
 
 impl From<IdToken> for Credential {
     fn from(token: IdToken) -> Self {
-        Self(Kind::Fixed(token.into_inner()))
+        Self::secret(token.into_inner())
     }
 }
 

@@ -64,10 +64,6 @@ impl Entries {
 
     /// Returns the entry of a request, and makes one if there is none.
     pub(super) fn get(&self, request: TokenRequest, settings: &Arc<Settings>) -> Arc<Entry> {
-        if !request.extensions().is_empty() {
-            // Extensions are not compared, so nobody else may find this entry, whose fetches only return an error.
-            return Entry::new(request, settings.clone());
-        }
         let key = RequestKey::new(&self.hash_seed, request);
         // Dropped after the lock.
         let _evicted;

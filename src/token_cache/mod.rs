@@ -323,8 +323,8 @@ impl TokenCache {
 
     /// Returns the source of the token for `request`, without fetching it yet.
     ///
-    /// A request with [extensions](TokenRequest::extensions) cannot be cached, because extensions cannot be compared: its source
-    /// returns an error.
+    /// The [label](TokenRequest::label) and the [context](TokenRequest::context) of a request are not a part of its key. Requests that
+    /// differ only in them share a token, and the label and the context of the first one are used.
     #[must_use]
     pub fn source(&self, request: TokenRequest) -> TokenSource {
         let entry = self.0.entries.get(request, &self.0.settings);

@@ -7,7 +7,7 @@ use http::HeaderValue;
 use super::{entry::Entry, pauses::FailedFetch, refresh_window::Lifespan};
 use crate::{
     base::clock::Moment,
-    error::TokenError,
+    error::{CalledEndpoint, TokenError},
     message::{AccessToken, TokenRequest},
 };
 
@@ -29,6 +29,8 @@ pub(crate) struct CachedToken {
     pub(crate) is_lifetime_guessed: bool,
     /// The scope that the server chose, if its request names none.
     pub(crate) granted_scope: Option<Box<str>>,
+    /// The client and the host that issued it. All tokens of one endpoint share this.
+    pub(crate) called: Option<Arc<CalledEndpoint>>,
 }
 
 /// The state of an entry, with what its callers get.
@@ -93,6 +95,8 @@ pub struct TokenStatus {
     state: TokenState,
     expires_in: Option<Duration>,
     last_error: Option<TokenError>,
+    /// What the endpoint noted when it issued the token.
+    called: Option<Arc<CalledEndpoint>>,
 }
 
 /// The state of a token in a cache; see the [module](super).
@@ -125,15 +129,44 @@ impl TokenStatus {
         Self {
             request: entry.request().clone(),
             state,
-            expires_in: cached.map(|cached| now.until(cached.expires_at)),
+            expires_in: cached.as_ref().map(|cached| now.until(cached.expires_at)),
+            called: cached.and_then(|cached| cached.called.clone()),
             last_error: failure.map(|failure| failure.error),
         }
     }
 
-    /// Returns the request for the token. Its `Debug` output hides its secrets.
+    /// Returns the request for the token, whose getters tell whose token it is. They return no secret.
     #[must_use]
     pub fn request(&self) -> &TokenRequest {
         &self.request
+    }
+
+    /// Returns the [label](TokenRequest::label) of the request. If equal requests have different labels, it is that of the first.
+    #[must_use]
+    pub fn label(&self) -> Option<&str> {
+        self.request.get_label()
+    }
+
+    /// Returns the id of the client that fetched the token, or for which the last fetch failed.
+    ///
+    /// It is `None` if neither the request nor an endpoint has named it yet.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&str> {
+        let of_token = self.called.as_ref().and_then(|it| it.client_id.as_deref());
+        of_token
+            .or_else(|| self.last_error.as_ref()?.client_id())
+            .or_else(|| self.request.named_client_id())
+    }
+
+    /// Returns the host that issued the token, or at which the last fetch failed, with its port if the URI names one.
+    ///
+    /// It is `None` if neither the request nor an endpoint has named it yet.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        let of_token = self.called.as_ref().and_then(|it| it.host.as_deref());
+        of_token
+            .or_else(|| self.last_error.as_ref()?.host())
+            .or_else(|| self.request.named_host())
     }
 
     /// Returns the state of the token.
@@ -233,6 +266,7 @@ mod tests {
             sent: stale_at,
             is_lifetime_guessed: false,
             granted_scope: None,
+            called: None,
         }
     }
 

@@ -116,7 +116,7 @@ impl Demand {
         allowed: Option<&Scope>,
     ) -> Option<String> {
         let earlier = match current.has("scope") {
-            true => current.known_scope()?,
+            true => current.known("scope")?,
             // Otherwise the scope that the server chose would be lost.
             false => granted?,
         };
@@ -455,7 +455,7 @@ mod tests {
             (&provided, Some("a"), None),
         ] {
             let request = demand.met_by(base, base, granted, None);
-            assert_eq!(request.known_scope(), expected, "{base:?} {granted:?}");
+            assert_eq!(request.known("scope"), expected, "{base:?} {granted:?}");
             assert_eq!(request == *base, expected.is_none(), "{base:?} {granted:?}");
         }
     }
@@ -466,7 +466,7 @@ mod tests {
         let demand = demand(&[r#"Bearer error="insufficient_scope", scope="admin b""#]).unwrap();
         for (allowed, expected) in [("b c", "a b"), ("c", "a"), ("", "a")] {
             let request = demand.met_by(&base, &base, None, Some(&allowed.into()));
-            assert_eq!(request.known_scope(), Some(expected));
+            assert_eq!(request.known("scope"), Some(expected));
         }
     }
 

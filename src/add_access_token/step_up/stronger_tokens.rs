@@ -192,7 +192,7 @@ impl StrongerTokens {
         let source = self.source_of(wanted);
         tracing::debug!(
             target: TARGET,
-            scope = source.as_ref().and_then(|it| it.request()?.known_scope()),
+            scope = source.as_ref().and_then(|it| it.request()?.get_scope()),
             "an API demands a stronger access token; fetching one",
         );
         source

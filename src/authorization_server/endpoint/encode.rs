@@ -109,7 +109,7 @@ pub(super) fn form<C: EndpointCall>(
     *http.method_mut() = Method::POST;
     *http.uri_mut() = target.uri.clone();
     *http.headers_mut() = headers(form.headers(), authorization);
-    *http.extensions_mut() = form.extensions().clone();
+    *http.extensions_mut() = form.context().clone();
     http.extensions_mut().insert(NoAccessToken);
     Ok(http)
 }

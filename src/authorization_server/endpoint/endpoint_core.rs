@@ -14,7 +14,7 @@ use super::{
     EndpointCall,
     check::{check, check_uri},
     encode::{self, Target},
-    future::CallFuture,
+    future::{CallAbout, CallFuture},
     place::{Lookup, Place},
     preparation::Draft,
     sent_secrets::SentSecrets,
@@ -26,12 +26,12 @@ use crate::{
     },
     base::{
         secure_uri::Protection,
-        uri::{Printable, PrintableText},
+        uri::{Printable, PrintableText, host},
     },
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    error::{SentTo, TokenError},
-    message::Form,
+    error::{CalledEndpoint, SentTo, TokenError},
+    message::{Form, Parameter},
     secret::Credential,
 };
 
@@ -46,6 +46,10 @@ pub(crate) struct EndpointCore<S, B> {
     pub(crate) max_response_body: usize,
     pub(crate) allow_http: bool,
     pub(crate) dpop: Option<DpopKey>,
+    /// The parameters that are added to requests that do not set them.
+    pub(crate) defaults: Vec<Parameter>,
+    /// Who calls which host, unless a request says otherwise.
+    called: Arc<CalledEndpoint>,
 }
 
 impl<S, B> EndpointCore<S, B> {
@@ -74,6 +78,7 @@ impl<S, B> EndpointCore<S, B> {
         client: ClientAuthentication,
         request_body: fn(Bytes) -> B,
     ) -> Self {
+        let called = called(&client, place.host());
         Self {
             inner,
             place,
@@ -82,6 +87,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
             dpop: None,
+            defaults: Vec::new(),
+            called,
         }
     }
 
@@ -94,6 +101,8 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop,
+            defaults: self.defaults,
+            called: self.called,
         }
     }
 
@@ -146,6 +155,28 @@ impl<S, B> EndpointCore<S, B> {
     }
 }
 
+impl<S, B> EndpointCore<S, B> {
+    /// Who calls which host with this request.
+    fn called_for(&self, form: &Form) -> Arc<CalledEndpoint> {
+        let (uri, client) = (form.endpoint_override(), form.client_override());
+        match (uri, client) {
+            (None, None) => self.called.clone(),
+            _ => called(
+                client.unwrap_or(&self.client),
+                uri.map_or_else(|| self.place.host(), |uri| host(uri).map(Into::into)),
+            ),
+        }
+    }
+}
+
+fn called(client: &ClientAuthentication, host: Option<Box<str>>) -> Arc<CalledEndpoint> {
+    let client_id = Some(client.client_id()).filter(|id| !id.is_empty());
+    Arc::new(CalledEndpoint {
+        client_id: client_id.map(Into::into),
+        host,
+    })
+}
+
 impl<S: Clone, B> EndpointCore<S, B> {
     /// The same settings for another client.
     pub(crate) fn for_client(&self, client: ClientAuthentication) -> Self {
@@ -159,6 +190,7 @@ impl<S: Clone, B> EndpointCore<S, B> {
     pub(crate) fn other_endpoint(&self) -> Self {
         Self {
             place: self.place.other_endpoint(),
+            defaults: Vec::new(),
             ..self.clone()
         }
     }
@@ -197,6 +229,13 @@ impl<S, B> EndpointCore<S, B> {
         S: HttpService<B>,
         B: 'static,
     {
+        let form = match self.defaults.is_empty() {
+            true => form,
+            false => form.with_defaults(&self.defaults),
+        };
+        let called = self.called_for(&form);
+        form.note_called(&called);
+        let about = CallAbout::new(form.clone(), called);
         let client = form.client_override().unwrap_or(&self.client);
         let dpop = form.dpop_override().or(self.dpop.as_ref());
         let named = form.endpoint_override();
@@ -206,7 +245,7 @@ impl<S, B> EndpointCore<S, B> {
         };
         if let Err(error) = checked.and_then(|()| check::<C>(&form, client, dpop)) {
             self.give_reservation_back();
-            return CallFuture::failed(call, error);
+            return CallFuture::failed(call, error, about);
         }
         let limit = self.max_response_body;
         let has_all = dpop.is_none() && !encode::must_obtain(&form, client);
@@ -229,7 +268,7 @@ impl<S, B> EndpointCore<S, B> {
                 form,
             };
             let service = self.give_reservation_back();
-            return CallFuture::prepare(call, draft, request_body, service, limit);
+            return CallFuture::prepare(call, draft, request_body, service, limit, about);
         };
         match call.encode(&form, &Target { uri, client }, None) {
             Ok(http) => {
@@ -238,11 +277,11 @@ impl<S, B> EndpointCore<S, B> {
                 let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
                 let sending = self.inner.call(http.map(self.request_body));
                 let what_to_check = client.what_to_check();
-                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit)
+                CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit, about)
             }
             Err(error) => {
                 self.give_reservation_back();
-                CallFuture::failed(call, error)
+                CallFuture::failed(call, error, about)
             }
         }
     }
@@ -259,6 +298,8 @@ impl<S: Clone, B> Clone for EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop.clone(),
+            defaults: self.defaults.clone(),
+            called: self.called.clone(),
         }
     }
 }

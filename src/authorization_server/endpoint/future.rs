@@ -4,11 +4,12 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, response::Parts};
+use http::{Request, Response, Uri, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
@@ -20,8 +21,9 @@ use super::{
     sent_secrets::SentSecrets,
 };
 use crate::{
-    base::clock,
-    error::{BoxError, Presented, SentTo, TokenError},
+    base::{clock, uri},
+    error::{BoxError, CalledEndpoint, Presented, SentTo, TokenError},
+    message::Form,
 };
 
 pin_project! {
@@ -40,6 +42,37 @@ pin_project! {
         // What was sent, until the response has been read.
         sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
+        about: CallAbout,
+    }
+}
+
+/// Whose request it is, for an error.
+///
+/// It keeps the request until its response has been read, without a copy.
+pub(super) struct CallAbout {
+    form: Form,
+    called: Arc<CalledEndpoint>,
+}
+
+impl CallAbout {
+    pub(super) fn new(form: Form, called: Arc<CalledEndpoint>) -> Self {
+        Self { form, called }
+    }
+
+    /// Notes where the request is sent to, if the metadata of the issuer name another host than that of the issuer.
+    fn note_uri(&mut self, uri: &Uri) {
+        let host = uri::host(uri);
+        if self.called.host.as_deref() != host {
+            self.called = Arc::new(CalledEndpoint {
+                client_id: self.called.client_id.clone(),
+                host: host.map(Into::into),
+            });
+            self.form.note_called(&self.called);
+        }
+    }
+
+    fn error(&self, error: TokenError) -> TokenError {
+        error.about(|| self.form.about(Some(&self.called)))
     }
 }
 
@@ -64,7 +97,7 @@ where
     ResBody: Body,
     ResBody::Error: Into<BoxError>,
 {
-    pub(super) fn failed(call: C, error: TokenError) -> Self {
+    pub(super) fn failed(call: C, error: TokenError, about: CallAbout) -> Self {
         Self {
             state: State::Failed { error: Some(error) },
             call,
@@ -72,6 +105,7 @@ where
             what_to_check: "",
             sent: None,
             preparation: None,
+            about,
         }
     }
 
@@ -81,6 +115,7 @@ where
         request_body: fn(Bytes) -> B,
         service: S,
         limit: usize,
+        about: CallAbout,
     ) -> Self {
         let what_to_check = draft.client.what_to_check();
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
@@ -91,6 +126,7 @@ where
             what_to_check,
             sent: None,
             preparation: Some(preparation),
+            about,
         }
     }
 
@@ -101,6 +137,7 @@ where
         sent: SentSecrets,
         what_to_check: &'static str,
         limit: usize,
+        about: CallAbout,
     ) -> Self {
         Self {
             state: State::Sending { sending, sent_to },
@@ -109,6 +146,7 @@ where
             what_to_check,
             sent: Some(sent),
             preparation: None,
+            about,
         }
     }
 }
@@ -128,14 +166,17 @@ where
         loop {
             let next = match (this.state.as_mut().project(), &mut *this.preparation) {
                 (StateProj::Failed { error }, _) => {
-                    let error = error.take();
-                    return Poll::Ready(Err(error.unwrap_or_else(polled_after_completion)));
+                    let error = error.take().unwrap_or_else(polled_after_completion);
+                    return Poll::Ready(Err(this.about.error(error)));
                 }
                 (StateProj::Preparing { preparing }, Some(preparation)) => {
                     match ready!(preparing.as_mut().poll(cx)) {
-                        Ok(prepared) => State::Readying {
-                            request: Some(preparation.end(prepared)),
-                        },
+                        Ok(prepared) => {
+                            this.about.note_uri(prepared.request.uri());
+                            State::Readying {
+                                request: Some(preparation.end(prepared)),
+                            }
+                        }
                         Err(error) => State::Failed { error: Some(error) },
                     }
                 }
@@ -210,7 +251,8 @@ where
                     let provided = preparation.as_mut().map(Preparation::take_provided);
                     let mut provided = provided.unwrap_or_default();
                     provided.set_certificate(certificate);
-                    let result = result.map_err(|error| error.with_provided(provided.boxed()));
+                    let result = result
+                        .map_err(|error| this.about.error(error.with_provided(provided.boxed())));
                     this.state.set(State::Failed { error: None });
                     return Poll::Ready(result);
                 }

@@ -63,6 +63,18 @@ impl Place {
         }
     }
 
+    /// Returns the host of the endpoint, or of the issuer in whose metadata it is found.
+    pub(super) fn host(&self) -> Option<Box<str>> {
+        match self {
+            Self::Known(uri, _) => uri::host(uri).map(Into::into),
+            Self::OfIssuer(discovery) => {
+                let issuer = uri::parse(discovery.issuer()).ok()?;
+                uri::host(&issuer).map(Into::into)
+            }
+            Self::Invalid(_) | Self::Unknown => None,
+        }
+    }
+
     pub(super) fn discovery(&self) -> Option<&Discovery> {
         match self {
             Self::OfIssuer(discovery) => Some(discovery),

@@ -1,6 +1,7 @@
 //! `TokenEndpoint`: the service, and its settings.
 
 use std::{
+    borrow::Cow,
     fmt,
     task::{Context, Poll},
 };
@@ -20,7 +21,8 @@ use crate::{
     },
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{TokenRequest, TokenResponse, TokenType},
+    message::{Parameter, TokenRequest, TokenResponse, TokenType},
+    secret::Credential,
 };
 
 /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`TokenRequest`] to a token endpoint
@@ -226,6 +228,42 @@ impl<S, B> TokenEndpoint<S, B> {
     #[must_use]
     pub fn token_type(mut self, token_type: TokenType) -> Self {
         self.call.unknown_as_bearer = token_type == TokenType::BEARER;
+        self
+    }
+
+    /// Adds a parameter to every request that does not set it. Default is none.
+    ///
+    /// Call it several times to set several parameters, or to repeat one: a request that sets a parameter of this name gets none of them. A
+    /// scope is a default, too: `default_parameter("scope", "orders")`.
+    ///
+    /// A default is not a part of the key of a cache, because all tokens of a cache come through the same endpoint. It is added to refresh
+    /// requests as well. Its value may come from a provider, but must not be one that the server accepts only once, such as a code.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, TokenRequest};
+    ///
+    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
+    /// let client = ClientAuthentication::client_secret_basic("client", "secret");
+    /// TokenEndpoint::new(http, "https://tenant.auth0.example/oauth/token", client)
+    ///     .default_parameter("audience", "https://api.example/")
+    /// # }
+    /// # let client = TokenRequest::client_credentials(); // with the audience above
+    /// # let other = TokenRequest::client_credentials().audience("https://other.example/"); // with this one alone
+    /// ```
+    #[must_use]
+    pub fn default_parameter(
+        mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.core.defaults.push(Parameter {
+            name: name.into(),
+            value: value.into(),
+            repeatable: true,
+            checked: false,
+        });
         self
     }
 

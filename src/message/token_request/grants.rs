@@ -214,7 +214,7 @@ impl TokenRequest {
     /// let request = TokenRequest::extension("urn:example:grant-type:badge").parameter("badge", "7");
     /// ```
     pub fn extension(grant_type: impl Into<Cow<'static, str>>) -> Self {
-        Self(Form::default()).with("grant_type", Credential::fixed(grant_type.into()))
+        Self(Form::default()).with("grant_type", grant_type.into().into_owned())
     }
 }
 

@@ -1,20 +1,22 @@
 //! `TokenRequest`: a grant, its parameters, and overrides of the token endpoint's settings.
 
+mod copies;
+mod getters;
 mod grants;
 mod overrides;
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    Parameter,
+    CalledSlot, Parameter,
     form::{Form, printable_names},
     scope::Scope,
 };
 use crate::{
     base::{Quoted, uri::Printable},
-    error::BoxError,
+    error::{About, BoxError, CalledEndpoint},
     secret::{Credential, SharedRereads},
 };
 
@@ -30,12 +32,12 @@ use crate::{
 /// Two requests are equal, and share a token in a [`TokenCache`](crate::TokenCache), if they have the same grant, the same parameters in
 /// the same order, the same headers and the same overrides. The scope counts as one parameter, at the place of its first word. The order
 /// of the words in it does not matter, nor does the order of headers with different names. A request that repeats a
-/// parameter wrongly never equals one that may repeat it. [Extensions](Self::extensions) are not compared.
+/// parameter wrongly never equals one that may repeat it. Neither the [label](Self::label) nor the [context](Self::context) is compared.
 ///
 /// # Security
 ///
-/// `Debug` shows the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does not show
-/// the values of parameters.
+/// `Debug` shows the label, the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does
+/// not show the values of parameters. The [getters](#getters) return no secret.
 ///
 /// # Examples
 ///
@@ -187,9 +189,9 @@ impl TokenRequest {
     /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
     /// fails before anything is sent.
     ///
-    /// A header whose name contains `assertion`, `auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `passphrase`, `password`, `secret`,
-    /// `signature` or `token` is marked [sensitive](HeaderValue::set_sensitive), so that `Debug` of the HTTP request does not print its
-    /// value. Mark the value of any other header that is a secret.
+    /// A header whose name says that it is a secret (`auth`, `cookie`, `credential`, `dpop`, `jwt`, `key`, `password`, `secret`, `session`,
+    /// `signature`, `token` and others, also as a part of a word) is marked [sensitive](HeaderValue::set_sensitive). Then neither `Debug` of
+    /// the HTTP request nor [`get_headers`](Self::get_headers) shows its value. Mark the value of any other header that is a secret.
     ///
     /// # Examples
     ///
@@ -231,17 +233,6 @@ impl TokenRequest {
 }
 
 impl TokenRequest {
-    /// Returns the grant type.
-    #[must_use]
-    pub fn grant_type(&self) -> &str {
-        self.0.known("grant_type").unwrap_or_default()
-    }
-
-    /// Returns the scope for logs, if it is a fixed string.
-    pub(crate) fn known_scope(&self) -> Option<&str> {
-        self.known("scope")
-    }
-
     /// Returns the value of a parameter, if it is a fixed string.
     pub(crate) fn known(&self, name: &str) -> Option<&str> {
         self.0.known(name)
@@ -252,10 +243,39 @@ impl TokenRequest {
         self.0.parameters().iter().any(|p| p.name == name)
     }
 
-    /// Sets a parameter, in place of the one that has this name.
-    pub(crate) fn replacing(mut self, name: &'static str, value: String) -> Self {
-        self.0.replace(name, value.into());
+    /// Sets a parameter, in place of the one that has this name. It is a secret if that was.
+    pub(crate) fn replacing(self, name: &'static str, value: String) -> Self {
+        let mut value = Credential::from(value);
+        if let Some(old) = self.0.parameters().iter().find(|p| p.name == name) {
+            value.hide_like(&old.value);
+        }
+        self.replace_parameter(name, value)
+    }
+
+    /// Returns this request with a place in which the endpoint notes who sends it, and to which host. It is neither sent nor compared.
+    pub(crate) fn noting_endpoint(mut self, slot: &CalledSlot) -> Self {
+        self.0.extras_mut().called = Some(slot.clone());
         self
+    }
+
+    /// Returns the id of the client, if the request names it.
+    pub(crate) fn named_client_id(&self) -> Option<&str> {
+        self.0.client_id()
+    }
+
+    /// Returns the host of the token endpoint, if the request names it.
+    pub(crate) fn named_host(&self) -> Option<&str> {
+        self.0.host()
+    }
+
+    /// Returns what the endpoint has [noted](Self::noting_endpoint).
+    pub(crate) fn called(&self) -> Option<Arc<CalledEndpoint>> {
+        self.0.called()
+    }
+
+    /// Returns whose token this is, for an error.
+    pub(crate) fn about(&self, called: Option<&CalledEndpoint>) -> About {
+        self.0.about(called)
     }
 
     /// Notes the request that this one asks for more than. It is neither sent nor compared.
@@ -315,7 +335,11 @@ impl TokenRequest {
 impl fmt::Debug for TokenRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().skip(1).map(|p| &*p.name);
-        f.debug_struct("TokenRequest")
+        let mut debug = f.debug_struct("TokenRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field("grant_type", &Quoted(self.grant_type()))
             .field("parameters", &printable_names(names))
             .field("token_endpoint", &self.0.endpoint_override().map(Printable))

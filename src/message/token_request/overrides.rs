@@ -2,8 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use http::Extensions;
-
 use super::TokenRequest;
 use crate::client_authentication::ClientAuthentication;
 #[cfg(feature = "dpop")]
@@ -34,7 +32,7 @@ impl TokenRequest {
     /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(client);
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
 
@@ -81,28 +79,53 @@ impl TokenRequest {
         self
     }
 
-    /// Returns the extensions that are added to the HTTP request.
-    #[must_use]
-    pub fn extensions(&self) -> &Extensions {
-        self.0.extensions()
-    }
-
-    /// Returns a mutable reference to the extensions of the HTTP request.
+    /// Sets a name for logs, metrics and the status of a cache: whose token this is. Default is none.
+    ///
+    /// It appears in `Debug`, in the events and the status of a cache, and in errors, so it must not be a secret. It is not sent.
+    ///
+    /// It is not a part of the key of a cache: requests that differ only in their labels are equal and share a token. The cache then uses the
+    /// label of the request that came first.
     ///
     /// # Examples
     ///
     /// ```
     /// use tower_oauth2_client::TokenRequest;
     ///
-    /// #[derive(Clone)]
-    /// struct Deadline(u64);
-    ///
-    /// let mut request = TokenRequest::client_credentials();
-    /// request.extensions_mut().insert(Deadline(30));
+    /// let request = TokenRequest::client_credentials().scope("orders").label("orders of tenant blue");
+    /// assert_eq!(request.get_label(), Some("orders of tenant blue"));
+    /// assert_eq!(request, TokenRequest::client_credentials().scope("orders"));
     /// ```
     #[must_use]
-    pub fn extensions_mut(&mut self) -> &mut Extensions {
-        &mut self.0.extras_mut().extensions
+    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
+        self.0.extras_mut().label = Some(label.into());
+        self
+    }
+
+    /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
+    ///
+    /// Layers between the cache and the endpoint read it with [`get_context`](Self::get_context). The endpoint adds it to the
+    /// [extensions](http::Extensions) of the HTTP request. It is not sent.
+    ///
+    /// It travels through a cache, but is not a part of its key: requests that differ only in their context are equal and share a token.
+    /// **The cache then uses the context of the request that came first**, for every fetch and renewal until the entry is evicted. So a context
+    /// belongs to the token, like the name of a tenant or an HTTP client for it. What belongs to one call, like a deadline or
+    /// the span of a trace, must not be in it. If the context changes which token is right, the request needs a parameter or a header as well.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// #[derive(Clone, Debug, PartialEq)]
+    /// struct Tenant(u64);
+    ///
+    /// let request = TokenRequest::client_credentials().context(Tenant(7));
+    /// assert_eq!(request.get_context(), Some(&Tenant(7)));
+    /// ```
+    #[must_use]
+    pub fn context<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
+        self.0.extras_mut().context.insert(value);
+        self
     }
 
     pub(crate) fn polling_interval_override(&self) -> Option<Duration> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{Entry, EntryState, FetchOutcome};
 use crate::{
     base::clock::Moment,
-    error::{TokenError, TokenErrorKind::Timeout},
+    error::{CalledEndpoint, TokenError, TokenErrorKind::Timeout},
     message::TokenResponse,
     secret::RefreshToken,
     token_cache::{
@@ -29,6 +29,7 @@ impl Entry {
     /// Takes in the result of a fetch.
     pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
         let is_superseded = fetched.is_superseded;
+        let called = fetched.called;
         let landed = fetched.result.and_then(|response| {
             let lifespan = self.lifespan(&response);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
@@ -36,11 +37,14 @@ impl Entry {
             if has_expired && !lifespan.usable.is_zero() {
                 return Err(arrived_expired());
             }
-            let cached = self.accept(plan, fetched.sent, lifespan, &response)?;
-            events::fetched(&self.request, plan.reason, lifespan);
+            let cached = self.accept(plan, fetched.sent, lifespan, &response, called.clone())?;
+            events::fetched(self.whose(called.as_deref()), plan.reason, lifespan);
             Ok(cached)
         });
-        landed.map_err(|error| self.note_failure(plan, error, is_superseded))
+        landed.map_err(|error| {
+            let error = self.say_whose(error, called.as_deref());
+            self.note_failure(plan, error, is_superseded)
+        })
     }
 
     fn lifespan(&self, response: &TokenResponse) -> Lifespan {
@@ -69,6 +73,7 @@ impl Entry {
         sent: Moment,
         lifespan: Lifespan,
         response: &TokenResponse,
+        called: Option<Arc<CalledEndpoint>>,
     ) -> FetchOutcome {
         let token = response.access_token();
         let authorization = token
@@ -87,6 +92,7 @@ impl Entry {
             server_expires_at: sent.after(lifespan.lifetime),
             young_until: sent.after(lifespan.lifetime / 2),
             sent,
+            called,
             is_lifetime_guessed: response.expires_in().is_none(),
             granted_scope: match self.request.has("scope") {
                 true => None,

@@ -98,7 +98,7 @@ impl Entry {
             let patience = self.settings.longest_fetch().saturating_mul(2);
             let is_over = joined > 1 && self.now().has_outlasted(begun.after(patience));
             if is_over || lost == MAX_LOST_FETCHES {
-                return Err(why());
+                return Err(self.say_whose(why(), None));
             }
         }
     }
@@ -120,7 +120,10 @@ impl Entry {
             match look_up(self, runtime.as_ref()) {
                 Ok(lookup) => {
                     self.settings.limit.dispatch(self.now());
-                    return lookup;
+                    return match lookup {
+                        Lookup::Failed(error) => Lookup::Failed(self.say_whose(error, None)),
+                        lookup => lookup,
+                    };
                 }
                 Err(Unlocked::FindRuntime) => runtime = Some(self.settings.runtime.get()),
                 Err(Unlocked::TakeOver(silent)) => self.take_over(&silent),

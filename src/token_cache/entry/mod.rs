@@ -35,6 +35,7 @@ pub(crate) use self::{
 use super::{
     builder::Settings,
     entries,
+    events::Whose,
     fetch::grant::GrantState,
     keep_warm::KeepWarm,
     pauses::{FailedFetch, Polling},
@@ -46,7 +47,7 @@ use crate::{
         published::Published,
         sync::{Mutex, MutexGuard},
     },
-    error::TokenError,
+    error::{CalledEndpoint, TokenError},
     message::TokenRequest,
 };
 
@@ -104,6 +105,20 @@ impl Entry {
 
     pub(super) fn request(&self) -> &TokenRequest {
         &self.request
+    }
+
+    /// Returns whose token this is, for an event. `called` is what the endpoint has noted.
+    fn whose<'a>(&'a self, called: Option<&'a CalledEndpoint>) -> Whose<'a> {
+        Whose::new(&self.request, called)
+    }
+
+    /// Says in an error whose token it is about, unless the error says it. `called` is what the endpoint has noted.
+    fn say_whose(&self, error: TokenError, called: Option<&CalledEndpoint>) -> TokenError {
+        error.about(|| {
+            let cached = self.current.load();
+            let of_token = || cached.as_ref()?.called.as_deref();
+            self.request.about(called.or_else(of_token))
+        })
     }
 
     pub(super) fn settings(&self) -> &Arc<Settings> {

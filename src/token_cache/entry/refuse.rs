@@ -79,10 +79,11 @@ impl Entry {
         let origin = sent_to.origin();
         let (now, jitter) = (self.now(), fastrand::f64());
         let mut state = self.lock();
-        let mut learned = None;
+        let (mut learned, mut called) = (None, None);
         let invalidation = match self.current.load_full().filter(|cached| is_refused(cached)) {
             None => Invalidation::Replaced,
             Some(cached) => {
+                called = cached.called.clone();
                 let generation = cached.generation;
                 let standing = origin.map_or(Standing::Unknown, |origin| {
                     self.accepted.standing(origin, generation)
@@ -126,9 +127,9 @@ impl Entry {
         if invalidation == Invalidation::Dropped {
             self.wake_watchers();
         }
-        events::refused(&self.request, invalidation);
+        events::refused(self.whose(called.as_deref()), invalidation);
         if let Some(lifetime) = learned {
-            events::learned_lifetime(&self.request, lifetime);
+            events::learned_lifetime(self.whose(called.as_deref()), lifetime);
         }
         invalidation
     }

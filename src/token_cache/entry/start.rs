@@ -34,7 +34,9 @@ impl Entry {
         now: Moment,
     ) -> Result<TokenRequest, TokenError> {
         self.settings.shutdown.check()?;
-        state.grant.next_request().inspect_err(|end| {
+        let request = state.grant.next_request();
+        let request = request.map_err(|error| self.say_whose(error, None));
+        request.inspect_err(|end| {
             // So that `TokenCache::status` shows why there is no token.
             let previous = state.failure.as_deref();
             let failure = FailedFetch::after(previous, end.clone(), When::ended(now));

@@ -99,6 +99,7 @@ impl<'a> Attempts<'a> {
             result,
             refresh_token: grant::refresh_token(request).filter(|_| *is_provided),
             is_superseded: false,
+            called: None,
         }
     }
 

@@ -20,10 +20,7 @@ use crate::token_cache::{
     },
 };
 use crate::{
-    error::{
-        TokenError,
-        TokenErrorKind::{Request, SignInRequired},
-    },
+    error::{TokenError, TokenErrorKind::SignInRequired},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
 };
@@ -45,15 +42,14 @@ pub(crate) struct GrantState {
 
 impl GrantState {
     pub(crate) fn new(request: TokenRequest) -> Self {
-        let is_comparable = request.extensions().is_empty();
         Self {
             is_one_time: request.carries_one_time_credential(),
-            is_provided: is_comparable && !request.has_known_one_time_credential(),
+            is_provided: !request.has_known_one_time_credential(),
             request,
             is_spent: false,
             refresh_token: None,
             replaced: None,
-            end: (!is_comparable).then(uncacheable),
+            end: None,
         }
     }
 
@@ -231,10 +227,4 @@ pub(crate) fn spent_before(request: &TokenRequest, spent: Spent) -> TokenError {
         }
     };
     TokenError::new(SignInRequired, message, None)
-}
-
-fn uncacheable() -> TokenError {
-    let message = "a token request with extensions cannot be cached, because extensions cannot be compared; send it to the \
-                   token endpoint directly";
-    TokenError::new(Request, message, None)
 }

@@ -26,10 +26,10 @@ use crate::token_cache::{
 use crate::{
     base::{clock::Moment, panic::catch_panic, single_flight::Landing},
     error::{
-        TokenError,
+        CalledEndpoint, TokenError,
         TokenErrorKind::{Service, Timeout},
     },
-    message::{TokenRequest, TokenResponse},
+    message::{CalledSlot, TokenRequest, TokenResponse},
     secret::RefreshToken,
 };
 
@@ -80,6 +80,8 @@ pub(crate) struct Fetched {
     pub(crate) refresh_token: Option<RefreshToken>,
     /// Whether the provider of the refresh token returned a newer one than the one that the entry knows.
     pub(crate) is_superseded: bool,
+    /// The client and the host that were called, as far as the endpoint has noted them.
+    pub(crate) called: Option<Arc<CalledEndpoint>>,
 }
 
 impl Fetched {
@@ -89,6 +91,7 @@ impl Fetched {
             result: Err(error),
             refresh_token: None,
             is_superseded: false,
+            called: None,
         }
     }
 }
@@ -106,11 +109,18 @@ pub(crate) async fn run(
     if matches!(under_way, Some(None)) {
         return;
     }
+    // It tells whom a fetch has called even if a limit ends it.
+    let slot = CalledSlot::default();
+    let request = request.noting_endpoint(&slot);
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| {
         let error = grant::judged(&settings, &request, panicked());
         Fetched::failed(settings.clock.now(), error)
     });
+    let fetched = Fetched {
+        called: slot.get(),
+        ..fetched
+    };
     if let (Ok(response), Some(owner)) = (&fetched.result, &plan.owner) {
         // First of all, because the server no longer accepts the old refresh token.
         let is_newest = entry.upgrade().is_none_or(|entry| {
@@ -118,7 +128,7 @@ pub(crate) async fn run(
             entry.note_refresh_token(&plan, response, sent)
         });
         if is_newest {
-            tell_owner(&settings, owner, response).await;
+            tell_owner(&settings, owner, &slot, response).await;
         }
     }
     // The entry before the waiters, so that none of them finds the old state of the entry.
@@ -153,14 +163,21 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &FetchPlan) ->
 }
 
 /// Passes a new refresh token to `on_refresh_token` before anything relies on it.
-async fn tell_owner(settings: &Settings, owner: &TokenRequest, response: &TokenResponse) {
+///
+/// `slot` tells whom the fetch has called.
+async fn tell_owner(
+    settings: &Settings,
+    owner: &TokenRequest,
+    slot: &CalledSlot,
+    response: &TokenResponse,
+) {
     if let (Some(tell), Some(token)) = (&settings.on_refresh_token, response.refresh_token()) {
         let told = async {
-            let told = tell(owner.clone(), token.clone());
+            let told = tell(owner.clone().noting_endpoint(slot), token.clone());
             time::timeout(settings.fetch_timeout, told).await
         };
         if !matches!(catch_panic(told).await, Some(Ok(()))) {
-            events::owner_was_not_told(owner);
+            events::owner_was_not_told(owner, slot.get().as_deref());
         }
     }
 }
