@@ -1,4 +1,4 @@
-//! One cache with 1 to 100,000 tenants in random order, compared with a bare map of the same size in the same order.
+//! One cache with 1 to 1,000,000 tenants in random order, compared with a bare map of the same size in the same order.
 //!
 //! `README.md` in this folder explains how to run it and how to read the results.
 #![allow(
@@ -9,20 +9,19 @@
 mod support;
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::RefCell,
     collections::HashMap,
     env,
     hint::black_box,
     process::Command,
-    rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use http::{HeaderValue, header::AUTHORIZATION};
+use http::{HeaderValue, header::AUTHORIZATION, request::Parts};
 use tokio::runtime::Runtime;
 use tower::{Layer, Service, service_fn};
 use tower_oauth2_client::{
@@ -37,15 +36,18 @@ use self::support::{
 
 const TOKEN_LENGTH: usize = 800;
 const CALLS_PER_ROUND: u32 = 2_000;
-const TENANTS: [usize; 6] = [1, 10, 100, 1_000, 10_000, 100_000];
+const TENANTS: [usize; 7] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000];
+/// How many tenants are added for [`print_growth`].
+const GROWN: usize = 100_000;
 const GROWTHS: usize = 9;
 
 /// Arguments of the processes that [`print_growth`] starts.
 const CACHE: &str = "--grow-cache";
+const INDEX: &str = "--grow-index";
 const MAP: &str = "--grow-map";
 
 fn main() -> Result<()> {
-    if let Some(what) = env::args().find(|argument| [CACHE, MAP].contains(&&**argument)) {
+    if let Some(what) = env::args().find(|argument| [CACHE, INDEX, MAP].contains(&&**argument)) {
         println!("{}", longest_call(&what));
         return Ok(());
     }
@@ -64,7 +66,7 @@ fn main() -> Result<()> {
     }
 }
 
-/// Adds the same tenants three times: in a map by name, in a map by request, and in a cache.
+/// Adds the same tenants: in a map by name, in a map by request, and in a cache, by request and by name.
 fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result<()> {
     let names: Vec<String> = (0..tenants).map(name).collect();
     let requests: Vec<TokenRequest> = names.iter().map(|name| request(name)).collect();
@@ -76,9 +78,12 @@ fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result
         .cloned()
         .zip(tokens.iter().cloned())
         .collect();
-    let by_name = Rc::new(by_name);
-    let names = Rc::new(in_random_order(&names));
-    let requests = Rc::new(in_random_order(&requests));
+    let by_name = Arc::new(by_name);
+    let sources = cache.sources_by(|name: &String| request(name));
+    let known: Vec<_> = names.iter().map(|name| sources.get(name)).collect();
+    drop(known);
+    let names = Arc::new(in_random_order(&names));
+    let requests = Arc::new(in_random_order(&requests));
 
     let of = |what: &str| format!("{what}, {tenants} tenants");
     let map = of("map by name");
@@ -94,6 +99,12 @@ fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result
     cases.push(case(&of("cache"), &map, move || {
         let source = of_cache.source(keys.next().clone());
         let token = now(source.token()).expect("a token");
+        token.authorization().expect("a header").clone()
+    }));
+
+    let (keys, of_cache) = (Turns::new(&names), sources.clone());
+    cases.push(case(&of("cache by a key"), &map, move || {
+        let token = now(of_cache.get(keys.next()).token()).expect("a token");
         token.authorization().expect("a header").clone()
     }));
 
@@ -116,6 +127,14 @@ fn add_cases(cases: &mut Vec<Case>, tenants: usize, runtime: &Runtime) -> Result
             now(service.borrow_mut().call(request)).expect("an answer")
         },
     ));
+    let keys = Turns::new(&names);
+    let layer = AddAccessTokenLayer::per_request(cache)
+        .origin(calls::API)?
+        .token_source_for(move |_: &Parts| sources.get(keys.next()));
+    let service = RefCell::new(layer.layer(service_fn(answer)));
+    cases.push(case(&of("layer, by a key"), &map_then_call, move || {
+        now(service.borrow_mut().call(calls::request())).expect("an answer")
+    }));
     Ok(())
 }
 
@@ -126,21 +145,22 @@ fn case<T>(name: &str, floor: &str, call: impl Fn() -> T + 'static) -> Case {
 
 /// Cycles through all keys.
 struct Turns<K> {
-    keys: Rc<Vec<K>>,
-    next: Cell<usize>,
+    keys: Arc<Vec<K>>,
+    next: AtomicUsize,
 }
 
 impl<K> Turns<K> {
-    fn new(keys: &Rc<Vec<K>>) -> Self {
+    fn new(keys: &Arc<Vec<K>>) -> Self {
         Self {
             keys: keys.clone(),
-            next: Cell::new(0),
+            next: AtomicUsize::new(0),
         }
     }
 
     fn next(&self) -> &K {
-        let next = self.next.get();
-        self.next.set((next + 1) % self.keys.len());
+        let next = self.next.load(Ordering::Relaxed);
+        let after = (next + 1) % self.keys.len();
+        self.next.store(after, Ordering::Relaxed);
         &self.keys[next]
     }
 }
@@ -198,12 +218,10 @@ fn empty(tenants: usize) -> TokenCache {
 /// Interrupts count as CPU time of the thread that they interrupt, so the minimum over several processes is the best estimate: the cost
 /// of the calls themselves is part of each of them.
 fn print_growth() -> Result<()> {
-    println!(
-        "\nthe longest call while {} tenants are added",
-        TENANTS[TENANTS.len() - 1]
-    );
+    println!("\nthe longest call while {GROWN} tenants are added");
     for (what, name) in [
         (CACHE, "cache, one source per tenant"),
+        (INDEX, "cache by a key"),
         (MAP, "map by request"),
     ] {
         let growths = (0..GROWTHS).map(|_| {
@@ -220,12 +238,14 @@ fn print_growth() -> Result<()> {
 }
 
 fn longest_call(what: &str) -> f64 {
-    let requests: Vec<TokenRequest> = (0..TENANTS[TENANTS.len() - 1])
-        .map(|tenant| request(&name(tenant)))
-        .collect();
+    let requests: Vec<TokenRequest> = (0..GROWN).map(|tenant| request(&name(tenant))).collect();
     if what == CACHE {
         let cache = empty(requests.len());
         longest(&requests, |request| drop(cache.source(request.clone())))
+    } else if what == INDEX {
+        let names: Vec<String> = (0..GROWN).map(name).collect();
+        let sources = empty(names.len()).sources_by(|name: &String| request(name));
+        longest(&names, |name| drop(sources.get(name)))
     } else {
         let mut map = HashMap::new();
         longest(&requests, |request| {
@@ -234,11 +254,11 @@ fn longest_call(what: &str) -> f64 {
     }
 }
 
-fn longest(requests: &[TokenRequest], mut call: impl FnMut(&TokenRequest)) -> f64 {
+fn longest<K>(keys: &[K], mut call: impl FnMut(&K)) -> f64 {
     let mut longest = Duration::ZERO;
-    for request in requests {
+    for key in keys {
         let start = thread_time();
-        call(request);
+        call(key);
         longest = longest.max(thread_time() - start);
     }
     longest.as_secs_f64() * 1e6

@@ -165,7 +165,7 @@ pub use self::{
         Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
     },
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
-    token_cache::{refresh_window::RefreshWindow, source::TokenSource},
+    token_cache::{IssuedToken, TokenSources, refresh_window::RefreshWindow, source::TokenSource},
 };
 // `token_cache` is public, so rustdoc would only list a re-export.
 #[doc(inline)]

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Request, header::PROXY_AUTHORIZATION};
+use http::{HeaderName, Request, header::PROXY_AUTHORIZATION, request::Parts};
 use tower::{Layer, Service, service_fn};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, TokenCache, TokenEndpoint,
@@ -80,6 +80,30 @@ async fn returning_a_fresh_token_allocates_nothing() {
     let source = source().await;
     let cost = time(CALLS, || drop(now(source.token()).unwrap()));
     assert_eq!(cost.allocations, 0.0);
+    let cost = time(CALLS, || {
+        let token = source.peek().unwrap();
+        assert!(token.expires_in().is_some() && token.expires_at() == token.clone().expires_at());
+    });
+    assert_eq!(cost.allocations, 0.0);
+}
+
+#[tokio::test]
+async fn a_source_by_a_key_and_a_layer_over_it_add_no_allocations() {
+    let cache = cache();
+    let sources = cache.sources_by(|tenant: &String| {
+        TokenRequest::client_credentials().parameter("tenant", tenant.as_str())
+    });
+    sources.get("blue").warm_up().await.unwrap();
+    let cost = time(CALLS, || drop(now(sources.get("blue").token()).unwrap()));
+    assert_eq!(cost.allocations, 0.0);
+
+    let layer = AddAccessTokenLayer::per_request(cache).origin(API).unwrap();
+    let layer = layer.token_source_for(move |_: &Parts| sources.get("blue"));
+    let service = layer.layer(service_fn(answer));
+    for usage in [Usage::OneThread, Usage::ClonePerRequest] {
+        let added = added_allocations(&service, usage);
+        assert_eq!(added, 0.0, "{}", usage.name());
+    }
 }
 
 #[test]
@@ -120,12 +144,16 @@ where
     usage.run(service, CALLS).allocations - bare.allocations
 }
 
-async fn source() -> TokenSource {
+fn cache() -> TokenCache {
     let token = AccessToken::new("x".repeat(800), TokenType::BEARER).unwrap();
     let response = TokenResponse::builder(token).expires_in(Duration::from_secs(3600));
     let response = response.build();
     let endpoint = service_fn(move |_: TokenRequest| ready(Ok::<_, BoxError>(response.clone())));
-    let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
+    TokenCache::new(endpoint)
+}
+
+async fn source() -> TokenSource {
+    let source = cache().source(TokenRequest::client_credentials());
     source.warm_up().await.unwrap();
     source
 }

@@ -28,7 +28,7 @@ use tokio::{
 use tokio_test::task;
 use tower::{Layer, ServiceBuilder, ServiceExt, limit::GlobalConcurrencyLimitLayer};
 use tower_oauth2_client::{
-    AccessToken, BoxError, ClientAuthentication, Credential, TokenCache, TokenEndpoint,
+    BoxError, ClientAuthentication, Credential, IssuedToken, TokenCache, TokenEndpoint,
     TokenRequest, TokenSource,
     add_access_token::CloneBody,
     test_util::{AuthorizationServer, ManualClock},
@@ -210,12 +210,12 @@ async fn output<T>(task: JoinHandle<T>) -> T {
     finished.expect("a wake-up was lost").unwrap()
 }
 
-fn spawn_token(source: &TokenSource) -> JoinHandle<AccessToken> {
+fn spawn_token(source: &TokenSource) -> JoinHandle<IssuedToken> {
     let source = source.clone();
     tokio::spawn(async move { source.token().await.unwrap() })
 }
 
-fn spawn_renew(source: &TokenSource) -> JoinHandle<AccessToken> {
+fn spawn_renew(source: &TokenSource) -> JoinHandle<IssuedToken> {
     let source = source.clone();
     tokio::spawn(async move { source.renew().await.unwrap() })
 }

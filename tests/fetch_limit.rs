@@ -24,7 +24,7 @@ use tokio::{
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::{Layer, ServiceExt, service_fn, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, Credential, RefreshWindow, TokenCache, TokenError,
+    AddAccessTokenLayer, BoxError, Credential, IssuedToken, RefreshWindow, TokenCache, TokenError,
     TokenErrorKind, TokenRequest, TokenResponse, TokenSource,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_cache::{TokenCacheBuilder, TokenState},
@@ -108,7 +108,7 @@ impl Endpoint {
     }
 }
 
-type Caller = Pin<Box<dyn Future<Output = Result<AccessToken, TokenError>> + Send>>;
+type Caller = Pin<Box<dyn Future<Output = Result<IssuedToken, TokenError>> + Send>>;
 
 /// Starts to wait for a token, and returns the caller.
 fn waiting(source: TokenSource) -> task::Spawn<Caller> {
@@ -909,7 +909,7 @@ mod runtimes {
         });
     }
 
-    fn token_within(limit: Duration, source: TokenSource) -> AccessToken {
+    fn token_within(limit: Duration, source: TokenSource) -> IssuedToken {
         let token = current_thread().block_on(async { timeout(limit, source.token()).await });
         token.expect("it waits for a lost fetch").unwrap()
     }

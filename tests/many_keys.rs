@@ -17,7 +17,7 @@ use tokio::time::advance;
 use tokio_test::{assert_pending, task};
 use tower::{Layer, ServiceExt};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, NoAccessToken, TokenCache, TokenError, TokenErrorKind,
+    AddAccessTokenLayer, IssuedToken, NoAccessToken, TokenCache, TokenError, TokenErrorKind,
     TokenRequest, TokenSource,
     test_util::{AuthorizationServer, Failure},
     token_cache::TokenState,
@@ -34,7 +34,7 @@ fn request_for(tenant: impl std::fmt::Display) -> TokenRequest {
 }
 
 /// Fetches the token of a tenant.
-async fn fetch(fixture: &Fixture, tenant: impl std::fmt::Display) -> AccessToken {
+async fn fetch(fixture: &Fixture, tenant: impl std::fmt::Display) -> IssuedToken {
     let source = fixture.cache.source(request_for(tenant));
     source.token().await.unwrap()
 }

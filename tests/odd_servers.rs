@@ -11,7 +11,7 @@ use http_body_util::Full;
 use serde_json::json;
 use tower::{ServiceExt, retry::RetryLayer};
 use tower_oauth2_client::{
-    AccessToken, ClientAuthentication, ReqwestService, TokenCache, TokenEndpoint, TokenError,
+    ClientAuthentication, IssuedToken, ReqwestService, TokenCache, TokenEndpoint, TokenError,
     TokenErrorKind, TokenRequest, TokenResponse, TokenType, token_endpoint::RetryTransient,
 };
 
@@ -26,7 +26,7 @@ fn endpoint(body: impl Into<Bytes>) -> TokenEndpoint<Recorder> {
     Recorder::new(move |_| answer(200, body.clone())).endpoint(client())
 }
 
-async fn token(endpoint: TokenEndpoint<Recorder>) -> Result<AccessToken, TokenError> {
+async fn token(endpoint: TokenEndpoint<Recorder>) -> Result<IssuedToken, TokenError> {
     let source = TokenCache::new(endpoint).source(TokenRequest::client_credentials());
     source.token().await
 }

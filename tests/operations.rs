@@ -337,7 +337,7 @@ mod warm_up {
         assert!(text.contains("10ms"), "{text}");
         release.notify_one();
         settle().await;
-        assert_eq!(source.peek(), Some(bearer("token")));
+        assert_eq!(source.peek(), Some(bearer("token").into()));
         assert_eq!(Handle::current().metrics().num_alive_tasks(), 0);
     }
 

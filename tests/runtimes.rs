@@ -121,7 +121,7 @@ mod undriven {
 
         // When somebody drives the old runtime again, its fetch is over.
         drive(&left, millis(200));
-        assert_eq!(source.peek(), Some(bearer("token-2")));
+        assert_eq!(source.peek(), Some(bearer("token-2").into()));
         assert_eq!(endpoint.calls(), 2);
         assert_eq!(left.metrics().num_alive_tasks(), 0);
     }
@@ -625,7 +625,7 @@ mod undriven {
             assert_eq!(runtime.block_on(source.token()).unwrap(), bearer("token-2"));
             drive(&left, millis(300));
             assert_eq!(left.metrics().num_alive_tasks(), 0);
-            assert_eq!(source.peek(), Some(bearer("token-2")));
+            assert_eq!(source.peek(), Some(bearer("token-2").into()));
             assert_eq!(told.all(), ["rt-2"]);
             let sent = runtime.block_on(source.renew()).unwrap();
             assert_eq!(sent, bearer("token-3"));
@@ -651,11 +651,11 @@ mod undriven {
             leave(&runtime, source.token());
             assert_eq!(endpoint.calls(), 2);
             drive(&left, millis(300));
-            assert_eq!(source.peek(), Some(bearer("token-1")));
+            assert_eq!(source.peek(), Some(bearer("token-1").into()));
             assert_eq!(told.all(), ["rt-1"]);
             release.notify_one();
             drive(&runtime, millis(300));
-            assert_eq!(source.peek(), Some(bearer("token-2")));
+            assert_eq!(source.peek(), Some(bearer("token-2").into()));
             assert_eq!(told.all(), ["rt-1", "rt-2"]);
         }
 
@@ -678,7 +678,7 @@ mod undriven {
             let error = runtime.block_on(source.token()).unwrap_err();
             assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
             drive(&left, millis(300));
-            assert_eq!(source.peek(), Some(bearer("token-1")));
+            assert_eq!(source.peek(), Some(bearer("token-1").into()));
             let renewed = runtime.block_on(source.renew()).unwrap();
             assert_eq!(renewed, bearer("token-3"));
             assert_eq!(told.all(), ["rt-1", "rt-3"]);

@@ -1178,9 +1178,12 @@ mod handles {
         at_once(source.warm_up()).unwrap();
         assert_eq!(at_once(source.token()).unwrap(), bearer("fixed"));
         assert_eq!(at_once(source.renew()).unwrap(), bearer("fixed"));
-        assert_eq!(source.peek(), Some(bearer("fixed")));
+        assert_eq!(source.peek(), Some(bearer("fixed").into()));
         let mut changes = source.subscribe();
-        assert_eq!(at_once(changes.changed()).unwrap(), Some(bearer("fixed")));
+        assert_eq!(
+            at_once(changes.changed()).unwrap(),
+            Some(bearer("fixed").into())
+        );
         assert_eq!(at_once(changes.changed()).unwrap(), None);
         assert_eq!(at_once(changes.changed()).unwrap(), None);
     }

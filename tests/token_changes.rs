@@ -14,7 +14,7 @@ use tokio::time::{advance, sleep, timeout};
 use tokio_test::{assert_pending, assert_ready, task};
 use tower::ServiceExt;
 use tower_oauth2_client::{
-    AccessToken, BoxError, ErrorCode, TokenCache, TokenError, TokenErrorKind, TokenRequest,
+    BoxError, ErrorCode, IssuedToken, TokenCache, TokenError, TokenErrorKind, TokenRequest,
     TokenResponse, TokenSource,
     test_util::{Failure, ManualClock},
     token_cache::Invalidation,
@@ -31,10 +31,10 @@ fn source(endpoint: Endpoint) -> TokenSource {
     cache.source(TokenRequest::client_credentials())
 }
 
-struct Connection(mpsc::Sender<AccessToken>);
+struct Connection(mpsc::Sender<IssuedToken>);
 
 impl Connection {
-    fn authenticate(&self, token: &AccessToken) {
+    fn authenticate(&self, token: &IssuedToken) {
         self.0.send(token.clone()).unwrap();
     }
 }
@@ -82,6 +82,54 @@ async fn a_token_is_always_usable_while_somebody_waits_for_the_next() {
         sleep(secs(1)).await;
     }
     waiting.abort();
+}
+
+/// A subscriber that is busy for long finds a fresh token, and other users of the source always have one.
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_keeps_warm_renews_the_token_also_between_two_calls() {
+    let (fixture, source) = Fixture::with_source();
+    let mut changes = source.subscribe().keep_warm().unwrap();
+    let first = changes.changed().await.unwrap().unwrap();
+    for second in 0..1000 {
+        assert!(source.peek().is_some(), "none at {second}");
+        sleep(secs(1)).await;
+    }
+    let requests = fixture.requests();
+    assert!((18..=21).contains(&requests), "{requests}");
+    let next = at_once(changes.changed()).unwrap().unwrap();
+    assert_ne!(next, first);
+    assert!(next.expires_in() > Some(secs(40)), "{next:?}");
+    assert_eq!(fixture.requests(), requests);
+
+    // Neither the source nor the cache is needed.
+    let Fixture { server, cache, .. } = fixture;
+    drop((source, cache));
+    sleep(HOUR).await;
+    let last = at_once(changes.changed()).unwrap().unwrap();
+    assert!(server.is_active(last.expose_secret()));
+}
+
+/// The same without: this is what `keep_warm` is for.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_renewed_between_two_calls_of_a_subscription_that_does_not_keep_warm() {
+    let (fixture, source) = Fixture::with_source();
+    let mut changes = source.subscribe();
+    changes.changed().await.unwrap().unwrap();
+    sleep(HOUR).await;
+    assert_eq!((fixture.requests(), source.peek()), (1, None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_keeps_warm_only_where_it_can() {
+    let (fixture, source) = Fixture::with_source();
+    fixture.cache.shutdown().await;
+    let error = source.subscribe().keep_warm().unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ShutDown);
+    let mut fixed = TokenSource::fixed(bearer("t"))
+        .subscribe()
+        .keep_warm()
+        .unwrap();
+    assert!(fixed.changed().await.unwrap().is_some());
 }
 
 #[tokio::test(start_paused = true)]
@@ -187,7 +235,10 @@ async fn a_token_that_another_caller_fetched_ends_the_pause_after_an_error() {
     assert_pending!(next.poll());
     source.renew().await.unwrap();
     assert!(next.is_woken());
-    assert_eq!(assert_ready!(next.poll()).unwrap(), Some(bearer("t")));
+    assert_eq!(
+        assert_ready!(next.poll()).unwrap(),
+        Some(bearer("t").into())
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,8 +318,14 @@ async fn a_subscription_that_waits_for_a_fetch_ends_with_the_shutdown() {
 async fn a_subscription_needs_no_other_handle() {
     let endpoint = Endpoint::counting();
     let mut changes = source(endpoint.clone()).subscribe();
-    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-1")));
-    assert_eq!(changes.changed().await.unwrap(), Some(bearer("token-2")));
+    assert_eq!(
+        changes.changed().await.unwrap(),
+        Some(bearer("token-1").into())
+    );
+    assert_eq!(
+        changes.changed().await.unwrap(),
+        Some(bearer("token-2").into())
+    );
 
     // Also if the other handles are dropped while it waits.
     let other = source(endpoint);

@@ -92,8 +92,8 @@ impl fmt::Display for NoTokenNamed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
             "the request was not sent: it names no access token, and its layer has no default one; insert a `TokenRequest` or a \
-             `TokenSource` into the extensions of the request, or return a `TokenRequest` from `token_request_for`; a request that needs \
-             no token has `NoAccessToken` in its extensions",
+             `TokenSource` into the extensions of the request, or return one from `token_request_for` or \
+             `token_source_for`; a request that needs no token has `NoAccessToken` in its extensions",
         )
     }
 }

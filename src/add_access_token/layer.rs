@@ -16,7 +16,7 @@ use super::{
     resend::NoResend,
     service::AddAccessToken,
     step_up::{StepUp, StepUpRules, StrongerTokens},
-    token_choice::{LayerTokens, TokenRules},
+    token_choice::{LayerTokens, TokenFor, TokenRules},
     watch_trailers::WatchTrailersLayer,
 };
 use crate::{
@@ -104,7 +104,7 @@ impl AddAccessTokenLayer {
             rules: TokenRules {
                 tokens,
                 destinations: Destinations::default(),
-                token_request_for: None,
+                token_for: None,
                 header: None,
                 refusals: None,
                 stronger_tokens: None,
@@ -213,6 +213,9 @@ impl<R> AddAccessTokenLayer<R> {
     /// which the function returns a token request is then an error. Where callers choose the tenant, the cache should bound their number
     /// ([`max_entries`](crate::token_cache::TokenCacheBuilder::max_entries)).
     ///
+    /// Each call builds a request, and finds its token by comparing requests. With many tenants,
+    /// [`token_source_for`](Self::token_source_for) is faster. Of both methods, the last call counts.
+    ///
     /// Default is the default token for every request.
     ///
     /// # Examples
@@ -240,7 +243,49 @@ impl<R> AddAccessTokenLayer<R> {
         T: Into<Option<TokenRequest>>,
     {
         let function = move |request: &request::Parts| token_request_for(request).into();
-        self.rules.token_request_for = Some(Arc::new(function));
+        self.rules.token_for = Some(TokenFor::Request(Arc::new(function)));
+        self.rules.is_special = true;
+        self
+    }
+
+    /// Chooses the source of the token for each request, for example for tenants by header or by host.
+    ///
+    /// The function returns a [`TokenSource`] or an `Option` of one. [`TokenSources`](crate::TokenSources) finds it by a key, without
+    /// a token request. `None` stands for the default token; for a layer from [`per_request`](Self::per_request), which has none, it is
+    /// the error [`NoTokenNamed`](super::NoTokenNamed). A token request or a source in the extensions of a request takes precedence, and
+    /// the function is not called. The source may be of any cache, or fixed.
+    ///
+    /// Of this method and [`token_request_for`](Self::token_request_for), the last call counts. Default is the default token for every
+    /// request.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_oauth2_client::{AddAccessTokenLayer, TokenCache, TokenRequest};
+    ///
+    /// # fn example(tokens: TokenCache) -> Result<(), Box<dyn std::error::Error>> {
+    /// let base = TokenRequest::client_credentials().scope("api1");
+    /// let sources = tokens
+    ///     .sources_by(move |tenant: &String| base.clone().parameter("tenant", tenant.as_str()));
+    /// let layer = AddAccessTokenLayer::per_request(tokens)
+    ///     .origin("https://api.example")?
+    ///     .token_source_for(move |request: &Parts| {
+    ///         let tenant = request.headers.get("x-tenant")?.to_str().ok()?;
+    ///         Some(sources.get(tenant))
+    ///     });
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn token_source_for<T>(
+        mut self,
+        token_source_for: impl Fn(&request::Parts) -> T + Send + Sync + 'static,
+    ) -> Self
+    where
+        T: Into<Option<TokenSource>>,
+    {
+        let function = move |request: &request::Parts| token_source_for(request).into();
+        self.rules.token_for = Some(TokenFor::Source(Arc::new(function)));
         self.rules.is_special = true;
         self
     }

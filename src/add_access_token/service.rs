@@ -20,6 +20,7 @@ use super::{
     route::{Route, ServiceParts},
     token_choice::{TokenChoice, TokenRules},
     unsent::Unsent,
+    watch_trailers,
 };
 use crate::{
     base::{clone_service::CloneService, origin_id::OriginId},
@@ -154,9 +155,8 @@ where
                 request.extensions_mut().remove::<TokenRequest>();
                 request.extensions_mut().remove::<TokenSource>();
                 let token = source.authorize(request.headers_mut(), header);
-                // A service below that notices refusals learns from this that the token is not that of the layer.
                 let name = token.unwrap_or(TokenName::NONE);
-                request.extensions_mut().insert(name);
+                watch_trailers::name_token(name, request.extensions_mut());
                 (
                     token.map(|token| source.sent(token, origin)),
                     Cow::Owned(source),

@@ -23,7 +23,8 @@ use crate::{
 pub(super) struct TokenRules {
     pub(super) tokens: LayerTokens,
     pub(super) destinations: Destinations,
-    pub(super) token_request_for: Option<TokenRequestFor>,
+    /// Chooses the token of a request that names none.
+    pub(super) token_for: Option<TokenFor>,
     /// The header that carries the token. `None` is `Authorization`.
     pub(super) header: Option<Arc<TokenHeader>>,
     /// What refuses the token. `None` is the default.
@@ -42,16 +43,19 @@ pub(super) enum LayerTokens {
     PerRequest(TokenCache),
 }
 
-/// Makes a token request out of a request. `None` stands for the default token.
-pub(super) type TokenRequestFor =
-    Arc<dyn Fn(&request::Parts) -> Option<TokenRequest> + Send + Sync>;
+/// Chooses the token of a request. `None` stands for the default token.
+#[derive(Clone)]
+pub(super) enum TokenFor {
+    Request(Arc<dyn Fn(&request::Parts) -> Option<TokenRequest> + Send + Sync>),
+    Source(Arc<dyn Fn(&request::Parts) -> Option<TokenSource> + Send + Sync>),
+}
 
 /// Which token a request gets.
 pub(super) enum TokenChoice<'a> {
     /// The token of the layer's source.
     OfLayer(&'a TokenSource),
     /// The token that the layer's function names. See [`TokenRules::choose_by_function`].
-    ByFunction(&'a TokenRequestFor),
+    ByFunction(&'a TokenFor),
     /// The token of a source that the request names, or a stronger one.
     OfRequest(TokenSource),
     NoToken,
@@ -104,7 +108,7 @@ impl TokenRules {
         if let Some(source) = extensions.get::<TokenSource>() {
             return Ok(self.of_source(source.clone()));
         }
-        match (extensions.get::<TokenRequest>(), &self.token_request_for) {
+        match (extensions.get::<TokenRequest>(), &self.token_for) {
             (Some(token_request), _) => self.of_request(token_request.clone()),
             (None, Some(function)) => Ok(TokenChoice::ByFunction(function)),
             (None, None) => self.default_token(),
@@ -121,14 +125,15 @@ impl TokenRules {
     #[cold]
     pub(super) fn choose_by_function<B>(
         &self,
-        function: &TokenRequestFor,
+        function: &TokenFor,
         request: Request<B>,
     ) -> (Request<B>, Result<TokenChoice<'_>, BoxError>) {
         let (parts, body) = request.into_parts();
-        let choice = match function(&parts) {
-            Some(token_request) => self.of_request(token_request),
-            None => self.default_token(),
+        let choice = match function {
+            TokenFor::Request(function) => function(&parts).map(|it| self.of_request(it)),
+            TokenFor::Source(function) => function(&parts).map(|it| Ok(self.of_source(it))),
         };
+        let choice = choice.unwrap_or_else(|| self.default_token());
         (Request::from_parts(parts, body), choice)
     }
 

@@ -26,6 +26,7 @@ use super::{
     refusal::{Objection, RefusalRules},
     resend::Resend,
     route::Route,
+    watch_trailers,
 };
 use crate::{
     error::{BoxError, TokenError},
@@ -119,8 +120,7 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         response: Response<ResBody>,
     ) -> Self {
         restored.route.source = stronger;
-        // A service below that notices refusals learns from this that the token is not that of the layer.
-        restored.request.extensions_mut().insert(TokenName::NONE);
+        watch_trailers::name_token(TokenName::NONE, restored.request.extensions_mut());
         Self::resend(restored, response, Objection::Weakness)
     }
 

@@ -4,11 +4,16 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION};
+use http::{
+    Extensions, HeaderName, HeaderValue, Request, Response, StatusCode, header::AUTHORIZATION,
+};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -65,11 +70,22 @@ impl WatchTrailersLayer {
         header: HeaderName,
         rules: Option<Arc<RefusalRules>>,
     ) -> Self {
+        IS_USED.store(true, Ordering::Relaxed);
         Self {
             source,
             header,
             rules,
         }
+    }
+}
+
+/// Whether there has been such a layer in this process. Extensions allocate, and most programs have no use for the name of a token.
+static IS_USED: AtomicBool = AtomicBool::new(false);
+
+/// Tells a service below that the token is not that of the layer.
+pub(super) fn name_token(name: TokenName, extensions: &mut Extensions) {
+    if IS_USED.load(Ordering::Relaxed) {
+        extensions.insert(name);
     }
 }
 

@@ -7,7 +7,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, LazyLock,
         atomic::{AtomicI64, Ordering},
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -75,6 +75,27 @@ impl Clock {
             TimeSource::System => system::now(),
             TimeSource::Test(time) => time.now(),
         }
+    }
+
+    /// Returns when the monotonic clock reaches a moment. `None` if that is too far away for an `Instant`.
+    ///
+    /// The result for the same moment is the same at each call, unless a test shifts the clock.
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
+        match &self.0 {
+            TimeSource::System => system_instant(moment),
+            TimeSource::Test(time) => time.instant(moment),
+        }
+    }
+}
+
+/// Both clocks were read here once, because an `Instant` does not tell its number.
+static ANCHOR: LazyLock<(Instant, Moment)> = LazyLock::new(|| (Instant::now(), system::now()));
+
+fn system_instant(moment: Moment) -> Option<Instant> {
+    let (instant, anchor) = *ANCHOR;
+    match moment.monotonic.checked_sub(anchor.monotonic) {
+        Some(later) => instant.checked_add(Duration::from_nanos(later)),
+        None => instant.checked_sub(Duration::from_nanos(anchor.monotonic - moment.monotonic)),
     }
 }
 
@@ -157,6 +178,11 @@ impl Moment {
     /// Returns how much time has passed on the monotonic clock since an earlier moment.
     pub(crate) fn time_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.monotonic.saturating_sub(earlier.monotonic))
+    }
+
+    /// Returns the time on the wall clock. `None` if that is too far away for a `SystemTime`.
+    pub(crate) fn wall_time(self) -> Option<SystemTime> {
+        UNIX_EPOCH.checked_add(Duration::from_nanos(self.wall))
     }
 
     /// Returns how long until the first of the two clocks reaches the deadline.
@@ -258,6 +284,18 @@ impl TestTime {
     }
 }
 
+impl TestTime {
+    /// Returns when tokio's clock stands at a moment, if it is not shifted further.
+    fn instant(&self, moment: Moment) -> Option<Instant> {
+        let shift = self.monotonic.load(Ordering::Relaxed);
+        let elapsed = moment
+            .monotonic
+            .saturating_add_signed(shift.saturating_neg());
+        let elapsed = Duration::from_nanos(elapsed.saturating_sub(Self::ORIGIN));
+        self.start.into_std().checked_add(elapsed)
+    }
+}
+
 #[cfg(feature = "test-util")]
 impl TestTime {
     /// Lets this time pass on all hosts.
@@ -347,6 +385,43 @@ mod tests {
         let clock = Clock::system();
         let before = clock.now();
         assert!(clock.now().has_reached(before));
+    }
+
+    /// The coarse clock lags, so an instant may be early by that much.
+    #[test]
+    fn instant_and_wall_time_of_a_moment_are_those_of_the_system() {
+        let clock = Clock::system();
+        let (instant, wall) = (Instant::now(), SystemTime::now());
+        let hour = clock.now().after(secs(3600));
+        let tolerance = secs(1);
+        let early =
+            |found: Duration| found + tolerance >= secs(3600) && found <= secs(3600) + tolerance;
+        let found = clock.instant(hour).unwrap();
+        assert!(early(found - instant));
+        assert!(early(
+            hour.wall_time().unwrap().duration_since(wall).unwrap()
+        ));
+        assert_eq!(
+            clock.instant(hour),
+            Some(found),
+            "it is the same at each call"
+        );
+        let before = Moment {
+            monotonic: 0,
+            ..hour
+        };
+        assert!(clock.instant(before).is_none_or(|before| before < instant));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn instant_of_a_moment_is_when_tokios_clock_stands_there() {
+        let clock = Clock::default();
+        let later = clock.now().after(secs(3600));
+        let instant = clock.instant(later).unwrap();
+        assert_eq!(instant, (tokio_now() + secs(3600)).into_std());
+        tokio::time::advance(secs(3600)).await;
+        assert_eq!(tokio_now().into_std(), instant);
+        assert_eq!(clock.instant(later), Some(instant));
     }
 
     proptest! {

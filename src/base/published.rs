@@ -9,18 +9,14 @@ use std::sync::{Arc, atomic::Ordering};
 use super::sync::{ArcSwapOption, AtomicU64, Guard};
 
 pub(crate) struct Published<T> {
-    generation: OwnLine<AtomicU64>,
+    generation: AtomicU64,
     value: ArcSwapOption<T>,
 }
-
-/// Separates what every thread reads from what one of them writes.
-#[repr(align(128))]
-struct OwnLine<T>(T);
 
 impl<T> Published<T> {
     pub(crate) fn empty() -> Self {
         Self {
-            generation: OwnLine(AtomicU64::new(0)),
+            generation: AtomicU64::new(0),
             value: ArcSwapOption::empty(),
         }
     }
@@ -28,7 +24,7 @@ impl<T> Published<T> {
     /// Returns the generation of the current value.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.0.load(Ordering::Acquire)
+        self.generation.load(Ordering::Acquire)
     }
 
     /// Returns the current value without counting a reference to it, because all threads would write to one cache line.
@@ -44,6 +40,6 @@ impl<T> Published<T> {
     pub(crate) fn publish(&self, value: Option<Arc<T>>, generation: u64) {
         // In this order, because of rule 2.
         self.value.store(value);
-        self.generation.0.store(generation, Ordering::Release);
+        self.generation.store(generation, Ordering::Release);
     }
 }

@@ -1,10 +1,10 @@
 //! `TokenResponse`: the successful response of a token endpoint (RFC 6749 §5.1).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::Answer,
@@ -163,6 +163,23 @@ impl TokenResponse {
     #[must_use]
     pub fn json(&self) -> &Value {
         self.0.answer.json().unwrap_or(&Value::Null)
+    }
+
+    /// Returns all members of the JSON object.
+    ///
+    /// Unlike [`json`](Self::json), a member that [`Value`] cannot represent is left out, and the others are returned.
+    pub(crate) fn members(&self) -> BTreeMap<String, Value> {
+        if let Value::Object(members) = self.json() {
+            let members = members.iter();
+            return members
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+        }
+        let members = serde_json::from_slice::<BTreeMap<String, &RawValue>>(self.0.answer.text());
+        let members = members.unwrap_or_default().into_iter();
+        members
+            .filter_map(|(name, raw)| Some((name, serde_json::from_str(raw.get()).ok()?)))
+            .collect()
     }
 
     /// Returns the unparsed body. It contains the tokens: keep it out of logs.

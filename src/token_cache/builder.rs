@@ -7,8 +7,8 @@ use tower_service::Service;
 
 use super::{
     Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
-    fetch::spent::SpentCredentials, operations::shutdown::Shutdown, refresh_window::RefreshWindow,
-    refusals::RefusalBound,
+    fetch::spent::SpentCredentials, kept_members::KeepMembers, operations::shutdown::Shutdown,
+    refresh_window::RefreshWindow, refusals::RefusalBound,
 };
 use crate::{
     base::{
@@ -46,6 +46,7 @@ impl TokenCacheBuilder {
             spent: SpentCredentials::new(),
             runtime: FetchRuntime::default(),
             limit: FetchLimit::new(256),
+            keep: KeepMembers::default(),
             shutdown: Shutdown::new(),
         };
         Self {
@@ -243,6 +244,59 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Keeps these members of each response beside its token, for [`IssuedToken::get`](super::IssuedToken::get). Default is none.
+    ///
+    /// Some servers tell more than the token: Salesforce the `instance_url`, Snowflake and Shopify the scope of an account, an OpenID
+    /// provider the `id_token`. Only what is named here is kept, because a cache may hold many tokens. The expiry and the scope of a token
+    /// are always there. You can call this method several times; each call adds names.
+    ///
+    /// With the name `id_token`, the ID token is kept for [`IssuedToken::id_token`](super::IssuedToken::id_token), and not for `get`.
+    /// `access_token` and `refresh_token` are never kept here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, TokenCache, TokenEndpoint, TokenRequest};
+    /// # use tower_oauth2_client::{ClientAuthentication, NotSent};
+    /// # use http::{Request, Response};
+    /// # use http_body_util::Full;
+    /// # use bytes::Bytes;
+    /// # use tower::service_fn;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), BoxError> {
+    /// # let http = service_fn(|_: Request<Full<Bytes>>| async {
+    /// #     let body = r#"{"access_token":"00Dx0","instance_url":"https://eu1.my.salesforce.com"}"#;
+    /// #     Ok::<_, BoxError>(Response::new(Full::<Bytes>::from(body)))
+    /// # });
+    /// # let endpoint = TokenEndpoint::new(http, "https://login.salesforce.com/services/oauth2/token", ClientAuthentication::none("client"));
+    /// let tokens = TokenCache::builder(endpoint)
+    ///     .keep_members(["instance_url"])
+    ///     .build();
+    /// let source = tokens.source(TokenRequest::client_credentials());
+    ///
+    /// let token = source.token().await?;
+    /// assert_eq!(token.get("instance_url")?, "https://eu1.my.salesforce.com");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn keep_members<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        let names = names.into_iter().map(Into::into);
+        self.settings.keep.add(names);
+        self
+    }
+
+    /// Keeps all members of each response, except `access_token` and `refresh_token`. Default is none.
+    ///
+    /// See [`keep_members`](Self::keep_members), which needs less memory. The ID token is kept as well.
+    pub fn keep_all_members(mut self) -> Self {
+        self.settings.keep.add_all();
+        self
+    }
+
     /// Sets the runtime on which the cache fetches tokens and keeps them warm. Default is the runtime of each caller.
     ///
     /// Set it if callers come from several runtimes, or from none: from threads that use another executor, or from a blocking API that
@@ -323,6 +377,7 @@ pub(crate) struct Settings {
     pub(super) spent: SpentCredentials,
     pub(super) runtime: FetchRuntime,
     pub(super) limit: Arc<FetchLimit>,
+    pub(super) keep: KeepMembers,
     pub(super) shutdown: Shutdown,
 }
 

@@ -28,8 +28,8 @@ use crate::{
     message::TokenRequest,
 };
 
-const MAX_SHARDS: usize = 64;
-const MIN_PER_SHARD: usize = 16;
+pub(super) const MAX_SHARDS: usize = 64;
+pub(super) const MIN_PER_SHARD: usize = 16;
 
 /// How many entries a new one looks at to make room. If none of them is idle, the cache exceeds its limit by one for now.
 ///
@@ -60,6 +60,11 @@ impl Entries {
             max: max.max(1),
             len: AtomicUsize::new(0),
         }
+    }
+
+    /// Returns the greatest number of entries.
+    pub(super) fn max(&self) -> usize {
+        self.max
     }
 
     /// Returns the entry of a request, and makes one if there is none.
@@ -116,7 +121,7 @@ impl Entries {
         let Some(entry) = shard.entries.get(&key) else {
             return true;
         };
-        if Arc::strong_count(entry) > 1 || !entry.may_be_evicted(now) {
+        if !entry.try_evict(now) {
             return false;
         }
         _removed = shard.entries.remove(&key);
@@ -138,10 +143,8 @@ impl Shard {
     fn take_first_if_idle(&mut self, now: Moment) -> Option<Arc<Entry>> {
         let key = self.queue.pop_front()?;
         if let hash_map::Entry::Occupied(entry) = self.entries.entry(key.clone()) {
-            let is_idle = Arc::strong_count(entry.get()) == 1
-                && !entry.get().take_used()
-                && entry.get().may_be_evicted(now);
-            if is_idle {
+            let is_held = Arc::strong_count(entry.get()) > 1;
+            if !is_held && !entry.get().take_used() && entry.get().try_evict(now) {
                 return Some(entry.remove());
             }
         }
@@ -210,7 +213,7 @@ impl Hash for RequestKey {
 
 /// Returns the hash that a [`RequestKey`] contains.
 #[derive(Default)]
-struct Prehashed(u64);
+pub(super) struct Prehashed(u64);
 
 impl Hasher for Prehashed {
     fn write(&mut self, bytes: &[u8]) {

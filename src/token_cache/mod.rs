@@ -211,7 +211,10 @@ mod entry;
 mod events;
 mod fetch;
 mod header;
+mod issued_token;
 mod keep_warm;
+mod kept_members;
+mod key_index;
 mod learned_lifetime;
 mod operations;
 mod pauses;
@@ -220,6 +223,7 @@ mod refusals;
 pub(crate) mod source;
 mod state;
 mod token_changes;
+mod token_sources;
 
 use std::{fmt, sync::Arc};
 
@@ -229,9 +233,12 @@ use self::{builder::Settings, entries::Entries};
 pub use self::{
     builder::TokenCacheBuilder,
     entry::Invalidation,
+    issued_token::IssuedToken,
+    kept_members::MissingMember,
     operations::TokenHealth,
     state::{TokenState, TokenStatus},
     token_changes::TokenChanges,
+    token_sources::TokenSources,
 };
 pub(crate) use self::{
     header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},

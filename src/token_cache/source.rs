@@ -11,14 +11,17 @@ use std::{
 use http::HeaderValue;
 
 use super::{
-    TokenCache, TokenChanges,
+    IssuedToken, TokenCache, TokenChanges,
     entry::{Entry, Invalidation, SentTo},
 };
 use crate::{
     base::clock::Moment,
     error::TokenError,
-    message::{AccessToken, TokenRequest},
+    message::{AccessToken, Scope, TokenRequest},
 };
+
+/// A longer scope that the server chose is not requested together with another.
+const MAX_GRANTED_SCOPE: usize = 4 * 1024;
 
 /// Hands out the token for one [`TokenRequest`]: fresh, shared, renewed in time.
 ///
@@ -64,6 +67,9 @@ impl TokenSource {
 
     /// Returns the token: at once if a usable one is cached, otherwise after the one fetch for all callers.
     ///
+    /// With the token come its expiry, its scope, and the members of the response that the cache
+    /// [keeps](super::TokenCacheBuilder::keep_members).
+    ///
     /// # Errors
     ///
     /// Returns why there is no token. All callers that wait for the same fetch get the same error.
@@ -71,22 +77,25 @@ impl TokenSource {
     /// # Cancel safety
     ///
     /// This method is cancel safe. If its future is dropped, the fetch continues and its token is cached.
-    pub async fn token(&self) -> Result<AccessToken, TokenError> {
+    pub async fn token(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => match entry.usable(|cached| cached.token.clone()) {
+            SourceKind::Cached { entry, .. } => match entry.usable(IssuedToken::cached) {
                 Some(token) => Ok(token),
-                None => Ok(entry.clone().token().await?.token.clone()),
+                None => Ok(IssuedToken::cached(&entry.clone().token().await?)),
             },
-            SourceKind::Fixed(token) => Ok(token.clone()),
+            SourceKind::Fixed(token) => Ok(token.clone().into()),
         }
     }
 
     /// Returns the cached token if it is usable now. Never starts a fetch.
+    ///
+    /// It is for code that cannot wait, such as a synchronous callback of a library. Let [`keep_warm`](Self::keep_warm) renew the token
+    /// then. The example `kafka` shows both.
     #[must_use]
-    pub fn peek(&self) -> Option<AccessToken> {
+    pub fn peek(&self) -> Option<IssuedToken> {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.peek().map(|cached| cached.token.clone()),
-            SourceKind::Fixed(token) => Some(token.clone()),
+            SourceKind::Cached { entry, .. } => entry.peek().as_ref().map(IssuedToken::cached),
+            SourceKind::Fixed(token) => Some(token.clone().into()),
         }
     }
 
@@ -128,10 +137,12 @@ impl TokenSource {
     /// # Cancel safety
     ///
     /// This method is cancel safe, as [`token`](Self::token) is.
-    pub async fn renew(&self) -> Result<AccessToken, TokenError> {
+    pub async fn renew(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => Ok(entry.clone().renew().await?.token.clone()),
-            SourceKind::Fixed(token) => Ok(token.clone()),
+            SourceKind::Cached { entry, .. } => {
+                Ok(IssuedToken::cached(&entry.clone().renew().await?))
+            }
+            SourceKind::Fixed(token) => Ok(token.clone().into()),
         }
     }
 
@@ -208,12 +219,13 @@ impl TokenSource {
     ///
     /// Use it for what outlives a token: a connection that stays open, a client that takes a token instead of a layer.
     /// [`changed`](TokenChanges::changed) fetches the first token if there is none, and renews it while you wait for the next. `subscribe`
-    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped.
+    /// itself fetches nothing. The subscription keeps the source alive, so this source and the cache may be dropped. With
+    /// [`keep_warm`](TokenChanges::keep_warm) it also renews the token while you do something else.
     ///
     /// # Examples
     ///
     /// ```
-    /// use tower_oauth2_client::{AccessToken, TokenError, TokenSource};
+    /// use tower_oauth2_client::{IssuedToken, TokenError, TokenSource};
     ///
     /// async fn authenticate(source: &TokenSource, connection: &Connection) -> Result<(), TokenError> {
     ///     let mut tokens = source.subscribe();
@@ -224,9 +236,9 @@ impl TokenSource {
     /// }
     /// # struct Connection;
     /// # impl Connection {
-    /// #     fn authenticate(&self, _: &AccessToken) {}
+    /// #     fn authenticate(&self, _: &IssuedToken) {}
     /// # }
-    /// # use tower_oauth2_client::TokenType;
+    /// # use tower_oauth2_client::{AccessToken, TokenType};
     /// # #[tokio::main(flavor = "current_thread")]
     /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let source = TokenSource::fixed(AccessToken::new("t", TokenType::BEARER)?);
@@ -286,10 +298,12 @@ impl TokenSource {
         Some(self.entry()?.now())
     }
 
-    /// Returns the scope that the server chose for the current token. `None` if the request names the scope.
-    pub(crate) fn granted_scope(&self) -> Option<Box<str>> {
+    /// Returns the scope that the server chose for the current token. `None` if the request names the scope, or if it is very long.
+    pub(crate) fn granted_scope(&self) -> Option<Scope> {
         let (cached, _) = self.entry()?.inspect();
-        cached?.granted_scope.clone()
+        let cached = cached.filter(|cached| !cached.request.has("scope"))?;
+        let scope = cached.kept.as_ref()?.scope()?;
+        (scope.as_str().len() <= MAX_GRANTED_SCOPE).then(|| scope.clone())
     }
 
     /// Returns whether there is a usable token. Never starts a fetch.

@@ -4,22 +4,25 @@ use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 
-use super::{entry::Entry, pauses::FailedFetch, refresh_window::Lifespan};
+use super::{
+    entry::Entry, kept_members::KeptMembers, pauses::FailedFetch, refresh_window::Lifespan,
+};
 use crate::{
-    base::clock::Moment,
+    base::clock::{Clock, Moment},
     error::{CalledEndpoint, TokenError},
     message::{AccessToken, TokenRequest},
 };
 
-/// A token in the cache, and the moments of its life.
+/// A token in the cache, and the moments of its life. What every call reads comes first.
+#[repr(C)]
 pub(crate) struct CachedToken {
     /// Identifies this token among all of its entry.
     pub(crate) generation: u64,
-    pub(crate) token: AccessToken,
-    pub(crate) authorization: HeaderValue,
     pub(crate) stale_at: Moment,
     /// The end of its use, a leeway before `server_expires_at`.
     pub(crate) expires_at: Moment,
+    pub(crate) authorization: HeaderValue,
+    pub(crate) token: AccessToken,
     pub(crate) server_expires_at: Moment,
     /// A refusal before this moment counts as one soon after the token was issued.
     pub(crate) young_until: Moment,
@@ -27,10 +30,13 @@ pub(crate) struct CachedToken {
     pub(crate) sent: Moment,
     /// Whether the server did not say how long it lives.
     pub(crate) is_lifetime_guessed: bool,
-    /// The scope that the server chose, if its request names none.
-    pub(crate) granted_scope: Option<Box<str>>,
     /// The client and the host that issued it. All tokens of one endpoint share this.
     pub(crate) called: Option<Arc<CalledEndpoint>>,
+    pub(crate) clock: Clock,
+    /// The request of its entry.
+    pub(crate) request: TokenRequest,
+    /// `None` if the response says nothing that the request does not, and the cache keeps no members of it.
+    pub(crate) kept: Option<Arc<KeptMembers>>,
 }
 
 /// The state of an entry, with what its callers get.
@@ -265,8 +271,10 @@ mod tests {
             young_until: expires_at,
             sent: stale_at,
             is_lifetime_guessed: false,
-            granted_scope: None,
             called: None,
+            clock: Clock::system(),
+            request: TokenRequest::client_credentials(),
+            kept: None,
         }
     }
 

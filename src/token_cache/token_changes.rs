@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use super::{
-    TokenCache,
+    IssuedToken, TokenCache,
     entry::Entry,
     keep_warm::{MAX_PAUSE, MIN_PAUSE},
     state::CachedToken,
@@ -26,7 +26,7 @@ pub struct TokenChanges(Kind);
 enum Kind {
     Cached(Subscription),
     /// `None` after the token was returned.
-    Fixed(Option<AccessToken>),
+    Fixed(Option<IssuedToken>),
 }
 
 struct Subscription {
@@ -52,13 +52,45 @@ impl TokenChanges {
     }
 
     pub(super) fn fixed(token: AccessToken) -> Self {
-        Self(Kind::Fixed(Some(token)))
+        Self(Kind::Fixed(Some(token.into())))
+    }
+
+    /// Renews the token in the background, now and whenever that is due, also between two calls of [`changed`](Self::changed).
+    ///
+    /// Without it, nothing is renewed between two calls. So use it if you may be busy for longer than a token lives: the next call then
+    /// returns a fresh token at once. It is the same as [`TokenSource::keep_warm`](crate::TokenSource::keep_warm), and the background task ends
+    /// in the same way.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if there is no tokio runtime, if it has no timers, or if the cache was shut down.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::{TokenError, TokenSource};
+    ///
+    /// async fn export(source: TokenSource) -> Result<(), TokenError> {
+    ///     let mut tokens = source.subscribe().keep_warm()?;
+    ///     while let Some(token) = tokens.changed().await? {
+    ///         println!("{} characters", token.expose_secret().len());
+    ///         tokio::time::sleep(Duration::from_secs(24 * 3600)).await; // the next token is there at once
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn keep_warm(self) -> Result<Self, TokenError> {
+        if let Kind::Cached(subscription) = &self.0 {
+            subscription.entry.keep_warm()?;
+        }
+        Ok(self)
     }
 
     /// Returns the current token at first, and then waits for each token that replaces the last one.
     ///
     /// If there is no usable token, this method fetches one. While you wait for the next one, this method renews the token when that is
-    /// due: neither [`keep_warm`](crate::TokenSource::keep_warm) nor another caller is needed. Between two calls, nothing is renewed.
+    /// due: neither [`keep_warm`](Self::keep_warm) nor another caller is needed. Between two calls, nothing is renewed without `keep_warm`.
     /// After several changes you get only the last token.
     ///
     /// Returns `None` when no other token will come: the cache was [shut down](crate::TokenCache::shutdown), or the token is
@@ -73,7 +105,7 @@ impl TokenChanges {
     /// # Cancel safety
     ///
     /// This method is cancel safe: if its future is dropped, no token is lost, and a running fetch continues.
-    pub async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+    pub async fn changed(&mut self) -> Result<Option<IssuedToken>, TokenError> {
         match &mut self.0 {
             Kind::Cached(subscription) => subscription.changed().await,
             Kind::Fixed(token) => Ok(token.take()),
@@ -82,7 +114,7 @@ impl TokenChanges {
 }
 
 impl Subscription {
-    async fn changed(&mut self) -> Result<Option<AccessToken>, TokenError> {
+    async fn changed(&mut self) -> Result<Option<IssuedToken>, TokenError> {
         loop {
             // Before the look, so that no change after it is missed.
             self.changes.borrow_and_update();
@@ -111,14 +143,14 @@ impl Subscription {
         }
     }
 
-    fn see(&mut self, cached: &CachedToken) -> AccessToken {
+    fn see(&mut self, cached: &Arc<CachedToken>) -> IssuedToken {
         self.seen = cached.generation;
         self.not_before = None;
         // A token that expires before it can be used would otherwise be fetched in a loop.
         if self.entry.now().has_reached(cached.expires_at) {
             self.pause(MAX_PAUSE);
         }
-        cached.token.clone()
+        IssuedToken::cached(cached)
     }
 
     fn pause(&mut self, pause: Duration) {

@@ -19,8 +19,8 @@ use http_body_util::{BodyExt, Full};
 use tokio::time::Instant;
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, RefreshWindow, TokenCache,
-    TokenEndpoint, TokenRequest, TokenResponse, TokenSource, TokenType,
+    AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, IssuedToken, RefreshWindow,
+    TokenCache, TokenEndpoint, TokenRequest, TokenResponse, TokenSource, TokenType,
     test_util::{AuthorizationServer, Failure, ManualClock},
     token_cache::TokenCacheBuilder,
 };
@@ -88,7 +88,7 @@ impl Fixture {
     }
 
     /// Returns a fixture, a source, and the token that the source has just fetched.
-    pub async fn with_token() -> (Self, TokenSource, AccessToken) {
+    pub async fn with_token() -> (Self, TokenSource, IssuedToken) {
         let (fixture, source) = Self::with_source();
         let token = source.token().await.unwrap();
         (fixture, source, token)
@@ -217,7 +217,7 @@ pub async fn settle() {
 pub async fn call_all(
     source: &TokenSource,
     n: usize,
-) -> Vec<Result<AccessToken, tower_oauth2_client::TokenError>> {
+) -> Vec<Result<IssuedToken, tower_oauth2_client::TokenError>> {
     let callers: Vec<_> = (0..n)
         .map(|_| {
             let source = source.clone();
@@ -233,7 +233,7 @@ pub async fn call_all(
 
 /// Returns the distinct error messages; panics if a result is `Ok`.
 pub fn error_texts(
-    results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
+    results: Vec<Result<IssuedToken, tower_oauth2_client::TokenError>>,
 ) -> HashSet<String> {
     let texts = results
         .into_iter()
@@ -243,7 +243,7 @@ pub fn error_texts(
 
 /// Returns the distinct tokens; panics if a result is `Err`.
 pub fn token_texts(
-    results: Vec<Result<AccessToken, tower_oauth2_client::TokenError>>,
+    results: Vec<Result<IssuedToken, tower_oauth2_client::TokenError>>,
 ) -> HashSet<String> {
     let texts = results
         .into_iter()

@@ -20,8 +20,8 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
-    AccessToken, BoxError, RefreshWindow, TokenCache, TokenEndpoint, TokenError, TokenSource,
-    add_access_token::CloneBody, test_util::ManualClock,
+    AccessToken, BoxError, IssuedToken, RefreshWindow, TokenCache, TokenEndpoint, TokenError,
+    TokenSource, add_access_token::CloneBody, test_util::ManualClock,
 };
 
 use self::{
@@ -177,7 +177,7 @@ fn id(token: &str) -> usize {
     token.strip_prefix("token-").unwrap().parse().unwrap()
 }
 
-fn token_output(result: Result<AccessToken, TokenError>) -> Output {
+fn token_output(result: Result<IssuedToken, TokenError>) -> Output {
     match result {
         Ok(token) => Output::Token(id(token.expose_secret())),
         Err(error) => error_output(&error),

@@ -3,7 +3,7 @@
 use std::fmt::{Display, Write};
 
 use tokio::time::Instant;
-use tower_oauth2_client::{AccessToken, TokenError};
+use tower_oauth2_client::{IssuedToken, TokenError};
 
 use crate::{cache_support::now, format::Expect};
 
@@ -16,7 +16,7 @@ pub(crate) struct CallResult {
     pub(crate) other: Option<Box<Self>>,
 }
 
-pub(crate) type Outcome = Result<Option<AccessToken>, TokenError>;
+pub(crate) type Outcome = Result<Option<IssuedToken>, TokenError>;
 
 impl CallResult {
     pub(crate) fn at_once(outcome: Outcome) -> Self {

@@ -159,7 +159,12 @@ impl StrongerTokens {
         let strongest = slot.and_then(|slot| slot.wanted.as_ref().or(slot.in_use.as_ref()));
         let current = strongest.unwrap_or(&base);
         let allowed = self.settings.allowed_scope.as_ref();
-        let wanted = demand.met_by(&base, current, granted.as_deref(), allowed);
+        let wanted = demand.met_by(
+            &base,
+            current,
+            granted.as_ref().map(|it| it.as_str()),
+            allowed,
+        );
         if wanted == *sent_request {
             // The token was requested with all of this.
             return None;

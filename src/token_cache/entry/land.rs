@@ -22,14 +22,12 @@ use crate::{
 /// of its own.
 const MIN_FETCH_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A longer scope that the server chose is not remembered.
-const MAX_GRANTED_SCOPE: usize = 4 * 1024;
-
 impl Entry {
     /// Takes in the result of a fetch.
     pub(crate) fn land(&self, plan: &FetchPlan, fetched: Fetched) -> FetchOutcome {
         let is_superseded = fetched.is_superseded;
         let called = fetched.called;
+        let is_provided = fetched.refresh_token.is_some();
         let landed = fetched.result.and_then(|response| {
             let lifespan = self.lifespan(&response);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
@@ -37,7 +35,14 @@ impl Entry {
             if has_expired && !lifespan.usable.is_zero() {
                 return Err(arrived_expired());
             }
-            let cached = self.accept(plan, fetched.sent, lifespan, &response, called.clone())?;
+            let cached = self.accept(
+                plan,
+                fetched.sent,
+                lifespan,
+                &response,
+                called.clone(),
+                is_provided,
+            )?;
             events::fetched(self.whose(called.as_deref()), plan.reason, lifespan);
             Ok(cached)
         });
@@ -74,15 +79,23 @@ impl Entry {
         lifespan: Lifespan,
         response: &TokenResponse,
         called: Option<Arc<CalledEndpoint>>,
+        is_provided: bool,
     ) -> FetchOutcome {
         let token = response.access_token();
         let authorization = token
             .sendable()
             .ok_or_else(|| unsupported_token_type(token.token_type()))?
             .clone();
+        let kept = self.settings.keep.of(response, &self.request);
         let now = self.now();
         let mut state = self.lock();
         let previous = self.current.load();
+        let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
+        let kept = match is_last_of_grant {
+            // A provider may return the credential of another user.
+            true => state.grant.keep(kept, is_provided),
+            false => kept.map(Arc::new),
+        };
         let cached = Arc::new(CachedToken {
             generation: state.next_generation(),
             token: token.clone(),
@@ -94,16 +107,10 @@ impl Entry {
             sent,
             called,
             is_lifetime_guessed: response.expires_in().is_none(),
-            granted_scope: match self.request.has("scope") {
-                true => None,
-                false => response
-                    .scope()
-                    .map(|scope| scope.as_str())
-                    .filter(|scope| scope.len() <= MAX_GRANTED_SCOPE)
-                    .map(Into::into),
-            },
+            clock: self.settings.clock.clone(),
+            request: self.request.clone(),
+            kept,
         });
-        let is_last_of_grant = state.grant.is_one_time() && plan.number == state.newest_grant;
         if !state.end_fetch(plan) && !is_last_of_grant {
             // Another fetch has taken its place, so only those who still wait for this one get the token.
             return Ok(cached);

@@ -164,7 +164,7 @@ impl Entry {
 
     /// Starts a renewal if it is due and nobody holds the lock.
     pub(crate) fn try_renew_if_due(self: &Arc<Self>, now: Moment) {
-        let renew = |runtime: Found<'_>| match self.state.try_lock() {
+        let renew = |runtime: Found<'_>| match self.state.0.try_lock() {
             Ok(mut state) => self.renew_if_due(&mut state, now, runtime),
             // Whoever holds the lock is starting the renewal, or has just done so.
             Err(_) => Ok(()),

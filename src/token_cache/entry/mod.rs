@@ -17,7 +17,7 @@ mod start;
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -51,17 +51,26 @@ use crate::{
     message::TokenRequest,
 };
 
+/// The fields before `state` are read by every call and seldom written. They share one pair of cache lines, so that a call in a large
+/// cache waits for memory once.
+#[repr(C, align(128))]
 pub(crate) struct Entry {
     id: NonZeroU64,
     request: TokenRequest,
     settings: Arc<Settings>,
     current: Published<CachedToken>,
     accepted: AcceptedAt,
-    state: Mutex<EntryState>,
     changes: OnceLock<watch::Sender<u64>>,
     /// Whether somebody looked this entry up recently.
     is_used: AtomicBool,
+    /// Whether the cache no longer finds this entry.
+    is_evicted: AtomicBool,
+    state: OwnLines<Mutex<EntryState>>,
 }
+
+/// Separates what one thread at a time writes from what every thread reads.
+#[repr(align(128))]
+struct OwnLines<T>(T);
 
 struct EntryState {
     /// The number of the last fetch.
@@ -92,10 +101,11 @@ impl Entry {
             settings,
             current: Published::empty(),
             accepted: AcceptedAt::default(),
-            state: Mutex::new(EntryState::new(request.clone())),
-            request,
             changes: OnceLock::new(),
             is_used: AtomicBool::new(false),
+            is_evicted: AtomicBool::new(false),
+            state: OwnLines(Mutex::new(EntryState::new(request.clone()))),
+            request,
         })
     }
 
@@ -169,7 +179,7 @@ impl Entry {
     }
 
     /// Returns whether the cache may forget this entry without losing the response to a fetch.
-    pub(super) fn may_be_evicted(&self, now: Moment) -> bool {
+    fn may_be_evicted(&self, now: Moment) -> bool {
         let state = self.lock();
         let fetch = state.fetch.as_ref();
         fetch.is_none_or(|fetch| fetch.is_lost(now))
@@ -197,6 +207,28 @@ impl Entry {
     /// Returns whether somebody looked this entry up since the last call.
     pub(super) fn take_used(&self) -> bool {
         self.is_used.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns whether the cache may forget this entry because nobody holds it, and marks it as forgotten then.
+    ///
+    /// The caller owns the one handle that the cache has. An index may make another at any time with [`upgrade`](Self::upgrade), so the
+    /// mark is set first, and both look at what the other has done.
+    pub(super) fn try_evict(self: &Arc<Self>, now: Moment) -> bool {
+        if Arc::strong_count(self) > 1 || !self.may_be_evicted(now) {
+            return false;
+        }
+        self.is_evicted.store(true, Ordering::SeqCst);
+        let is_idle = Arc::strong_count(self) == 1;
+        if !is_idle {
+            self.is_evicted.store(false, Ordering::SeqCst);
+        }
+        is_idle
+    }
+
+    /// Returns the entry if the cache still has it.
+    pub(super) fn upgrade(entry: &Weak<Self>) -> Option<Arc<Self>> {
+        let entry = entry.upgrade()?;
+        (!entry.is_evicted.load(Ordering::SeqCst)).then_some(entry)
     }
 
     /// Returns a watcher for the generation of each token.
@@ -276,7 +308,7 @@ impl Entry {
 
     /// Nothing panics while the lock is held, so a poisoned lock is sound.
     fn lock(&self) -> MutexGuard<'_, EntryState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

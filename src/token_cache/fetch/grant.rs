@@ -12,12 +12,15 @@
 //!
 //! [`SpentCredentials`]: crate::token_cache::fetch::spent::SpentCredentials
 
+use std::sync::Arc;
+
 use crate::token_cache::{
     builder::Settings,
     fetch::{
         refusal::{OneTime, is_final_refusal},
         spent::Spent,
     },
+    kept_members::KeptMembers,
 };
 use crate::{
     error::{TokenError, TokenErrorKind::SignInRequired},
@@ -36,6 +39,8 @@ pub(crate) struct GrantState {
     refresh_token: Option<RefreshToken>,
     /// The text of a provider that the server has replaced by `refresh_token` or by one before it.
     replaced: Option<RefreshToken>,
+    /// What is kept of the last responses.
+    kept: Option<Arc<KeptMembers>>,
     /// Why no fetch can succeed any longer, unless a provider returns another credential.
     end: Option<TokenError>,
 }
@@ -49,6 +54,7 @@ impl GrantState {
             is_spent: false,
             refresh_token: None,
             replaced: None,
+            kept: None,
             end: None,
         }
     }
@@ -94,8 +100,23 @@ impl GrantState {
         }
     }
 
+    /// Takes in what is kept of a response, and returns it together with what earlier responses said of the rest.
+    ///
+    /// The response to a refresh may leave out the scope (RFC 6749 §6), the ID token (OpenID Connect Core §12.2), and at many servers
+    /// what they told with the first token.
+    pub(crate) fn keep(
+        &mut self,
+        kept: Option<KeptMembers>,
+        is_provided: bool,
+    ) -> Option<Arc<KeptMembers>> {
+        let earlier = self.kept.take_if(|_| !is_provided);
+        self.kept = KeptMembers::merge(kept, earlier);
+        self.kept.clone()
+    }
+
     /// Notes that the server refused the refresh token, and the provider returned a newer one.
     pub(crate) fn superseded(&mut self) {
+        self.kept = None;
         self.refresh_token = None;
     }
 
@@ -113,6 +134,7 @@ impl GrantState {
         if self.is_provided {
             self.refresh_token = None;
         }
+        self.kept = None;
         self.end = Some(error.clone());
         error
     }

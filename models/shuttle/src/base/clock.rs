@@ -3,7 +3,11 @@
 #[path = "../../../../src/base/clock.rs"]
 mod system;
 
-use std::{cell::Cell, sync::LazyLock, time::Duration};
+use std::{
+    cell::Cell,
+    sync::LazyLock,
+    time::{Duration, Instant},
+};
 
 pub(crate) use self::system::{CLOCK_LAG, Moment, tokio_now, wall_now};
 
@@ -32,5 +36,9 @@ impl Clock {
 
     pub(crate) fn now(&self) -> Moment {
         START.after(ELAPSED.get())
+    }
+
+    pub(crate) fn instant(&self, moment: Moment) -> Option<Instant> {
+        system::Clock::system().instant(moment)
     }
 }
