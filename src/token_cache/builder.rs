@@ -10,6 +10,8 @@ use super::{
     fetch::spent::SpentCredentials, kept_members::KeepMembers, operations::shutdown::Shutdown,
     refresh_window::RefreshWindow, refusals::RefusalBound,
 };
+#[cfg(feature = "token-store")]
+use crate::token_store::ShareTokens;
 use crate::{
     base::{
         clock::Clock,
@@ -48,6 +50,8 @@ impl TokenCacheBuilder {
             limit: FetchLimit::new(256),
             keep: KeepMembers::default(),
             shutdown: Shutdown::new(),
+            #[cfg(feature = "token-store")]
+            share: None,
         };
         Self {
             settings,
@@ -333,6 +337,36 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Shares the tokens of this cache with the other instances of a service, through a store such as Redis. Default is none.
+    ///
+    /// [`ShareTokens`] explains how, and what happens when the store or the server fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{
+    ///     BoxError, TokenCache,
+    ///     token_store::{ShareTokens, StoreKeys, TokenStore},
+    /// };
+    /// # use tower_oauth2_client::{HttpService, TokenEndpoint};
+    /// # use http_body_util::Full;
+    /// # use bytes::Bytes;
+    ///
+    /// # fn example<S>(endpoint: TokenEndpoint<S>, store: impl TokenStore, keys: StoreKeys)
+    /// # where
+    /// #     S: HttpService<Full<Bytes>>,
+    /// # {
+    /// let share = ShareTokens::new(store, keys, &endpoint);
+    /// let tokens = TokenCache::builder(endpoint).share(share).build();
+    /// # }
+    /// ```
+    #[cfg(feature = "token-store")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+    pub fn share(mut self, share: ShareTokens) -> Self {
+        self.settings.share = Some(share);
+        self
+    }
+
     /// Sets the clock that tells the time.
     ///
     /// Default is [`Clock::default`]: the system's clocks, or tokio's clock in a test that has paused it before the builder is created.
@@ -379,6 +413,8 @@ pub(crate) struct Settings {
     pub(super) limit: Arc<FetchLimit>,
     pub(super) keep: KeepMembers,
     pub(super) shutdown: Shutdown,
+    #[cfg(feature = "token-store")]
+    pub(super) share: Option<ShareTokens>,
 }
 
 impl Settings {

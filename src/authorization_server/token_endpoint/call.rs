@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A call of the token endpoint.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct TokenCall {
     /// Whether a `Bearer` token is accepted although a token that is bound to a key was requested.
     pub(super) allow_bearer: bool,

@@ -111,7 +111,7 @@ use crate::{
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
-    call: TokenCall,
+    pub(crate) call: TokenCall,
 }
 
 impl<S> TokenEndpoint<S> {

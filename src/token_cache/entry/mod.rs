@@ -36,7 +36,7 @@ use super::{
     builder::Settings,
     entries,
     events::Whose,
-    fetch::grant::GrantState,
+    fetch::{grant::GrantState, sharing::Known},
     keep_warm::KeepWarm,
     pauses::{FailedFetch, Polling},
     state::{self, CachedToken, Condition},
@@ -91,6 +91,8 @@ struct EntryState {
     /// Set while a fetch waits to be started. Boxed because it is rare.
     queued: Option<Box<Queued>>,
     next_fetch_at: Option<Moment>,
+    /// What is known of the store that the fleet shares.
+    known: Known,
     keep_warm: Option<KeepWarm>,
 }
 
@@ -326,6 +328,7 @@ impl EntryState {
             fetch: None,
             queued: None,
             next_fetch_at: None,
+            known: Known::default(),
             keep_warm: None,
         }
     }

@@ -21,6 +21,7 @@ use crate::{
             self, FetchPlan, Reason,
             heartbeat::{self, Watch},
             limit::Slot,
+            sharing::SharedPlan,
         },
         pauses::{FailedFetch, When},
     },
@@ -55,6 +56,10 @@ impl Entry {
                 && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
             owner: state.grant.is_one_time().then(|| self.request.clone()),
             replaced: state.grant.replaced().cloned(),
+            shared: SharedPlan {
+                known: state.known,
+                failures: state.failure.as_ref().map_or(0, |failure| failure.streak),
+            },
         }
     }
 
