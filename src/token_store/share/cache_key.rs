@@ -237,7 +237,7 @@ mod tests {
                 "another default",
                 endpoint().default_parameter("audience", "b"),
             ),
-            ("id token", endpoint().use_id_token(true)),
+            ("id token", endpoint().use_id_token()),
         ];
         for (name, endpoint) in endpoints {
             let earlier = seen.insert(key_of(&endpoint, &request()).await, name);

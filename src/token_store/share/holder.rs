@@ -3,7 +3,6 @@
 use std::{
     future::{Future, pending, poll_fn},
     pin::pin,
-    task::Poll,
     time::Duration,
 };
 
@@ -148,7 +147,16 @@ impl Session<'_> {
         };
         match put {
             Some(Put::Superseded) => self.newer_than(fence).await,
-            Some(Put::Stored) | None => None,
+            Some(Put::Stored) => None,
+            // Others need not wait. Only a new refresh token keeps them from sending the old one, until it is stored.
+            None if !is_needed => {
+                let _ = lease
+                    .engine
+                    .release(lease.name, lease.owner, Duration::ZERO)
+                    .await;
+                None
+            }
+            None => None,
         }
     }
 
@@ -279,19 +287,13 @@ impl Drop for Lease<'_> {
     }
 }
 
-/// Polls `other` until `future` is ready.
+/// Polls `other` until `future` is ready. `other` is polled first, so that it begins even if `future` is ready at once.
 async fn beside<T>(future: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
     let (mut future, mut other) = (pin!(future), pin!(other));
     let mut is_over = false;
     poll_fn(|cx| {
-        let polled = future.as_mut().poll(cx);
-        if polled.is_pending() && !is_over {
-            is_over = other.as_mut().poll(cx).is_ready();
-        }
-        match polled {
-            Poll::Ready(output) => Poll::Ready(output),
-            Poll::Pending => Poll::Pending,
-        }
+        is_over = is_over || other.as_mut().poll(cx).is_ready();
+        future.as_mut().poll(cx)
     })
     .await
 }
