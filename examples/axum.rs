@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, task::JoinSet};
 use tower::{ServiceBuilder, ServiceExt};
 use tower_oauth2_client::{
     AddAccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, HttpsClient, TokenCache,
-    TokenEndpoint, TokenError, TokenRequest,
+    TokenEndpoint, TokenError, TokenRequest, TokenSources,
     test_util::{AuthorizationServer, Failure},
 };
 
@@ -27,6 +27,8 @@ const TENANTS: [(&str, &str); 2] = [("acme", "secret of acme"), ("globex", "secr
 struct App {
     api: AddAccessToken<HttpsClient<Body>>,
     origin: String,
+    /// The source of each tenant, by its place in the list.
+    sources: TokenSources<usize>,
 }
 
 /// Forwards the orders of a tenant. In production, derive the tenant from the authenticated caller, not from the path alone.
@@ -34,18 +36,23 @@ async fn orders(
     State(app): State<App>,
     Path(tenant): Path<String>,
 ) -> Result<Response, CallFailed> {
-    let Some((name, secret)) = TENANTS.into_iter().find(|(name, _)| *name == tenant) else {
+    let Some(tenant) = TENANTS.iter().position(|(name, _)| *name == tenant) else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
-    // The layer takes the token of this token request. Equal token requests share a token.
-    let token_request = TokenRequest::client_credentials()
-        .client_authentication(ClientAuthentication::client_secret_basic(name, secret))
-        .scope("orders");
+    // The layer takes the token of this source.
     let request = Request::get(format!("{}/orders", app.origin))
-        .extension(token_request)
+        .extension(app.sources.get(&tenant))
         .body(Body::empty())?;
     let response = app.api.oneshot(request).await?;
     Ok(response.map(Body::new))
+}
+
+/// The token request of a tenant, which is made once.
+fn token_request(tenant: &usize) -> TokenRequest {
+    let (name, secret) = TENANTS[*tenant];
+    TokenRequest::client_credentials()
+        .client_authentication(ClientAuthentication::client_secret_basic(name, secret))
+        .scope("orders")
 }
 
 /// A call to the API failed. The caller of the handler gets 503 if a later call may succeed.
@@ -97,6 +104,7 @@ async fn main() -> Result<(), BoxError> {
             .layer(layer)
             .service(HttpsClient::new()?),
         origin: api_origin,
+        sources: tokens.sources_by(token_request),
     };
     let router = Router::new()
         .route("/{tenant}/orders", get(orders))

@@ -7,7 +7,10 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token.
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
+//! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
+//! [`BackchannelAuthenticationEndpoint`].
+//! [`authorization_code`] signs a user in with the browser.
 //!
 //! # Add a token to every request
 //!
@@ -75,7 +78,9 @@
 //!   that take the text of a token, such as Kafka
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
+//! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
+//! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
 //! * [Coming from `oauth2`](_documentation::from_oauth2), with programs for the sign-in of a user and for a device login
 //! * [What is supported, and how it compares](_documentation::compare)
 //! * [Design](_documentation::design): the rules and their reasons
@@ -93,8 +98,11 @@
 //! | `reqwest-middleware` | [`AddAccessTokenLayer`] is a middleware of the crate `reqwest-middleware` (0.5); includes the feature `reqwest` |
 //! | `tonic` | a [gRPC status](add_access_token#grpc) for requests without a token, and deadlines, for clients of tonic (0.14), and [`BufferBody::tonic`](add_access_token::BufferBody::tonic) |
 //! | `tower-http` | [`TokenEndpoint`] [notices](TokenEndpoint#security) that tower-http's `FollowRedirect` below it has followed a redirect |
-//! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`]; also how to follow FAPI 2.0 |
+//! | `authorization-code` | [`authorization_code`], the sign-in of a user in a browser: PKCE, the URL, the response; [`PushedAuthorizationEndpoint`] |
+//! | `jwt` | [`jwt`], client authentication with a JWT that is signed by a local or a remote key: [`ClientAuthentication::private_key_jwt`] and [`ClientAuthentication::client_secret_jwt`] |
 //! | `dpop` | [`DpopKey`], tokens that are bound to a key, with a proof on each request |
+//! | `token-store` | [`token_store`], tokens that the instances of a service share |
+//! | `redis` | [`token_store::RedisTokenStore`], which shares them through Redis or Valkey; includes the feature `token-store` |
 //! | `test-util` | [`test_util`], an authorization server and clocks for tests |
 //!
 //! [`Service`]: https://docs.rs/tower-service/latest/tower_service/trait.Service.html
@@ -114,6 +122,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod add_access_token;
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub mod authorization_code;
 mod authorization_server;
 mod base;
 mod client_authentication;
@@ -148,11 +159,17 @@ pub use self::http_client::{ReqwestFuture, ReqwestService};
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        backchannel_authentication::{self, service::BackchannelAuthenticationEndpoint},
+        device_authorization::{self, service::DeviceAuthorizationEndpoint},
         http_service::HttpService,
+        introspection::{self, service::IntrospectionEndpoint},
         issuer::Issuer,
         metadata::{DiscoverProtectedResource, ProtectedResource, ServerMetadata},
+        polling::TokenPolling,
+        registration::{self, service::RegistrationEndpoint},
         revocation::{self, service::RevocationEndpoint},
         token_endpoint::{self, service::TokenEndpoint},
+        userinfo::{self, service::UserinfoEndpoint},
     },
     base::{clock::Clock, clone_service::CloneService},
     client_authentication::ClientAuthentication,
@@ -161,11 +178,22 @@ pub use self::{
         TokenErrorBuilder, TokenErrorKind,
     },
     message::{
-        AccessToken, Challenge, InvalidAccessToken, InvalidScope, NoAccessToken, RevocationRequest,
-        Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType,
+        AccessToken, AuthorizationDetail, BackchannelAuthenticationRequest,
+        BackchannelAuthenticationResponse, Challenge, ClientIdMetadataDocument, ClientMetadata,
+        DeviceAuthorizationRequest, DeviceAuthorizationResponse, IdTokenChecks, IdTokenClaims,
+        IntrospectionRequest, IntrospectionResponse, InvalidAccessToken, InvalidClientMetadata,
+        InvalidScope, NoAccessToken, RegistrationRequest, RegistrationResponse, RevocationRequest,
+        Scope, TokenRequest, TokenResponse, TokenResponseBuilder, TokenType, UserinfoRequest,
+        UserinfoResponse,
     },
-    secret::{ClientSecret, Credential, IdToken, RefreshToken},
+    secret::{AuthReqId, ClientSecret, Credential, DeviceCode, IdToken, RefreshToken},
     token_cache::{IssuedToken, TokenSources, refresh_window::RefreshWindow, source::TokenSource},
+};
+#[cfg(feature = "authorization-code")]
+#[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
+pub use self::{
+    authorization_server::pushed_authorization::{self, service::PushedAuthorizationEndpoint},
+    message::{PushedAuthorizationRequest, PushedAuthorizationResponse},
 };
 // `token_cache` is public, so rustdoc would only list a re-export.
 #[doc(inline)]
@@ -185,6 +213,9 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/failures.md")]
     pub mod failures {}
+
+    #[doc = include_str!("../docs/fapi.md")]
+    pub mod fapi {}
 
     #[doc = include_str!("../docs/from-oauth2.md")]
     pub mod from_oauth2 {}

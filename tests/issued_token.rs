@@ -111,6 +111,7 @@ mod expiry {
     }
 
     #[tokio::test]
+    #[allow(clippy::disallowed_methods, reason = "the rule is for `src/`")]
     async fn wall_time_is_that_of_the_system() {
         let server = AuthorizationServer::builder().access_token_lifetime(secs(3600));
         let endpoint = cache_support::endpoint(&server.build());
@@ -535,7 +536,9 @@ async fn an_issued_token_stands_for_its_access_token() {
     let text = token.expose_secret().to_owned();
     let plain: AccessToken = token.clone().into();
     assert_eq!(*token.access_token(), plain);
-    assert!(token == plain && plain == token && token != bearer("another"));
+    assert_eq!(token, plain);
+    assert_eq!(plain, token);
+    assert_ne!(token, bearer("another"));
     assert_eq!(*token.token_type(), TokenType::BEARER);
     assert_eq!(
         token.authorization().unwrap(),

@@ -52,7 +52,7 @@ fn with_secrets() -> Vec<TokenRequest> {
         new().parameter("a", RefreshToken::new(secret("a"))),
         new().parameter("a", IdToken::new(secret("a"))),
         new().parameter("a", token()),
-        new().parameter("a", &token()),
+        new().parameter("a", Credential::from(&token())),
         new().parameter("a", Credential::fixed(secret("a"))),
         new().parameter("a", provider("a")),
         new().repeated_parameter("a", Credential::fixed(secret("a"))),
@@ -433,6 +433,17 @@ fn a_repeated_parameter_is_replaced_as_a_whole_and_can_be_repeated_again() {
         .collect();
     assert_eq!(resources, ["urn:3", "urn:4"]);
     assert_eq!(base.get_parameter("resource"), Some("urn:1"), "unchanged");
+}
+
+/// With many parameters, the place of each name is remembered. A removal moves those behind it.
+#[test]
+fn a_parameter_that_is_set_again_after_a_removal_is_still_set_once() {
+    let many = new().parameters((0..20).map(|n| (format!("p{n}"), "x")));
+    let copy = many.parameter("p19", "x").replace_parameter("p3", "");
+    assert_eq!(
+        copy,
+        copy.clone().parameter("p10", "x").parameter("p19", "x")
+    );
 }
 
 #[tokio::test]

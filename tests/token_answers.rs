@@ -347,7 +347,7 @@ fn check_message(error: &TokenError, case: &str) {
     let display = error.to_string();
     if let Some(status) = error.status() {
         assert!(
-            display.ends_with(&format!("[status {}]", status.as_u16())),
+            display.contains(&format!("[status {}, host as.example", status.as_u16())),
             "{case}: {display}"
         );
     }

@@ -358,7 +358,7 @@ async fn a_dropped_subscription_keeps_nothing() {
     assert_eq!(Arc::strong_count(&held), 1);
 }
 
-/// The example in the docs of `TokenRequest::device_code`, as it is there.
+/// Does what `TokenSource::wait_for_user` does, with a subscription.
 async fn sign_in(
     tokens: &TokenCache,
     device_code: String,

@@ -318,6 +318,39 @@ async fn on_refresh_token_is_told_whose_refresh_token_it_is() {
 }
 
 #[tokio::test]
+async fn a_refresh_request_has_the_label_and_the_context_of_its_source() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let noted = seen.clone();
+    let issuing = Recorder::new(|_| {
+        answer(
+            200,
+            r#"{"access_token":"T","expires_in":9,"refresh_token":"R"}"#,
+        )
+    });
+    let stack = ServiceBuilder::new()
+        .map_request(move |request: TokenRequest| {
+            let label = request.get_label().map(str::to_owned);
+            let context = request.get_context::<u8>().copied();
+            let seen = (request.grant_type().to_owned(), label, context);
+            noted.lock().unwrap().push(seen);
+            request
+        })
+        .service(issuing.endpoint(client()));
+    let code = TokenRequest::authorization_code("c", "https://app.example/");
+    let source = TokenCache::new(stack).source(code.label("user 7").context(7_u8));
+    source.token().await.unwrap();
+    source.discard();
+    source.token().await.unwrap();
+    let whose = (Some("user 7".to_owned()), Some(7));
+    let expected = ["authorization_code", "refresh_token"]
+        .map(|grant| (grant.to_owned(), whose.0.clone(), whose.1));
+    assert_eq!(*seen.lock().unwrap(), expected);
+    for sent in issuing.take() {
+        assert_eq!(sent.extensions().get(), Some(&7_u8));
+    }
+}
+
+#[tokio::test]
 async fn a_layer_above_the_endpoint_can_ask_which_host_was_called() {
     let endpoint = Recorder::good().endpoint(client());
     let hosts = Arc::new(Mutex::new(Vec::new()));

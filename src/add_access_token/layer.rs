@@ -65,7 +65,7 @@ impl AddAccessTokenLayer {
     /// Creates a layer without a default token: each request names its own, from `cache`.
     ///
     /// A request names its token by a [`TokenRequest`] or a [`TokenSource`] in its extensions, or by the function of
-    /// [`token_request_for`](Self::token_request_for). A request that names none is an error, [`NoTokenNamed`](super::NoTokenNamed),
+    /// [`token_source_for`](Self::token_source_for) or [`token_request_for`](Self::token_request_for). A request that names none is an error, [`NoTokenNamed`](super::NoTokenNamed),
     /// and is not sent. Use it for tenants: with [`new`](Self::new), a request whose tenant was forgotten gets the default token. A request
     /// with [`NoAccessToken`](crate::NoAccessToken) or with a header of its own is sent unchanged.
     ///

@@ -51,7 +51,8 @@
 //!
 //! A request may carry a [`TokenRequest`](crate::TokenRequest) or a [`TokenSource`](crate::TokenSource) in its extensions. It
 //! replaces the source of the layer for this request: for another scope, for another tenant, or on behalf of a user. The layer can
-//! also make the token request from each request with a function: see
+//! also choose the source of each request, or make its token request, with a function: see
+//! [`token_source_for`](crate::AddAccessTokenLayer::token_source_for) and
 //! [`token_request_for`](crate::AddAccessTokenLayer::token_request_for).
 //!
 //! The [origins](crate::AddAccessTokenLayer::origin) apply to these requests, too.

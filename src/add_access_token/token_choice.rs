@@ -46,9 +46,11 @@ pub(super) enum LayerTokens {
 /// Chooses the token of a request. `None` stands for the default token.
 #[derive(Clone)]
 pub(super) enum TokenFor {
-    Request(Arc<dyn Fn(&request::Parts) -> Option<TokenRequest> + Send + Sync>),
-    Source(Arc<dyn Fn(&request::Parts) -> Option<TokenSource> + Send + Sync>),
+    Request(FromHead<TokenRequest>),
+    Source(FromHead<TokenSource>),
 }
+
+type FromHead<T> = Arc<dyn Fn(&request::Parts) -> Option<T> + Send + Sync>;
 
 /// Which token a request gets.
 pub(super) enum TokenChoice<'a> {

@@ -27,4 +27,4 @@ pub(crate) mod sync;
 pub(crate) mod timer;
 pub(crate) mod uri;
 
-pub(crate) use self::quoted::{ForeignText, Quoted};
+pub(crate) use self::quoted::{ForeignText, Quoted, is_printable};

@@ -50,6 +50,11 @@ fn write_escaped(
     }
 }
 
+/// Whether a text can be printed as it is: it contains no control character and nothing invisible.
+pub(crate) fn is_printable(text: &str) -> bool {
+    !text.chars().any(|c| c.is_control() || is_hidden(c))
+}
+
 /// Whether a character is invisible, breaks the line or changes the direction of the text.
 fn is_hidden(c: char) -> bool {
     matches!(c,
@@ -145,6 +150,14 @@ mod tests {
         let text = "né \"b\" e\u{301} हिन्दी 日本語 🔑";
         assert_eq!(Quoted(text).to_string(), text);
         assert_eq!(format!("{:?}", Quoted("a\"b\\c")), r#""a\"b\\c""#);
+    }
+
+    #[test]
+    fn text_is_printable_if_nothing_of_it_is_escaped() {
+        for c in '\0'..=char::MAX {
+            let text = format!("a{c}b");
+            assert_eq!(is_printable(&text), Quoted(&text).to_string() == text);
+        }
     }
 
     #[test]

@@ -12,6 +12,11 @@ use crate::error::TokenError;
 pub(crate) struct DpopKey(Infallible);
 
 impl DpopKey {
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn thumbprint(&self) -> &str {
+        match self.0 {}
+    }
+
     pub(crate) fn algorithm_names(&self) -> &'static [&'static str] {
         match self.0 {}
     }

@@ -87,9 +87,21 @@ error_codes! {
     INVALID_SCOPE = "invalid_scope",
     /// `invalid_target` (RFC 8707 §2, RFC 8693 §2.2.2): the resource or audience is unknown or refused.
     INVALID_TARGET = "invalid_target",
+    /// `invalid_authorization_details` (RFC 9396 §5): the authorization details are unknown, malformed or refused.
+    INVALID_AUTHORIZATION_DETAILS = "invalid_authorization_details",
+    /// `unsupported_response_type` (RFC 6749 §4.1.2.1): the server issues no codes to this client.
+    UNSUPPORTED_RESPONSE_TYPE = "unsupported_response_type",
+    /// `login_required` (OpenID Connect Core §3.1.2.6): the user must sign in, but `prompt=none` forbids to ask.
+    LOGIN_REQUIRED = "login_required",
+    /// `interaction_required` (OpenID Connect Core §3.1.2.6): the user must be asked, but `prompt=none` forbids it.
+    INTERACTION_REQUIRED = "interaction_required",
+    /// `consent_required` (OpenID Connect Core §3.1.2.6): the user must agree, but `prompt=none` forbids to ask.
+    CONSENT_REQUIRED = "consent_required",
+    /// `account_selection_required` (OpenID Connect Core §3.1.2.6): the user must choose an account, but `prompt=none` forbids to ask.
+    ACCOUNT_SELECTION_REQUIRED = "account_selection_required",
     /// `unsupported_token_type` (RFC 7009 §2.2.1): the server does not revoke tokens of this type.
     UNSUPPORTED_TOKEN_TYPE = "unsupported_token_type",
-    /// `access_denied` (RFC 8628 §3.5, CIBA §11): the user refused.
+    /// `access_denied` (RFC 6749 §4.1.2.1, RFC 8628 §3.5, CIBA §11): the user refused.
     ACCESS_DENIED = "access_denied",
     /// `authorization_pending` (RFC 8628 §3.5, CIBA §11): the user has not decided yet; try again later.
     AUTHORIZATION_PENDING = "authorization_pending",
@@ -97,10 +109,32 @@ error_codes! {
     SLOW_DOWN = "slow_down",
     /// `expired_token` (RFC 8628 §3.5, CIBA §11): the user did not decide in time.
     EXPIRED_TOKEN = "expired_token",
+    /// `unknown_user_id` (CIBA §13): the hint does not identify a user.
+    UNKNOWN_USER_ID = "unknown_user_id",
+    /// `expired_login_hint_token` (CIBA §13): the token that identifies the user has expired.
+    EXPIRED_LOGIN_HINT_TOKEN = "expired_login_hint_token",
+    /// `missing_user_code` (CIBA §13): the server requires the user code of the user.
+    MISSING_USER_CODE = "missing_user_code",
+    /// `invalid_user_code` (CIBA §13): the user code is wrong.
+    INVALID_USER_CODE = "invalid_user_code",
+    /// `invalid_binding_message` (CIBA §13): the server does not show such a message; shorten or simplify it.
+    INVALID_BINDING_MESSAGE = "invalid_binding_message",
     /// `invalid_dpop_proof` (RFC 9449 §5): the DPoP proof is wrong.
     INVALID_DPOP_PROOF = "invalid_dpop_proof",
     /// `use_dpop_nonce` (RFC 9449 §8): the DPoP proof must contain the nonce that the server sent.
     USE_DPOP_NONCE = "use_dpop_nonce",
+    /// `invalid_token` (RFC 6750 §3.1): the access token is wrong, expired or revoked.
+    INVALID_TOKEN = "invalid_token",
+    /// `insufficient_scope` (RFC 6750 §3.1): the access token has too little scope.
+    INSUFFICIENT_SCOPE = "insufficient_scope",
+    /// `invalid_redirect_uri` (RFC 7591 §3.2.2): a redirect URI of the client cannot be registered.
+    INVALID_REDIRECT_URI = "invalid_redirect_uri",
+    /// `invalid_client_metadata` (RFC 7591 §3.2.2): a member of the client's metadata cannot be registered.
+    INVALID_CLIENT_METADATA = "invalid_client_metadata",
+    /// `invalid_software_statement` (RFC 7591 §3.2.2): the software statement is wrong.
+    INVALID_SOFTWARE_STATEMENT = "invalid_software_statement",
+    /// `unapproved_software_statement` (RFC 7591 §3.2.2): the server does not trust the software statement.
+    UNAPPROVED_SOFTWARE_STATEMENT = "unapproved_software_statement",
     /// `temporarily_unavailable` (RFC 6749 §4.1.2.1, but token endpoints send it too): try again later.
     TEMPORARILY_UNAVAILABLE = "temporarily_unavailable",
     /// `server_error` (RFC 6749 §4.1.2.1, but token endpoints send it too): the server has failed.

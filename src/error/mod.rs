@@ -9,6 +9,7 @@ mod error_code;
 mod error_response;
 mod followed_redirect;
 mod new;
+mod pause;
 mod retry_after;
 mod token_error;
 
@@ -24,6 +25,7 @@ pub(crate) use self::{
     compression::compression,
     followed_redirect::{SentTo, is_followed_redirect},
     new::redirects,
+    pause::{MAX_PAUSE, obeying_retry_after, pause_after},
     retry_after::retry_after,
 };
 pub use self::{

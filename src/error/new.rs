@@ -104,6 +104,17 @@ impl TokenError {
         .into()
     }
 
+    /// The user did not decide in time. The server need not have said so: the last thing that it said was `last`.
+    pub(crate) fn expired_token(last: Option<Self>) -> Self {
+        let message = "the user has to sign in again: the time to decide has ended";
+        Inner {
+            source: last.map(Into::into),
+            error_response: Some(ErrorCode::EXPIRED_TOKEN.into()),
+            ..Self::inner(TokenErrorKind::SignInRequired, message)
+        }
+        .into()
+    }
+
     /// Fetching the issuer's metadata failed.
     pub(crate) fn metadata(
         kind: TokenErrorKind,

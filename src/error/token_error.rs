@@ -31,7 +31,8 @@ use crate::base::{Quoted, clock::Moment};
 ///
 /// # Security
 ///
-/// `Display` and `Debug` never show the client's secrets, a token or the response body. From the response they show the status, the
+/// `Display` and `Debug` never show the client's secrets, a token or the response body. From the request they show the host of the
+/// endpoint, the id of the client and the [label](crate::TokenRequest::label). From the response they show the status, the
 /// error code and its description, or the error in the server's own words, escaped and truncated. If the server repeats a secret of the
 /// request there, it is replaced by `[redacted]`, also with the escapes of a form, of JSON or of HTML, and in base64. A text of fewer than
 /// four characters, and an ordinary word such as `secret`, is not recognized as a secret.
@@ -130,7 +131,8 @@ pub enum TokenErrorKind {
     ShutDown,
     /// The user must sign in again.
     ///
-    /// The code, device code or refresh token that a source depends on is no longer valid.
+    /// The code, device code or refresh token that a source depends on is no longer valid. Or the user refused a device login, or did not
+    /// decide in time: [`TokenError::error_response`] says which.
     SignInRequired,
 }
 
@@ -151,7 +153,7 @@ impl TokenError {
     /// 3. the errors `temporarily_unavailable` and `server_error`, whatever the status.
     ///
     /// It is `false` for `authorization_pending` and `slow_down`, although a later request may succeed: the user decides when. A
-    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenRequest::device_code`](crate::TokenRequest::device_code).
+    /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user).
     ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
     #[must_use]

@@ -2,54 +2,7 @@
 //!
 //! # FAPI 2.0
 //!
-//! The [FAPI 2.0 security profile](https://openid.net/specs/fapi-security-profile-2_0-final.html) has these requirements for a client's
-//! token requests:
-//!
-//! 1. The client authenticates with `private_key_jwt` or mutual TLS (§5.3.3). Use
-//!    [`private_key_jwt`](crate::ClientAuthentication::private_key_jwt) or
-//!    [`tls_client_auth`](crate::ClientAuthentication::tls_client_auth).
-//! 2. The audience of the client assertion is the server's issuer, as a single string. That is the default for a token endpoint that was
-//!    found with [`discover`](crate::TokenEndpoint::discover). For any other, set it with [`ClientAssertion::audience`].
-//! 3. Access tokens are bound to a key, with DPoP or with the client's certificate. Use `TokenEndpoint::dpop` (feature `dpop`), or
-//!    [`certificate_bound_tokens`](crate::TokenEndpoint::certificate_bound_tokens) and an HTTP client that presents the same certificate to
-//!    the token endpoint and to the APIs.
-//! 4. Keys sign with PS256, ES256 or EdDSA, and an RSA key has at least 2048 bits (§5.4.1). [`SigningKey`] rejects shorter RSA
-//!    keys. The profile does not allow `RS256`, `RS384` or `RS512`.
-//!
-//! For an authorization server that supports the profile:
-//!
-//! ```no_run
-//! use tower::ServiceBuilder;
-//! use tower_oauth2_client::{
-//!     AddAccessTokenLayer, BoxError, ClientAuthentication, DpopKey, HttpsClient, TokenCache,
-//!     TokenEndpoint, TokenRequest,
-//!     add_access_token::CloneBody,
-//!     jwt::{SigningAlgorithm, SigningKey},
-//! };
-//!
-//! # fn example() -> Result<(), BoxError> {
-//! let pem = std::fs::read("client-key.pem")?;
-//! let key = SigningKey::from_pem(pem, SigningAlgorithm::PS256)?.kid("2026-11");
-//! let client = ClientAuthentication::private_key_jwt("client", key);
-//!
-//! let http = HttpsClient::new()?;
-//! let endpoint = TokenEndpoint::discover(http.clone(), "https://as.example", client)
-//!     .dpop(DpopKey::generate()?); // signs with ES256
-//!
-//! let tokens = TokenCache::new(endpoint);
-//! let accounts = tokens.source(TokenRequest::client_credentials().scope("accounts"));
-//! // `resend` sends a request again if the API demands a nonce in the proof.
-//! let api = ServiceBuilder::new()
-//!     .layer(
-//!         AddAccessTokenLayer::new(accounts)
-//!             .origin("https://api.example")?
-//!             .resend(CloneBody),
-//!     )
-//!     .service(http);
-//! # let _: tower_oauth2_client::AddAccessToken<HttpsClient, CloneBody> = api;
-//! # Ok(())
-//! # }
-//! ```
+//! See the guide [FAPI 2.0](crate::_documentation::fapi): a recipe, and each requirement of the profile with its tests.
 //!
 //! # What servers want
 //!

@@ -2,10 +2,9 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{HeaderName, HeaderValue};
-
 use super::{
     Parameter,
+    accessors::request_setters,
     form::{Form, printable_names},
 };
 use crate::{
@@ -92,82 +91,21 @@ impl RevocationRequest {
         self
     }
 
-    /// Adds a header to the HTTP request. Default is none.
-    ///
-    /// You can add a header several times. If the name or the value is invalid, or if this crate sets the header itself, the request
-    /// fails before anything is sent.
-    ///
-    /// A header whose name says that it is a secret is marked sensitive, as by
-    /// [`TokenRequest::header`](crate::TokenRequest::header). Mark the value of any other header that is a secret.
-    #[must_use]
-    pub fn header<K, V>(mut self, name: K, value: V) -> Self
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        self.0.push_header(name, value);
-        self
-    }
-
-    /// Sends this request to another revocation endpoint. Default is the URI of the
-    /// [`RevocationEndpoint`](crate::RevocationEndpoint).
-    ///
-    /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. If the URI is invalid, the request
-    /// fails before anything is sent.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_oauth2_client::{RefreshToken, RevocationRequest};
-    ///
-    /// let token = RefreshToken::new("45ghiukldjahdnhzdauz");
-    /// let request = RevocationRequest::new(&token).revocation_endpoint("https://blue.example/revoke");
-    /// ```
-    #[must_use]
-    pub fn revocation_endpoint(mut self, uri: impl fmt::Display) -> Self {
-        self.0.set_endpoint("revocation endpoint", uri);
-        self
-    }
-
     /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
         self.0.extras_mut().client_authentication = Some(Box::new(client));
         self
     }
-
-    /// Sets a name for logs: whose token this is. It appears in `Debug` and in errors, so it must not be a secret. Default is none.
-    #[must_use]
-    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
-        self.0.extras_mut().label = Some(label.into());
-        self
-    }
-
-    /// Returns the [label](Self::label).
-    #[must_use]
-    pub fn get_label(&self) -> Option<&str> {
-        self.0.label()
-    }
-
-    /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
-    ///
-    /// The endpoint adds it to the [extensions](http::Extensions) of the HTTP request. It is neither sent nor compared.
-    #[must_use]
-    pub fn context<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
-        self.0.extras_mut().context.insert(value);
-        self
-    }
-
-    /// Returns the context of this type; see [`context`](Self::context).
-    #[must_use]
-    pub fn get_context<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.0.context().get()
-    }
-
-    pub(crate) fn into_form(self) -> Form {
-        self.0
-    }
 }
+
+request_setters!(
+    RevocationRequest,
+    "revocation endpoint",
+    "RevocationEndpoint",
+    revocation_endpoint,
+    0
+);
 
 /// The hints of RFC 7009 §2.1.
 const HINTS: [&str; 2] = ["access_token", "refresh_token"];

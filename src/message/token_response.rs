@@ -8,7 +8,7 @@ use serde_json::{Value, value::RawValue};
 
 use crate::{
     error::Answer,
-    message::{AccessToken, TokenType, scope::Scope},
+    message::{AccessToken, AuthorizationDetail, TokenType, scope::Scope},
     secret::{IdToken, RefreshToken},
 };
 
@@ -168,6 +168,15 @@ impl TokenResponse {
     #[must_use]
     pub fn issued_token_type(&self) -> Option<&str> {
         self.0.fields.issued_token_type.as_deref()
+    }
+
+    /// Returns what the token permits in detail ([RFC 9396 §7](https://www.rfc-editor.org/rfc/rfc9396#section-7)).
+    ///
+    /// `None` if the response contains no `authorization_details`, or anything but a list of objects with a type. See
+    /// [`get`](Self::get) then.
+    #[must_use]
+    pub fn authorization_details(&self) -> Option<Vec<AuthorizationDetail>> {
+        AuthorizationDetail::read_all(self.get("authorization_details")?)
     }
 
     /// Returns a member of the JSON object by its name. The first call of this or of [`json`](Self::json) parses the body.

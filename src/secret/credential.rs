@@ -13,7 +13,9 @@ use super::read::{read_env, read_file};
 use crate::{
     base::Quoted,
     error::BoxError,
-    secret::{ClientSecret, IdToken, RefreshToken, Secret, rereads::SharedRereads},
+    secret::{
+        AuthReqId, ClientSecret, DeviceCode, IdToken, RefreshToken, Secret, rereads::SharedRereads,
+    },
 };
 
 type Provided = Pin<Box<dyn Future<Output = Result<Secret, BoxError>> + Send>>;
@@ -394,5 +396,29 @@ impl From<IdToken> for Credential {
 impl From<&IdToken> for Credential {
     fn from(token: &IdToken) -> Self {
         token.clone().into()
+    }
+}
+
+impl From<DeviceCode> for Credential {
+    fn from(code: DeviceCode) -> Self {
+        Self::secret(code.into_inner())
+    }
+}
+
+impl From<&DeviceCode> for Credential {
+    fn from(code: &DeviceCode) -> Self {
+        code.clone().into()
+    }
+}
+
+impl From<AuthReqId> for Credential {
+    fn from(id: AuthReqId) -> Self {
+        Self::secret(id.into_inner())
+    }
+}
+
+impl From<&AuthReqId> for Credential {
+    fn from(id: &AuthReqId) -> Self {
+        id.clone().into()
     }
 }

@@ -138,3 +138,37 @@ secret! {
     /// ```
     IdToken
 }
+
+secret! {
+    /// The code with which a device asks for its token
+    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)).
+    ///
+    /// The user never sees it: what the user enters is the user code.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{DeviceCode, TokenRequest};
+    ///
+    /// let code = DeviceCode::new("GmRhmhcxhwAzkoEqiMEg_DnyEysNkuNhszIySk9eS");
+    /// let request = TokenRequest::device_code(&code);
+    /// assert_eq!(format!("{code:?}"), "DeviceCode([redacted])");
+    /// ```
+    DeviceCode
+}
+
+secret! {
+    /// The ID of a backchannel authentication request, with which a client asks for its token
+    /// ([OpenID Connect CIBA §7.3](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#successful_authentication_request_acknowdlegment)).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{AuthReqId, TokenRequest};
+    ///
+    /// let id = AuthReqId::new("1c266114-a1be-4252-8ad1-04986c5b9ac1");
+    /// let request = TokenRequest::ciba(&id);
+    /// assert_eq!(format!("{id:?}"), "AuthReqId([redacted])");
+    /// ```
+    AuthReqId
+}

@@ -14,8 +14,8 @@ use super::{
 
 /// An authorization code to be issued by [`AuthorizationServer::issue_code`](super::AuthorizationServer::issue_code).
 ///
-/// The server has no authorization endpoint, because no user takes part in a test. Instead, the test issues the code
-/// that a browser would have brought back.
+/// It takes the place of an authorization request: the test issues the code that a browser would have brought back. See
+/// [`authorize`](super::AuthorizationServer::authorize) for a test of the whole sign-in.
 ///
 /// ```
 /// use tower_oauth2_client::test_util::{AuthorizationCode, AuthorizationServer};
@@ -37,6 +37,8 @@ pub struct AuthorizationCode {
     pub(super) scope: Option<String>,
     pub(super) subject: Option<String>,
     pub(super) lifetime: Duration,
+    /// The thumbprint of the key that it must be redeemed with (RFC 9449 §10).
+    pub(super) key: Option<String>,
 }
 
 impl AuthorizationCode {
@@ -49,6 +51,7 @@ impl AuthorizationCode {
             scope: None,
             subject: None,
             lifetime: Duration::from_secs(600),
+            key: None,
         }
     }
 
@@ -119,6 +122,9 @@ impl GrantRequest<'_> {
         }
         if issued.code.redirect_uri != redirect_uri {
             return refused("redirect_uri differs from the one the code was issued for");
+        }
+        if issued.code.key.is_some() && issued.code.key != self.key {
+            return refused("the code is bound to another key");
         }
         match (&issued.code.challenge, verifier) {
             (None, None) => {}

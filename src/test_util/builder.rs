@@ -59,6 +59,7 @@ pub(super) struct Config {
     pub(super) rotate_refresh_tokens: bool,
     pub(super) device_code_lifetime: Duration,
     pub(super) polling_interval: Duration,
+    pub(super) approve_after_polls: Option<usize>,
     pub(super) response_fields: Map<String, Value>,
     pub(super) metadata_fields: Map<String, Value>,
 }
@@ -86,6 +87,7 @@ impl AuthorizationServerBuilder {
                 rotate_refresh_tokens: true,
                 device_code_lifetime: Duration::from_secs(600),
                 polling_interval: Duration::from_secs(5),
+                approve_after_polls: None,
                 response_fields: Map::new(),
                 metadata_fields: Map::new(),
             },
@@ -356,6 +358,15 @@ impl AuthorizationServerBuilder {
     /// 5 s. The response reports it as `interval` in whole seconds, rounded up.
     pub fn polling_interval(mut self, interval: Duration) -> Self {
         self.config.polling_interval = interval;
+        self
+    }
+
+    /// Approves each device login and each CIBA request by itself, in place of a user, after this many polls. Default is that the test
+    /// decides.
+    ///
+    /// The next poll returns a token.
+    pub fn approve_after_polls(mut self, polls: usize) -> Self {
+        self.config.approve_after_polls = Some(polls);
         self
     }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{
     Core,
     answer::{OAuthError, empty_response, json_response},
+    authorization,
     client::authenticate,
     form,
     grants::{self, GRANT_TYPES},
@@ -21,14 +22,19 @@ use super::{
 pub(super) const TOKEN: &str = "/token";
 const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
+const AUTHORIZE: &str = "/authorize";
+const PUSH: &str = "/par";
 const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+const BACKCHANNEL_AUTHENTICATION: &str = "/bc-authorize";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
 pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     let allowed = match request.path() {
-        METADATA | OPENID_METADATA => &Method::GET,
-        TOKEN | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION => &Method::POST,
+        METADATA | OPENID_METADATA | AUTHORIZE => &Method::GET,
+        TOKEN | PUSH | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION | BACKCHANNEL_AUTHENTICATION => {
+            &Method::POST
+        }
         _ => return empty_response(StatusCode::NOT_FOUND),
     };
     if request.method() != allowed {
@@ -40,9 +46,12 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
     }
     let result = match request.path() {
         TOKEN => grants::token(core, request),
+        AUTHORIZE => authorization::authorization(core, request),
+        PUSH => authorization::push(core, request),
         INTROSPECT => introspect(core, request),
         REVOKE => revoke(core, request),
         DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
+        BACKCHANNEL_AUTHENTICATION => polling::backchannel_authentication(core, request),
         _ => Ok(metadata(core, request)),
     };
     #[cfg_attr(
@@ -51,7 +60,7 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
     )]
     let mut response = result.unwrap_or_else(OAuthError::into_response);
     #[cfg(feature = "dpop")]
-    if request.path() == TOKEN {
+    if [TOKEN, PUSH].contains(&request.path()) {
         super::dpop::offer_nonce(core, &mut response);
     }
     response
@@ -95,17 +104,22 @@ fn revoke(core: &Core, request: &RecordedRequest) -> Result<Response<Bytes>, OAu
     Ok(empty_response(StatusCode::OK))
 }
 
-/// RFC 8414 and OpenID Connect Discovery. There is no `authorization_endpoint`, because the test itself issues codes.
+/// RFC 8414 and OpenID Connect Discovery.
 fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
     let base = base(core, request);
     let custom = core.config.custom_grants.iter().map(String::as_str);
     let grant_types: Vec<&str> = GRANT_TYPES.into_iter().chain(custom).collect();
     let mut body = json!({
         "issuer": base,
+        "authorization_endpoint": format!("{base}{AUTHORIZE}"),
+        "pushed_authorization_request_endpoint": format!("{base}{PUSH}"),
+        "authorization_response_iss_parameter_supported": true,
         "token_endpoint": format!("{base}{TOKEN}"),
         "introspection_endpoint": format!("{base}{INTROSPECT}"),
         "revocation_endpoint": format!("{base}{REVOKE}"),
         "device_authorization_endpoint": format!("{base}{DEVICE_AUTHORIZATION}"),
+        "backchannel_authentication_endpoint": format!("{base}{BACKCHANNEL_AUTHENTICATION}"),
+        "backchannel_token_delivery_modes_supported": ["poll"],
         "grant_types_supported": grant_types,
         "response_types_supported": ["code"],
         "code_challenge_methods_supported": ["S256"],

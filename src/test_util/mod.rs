@@ -155,6 +155,7 @@
 
 mod answer;
 mod api;
+mod authorization;
 mod authorization_code;
 mod body;
 mod builder;
@@ -191,7 +192,10 @@ pub use self::{
     failure::Failure, listen::Listening, manual_clock::ManualClock, recorded::RecordedRequest,
     server::AuthorizationServer, service::ResponseFuture,
 };
-use self::{builder::Config, state::ServerState};
+use self::{
+    builder::Config,
+    state::{IssuedCode, ServerState},
+};
 
 /// The base URI of a server that does not listen. Names under `.test` never resolve (RFC 6761 §6.2).
 const IN_PROCESS: &str = "https://as.test";
@@ -203,6 +207,19 @@ struct Core {
 }
 
 impl Core {
+    fn issue_code(&self, code: AuthorizationCode) -> String {
+        let mut state = self.lock();
+        let name = state.new_credential("code");
+        let issued = IssuedCode {
+            family: state.new_family(),
+            expires_at: state.after(code.lifetime),
+            code,
+            redeemed: false,
+        };
+        state.codes.insert(name.clone(), issued);
+        name
+    }
+
     fn lock(&self) -> MutexGuard<'_, ServerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

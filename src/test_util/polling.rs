@@ -55,6 +55,48 @@ pub(super) fn device_authorization(
     Ok(json_response(StatusCode::OK, &body))
 }
 
+/// CIBA §7.1 to §7.3. Any user is known, and a signed request is accepted without a look at it.
+pub(super) fn backchannel_authentication(
+    core: &Core,
+    request: &RecordedRequest,
+) -> Result<Response<Bytes>, OAuthError> {
+    let config = &core.config;
+    form::check(request)?;
+    let client = authenticate(core, request)?
+        .filter(|client| !client.public)
+        .ok_or(OAuthError::invalid_client(
+            false,
+            "backchannel authentication requires an authenticated client",
+        ))?;
+    let scope = form::scope(config, request)?;
+    let hints = ["login_hint", "login_hint_token", "id_token_hint", "request"];
+    let hints = hints.iter().filter(|name| request.get(name).is_some());
+    if hints.count() != 1 {
+        return Err(OAuthError::new(
+            "invalid_request",
+            "the request must contain exactly one hint of the user",
+        ));
+    }
+    let requested = request
+        .get("requested_expiry")
+        .and_then(|seconds| seconds.parse().ok())
+        .map(Duration::from_secs);
+    let lifetime = config.device_code_lifetime;
+    let lifetime = requested.map_or(lifetime, |requested| requested.min(lifetime));
+    let mut state = core.lock();
+    let id = begin(config, &mut state, PollKind::Ciba, client.id, scope, None);
+    let expires_at = state.after(lifetime);
+    if let Some(poll) = state.polls.get_mut(&id) {
+        poll.expires_at = expires_at;
+    }
+    let body = json!({
+        "auth_req_id": id,
+        "expires_in": lifetime.as_secs(),
+        "interval": seconds_rounded_up(config.polling_interval),
+    });
+    Ok(json_response(StatusCode::OK, &body))
+}
+
 pub(super) fn begin(
     config: &Config,
     state: &mut ServerState,
@@ -74,6 +116,7 @@ pub(super) fn begin(
         scope,
         decision: Decision::Pending,
         interval: config.polling_interval,
+        until_approved: config.approve_after_polls,
         last: None,
         expires_at: state.after(config.device_code_lifetime),
     };
@@ -106,6 +149,11 @@ pub(super) fn poll(
         return Err(OAuthError::new("expired_token", "the code has expired"));
     }
     let last = poll.last.replace(now);
+    match &mut poll.until_approved {
+        Some(0) if poll.decision == Decision::Pending => poll.decision = Decision::Approved,
+        Some(left) => *left = left.saturating_sub(1),
+        None => {}
+    }
     match poll.decision {
         Decision::Approved => {
             poll.decision = Decision::Redeemed;

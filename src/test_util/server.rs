@@ -21,7 +21,7 @@ use super::{
     polling,
     recorded::RecordedRequest,
     script::Script,
-    state::{Decision, IssuedCode, Permission, PollKind, ServerState, TokenKind, TokenState},
+    state::{Decision, Permission, PollKind, ServerState, TokenKind, TokenState},
     with_path,
 };
 
@@ -35,6 +35,7 @@ use super::{
 /// | `/introspect` | RFC 7662 |
 /// | `/revoke` | RFC 7009; revoking a refresh token revokes its family |
 /// | `/device_authorization` | RFC 8628 |
+/// | `/bc-authorize` | CIBA in poll mode; every user is known |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `/.well-known/openid-configuration` | the same, for clients that use OpenID Connect Discovery |
 ///
@@ -179,20 +180,7 @@ impl AuthorizationServer {
 
     /// Issues an authorization code (RFC 6749 §4.1.2) as if a user had agreed.
     pub fn issue_code(&self, code: AuthorizationCode) -> String {
-        let mut state = self.core.lock();
-        let name = state.new_credential("code");
-        let family = state.new_family();
-        let expires_at = state.after(code.lifetime);
-        state.codes.insert(
-            name.clone(),
-            IssuedCode {
-                code,
-                family,
-                expires_at,
-                redeemed: false,
-            },
-        );
-        name
+        self.core.issue_code(code)
     }
 
     /// Starts a CIBA request and returns its `auth_req_id`, like a backchannel authentication endpoint.

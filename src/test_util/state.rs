@@ -11,8 +11,8 @@ use tokio::time::Instant;
 #[cfg(feature = "dpop")]
 use super::dpop::DpopState;
 use super::{
-    authorization_code::AuthorizationCode, builder::Config, manual_clock::ManualClock,
-    recorded::RecordedRequest, script::Script,
+    authorization::PushedRequest, authorization_code::AuthorizationCode, builder::Config,
+    manual_clock::ManualClock, recorded::RecordedRequest, script::Script,
 };
 
 pub(super) struct ServerState {
@@ -25,6 +25,8 @@ pub(super) struct ServerState {
     pub(super) tokens: HashMap<String, IssuedToken>,
     pub(super) codes: HashMap<String, IssuedCode>,
     pub(super) polls: HashMap<String, PolledRequest>,
+    /// By their references.
+    pub(super) pushed: HashMap<String, PushedRequest>,
     pub(super) seen_assertions: HashSet<String>,
     /// The client ids and the `jti`s of the assertions that were accepted.
     #[cfg(feature = "jwt")]
@@ -84,6 +86,8 @@ pub(super) struct PolledRequest {
     pub(super) scope: Option<String>,
     pub(super) decision: Decision,
     pub(super) interval: Duration,
+    /// How many polls are left until the server approves by itself.
+    pub(super) until_approved: Option<usize>,
     pub(super) last: Option<Instant>,
     pub(super) expires_at: Option<Instant>,
 }
@@ -129,6 +133,7 @@ impl ServerState {
             tokens: HashMap::new(),
             codes: HashMap::new(),
             polls: HashMap::new(),
+            pushed: HashMap::new(),
             seen_assertions: HashSet::new(),
             #[cfg(feature = "jwt")]
             used_jtis: HashSet::new(),

@@ -3,7 +3,6 @@
 use std::{fmt, future::Future, ops::RangeInclusive, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::runtime::Handle;
-use tower_service::Service;
 
 use super::{
     Inner, TokenCache, entries::Entries, fetch::limit::FetchLimit, fetch::runtime::FetchRuntime,
@@ -13,13 +12,8 @@ use super::{
 #[cfg(feature = "token-store")]
 use crate::token_store::ShareTokens;
 use crate::{
-    base::{
-        clock::Clock,
-        erased_service::{ErasedService, ready},
-    },
-    error::{BoxError, TokenError},
-    message::{TokenRequest, TokenResponse},
-    secret::RefreshToken,
+    authorization_server::token_endpoint::stack::EndpointStack, base::clock::Clock,
+    error::TokenError, message::TokenRequest, secret::RefreshToken,
 };
 
 /// Configures a [`TokenCache`]; see [`TokenCache::builder`].
@@ -177,7 +171,9 @@ impl TokenCacheBuilder {
 
     /// Sets a function that is called with each new refresh token, so that you can store it. Default is none.
     ///
-    /// It also gets the request of the source that the refresh token belongs to. The cache awaits it before any caller gets the
+    /// It also gets the request of the source that the refresh token belongs to. The getters of that request tell whose refresh token it is:
+    /// its [label](TokenRequest::get_label) and its [context](TokenRequest::get_context), and also the
+    /// [client](TokenRequest::get_client_id) and the [host](TokenRequest::get_host) that were called. The cache awaits the function before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
     ///
@@ -434,39 +430,3 @@ pub(super) type OnRefreshToken = Box<
 
 /// Tells by a final refusal whether the refresh token is dead.
 pub(super) type EndsRefreshToken = Box<dyn Fn(&TokenError) -> bool + Send + Sync>;
-
-/// The endpoint, with all layers around it, without its type.
-pub(super) struct EndpointStack(ErasedService<TokenRequest, Result<TokenResponse, TokenError>>);
-
-impl EndpointStack {
-    pub(super) fn new<S>(service: S) -> Self
-    where
-        S: Service<TokenRequest, Response = TokenResponse> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
-        S::Future: Send,
-    {
-        Self(ErasedService::new(service, call))
-    }
-
-    pub(super) async fn call(&self, request: TokenRequest) -> Result<TokenResponse, TokenError> {
-        self.0.call(request).await
-    }
-}
-
-async fn call<S>(mut stack: S, request: TokenRequest) -> Result<TokenResponse, TokenError>
-where
-    S: Service<TokenRequest, Response = TokenResponse>,
-    S::Error: Into<BoxError>,
-{
-    let failed = |error: S::Error| token_error(error.into());
-    ready(&mut stack).await.map_err(failed)?;
-    stack.call(request).await.map_err(failed)
-}
-
-/// Finds our own error in the chain, or wraps the error of one of the layers.
-fn token_error(source: BoxError) -> TokenError {
-    match TokenError::find_in_chain(&*source) {
-        Some(error) => error.clone(),
-        None => TokenError::service("token endpoint", source),
-    }
-}

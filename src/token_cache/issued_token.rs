@@ -138,7 +138,7 @@ impl IssuedToken {
         let granted = cached.kept.as_deref().and_then(KeptMembers::scope);
         granted
             .cloned()
-            .or_else(|| cached.request.known("scope").map(Scope::from))
+            .or_else(|| cached.request.get_scope().map(Scope::from))
     }
 
     /// Returns the ID token of OpenID Connect, not verified.

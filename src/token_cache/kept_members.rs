@@ -61,7 +61,7 @@ impl KeepMembers {
         let asked = match request.carries_one_time_credential() {
             // The next response may leave the scope out.
             true => None,
-            false => request.known("scope").map(Scope::from),
+            false => request.get_scope().map(Scope::from),
         };
         let scope = response
             .scope()

@@ -69,6 +69,17 @@
 //! | there are too many distinct requests | the token of an idle request is evicted, but never one whose [`TokenSource`] is held, nor one whose fetch is under way |
 //! | a code, or a refresh token that the server replaced, is used again | nothing is sent, and callers get the error [`SignInRequired`](crate::TokenErrorKind::SignInRequired) |
 //!
+//! # What a source gives
+//!
+//! [`IssuedToken`] is the token with its expiry and its scope, and with the members of the response that the cache was asked to
+//! [keep](TokenCacheBuilder::keep_members): the `instance_url` of Salesforce, the `id_token`. [`TokenSource::token`] returns it, and so do
+//! [`peek`](TokenSource::peek), [`renew`](TokenSource::renew) and [`TokenChanges::changed`].
+//!
+//! # Many tenants
+//!
+//! One cache has the tokens of all tenants and users, each under its request. [`TokenSources`] finds them by a key of yours, such as the id of
+//! a tenant, in less time than it takes to build a request.
+//!
 //! # Refresh tokens
 //!
 //! Some requests can be sent only once: those with a code, a device code, an `auth_req_id` or a refresh token. A source over one of
@@ -79,7 +90,7 @@
 //! While the user has not decided (`authorization_pending`), callers get that error, without a request to the server, until the polling
 //! interval has passed. The next caller after that asks the server again. The interval is the
 //! [`polling_interval`](TokenRequest::polling_interval) of the request, or five seconds; each `slow_down` adds five seconds to it. Each
-//! connection error in a row doubles the pause, up to a minute. [`TokenRequest::device_code`] shows the loop that waits for the user.
+//! connection error in a row doubles the pause, up to a minute. [`TokenSource::wait_for_user`] waits until the user has decided.
 //!
 //! A source ends when its credential is dead. Then every call returns [`SignInRequired`](crate::TokenErrorKind::SignInRequired):
 //!
@@ -138,10 +149,22 @@
 //!
 //! # Events
 //!
-//! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. Every
-//! event has the fields `grant_type` and `scope` (if the scope is a fixed text), and never contains a token or a secret.
+//! The cache reports each change to [`tracing`](https://docs.rs/tracing), under the target `tower_oauth2_client::token_cache`. No event
+//! contains a token or a secret. Every event except the last tells whose token it is about, by these fields. Each is absent if it is not known:
 //!
-//! | level | message | fields |
+//! | field | value |
+//! |---|---|
+//! | `label` | the [label](TokenRequest::label) of the request |
+//! | `client_id` | the id of the client |
+//! | `host` | the host of the token endpoint, with its port if the URI names one |
+//! | `grant_type` | the grant type of the request |
+//! | `scope` | the requested scope, unless it comes from a provider |
+//!
+//! `client_id` and `host` are known if the request names them, and otherwise as soon as a [`TokenEndpoint`](crate::TokenEndpoint) has been
+//! called. The same values are in the [errors](crate::TokenError#whose-token-and-which-host) of the cache, in
+//! [`TokenStatus`], and in the request that [`on_refresh_token`](TokenCacheBuilder::on_refresh_token) gets.
+//!
+//! | level | message | more fields |
 //! |---|---|---|
 //! | `TRACE` | `fetching an access token` | `reason`: `first`, `stale`, `expired`, `refused`, `asked for` |
 //! | `DEBUG` | `fetched an access token` | `reason`, `fresh` and `usable`: for how long |
@@ -152,17 +175,19 @@
 //! | `DEBUG` | `access tokens without a stated lifetime were refused twice after about the same time; renewing the next ones earlier` | `lifetime` |
 //! | `WARN` | `nobody drives the runtime of a fetch; fetching the access token on another` | |
 //! | `ERROR` | `on_refresh_token did not complete; using the new refresh token anyway` | |
-//! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | without `grant_type` and `scope` |
+//! | `ERROR` | `the cache was shut down while a fetch that spends a one-time credential still ran; a refresh token may be lost` | |
 
 // The way of one fetch.
 //
 // Each file answers one question. A fetch passes through them in this order:
 //
 //   TokenCache::source                                    mod.rs          settings: builder.rs
+//      |  or by a key of the user's                       token_sources.rs, key_index.rs
 //      |  find the entry of the request, or make one      entries.rs
 //      v
 //   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
 //      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
+//      |                                                                  a user who decides: wait_for_user.rs
 //      v
 //   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //      |                                                  state.rs
@@ -179,7 +204,7 @@
 //      |                v
 //      |             fetch, on a task of its own:         fetch/mod.rs    run
 //      |                |  one attempt, perhaps a second   fetch/attempts.rs
-//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs  fetch/refusal.rs
+//      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
 //      |                |  call on_refresh_token
 //      |                v
 //      |             land:                                entry/land.rs
@@ -196,14 +221,16 @@
 //
 // Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
 // token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
-// contains all events that are reported on the way; each error is in the file in which it arises.
+// contains all events that are reported on the way; each error is in the file in which it arises. What callers get is in issued_token.rs,
+// and what stays of a response in kept_members.rs.
 //
 // In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
 // land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
-// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs,
+// state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs, key_index.rs,
 // fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
 //
-// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs.
+// Locks are taken in this order: a shard of entries.rs, an entry, then fetch/limit.rs or fetch/spent.rs. No other lock
+// is taken while a shard of key_index.rs is locked.
 
 mod builder;
 mod entries;
@@ -224,6 +251,7 @@ pub(crate) mod source;
 mod state;
 mod token_changes;
 mod token_sources;
+mod wait_for_user;
 
 use std::{fmt, sync::Arc};
 
@@ -245,6 +273,7 @@ pub(crate) use self::{
     source::TokenSource,
 };
 use crate::{
+    authorization_server::token_endpoint::stack::EndpointStack,
     error::BoxError,
     message::{TokenRequest, TokenResponse},
 };
@@ -325,7 +354,7 @@ impl TokenCache {
         S::Error: Into<BoxError>,
         S::Future: Send,
     {
-        TokenCacheBuilder::new(builder::EndpointStack::new(endpoint))
+        TokenCacheBuilder::new(EndpointStack::new(endpoint))
     }
 
     /// Returns the source of the token for `request`, without fetching it yet.
@@ -377,7 +406,8 @@ impl TokenCache {
     ///
     /// fn report(tokens: &TokenCache) {
     ///     for token in tokens.status() {
-    ///         println!("{:?}: {:?}, {:?}", token.request(), token.state(), token.last_error());
+    ///         let whose = token.label().unwrap_or("a token without a label");
+    ///         println!("{whose} of {:?}: {:?}, {:?}", token.host(), token.state(), token.last_error());
     ///     }
     /// }
     /// ```

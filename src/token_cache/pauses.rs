@@ -5,15 +5,19 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 
 use crate::{
-    base::{back_off, clock::Moment},
-    error::{Answer, ErrorCode, ErrorResponse, TokenError, TokenErrorKind},
+    authorization_server::polling::{PollingInterval, is_pending},
+    base::clock::Moment,
+    error::{
+        Answer, ErrorCode, ErrorResponse, TokenError, TokenErrorKind, obeying_retry_after,
+        pause_after,
+    },
     token_cache::fetch::renewal_pause::renewal_pause,
 };
 
 /// How often the server wants to be polled, and when it may be polled next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Polling {
-    interval: Duration,
+    interval: PollingInterval,
     retry_at: Moment,
 }
 
@@ -24,8 +28,8 @@ pub(crate) struct FailedFetch {
     /// How many fetches failed in a row.
     pub(crate) streak: u32,
     pub(crate) pause: Duration,
-    /// The shortest pause between two polls; zero until the server has asked to be polled.
-    polling_interval: Duration,
+    /// Set once the server has asked to be polled.
+    polling_interval: Option<PollingInterval>,
     is_pause_by_server: bool,
     retry_at: Moment,
     /// When the first of these failures in a row happened.
@@ -39,53 +43,40 @@ impl FailedFetch {
         let When {
             now, jitter, left, ..
         } = when;
-        let (mut streak, mut polling_interval) = previous
-            .map_or_else(Default::default, |previous| {
-                (previous.streak, previous.polling_interval)
-            });
-        if error.kind() == TokenErrorKind::SignInRequired {
+        let is_pending = is_pending(&error);
+        let known = previous.and_then(|previous| previous.polling_interval);
+        let polling_interval = match (known, when.polling_interval) {
             // Nothing is polled any longer.
-            polling_interval = Duration::ZERO;
-        } else if let Some(least) = when.polling_interval {
-            polling_interval = polling_interval.max(least.max(MIN_POLLING_INTERVAL));
-        }
-        let pause = match error.error_response().map(ErrorResponse::code) {
-            Some(code @ &(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {
-                // The server is well.
-                streak = 0;
-                polling_interval = match polling_interval {
-                    Duration::ZERO => POLLING_INTERVAL,
-                    known => known,
-                };
-                if *code == ErrorCode::SLOW_DOWN {
-                    polling_interval = polling_interval.saturating_add(SLOW_DOWN);
-                }
-                polling_interval
-            }
-            _ => {
-                streak = streak.saturating_add(1);
+            _ if error.kind() == TokenErrorKind::SignInRequired => None,
+            (Some(known), Some(least)) => Some(known.max(least)),
+            (None, None) if is_pending => Some(PollingInterval::DEFAULT),
+            (known, least) => known.or(least),
+        };
+        let polling_interval = polling_interval.map(|interval| interval.after(&error));
+        let streak = match previous {
+            // The server is well.
+            _ if is_pending => 0,
+            Some(previous) => previous.streak.saturating_add(1),
+            None => 1,
+        };
+        let pause = match polling_interval {
+            Some(interval) => interval.pause(&error, streak, jitter),
+            None => {
                 let usual = pause_after(&error, streak, jitter);
-                if !polling_interval.is_zero() {
-                    usual.max(polling_pause(&error, polling_interval, streak))
-                } else if !left.is_zero() && may_be_shortened(&error) {
-                    renewal_pause(usual, left, streak, jitter)
-                } else {
-                    usual
+                match !left.is_zero() && may_be_shortened(&error) {
+                    true => renewal_pause(usual, left, streak, jitter),
+                    false => usual,
                 }
             }
         };
-        let pause = match error.retry_after() {
-            Some(retry_after) => pause.max(retry_after.min(MAX_RETRY_AFTER)),
-            None => pause,
-        };
+        let pause = obeying_retry_after(pause, &error);
         let has_asked = has_asked_to_wait(&error);
-        let is_polling = !polling_interval.is_zero();
         Self {
             error,
             streak,
             pause,
             polling_interval,
-            is_pause_by_server: has_asked || is_polling,
+            is_pause_by_server: has_asked || polling_interval.is_some(),
             retry_at: now.after(pause),
             since: previous
                 .filter(|previous| previous.streak > 0)
@@ -100,7 +91,7 @@ impl FailedFetch {
             error: authorization_pending(),
             streak: 0,
             pause: now.until(polling.retry_at),
-            polling_interval: polling.interval,
+            polling_interval: Some(polling.interval),
             is_pause_by_server: true,
             retry_at: polling.retry_at,
             since: now,
@@ -110,9 +101,8 @@ impl FailedFetch {
 
     /// Returns how often to poll the server, if it asked to be polled.
     pub(super) fn polling(&self) -> Option<Polling> {
-        let is_polled = !self.polling_interval.is_zero();
-        is_polled.then_some(Polling {
-            interval: self.polling_interval,
+        self.polling_interval.map(|interval| Polling {
+            interval,
             retry_at: self.retry_at,
         })
     }
@@ -157,7 +147,7 @@ pub(crate) struct When {
     /// How long the current token remains usable; zero if there is none.
     pub(crate) left: Duration,
     /// The shortest pause between two polls, if the fetch polled for the decision of a user.
-    pub(crate) polling_interval: Option<Duration>,
+    pub(crate) polling_interval: Option<PollingInterval>,
 }
 
 impl When {
@@ -172,20 +162,6 @@ impl When {
     }
 }
 
-/// Returns the pause between two polls after this many failures in a row.
-///
-/// "On encountering a connection timeout, clients MUST unilaterally reduce their polling frequency before retrying" (RFC 8628 §3.5).
-fn polling_pause(error: &TokenError, interval: Duration, streak: u32) -> Duration {
-    let is_connection_error = matches!(
-        error.kind(),
-        TokenErrorKind::Service | TokenErrorKind::Timeout
-    );
-    match is_connection_error {
-        true => back_off::doubled(interval, streak, MAX_PAUSE).max(interval),
-        false => interval,
-    }
-}
-
 /// Returns whether the pause after a failed renewal may be shortened to fit into the rest of the token's life.
 fn may_be_shortened(error: &TokenError) -> bool {
     error.is_transient()
@@ -195,30 +171,6 @@ fn may_be_shortened(error: &TokenError) -> bool {
 
 fn has_asked_to_wait(error: &TokenError) -> bool {
     error.retry_after().is_some_and(|asked| !asked.is_zero())
-}
-
-/// How often to poll a server that does not say how often (RFC 8628 §3.5).
-pub(crate) const POLLING_INTERVAL: Duration = Duration::from_secs(5);
-const MIN_POLLING_INTERVAL: Duration = Duration::from_secs(1);
-/// What each `slow_down` adds (RFC 8628 §3.5).
-const SLOW_DOWN: Duration = Duration::from_secs(5);
-
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const FIRST_PAUSE_TERMINAL: Duration = Duration::from_secs(5);
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
-
-/// Returns the pause after this many failures in a row.
-///
-/// A final error, such as a wrong secret, is remembered longer than a transient one, because only a person can fix it.
-fn pause_after(error: &TokenError, streak: u32, jitter: f64) -> Duration {
-    let first = if error.is_transient() {
-        FIRST_PAUSE
-    } else {
-        FIRST_PAUSE_TERMINAL
-    };
-    let pause = back_off::doubled(first, streak.saturating_sub(1), MAX_PAUSE);
-    back_off::jittered(pause, jitter)
 }
 
 fn authorization_pending() -> TokenError {
@@ -242,6 +194,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    const FIRST_PAUSE: Duration = Duration::from_secs(1);
+    const MAX_PAUSE: Duration = Duration::from_secs(60);
+    const MAX_RETRY_AFTER: Duration = Duration::from_secs(300);
 
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
@@ -292,7 +248,7 @@ mod tests {
         let [pending, slow_down] = [ErrorCode::AUTHORIZATION_PENDING, ErrorCode::SLOW_DOWN];
         let code = |code: &ErrorCode| coded(code.clone());
         let kind = |kind| TokenError::new(kind, "failed", None);
-        let default = Some(POLLING_INTERVAL.as_secs_f64());
+        let default = Some(PollingInterval::DEFAULT.as_duration().as_secs_f64());
         for (name, steps) in [
             (
                 "without an interval of the server's or the user's",
@@ -342,7 +298,9 @@ mod tests {
             let mut last: Option<FailedFetch> = None;
             for (step, (error, interval, pause, streak)) in steps.iter().enumerate() {
                 let when = When {
-                    polling_interval: interval.map(Duration::from_secs_f64),
+                    polling_interval: interval
+                        .map(Duration::from_secs_f64)
+                        .map(PollingInterval::new),
                     ..when(now, 1.0)
                 };
                 let failure = FailedFetch::after(last.as_ref(), error.clone(), when);

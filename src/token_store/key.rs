@@ -78,7 +78,7 @@ impl StoreKey {
 
     /// Reads a key in base64 from a file, an environment variable or a function.
     ///
-    /// It is read once. To rotate the key, see [`StoreKeys`].
+    /// It is read once. To rotate the key, see [`StoreKeys`](super::StoreKeys).
     ///
     /// # Errors
     ///

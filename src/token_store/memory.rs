@@ -214,6 +214,8 @@ impl Default for MemoryTokenStore {
 
 impl fmt::Debug for MemoryTokenStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MemoryTokenStore").finish_non_exhaustive()
+        f.debug_struct("MemoryTokenStore")
+            .field("names", &self.lock().by_name.len())
+            .finish_non_exhaustive()
     }
 }

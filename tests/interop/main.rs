@@ -6,6 +6,7 @@ mod glewlwyd;
 mod grpcio;
 mod nginx;
 mod oidc_provider;
+mod redis;
 mod support;
 
 /// Returns a setting of a running server, which `tests/run` puts into the environment.

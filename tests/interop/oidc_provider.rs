@@ -1,14 +1,20 @@
 //! oidc-provider, a certified OpenID Connect server for Node.js.
 
 mod add_access_token;
+mod authorization_code;
+mod ciba;
+mod device;
 mod discovery;
 mod dpop;
 mod dpop_api;
 mod fapi;
 mod instance;
+mod introspection;
 mod mtls;
+mod registration;
 mod revocation;
 mod signed_jwt;
+mod userinfo;
 
 use std::collections::BTreeSet;
 #[cfg(feature = "rustls")]
@@ -435,6 +441,11 @@ async fn send(
 
 /// Signs alice in at the authorization endpoint and returns the authorization code.
 async fn sign_in(client_id: &str) -> String {
+    sign_in_at("OIDC_PROVIDER", client_id).await
+}
+
+/// The same at another instance.
+async fn sign_in_at(instance: &str, client_id: &str) -> String {
     let query = form_urlencoded::Serializer::new(String::new())
         .append_pair("client_id", client_id)
         .append_pair("code_challenge", CODE_CHALLENGE)
@@ -445,7 +456,7 @@ async fn sign_in(client_id: &str) -> String {
         .append_pair("scope", "openid offline_access")
         .append_pair("state", STATE)
         .finish();
-    let start = uri(&format!("/auth?{query}"));
+    let start = format!("{}/auth?{query}", setting(instance));
 
     let End::Left(back) = Browser::new("alice").visit(&start, REDIRECT_URI).await else {
         panic!("the server never redirected to {REDIRECT_URI}");

@@ -129,6 +129,17 @@ impl Sent {
             .collect()
     }
 
+    /// Returns the DPoP proofs, of the requests that have one.
+    pub(crate) fn proofs(&self) -> Vec<String> {
+        let requests = self.0.lock().unwrap();
+        let proofs = requests
+            .iter()
+            .filter_map(|request| request.headers().get("dpop"));
+        proofs
+            .map(|proof| proof.to_str().unwrap().to_owned())
+            .collect()
+    }
+
     pub(crate) fn record<S>(&self, http: S) -> Recording<S> {
         let sent = self.clone();
         Recording { http, sent }

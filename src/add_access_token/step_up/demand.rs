@@ -460,6 +460,25 @@ mod tests {
         }
     }
 
+    /// Their values are merged with those of the challenge.
+    #[test]
+    fn a_secret_scope_or_claim_stays_a_secret() {
+        let secret = |text: &str| crate::Credential::fixed(text);
+        let base = TokenRequest::client_credentials()
+            .parameter("scope", secret("a"))
+            .parameter("claims", secret("{}"));
+        let claims = BASE64_STANDARD.encode(NBF);
+        let demand = demand(&[
+            r#"Bearer error="insufficient_scope", scope="b""#,
+            &format!(r#"Bearer error="insufficient_claims", claims="{claims}""#),
+        ]);
+        let request = demand.unwrap().met_by(&base, &base, None, None);
+        assert_eq!(request.known("scope"), Some("a b"));
+        assert_eq!(request.known("claims"), Some(NBF));
+        assert_eq!(request.get_scope(), None);
+        assert_eq!(request.get_parameter("claims"), None);
+    }
+
     #[test]
     fn only_allowed_words_are_requested() {
         let base = TokenRequest::client_credentials().scope("a");

@@ -11,7 +11,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey},
     error::TokenError,
-    message::{Form, Parameter, scope},
+    message::{AccessToken, Form, Parameter, TokenType, scope},
     secret::Secret,
 };
 
@@ -42,6 +42,9 @@ fn check_form<C: EndpointCall>(
         return Err(invalid.to_owned());
     }
     client.check()?;
+    if let Some(token) = form.access_token() {
+        check_access_token(token, form, client)?;
+    }
     let added = client.parameters("");
     let is_once = |name: &str| ONCE.contains(&name) || C::ONCE.contains(&name);
     if let Some(name) = form.repeated_name(is_once) {
@@ -106,6 +109,29 @@ pub(super) fn check_uri(
     protection
         .check(allow_http)
         .map_err(|why| names.refuse(format!("the URI of the {} {why}", names.endpoint)))
+}
+
+/// Refuses an access token that cannot be sent, or that is sent beside something else that authorizes the request.
+fn check_access_token(
+    token: &AccessToken,
+    form: &Form,
+    client: &ClientAuthentication,
+) -> Result<(), String> {
+    if token.sendable().is_none() {
+        return Err(match *token.token_type() == TokenType::DPOP {
+            true => "the access token is of the type `DPoP`, but its key is not known; add it with `AccessToken::bound_to`".into(),
+            false => format!(
+                "the access token is of the type `{}`, which this crate cannot send",
+                token.token_type()
+            ),
+        });
+    }
+    if client.proves() || form.headers().contains_key(AUTHORIZATION) {
+        return Err(
+            "the access token authorizes the request, but so does the client or the header `authorization`; leave one of them out".into(),
+        );
+    }
+    Ok(())
 }
 
 fn check_headers(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::LOCATION, response::Parts};
 use http_body_util::LengthLimitError;
 
-use super::{EndpointCall, EndpointNames, JsonValue, Said, server_words};
+use super::{EndpointCall, EndpointNames, JsonValue, Said, challenge_error, server_words};
 use crate::{
     base::server_clock,
     dpop::{self, DpopKey},
@@ -179,7 +179,13 @@ impl BadAnswer {
     /// A response with a status other than 2xx.
     fn of_status<C: EndpointCall>(answer: &Answer) -> Self {
         let endpoint = C::NAMES.endpoint;
-        let (words, how) = match server_words::read(answer.text(), answer.status) {
+        let said = server_words::read(answer.text(), answer.status);
+        if C::READS_CHALLENGES && !matches!(said, Said::OauthError(_)) {
+            if let Some(error) = challenge_error::read(&answer.headers) {
+                return Self::named::<C>(error);
+            }
+        }
+        let (words, how) = match said {
             Said::OauthError(error) => return Self::named::<C>(error),
             Said::Words(words) => (Some(words), String::new()),
             Said::Unknown => (

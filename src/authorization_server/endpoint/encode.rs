@@ -12,7 +12,7 @@ use crate::{
     base::{Quoted, request_headers::default_headers},
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{Form, NoAccessToken, scope},
+    message::{AccessToken, Form, NoAccessToken, scope},
     secret::{Credential, Secret},
 };
 
@@ -80,7 +80,10 @@ pub(super) fn form<C: EndpointCall>(
         capacity += max_length(name, value);
     }
     let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
-    let authorization = target.client.authorization(proof).map_err(refuse)?;
+    let authorization = match form.access_token() {
+        Some(token) => token.sendable().cloned(),
+        None => target.client.authorization(proof).map_err(refuse)?,
+    };
     let of_client = target.client.parameters(proof);
     for (name, value) in &of_client {
         capacity += max_length(name, value);
@@ -105,13 +108,55 @@ pub(super) fn form<C: EndpointCall>(
     body.extend_pairs(of_client);
     let body = Zeroizing::new(body.finish().into_bytes());
 
-    let mut http = Request::new(Bytes::from_owner(body));
-    *http.method_mut() = Method::POST;
-    *http.uri_mut() = target.uri.clone();
-    *http.headers_mut() = headers(form.headers(), authorization);
+    let content = Some((FORM, Bytes::from_owner(body)));
+    Ok(request(
+        Method::POST,
+        form,
+        target.uri,
+        content,
+        authorization,
+    ))
+}
+
+/// Makes a `GET` that an access token authorizes.
+pub(crate) fn get(form: &Form, target: &Target<'_>) -> Request<Bytes> {
+    let authorization = form.access_token().and_then(AccessToken::sendable);
+    let authorization = authorization.cloned();
+    request(Method::GET, form, target.uri, None, authorization)
+}
+
+/// Makes the `POST` of a JSON document, which an access token may authorize. The body is wiped from memory when it is dropped.
+pub(crate) fn json(document: Vec<u8>, form: &Form, target: &Target<'_>) -> Request<Bytes> {
+    let authorization = form.access_token().and_then(AccessToken::sendable);
+    let body = Bytes::from_owner(Zeroizing::new(document));
+    request(
+        Method::POST,
+        form,
+        target.uri,
+        Some((JSON, body)),
+        authorization.cloned(),
+    )
+}
+
+const FORM: HeaderValue = HeaderValue::from_static("application/x-www-form-urlencoded");
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// Makes a request with the headers and the extensions of the form. `content` is the type of the body, and the body.
+fn request(
+    method: Method,
+    form: &Form,
+    uri: &Uri,
+    content: Option<(HeaderValue, Bytes)>,
+    authorization: Option<HeaderValue>,
+) -> Request<Bytes> {
+    let (content_type, body) = content.unzip();
+    let mut http = Request::new(body.unwrap_or_default());
+    *http.method_mut() = method;
+    *http.uri_mut() = uri.clone();
+    *http.headers_mut() = headers(form.headers(), content_type, authorization);
     *http.extensions_mut() = form.context().clone();
     http.extensions_mut().insert(NoAccessToken);
-    Ok(http)
+    http
 }
 
 /// The maximum length of a pair in a form: each byte may be escaped by three. It costs less than the exact length.
@@ -138,12 +183,15 @@ fn client_proof<'a>(
     }
 }
 
-fn headers(extra: &HeaderMap, authorization: Option<HeaderValue>) -> HeaderMap {
+fn headers(
+    extra: &HeaderMap,
+    content_type: Option<HeaderValue>,
+    authorization: Option<HeaderValue>,
+) -> HeaderMap {
     let mut headers = default_headers(extra, extra.len() + 2);
-    headers.insert(
-        CONTENT_TYPE,
-        HeaderValue::from_static("application/x-www-form-urlencoded"),
-    );
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
     if let Some(authorization) = authorization {
         headers.insert(AUTHORIZATION, authorization);
     }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::Arc,
+    sync::{Arc, LazyLock},
     task::{Context, Poll},
 };
 
@@ -12,9 +12,10 @@ use http::Uri;
 
 use super::{
     EndpointCall,
+    about::{CallAbout, called},
     check::{check, check_uri},
     encode::{self, Target},
-    future::{CallAbout, CallFuture},
+    future::CallFuture,
     place::{Lookup, Place},
     preparation::Draft,
     sent_secrets::SentSecrets,
@@ -36,6 +37,9 @@ use crate::{
 };
 
 const MAX_RESPONSE_BODY: usize = 1024 * 1024;
+
+/// The client of a request that an access token authorizes.
+static ANONYMOUS: LazyLock<ClientAuthentication> = LazyLock::new(ClientAuthentication::anonymous);
 
 /// An endpoint that is called through the HTTP service `S`: where it is, which client calls it, and the settings of a call.
 pub(crate) struct EndpointCore<S, B> {
@@ -169,14 +173,6 @@ impl<S, B> EndpointCore<S, B> {
     }
 }
 
-fn called(client: &ClientAuthentication, host: Option<Box<str>>) -> Arc<CalledEndpoint> {
-    let client_id = Some(client.client_id()).filter(|id| !id.is_empty());
-    Arc::new(CalledEndpoint {
-        client_id: client_id.map(Into::into),
-        host,
-    })
-}
-
 impl<S: Clone, B> EndpointCore<S, B> {
     /// The same settings for another client.
     pub(crate) fn for_client(&self, client: ClientAuthentication) -> Self {
@@ -193,6 +189,19 @@ impl<S: Clone, B> EndpointCore<S, B> {
             defaults: Vec::new(),
             ..self.clone()
         }
+    }
+
+    /// The same settings for an endpoint of the same issuer at which no client authenticates.
+    pub(crate) fn other_endpoint_without_client(&self) -> Self {
+        let mut core = self.other_endpoint();
+        let is_by_tls = core.client.is_by_tls();
+        core.client = ANONYMOUS.clone();
+        core.dpop = None;
+        // The tokens of such a client may be bound to its certificate.
+        if let Some(discovery) = core.discovery_mut().filter(|_| is_by_tls) {
+            discovery.by_alias = true;
+        }
+        core
     }
 
     /// Drops the ready inner service, whose reservation (a permit, a slot in a buffer) would otherwise be held until the next call.
@@ -236,8 +245,16 @@ impl<S, B> EndpointCore<S, B> {
         let called = self.called_for(&form);
         form.note_called(&called);
         let about = CallAbout::new(form.clone(), called);
-        let client = form.client_override().unwrap_or(&self.client);
-        let dpop = form.dpop_override().or(self.dpop.as_ref());
+        let token = form.access_token();
+        let client = match form.client_override() {
+            Some(client) => client,
+            None if token.is_some() => &ANONYMOUS,
+            None => &self.client,
+        };
+        let dpop = match token {
+            Some(token) => token.binding().map(|binding| &binding.key),
+            None => form.dpop_override().or(self.dpop.as_ref()),
+        };
         let named = form.endpoint_override();
         let checked = match named {
             Some(uri) => check_uri(&C::NAMES, Protection::of(uri), self.allow_http),
@@ -274,9 +291,12 @@ impl<S, B> EndpointCore<S, B> {
             Ok(http) => {
                 let sent_to = SentTo::of(&http);
                 let secret = client.credential().and_then(Credential::known);
-                let sent = SentSecrets::of_known(&http, secret.cloned(), form.headers());
+                let sent = match token {
+                    Some(_) => SentSecrets::of(&http),
+                    None => SentSecrets::of_known(&http, secret.cloned(), form.headers()),
+                };
+                let what_to_check = C::what_to_check(&form, client);
                 let sending = self.inner.call(http.map(self.request_body));
-                let what_to_check = client.what_to_check();
                 CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit, about)
             }
             Err(error) => {

@@ -4,26 +4,26 @@ use std::{
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use http::{Request, Response, Uri, response::Parts};
+use http::{Request, Response, response::Parts};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited, combinators::Collect};
 use pin_project_lite::pin_project;
 use tower_service::Service;
 
 use super::{
-    EndpointCall, decode,
+    EndpointCall,
+    about::CallAbout,
+    decode,
     preparation::{Draft, Preparation, Preparing},
     sent_secrets::SentSecrets,
 };
 use crate::{
-    base::{clock, uri},
-    error::{BoxError, CalledEndpoint, Presented, SentTo, TokenError},
-    message::Form,
+    base::clock,
+    error::{BoxError, Presented, SentTo, TokenError},
 };
 
 pin_project! {
@@ -43,36 +43,6 @@ pin_project! {
         sent: Option<SentSecrets>,
         preparation: Option<Preparation<C, S, B>>,
         about: CallAbout,
-    }
-}
-
-/// Whose request it is, for an error.
-///
-/// It keeps the request until its response has been read, without a copy.
-pub(super) struct CallAbout {
-    form: Form,
-    called: Arc<CalledEndpoint>,
-}
-
-impl CallAbout {
-    pub(super) fn new(form: Form, called: Arc<CalledEndpoint>) -> Self {
-        Self { form, called }
-    }
-
-    /// Notes where the request is sent to, if the metadata of the issuer name another host than that of the issuer.
-    fn note_uri(&mut self, uri: &Uri) {
-        let host = uri::host(uri);
-        if self.called.host.as_deref() != host {
-            self.called = Arc::new(CalledEndpoint {
-                client_id: self.called.client_id.clone(),
-                host: host.map(Into::into),
-            });
-            self.form.note_called(&self.called);
-        }
-    }
-
-    fn error(&self, error: TokenError) -> TokenError {
-        error.about(|| self.form.about(Some(&self.called)))
     }
 }
 
@@ -117,7 +87,7 @@ where
         limit: usize,
         about: CallAbout,
     ) -> Self {
-        let what_to_check = draft.client.what_to_check();
+        let what_to_check = C::what_to_check(&draft.form, &draft.client);
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
         Self {
             state: State::Preparing { preparing },

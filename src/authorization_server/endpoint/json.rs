@@ -77,6 +77,17 @@ impl JsonValue<'_> {
         }
     }
 
+    /// Whether this, as the member `error`, says that there is no error, whatever comes with it.
+    pub(crate) fn says_none(&self) -> bool {
+        match self {
+            Self::Absent | Self::Empty => true,
+            Self::Number(number) => *number == 0.0,
+            Self::List(words) => words.is_empty(),
+            Self::Text(text) => text.is_empty(),
+            Self::Other => false,
+        }
+    }
+
     /// Whether this is a string that contains anything.
     pub(crate) fn is_some_text(&self) -> bool {
         self.as_text().is_some_and(|text| !text.is_empty())

@@ -9,12 +9,15 @@
 //! 5. [`future`]: send it, and collect the response.
 //! 6. [`decode`]: read the response. Pure.
 
+mod about;
+mod challenge_error;
 mod check;
 mod decode;
 mod encode;
 mod endpoint_core;
 mod future;
 mod json;
+mod members;
 mod own_words;
 mod place;
 mod preparation;
@@ -30,15 +33,17 @@ use http::Request;
 pub(crate) use self::{
     check::check_not_empty,
     decode::{BadAnswer, ERROR_MEMBERS, error_response},
-    encode::{Obtained, Target},
+    encode::{Obtained, Target, get, json},
     endpoint_core::EndpointCore,
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
+    members::{compact_jwt, members},
     server_words::{Said, is_no_error},
-    service::endpoint_service,
+    service::{endpoint_service, endpoint_service_parts, protected_endpoint_service},
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,
+    client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
     message::{Form, Parameter},
@@ -54,6 +59,9 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     /// The parameters of this endpoint that the RFCs allow once, even where the caller may repeat parameters.
     const ONCE: &'static [&'static str];
 
+    /// Whether an error may be in a challenge instead of the body (RFC 6750 §3), because an access token may authorize the request.
+    const READS_CHALLENGES: bool = false;
+
     /// Checks the value of a parameter that this endpoint defines.
     ///
     /// # Errors
@@ -64,6 +72,14 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     /// Explains an error code, if this endpoint gives it a meaning of its own.
     fn explain(_: &ErrorCode) -> Option<&'static str> {
         None
+    }
+
+    /// What to check if the server refuses whoever sends the request: the rest of a sentence that begins with "check".
+    fn what_to_check(form: &Form, client: &ClientAuthentication) -> &'static str {
+        match form.access_token() {
+            Some(_) => "the access token: whether it is meant for this endpoint, and still valid",
+            None => client.what_to_check(),
+        }
     }
 
     /// Makes the HTTP request. Default is a form that is sent by `POST`.

@@ -16,7 +16,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::{DPOP, DpopKey, Role},
     error::{ErrorCode, ErrorResponse, TokenError},
-    message::Form,
+    message::{AccessToken, Form},
     secret::{ProvidedText, ProvidedTexts, Secret},
 };
 
@@ -96,9 +96,11 @@ impl<C: EndpointCall> Draft<C> {
         };
         let mut request = self.call.encode(&self.form, &target, Some(&obtained))?;
         if let Some(key) = &self.dpop {
-            let (algorithm, role) = (located.algorithms.proof, Role::AuthorizationServer);
+            let (algorithm, role) = (located.algorithms.proof, self.role());
+            let token = self.form.access_token().and_then(AccessToken::binding);
+            let token_hash = token.map(|binding| &*binding.token_hash);
             let proof = key
-                .prove_as(algorithm, role, request.method(), target.uri, None)
+                .prove_as(algorithm, role, request.method(), target.uri, token_hash)
                 .await?;
             request.headers_mut().insert(DPOP, proof.header);
         }
@@ -107,6 +109,14 @@ impl<C: EndpointCall> Draft<C> {
             provided,
             corrections,
         })
+    }
+
+    /// An endpoint that is called with an access token is an API, even if it belongs to the authorization server.
+    fn role(&self) -> Role {
+        match self.form.access_token() {
+            Some(_) => Role::ResourceServer,
+            None => Role::AuthorizationServer,
+        }
     }
 
     /// The present corrections for the server at this URI.
@@ -225,7 +235,7 @@ impl<C: EndpointCall, S, B> Preparation<C, S, B> {
         let (uri, headers) = (&self.uri, &parts.headers);
         self.draft.client.note_clock(uri, headers);
         if let Some(key) = self.dpop() {
-            key.note_headers(Role::AuthorizationServer, uri, headers);
+            key.note_headers(self.draft.role(), uri, headers);
         }
     }
 }

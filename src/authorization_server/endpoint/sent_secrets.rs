@@ -2,14 +2,21 @@
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Uri, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderValue, Request, Uri,
+    header::{AUTHORIZATION, CONTENT_TYPE},
+};
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
-use crate::{base::mask::Mask, dpop::DPOP, secret::Secret};
+use super::encode::JSON;
+use crate::{base::mask::Mask, dpop::DPOP, message::ClientMetadata, secret::Secret};
 
 /// The parts of a request that may contain secrets. It shares them with the request; nothing is copied.
 pub(super) struct SentSecrets {
     body: Bytes,
+    /// Whether the body is a JSON object, and not a form.
+    is_json: bool,
     /// The secret of the client, if it was known beforehand.
     secret: Option<Secret>,
     rest: Option<Box<Rest>>,
@@ -44,6 +51,7 @@ impl SentSecrets {
         };
         Self {
             body: request.body().clone(),
+            is_json: request.headers().get(CONTENT_TYPE) == Some(&JSON),
             secret,
             rest: has_rest.then(rest),
         }
@@ -57,14 +65,9 @@ impl SentSecrets {
     /// Finds the secrets in the request.
     pub(super) fn mask(&self) -> Mask {
         let mut mask = Mask::default();
-        for (name, value) in form_urlencoded::parse(&self.body) {
-            let value = Zeroizing::new(value.into_owned());
-            match is_public(&name) {
-                true => {}
-                // Parts of it are in many messages.
-                false if value.contains("://") => mask.add_whole(&value),
-                false => mask.add(&value),
-            }
+        match self.is_json {
+            true => add_members(&mut mask, &self.body),
+            false => add_form(&mut mask, &self.body),
         }
         if let Some(secret) = &self.secret {
             mask.add(secret.expose());
@@ -75,6 +78,33 @@ impl SentSecrets {
             add_uri(&mut mask, &rest.uri);
         }
         mask.ready()
+    }
+}
+
+fn add_form(mask: &mut Mask, body: &[u8]) {
+    for (name, value) in form_urlencoded::parse(body) {
+        let value = Zeroizing::new(value.into_owned());
+        if !is_public(&name) {
+            add_value(mask, &value);
+        }
+    }
+}
+
+/// Adds the members of a client's metadata, except for the public ones.
+fn add_members(mask: &mut Mask, body: &[u8]) {
+    let members = serde_json::from_slice::<Map<String, Value>>(body);
+    for (name, value) in members.unwrap_or_default() {
+        if let (Value::String(value), false) = (value, ClientMetadata::is_public(&name)) {
+            add_value(mask, &Zeroizing::new(value));
+        }
+    }
+}
+
+fn add_value(mask: &mut Mask, value: &str) {
+    match value.contains("://") {
+        // Parts of it are in many messages.
+        true => mask.add_whole(value),
+        false => mask.add(value),
     }
 }
 

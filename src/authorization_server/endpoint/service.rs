@@ -3,6 +3,8 @@
 /// Defines the service of an endpoint other than the token endpoint, and the method of `TokenEndpoint` that returns it.
 ///
 /// All these services have the same settings. The discovery of an issuer has settings of its own, which only `TokenEndpoint` has.
+///
+/// `call` may depend on the request: `call of request = MyCall::new(&request) => MyCall;`.
 macro_rules! endpoint_service {
     (
         $(#[$doc:meta])*
@@ -10,16 +12,25 @@ macro_rules! endpoint_service {
 
         endpoint = $endpoint:literal at $example_uri:literal;
 
-        call = $call:expr => $Call:ty;
+        call $(of $by:ident)? = $call:expr => $Call:ty;
         request = $Request:ident;
         response = $Response:ty;
 
         $(#[$accessor_doc:meta])*
         TokenEndpoint::$accessor:ident
     ) => {
-        $(#[$doc])*
-        pub struct $Endpoint<S, B = http_body_util::Full<bytes::Bytes>> {
-            core: crate::authorization_server::endpoint::EndpointCore<S, B>,
+        crate::authorization_server::endpoint::endpoint_service_parts! {
+            $(#[$doc])*
+            pub struct $Endpoint;
+
+            endpoint = $endpoint;
+
+            call $(of $by)? = $call => $Call;
+            request = $Request;
+            response = $Response;
+
+            $(#[$accessor_doc])*
+            TokenEndpoint::$accessor = other_endpoint
         }
 
         impl<S> $Endpoint<S> {
@@ -59,6 +70,108 @@ macro_rules! endpoint_service {
         }
 
         impl<S, B> $Endpoint<S, B> {
+            /// Sends a DPoP proof with each request ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)). Default is none.
+            ///
+            /// Some servers demand a proof at all their endpoints. If the server demands another nonce, the request is sent a second
+            /// time at once, with a fresh proof and freshly obtained credentials.
+            #[cfg(feature = "dpop")]
+            #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
+            #[must_use]
+            pub fn dpop(mut self, key: crate::DpopKey) -> Self {
+                self.core.dpop = Some(key);
+                self
+            }
+
+            /// Returns the client that sends the requests. A request can name another one.
+            #[must_use]
+            pub fn client(&self) -> &crate::ClientAuthentication {
+                &self.core.client
+            }
+        }
+    };
+}
+
+/// Defines the service of an endpoint at which no client authenticates: an access token authorizes the request, if anything does.
+///
+/// The syntax is that of [`endpoint_service`].
+macro_rules! protected_endpoint_service {
+    (
+        $(#[$doc:meta])*
+        pub struct $Endpoint:ident;
+
+        endpoint = $endpoint:literal at $example_uri:literal;
+
+        call $(of $by:ident)? = $call:expr => $Call:ty;
+        request = $Request:ident;
+        response = $Response:ty;
+
+        $(#[$accessor_doc:meta])*
+        TokenEndpoint::$accessor:ident
+    ) => {
+        crate::authorization_server::endpoint::endpoint_service_parts! {
+            $(#[$doc])*
+            pub struct $Endpoint;
+
+            endpoint = $endpoint;
+
+            call $(of $by)? = $call => $Call;
+            request = $Request;
+            response = $Response;
+
+            $(#[$accessor_doc])*
+            TokenEndpoint::$accessor = other_endpoint_without_client
+        }
+
+        impl<S> $Endpoint<S> {
+            #[doc = concat!("Creates a service for the ", $endpoint, " at `uri`, which is called through `inner`.")]
+            ///
+            /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid
+            /// URI is reported by the first request, before anything is sent.
+            ///
+            /// # Examples
+            ///
+            /// ```
+            #[doc = concat!("use tower_oauth2_client::", stringify!($Endpoint), ";")]
+            ///
+            #[doc = concat!("# fn example<S>(http: S) -> ", stringify!($Endpoint), "<S> {")]
+            #[doc = concat!(stringify!($Endpoint), "::new(http, \"", $example_uri, "\")")]
+            /// # }
+            /// ```
+            pub fn new(inner: S, uri: impl std::fmt::Display) -> Self {
+                Self {
+                    core: crate::authorization_server::endpoint::EndpointCore::new(
+                        inner,
+                        uri,
+                        crate::ClientAuthentication::anonymous(),
+                        http_body_util::Full::new,
+                    ),
+                }
+            }
+        }
+    };
+}
+
+/// What [`endpoint_service`] and [`protected_endpoint_service`] have in common.
+macro_rules! endpoint_service_parts {
+    (
+        $(#[$doc:meta])*
+        pub struct $Endpoint:ident;
+
+        endpoint = $endpoint:literal;
+
+        call $(of $by:ident)? = $call:expr => $Call:ty;
+        request = $Request:ident;
+        response = $Response:ty;
+
+        $(#[$accessor_doc:meta])*
+        TokenEndpoint::$accessor:ident = $other_endpoint:ident
+    ) => {
+        $(#[$doc])*
+        pub struct $Endpoint<S, B = http_body_util::Full<bytes::Bytes>> {
+            core: crate::authorization_server::endpoint::EndpointCore<S, B>,
+        }
+
+        impl<S, B> $Endpoint<S, B> {
             /// Sets the function that makes the request body of `S` from its bytes. Default is `Full::new`.
             ///
             /// It is needed if the HTTP service takes another body than `Full<Bytes>`; see
@@ -90,18 +203,6 @@ macro_rules! endpoint_service {
                 self
             }
 
-            /// Sends a DPoP proof with each request ([RFC 9449](https://www.rfc-editor.org/rfc/rfc9449)). Default is none.
-            ///
-            /// Some servers demand a proof at all their endpoints. If the server demands another nonce, the request is sent a second
-            /// time at once, with a fresh proof and freshly obtained credentials.
-            #[cfg(feature = "dpop")]
-            #[cfg_attr(docsrs, doc(cfg(feature = "dpop")))]
-            #[must_use]
-            pub fn dpop(mut self, key: crate::DpopKey) -> Self {
-                self.core.dpop = Some(key);
-                self
-            }
-
             #[doc = concat!("Returns the URI of the ", $endpoint, ". `None` if it comes from the metadata of the issuer, or is invalid.")]
             #[must_use]
             pub fn uri(&self) -> Option<&http::Uri> {
@@ -112,12 +213,6 @@ macro_rules! endpoint_service {
             #[must_use]
             pub fn issuer(&self) -> Option<&str> {
                 self.core.issuer()
-            }
-
-            /// Returns the client that sends the requests. A request can name another one.
-            #[must_use]
-            pub fn client(&self) -> &crate::ClientAuthentication {
-                &self.core.client
             }
 
             /// Returns the HTTP service.
@@ -146,7 +241,7 @@ macro_rules! endpoint_service {
             #[must_use]
             pub fn $accessor(&self) -> $Endpoint<S, B> {
                 $Endpoint {
-                    core: self.core.other_endpoint(),
+                    core: self.core.$other_endpoint(),
                 }
             }
         }
@@ -177,7 +272,9 @@ macro_rules! endpoint_service {
             }
 
             fn call(&mut self, request: crate::$Request) -> Self::Future {
-                let inner = self.core.call($call, request.into_form());
+                $(let $by = &request;)?
+                let call = $call;
+                let inner = self.core.call(call, request.into_form());
                 ResponseFuture { inner }
             }
         }
@@ -195,4 +292,4 @@ macro_rules! endpoint_service {
     };
 }
 
-pub(crate) use endpoint_service;
+pub(crate) use {endpoint_service, endpoint_service_parts, protected_endpoint_service};

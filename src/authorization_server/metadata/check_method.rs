@@ -13,6 +13,14 @@ pub(crate) struct AuthenticationLists {
     pub(crate) algorithms: &'static str,
 }
 
+impl AuthenticationLists {
+    /// For an endpoint at which no client authenticates.
+    pub(crate) const NONE: Self = Self {
+        methods: "",
+        algorithms: "",
+    };
+}
+
 /// The names of the algorithms of what a client signs, such as `EdDSA` and `Ed25519`. Empty for what it does not sign.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct AlgorithmNames {

@@ -56,7 +56,8 @@ impl Members {
     }
 }
 
-fn first_repeated<'a>(
+/// Returns the name of the first member that is repeated, of those that must not be.
+pub(crate) fn first_repeated<'a>(
     members: &'a [(String, &RawValue)],
     must_be_unique: fn(&str) -> bool,
 ) -> Option<&'a str> {
@@ -67,7 +68,7 @@ fn first_repeated<'a>(
 
 /// Every member of a JSON object, in order, with its value as text.
 #[derive(Default)]
-struct RawMembers<'a>(Vec<(String, &'a RawValue)>);
+pub(crate) struct RawMembers<'a>(pub(crate) Vec<(String, &'a RawValue)>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

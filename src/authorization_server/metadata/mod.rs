@@ -18,6 +18,7 @@ pub(crate) use self::{
     check_method::{AlgorithmNames, AuthenticationLists, ListedNames, check_method, listed_names},
     discovery::Discovery,
     fetch::{Http, Rules},
+    members::{RawMembers, first_repeated},
 };
 pub use self::{
     protected_resource::{DiscoverProtectedResource, ProtectedResource},

@@ -4,7 +4,7 @@ use super::call::RevocationCall;
 use crate::authorization_server::endpoint::endpoint_service;
 
 endpoint_service! {
-    /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`RevocationRequest`] to a revocation endpoint
+    /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`RevocationRequest`](crate::RevocationRequest) to a revocation endpoint
     /// ([RFC 7009](https://www.rfc-editor.org/rfc/rfc7009)), for example when a user signs out.
     ///
     /// It sends HTTP requests through the service `S` in the same way as [`TokenEndpoint`](crate::TokenEndpoint) does: the same client
@@ -12,9 +12,9 @@ endpoint_service! {
     ///
     /// 1. It returns `()` if the server answers with any 2xx status, whatever the body. The token is then invalid. It may have been invalid
     ///    before: a server does not report that.
-    /// 2. Otherwise it returns a [`TokenError`]. Assume that the token is still valid. If
-    ///    [`TokenError::is_transient`] is `true` (for example for a 503), send the request again, after
-    ///    [`TokenError::retry_after`] if the server sent one. Revoking a token twice does no harm.
+    /// 2. Otherwise it returns a [`TokenError`](crate::TokenError). Assume that the token is still valid. If
+    ///    [`TokenError::is_transient`](crate::TokenError::is_transient) is `true` (for example for a 503), send the request again, after
+    ///    [`TokenError::retry_after`](crate::TokenError::retry_after) if the server sent one. Revoking a token twice does no harm.
     /// 3. [`ErrorCode::UNSUPPORTED_TOKEN_TYPE`](crate::ErrorCode::UNSUPPORTED_TOKEN_TYPE) means that the server does not revoke tokens of
     ///    this type.
     ///
@@ -65,7 +65,7 @@ endpoint_service! {
     ///
     /// Both share the metadata, so that they are fetched once.
     ///
-    /// It never fails. If this endpoint was created by [`new`](TokenEndpoint::new), its issuer is not known: every request fails that
+    /// It never fails. If this endpoint was created by [`new`](crate::TokenEndpoint::new), its issuer is not known: every request fails that
     /// does not [name its revocation endpoint](crate::RevocationRequest::revocation_endpoint). Use [`RevocationEndpoint::new`] then.
     ///
     /// # Examples

@@ -1,6 +1,6 @@
 //! The parts of a call that are specific to the token endpoint.
 
-use std::time::SystemTime;
+use std::{sync::Arc, time::SystemTime};
 
 use super::decode;
 use crate::{
@@ -10,11 +10,11 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::{Parameter, TokenResponse, is_code_verifier},
+    message::{IdTokenChecks, Parameter, TokenResponse, is_code_verifier},
 };
 
 /// A call of the token endpoint.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct TokenCall {
     /// Whether a `Bearer` token is accepted although a token that is bound to a key was requested.
     pub(super) allow_bearer: bool,
@@ -22,6 +22,22 @@ pub(crate) struct TokenCall {
     pub(super) unknown_as_bearer: bool,
     /// Whether the ID token is used as the access token.
     pub(super) use_id_token: bool,
+    /// What this request wants an ID token to say.
+    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
+}
+
+#[cfg(feature = "token-store")]
+impl TokenCall {
+    /// Says what is made of a response.
+    pub(crate) fn use_of_response(&self) -> String {
+        let Self {
+            allow_bearer,
+            unknown_as_bearer,
+            use_id_token,
+            ..
+        } = self;
+        format!("{allow_bearer} {unknown_as_bearer} {use_id_token}")
+    }
 }
 
 impl EndpointCall for TokenCall {
@@ -53,6 +69,7 @@ impl EndpointCall for TokenCall {
         "subject_token_type",
         "actor_token",
         "actor_token_type",
+        "authorization_details",
         "requested_token_type",
     ];
 
@@ -75,6 +92,9 @@ impl EndpointCall for TokenCall {
             ErrorCode::INVALID_TARGET => {
                 "the token endpoint does not accept the resource or audience; check it"
             }
+            ErrorCode::INVALID_AUTHORIZATION_DETAILS => {
+                "the token endpoint does not accept the authorization details; check them"
+            }
             ErrorCode::UNAUTHORIZED_CLIENT => {
                 "the client may not use this grant; change its registration, or the grant"
             }
@@ -95,7 +115,7 @@ impl EndpointCall for TokenCall {
         dpop: Option<&DpopKey>,
         now: SystemTime,
     ) -> Result<TokenResponse, TokenError> {
-        match decode::fields(*self, &answer, dpop, now) {
+        match decode::fields(self, &answer, dpop, now) {
             Ok(fields) => Ok(TokenResponse::new(fields, answer)),
             Err(bad) => Err(bad.into_error(answer, now)),
         }

@@ -1,6 +1,6 @@
 //! From the body of a response to a token.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::time::SystemTime;
 
 use super::{call::TokenCall, id_token};
 use crate::{
@@ -27,7 +27,7 @@ const MEMBERS: [&str; 9] = [
 
 /// Reads the token that a successful response carries. `now` is the time of day.
 pub(super) fn fields(
-    call: TokenCall,
+    call: &TokenCall,
     answer: &Answer,
     dpop: Option<&DpopKey>,
     now: SystemTime,
@@ -48,7 +48,7 @@ pub(super) fn fields(
         issued_token_type,
     ] = object.values;
     let is_id_token = call.use_id_token && id_token.is_some_text();
-    if !says_none(&error) && !is_no_error(answer.text()) {
+    if !error.says_none() && !is_no_error(answer.text()) {
         return Err(refusal(match error.as_text() {
             Some(_) => "returned an error with a status of success",
             None => "returned an `error` that is not a string",
@@ -77,6 +77,10 @@ pub(super) fn fields(
     };
     if dpop.is_some() && token_type == TokenType::BEARER && !call.allow_bearer {
         return Err(unusable(DOWNGRADED).with_kind(TokenErrorKind::UnsupportedTokenType));
+    }
+    if let (Some(id_token), Some(checks)) = (id_token.as_text(), &call.id_token_checks) {
+        let checked = checks.check(id_token, now);
+        checked.map_err(|why| unusable(&format!("returned an ID token that {why}")))?;
     }
     let text = if is_id_token {
         &id_token
@@ -111,17 +115,6 @@ pub(super) fn fields(
         id_token: id_token.text().map(Into::into),
         issued_token_type: issued_token_type.text().map(Into::into),
     })
-}
-
-/// Whether `error` has a value that is no error, whatever comes with it.
-fn says_none(error: &JsonValue<'_>) -> bool {
-    match error {
-        JsonValue::Absent | JsonValue::Empty => true,
-        JsonValue::Number(number) => *number == 0.0,
-        JsonValue::List(words) | JsonValue::Text(Cow::Owned(words)) => words.is_empty(),
-        JsonValue::Text(Cow::Borrowed(text)) => text.is_empty(),
-        JsonValue::Other => false,
-    }
 }
 
 const REQUESTED: &str = "a token that is bound to the DPoP key was requested";

@@ -2,11 +2,14 @@
 
 mod call;
 mod decode;
+mod defaults;
 mod discover;
 mod id_token;
+pub(crate) mod refusal;
 #[cfg(feature = "retry")]
 mod retry_transient;
 pub(crate) mod service;
+pub(crate) mod stack;
 
 #[cfg(feature = "retry")]
 #[cfg_attr(docsrs, doc(cfg(feature = "retry")))]

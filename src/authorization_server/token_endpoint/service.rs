@@ -1,7 +1,6 @@
 //! `TokenEndpoint`: the service, and its settings.
 
 use std::{
-    borrow::Cow,
     fmt,
     task::{Context, Poll},
 };
@@ -21,8 +20,7 @@ use crate::{
     },
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{Parameter, TokenRequest, TokenResponse, TokenType},
-    secret::Credential,
+    message::{TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`TokenRequest`] to a token endpoint
@@ -231,42 +229,6 @@ impl<S, B> TokenEndpoint<S, B> {
         self
     }
 
-    /// Adds a parameter to every request that does not set it. Default is none.
-    ///
-    /// Call it several times to set several parameters, or to repeat one: a request that sets a parameter of this name gets none of them. A
-    /// scope is a default, too: `default_parameter("scope", "orders")`.
-    ///
-    /// A default is not a part of the key of a cache, because all tokens of a cache come through the same endpoint. It is added to refresh
-    /// requests as well. Its value may come from a provider, but must not be one that the server accepts only once, such as a code.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, TokenRequest};
-    ///
-    /// # fn example<S>(http: S) -> TokenEndpoint<S> {
-    /// let client = ClientAuthentication::client_secret_basic("client", "secret");
-    /// TokenEndpoint::new(http, "https://tenant.auth0.example/oauth/token", client)
-    ///     .default_parameter("audience", "https://api.example/")
-    /// # }
-    /// # let client = TokenRequest::client_credentials(); // with the audience above
-    /// # let other = TokenRequest::client_credentials().audience("https://other.example/"); // with this one alone
-    /// ```
-    #[must_use]
-    pub fn default_parameter(
-        mut self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
-    ) -> Self {
-        self.core.defaults.push(Parameter {
-            name: name.into(),
-            value: value.into(),
-            repeatable: true,
-            checked: false,
-        });
-        self
-    }
-
     /// Uses the ID token in a response as the access token, also if there is an access token beside it. Default is that a response
     /// without an access token is an error.
     ///
@@ -372,7 +334,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
     fn clone(&self) -> Self {
         Self {
             core: self.core.clone(),
-            call: self.call,
+            call: self.call.clone(),
         }
     }
 }
@@ -391,7 +353,11 @@ where
     }
 
     fn call(&mut self, request: TokenRequest) -> Self::Future {
-        let inner = self.core.call(self.call, request.into_form());
+        let call = TokenCall {
+            id_token_checks: request.shared_id_token_checks(),
+            ..self.call
+        };
+        let inner = self.core.call(call, request.into_form());
         ResponseFuture { inner }
     }
 }

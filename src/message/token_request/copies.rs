@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::TokenRequest;
 use crate::{
-    message::{readable::general_parameter, scope::Scope},
+    message::{form::general_parameter, scope::Scope},
     secret::Credential,
 };
 

@@ -20,7 +20,8 @@ use crate::dpop::DpopKey;
 /// 3. The name of the parameter says so: `code`, `password`, `assertion`, `api_key`, `otp` and others, in any case.
 ///
 /// The first two also hold for the scope. So a secret that was passed as a plain string, under a name that does not tell, can be read. Pass
-/// it as a [`Credential::fixed`](crate::Credential::fixed).
+/// it as a [`Credential::fixed`](crate::Credential::fixed). Requests are equal even if a value is a secret in one and not in the other; a
+/// cache shows that of the request that came first.
 impl TokenRequest {
     /// Returns the grant type, which a constructor has set.
     #[must_use]

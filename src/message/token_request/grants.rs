@@ -43,7 +43,8 @@ impl TokenRequest {
     /// Redeems an authorization code
     /// ([RFC 6749 §4.1.3](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.3)).
     ///
-    /// You obtain the code from the authorization endpoint. `redirect_uri` is the URI to which that endpoint redirected the user. For a
+    /// `TokenEndpoint::begin_authorization` (feature `authorization-code`) obtains the code, and makes this request with everything that
+    /// belongs to it. Use this constructor for a code from elsewhere. `redirect_uri` is the URI to which that endpoint redirected the user. For a
     /// server that does not accept `redirect_uri` here (OAuth 2.1), use
     /// `TokenRequest::extension("authorization_code").parameter("code", code)`.
     ///
@@ -83,43 +84,31 @@ impl TokenRequest {
     /// Polls for a token with a device code
     /// ([RFC 8628 §3.4](https://www.rfc-editor.org/rfc/rfc8628#section-3.4)).
     ///
-    /// Until the user has decided, the server returns the error [`AUTHORIZATION_PENDING`](crate::ErrorCode::AUTHORIZATION_PENDING), or
-    /// [`SLOW_DOWN`](crate::ErrorCode::SLOW_DOWN) if the client polls too often.
+    /// It is for a device code that you have stored, or obtained elsewhere. Otherwise use
+    /// [`DeviceAuthorizationResponse::token_request`](crate::DeviceAuthorizationResponse::token_request), which also knows the interval and
+    /// the time in which the user has to decide.
     ///
-    /// A [`TokenCache`](crate::TokenCache) sets the pace, so you need no timer. Each call of
-    /// [`changed`](crate::token_cache::TokenChanges::changed) waits for the [`polling_interval`](Self::polling_interval), asks the server
-    /// once, and returns what it said. The source is over the user's tokens from then on: it renews them with the refresh token.
+    /// Until the user has decided, the server returns the error [`AUTHORIZATION_PENDING`](crate::ErrorCode::AUTHORIZATION_PENDING), or
+    /// [`SLOW_DOWN`](crate::ErrorCode::SLOW_DOWN) if the client polls too often. You need no timer:
+    /// [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user) and [`TokenPolling`](crate::TokenPolling) set the pace.
     ///
     /// # Examples
     ///
-    /// Waits until the user has decided:
+    /// Waits until the user has decided. The source renews the token with the refresh token later:
     ///
     /// ```
     /// use std::time::Duration;
-    /// use tower_oauth2_client::{ErrorCode, TokenCache, TokenError, TokenRequest, TokenSource};
+    /// use tower_oauth2_client::{TokenCache, TokenError, TokenRequest, TokenSource};
     ///
-    /// /// `Ok(None)` if the user said no, or was too slow.
     /// async fn sign_in(
     ///     tokens: &TokenCache,
     ///     device_code: String,
     ///     interval: Duration,
-    /// ) -> Result<Option<TokenSource>, TokenError> {
+    /// ) -> Result<TokenSource, TokenError> {
     ///     let request = TokenRequest::device_code(device_code).polling_interval(interval);
     ///     let source = tokens.source(request);
-    ///     let mut changes = source.subscribe();
-    ///     loop {
-    ///         let error = match changes.changed().await {
-    ///             Ok(Some(_)) => return Ok(Some(source)),
-    ///             Ok(None) => return Ok(None), // the cache was shut down
-    ///             Err(error) => error,
-    ///         };
-    ///         match error.error_response().map(|error| error.code()) {
-    ///             Some(&(ErrorCode::AUTHORIZATION_PENDING | ErrorCode::SLOW_DOWN)) => {}
-    ///             Some(&(ErrorCode::ACCESS_DENIED | ErrorCode::EXPIRED_TOKEN)) => return Ok(None),
-    ///             _ if error.is_transient() => eprintln!("still waiting: {error:#}"),
-    ///             _ => return Err(error),
-    ///         }
-    ///     }
+    ///     source.wait_for_user().await?;
+    ///     Ok(source)
     /// }
     /// # use tower_oauth2_client::{ClientAuthentication, TokenEndpoint, test_util::AuthorizationServer};
     /// # #[tokio::main(flavor = "current_thread", start_paused = true)]
@@ -191,6 +180,10 @@ impl TokenRequest {
 
     /// Polls for a token with the id of a backchannel authentication request
     /// ([OpenID Connect CIBA §10.1](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#token_request)).
+    ///
+    /// It is for an ID that you have stored, or obtained elsewhere. Otherwise use
+    /// [`BackchannelAuthenticationResponse::token_request`](crate::BackchannelAuthenticationResponse::token_request). Wait for the user as
+    /// with a [device code](Self::device_code).
     ///
     /// # Examples
     ///

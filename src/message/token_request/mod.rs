@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    CalledSlot, Parameter,
+    AuthorizationDetail, CalledSlot, Parameter,
     form::{Form, printable_names},
     scope::Scope,
 };
@@ -105,6 +105,25 @@ impl TokenRequest {
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
         self.push("audience".into(), audience.into().into(), true, true)
+    }
+
+    /// Sets what the token permits, in more detail than a scope
+    /// ([RFC 9396 §6](https://www.rfc-editor.org/rfc/rfc9396#section-6)). Default is none.
+    ///
+    /// [`TokenResponse::authorization_details`](crate::TokenResponse::authorization_details) returns what was granted.
+    ///
+    /// # Examples
+    ///
+    /// See [`AuthorizationDetail`].
+    #[must_use]
+    pub fn authorization_details(
+        self,
+        details: impl IntoIterator<Item = AuthorizationDetail>,
+    ) -> Self {
+        self.parameter(
+            "authorization_details",
+            AuthorizationDetail::write_all(details),
+        )
     }
 
     /// Sets the PKCE code verifier ([RFC 7636 §4.5](https://www.rfc-editor.org/rfc/rfc7636#section-4.5)).

@@ -1,11 +1,14 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::TokenRequest;
-use crate::client_authentication::ClientAuthentication;
-#[cfg(feature = "dpop")]
+#[cfg(any(feature = "authorization-code", feature = "dpop"))]
 use crate::dpop::DpopKey;
+use crate::{
+    client_authentication::ClientAuthentication,
+    message::{IdTokenChecks, PollingTerms},
+};
 
 /// # Overrides for this request
 impl TokenRequest {
@@ -36,11 +39,12 @@ impl TokenRequest {
         self
     }
 
-    /// Sets the minimum time between two requests of a cache while the user has not decided.
+    /// Sets the minimum time between two requests while the user has not decided.
     ///
     /// Pass the `interval` from the response that contained the device code
-    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`. Less than one second counts as one
-    /// second. The interval is ignored when requests are compared. Default is 5 seconds.
+    /// ([RFC 8628 §3.2](https://www.rfc-editor.org/rfc/rfc8628#section-3.2)) or the `auth_req_id`.
+    /// [`DeviceAuthorizationResponse::token_request`](crate::DeviceAuthorizationResponse::token_request) has set it already. Less than one
+    /// second counts as one second. The interval is ignored when requests are compared. Default is 5 seconds.
     ///
     /// # Examples
     ///
@@ -53,7 +57,7 @@ impl TokenRequest {
     /// ```
     #[must_use]
     pub fn polling_interval(mut self, interval: Duration) -> Self {
-        self.0.extras_mut().polling_interval = Some(interval);
+        self.0.extras_mut().polling.get_or_insert_default().interval = Some(interval);
         self
     }
 
@@ -76,6 +80,19 @@ impl TokenRequest {
     #[must_use]
     pub fn dpop(mut self, key: DpopKey) -> Self {
         self.0.extras_mut().dpop = Some(key);
+        self
+    }
+
+    /// Checks the ID token in the response, if there is one. Default is that it is not checked.
+    ///
+    /// If it does not pass, the request fails. The checks are ignored when requests are compared, and do not apply to later renewals.
+    ///
+    /// # Examples
+    ///
+    /// See [`IdTokenChecks`].
+    #[must_use]
+    pub fn id_token_checks(mut self, checks: IdTokenChecks) -> Self {
+        self.0.extras_mut().id_token_checks = Some(Arc::new(checks));
         self
     }
 
@@ -128,7 +145,30 @@ impl TokenRequest {
         self
     }
 
-    pub(crate) fn polling_interval_override(&self) -> Option<Duration> {
-        self.0.extras().polling_interval
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
+        if key.is_some() {
+            self.0.extras_mut().dpop = key;
+        }
+        self
+    }
+
+    pub(crate) fn shared_id_token_checks(&self) -> Option<Arc<IdTokenChecks>> {
+        self.0.extras().id_token_checks.clone()
+    }
+
+    /// Sets what the server said about polling. It is neither sent nor compared.
+    pub(crate) fn with_polling_terms(mut self, terms: PollingTerms) -> Self {
+        self.0.extras_mut().polling = Some(Box::new(terms));
+        self
+    }
+
+    pub(crate) fn polling_terms(&self) -> PollingTerms {
+        self.0
+            .extras()
+            .polling
+            .as_deref()
+            .copied()
+            .unwrap_or_default()
     }
 }

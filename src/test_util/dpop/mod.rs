@@ -105,7 +105,7 @@ pub(super) fn check_token_request(
     };
     let sent_to = endpoints::target(request.uri(), request.headers());
     let issuer = core.config.issuer.as_ref();
-    let by_issuer = issuer.map(|issuer| super::with_path(issuer, endpoints::TOKEN));
+    let by_issuer = issuer.map(|issuer| super::with_path(issuer, request.path()));
     let targets: Vec<Uri> = sent_to.into_iter().chain(by_issuer).collect();
     let expected = Expected {
         method: request.method(),

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Entry, EntryState, FetchOutcome};
 use crate::{
+    authorization_server::polling::PollingInterval,
     base::clock::Moment,
     error::{CalledEndpoint, TokenError, TokenErrorKind::Timeout},
     message::TokenResponse,
@@ -12,7 +13,7 @@ use crate::{
         events,
         fetch::{FetchPlan, Fetched, sharing::Origin},
         header::unsupported_token_type,
-        pauses::{FailedFetch, POLLING_INTERVAL, When},
+        pauses::{FailedFetch, When},
         refresh_window::Lifespan,
         state::{self, CachedToken},
     },
@@ -171,10 +172,8 @@ impl Entry {
             // Another fetch has taken its place and decides what is remembered.
             return error;
         }
-        let polling_interval = state.grant.is_polled().then(|| {
-            let interval = self.request.polling_interval_override();
-            interval.unwrap_or(POLLING_INTERVAL)
-        });
+        let is_polled = state.grant.is_polled();
+        let polling_interval = is_polled.then(|| PollingInterval::of(&self.request));
         if is_superseded {
             state.grant.superseded();
         }

@@ -187,6 +187,11 @@ impl Entry {
         fetch.is_none_or(|fetch| fetch.is_lost(now))
     }
 
+    /// Returns whether the next fetch polls for the decision of a user.
+    pub(super) fn is_polled(&self) -> bool {
+        self.lock().grant.is_polled()
+    }
+
     /// Returns how often the server asked to be polled with the credential of this entry.
     pub(super) fn polling(&self) -> Option<Polling> {
         self.lock().failure.as_deref()?.polling()

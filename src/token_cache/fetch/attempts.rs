@@ -4,12 +4,9 @@ use std::{borrow::Cow, time::Duration};
 
 use tokio::time;
 
-use super::{
-    FetchPlan, Fetched, Fetching, grant,
-    refusal::{OneTime, is_final_refusal},
-    sharing,
-};
+use super::{FetchPlan, Fetched, Fetching, grant, sharing};
 use crate::{
+    authorization_server::token_endpoint::refusal::{OneTime, is_final_refusal},
     base::back_off,
     error::{TokenError, TokenErrorKind::SignInRequired},
     message::{TokenRequest, TokenResponse},

@@ -14,18 +14,14 @@
 
 use std::sync::Arc;
 
-use crate::token_cache::{
-    builder::Settings,
-    fetch::{
-        refusal::{OneTime, is_final_refusal},
-        spent::Spent,
-    },
-    kept_members::KeptMembers,
-};
 use crate::{
+    authorization_server::token_endpoint::refusal::{
+        NOT_ACCEPTED, OneTime, is_final_refusal, sign_in_required,
+    },
     error::{TokenError, TokenErrorKind::SignInRequired},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
+    token_cache::{builder::Settings, fetch::spent::Spent, kept_members::KeptMembers},
 };
 
 /// What the next fetch of an entry sends: the request itself, or the refresh token that replaced its credential. Pure.
@@ -222,13 +218,6 @@ fn is_exchanged(request: &TokenRequest, response: &TokenResponse) -> bool {
 }
 
 const REFRESH_TOKEN: &str = "refresh_token";
-
-fn sign_in_required(error: TokenError) -> TokenError {
-    TokenError::new(SignInRequired, NOT_ACCEPTED, Some(error.into()))
-}
-
-const NOT_ACCEPTED: &str =
-    "the user has to sign in again: the server no longer accepts the code or the refresh token";
 
 fn no_refresh_token() -> TokenError {
     let message = "the user has to sign in again: the access token is no longer usable, and the server issued no refresh token; \

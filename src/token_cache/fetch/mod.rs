@@ -4,7 +4,6 @@ mod attempts;
 pub(crate) mod grant;
 pub(crate) mod heartbeat;
 pub(crate) mod limit;
-mod refusal;
 pub(crate) mod renewal_pause;
 pub(crate) mod runtime;
 #[cfg_attr(not(feature = "token-store"), path = "no_sharing.rs")]

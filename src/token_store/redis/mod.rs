@@ -42,7 +42,7 @@ const POLL: Duration = Duration::from_millis(150);
 ///
 /// ```text
 /// ACL SETUSER orders on >password resetkeys resetchannels ~tower-oauth2-client:* &tower-oauth2-client:* -@all
-///     +evalsha +eval +hmget +hset +hdel +hexists +pttl +pexpire +time +publish +subscribe +unsubscribe +hello +client|setinfo
+///     +evalsha +eval +hmget +hset +hdel +hexists +del +pttl +pexpire +time +publish +subscribe +unsubscribe +hello
 /// ```
 ///
 /// A cluster also needs `+cluster|slots +cluster|shards +ping +readonly`.
@@ -90,7 +90,7 @@ impl RedisTokenStore {
     ///
     /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
     /// let sentinels = vec!["redis://10.0.0.1:26379", "redis://10.0.0.2:26379"];
-    /// let client = SentinelClient::build(sentinels, "mymaster".into(), None, SentinelServerType::Master)?;
+    /// let client = SentinelClient::build(sentinels, "mymaster", None, SentinelServerType::Master)?;
     /// let store = RedisTokenStore::new(client);
     /// # Ok(())
     /// # }

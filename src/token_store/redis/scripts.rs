@@ -181,3 +181,104 @@ fn parts(answer: Value) -> Option<Vec<Bytes>> {
 fn number(text: &[u8]) -> Option<u64> {
     str::from_utf8(text).ok()?.parse().ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn array(parts: &[&str]) -> Value {
+        let part = |part: &&str| Value::BulkString(part.as_bytes().to_vec());
+        Value::Array(parts.iter().map(part).collect())
+    }
+
+    #[test]
+    fn answers_of_the_scripts_are_read() {
+        let fence = Fence::new(1_700_000_000_123_456);
+        for (parts, expected) in [
+            (
+                &["entry", "e", "1700000000123456", "1500"][..],
+                Found::Entry {
+                    entry: "e".into(),
+                    fence,
+                    age: Duration::from_millis(1500),
+                },
+            ),
+            (
+                &["leased", "1700000000123456", "1"],
+                Found::Leased {
+                    fence,
+                    after_lost_holder: true,
+                },
+            ),
+            (
+                &["held", "1700000000123456", "20"],
+                Found::Held {
+                    fence,
+                    rest: Duration::from_millis(20),
+                },
+            ),
+            (
+                &["paused", "20"],
+                Found::Paused {
+                    rest: Duration::from_millis(20),
+                },
+            ),
+        ] {
+            assert_eq!(found(array(parts)).unwrap(), expected);
+        }
+        assert_eq!(put(array(&["superseded"])).unwrap(), Put::Superseded);
+    }
+
+    #[test]
+    fn other_answers_are_errors() {
+        let nested = Value::Array(vec![array(&["entry", "e", "1", "1"])]);
+        for answer in [
+            Value::Nil,
+            Value::Okay,
+            Value::Int(1),
+            Value::BulkString(b"entry".to_vec()),
+            Value::SimpleString("<html>".into()),
+            Value::Map(vec![(Value::Int(1), Value::Nil)]),
+            Value::Array(vec![]),
+            Value::Array(vec![Value::Nil]),
+            nested,
+            array(&[""]),
+            array(&["entry"]),
+            array(&["entry", "e", "1"]),
+            array(&["entry", "e", "1", "-1"]),
+            array(&["entry", "e", "1e15", "1"]),
+            array(&["entry", "e", "18446744073709551616", "1"]),
+            array(&["entry", "e", "nan", "1"]),
+            array(&["entry", "e", "1", "1", "1"]),
+            array(&["leased", "1"]),
+            array(&["leased", "", "0"]),
+            array(&["held", "1", ""]),
+            array(&["paused", "\u{661}"]),
+            array(&["stored", "stored"]),
+        ] {
+            assert!(found(answer.clone()).is_err(), "{answer:?}");
+            assert!(put(answer.clone()).is_err(), "{answer:?}");
+        }
+    }
+
+    #[test]
+    fn times_are_rounded_up_and_limited() {
+        for (time, expected) in [
+            (Duration::ZERO, 0),
+            (Duration::from_nanos(1), 1),
+            (Duration::from_micros(1001), 2),
+            (Duration::from_secs(1), 1000),
+            (Duration::MAX, 315_360_000_000),
+        ] {
+            assert_eq!(millis(time), expected, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn script_is_known_by_the_digest_of_its_text() {
+        assert_eq!(
+            Script::new("return 1").digest,
+            "e0e1f9fabfc9d4800c877a703b823ac0578ff8db"
+        );
+    }
+}

@@ -84,7 +84,7 @@ impl<S, B> From<&TokenEndpoint<S, B>> for IssuedBy {
             client: core.client.clone(),
             defaults: core.defaults.clone(),
             dpop: core.dpop.clone(),
-            call: format!("{:?}", endpoint.call),
+            call: endpoint.call.use_of_response(),
         })))
     }
 }

@@ -15,7 +15,7 @@ use tower_oauth2_client::{
 
 use super::{
     Alice, ROTATING, SHORT, STEADY, basic, client_credentials, code_request, endpoint, http,
-    password, post, refresh, refused_without_a_body, start_device, uri, web,
+    page_of, password, post, refresh, refused_without_a_body, start_device, uri, web,
 };
 use crate::support::{API_URI, Seen, all_done, api, keep_calling};
 
@@ -63,7 +63,7 @@ async fn device_code_source_waits_for_the_user_and_continues_with_refresh_tokens
         *error.error_response().unwrap().code(),
         ErrorCode::AUTHORIZATION_PENDING
     );
-    Alice::sign_in().await.agree(&started).await;
+    Alice::sign_in().await.agree(page_of(&started)).await;
 
     let first = wait_for_token(&source).await;
     assert_eq!(refresh_tokens.lock().unwrap().len(), 1);
@@ -153,7 +153,7 @@ fn source(issuer: &str, request: TokenRequest) -> (TokenSource, RefreshTokens) {
 }
 
 /// Requests a token repeatedly until the user has decided. The cache limits the rate of token requests.
-async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::AccessToken {
+async fn wait_for_token(source: &TokenSource) -> tower_oauth2_client::IssuedToken {
     let asking = async {
         loop {
             match source.token().await {

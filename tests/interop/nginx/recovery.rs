@@ -16,7 +16,7 @@ use tokio::{
 };
 use tower::{Service, ServiceBuilder, ServiceExt as _};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, ErrorCode, TokenCache, TokenError, TokenErrorKind,
+    AddAccessTokenLayer, ErrorCode, IssuedToken, TokenCache, TokenError, TokenErrorKind,
     TokenRequest, TokenResponse, add_access_token::CloneBody, token_endpoint::RetryTransient,
 };
 
@@ -252,9 +252,9 @@ impl Gateway {
 }
 
 /// Retries until there is a token. The cache limits the rate of token requests.
-async fn retry_until_ok<F>(ask: impl Fn() -> F) -> AccessToken
+async fn retry_until_ok<F>(ask: impl Fn() -> F) -> IssuedToken
 where
-    F: Future<Output = Result<AccessToken, TokenError>>,
+    F: Future<Output = Result<IssuedToken, TokenError>>,
 {
     let asking = async {
         loop {

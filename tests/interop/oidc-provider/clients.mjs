@@ -2,6 +2,7 @@
 import { X509Certificate, createPublicKey } from 'node:crypto';
 
 const AUTHORIZATION_CODE = 'authorization_code';
+const CIBA = 'urn:openid:params:grant-type:ciba';
 const CLIENT_CREDENTIALS = 'client_credentials';
 const DEVICE_CODE = 'urn:ietf:params:oauth:grant-type:device_code';
 export const REFRESH_TOKEN = 'refresh_token';
@@ -59,7 +60,12 @@ const secretClients = [
     application_type: 'native',
     grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN, DEVICE_CODE],
     response_types: ['code'],
-    redirect_uris: ['http://127.0.0.1/cb'],
+    redirect_uris: ['http://127.0.0.1/cb', 'http://127.0.0.1/callback'],
+  },
+  {
+    ...machine('ciba', 'client_secret_basic', SECRET),
+    backchannel_token_delivery_mode: 'poll',
+    grant_types: [CIBA, REFRESH_TOKEN],
   },
   { ...machine('dpop', 'client_secret_basic', SECRET), dpop_bound_access_tokens: true },
 ];
@@ -75,6 +81,18 @@ const jwtClients = (pem) => [
     token_endpoint_auth_signing_alg: alg,
     jwks: { keys: [publicJwk(pem(`signing-${SIGNING_KEYS[alg]}.key`), { alg, kid: alg })] },
   })),
+  // FAPI 2.0: only pushed requests, only bound tokens.
+  {
+    client_id: 'fapi',
+    token_endpoint_auth_method: 'private_key_jwt',
+    token_endpoint_auth_signing_alg: 'ES256',
+    jwks: { keys: [publicJwk(pem('signing-es256.key'), { alg: 'ES256', kid: 'ES256' })] },
+    grant_types: [AUTHORIZATION_CODE, REFRESH_TOKEN],
+    response_types: ['code'],
+    redirect_uris: ['http://127.0.0.1:9999/cb'],
+    require_pushed_authorization_requests: true,
+    dpop_bound_access_tokens: true,
+  },
   // Must send the thumbprint of its certificate instead of a `kid`: see `certificateIsNamed`.
   {
     ...machine('private_key_jwt-x5t', 'private_key_jwt'),

@@ -19,6 +19,8 @@ const pem = (name) => readFileSync(`${certificates}/${name}`);
 
 // How many tokens can be requested with one nonce of the rolling instance.
 const ROLL = 3;
+// After how many milliseconds the user of a CIBA request decides.
+const DECISION = 1500;
 
 const signingKey = (alg, type, options) => {
   const { privateKey } = generateKeyPairSync(type, options);
@@ -68,8 +70,14 @@ const ALIASES = {
   device_authorization_endpoint: '/device/auth',
 };
 
-// `dpop`: whether DPoP is supported. `nonce`: whether a proof must have a nonce (RFC 9449 §8). `aliases`: the origin that requests client certificates (RFC 8705 §5).
-function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
+// Everybody can register a client, except where this token is demanded.
+const INITIAL_ACCESS_TOKEN = 'interop-initial-access-token';
+
+// A client whose id is `https://clients.example/<port>/<name>` publishes its metadata on this machine.
+const published = (url) => String(url).replace(/^https:\/\/clients\.example\/(\d+)\//, 'http://127.0.0.1:$1/');
+
+// `dpop`: whether DPoP is supported. `nonce`: whether a proof must have a nonce (RFC 9449 §8). `aliases`: the origin that requests client certificates (RFC 8705 §5). `initialAccess`: whether a client needs the token to register.
+function provider(issuer, { dpop = true, nonce = false, aliases, initialAccess = false } = {}) {
   const provider = new Provider(issuer, {
     clients: clients(pem, { tls: aliases !== undefined }),
     jwks,
@@ -92,6 +100,7 @@ function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
       clientAuthSigningAlgValues: CLIENT_ALGORITHMS,
       dPoPSigningAlgValues: PROOF_ALGORITHMS,
     },
+    fetch: (url, options) => fetch(published(url), { ...options, dispatcher: undefined }),
     findAccount: async (ctx, sub) => ({ accountId: sub, claims: () => ({ sub }) }),
     issueRefreshToken: async (ctx, client) => client.grantTypeAllowed(REFRESH_TOKEN),
     pkce: { required: () => true },
@@ -108,12 +117,26 @@ function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
       Session: 600,
     },
     features: {
+      ciba: {
+        enabled: true,
+        deliveryModes: ['poll'],
+        processLoginHint: async (ctx, hint) => (hint === 'unknown' ? undefined : hint),
+        triggerAuthenticationDevice: async (ctx, request) => {
+          setTimeout(() => decide(provider, request).catch((error) => console.error(issuer, error)), DECISION);
+        },
+        validateRequestContext: async () => {},
+        verifyUserCode: async () => {},
+      },
       clientCredentials: { enabled: true },
+      clientIdMetadataDocument: { enabled: true, ack: 'draft-02' },
       devInteractions: { enabled: true },
       deviceFlow: { enabled: true },
       dPoP: { enabled: dpop, nonceSecret: randomBytes(32), requireNonce: () => nonce },
       introspection: { enabled: true },
+      jwtIntrospection: { enabled: true },
+      jwtUserinfo: { enabled: true },
       mTLS: aliases ? mTLS : { enabled: false },
+      registration: { enabled: true, initialAccessToken: initialAccess ? INITIAL_ACCESS_TOKEN : false },
       resourceIndicators: {
         enabled: true,
         defaultResource: async () => undefined,
@@ -127,6 +150,19 @@ function provider(issuer, { dpop = true, nonce = false, aliases } = {}) {
   });
   provider.on('server_error', (ctx, error) => console.error(issuer, error));
   return provider;
+}
+
+// Decides about a CIBA request in place of the user: everybody agrees, except mallory.
+async function decide(provider, request) {
+  const { accountId, clientId } = request;
+  if (accountId === 'mallory') {
+    await provider.backchannelResult(request, new errors.AccessDenied());
+    return;
+  }
+  const grant = new provider.Grant({ accountId, clientId });
+  grant.addOIDCScope('openid offline_access');
+  await grant.save();
+  await provider.backchannelResult(request, grant, { authTime: Math.floor(Date.now() / 1000) });
 }
 
 // Nonces of oidc-provider are valid for minutes. Here, another provider with other nonces takes over after every `ROLL` tokens. Clients
@@ -204,7 +240,7 @@ const mutualTls = { ...tls, ca: pem('ca.pem'), requestCert: true, rejectUnauthor
 // A test that restarts a server passes the port of the old one.
 await serve('OIDC_PROVIDER', (issuer) => provider(issuer).callback(), port);
 if (port === undefined) {
-  await serve('OIDC_PROVIDER_BEARER', (issuer) => provider(issuer, { dpop: false }).callback());
+  await serve('OIDC_PROVIDER_BEARER', (issuer) => provider(issuer, { dpop: false, initialAccess: true }).callback());
   await serve('OIDC_PROVIDER_NONCE', (issuer) => provider(issuer, { nonce: true }).callback());
   await serve('OIDC_PROVIDER_ROLLING_NONCE', rolling);
   await serveTls();

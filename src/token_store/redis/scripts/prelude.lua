@@ -8,20 +8,33 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local now = math.floor(micros / 1000)
 
-local function get(...)
-    local values = redis.call('HMGET', key, ...)
-    return unpack(values)
+local function read(...)
+    local fields = redis.pcall('HMGET', key, ...)
+    if fields.err then
+        if string.find(fields.err, 'WRONGTYPE', 1, true) then
+            -- Something else has our key.
+            redis.call('DEL', key)
+            return
+        end
+        error(fields.err)
+    end
+    return unpack(fields)
+end
+
+-- Zero for what is not there.
+local function number(field)
+    return tonumber(field) or 0
 end
 
 -- `tostring` rounds large numbers.
-local function text(number)
-    return string.format('%.0f', number)
+local function text(value)
+    return string.format('%.0f', value)
 end
 
 -- How long a lease lasts, or nil. One that lasts longer than it was granted for has ended: the clock was set back.
 local function rest_of(length, ends)
-    local rest = (tonumber(ends) or 0) - now
-    if rest > 0 and rest <= (tonumber(length) or 0) then
+    local rest = number(ends) - now
+    if rest > 0 and rest <= number(length) then
         return rest
     end
 end
@@ -34,7 +47,7 @@ local function remember(millis)
 end
 
 local function holds(owner)
-    local holder, length, ends = get('o', 'd', 'u')
+    local holder, length, ends = read('o', 'd', 'u')
     return holder == owner and rest_of(length, ends) ~= nil
 end
 
@@ -42,3 +55,4 @@ end
 local function wake(channel)
     redis.pcall('PUBLISH', channel, '')
 end
+

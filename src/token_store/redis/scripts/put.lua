@@ -1,18 +1,18 @@
 -- ARGV: owner, fence, entry, ttl, channel
+local fence, ttl = number(ARGV[2]), number(ARGV[4])
 local is_holder = holds(ARGV[1])
-local fence, ttl = tonumber(ARGV[2]), tonumber(ARGV[4])
-local f, x, n = get('f', 'x', 'n')
+local f, x, n = read('f', 'x', 'n')
 local result = 'stored'
-if f and tonumber(x) > now then
-    f = tonumber(f)
-    if f > fence or (f == fence and redis.call('HEXISTS', key, 'e') == 0) then
+if f and number(x) > now then
+    local was_removed = redis.call('HEXISTS', key, 'e') == 0
+    if number(f) > fence or (number(f) == fence and was_removed) then
         result = 'superseded'
     end
 end
 if result == 'stored' then
     -- The first write, because a full server refuses only that.
     redis.call('HSET', key, 'e', ARGV[3], 'f', text(fence), 'p', text(now), 'x', text(now + ttl),
-        'n', text(math.max(tonumber(n) or 0, fence)))
+        'n', text(math.max(number(n), fence)))
     remember(ttl)
 end
 if is_holder then

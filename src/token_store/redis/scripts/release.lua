@@ -2,7 +2,7 @@
 if not holds(ARGV[1]) then
     return { 'lost' }
 end
-local pause = tonumber(ARGV[2])
+local pause = number(ARGV[2])
 if pause > 0 then
     redis.call('HSET', key, 'o', '', 'd', ARGV[2], 'u', text(now + pause))
     remember(pause)

@@ -1,6 +1,7 @@
 -- ARGV: fence
-local f, x = get('f', 'x')
-if f and tonumber(f) == tonumber(ARGV[1]) and tonumber(x) > now and redis.call('HDEL', key, 'e') == 1 then
+local f, x = read('f', 'x')
+local is_named = f and number(f) == number(ARGV[1]) and number(x) > now
+if is_named and redis.call('HDEL', key, 'e') == 1 then
     return { 'removed' }
 end
 return { 'absent' }

@@ -2,7 +2,7 @@
 if not holds(ARGV[1]) then
     return { 'lost' }
 end
-local length = tonumber(ARGV[2])
+local length = number(ARGV[2])
 redis.call('HSET', key, 'd', ARGV[2], 'u', text(now + length))
-remember(length + tonumber(ARGV[3]))
+remember(length + number(ARGV[3]))
 return { 'renewed' }

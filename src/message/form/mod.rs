@@ -1,24 +1,27 @@
 //! The form of a request to an authorization server, and what goes beside it.
 
+mod equality;
+mod readable;
+
 use std::{
     borrow::Cow,
     collections::HashMap,
     fmt,
-    hash::{Hash, Hasher},
     sync::{Arc, LazyLock},
-    time::Duration,
 };
 
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
+pub(crate) use self::readable::CalledSlot;
+pub(super) use self::readable::general_parameter;
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        TokenRequest,
+        AccessToken, IdTokenChecks, TokenRequest,
         parameter::Parameter,
-        readable::CalledSlot,
+        polling_terms::PollingTerms,
         scope::{self, Scope},
         secret_names,
     },
@@ -47,9 +50,13 @@ pub(super) struct Extras {
     headers: Option<Box<HeaderMap>>,
     endpoint: Option<Box<Uri>>,
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
+    /// Authorizes the request in place of a client.
+    pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
     /// Neither sent nor compared.
-    pub(super) polling_interval: Option<Duration>,
+    pub(super) polling: Option<Box<PollingTerms>>,
+    /// Neither sent nor compared.
+    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
@@ -318,9 +325,19 @@ impl Form {
         self.extras().client_authentication.as_deref()
     }
 
+    /// The access token that authorizes this request, in place of a client.
+    pub(crate) fn access_token(&self) -> Option<&AccessToken> {
+        self.extras().access_token.as_ref()
+    }
+
     /// The key that this request uses instead of that of the service.
     pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
         self.extras().dpop.as_ref()
+    }
+
+    /// Refuses the request for this reason, unless an earlier setter did.
+    pub(super) fn refuse(&mut self, why: impl Into<Box<str>>) {
+        self.extras_mut().invalid.get_or_insert(why.into());
     }
 
     /// Returns the error of the first setter that was passed an invalid value.
@@ -340,68 +357,6 @@ pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Q
         *more = Quoted("...");
     }
     names
-}
-
-impl PartialEq for Form {
-    fn eq(&self, other: &Self) -> bool {
-        let (a, b) = (self.extras(), other.extras());
-        Arc::ptr_eq(&self.0, &other.0)
-            || (self.0.parameters == other.0.parameters
-                && self.is_refused_like(other)
-                && self.headers() == other.headers()
-                && a.endpoint.as_deref().map(parts) == b.endpoint.as_deref().map(parts)
-                && a.client_authentication == b.client_authentication
-                && a.dpop == b.dpop
-                && a.invalid == b.invalid)
-    }
-}
-
-impl Form {
-    /// Whether two forms with the same parameters are both refused or both not: because of a parameter that may not be repeated, or of
-    /// a value that only one setter checks.
-    ///
-    /// Whether a parameter may be repeated is not sent, so it matters only where one is. What an endpoint allows only once depends on
-    /// the names alone.
-    fn is_refused_like(&self, other: &Self) -> bool {
-        let pairs = || self.0.parameters.iter().zip(&other.0.parameters);
-        let repeats = |form: &Self| form.repeated_name(|_| false).is_some();
-        pairs().all(|(a, b)| a.is_checked_like(b))
-            && (pairs().all(|(a, b)| a.repeatable == b.repeatable)
-                || repeats(self) == repeats(other))
-    }
-}
-
-/// The parts of a URI as they are sent. `Uri` itself ignores the case of the host.
-fn parts(uri: &Uri) -> (Option<&str>, Option<&str>, &str, Option<&str>) {
-    let authority = uri.authority().map(|authority| authority.as_str());
-    (uri.scheme_str(), authority, uri.path(), uri.query())
-}
-
-impl Eq for Form {}
-
-/// Hashes what is compared, except for whether parameters may be repeated.
-impl Hash for Form {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let extras = self.extras();
-        self.0.parameters.hash(state);
-        hash_headers(self.headers(), state);
-        extras.endpoint.as_deref().map(parts).hash(state);
-        extras.client_authentication.hash(state);
-        extras.dpop.hash(state);
-        extras.invalid.hash(state);
-    }
-}
-
-/// Hashes the headers in the order of their names, because their own order is not compared.
-fn hash_headers<H: Hasher>(headers: &HeaderMap, state: &mut H) {
-    headers.len().hash(state);
-    let mut names: Vec<_> = headers.keys().collect();
-    names.sort_unstable_by_key(|name| name.as_str());
-    for name in names {
-        for value in headers.get_all(name) {
-            (name.as_str(), value.as_bytes()).hash(state);
-        }
-    }
 }
 
 #[cfg(test)]

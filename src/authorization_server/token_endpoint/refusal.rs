@@ -108,6 +108,18 @@ fn is_invalid_grant(error: &TokenError) -> bool {
             .is_some_and(|status| status.is_client_error())
 }
 
+/// Returns the error of a source, or of polling, that ends because the server no longer accepts its credential.
+pub(crate) fn sign_in_required(error: TokenError) -> TokenError {
+    TokenError::new(
+        TokenErrorKind::SignInRequired,
+        NOT_ACCEPTED,
+        Some(error.into()),
+    )
+}
+
+pub(crate) const NOT_ACCEPTED: &str =
+    "the user has to sign in again: the server no longer accepts the code or the refresh token";
+
 fn code(error: &TokenError) -> Option<&ErrorCode> {
     error.error_response().map(ErrorResponse::code)
 }

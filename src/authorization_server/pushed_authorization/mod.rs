@@ -1,0 +1,6 @@
+//! What goes with [`PushedAuthorizationEndpoint`](crate::PushedAuthorizationEndpoint): its future.
+
+mod call;
+pub(crate) mod service;
+
+pub use self::service::ResponseFuture;

@@ -1,0 +1,131 @@
+//! `DeviceAuthorizationRequest`: a device asks for a code that its user can enter elsewhere.
+
+use std::{borrow::Cow, fmt};
+
+use super::{
+    Parameter, Scope,
+    accessors::request_setters,
+    form::{Form, printable_names},
+};
+use crate::{
+    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+};
+
+/// A request for a user code and a device code
+/// ([RFC 8628 §3.1](https://www.rfc-editor.org/rfc/rfc8628#section-3.1)).
+///
+/// A request can be sent any number of times, and cloning is cheap. Each time, the server issues other codes. Building a request never
+/// fails. If it is invalid (a parameter set twice with different values, a malformed scope),
+/// [`DeviceAuthorizationEndpoint`](crate::DeviceAuthorizationEndpoint) returns
+/// [`TokenErrorKind::Request`](crate::TokenErrorKind::Request) before anything is sent.
+///
+/// Two requests are equal if they have the same parameters in the same order, the same headers and the same overrides.
+/// A [label](Self::label) and a [context](Self::context) are not compared.
+///
+/// # Security
+///
+/// `Debug` shows the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of parameters.
+///
+/// # Examples
+///
+/// ```
+/// use tower_oauth2_client::DeviceAuthorizationRequest;
+///
+/// let request = DeviceAuthorizationRequest::new().scope("openid offline_access");
+/// ```
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
+pub struct DeviceAuthorizationRequest(Form);
+
+impl DeviceAuthorizationRequest {
+    /// Creates a request that contains only the client.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds words to the scope of the token ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)).
+    ///
+    /// It works like [`TokenRequest::scope`](crate::TokenRequest::scope). Many servers issue a refresh token only for the scope
+    /// `offline_access`. Default is that the server decides.
+    #[must_use]
+    pub fn scope(mut self, scope: impl Into<Scope>) -> Self {
+        self.0.add_scope(&scope.into());
+        self
+    }
+
+    /// Adds a resource that the token is for, an absolute URI
+    /// ([RFC 8707 §2](https://www.rfc-editor.org/rfc/rfc8707#section-2)).
+    ///
+    /// You can add several resources. Default is none.
+    #[must_use]
+    pub fn resource(self, resource: impl Into<String>) -> Self {
+        self.push("resource".into(), resource.into().into(), true, true)
+    }
+
+    /// Adds a service that the token is for, identified by its name. You can add several audiences. Default is none.
+    ///
+    /// It is not in RFC 8628, but some servers need it.
+    #[must_use]
+    pub fn audience(self, audience: impl Into<String>) -> Self {
+        self.push("audience".into(), audience.into().into(), true, true)
+    }
+
+    /// Sets another parameter. Default is none.
+    ///
+    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
+    /// fails before anything is sent.
+    #[must_use]
+    pub fn parameter(
+        self,
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        self.push(name.into(), value.into(), false, false)
+    }
+
+    fn push(
+        mut self,
+        name: Cow<'static, str>,
+        value: Credential,
+        repeatable: bool,
+        checked: bool,
+    ) -> Self {
+        self.0.push(Parameter {
+            name,
+            value,
+            repeatable,
+            checked,
+        });
+        self
+    }
+
+    /// Sends this request as another client. Default is the client of the
+    /// [`DeviceAuthorizationEndpoint`](crate::DeviceAuthorizationEndpoint).
+    #[must_use]
+    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
+        self.0.extras_mut().client_authentication = Some(Box::new(client));
+        self
+    }
+}
+
+request_setters!(
+    DeviceAuthorizationRequest,
+    "device authorization endpoint",
+    "DeviceAuthorizationEndpoint",
+    device_authorization_endpoint,
+    0
+);
+
+impl fmt::Debug for DeviceAuthorizationRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.0.parameters().iter().map(|p| &*p.name);
+        f.debug_struct("DeviceAuthorizationRequest")
+            .field("parameters", &printable_names(names))
+            .field(
+                "device_authorization_endpoint",
+                &self.0.endpoint_override().map(Printable),
+            )
+            .field("client_authentication", &self.0.client_override())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,169 @@
+//! A Redis server that belongs to one test, and a proxy in front of it.
+
+use std::{
+    env, fs, io,
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time,
+};
+
+/// A server without persistence. It is killed when it is dropped.
+pub(super) struct Server {
+    process: Child,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        // Another process can take the port first.
+        for _ in 0..20 {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let port = listener.local_addr().unwrap().port();
+            drop(listener);
+            if let Some(server) = Self::start_at(port).await {
+                return server;
+            }
+        }
+        panic!("redis-server does not start");
+    }
+
+    async fn start_at(port: u16) -> Option<Self> {
+        static NUMBER: AtomicU16 = AtomicU16::new(0);
+
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let folder = env::temp_dir().join(format!("interop-redis-{}-{number}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let process = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(&folder)
+            .args(["--enable-debug-command", "local"])
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut server = Self {
+            process,
+            port,
+            folder,
+        };
+        for _ in 0..200 {
+            if server.process.try_wait().unwrap().is_some() {
+                return None;
+            }
+            if TcpStream::connect(server.address()).await.is_ok() {
+                return Some(server);
+            }
+            time::sleep(Duration::from_millis(50)).await;
+        }
+        None
+    }
+
+    /// Kills the server, whose data are lost, and starts another one at the same address.
+    pub(super) async fn restart(self) -> Self {
+        let port = self.port;
+        drop(self);
+        Self::start_at(port).await.unwrap()
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
+    pub(super) async fn command(&self, words: &[&str]) -> redis::Value {
+        super::command_at(&self.url(), words).await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A proxy that cuts each connection, or falls silent, after some bytes from the server.
+pub(super) struct Proxy {
+    address: SocketAddr,
+    /// How many bytes of the server each new connection passes on.
+    pub(super) passes: Arc<AtomicUsize>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Proxy {
+    /// `is_silent` keeps the connection open once the bytes have been passed on.
+    pub(super) async fn start(server: &Server, is_silent: bool) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let passes = Arc::new(AtomicUsize::new(usize::MAX));
+        let (target, bytes) = (server.address(), passes.clone());
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let bytes = bytes.load(Ordering::SeqCst);
+                tokio::spawn(async move {
+                    let _ = pass(client, target, bytes, is_silent).await;
+                });
+            }
+        });
+        Self {
+            address,
+            passes,
+            task,
+        }
+    }
+
+    pub(super) fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn pass(
+    client: TcpStream,
+    target: SocketAddr,
+    bytes: usize,
+    is_silent: bool,
+) -> io::Result<()> {
+    let server = TcpStream::connect(target).await?;
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    let sends =
+        tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+    let mut left = bytes;
+    let mut buffer = [0; 4096];
+    while left > 0 {
+        let most = buffer.len().min(left);
+        let read = from_server.read(&mut buffer[..most]).await?;
+        if read == 0 {
+            break;
+        }
+        to_client.write_all(&buffer[..read]).await?;
+        left -= read;
+    }
+    if is_silent && left == 0 {
+        std::future::pending::<()>().await;
+    }
+    sends.abort();
+    Ok(())
+}
