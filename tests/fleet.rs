@@ -345,7 +345,20 @@ async fn slow_store_delays_one_fetch_and_not_every_one() {
         let request = request().parameter("tenant", tenant.to_string());
         cache.source(request).token().await.unwrap();
     }
-    // One look, which takes the limit of half a second.
+    // It has never answered, so it gets two seconds, with a limit of half a second for each look.
+    assert_eq!(begun.elapsed(), secs(2));
+    assert_eq!(store.take_ops().len(), 4);
+    time::sleep(secs(31)).await;
+    store.recover();
+    cache.source(request()).token().await.unwrap();
+    assert_eq!(store.take_ops(), [Op::Look, Op::Put]);
+
+    store.fail(|_| Some(Fault::Hang));
+    let begun = time::Instant::now();
+    for tenant in 100..200 {
+        let request = request().parameter("tenant", tenant.to_string());
+        cache.source(request).token().await.unwrap();
+    }
     assert_eq!(begun.elapsed(), millis(500));
     assert_eq!(store.take_ops().len(), 1);
 }

@@ -12,12 +12,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A failure that took longer than this is slow. A fast one delays nobody, so the engine is asked again at once.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// How long an engine that has never answered may take, because a connection has to be opened. A deploy would otherwise stampede.
+const GRACE: Duration = Duration::from_secs(2);
+
 /// What is known of an engine.
 #[derive(Debug, Default)]
 pub(super) struct Circuit {
     slow_failures: u32,
     retry_at: Option<Instant>,
     is_failing: bool,
+    has_answered: bool,
+    grace_ends_at: Option<Instant>,
 }
 
 /// What the log has to say after an operation.
@@ -52,6 +57,12 @@ impl Circuit {
         }
     }
 
+    /// Returns whether a failure is to be expected still, and the operation repeated.
+    pub(super) fn is_in_grace(&mut self, now: Instant, took: Duration) -> bool {
+        let ends_at = *self.grace_ends_at.get_or_insert(now - took + GRACE);
+        !self.has_answered && took > SLOW && now < ends_at
+    }
+
     pub(super) fn note(&mut self, now: Instant, outcome: Outcome) -> Change {
         match outcome {
             Outcome::Failed { took } => {
@@ -66,6 +77,7 @@ impl Circuit {
                 }
             }
             Outcome::Read | Outcome::Wrote => {
+                self.has_answered = true;
                 self.slow_failures = 0;
                 self.retry_at = None;
                 match outcome == Outcome::Wrote && std::mem::take(&mut self.is_failing) {
@@ -123,6 +135,29 @@ mod tests {
             assert!(circuit.enter(now, LIMIT));
             circuit.note(now, REFUSED);
         }
+    }
+
+    #[test]
+    fn engine_that_has_never_answered_gets_some_time_once() {
+        let start = tokio_now();
+        let mut circuit = Circuit::default();
+        assert!(
+            !circuit.is_in_grace(start, Duration::from_millis(1)),
+            "refused"
+        );
+        for (after, expected) in [
+            (500, true),
+            (1000, true),
+            (1900, true),
+            (2100, false),
+            (9000, false),
+        ] {
+            let now = start + Duration::from_millis(after);
+            assert_eq!(circuit.is_in_grace(now, LIMIT), expected, "{after}");
+        }
+        let mut circuit = Circuit::default();
+        circuit.note(start, Read);
+        assert!(!circuit.is_in_grace(start + LIMIT, LIMIT));
     }
 
     #[test]

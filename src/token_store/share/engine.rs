@@ -88,7 +88,7 @@ impl Engine {
         entry: Bytes,
         ttl: Duration,
     ) -> Result<Put, BoxError> {
-        let put = || self.store.put(name, owner, fence, entry, ttl);
+        let put = || self.store.put(name, owner, fence, entry.clone(), ttl);
         self.run(patience, put, |_| Outcome::Wrote).await
     }
 
@@ -104,7 +104,7 @@ impl Engine {
     async fn run<'a, T>(
         &self,
         patience: Patience,
-        operation: impl FnOnce() -> StoreFuture<'a, T>,
+        operation: impl Fn() -> StoreFuture<'a, T>,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> Result<T, BoxError> {
         let begun = tokio_now();
@@ -112,14 +112,20 @@ impl Engine {
             let why = "the token store was slow, and is not asked for a while";
             return Err(OwnError::new(why).into());
         }
-        let result = match time::timeout(self.limit, operation()).await {
-            Ok(result) => result,
-            Err(_) => {
-                let why = format!("the token store did not answer within {:?}", self.limit);
-                Err(OwnError::new(why).into())
+        let (result, now) = loop {
+            let begun = tokio_now();
+            let result = match time::timeout(self.limit, operation()).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let why = format!("the token store did not answer within {:?}", self.limit);
+                    Err(OwnError::new(why).into())
+                }
+            };
+            let now = tokio_now();
+            if result.is_ok() || !self.lock().is_in_grace(now, now - begun) {
+                break (result, now);
             }
         };
-        let now = tokio_now();
         let outcome = match &result {
             Ok(value) => outcome(value),
             Err(_) => Outcome::Failed { took: now - begun },

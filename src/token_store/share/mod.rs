@@ -194,7 +194,8 @@ impl ShareTokens {
 
     /// Sets how long an operation of the store may take. Default is half a second.
     ///
-    /// A store that takes longer is left alone for a while, so that not every fetch waits for it.
+    /// A store that takes longer is left alone for a while, so that not every fetch waits for it. Until it has answered once, it gets two
+    /// seconds, because a connection has to be opened.
     pub fn limit(mut self, limit: Duration) -> Self {
         self.engine.limit = limit;
         self
