@@ -382,3 +382,21 @@ async fn end_of_a_sign_in_ends_it_for_each_instance() {
     }
     time::sleep(millis(1)).await;
 }
+
+/// The window that asynchronous replication leaves: the new primary does not know the lease.
+#[tokio::test(start_paused = true)]
+async fn failover_in_the_middle_of_a_request_can_end_a_sign_in() {
+    let server = server(secs(100));
+    server.fail_next(Failure::delay(millis(100)));
+    let request = first_request(&server);
+    let before = instance(&server, &MemoryTokenStore::new()).source(request.clone());
+    let after = instance(&server, &MemoryTokenStore::new()).source(request.clone());
+    let first = tokio::spawn(async move { before.token().await });
+    time::sleep(millis(50)).await;
+    let results = [after.token().await, first.await.unwrap()];
+    let failed = results.iter().filter_map(|result| result.as_ref().err());
+    assert!(failed.clone().count() == 1, "{results:?}");
+    for error in failed {
+        assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
+    }
+}

@@ -205,7 +205,7 @@ impl Credential {
 
     /// Names the provider, so that providers with the same name are equal and share tokens in a cache.
     ///
-    /// In a [token store](crate::token_cache::TokenCacheBuilder), which other processes use as well, the name counts in place of the text.
+    /// Between processes that share tokens through a token store (feature `token-store`), the name counts in place of the text.
     ///
     /// A fixed string has no provider: it is always compared by its text. Default is that only clones of a provider are equal.
     ///

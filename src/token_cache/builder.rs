@@ -177,6 +177,8 @@ impl TokenCacheBuilder {
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
     ///
+    /// With a shared store (feature `token-store`), the instance that fetched the refresh token calls it, and no other.
+    ///
     /// Without it, a refresh token is lost when its entry is evicted (see [`max_entries`](Self::max_entries)) or the process ends, and
     /// the user has to sign in again.
     ///

@@ -1,26 +1,21 @@
 //! What the holder of a lease does: fetch, renew the lease meanwhile, then store the token or release the lease.
 
-use std::{
-    future::{Future, pending, poll_fn},
-    pin::pin,
-    time::Duration,
-};
+use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, time};
 
 use super::{
+    ask::Obtained,
     decide::{Route, shared_pause, time_to_live},
-    engine::{Engine, Patience},
-    events,
-    session::{Obtained, Session},
+    engine::Patience,
+    lease::{Lease, beside},
+    session::Session,
 };
 use crate::{
     base::clock::wall_now,
-    error::BoxError,
     message::TokenResponse,
     secret::RefreshToken,
-    token_store::{EntryName, Fence, Found, LeaseOwner, Put, StoredToken},
+    token_store::{Fence, Found, Put, StoredToken},
 };
 
 impl Session<'_> {
@@ -202,98 +197,4 @@ impl Session<'_> {
             Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => None,
         }
     }
-}
-
-/// A lease that is held.
-struct Lease<'a> {
-    engine: &'a Engine,
-    name: &'a EntryName,
-    owner: &'a LeaseOwner,
-    is_released_on_drop: bool,
-}
-
-impl Lease<'_> {
-    /// Renews the lease until this is dropped, or the lease is lost.
-    async fn keep(&self, lease: Duration) {
-        loop {
-            time::sleep(lease / 3).await;
-            if let Ok(false) = self.engine.renew(self.name, self.owner, lease).await {
-                // What is sent is sent. The fence keeps it from replacing anything newer.
-                pending::<()>().await;
-            }
-        }
-    }
-
-    async fn put(
-        &self,
-        patience: Patience,
-        fence: Fence,
-        entry: Bytes,
-        ttl: Duration,
-    ) -> Result<Put, BoxError> {
-        let lease = (self.name, self.owner, fence);
-        self.engine.put(patience, lease, entry, ttl).await
-    }
-
-    /// Stores a new refresh token: at once, or otherwise in the background. Nobody else knows it.
-    async fn put_surely(&self, fence: Fence, entry: Bytes, ttl: Duration) -> Option<Put> {
-        for pause in [Duration::ZERO, Duration::from_millis(100)] {
-            time::sleep(pause).await;
-            let put = self.put(Patience::Needed, fence, entry.clone(), ttl);
-            if let Ok(put) = put.await {
-                return Some(put);
-            }
-        }
-        events::refresh_token_is_not_stored();
-        if let Ok(runtime) = Handle::try_current() {
-            let (engine, name, owner) =
-                (self.engine.clone(), self.name.clone(), self.owner.clone());
-            runtime.spawn(async move {
-                for attempt in 0..ATTEMPTS_IN_BACKGROUND {
-                    time::sleep(Duration::from_millis(250) * attempt.min(20)).await;
-                    let put =
-                        engine.put(Patience::Needed, (&name, &owner, fence), entry.clone(), ttl);
-                    if put.await.is_ok() {
-                        return;
-                    }
-                }
-            });
-        }
-        None
-    }
-
-    /// The lease has ended in the store as well.
-    fn end(mut self) {
-        self.is_released_on_drop = false;
-    }
-}
-
-/// About ten minutes.
-const ATTEMPTS_IN_BACKGROUND: u32 = 130;
-
-impl Drop for Lease<'_> {
-    /// Runs when the fetch is cancelled.
-    fn drop(&mut self) {
-        if !self.is_released_on_drop {
-            return;
-        }
-        if let Ok(runtime) = Handle::try_current() {
-            let (engine, name, owner) =
-                (self.engine.clone(), self.name.clone(), self.owner.clone());
-            runtime.spawn(async move {
-                let _ = engine.release(&name, &owner, Duration::ZERO).await;
-            });
-        }
-    }
-}
-
-/// Polls `other` until `future` is ready. `other` is polled first, so that it begins even if `future` is ready at once.
-async fn beside<T>(future: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
-    let (mut future, mut other) = (pin!(future), pin!(other));
-    let mut is_over = false;
-    poll_fn(|cx| {
-        is_over = is_over || other.as_mut().poll(cx).is_ready();
-        future.as_mut().poll(cx)
-    })
-    .await
 }

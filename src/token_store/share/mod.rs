@@ -1,5 +1,6 @@
 //! `ShareTokens`: shares the tokens of a cache with the other instances of a service.
 
+mod ask;
 mod cache_key;
 mod circuit;
 mod decide;
@@ -7,20 +8,30 @@ mod engine;
 mod events;
 mod holder;
 mod issued_by;
+mod lease;
 mod session;
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 pub use self::issued_by::IssuedBy;
+pub(crate) use self::{
+    ask::{Ask, Known, Obtained},
+    decide::Wanted,
+};
 use self::{
     cache_key::{cache_key, dpop},
     decide::{Route, route},
     engine::Engine,
     session::Session,
-};
-pub(crate) use self::{
-    decide::Wanted,
-    session::{Ask, Known, Obtained},
 };
 use super::{StoreKeys, TokenStore};
 use crate::{
@@ -47,7 +58,8 @@ use crate::{
 ///
 /// Requests that are equal, from caches with the same keys and the same [issuer](IssuedBy). So two clients never share a token, nor do two
 /// tenants, scopes, resources or DPoP keys. A text from a [provider](crate::Credential) is compared, or the
-/// [name](crate::Credential::named) of the provider if it has one.
+/// [name](crate::Credential::named) of the provider if it has one. So a provider that returns another text each time, such as an
+/// assertion that it signs, needs a name.
 ///
 /// A code or a device code is exchanged by the instance that has it. The result is stored for the others.
 ///
@@ -91,7 +103,7 @@ use crate::{
 /// | `DEBUG` | `the last instance that fetched this access token has not finished; fetching it again` | |
 /// | `WARN` | `the token store failed; going on without it`: once, until it works again | `error` |
 /// | `INFO` | `the token store works again` | |
-/// | `WARN` | `an entry of the token store is not readable; it will be overwritten` | `why` |
+/// | `WARN` | `an entry of the token store is not readable; it will be overwritten`: once, until one is readable | `why` |
 /// | `ERROR` | `a new refresh token could not be put into the token store; trying again in the background` | |
 ///
 /// # Examples
@@ -126,6 +138,8 @@ pub struct ShareTokens {
     distinguished_by: Option<Arc<dyn Fn() -> String + Send + Sync>>,
     lease: Duration,
     keep_refresh_tokens: Duration,
+    /// Whether the last entry could not be read, which the log has said.
+    is_unreadable: Arc<AtomicBool>,
 }
 
 /// Sends a request to the endpoint.
@@ -165,6 +179,7 @@ impl ShareTokens {
             distinguished_by: None,
             lease: Duration::from_secs(10),
             keep_refresh_tokens: Duration::from_secs(30 * 24 * 3600),
+            is_unreadable: Arc::default(),
         }
     }
 
@@ -250,6 +265,12 @@ impl ShareTokens {
         match session.route {
             Route::OwnResult => session.share_own_result().await,
             Route::Helped | Route::RefreshToken => session.run().await,
+        }
+    }
+
+    fn note_unreadable(&self, why: &str) {
+        if !self.is_unreadable.swap(true, Ordering::Relaxed) {
+            events::unreadable(why);
         }
     }
 

@@ -5,104 +5,25 @@
 //!    is at least as new.
 //! 3. Without the store, a refresh token is not sent. Everything else is.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use tokio::time::{self, Instant};
 
 use super::{
     Fetch, ShareTokens,
+    ask::{Ask, Obtained},
     cache_key::CacheKey,
-    decide::{EntryFacts, Route, Use, Wanted, patience, use_of},
+    decide::{EntryFacts, Route, Use, patience, use_of},
     events,
 };
 use crate::{
-    base::clock::{Clock, Moment, tokio_now, wall_now},
+    base::clock::{Moment, tokio_now, wall_now},
     dpop::DpopKey,
-    error::{BoxError, TokenError, TokenErrorKind},
-    message::{AccessToken, TokenRequest, TokenResponse},
+    error::{BoxError, TokenError, TokenErrorBuilder, TokenErrorKind},
+    message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
     token_store::{EntryName, Fence, Found, LeaseOwner, Opened, StoredToken},
 };
-
-/// What a cache says about the token that it needs.
-pub(crate) struct Ask<'a> {
-    pub(crate) wanted: Wanted,
-    /// The first request of a source that goes on with refresh tokens.
-    pub(crate) owner: Option<&'a TokenRequest>,
-    pub(crate) known: Known,
-    /// Whether the last token was refused or discarded.
-    pub(crate) was_refused: bool,
-    /// How many fetches have failed in a row.
-    pub(crate) failures: u32,
-    /// Whether a transient failure is followed by another attempt at once.
-    pub(crate) will_retry: bool,
-    pub(crate) default_lifetime: Duration,
-    pub(crate) max_lifetime: Duration,
-    /// How long a fetch may take.
-    pub(crate) limit: Duration,
-    pub(crate) clock: &'a Clock,
-}
-
-/// What a cache knows of the tokens that it has had for one request.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Known {
-    /// The newest entry or lease. Older entries are not taken.
-    fence: Option<Fence>,
-    /// A digest of the token that was dropped last.
-    dropped: Option<u64>,
-}
-
-impl Known {
-    pub(crate) fn note(&mut self, fence: Option<Fence>) {
-        self.fence = self.fence.max(fence);
-    }
-
-    pub(crate) fn note_dropped(&mut self, token: &AccessToken) {
-        self.dropped = Some(digest(token));
-    }
-
-    pub(super) fn fence(self) -> Option<Fence> {
-        self.fence
-    }
-}
-
-/// Identifies a token within this process.
-fn digest(token: &AccessToken) -> u64 {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    KEY.hash_one(token.expose_secret())
-}
-
-/// A token from the store or from the server, or why there is none.
-pub(crate) struct Obtained {
-    pub(crate) result: Result<TokenResponse, TokenError>,
-    /// The moment from which the lifetime counts, unless the token was older then.
-    pub(crate) sent: Moment,
-    /// How old the token was at `sent`.
-    pub(crate) age: Duration,
-    pub(crate) fence: Option<Fence>,
-    /// Whether another instance fetched it.
-    pub(crate) is_from_store: bool,
-}
-
-impl Obtained {
-    pub(super) fn failed(sent: Moment, error: TokenError) -> Self {
-        Self::fetched(sent, Err(error))
-    }
-
-    pub(super) fn fetched(sent: Moment, result: Result<TokenResponse, TokenError>) -> Self {
-        Self {
-            result,
-            sent,
-            age: Duration::ZERO,
-            fence: None,
-            is_from_store: false,
-        }
-    }
-}
 
 pub(super) struct Session<'a> {
     pub(super) share: &'a ShareTokens,
@@ -148,7 +69,7 @@ impl Session<'_> {
     async fn look_until_found(&self, seen: &mut Seen) -> Obtained {
         let engine = &self.share.engine;
         let patience = tokio_now() + patience(self.ask.limit, fastrand::f64());
-        let mut newer_than = self.ask.known.fence;
+        let mut newer_than = self.ask.known.fence();
         let mut has_waited = false;
         loop {
             let (now, looked_at) = (self.now(), tokio_now());
@@ -228,7 +149,7 @@ impl Session<'_> {
                     Opened::UnknownKey => ("it is encrypted with another key", true),
                     _ => ("it is damaged", false),
                 };
-                events::unreadable(why);
+                self.share.note_unreadable(why);
                 return match is_readable_elsewhere && self.route == Route::RefreshToken {
                     true => Content::OfAnotherKey,
                     false => Content::Unreadable,
@@ -236,16 +157,18 @@ impl Session<'_> {
             }
         };
         let Some(stored) = StoredToken::decode(&opened, self.dpop) else {
-            events::unreadable("it does not contain a token for this instance");
+            self.share
+                .note_unreadable("it does not contain a token for this instance");
             return Content::Unreadable;
         };
+        self.share.is_unreadable.store(false, Ordering::Relaxed);
         let age = stored.age(in_store, now.wall_time().unwrap_or_else(wall_now));
         let token = stored.response.access_token();
         let facts = EntryFacts {
             age,
             lifetime: self.lifetime(&stored.response),
             refresh_in: stored.response.refresh_in(),
-            is_dropped: self.ask.known.dropped == Some(digest(token)),
+            is_dropped: self.ask.known.has_dropped(token),
             has_waited,
         };
         let use_ = match token.sendable() {
@@ -320,7 +243,7 @@ impl Seen {
     }
 }
 
-fn transient(message: &'static str) -> crate::error::TokenErrorBuilder {
+fn transient(message: &'static str) -> TokenErrorBuilder {
     TokenError::builder(TokenErrorKind::Service)
         .message(message)
         .before_sending()
