@@ -19,14 +19,13 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
-use tokio::{
-    sync,
-    time::{self, Instant},
-};
-use tower::{Service, ServiceExt, service_fn};
+use tokio::time::{self, Instant};
+use tower::{Service, service_fn};
 use tower_oauth2_client::{
-    AccessToken, BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint,
-    TokenRequest, TokenResponse, test_util::ManualClock,
+    BoxError, ClientAuthentication, RefreshWindow, TokenCache, TokenEndpoint, TokenRequest,
+    TokenResponse,
+    test_util::ManualClock,
+    token_store::{MemoryTokenStore, ShareTokens, StoreKey, StoreKeys},
 };
 
 const FLEETS: [usize; 2] = [1_000, 10_000];
@@ -46,15 +45,26 @@ enum Scenario {
     Jitter,
     /// Every renewal happens at the same fraction of the lifetime.
     NoJitter,
-    /// The defaults, over a simulation of an ideal store that all instances share. The store returns its token immediately, never
-    /// fails, and lets only one instance at a time send a request to the server.
+    /// The defaults, and all instances share their tokens through a store in memory.
     SharedStore,
+    /// The same, and a server that answers with 503 for two minutes.
+    SharedStoreDown,
     /// The defaults, and a server that answers with 503 for two minutes.
     Down,
 }
 
 impl Scenario {
-    const ALL: [Self; 4] = [Self::Jitter, Self::NoJitter, Self::SharedStore, Self::Down];
+    const ALL: [Self; 5] = [
+        Self::Jitter,
+        Self::NoJitter,
+        Self::SharedStore,
+        Self::Down,
+        Self::SharedStoreDown,
+    ];
+
+    fn shares(self) -> bool {
+        matches!(self, Self::SharedStore | Self::SharedStoreDown)
+    }
 
     fn name(self) -> &'static str {
         match self {
@@ -62,6 +72,7 @@ impl Scenario {
             Self::NoJitter => "no jitter",
             Self::SharedStore => "shared store",
             Self::Down => "down for two minutes",
+            Self::SharedStoreDown => "shared store, down",
         }
     }
 }
@@ -126,7 +137,7 @@ fn print(scenario: Scenario, instances: usize, bins: &Bins) {
         peak as f64 / mean,
         sum as f64
             / lifetimes
-            / if scenario == Scenario::SharedStore {
+            / if scenario.shares() {
                 1.0
             } else {
                 instances as f64
@@ -153,12 +164,16 @@ async fn run(scenario: Scenario, instances: usize) -> Bins {
         Scenario::NoJitter => RefreshWindow::new().first(0.8..=0.8).later(0.8..=0.8),
         _ => RefreshWindow::new(),
     };
-    let store = Store::default();
+    let store = MemoryTokenStore::new();
+    let keys = StoreKeys::new("fleet", StoreKey::generate().expect("random numbers"));
     let sources: Vec<_> = (0..instances)
         .map(|_| {
-            let tokens = match scenario {
-                Scenario::SharedStore => TokenCache::builder(store.clone().over(server.endpoint())),
-                _ => TokenCache::builder(server.endpoint()),
+            let endpoint = server.endpoint();
+            let share = ShareTokens::new(store.clone(), keys.clone(), "the simulated server");
+            let tokens = TokenCache::builder(endpoint);
+            let tokens = match scenario.shares() {
+                true => tokens.share(share),
+                false => tokens,
             };
             let tokens = tokens
                 .clock(clock.clock())
@@ -214,7 +229,9 @@ impl Server {
     }
 
     fn is_down(&self, at: Duration) -> bool {
-        self.scenario == Scenario::Down && at >= DOWN_FROM && at < DOWN_FROM + DOWN_FOR
+        matches!(self.scenario, Scenario::Down | Scenario::SharedStoreDown)
+            && at >= DOWN_FROM
+            && at < DOWN_FROM + DOWN_FOR
     }
 }
 
@@ -254,41 +271,4 @@ impl<S> TokenService for S where
         + Send
         + 'static
 {
-}
-
-/// A simulated token store that all instances share.
-#[derive(Clone, Default)]
-struct Store(Arc<sync::Mutex<Option<Stored>>>);
-
-struct Stored {
-    token: AccessToken,
-    stale_at: Instant,
-    expires_at: Instant,
-}
-
-impl Store {
-    /// Sends a request to the server only if the stored token is stale.
-    fn over(self, server: impl TokenService + Sync) -> impl TokenService {
-        service_fn(move |request: TokenRequest| {
-            let (store, server) = (self.clone(), server.clone());
-            async move {
-                let mut stored = store.0.lock().await;
-                let is_fresh = |stored: &&Stored| Instant::now() < stored.stale_at;
-                if stored.as_ref().filter(is_fresh).is_none() {
-                    let sent = Instant::now();
-                    let response = server.oneshot(request).await.map_err(Into::into)?;
-                    let lifetime = response.expires_in().unwrap_or_default();
-                    *stored = Some(Stored {
-                        token: response.access_token().clone(),
-                        stale_at: sent + lifetime.mul_f64(0.8),
-                        expires_at: sent + lifetime,
-                    });
-                }
-                let stored = stored.as_ref().ok_or("the store is empty")?;
-                let left = stored.expires_at - Instant::now();
-                let response = TokenResponse::builder(stored.token.clone()).expires_in(left);
-                Ok::<_, BoxError>(response.build())
-            }
-        })
-    }
 }

@@ -82,6 +82,7 @@
 //! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
+//! * [One token for a fleet](_documentation::fleet): instances that share their tokens through Redis
 //! * [Coming from `oauth2`](_documentation::from_oauth2), with programs for the sign-in of a user and for a device login
 //! * [What is supported, and how it compares](_documentation::compare)
 //! * [Design](_documentation::design): the rules and their reasons
@@ -217,6 +218,10 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/fapi.md")]
     pub mod fapi {}
+
+    #[cfg(any(doc, all(doctest, feature = "redis", feature = "rustls")))]
+    #[doc = include_str!("../docs/fleet.md")]
+    pub mod fleet {}
 
     #[doc = include_str!("../docs/from-oauth2.md")]
     pub mod from_oauth2 {}

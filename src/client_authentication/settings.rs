@@ -170,6 +170,12 @@ impl ClientAuthentication {
         Ok(())
     }
 
+    /// Whether the server knows the client by its credential alone, because no client id is sent.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn is_known_by_credential(&self) -> bool {
+        self.client_id.is_empty() || self.settings.omits_client_id
+    }
+
     /// Returns the parameters of a client that sends an assertion.
     pub(super) fn assertion_parameters<'a>(
         &'a self,

@@ -117,6 +117,25 @@ impl TokenResponse {
         Self(Arc::new(Inner { fields, answer }))
     }
 
+    /// Returns this response, with a refresh token if it has none.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn or_refresh_token(&self, refresh_token: RefreshToken) -> Self {
+        match self.refresh_token() {
+            Some(_) => self.clone(),
+            None => {
+                let fields = Fields {
+                    refresh_token: Some(refresh_token),
+                    ..self.0.fields.clone()
+                };
+                let headers = self.headers().clone();
+                Self::new(
+                    fields,
+                    Answer::new(self.status(), headers, self.raw().clone()),
+                )
+            }
+        }
+    }
+
     /// Returns the access token.
     #[must_use]
     pub fn access_token(&self) -> &AccessToken {

@@ -205,6 +205,8 @@ impl Credential {
 
     /// Names the provider, so that providers with the same name are equal and share tokens in a cache.
     ///
+    /// Between processes that share tokens through a token store (feature `token-store`), the name counts in place of the text.
+    ///
     /// A fixed string has no provider: it is always compared by its text. Default is that only clones of a provider are equal.
     ///
     /// # Examples
@@ -229,6 +231,18 @@ impl Credential {
         match &self.0 {
             Kind::Fixed { text, .. } => Some(text),
             Kind::Provider { .. } => None,
+        }
+    }
+
+    /// The name that the caller gave the provider. It is the same in other processes, unlike every other identity of a provider.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn provider_name(&self) -> Option<&str> {
+        match &self.0 {
+            Kind::Provider {
+                identity: ProviderIdentity::Name(name),
+                ..
+            } => Some(name),
+            _ => None,
         }
     }
 

@@ -9,6 +9,8 @@ use super::{
     fetch::spent::SpentCredentials, kept_members::KeepMembers, operations::shutdown::Shutdown,
     refresh_window::RefreshWindow, refusals::RefusalBound,
 };
+#[cfg(feature = "token-store")]
+use crate::token_store::ShareTokens;
 use crate::{
     authorization_server::token_endpoint::stack::EndpointStack, base::clock::Clock,
     error::TokenError, message::TokenRequest, secret::RefreshToken,
@@ -42,6 +44,8 @@ impl TokenCacheBuilder {
             limit: FetchLimit::new(256),
             keep: KeepMembers::default(),
             shutdown: Shutdown::new(),
+            #[cfg(feature = "token-store")]
+            share: None,
         };
         Self {
             settings,
@@ -172,6 +176,8 @@ impl TokenCacheBuilder {
     /// [client](TokenRequest::get_client_id) and the [host](TokenRequest::get_host) that were called. The cache awaits the function before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.
+    ///
+    /// With a shared store (feature `token-store`), the instance that fetched the refresh token calls it, and no other.
     ///
     /// Without it, a refresh token is lost when its entry is evicted (see [`max_entries`](Self::max_entries)) or the process ends, and
     /// the user has to sign in again.
@@ -329,6 +335,36 @@ impl TokenCacheBuilder {
         self
     }
 
+    /// Shares the tokens of this cache with the other instances of a service, through a store such as Redis. Default is none.
+    ///
+    /// [`ShareTokens`] explains how, and what happens when the store or the server fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{
+    ///     BoxError, TokenCache,
+    ///     token_store::{ShareTokens, StoreKeys, TokenStore},
+    /// };
+    /// # use tower_oauth2_client::{HttpService, TokenEndpoint};
+    /// # use http_body_util::Full;
+    /// # use bytes::Bytes;
+    ///
+    /// # fn example<S>(endpoint: TokenEndpoint<S>, store: impl TokenStore, keys: StoreKeys)
+    /// # where
+    /// #     S: HttpService<Full<Bytes>>,
+    /// # {
+    /// let share = ShareTokens::new(store, keys, &endpoint);
+    /// let tokens = TokenCache::builder(endpoint).share(share).build();
+    /// # }
+    /// ```
+    #[cfg(feature = "token-store")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+    pub fn share(mut self, share: ShareTokens) -> Self {
+        self.settings.share = Some(share);
+        self
+    }
+
     /// Sets the clock that tells the time.
     ///
     /// Default is [`Clock::default`]: the system's clocks, or tokio's clock in a test that has paused it before the builder is created.
@@ -375,6 +411,8 @@ pub(crate) struct Settings {
     pub(super) limit: Arc<FetchLimit>,
     pub(super) keep: KeepMembers,
     pub(super) shutdown: Shutdown,
+    #[cfg(feature = "token-store")]
+    pub(super) share: Option<ShareTokens>,
 }
 
 impl Settings {

@@ -103,6 +103,17 @@ pub(super) fn fetched(whose: Whose<'_>, reason: Reason, lifespan: Lifespan) {
     );
 }
 
+pub(super) fn shared(whose: Whose<'_>, reason: Reason, lifespan: Lifespan) {
+    event!(
+        debug,
+        whose,
+        reason = reason.as_str(),
+        fresh = ?lifespan.fresh,
+        usable = ?lifespan.usable,
+        "took an access token from the token store",
+    );
+}
+
 pub(super) fn failed(
     request: &TokenRequest,
     reason: Reason,

@@ -57,6 +57,7 @@
 //! | somebody [discards](TokenSource::discard) a token | it is dropped unconditionally, and the next caller fetches another |
 //! | a caller is dropped while it waits | the fetch continues for the others |
 //! | [many fetches](TokenCacheBuilder::max_concurrent_fetches) are under way | others wait in a queue, in order, without a task; a fetch leaves the queue with its last caller |
+//! | the cache [shares](TokenCacheBuilder#method.share) its tokens with other instances (feature `token-store`) | a fetch looks into the store first; one instance fetches, the others take its token |
 //! | the server takes long to answer | callers wait for the one request, for as long as [`fetch_timeout`](TokenCacheBuilder::fetch_timeout) |
 //! | the runtime that runs a fetch ends | a waiter on another runtime starts the fetch again |
 //! | nobody drives the runtime that runs a fetch | after about a second, a waiter on another runtime starts the fetch again; if a code or a refresh token may have been sent, only after the limit of the fetch |
@@ -168,6 +169,7 @@
 //! |---|---|---|
 //! | `TRACE` | `fetching an access token` | `reason`: `first`, `stale`, `expired`, `refused`, `asked for` |
 //! | `DEBUG` | `fetched an access token` | `reason`, `fresh` and `usable`: for how long |
+//! | `DEBUG` | `took an access token from the token store` | `reason`, `fresh` and `usable`: for how long |
 //! | `DEBUG` | `retrying the fetch of an access token` | `error` |
 //! | `WARN` | `failed to fetch an access token` | `reason`, `error`, `failures` in a row, `pause` before the next attempt |
 //! | `DEBUG` | `an API refused an access token; dropped it` | |
@@ -204,6 +206,7 @@
 //      |                v
 //      |             fetch, on a task of its own:         fetch/mod.rs    run
 //      |                |  one attempt, perhaps a second   fetch/attempts.rs
+//      |                |  through a store?                fetch/sharing.rs  token_store/share
 //      |                |  send no credential twice        fetch/grant.rs  fetch/spent.rs
 //      |                |  call on_refresh_token
 //      |                v

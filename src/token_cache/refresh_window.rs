@@ -95,9 +95,36 @@ impl RefreshWindow {
             fresh: fresh.min(usable),
             usable,
             lifetime,
+            age: Duration::ZERO,
+        }
+    }
+
+    /// Returns the lifespan of a token that another instance fetched, at this age.
+    ///
+    /// That instance renews it. The others are later, so that a fleet renews no more often than one process. Those whose turn
+    /// comes find the new token, or one of them renews if that instance is gone.
+    pub(crate) fn lifespan_of_shared(
+        &self,
+        lifetime: Duration,
+        refresh_in: Option<Duration>,
+        age: Duration,
+        jitter: f64,
+    ) -> Lifespan {
+        let latest = self.lifespan(lifetime, false, 1.0).renewed_in(refresh_in);
+        let Lifespan { fresh, usable, .. } = latest;
+        let later = (usable - fresh).mul_f64(SHARED_FROM + (SHARED_TO - SHARED_FROM) * jitter);
+        Lifespan {
+            fresh: (fresh + later).saturating_sub(age),
+            usable: usable.saturating_sub(age),
+            lifetime: lifetime.saturating_sub(age),
+            age,
         }
     }
 }
+
+/// Where in the time after the latest renewal others renew.
+const SHARED_FROM: f64 = 0.2;
+const SHARED_TO: f64 = 0.8;
 
 impl Default for RefreshWindow {
     fn default() -> Self {
@@ -116,15 +143,23 @@ fn leeway(lifetime: Duration) -> Duration {
     lifetime.mul_f64(LEEWAY).clamp(MIN_LEEWAY, MAX_LEEWAY)
 }
 
-/// How long a token is fresh, is usable, and lives according to the server. All of them count from just before its request was sent.
+/// How long a token is fresh, is usable, and lives according to the server. All of them count from just before its request was sent, or
+/// from when it was found in a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Lifespan {
     pub(crate) fresh: Duration,
     pub(crate) usable: Duration,
     pub(crate) lifetime: Duration,
+    /// How old the token already was.
+    pub(crate) age: Duration,
 }
 
 impl Lifespan {
+    /// How long the token is in the first half of its life.
+    pub(crate) fn young(self) -> Duration {
+        ((self.lifetime.saturating_add(self.age)) / 2).saturating_sub(self.age)
+    }
+
     /// Sets `fresh` to what the server asks for, if it does.
     ///
     /// The token stays fresh for at least half of its use, because one that is stale at once would be renewed endlessly.
@@ -161,6 +196,7 @@ mod tests {
             let lifespan = window.lifespan(lifetime, is_first, jitter);
             let expected = Lifespan {
                 lifetime,
+                age: Duration::ZERO,
                 fresh: Duration::from_secs_f64(fresh),
                 usable: Duration::from_secs_f64(usable),
             };

@@ -26,8 +26,10 @@ pub(crate) struct CachedToken {
     pub(crate) server_expires_at: Moment,
     /// A refusal before this moment counts as one soon after the token was issued.
     pub(crate) young_until: Moment,
-    /// When its request was sent.
+    /// When its request was sent, or when it was found in a store.
     pub(crate) sent: Moment,
+    /// How old it was then.
+    pub(crate) age_when_sent: Duration,
     /// Whether the server did not say how long it lives.
     pub(crate) is_lifetime_guessed: bool,
     /// The client and the host that issued it. All tokens of one endpoint share this.
@@ -37,6 +39,13 @@ pub(crate) struct CachedToken {
     pub(crate) request: TokenRequest,
     /// `None` if the response says nothing that the request does not, and the cache keeps no members of it.
     pub(crate) kept: Option<Arc<KeptMembers>>,
+}
+
+impl CachedToken {
+    /// How old the token is, by the monotonic clock.
+    pub(crate) fn age(&self, now: Moment) -> Duration {
+        self.age_when_sent.saturating_add(now.time_since(self.sent))
+    }
 }
 
 /// The state of an entry, with what its callers get.
@@ -270,6 +279,7 @@ mod tests {
             server_expires_at: expires_at,
             young_until: expires_at,
             sent: stale_at,
+            age_when_sent: Duration::ZERO,
             is_lifetime_guessed: false,
             called: None,
             clock: Clock::system(),

@@ -5,15 +5,14 @@
 //!
 //! `RedisTokenStore` (feature `redis`) is an engine over Redis or Valkey. [`MemoryTokenStore`] is one for tests and for a single process.
 
-#[allow(dead_code, reason = "for the layer that shares tokens")]
 mod entry;
 mod key;
 mod memory;
 mod names;
 #[cfg(feature = "redis")]
 mod redis;
-#[allow(dead_code, reason = "for the layer that shares tokens")]
 mod sealed;
+pub(crate) mod share;
 mod slot;
 
 use std::{future::Future, pin::Pin, time::Duration};
@@ -23,13 +22,13 @@ use bytes::Bytes;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisClient, RedisTokenStore};
-#[allow(unused_imports, reason = "for the layer that shares tokens")]
-pub(crate) use self::{entry::StoredToken, sealed::Opened};
+use self::{entry::StoredToken, sealed::Opened};
 pub use self::{
     key::{InvalidStoreKey, StoreKey},
     memory::MemoryTokenStore,
     names::{EntryName, Fence, LeaseOwner},
     sealed::StoreKeys,
+    share::{IssuedBy, ShareTokens},
 };
 use crate::error::BoxError;
 

@@ -2,6 +2,7 @@
 
 mod browser;
 mod doorkeeper;
+mod fleet;
 mod glewlwyd;
 mod grpcio;
 mod nginx;

@@ -1,7 +1,7 @@
 //! `RedisTokenStore` against Redis: one server, TLS and an ACL, a cluster, and a failover by a sentinel.
 
 mod faults;
-mod server;
+pub(crate) mod server;
 
 use std::{fs, time::Duration};
 

@@ -26,6 +26,20 @@ pub(crate) struct TokenCall {
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
 }
 
+#[cfg(feature = "token-store")]
+impl TokenCall {
+    /// Says what is made of a response.
+    pub(crate) fn use_of_response(&self) -> String {
+        let Self {
+            allow_bearer,
+            unknown_as_bearer,
+            use_id_token,
+            ..
+        } = self;
+        format!("{allow_bearer} {unknown_as_bearer} {use_id_token}")
+    }
+}
+
 impl EndpointCall for TokenCall {
     type Response = TokenResponse;
 

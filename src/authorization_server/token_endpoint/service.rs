@@ -109,7 +109,7 @@ use crate::{
 /// ```
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
-    call: TokenCall,
+    pub(crate) call: TokenCall,
 }
 
 impl<S> TokenEndpoint<S> {

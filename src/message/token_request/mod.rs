@@ -348,6 +348,11 @@ impl TokenRequest {
         Ok(request)
     }
 
+    #[cfg(feature = "token-store")]
+    pub(crate) fn form(&self) -> &Form {
+        &self.0
+    }
+
     pub(crate) fn into_form(self) -> Form {
         self.0
     }

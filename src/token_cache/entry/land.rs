@@ -11,7 +11,7 @@ use crate::{
     secret::RefreshToken,
     token_cache::{
         events,
-        fetch::{FetchPlan, Fetched},
+        fetch::{FetchPlan, Fetched, sharing::Origin},
         header::unsupported_token_type,
         pauses::{FailedFetch, When},
         refresh_window::Lifespan,
@@ -30,21 +30,26 @@ impl Entry {
         let called = fetched.called;
         let is_provided = fetched.refresh_token.is_some();
         let landed = fetched.result.and_then(|response| {
-            let lifespan = self.lifespan(&response);
+            let origin = fetched.origin;
+            let lifespan = self.lifespan(&response, origin);
             let has_expired = self.now().has_reached(fetched.sent.after(lifespan.usable));
             // A token that was never usable still goes to those who waited. One that was, and came too late, goes to nobody.
-            if has_expired && !lifespan.usable.is_zero() {
+            if has_expired && !(lifespan.usable + lifespan.age).is_zero() {
                 return Err(arrived_expired());
             }
             let cached = self.accept(
                 plan,
-                fetched.sent,
+                (fetched.sent, origin),
                 lifespan,
                 &response,
                 called.clone(),
                 is_provided,
             )?;
-            events::fetched(self.whose(called.as_deref()), plan.reason, lifespan);
+            let whose = self.whose(called.as_deref());
+            match origin.is_from_store {
+                true => events::shared(whose, plan.reason, lifespan),
+                false => events::fetched(whose, plan.reason, lifespan),
+            }
             Ok(cached)
         });
         landed.map_err(|error| {
@@ -53,7 +58,7 @@ impl Entry {
         })
     }
 
-    fn lifespan(&self, response: &TokenResponse) -> Lifespan {
+    fn lifespan(&self, response: &TokenResponse, origin: Origin) -> Lifespan {
         let settings = &self.settings;
         let mut state = self.lock();
         let lifetime = match (response.expires_in(), &mut state.history) {
@@ -63,20 +68,21 @@ impl Entry {
         };
         let is_first = !state.has_had_token;
         drop(state);
-        settings
-            .refresh_window
-            .lifespan(
-                lifetime.min(settings.max_lifetime),
-                is_first,
-                fastrand::f64(),
-            )
-            .renewed_in(response.refresh_in())
+        let lifetime = lifetime.min(settings.max_lifetime);
+        let (window, jitter) = (&settings.refresh_window, fastrand::f64());
+        let refresh_in = response.refresh_in();
+        match origin.is_from_store {
+            true => window.lifespan_of_shared(lifetime, refresh_in, origin.age, jitter),
+            false => window
+                .lifespan(lifetime, is_first, jitter)
+                .renewed_in(refresh_in),
+        }
     }
 
     fn accept(
         &self,
         plan: &FetchPlan,
-        sent: Moment,
+        (sent, origin): (Moment, Origin),
         lifespan: Lifespan,
         response: &TokenResponse,
         called: Option<Arc<CalledEndpoint>>,
@@ -104,23 +110,25 @@ impl Entry {
             stale_at: state::stale_at(sent, lifespan, previous.as_deref(), token),
             expires_at: sent.after(lifespan.usable),
             server_expires_at: sent.after(lifespan.lifetime),
-            young_until: sent.after(lifespan.lifetime / 2),
+            young_until: sent.after(lifespan.young()),
             sent,
+            age_when_sent: lifespan.age,
             called,
             is_lifetime_guessed: response.expires_in().is_none(),
             clock: self.settings.clock.clone(),
             request: self.request.clone(),
             kept,
         });
+        state.known.note(origin.fence);
         if !state.end_fetch(plan) && !is_last_of_grant {
             // Another fetch has taken its place, so only those who still wait for this one get the token.
             return Ok(cached);
         }
         state.has_had_token = true;
         state.was_refused = false;
-        state.dropped = None;
         state.failure = None;
-        state.next_fetch_at = Some(sent.after(MIN_FETCH_INTERVAL));
+        let interval = MIN_FETCH_INTERVAL.saturating_sub(lifespan.age);
+        state.next_fetch_at = Some(sent.after(interval));
         let is_previous_usable = previous
             .as_ref()
             .is_some_and(|previous| !now.has_reached(previous.expires_at));

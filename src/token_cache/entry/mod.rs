@@ -36,7 +36,7 @@ use super::{
     builder::Settings,
     entries,
     events::Whose,
-    fetch::grant::GrantState,
+    fetch::{grant::GrantState, sharing::Known},
     keep_warm::KeepWarm,
     pauses::{FailedFetch, Polling},
     state::{self, CachedToken, Condition},
@@ -82,7 +82,7 @@ struct EntryState {
     has_had_token: bool,
     /// Whether there is no token because the last one was dropped.
     was_refused: bool,
-    /// The token that was dropped, until there is another.
+    /// The token that was dropped last.
     dropped: Option<TokenMark>,
     grant: GrantState,
     /// Boxed because it is rare, and an entry should be small.
@@ -93,6 +93,8 @@ struct EntryState {
     /// Set while a fetch waits to be started. Boxed because it is rare.
     queued: Option<Box<Queued>>,
     next_fetch_at: Option<Moment>,
+    /// What is known of the store that the fleet shares.
+    known: Known,
     keep_warm: Option<KeepWarm>,
 }
 
@@ -350,6 +352,7 @@ impl EntryState {
             fetch: None,
             queued: None,
             next_fetch_at: None,
+            known: Known::default(),
             keep_warm: None,
         }
     }

@@ -95,7 +95,7 @@ impl Entry {
                     standing,
                     is_accepted_elsewhere: self.accepted.is_accepted_elsewhere(standing),
                     is_young: !now.has_reached(cached.young_until),
-                    age: now.time_since(cached.sent),
+                    age: cached.age(now),
                 };
                 let bound = &self.settings.refusal_bound;
                 let refusals = &mut state.history().refusals;
@@ -147,7 +147,7 @@ impl EntryState {
         if !refused.is_lifetime_guessed || self.fetch.is_some() {
             return None;
         }
-        let age = now.time_since(refused.sent);
+        let age = refused.age(now);
         self.history().lifetime.note_refusal(age)
     }
 }

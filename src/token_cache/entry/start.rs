@@ -21,6 +21,7 @@ use crate::{
             self, FetchPlan, Reason,
             heartbeat::{self, Watch},
             limit::Slot,
+            sharing::SharedPlan,
         },
         pauses::{FailedFetch, When},
     },
@@ -56,6 +57,11 @@ impl Entry {
             owner: state.grant.is_one_time().then(|| self.request.clone()),
             replaced: state.grant.replaced().cloned(),
             old_token: self.current_mark().or(state.dropped),
+            shared: SharedPlan {
+                known: state.known,
+                dropped: state.dropped,
+                failures: state.failure.as_ref().map_or(0, |failure| failure.streak),
+            },
         }
     }
 

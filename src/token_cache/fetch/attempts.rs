@@ -4,12 +4,12 @@ use std::{borrow::Cow, time::Duration};
 
 use tokio::time;
 
-use super::{FetchPlan, Fetched, grant};
+use super::{FetchPlan, Fetched, Fetching, grant, sharing};
 use crate::{
     authorization_server::token_endpoint::refusal::{OneTime, is_final_refusal},
     base::back_off,
     error::{TokenError, TokenErrorKind::SignInRequired},
-    message::TokenRequest,
+    message::{TokenRequest, TokenResponse},
     token_cache::{builder::Settings, events, fetch::spent::Spent},
 };
 
@@ -87,17 +87,25 @@ impl<'a> Attempts<'a> {
             request,
             is_provided,
         } = sendable;
-        let sent = self.settings.clock.now();
-        let result = match OneTime::of(request) {
-            Some(credential) => grant::send_once(self.settings, request, credential).await,
-            None => self.settings.endpoint.call((**request).clone()).await,
+        let send = |request| -> Fetching<'_> { Box::pin(async move { self.send(&request).await }) };
+        let shared = sharing::obtain(self.settings, self.plan, request, self.may_retry, &send);
+        let fetched = match shared.await {
+            Some(fetched) => fetched,
+            None => {
+                let sent = self.settings.clock.now();
+                Fetched::new(sent, self.send(request).await)
+            }
         };
         Fetched {
-            sent,
-            result,
             refresh_token: grant::refresh_token(request).filter(|_| *is_provided),
-            is_superseded: false,
-            called: None,
+            ..fetched
+        }
+    }
+
+    async fn send(&self, request: &TokenRequest) -> Result<TokenResponse, TokenError> {
+        match OneTime::of(request) {
+            Some(credential) => grant::send_once(self.settings, request, credential).await,
+            None => self.settings.endpoint.call(request.clone()).await,
         }
     }
 

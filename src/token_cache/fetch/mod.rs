@@ -6,16 +6,23 @@ pub(crate) mod heartbeat;
 pub(crate) mod limit;
 pub(crate) mod renewal_pause;
 pub(crate) mod runtime;
+#[cfg_attr(not(feature = "token-store"), path = "no_sharing.rs")]
+pub(crate) mod sharing;
 pub(crate) mod spent;
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
 use tokio::time;
 
-use self::attempts::Attempts;
+use self::{
+    attempts::Attempts,
+    sharing::{Origin, SharedPlan},
+};
 use crate::token_cache::{
     builder::Settings,
     entry::{Entry, FetchOutcome},
@@ -70,12 +77,19 @@ pub(crate) struct FetchPlan {
     pub(crate) replaced: Option<RefreshToken>,
     /// The token that the response is to replace.
     pub(crate) old_token: Option<TokenMark>,
+    /// What is known of the store that the fleet shares.
+    #[cfg_attr(not(feature = "token-store"), allow(dead_code))]
+    pub(crate) shared: SharedPlan,
 }
+
+/// A request on its way to the endpoint.
+type Fetching<'a> = Pin<Box<dyn Future<Output = Result<TokenResponse, TokenError>> + Send + 'a>>;
 
 /// The result of a fetch.
 pub(crate) struct Fetched {
     /// The moment just before the request was sent, from which the lifetime of the token counts.
     pub(crate) sent: Moment,
+    pub(crate) origin: Origin,
     pub(crate) result: Result<TokenResponse, TokenError>,
     /// The refresh token that was sent, if a provider returned it.
     pub(crate) refresh_token: Option<RefreshToken>,
@@ -87,9 +101,14 @@ pub(crate) struct Fetched {
 
 impl Fetched {
     fn failed(sent: Moment, error: TokenError) -> Self {
+        Self::new(sent, Err(error))
+    }
+
+    fn new(sent: Moment, result: Result<TokenResponse, TokenError>) -> Self {
         Self {
             sent,
-            result: Err(error),
+            origin: Origin::default(),
+            result,
             refresh_token: None,
             is_superseded: false,
             called: None,
@@ -130,7 +149,8 @@ pub(crate) async fn run(
             let sent = fetched.refresh_token.clone();
             entry.note_refresh_token(&plan, response, sent)
         });
-        if is_newest {
+        // The instance that fetched it tells the owner.
+        if is_newest && !fetched.origin.is_from_store {
             tell_owner(&settings, owner, &slot, response).await;
         }
     }

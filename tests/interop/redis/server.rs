@@ -19,14 +19,14 @@ use tokio::{
 };
 
 /// A server without persistence. It is killed when it is dropped.
-pub(super) struct Server {
+pub(crate) struct Server {
     process: Child,
     port: u16,
     folder: PathBuf,
 }
 
 impl Server {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         // Another process can take the port first.
         for _ in 0..20 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -71,13 +71,13 @@ impl Server {
     }
 
     /// Kills the server, whose data are lost, and starts another one at the same address.
-    pub(super) async fn restart(self) -> Self {
+    pub(crate) async fn restart(self) -> Self {
         let port = self.port;
         drop(self);
         Self::start_at(port).await.unwrap()
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
@@ -85,7 +85,28 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    pub(super) async fn command(&self, words: &[&str]) -> redis::Value {
+    /// Returns all keys with everything that they contain.
+    pub(crate) async fn contents(&self) -> Vec<(String, Vec<u8>)> {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let keys: Vec<String> = redis::cmd("KEYS")
+            .arg("*")
+            .query_async(&mut connection)
+            .await
+            .unwrap();
+        let mut contents = Vec::new();
+        for key in keys {
+            let values: Vec<Vec<u8>> = redis::cmd("HGETALL")
+                .arg(&key)
+                .query_async(&mut connection)
+                .await
+                .unwrap();
+            contents.push((key, values.concat()));
+        }
+        contents
+    }
+
+    pub(crate) async fn command(&self, words: &[&str]) -> redis::Value {
         super::command_at(&self.url(), words).await
     }
 }
@@ -99,16 +120,16 @@ impl Drop for Server {
 }
 
 /// A proxy that cuts each connection, or falls silent, after some bytes from the server.
-pub(super) struct Proxy {
+pub(crate) struct Proxy {
     address: SocketAddr,
     /// How many bytes of the server each new connection passes on.
-    pub(super) passes: Arc<AtomicUsize>,
+    pub(crate) passes: Arc<AtomicUsize>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Proxy {
     /// `is_silent` keeps the connection open once the bytes have been passed on.
-    pub(super) async fn start(server: &Server, is_silent: bool) -> Self {
+    pub(crate) async fn start(server: &Server, is_silent: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let passes = Arc::new(AtomicUsize::new(usize::MAX));
@@ -128,7 +149,7 @@ impl Proxy {
         }
     }
 
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://{}", self.address)
     }
 }

@@ -1,0 +1,77 @@
+//! What a cache says about the token that it needs, and what it gets.
+
+use std::time::Duration;
+
+use super::decide::Wanted;
+use crate::{
+    base::clock::{Clock, Moment},
+    error::TokenError,
+    message::{TokenMark, TokenRequest, TokenResponse},
+    token_store::Fence,
+};
+
+/// What a cache says about the token that it needs.
+pub(crate) struct Ask<'a> {
+    pub(crate) wanted: Wanted,
+    /// The first request of a source that goes on with refresh tokens.
+    pub(crate) owner: Option<&'a TokenRequest>,
+    pub(crate) known: Known,
+    /// The token that was dropped last. It is not taken from the store again.
+    pub(crate) dropped: Option<TokenMark>,
+    /// Whether the last token was refused or discarded.
+    pub(crate) was_refused: bool,
+    /// How many fetches have failed in a row.
+    pub(crate) failures: u32,
+    /// Whether a transient failure is followed by another attempt at once.
+    pub(crate) will_retry: bool,
+    pub(crate) default_lifetime: Duration,
+    pub(crate) max_lifetime: Duration,
+    /// How long a fetch may take.
+    pub(crate) limit: Duration,
+    pub(crate) clock: &'a Clock,
+}
+
+/// What a cache knows of the tokens that it has had for one request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Known {
+    /// The newest entry or lease. Older entries are not taken.
+    fence: Option<Fence>,
+}
+
+impl Known {
+    pub(crate) fn note(&mut self, fence: Option<Fence>) {
+        self.fence = self.fence.max(fence);
+    }
+
+    pub(super) fn fence(self) -> Option<Fence> {
+        self.fence
+    }
+}
+
+/// A token from the store or from the server, or why there is none.
+pub(crate) struct Obtained {
+    pub(crate) result: Result<TokenResponse, TokenError>,
+    /// The moment from which the lifetime counts, unless the token was older then.
+    pub(crate) sent: Moment,
+    /// How old the token was at `sent`.
+    pub(crate) age: Duration,
+    pub(crate) fence: Option<Fence>,
+    /// Whether another instance fetched it.
+    pub(crate) is_from_store: bool,
+}
+
+impl Obtained {
+    pub(super) fn failed(sent: Moment, error: TokenError) -> Self {
+        Self::fetched(sent, Err(error))
+    }
+
+    pub(super) fn fetched(sent: Moment, result: Result<TokenResponse, TokenError>) -> Self {
+        Self {
+            result,
+            sent,
+            age: Duration::ZERO,
+            fence: None,
+            is_from_store: false,
+        }
+    }
+}

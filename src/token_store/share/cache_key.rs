@@ -1,0 +1,395 @@
+//! The cache key: a digest of everything that determines a token, the same in all instances.
+
+use aws_lc_rs::digest::{Context, SHA256};
+
+use super::issued_by::{IssuedBy, Kind};
+use crate::{
+    client_authentication::ClientAuthentication,
+    dpop::DpopKey,
+    error::TokenError,
+    message::{Form, Parameter, TokenRequest},
+    secret::{Credential, Secret},
+};
+
+/// A cache key. It never leaves the process: names are keyed digests of it, and entries are bound to it.
+pub(super) type CacheKey = Box<[u8]>;
+
+/// Parameters of a first request that its refresh requests do not have. The credential among them is written by itself.
+const FIRST_ONLY: [&str; 8] = [
+    "grant_type",
+    "code",
+    "redirect_uri",
+    "code_verifier",
+    "device_code",
+    "auth_req_id",
+    "refresh_token",
+    "client_secret",
+];
+
+/// Returns the cache key of a request.
+///
+/// The order of parameters counts, but not that of the words in a scope, nor that of headers with different names. Label and context do not
+/// count, nor does the secret of a client. The text of a provider counts, or the name of the provider if it has one.
+pub(super) async fn cache_key(
+    issued_by: &IssuedBy,
+    distinguished_by: &str,
+    request: &TokenRequest,
+) -> Result<CacheKey, TokenError> {
+    let form = request.form();
+    let mut key = Writer::new();
+    key.text("distinguished by", distinguished_by);
+    let named = form.client_override();
+    match &issued_by.0 {
+        Kind::Name(name) => key.text("issued by", name),
+        Kind::Endpoint(endpoint) => {
+            key.text("endpoint", &endpoint.place);
+            key.text("call", &endpoint.call);
+            for default in &endpoint.defaults {
+                key.parameter(default).await?;
+            }
+            if named.is_none() {
+                key.client(&endpoint.client).await?;
+            }
+        }
+    }
+    if let Some(client) = named {
+        key.client(client).await?;
+    }
+    if let Some(uri) = form.endpoint_override() {
+        key.text("request uri", &uri.to_string());
+    }
+    if let Some(thumbprint) = dpop(issued_by, request).map(DpopKey::thumbprint) {
+        key.text("dpop", thumbprint);
+    }
+    key.headers(form);
+    key.parameters(request).await?;
+    Ok(key.finish())
+}
+
+/// Returns the key to which the token of a request is bound.
+pub(super) fn dpop<'a>(issued_by: &'a IssuedBy, request: &'a TokenRequest) -> Option<&'a DpopKey> {
+    request.form().dpop_override().or_else(|| issued_by.dpop())
+}
+
+/// Each part is written with its length, so that no two keys have the same bytes.
+struct Writer(Context);
+
+impl Writer {
+    fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update(&(bytes.len() as u64).to_be_bytes());
+        self.0.update(bytes);
+    }
+
+    fn text(&mut self, kind: &str, text: &str) {
+        self.bytes(kind.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn headers(&mut self, form: &Form) {
+        let mut names: Vec<_> = form.headers().keys().collect();
+        names.sort_unstable_by_key(|name| name.as_str());
+        for name in names {
+            for value in form.headers().get_all(name) {
+                self.text("header", name.as_str());
+                self.bytes(value.as_bytes());
+            }
+        }
+    }
+
+    async fn client(&mut self, client: &ClientAuthentication) -> Result<(), TokenError> {
+        self.text("client", client.client_id());
+        self.text("method", client.method());
+        match client.credential() {
+            Some(credential) if client.is_known_by_credential() => {
+                self.credential("known by", credential).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn parameters(&mut self, request: &TokenRequest) -> Result<(), TokenError> {
+        let is_one_time = request.carries_one_time_credential();
+        let parameters = request.form().parameters();
+        for parameter in parameters {
+            let name = &*parameter.name;
+            // Several refresh tokens continue one sign-in, so only the first credential counts.
+            let is_first_only = is_one_time && FIRST_ONLY.contains(&name);
+            if !is_first_only && name != "client_secret" {
+                self.parameter(parameter).await?;
+            }
+        }
+        match request.one_time_parameter() {
+            None => Ok(()),
+            Some(name) => {
+                let parameter = parameters.iter().find(|p| p.name == name);
+                parameter.map_or(Ok(()), |parameter| self.one_time(parameter))
+            }
+        }
+    }
+
+    async fn parameter(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
+        let name = &*parameter.name;
+        match parameter.value.known().map(Secret::expose) {
+            Some(scope) if name == "scope" => {
+                let mut words: Vec<_> = scope.split(' ').filter(|word| !word.is_empty()).collect();
+                words.sort_unstable();
+                words.dedup();
+                self.text("scope", &words.join(" "));
+                Ok(())
+            }
+            _ => {
+                self.text("parameter", name);
+                self.credential("value", &parameter.value).await
+            }
+        }
+    }
+
+    async fn credential(&mut self, kind: &str, value: &Credential) -> Result<(), TokenError> {
+        match value.provider_name() {
+            Some(name) => self.text("provider", name),
+            None => {
+                let text = value.obtain().await.map_err(TokenError::credential)?;
+                self.text(kind, text.expose());
+            }
+        }
+        Ok(())
+    }
+
+    /// A provider returns another text after each rotation, so without a name there is nothing that stays the same.
+    fn one_time(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
+        match (parameter.value.provider_name(), parameter.value.known()) {
+            (Some(name), _) => self.text("sign-in", name),
+            (None, Some(text)) => {
+                self.text("first credential", &parameter.name);
+                self.bytes(text.expose().as_bytes());
+            }
+            (None, None) => {
+                let message = format!(
+                    "the `{}` comes from a provider without a name, so the instances of this service cannot share its tokens; give \
+                     the provider a name that is the same in all of them and differs for each sign-in, with `Credential::named`",
+                    parameter.name
+                );
+                return Err(TokenError::request(message));
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> CacheKey {
+        self.0.finish().as_ref().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+    use crate::TokenEndpoint;
+
+    async fn key_of(endpoint: &TokenEndpoint<()>, request: &TokenRequest) -> CacheKey {
+        cache_key(&endpoint.into(), "", request).await.unwrap()
+    }
+
+    fn basic(id: &'static str, secret: &'static str) -> ClientAuthentication {
+        ClientAuthentication::client_secret_basic(id, secret)
+    }
+
+    fn endpoint() -> TokenEndpoint<()> {
+        TokenEndpoint::new((), "https://as.example/token", basic("orders", "secret"))
+    }
+
+    fn request() -> TokenRequest {
+        TokenRequest::client_credentials().scope("read write")
+    }
+
+    #[tokio::test]
+    async fn what_changes_a_token_changes_the_key() {
+        let mut seen = HashMap::new();
+        let endpoints = [
+            ("as it is", endpoint()),
+            (
+                "another uri",
+                TokenEndpoint::new((), "https://as.example/token2", basic("orders", "secret")),
+            ),
+            (
+                "an issuer",
+                TokenEndpoint::discover((), "https://as.example/token", basic("orders", "secret")),
+            ),
+            (
+                "another client",
+                TokenEndpoint::new((), "https://as.example/token", basic("order", "secret")),
+            ),
+            (
+                "another method",
+                TokenEndpoint::new(
+                    (),
+                    "https://as.example/token",
+                    ClientAuthentication::client_secret_post("orders", "secret"),
+                ),
+            ),
+            ("a default", endpoint().default_parameter("audience", "a")),
+            (
+                "another default",
+                endpoint().default_parameter("audience", "b"),
+            ),
+            ("id token", endpoint().use_id_token()),
+        ];
+        for (name, endpoint) in endpoints {
+            let earlier = seen.insert(key_of(&endpoint, &request()).await, name);
+            assert_eq!(earlier, None, "{name}");
+        }
+        let cc = TokenRequest::client_credentials;
+        for (name, request) in [
+            ("no scope", cc()),
+            ("less scope", cc().scope("read")),
+            ("words run together", cc().scope("readwrite")),
+            ("resource", request().resource("https://api.example")),
+            (
+                "two resources",
+                request()
+                    .resource("https://api.example")
+                    .resource("https://b.example"),
+            ),
+            ("audience", request().audience("https://api.example")),
+            ("parameter", request().parameter("tenant", "blue")),
+            ("other value", request().parameter("tenant", "red")),
+            (
+                "name and value run together",
+                request().parameter("tenantb", "lue"),
+            ),
+            ("header", request().header("x-tenant", "blue")),
+            ("other header value", request().header("x-tenant", "red")),
+            (
+                "endpoint",
+                request().token_endpoint("https://other.example/token"),
+            ),
+            (
+                "client",
+                request().client_authentication(basic("blue", "secret")),
+            ),
+            (
+                "same client, named",
+                request().client_authentication(ClientAuthentication::none("orders")),
+            ),
+            (
+                "grant",
+                TokenRequest::extension("urn:x").scope("read write"),
+            ),
+            (
+                "password",
+                TokenRequest::password("joe", "a").scope("read write"),
+            ),
+            (
+                "other password",
+                TokenRequest::password("joe", "b").scope("read write"),
+            ),
+            ("refresh token", TokenRequest::refresh_token("r1")),
+            ("other refresh token", TokenRequest::refresh_token("r2")),
+            (
+                "code",
+                TokenRequest::authorization_code("r1", "https://app.example"),
+            ),
+            (
+                "named",
+                TokenRequest::refresh_token(Credential::env("A").named("r1")),
+            ),
+            (
+                "otherwise named",
+                TokenRequest::refresh_token(Credential::env("A").named("r2")),
+            ),
+        ] {
+            let earlier = seen.insert(key_of(&endpoint(), &request).await, name);
+            assert_eq!(earlier, None, "{name}");
+        }
+        let by_name = cache_key(&"as.example".into(), "", &request())
+            .await
+            .unwrap();
+        assert_eq!(seen.insert(by_name, "name"), None);
+        let other = cache_key(&(&endpoint()).into(), "thumbprint", &request()).await;
+        assert_eq!(seen.insert(other.unwrap(), "thumbprint"), None);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_change_a_token_does_not_change_the_key() {
+        let own = key_of(&endpoint(), &request()).await;
+        let rotated = TokenEndpoint::new((), "https://as.example/token", basic("orders", "new"));
+        for (name, endpoint, request) in [
+            ("secret", rotated, request()),
+            (
+                "order of words",
+                endpoint(),
+                TokenRequest::client_credentials().scope("write read"),
+            ),
+            ("label", endpoint(), request().label("blue")),
+            ("context", endpoint(), request().context(7_u8)),
+        ] {
+            assert_eq!(key_of(&endpoint, &request).await, own, "{name}");
+        }
+        let two = |a, b| request().header(a, "1").header(b, "2");
+        let one_order = two("x-a", "x-b");
+        let other_order = request().header("x-b", "2").header("x-a", "1");
+        assert_eq!(
+            key_of(&endpoint(), &one_order).await,
+            key_of(&endpoint(), &other_order).await
+        );
+    }
+
+    #[tokio::test]
+    async fn provider_counts_by_its_text_or_by_its_name() {
+        let assertion = |text: &'static str| {
+            Credential::from_fn(move || async move { Ok::<_, std::io::Error>(text) })
+        };
+        let endpoint = endpoint();
+        let key = async |credential| key_of(&endpoint, &TokenRequest::jwt_bearer(credential)).await;
+        assert_eq!(key(assertion("a")).await, key("a".into()).await);
+        assert_ne!(key(assertion("a")).await, key(assertion("b")).await);
+        let named = key(assertion("a").named("pod")).await;
+        assert_eq!(named, key(assertion("b").named("pod")).await);
+        assert_ne!(named, key(assertion("a").named("other")).await);
+    }
+
+    #[tokio::test]
+    async fn sign_in_from_a_provider_needs_a_name() {
+        for unnamed in [
+            Credential::env("REFRESH_TOKEN"),
+            Credential::file("/var/refresh_token"),
+            Credential::from_fn(|| async { Ok::<_, std::io::Error>("r") }),
+        ] {
+            let request = TokenRequest::refresh_token(unnamed.clone());
+            let error = cache_key(&(&endpoint()).into(), "", &request)
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), crate::TokenErrorKind::Request);
+            assert!(error.to_string().contains("Credential::named"), "{error}");
+            let named = TokenRequest::refresh_token(unnamed.named("session 7"));
+            key_of(&endpoint(), &named).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn code_and_refresh_tokens_of_one_sign_in_have_one_key() {
+        let named = || Credential::env("A").named("session 7");
+        let code = TokenRequest::authorization_code(named(), "https://app.example").scope("a");
+        let refresh = TokenRequest::refresh_token(named()).scope("a");
+        assert_eq!(
+            key_of(&endpoint(), &code).await,
+            key_of(&endpoint(), &refresh).await
+        );
+    }
+
+    #[cfg(feature = "dpop")]
+    #[tokio::test]
+    async fn tokens_are_shared_only_among_holders_of_the_key() {
+        let (one, other) = (DpopKey::generate().unwrap(), DpopKey::generate().unwrap());
+        let own = key_of(&endpoint().dpop(one.clone()), &request()).await;
+        assert_eq!(own, key_of(&endpoint().dpop(one.clone()), &request()).await);
+        assert_eq!(own, key_of(&endpoint(), &request().dpop(one)).await);
+        assert_ne!(own, key_of(&endpoint().dpop(other), &request()).await);
+        assert_ne!(own, key_of(&endpoint(), &request()).await);
+    }
+}

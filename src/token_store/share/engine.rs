@@ -1,0 +1,151 @@
+//! `Engine`: a token store with a limit for each operation, which is left alone while it is slow.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::time;
+
+use super::{
+    circuit::{Change, Circuit, Outcome},
+    events,
+};
+use crate::{
+    base::clock::tokio_now,
+    error::{BoxError, OwnError},
+    token_store::{EntryName, Fence, Found, LeaseOwner, Put, StoreFuture, TokenStore},
+};
+
+#[derive(Clone)]
+pub(super) struct Engine {
+    store: Arc<dyn TokenStore>,
+    /// The lock is never held across an await.
+    circuit: Arc<Mutex<Circuit>>,
+    pub(super) limit: Duration,
+}
+
+/// What an operation needs beside its arguments.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A caller waits, so a slow engine is left alone.
+    Caller,
+    /// Nobody waits, or nothing can be done without the engine.
+    Needed,
+}
+
+impl Engine {
+    pub(super) fn new(store: Arc<dyn TokenStore>) -> Self {
+        Self {
+            store,
+            circuit: Arc::default(),
+            limit: Duration::from_millis(500),
+        }
+    }
+
+    pub(super) async fn look(
+        &self,
+        name: &EntryName,
+        newer_than: Option<Fence>,
+        owner: &LeaseOwner,
+        lease: Duration,
+    ) -> Result<Found, BoxError> {
+        let look = || self.store.look(name, newer_than, owner, lease);
+        let outcome = |found: &Found| match found {
+            Found::Leased { .. } => Outcome::Wrote,
+            Found::Entry { .. } | Found::Held { .. } | Found::Paused { .. } => Outcome::Read,
+        };
+        self.run(Patience::Caller, look, outcome).await
+    }
+
+    pub(super) async fn renew(
+        &self,
+        name: &EntryName,
+        owner: &LeaseOwner,
+        lease: Duration,
+    ) -> Result<bool, BoxError> {
+        let renew = || self.store.renew(name, owner, lease);
+        self.run(Patience::Needed, renew, |_| Outcome::Wrote).await
+    }
+
+    pub(super) async fn release(
+        &self,
+        name: &EntryName,
+        owner: &LeaseOwner,
+        pause: Duration,
+    ) -> Result<(), BoxError> {
+        let release = || self.store.release(name, owner, pause);
+        self.run(Patience::Caller, release, |()| Outcome::Wrote)
+            .await
+    }
+
+    pub(super) async fn put(
+        &self,
+        patience: Patience,
+        (name, owner, fence): (&EntryName, &LeaseOwner, Fence),
+        entry: Bytes,
+        ttl: Duration,
+    ) -> Result<Put, BoxError> {
+        let put = || self.store.put(name, owner, fence, entry.clone(), ttl);
+        self.run(patience, put, |_| Outcome::Wrote).await
+    }
+
+    pub(super) async fn remove(&self, name: &EntryName, fence: Fence) -> Result<bool, BoxError> {
+        let remove = || self.store.remove(name, fence);
+        self.run(Patience::Needed, remove, |_| Outcome::Read).await
+    }
+
+    pub(super) async fn wait(&self, name: &EntryName, lease: Fence, at_most: Duration) {
+        self.store.wait(name, lease, at_most).await;
+    }
+
+    async fn run<'a, T>(
+        &self,
+        patience: Patience,
+        operation: impl Fn() -> StoreFuture<'a, T>,
+        outcome: impl FnOnce(&T) -> Outcome,
+    ) -> Result<T, BoxError> {
+        let begun = tokio_now();
+        if !self.lock().enter(begun, self.limit) && patience == Patience::Caller {
+            let why = "the token store was slow, and is not asked for a while";
+            return Err(OwnError::new(why).into());
+        }
+        let (result, now) = loop {
+            let begun = tokio_now();
+            let result = match time::timeout(self.limit, operation()).await {
+                Ok(result) => result,
+                Err(_) => {
+                    let why = format!("the token store did not answer within {:?}", self.limit);
+                    Err(OwnError::new(why).into())
+                }
+            };
+            let now = tokio_now();
+            if result.is_ok() || !self.lock().is_in_grace(now, now - begun) {
+                break (result, now);
+            }
+        };
+        let outcome = match &result {
+            Ok(value) => outcome(value),
+            Err(_) => Outcome::Failed { took: now - begun },
+        };
+        let change = self.lock().note(now, outcome);
+        match (change, &result) {
+            (Change::Failed, Err(error)) => events::failed(error),
+            (Change::Recovered, _) => events::recovered(),
+            _ => {}
+        }
+        result
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Circuit> {
+        self.circuit.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
