@@ -126,6 +126,7 @@ pub mod add_access_token;
 #[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub mod authorization_code;
 mod authorization_server;
+pub mod authorize_anywhere;
 mod base;
 mod client_authentication;
 mod dpop;

@@ -11,7 +11,7 @@
 //! ```
 
 mod demand;
-mod pace;
+pub(crate) mod pace;
 mod stronger_tokens;
 
 pub(super) use self::stronger_tokens::{StepUpRules, StrongerTokens};

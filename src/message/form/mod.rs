@@ -53,6 +53,8 @@ pub(super) struct Extras {
     /// Authorizes the request in place of a client.
     pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
+    /// The authorization server, where a cache has tokens of several. Compared, but not sent.
+    pub(super) issuer: Option<Arc<str>>,
     /// Neither sent nor compared.
     pub(super) polling: PollingTerms,
     /// Neither sent nor compared.
@@ -255,6 +257,7 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
+                issuer: extras.issuer.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
                 ..Extras::default()
