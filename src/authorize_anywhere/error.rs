@@ -4,10 +4,12 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 
+#[cfg(feature = "authorization-code")]
+use crate::authorization_code::AuthorizationError;
 use crate::{
     base::uri::Printable,
     error::{BoxError, TokenError},
-    message::Challenge,
+    message::{Challenge, InvalidClientMetadata},
 };
 
 /// The error of a request whose API demands a token that cannot be obtained.
@@ -76,6 +78,15 @@ impl Failure {
         }
     }
 
+    /// Returns the source, if it is an error of this crate. The text of any other may contain a secret.
+    fn own_source(&self) -> Option<&(dyn Error + Send + Sync + 'static)> {
+        let source = self.source.as_deref()?;
+        let is_own = source.is::<TokenError>() || source.is::<InvalidClientMetadata>();
+        #[cfg(feature = "authorization-code")]
+        let is_own = is_own || source.is::<AuthorizationError>();
+        Some(source).filter(|_| is_own)
+    }
+
     pub(super) fn caused_by(mut self, source: impl Into<BoxError>) -> Self {
         self.source = Some(source.into().into());
         self
@@ -119,12 +130,12 @@ impl NotAuthorized {
 impl fmt::Display for NotAuthorized {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Inner { why, url, .. } = &*self.0;
-        write!(
-            f,
-            "no access token for `{:?}`: {}",
-            Printable(url),
-            why.message
-        )
+        let message = &why.message;
+        write!(f, "no access token for `{:?}`: {message}", Printable(url))?;
+        match why.own_source() {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -140,8 +151,8 @@ impl fmt::Debug for NotAuthorized {
             .field("message", &why.message)
             .field("url", &Printable(url))
             .field("challenges", challenges)
-            .field("source", &why.source)
-            .finish()
+            .field("source", &why.own_source().map(ToString::to_string))
+            .finish_non_exhaustive()
     }
 }
 

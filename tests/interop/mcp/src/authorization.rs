@@ -4,16 +4,12 @@ use bytes::Bytes;
 use http::{Request, header::LOCATION};
 use http_body_util::Full;
 use serde_json::Value;
-use tower::Layer;
-use tower::ServiceExt;
+use tower::{Layer, ServiceExt};
 use tower_oauth2_client::{
-    BoxError, ClientAuthentication, ClientMetadata, DpopKey, HttpsClient,
+    BoxError, ClientAuthentication as Client, ClientMetadata, DpopKey, HttpsClient,
     authorization_code::AuthorizationResponse,
-    authorize_anywhere::{
-        AuthorizationUrl, AuthorizeAnywhere, AuthorizeAnywhereLayer, Identity, IdentityProvider,
-        SignIn,
-    },
-    jwt::SigningKey,
+    authorize_anywhere::*,
+    jwt::{SigningAlgorithm, SigningKey},
 };
 
 /// Builds the stack. `context` contains the identity that the scenario gives to the client.
@@ -22,13 +18,9 @@ pub fn stack(context: &Value) -> Result<AuthorizeAnywhere<HttpsClient>, BoxError
     let identity = identity(context, http.clone())?;
     let issuer = context["issuer"].as_str().map(str::to_owned);
     // The servers of the suite are at random ports of this machine.
+    let is_mine = move |server: &str| issuer.as_ref().is_none_or(|issuer| issuer == server);
     let layer = AuthorizeAnywhereLayer::new(http.clone())
-        .identity_for(move |server| {
-            let is_its_own = issuer
-                .as_deref()
-                .is_none_or(|issuer| issuer == server.issuer());
-            is_its_own.then(|| identity.clone())
-        })
+        .identity_for(move |server| is_mine(server.issuer()).then(|| identity.clone()))
         .use_default_endpoints()
         .danger_allow_internal_addresses();
     Ok(layer.layer(http))
@@ -42,35 +34,31 @@ fn identity(context: &Value, http: HttpsClient) -> Result<Identity, BoxError> {
         identity = identity.client_secret(&id, secret);
     }
     if let Some(pem) = get("private_key_pem") {
-        let key = SigningKey::from_pem(pem)?;
-        identity = identity.client(ClientAuthentication::private_key_jwt(id, key));
+        let key = SigningKey::from_pem(pem, SigningAlgorithm::ES256)?;
+        identity = identity.client(Client::private_key_jwt(id, key));
     }
-    if let (Some(issuer), Some(idp_client), Some(id_token)) =
-        (get("idp_issuer"), get("idp_client_id"), get("idp_id_token"))
-    {
-        let me = ClientAuthentication::none(idp_client);
-        return Ok(identity.identity_assertion(IdentityProvider::new(issuer, me, id_token)));
+    if let (Some(issuer), Some(id_token)) = (get("idp_issuer"), get("idp_id_token")) {
+        let client = Client::none(get("idp_client_id").unwrap_or_default());
+        identity = identity.identity_assertion(IdentityProvider::new(issuer, client, id_token));
     }
     if let Some(jwt) = get("valid_jwt") {
-        return Ok(identity.jwt_bearer(jwt));
+        identity = identity.jwt_bearer(jwt);
     }
     let document = "https://conformance-test.local/client-metadata.json";
-    let sign_in = SignIn::new("http://127.0.0.1:7777/callback", move |url| {
-        browse(http.clone(), url)
-    });
+    let browse = move |url| browse(http.clone(), url);
     Ok(identity
-        .client_id_metadata_document(ClientAuthentication::none(document))
+        .client_id_metadata_document(Client::none(document))
         .register(ClientMetadata::new().client_name("tower-oauth2-client"))
-        .sign_in(sign_in)
+        .sign_in(SignIn::new("http://127.0.0.1:7777/callback", browse))
         .client_credentials())
 }
 
-/// Stands for the browser: the suite redirects at once.
+/// Stands for a browser whose user agrees at once.
 async fn browse(
     http: HttpsClient,
-    url: AuthorizationUrl,
+    to: AuthorizationUrl,
 ) -> Result<AuthorizationResponse, BoxError> {
-    let request = Request::get(url.as_str()).body(Full::<Bytes>::default())?;
+    let request = Request::get(to.as_str()).body(Full::<Bytes>::default())?;
     let response = http.oneshot(request).await?;
     let location = response
         .headers()
