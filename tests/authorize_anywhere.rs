@@ -20,7 +20,9 @@ use tower_oauth2_client::{
     ClientAuthentication, ClientMetadata, Credential, DpopKey, RegistrationResponse,
     add_access_token::NoResend,
     authorization_code::AuthorizationResponse,
-    authorize_anywhere::{Identity, IdentityProvider, NotAuthorizedKind as Kind, SignIn},
+    authorize_anywhere::{
+        AuthorizationUrl, Identity, IdentityProvider, NotAuthorizedKind as Kind, SignIn,
+    },
     test_util::{AuthorizationServer, Failure, ManualClock},
 };
 
@@ -164,8 +166,11 @@ async fn a_user_signs_in_and_the_token_is_refreshed_for_the_same_resource() {
     let client = world.client(layer);
 
     assert_eq!(call(&client, URL).await.unwrap(), 200);
-    assert_eq!(user.query(0, "resource"), [URL]);
-    assert_eq!(user.query(0, "code_challenge_method"), ["S256"]);
+    assert_eq!(field(world.seen_at("/par")[0].body(), "resource"), [URL]);
+    assert_eq!(
+        field(world.seen_at("/par")[0].body(), "code_challenge_method"),
+        ["S256"]
+    );
     clock.advance(Duration::from_secs(3601));
     assert_eq!(call(&client, URL).await.unwrap(), 200);
 
@@ -196,7 +201,10 @@ async fn the_resource_indicator_is_the_text_of_the_api() {
             .issuer(ISSUER, secret().sign_in(user.sign_in())),
     );
     assert_eq!(call(&client, URL).await.unwrap(), 200);
-    assert_eq!(user.query(0, "resource"), ["https://API.test"]);
+    assert_eq!(
+        field(world.seen_at("/par")[0].body(), "resource"),
+        ["https://API.test"]
+    );
     assert_eq!(
         field(world.seen_at("/token")[0].body(), "resource"),
         ["https://API.test"]
@@ -285,7 +293,8 @@ async fn a_registration_that_the_server_has_forgotten_is_made_again() {
     let me = Identity::new()
         .register(ClientMetadata::new())
         .sign_in(user.sign_in());
-    let client = world.client(world.layer().issuer(ISSUER, me));
+    let clock = ManualClock::new();
+    let client = world.client(world.layer().issuer(ISSUER, me).clock(clock.clone()));
     server.fail_next(
         Failure::oauth("invalid_client")
             .with_status(401)
@@ -293,8 +302,7 @@ async fn a_registration_that_the_server_has_forgotten_is_made_again() {
     );
     let error = refused(&client, URL).await;
     assert_eq!(error.kind(), Kind::Token, "{error}");
-    tokio::time::pause();
-    tokio::time::advance(Duration::from_secs(10)).await;
+    clock.advance(Duration::from_secs(10));
     assert_eq!(call(&client, URL).await.unwrap(), 200);
     assert_eq!(world.seen_at("/register").len(), 2);
 }
@@ -323,7 +331,10 @@ async fn a_metadata_document_comes_before_a_registration() {
         let client = world.client(world.layer().issuer(ISSUER, identity));
         assert_eq!(call(&client, URL).await.unwrap(), 200);
         let expected = if supported { DOCUMENT } else { "registered" };
-        assert_eq!(user.query(0, "client_id"), [expected]);
+        assert_eq!(
+            field(world.seen_at("/par")[0].body(), "client_id"),
+            [expected]
+        );
         assert_eq!(world.seen_at("/register").len(), usize::from(!supported));
     }
 }
@@ -490,7 +501,9 @@ async fn many_requests_share_one_authorization() {
     let server = new_server().build();
     let world = World::default();
     world.server("as.test", &server);
-    add_api(&world, &server, metadata_of_api(&[ISSUER]), "Bearer");
+    let demand =
+        "Bearer resource_metadata=\"https://api.test/.well-known/oauth-protected-resource/mcp\"";
+    add_api(&world, &server, metadata_of_api(&[ISSUER]), demand);
     let user = User::of(&[&server]);
     let client = world.client(
         world
@@ -520,11 +533,11 @@ async fn dropped_caller_does_not_cancel_the_sign_in_of_others() {
     let (count, user) = (asked.clone(), server.clone());
     let sign_in = SignIn::new(
         "http://127.0.0.1:7777/callback",
-        move |url: tower_oauth2_client::authorize_anywhere::AuthorizationUrl| {
+        move |url: AuthorizationUrl| {
             count.fetch_add(1, Ordering::SeqCst);
             let user = user.clone();
             async move {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_secs(30)).await;
                 let returned_to = user.authorize(url.as_str()).unwrap();
                 Ok::<_, std::io::Error>(AuthorizationResponse::from_uri(returned_to))
             }
@@ -714,7 +727,7 @@ async fn default_endpoints_must_be_allowed_and_need_an_api_that_never_had_metada
         let user = user.clone();
         SignIn::new(
             "http://127.0.0.1:7777/callback",
-            move |url: tower_oauth2_client::authorize_anywhere::AuthorizationUrl| {
+            move |url: AuthorizationUrl| {
                 user.lock().unwrap().push(url.as_str().to_owned());
                 let state = field(url.as_str().split_once('?').unwrap().1, "state").remove(0);
                 async move {

@@ -337,11 +337,8 @@ async fn a_response_of_another_issuer_is_refused_even_if_it_differs_by_a_slash()
                 let pairs = url::form_urlencoded::parse(query.as_bytes());
                 form.extend_pairs(pairs.filter(|(name, _)| name != "iss"));
                 let query = form.append_pair("iss", iss).finish();
-                async move {
-                    Ok::<_, std::io::Error>(AuthorizationResponse::from_uri(format!(
-                        "{path}?{query}"
-                    )))
-                }
+                let response = AuthorizationResponse::from_uri(format!("{path}?{query}"));
+                async move { Ok::<_, std::io::Error>(response) }
             },
         );
         let client = world.client(world.layer().issuer(ISSUER, secret().sign_in(sign_in)));
@@ -430,10 +427,10 @@ async fn nothing_is_carried_to_another_server() {
         }
         assert!(!world.text_for("as1.test").contains("client-2"));
         // The new server does not know the code, the verifier or the state of the old one.
-        let [before, after] = [user.url(0), user.url(1)];
+        let pushed = world.seen_at("/par");
         for name in ["state", "code_challenge"] {
-            let of = |url: &str| field(url.split_once('?').unwrap().1, name);
-            assert_ne!(of(&before), of(&after));
+            let [before, after] = [0, 1].map(|index: usize| field(pushed[index].body(), name));
+            assert!(before.len() == 1 && before != after);
         }
         let sent = world.seen_at("/mcp");
         let sent: Vec<_> = sent

@@ -92,11 +92,9 @@ impl Authorizer {
         if let Some(access) = newer(origin.access(&question.url), question) {
             return Ok(access);
         }
-        let max_rounds = self.settings.max_rounds;
-        nearest
-            .start_round(self.now(), max_rounds)
-            .map_err(|stop| question.in_one_shape(stop))?;
+        self.start(&nearest, question)?;
         let landed = match self.discover(origin, question).await {
+            Err(failure) => Err(question.failed(failure)),
             Ok(found) => {
                 let resource = origin.named(found.name());
                 if Arc::ptr_eq(&resource, &nearest) {
@@ -104,25 +102,53 @@ impl Authorizer {
                 } else {
                     // Two resources are never locked at once.
                     drop(turn);
-                    let _turn = resource.turn.lock().await;
-                    if let Some(access) = newer(resource.access(), question) {
-                        origin.prefer(&resource, &question.url);
-                        return Ok(access);
-                    }
-                    let started = resource.start_round(self.now(), max_rounds);
-                    started.map_err(|stop| question.in_one_shape(stop))?;
-                    let landed = self.authorize(&resource, &found, question).await;
-                    self.note(&resource, &landed);
-                    if landed.is_ok() {
-                        origin.prefer(&resource, &question.url);
-                    }
-                    landed
+                    self.authorize_other(origin, &resource, &found, question)
+                        .await
                 }
             }
-            Err(failure) => Err(question.failed(failure)),
         };
         self.note(&nearest, &landed);
         landed
+    }
+
+    /// Authorizes for a resource that was not known to contain the URL.
+    async fn authorize_other(
+        &self,
+        origin: &OfOrigin,
+        resource: &Arc<Resource>,
+        found: &Discovered,
+        question: &Question,
+    ) -> Landed {
+        let _turn = resource.turn.lock().await;
+        let landed = match newer(resource.access(), question) {
+            Some(access) => Ok(access),
+            None => {
+                self.start(resource, question)?;
+                let landed = self.authorize(resource, found, question).await;
+                self.note(resource, &landed);
+                landed
+            }
+        };
+        if landed.is_ok() {
+            origin.prefer(resource, &question.url);
+        }
+        landed
+    }
+
+    fn start(&self, resource: &Resource, question: &Question) -> Result<(), Stop> {
+        let started = resource.start_round(self.now(), self.settings.max_rounds);
+        started.map_err(|stop| match (stop, &question.sent) {
+            // A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
+            (stop, Some(sent)) if question.demand == Demand::OtherToken && sent.is_sign_in => {
+                let stop = match stop {
+                    Stop::Keep => question.failed(ended()),
+                    Stop::Failed(_) => stop,
+                };
+                resource.end(sent, &stop);
+                stop
+            }
+            (stop, _) => stop,
+        })
     }
 
     fn note(&self, resource: &Resource, landed: &Landed) {
@@ -145,6 +171,18 @@ impl Authorizer {
             internal_addresses: self.settings.allows_internal_addresses,
             no_metadata: self.settings.uses_default_endpoints,
         };
+        let names_metadata = |it: &Challenge| it.resource_metadata().is_some();
+        let known = question.sent.as_ref().and_then(|sent| sent.resource_url());
+        if let (Some(sent), Some(url)) = (&question.sent, known) {
+            if !question.challenges.iter().any(names_metadata) {
+                // Where its metadata were before. A URL below a resource has none of its own.
+                let (http, challenges) = (self.http.clone(), &sent.challenges);
+                let found = Discovered::fetch(http, &url, challenges, origin, allowed).await;
+                if !found.as_ref().is_err_and(Failure::is_absence) {
+                    return found.and_then(|found| found.containing(&question.url));
+                }
+            }
+        }
         let (http, challenges) = (self.http.clone(), &question.challenges);
         Discovered::fetch(http, &question.url, challenges, origin, allowed).await
     }
@@ -302,15 +340,6 @@ impl Question {
             self.url.clone(),
             self.challenges.clone(),
         ))
-    }
-
-    /// A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
-    fn in_one_shape(&self, stop: Stop) -> Stop {
-        let is_sign_in = self.sent.as_ref().is_some_and(|sent| sent.is_sign_in);
-        match stop {
-            Stop::Keep if self.demand == Demand::OtherToken && is_sign_in => self.failed(ended()),
-            stop => stop,
-        }
     }
 }
 

@@ -10,7 +10,9 @@ use super::{
     table::OfOrigin,
 };
 use crate::{
-    authorization_server::metadata::ProtectedResource, base::origin::Origin, error::TokenError,
+    authorization_server::metadata::{ProtectedResource, resource_contains},
+    base::origin::Origin,
+    error::TokenError,
     message::Challenge,
 };
 
@@ -60,6 +62,17 @@ impl Discovered {
         }
         let message = "its metadata, which name its authorization servers, cannot be used";
         Err(Failure::new(Kind::Discovery, message).caused_by(error))
+    }
+
+    /// Checks that the resource contains the URL of the request.
+    pub(super) fn containing(self, url: &Uri) -> Result<Self, Failure> {
+        match resource_contains(url, self.name()) {
+            true => Ok(self),
+            false => Err(Failure::new(
+                Kind::Discovery,
+                "its metadata are now those of a resource that does not contain it",
+            )),
+        }
     }
 
     /// Returns the name of the resource in the table.

@@ -4,6 +4,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use http::Uri;
 
+use super::discovered::is_absent;
 #[cfg(feature = "authorization-code")]
 use crate::authorization_code::AuthorizationError;
 use crate::{
@@ -76,6 +77,13 @@ impl Failure {
             message: message.into(),
             source: None,
         }
+    }
+
+    /// Whether the metadata of the API are not where they should be.
+    pub(super) fn is_absence(&self) -> bool {
+        let source = self.source.as_deref();
+        let error = source.and_then(|source| TokenError::find_in_chain(source));
+        error.is_some_and(is_absent)
     }
 
     /// Returns the source, if it is an error of this crate. The text of any other may contain a secret.

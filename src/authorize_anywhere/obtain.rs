@@ -1,6 +1,6 @@
 //! `Obtain`: the way from an identity to a source of tokens, by one grant.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 #[cfg(feature = "authorization-code")]
 use super::sign_in::{AuthorizationUrl, SignIn};
@@ -57,14 +57,16 @@ impl Obtain<'_> {
             }
             return Err(self.no_token(error));
         }
-        Ok(Access::new(
+        Ok(Access {
             source,
-            self.server.issuer.clone(),
-            self.scope,
-            self.grant.is_sign_in(),
-            self.is_bound,
-            self.challenges.to_vec(),
-        ))
+            issuer: self.server.issuer.clone(),
+            resource: self.resource,
+            requested: self.scope,
+            is_sign_in: self.grant.is_sign_in(),
+            is_bound: self.is_bound,
+            challenges: self.challenges.to_vec(),
+            accepted: AtomicBool::new(false),
+        })
     }
 
     async fn token_request(&self, client: &ClientAuthentication) -> Result<TokenRequest, Failure> {

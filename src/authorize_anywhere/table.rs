@@ -27,35 +27,23 @@ pub(super) struct Access {
     pub(super) source: TokenSource,
     /// As its server writes it.
     pub(super) issuer: Arc<str>,
+    /// The resource indicator.
+    pub(super) resource: Option<Arc<str>>,
     pub(super) requested: Scope,
     pub(super) is_sign_in: bool,
     pub(super) is_bound: bool,
     /// With which the API demanded it.
     pub(super) challenges: Vec<Challenge>,
-    accepted: AtomicBool,
+    /// Whether the API has accepted a token.
+    pub(super) accepted: AtomicBool,
 }
 
 impl Access {
-    pub(super) fn new(
-        source: TokenSource,
-        issuer: Arc<str>,
-        requested: Scope,
-        is_sign_in: bool,
-        is_bound: bool,
-        challenges: Vec<Challenge>,
-    ) -> Self {
-        Self {
-            source,
-            issuer,
-            requested,
-            is_sign_in,
-            is_bound,
-            challenges,
-            accepted: AtomicBool::new(false),
-        }
+    /// Returns the URL of the resource, at which it can have metadata.
+    pub(super) fn resource_url(&self) -> Option<Uri> {
+        self.resource.as_deref()?.parse().ok()
     }
 
-    /// Notes that the API has accepted a token.
     pub(super) fn note_accepted(&self) {
         self.accepted.store(true, Ordering::Relaxed);
     }
@@ -209,6 +197,15 @@ impl Resource {
 
     pub(super) fn set(&self, access: Option<Arc<Access>>) {
         lock(&self.state).access = access;
+    }
+
+    /// Forgets an access, unless it was replaced. Until the next round, requests get this error.
+    pub(super) fn end(&self, access: &Arc<Access>, stop: &Stop) {
+        let mut state = lock(&self.state);
+        let is_it = |current: &mut Arc<Access>| Arc::ptr_eq(current, access);
+        if let (Some(_), Stop::Failed(failure)) = (state.access.take_if(is_it), stop) {
+            state.failure = Some(failure.clone());
+        }
     }
 
     /// Starts a round, or says why it is too early.

@@ -288,13 +288,4 @@ impl User {
     pub fn signed_in(&self) -> usize {
         self.urls.lock().unwrap().len()
     }
-
-    pub fn url(&self, index: usize) -> String {
-        self.urls.lock().unwrap()[index].as_str().to_owned()
-    }
-
-    pub fn query(&self, index: usize, name: &str) -> Vec<String> {
-        let url = self.url(index);
-        field(url.split_once('?').unwrap().1, name)
-    }
 }
