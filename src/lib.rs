@@ -10,7 +10,7 @@
 //! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
 //! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
 //! [`BackchannelAuthenticationEndpoint`].
-//! [`authorization_code`] signs a user in with the browser.
+//! [`authorization_code`] signs a user in with the browser. [`authorize_anywhere`] gets in wherever an API says how.
 //!
 //! # Add a token to every request
 //!
@@ -79,6 +79,7 @@
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
+//! * [An API that you do not know yet](_documentation::anywhere): agents, and clients of the Model Context Protocol
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
 //! * [Coming from `oauth2`](_documentation::from_oauth2), with programs for the sign-in of a user and for a device login
@@ -203,6 +204,10 @@ pub use self::token_cache::TokenCache;
 /// Guides, and longer documents about the crate.
 #[cfg(any(doc, doctest))]
 pub mod _documentation {
+    #[cfg(any(doc, all(doctest, feature = "authorization-code", feature = "rustls")))]
+    #[doc = include_str!("../docs/anywhere.md")]
+    pub mod anywhere {}
+
     #[doc = include_str!("../docs/clients.md")]
     pub mod clients {}
 

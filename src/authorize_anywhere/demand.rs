@@ -137,7 +137,7 @@ mod tests {
         let scope = |scope: &str| Some(Demand::Scope(scope.into()));
         let long = format!(
             "Bearer error=insufficient_scope, scope=\"{}\"",
-            "a ".repeat(5000)
+            (0..65).map(|n| format!("s{n} ")).collect::<String>()
         );
         for (status, field, is_refused, expected) in [
             (401, "Bearer", true, Some(OtherToken)),

@@ -106,6 +106,9 @@ impl AuthorizeAnywhereLayer {
 impl<R> AuthorizeAnywhereLayer<R> {
     /// Allows an authorization server, and says who this client is there. Default is none.
     ///
+    /// Any API that names the server gets tokens there, for itself. See [security](super#security) for servers that do not restrict tokens to an
+    /// API.
+    ///
     /// The issuer is compared with those that an API names, as text; only an empty path equals a slash. It takes precedence over
     /// [`identity_for`](Self::identity_for).
     pub fn issuer(self, issuer: impl fmt::Display, identity: Identity) -> Self {
