@@ -11,6 +11,7 @@
 //! is active, [`UserinfoEndpoint`] returns claims about its user, and [`RegistrationEndpoint`] registers a client. A program without a browser
 //! signs its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
 //! [`BackchannelAuthenticationEndpoint`]. [`authorization_code`] signs a user in with the browser.
+//! [`authorize_anywhere`] gets in wherever an API says how.
 //!
 //! # Add a token to every request
 //!
@@ -80,6 +81,7 @@
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
+//! * [An API that you do not know yet](_documentation::anywhere): agents, and clients of the Model Context Protocol
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
 //! * [One token for a fleet](_documentation::fleet): instances that share their tokens through Redis
@@ -128,6 +130,7 @@ pub mod add_access_token;
 #[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub mod authorization_code;
 mod authorization_server;
+pub mod authorize_anywhere;
 mod base;
 mod client_authentication;
 mod dpop;
@@ -204,6 +207,10 @@ pub use self::token_cache::TokenCache;
 /// Guides, and longer documents about the crate.
 #[cfg(any(doc, doctest))]
 pub mod _documentation {
+    #[cfg(any(doc, all(doctest, feature = "authorization-code", feature = "rustls")))]
+    #[doc = include_str!("../docs/anywhere.md")]
+    pub mod anywhere {}
+
     #[doc = include_str!("../docs/clients.md")]
     pub mod clients {}
 

@@ -3,10 +3,9 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use super::TokenRequest;
-#[cfg(any(feature = "authorization-code", feature = "dpop"))]
-use crate::dpop::DpopKey;
 use crate::{
     client_authentication::ClientAuthentication,
+    dpop::DpopKey,
     message::{IdTokenChecks, PollingTerms},
 };
 
@@ -168,7 +167,12 @@ impl TokenRequest {
         self
     }
 
-    #[cfg(feature = "authorization-code")]
+    /// Keeps the token apart from those of other issuers in the same cache.
+    pub(crate) fn of_issuer(mut self, issuer: Arc<str>) -> Self {
+        self.0.extras_mut().issuer = Some(issuer);
+        self
+    }
+
     pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
         if key.is_some() {
             self.0.extras_mut().dpop = key;
