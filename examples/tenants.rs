@@ -198,7 +198,7 @@ async fn main() -> Result<(), BoxError> {
     assert_eq!(error.label(), Some("tenant globex"));
     service.change("globex", |tenant| tenant.secret = "secret of globex");
     let token = service.source("globex")?.token().await?;
-    println!("  {} has a token for {:?}", "globex", token.scope());
+    println!("  globex has a token for {:?}", token.scope());
     assert_eq!(service.tokens.health().failing(), 0);
 
     println!("\na tenant is deleted, and its token is kept warm no longer");
