@@ -42,6 +42,20 @@ fn counted(cache: &TokenCache) -> (TokenSources<String>, Arc<AtomicUsize>) {
     (sources, made)
 }
 
+/// A function over a key has borrowed strings only.
+#[tokio::test(start_paused = true)]
+async fn a_request_takes_borrowed_strings_and_names_the_key() {
+    let fixture = Fixture::new();
+    let sources = fixture.cache.sources_by(|tenant: &String| {
+        let request = request().parameter("tenant", tenant).scope(tenant);
+        request.label(tenant)
+    });
+    sources.get("blue").token().await.unwrap();
+    let status = fixture.cache.status();
+    assert_eq!(status[0].label(), Some("blue"));
+    assert_eq!(status[0].request().get_parameter("tenant"), Some("blue"));
+}
+
 fn with_max_entries(max_entries: usize) -> Fixture {
     Fixture::with(AuthorizationServer::new(), |builder| {
         builder.max_entries(max_entries)

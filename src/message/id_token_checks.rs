@@ -185,9 +185,10 @@ impl fmt::Debug for IdTokenChecks {
 /// // {"sub":"248289761001","email":"jane@example.com"}
 /// let token = IdToken::new("e30.eyJzdWIiOiIyNDgyODk3NjEwMDEiLCJlbWFpbCI6ImphbmVAZXhhbXBsZS5jb20ifQ.c2ln");
 /// let claims = IdTokenClaims::unverified(&token).unwrap();
-/// assert_eq!(claims.subject(), Some("248289761001"));
+/// assert_eq!(claims.sub(), Some("248289761001"));
 /// assert_eq!(claims.get("email").unwrap(), "jane@example.com");
 /// ```
+#[doc(alias = "id_token_claims")]
 #[derive(Clone, PartialEq)]
 pub struct IdTokenClaims(Map<String, Value>);
 
@@ -202,7 +203,8 @@ impl IdTokenClaims {
     ///
     /// The user is the pair of issuer and subject. An e-mail address or a name identifies nobody: it may change owners.
     #[must_use]
-    pub fn subject(&self) -> Option<&str> {
+    #[doc(alias = "subject")]
+    pub fn sub(&self) -> Option<&str> {
         self.get("sub")?.as_str()
     }
 

@@ -192,7 +192,7 @@ impl TokenResponse {
         self.0.fields.scope.as_ref()
     }
 
-    /// Returns the ID token of OpenID Connect, not verified.
+    /// Returns the ID token of OpenID Connect, not verified. [`IdTokenClaims`](crate::IdTokenClaims) reads its claims.
     #[must_use]
     pub fn id_token(&self) -> Option<&IdToken> {
         self.0.fields.id_token.as_ref()

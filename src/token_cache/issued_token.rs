@@ -144,7 +144,7 @@ impl IssuedToken {
             .or_else(|| cached.request.get_scope().map(Scope::from))
     }
 
-    /// Returns the ID token of OpenID Connect, not verified.
+    /// Returns the ID token of OpenID Connect, not verified. [`IdTokenClaims`](crate::IdTokenClaims) reads its claims.
     ///
     /// The cache keeps it only if [`keep_members`](super::TokenCacheBuilder::keep_members) names `id_token`.
     ///

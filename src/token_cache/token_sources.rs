@@ -11,6 +11,9 @@ use crate::message::TokenRequest;
 /// this makes the request of a key once, and then finds the token by the key. Everything else is as with
 /// [`TokenCache::source`]: two keys with equal requests share a token.
 ///
+/// Errors, events and [`status`](TokenCache::status) do not know the key. Give each request a [label](TokenRequest::label), so that they say
+/// whose token it is. [`TokenRequest::client_authentication`] has an example of tenants with a client of their own.
+///
 /// It is a cheap handle: clones share the keys. It holds no token and keeps no token in the cache: if the cache
 /// [evicts](super::TokenCacheBuilder::max_entries) the token of a key, the request of the key is made again when the key is next used. The
 /// number of keys is limited to about that of the entries of the cache; a key beyond that costs no more than its request.

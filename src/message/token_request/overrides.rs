@@ -1,6 +1,6 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::TokenRequest;
 use crate::{
@@ -32,6 +32,32 @@ impl TokenRequest {
     }
 
     /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
+    ///
+    /// Use it where each tenant has a client of its own. If every request names its client, give the endpoint
+    /// [`ClientAuthentication::anonymous`]: a request that names none then authenticates as nobody, and not as somebody else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, ClientSecret, TokenCache, TokenRequest, TokenSources};
+    ///
+    /// struct Tenant {
+    ///     client_id: String,
+    ///     secret: ClientSecret,
+    ///     scope: String,
+    /// }
+    ///
+    /// fn sources(tokens: &TokenCache, tenant: impl Fn(&str) -> Tenant + Send + Sync + 'static) -> TokenSources<String> {
+    ///     tokens.sources_by(move |id: &String| {
+    ///         let tenant = tenant(id);
+    ///         let client = ClientAuthentication::client_secret_basic(tenant.client_id, tenant.secret);
+    ///         TokenRequest::client_credentials()
+    ///             .client_authentication(client)
+    ///             .scope(tenant.scope)
+    ///             .label(id) // the logs, the errors and `TokenCache::status` say whose token it is
+    ///     })
+    /// }
+    /// ```
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
         self.0.extras_mut().client_authentication = Some(Box::new(client));
@@ -112,8 +138,8 @@ impl TokenRequest {
     /// assert_eq!(request, TokenRequest::client_credentials().scope("orders"));
     /// ```
     #[must_use]
-    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
-        self.0.extras_mut().label = Some(label.into());
+    pub fn label<'a>(mut self, label: impl Into<Cow<'a, str>>) -> Self {
+        self.0.extras_mut().label = Some(label.into().into());
         self
     }
 
