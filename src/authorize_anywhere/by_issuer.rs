@@ -37,7 +37,7 @@ pub(super) fn address(
 ) -> TokenRequest {
     request
         .client_authentication(endpoint.client().clone())
-        .of_issuer(issuer.clone())
+        .partition(&**issuer)
         .context(OfIssuer(endpoint))
 }
 

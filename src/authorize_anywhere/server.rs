@@ -171,10 +171,11 @@ impl Server {
             Failure::new(Kind::Registration, message)
         };
         let mut registered = self.known.registered.lock().await;
+        let now = clock.now();
         let is_current = |(sent, client): &(ClientMetadata, RegistrationResponse)| {
             let expiry = client.client_secret_expires_at();
             let has_expired = expiry
-                .zip(clock.now().wall_time())
+                .zip(now.wall_time(now))
                 .is_some_and(|(end, now)| end <= now);
             *sent == metadata && !has_expired
         };

@@ -20,7 +20,6 @@ impl PartialEq for Form {
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
                 && a.partition == b.partition
-                && a.issuer == b.issuer
                 && a.invalid == b.invalid)
     }
 }
@@ -58,7 +57,6 @@ impl Hash for Form {
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
         extras.partition.hash(state);
-        extras.issuer.hash(state);
         extras.invalid.hash(state);
     }
 }

@@ -51,8 +51,6 @@ pub(super) struct Extras {
     endpoint: Option<Box<Uri>>,
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
     pub(super) dpop: Option<DpopKey>,
-    /// The authorization server, where a cache has tokens of several. Compared, but not sent.
-    pub(super) issuer: Option<Arc<str>>,
     /// Neither sent nor compared.
     pub(super) polling: Option<Box<PollingTerms>>,
     /// Neither sent nor compared.
@@ -261,7 +259,6 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
-                issuer: extras.issuer.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
                 partition: extras.partition.clone(),

@@ -193,12 +193,6 @@ impl TokenRequest {
         self
     }
 
-    /// Keeps the token apart from those of other issuers in the same cache.
-    pub(crate) fn of_issuer(mut self, issuer: Arc<str>) -> Self {
-        self.0.extras_mut().issuer = Some(issuer);
-        self
-    }
-
     pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
         if key.is_some() {
             self.0.extras_mut().dpop = key;

@@ -61,6 +61,9 @@ pub(super) async fn cache_key(
     if let Some(thumbprint) = dpop(issued_by, request).map(DpopKey::thumbprint) {
         key.text("dpop", thumbprint);
     }
+    if let Some(partition) = request.get_partition() {
+        key.text("partition", partition);
+    }
     key.headers(form);
     key.parameters(request).await?;
     Ok(key.finish())
@@ -262,6 +265,8 @@ mod tests {
                 "name and value run together",
                 request().parameter("tenantb", "lue"),
             ),
+            ("partition", request().partition("blue")),
+            ("other partition", request().partition("red")),
             ("header", request().header("x-tenant", "blue")),
             ("other header value", request().header("x-tenant", "red")),
             (
