@@ -29,6 +29,7 @@ impl<K: Clone + Eq + Hash, V: Clone> PerServer<K, V> {
         Some(known.values.get(server)?.value.clone())
     }
 
+    #[cfg(any(feature = "jwt", test))]
     pub(crate) fn set(&self, server: K, value: V) {
         self.lock().set(server, value);
     }
