@@ -148,6 +148,8 @@ impl<R> AddAccessTokenLayer<R> {
     /// # Ok(())
     /// # }
     /// ```
+    #[doc(alias = "host")]
+    #[doc(alias = "base_url")]
     pub fn origin(mut self, origin: impl fmt::Display) -> Result<Self, InvalidOrigin> {
         self.rules.destinations.name(origin)?;
         Ok(self)

@@ -156,6 +156,7 @@ impl TokenError {
     /// [`TokenSource`](crate::TokenSource) polls by itself; see [`TokenSource::wait_for_user`](crate::TokenSource::wait_for_user).
     ///
     /// `true` does not mean that a second attempt is safe; see [`may_have_been_processed`](Self::may_have_been_processed).
+    #[doc(alias = "is_retryable")]
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.kind() {
@@ -285,6 +286,7 @@ impl TokenError {
     }
 
     /// Returns the response body, if it was received completely.
+    #[doc(alias = "body")]
     #[must_use]
     pub fn raw(&self) -> Option<&Bytes> {
         let whole = self.said().filter(|answer| answer.is_whole);
@@ -353,6 +355,7 @@ impl TokenError {
     ///         .is_some_and(|error| error.kind() == TokenErrorKind::ErrorResponse)
     /// }
     /// ```
+    #[doc(alias = "downcast")]
     #[must_use]
     pub fn find_in_chain<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a Self> {
         super::chain(error).find_map(|error| error.downcast_ref())

@@ -152,6 +152,8 @@ impl AccessToken {
     }
 
     /// Returns the text of the token. Keep it out of logs and error messages.
+    #[doc(alias = "secret")]
+    #[doc(alias = "as_str")]
     #[must_use]
     pub fn expose_secret(&self) -> &str {
         match &self.0.text {

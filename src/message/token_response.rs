@@ -215,6 +215,7 @@ impl TokenResponse {
     }
 
     /// Returns a member of the JSON object by its name. The first call of this or of [`json`](Self::json) parses the body.
+    #[doc(alias = "extra_fields")]
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.json().get(name)

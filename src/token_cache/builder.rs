@@ -133,6 +133,7 @@ impl TokenCacheBuilder {
     }
 
     /// Sets how long a fetch may take in total, including a second attempt. Default is 30 seconds.
+    #[doc(alias = "timeout")]
     pub fn fetch_timeout(mut self, fetch_timeout: Duration) -> Self {
         self.settings.fetch_timeout = fetch_timeout;
         self
@@ -164,6 +165,8 @@ impl TokenCacheBuilder {
     /// When the cache is full, a new request takes the place of an idle one. A request whose
     /// [`TokenSource`](crate::TokenSource) is held somewhere, or whose fetch is under way, keeps its place. This holds for sources over
     /// codes and refresh tokens, too: see [the module](super#refresh-tokens) for what remains of them.
+    #[doc(alias = "capacity")]
+    #[doc(alias = "max_capacity")]
     pub fn max_entries(mut self, max_entries: usize) -> Self {
         self.max_entries = max_entries;
         self

@@ -77,6 +77,8 @@ impl TokenSource {
     /// # Cancel safety
     ///
     /// This method is cancel safe. If its future is dropped, the fetch continues and its token is cached.
+    #[doc(alias = "get")]
+    #[doc(alias = "access_token")]
     pub async fn token(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => match entry.usable(IssuedToken::cached) {
@@ -140,6 +142,7 @@ impl TokenSource {
     /// # Cancel safety
     ///
     /// This method is cancel safe, as [`token`](Self::token) is.
+    #[doc(alias = "refresh")]
     pub async fn renew(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {

@@ -172,6 +172,8 @@ impl TokenRequest {
     /// let request = TokenRequest::client_credentials().parameter("tenant", "blue");
     /// assert_eq!(request, request.clone().parameter("tenant", "blue").parameter("region", ""));
     /// ```
+    #[doc(alias = "extra_param")]
+    #[doc(alias = "add_extra_param")]
     #[must_use]
     pub fn parameter(
         self,

@@ -99,6 +99,7 @@ impl TokenHealth {
     }
 
     /// Returns the number of entries: of distinct requests for which the cache holds a token or fetches one.
+    #[doc(alias = "len")]
     #[must_use]
     pub fn entries(&self) -> usize {
         self.entries
