@@ -1,7 +1,7 @@
 //! An axum handler that calls another API with the token of the tenant on whose behalf it acts.
 //!
 //! It starts an authorization server, the API, and the service with the handler. Then it calls the service for two tenants, for an unknown
-//! one, and while the authorization server fails.
+//! one, and while the authorization server fails. The example `tenants` shows tenants that change.
 
 use axum::{
     Router,
@@ -27,8 +27,8 @@ const TENANTS: [(&str, &str); 2] = [("acme", "secret of acme"), ("globex", "secr
 struct App {
     api: AddAccessToken<HttpsClient<Body>>,
     origin: String,
-    /// The source of each tenant, by its place in the list.
-    sources: TokenSources<usize>,
+    /// The source of each tenant, by its name.
+    sources: TokenSources<String, Option<TokenRequest>>,
 }
 
 /// Forwards the orders of a tenant. In production, derive the tenant from the authenticated caller, not from the path alone.
@@ -36,23 +36,25 @@ async fn orders(
     State(app): State<App>,
     Path(tenant): Path<String>,
 ) -> Result<Response, CallFailed> {
-    let Some(tenant) = TENANTS.iter().position(|(name, _)| *name == tenant) else {
+    let Some(source) = app.sources.get(&tenant) else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
     // The layer takes the token of this source.
     let request = Request::get(format!("{}/orders", app.origin))
-        .extension(app.sources.get(&tenant))
+        .extension(source)
         .body(Body::empty())?;
     let response = app.api.oneshot(request).await?;
     Ok(response.map(Body::new))
 }
 
-/// The token request of a tenant, which is made once.
-fn token_request(tenant: &usize) -> TokenRequest {
-    let (name, secret) = TENANTS[*tenant];
-    TokenRequest::client_credentials()
+/// The token request of a tenant, which is made once. `None` if there is no such tenant.
+fn token_request(tenant: &String) -> Option<TokenRequest> {
+    let (name, secret) = TENANTS.into_iter().find(|(name, _)| name == tenant)?;
+    let request = TokenRequest::client_credentials()
         .client_authentication(ClientAuthentication::client_secret_basic(name, secret))
         .scope("orders")
+        .label(name);
+    Some(request)
 }
 
 /// A call to the API failed. The caller of the handler gets 503 if a later call may succeed.

@@ -7,10 +7,11 @@
 //!    name. The source belongs to a [`TokenCache`], which fetches a token once, shares it, and renews it before it expires.
 //!
 //! You can use either without the other. Both run over any client: [`HttpsClient`], hyper-util's, tonic's `Channel`, reqwest through
-//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token. A program without a browser signs
-//! its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
-//! [`BackchannelAuthenticationEndpoint`].
-//! [`authorization_code`] signs a user in with the browser.
+//! [`ReqwestService`], or a function. [`RevocationEndpoint`] revokes an access token or a refresh token, [`IntrospectionEndpoint`] asks whether one
+//! is active, [`UserinfoEndpoint`] returns claims about its user, and [`RegistrationEndpoint`] registers a client. A program without a browser
+//! signs its user in with [`DeviceAuthorizationEndpoint`], and a service asks a user on their telephone with
+//! [`BackchannelAuthenticationEndpoint`]. [`authorization_code`] signs a user in with the browser.
+//! [`authorize_anywhere`] gets in wherever an API says how.
 //!
 //! # Add a token to every request
 //!
@@ -76,9 +77,11 @@
 //!
 //! * [Choosing a client, and the order of layers](_documentation::clients): programs for hyper-util, reqwest, tonic, axum, and for clients
 //!   that take the text of a token, such as Kafka
+//! * [Layers below the cache](_documentation::layers_below_the_cache): route each tenant to its own server, count, keep responses in a store
 //! * [Testing your service](_documentation::testing)
 //! * [What happens when things fail](_documentation::failures)
 //! * [The sign-in of a user in a browser](authorization_code) (feature `authorization-code`)
+//! * [An API that you do not know yet](_documentation::anywhere): agents, and clients of the Model Context Protocol
 //! * [Without a shared secret](_documentation::without_a_shared_secret): signed assertions, DPoP, mutual TLS
 //! * [FAPI 2.0](_documentation::fapi): a recipe, and each requirement with its tests
 //! * [One token for a fleet](_documentation::fleet): instances that share their tokens through Redis
@@ -127,6 +130,7 @@ pub mod add_access_token;
 #[cfg_attr(docsrs, doc(cfg(feature = "authorization-code")))]
 pub mod authorization_code;
 mod authorization_server;
+pub mod authorize_anywhere;
 mod base;
 mod client_authentication;
 mod dpop;
@@ -203,6 +207,10 @@ pub use self::token_cache::TokenCache;
 /// Guides, and longer documents about the crate.
 #[cfg(any(doc, doctest))]
 pub mod _documentation {
+    #[cfg(any(doc, all(doctest, feature = "authorization-code", feature = "rustls")))]
+    #[doc = include_str!("../docs/anywhere.md")]
+    pub mod anywhere {}
+
     #[doc = include_str!("../docs/clients.md")]
     pub mod clients {}
 
@@ -224,6 +232,9 @@ pub mod _documentation {
 
     #[doc = include_str!("../docs/from-oauth2.md")]
     pub mod from_oauth2 {}
+
+    #[doc = include_str!("../docs/layers-below-the-cache.md")]
+    pub mod layers_below_the_cache {}
 
     #[doc = include_str!("../docs/without-a-shared-secret.md")]
     pub mod without_a_shared_secret {}

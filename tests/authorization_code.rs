@@ -735,7 +735,7 @@ mod id_tokens {
     async fn a_good_one_is_returned_and_readable() {
         let response = redeem(good).await.unwrap();
         let claims = IdTokenClaims::unverified(response.id_token().unwrap()).unwrap();
-        assert_eq!(claims.subject(), Some("jane"));
+        assert_eq!(claims.sub(), Some("jane"));
         assert_eq!(claims.get("iss").unwrap(), ISSUER);
         assert_eq!(IdTokenClaims::unverified(&IdToken::new("opaque")), None);
     }

@@ -89,9 +89,13 @@ mod wire {
             .parameter("tenant", "blue")
             .parameter("empty", "")
             .header("x-request-id", "42")
+            .label("blue")
+            .context(7_u8)
             .backchannel_authentication_endpoint("https://blue.example/ciba")
             .client_authentication(ClientAuthentication::client_secret_post("other", "s"));
+        assert_eq!(request.get_label(), Some("blue"));
         let sent = send(request).await;
+        assert_eq!(sent.extensions().get(), Some(&7_u8));
         assert_eq!(sent.uri(), "https://blue.example/ciba");
         assert_eq!(sent.headers()["x-request-id"], "42");
         let expected = [

@@ -108,9 +108,13 @@ mod wire {
                 Credential::from_fn(|| async { Ok::<_, Infallible>("h") }),
             )
             .header("x-request-id", "42")
+            .label("blue")
+            .context(7_u8)
             .device_authorization_endpoint("https://blue.example/device")
             .client_authentication(ClientAuthentication::client_secret_post("other", "s"));
+        assert_eq!(request.get_label(), Some("blue"));
         let sent = send(public(), request).await;
+        assert_eq!(sent.extensions().get(), Some(&7_u8));
         assert_eq!(sent.uri(), "https://blue.example/device");
         assert_eq!(sent.headers()["x-request-id"], "42");
         let expected = [

@@ -88,7 +88,7 @@ async fn a_confidential_client_sends_the_example_of_rfc_7662() {
 async fn tokens_parameters_headers_and_overrides_are_sent() {
     let refresh_token = RefreshToken::new("rt");
     for (request, expected) in [
-        (IntrospectionRequest::new(&bearer("at")), "at"),
+        (IntrospectionRequest::new(bearer("at")), "at"),
         (IntrospectionRequest::new(refresh_token), "rt"),
         (IntrospectionRequest::new(" +&=%é"), " +&=%é"),
     ] {

@@ -110,6 +110,24 @@ mod expiry {
         assert_eq!(token.expires_in(), Some(secs(50)));
     }
 
+    /// Otherwise a Kafka client would use the token for an hour too long.
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_is_set_back_makes_no_token_live_longer() {
+        let (fixture, source, token) = Fixture::with_token().await;
+        let (wall, instant) = (token.expires_at().unwrap(), token.expires_at_instant());
+        fixture.clock.set_wall_back(secs(3600));
+        for passed in [0, 30, 65, 50, 3600] {
+            advance(secs(passed)).await;
+            assert_eq!(token.expires_at(), Some(wall - secs(3600)), "{passed}");
+        }
+        assert_eq!(token.expires_in(), Some(secs(0)));
+        assert_eq!(token.expires_at_instant(), instant);
+        // A token that is fetched afterwards counts by the new time.
+        let token = source.token().await.unwrap();
+        let left = token.expires_at().unwrap();
+        assert_eq!(left, wall + secs(30 + 65 + 50 + 3600) - secs(3600));
+    }
+
     #[tokio::test]
     #[allow(clippy::disallowed_methods, reason = "the rule is for `src/`")]
     async fn wall_time_is_that_of_the_system() {

@@ -52,8 +52,10 @@ struct Server {
     begun: Instant,
     replies: Arc<Vec<Reply>>,
     latency: Duration,
-    sent: Arc<Mutex<Vec<(Duration, HashMap<String, String>)>>>,
+    sent: Arc<Mutex<Vec<(Duration, Form)>>>,
 }
+
+type Form = HashMap<String, String>;
 
 impl Server {
     fn new(replies: &[Reply]) -> Self {
@@ -427,6 +429,7 @@ mod end {
             assert!(text.contains("the time to decide has ended"), "{text}");
             assert!(text.contains("dropped"), "{text}");
             assert!(!error.is_transient());
+            assert!(error.grant_type().is_some(), "{flow:?} {way:?}");
         }
     }
 

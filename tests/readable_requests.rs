@@ -143,7 +143,7 @@ fn all_getters(request: &TokenRequest) -> String {
         .map(|(name, _)| request.get_parameter(name))
         .collect();
     format!(
-        "{:?} {:?} {:?} {named:?} {headers:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
+        "{:?} {:?} {:?} {:?} {named:?} {headers:?} {:?} {:?} {:?} {:?} {:?} {:?} {:?}",
         request.grant_type(),
         request.get_scope(),
         request.get_parameters().collect::<Vec<_>>(),
@@ -153,7 +153,11 @@ fn all_getters(request: &TokenRequest) -> String {
         request.get_client_id(),
         request.get_host(),
         request.get_label(),
-        request.get_context::<u8>(),
+        request.get_partition(),
+        (
+            request.get_context::<u8>(),
+            request.carries_one_time_credential()
+        ),
     )
 }
 
@@ -508,6 +512,26 @@ mod defaults {
             ),
         ] {
             assert_eq!(sent(endpoint.clone(), request).await, expected);
+        }
+    }
+
+    /// The scope of such a token was granted before.
+    #[tokio::test]
+    async fn a_default_scope_does_not_narrow_what_a_user_has_granted() {
+        let endpoint = endpoint()
+            .default_parameter("scope", "orders")
+            .default_parameter("tenant", "t");
+        let code = TokenRequest::authorization_code("c", "https://app.example/cb");
+        for request in [
+            TokenRequest::refresh_token("r"),
+            TokenRequest::device_code("d"),
+            code,
+        ] {
+            let sent = sent(endpoint.clone(), request.clone()).await;
+            assert!(sent.contains(&"tenant=t".into()), "{sent:?}");
+            assert!(!sent.iter().any(|it| it.starts_with("scope")), "{sent:?}");
+            let sent = self::sent(endpoint.clone(), request.scope("own")).await;
+            assert!(sent.contains(&"scope=own".into()), "{sent:?}");
         }
     }
 

@@ -299,6 +299,7 @@ async fn the_words_of_real_servers_are_shown() {
         assert!(format!("{error:?}").contains(words), "{body}: {error:?}");
         assert!(!display.contains("without"), "{body}: {display}");
         assert_eq!(error.error_response().is_some(), is_oauth, "{body}");
+        assert_eq!(error.own_words(), (!is_oauth).then_some(words), "{body}");
         let kind = match (is_oauth, status) {
             (true, _) => TokenErrorKind::ErrorResponse,
             (false, 200) => TokenErrorKind::InvalidResponse,

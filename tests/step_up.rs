@@ -902,3 +902,58 @@ async fn replaced_stronger_tokens_leave_the_cache() {
     assert!(states.len() <= 4, "{states:?}");
     assert!(states.contains(&TokenState::Fresh));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_function_makes_the_stronger_request_from_a_response_of_the_apis_own_kind() {
+    let issuer = Issuer::new();
+    let judge = issuer.clone();
+    let api = Api::new(
+        move |seen| match judge.form_of(seen).get("role").map(|role| &**role) {
+            Some("editor") => ok(),
+            _ => challenge(403, "Custom role=\"editor\""),
+        },
+    );
+    let step_up = StepUp::new().token_request_for(|head, challenges, current| {
+        assert_eq!(head.status, 403);
+        let role = challenges.iter().find_map(|it| it.parameter("role"))?;
+        Some(current.clone().replace_parameter("role", role))
+    });
+    let client = resending(api_layer(issuer.source()).step_up(step_up), &api);
+    for _ in 0..5 {
+        assert_eq!(send(&client, call()).await, 200);
+    }
+    assert_eq!((api.requests(), issuer.calls()), (6, 2));
+    assert_eq!(issuer.form(1)["scope"], "read");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_function_of_the_user_is_limited_like_the_rules_of_the_layer() {
+    for (asks, status, calls) in [
+        // Nothing, so that the rules decide.
+        (0, 200, 2),
+        // The same again.
+        (1, 403, 1),
+        // Always something else.
+        (2, 403, 4),
+        // What can be sent only once.
+        (3, 200, 2),
+    ] {
+        let issuer = Issuer::new();
+        let api = demanding_write(&issuer);
+        let number = AtomicUsize::new(0);
+        let step_up = StepUp::new().token_request_for(move |_, _, current| match asks {
+            0 => None,
+            1 => Some(current.clone()),
+            2 => {
+                let number = number.fetch_add(1, Ordering::SeqCst).to_string();
+                Some(current.clone().replace_parameter("number", number))
+            }
+            _ => Some(TokenRequest::refresh_token("SPENT")),
+        });
+        let client = resending(api_layer(issuer.source()).step_up(step_up), &api);
+        for _ in 0..10 {
+            assert_eq!(send(&client, call()).await, status, "{asks}");
+        }
+        assert_eq!(issuer.calls(), calls, "{asks}");
+    }
+}

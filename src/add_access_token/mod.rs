@@ -200,7 +200,7 @@ mod request_copy;
 pub(crate) mod resend;
 mod route;
 pub(crate) mod service;
-mod step_up;
+pub(crate) mod step_up;
 mod token_choice;
 mod unsent;
 mod watch_trailers;

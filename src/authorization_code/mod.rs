@@ -51,21 +51,66 @@
 //! # Who the user is
 //!
 //! With the scope `openid`, the response to the token request contains an ID token. It is checked before the response is returned: see
-//! [`IdTokenChecks`](crate::IdTokenChecks). To read it, send the token request to the [`TokenEndpoint`](crate::TokenEndpoint) yourself:
+//! [`IdTokenChecks`](crate::IdTokenChecks). To read it, let the cache keep it:
 //!
 //! ```
-//! use tower::ServiceExt;
 //! use tower_oauth2_client::{
-//!     BoxError, HttpsClient, IdTokenClaims, TokenEndpoint, TokenRequest,
+//!     BoxError, HttpsClient, IdTokenClaims, TokenCache, TokenEndpoint, TokenSource,
 //! };
 //!
-//! async fn user(endpoint: TokenEndpoint<HttpsClient>, request: TokenRequest) -> Result<String, BoxError> {
-//!     let response = endpoint.oneshot(request).await?;
-//!     let id_token = response.id_token().ok_or("the server sent no ID token")?;
-//!     let claims = IdTokenClaims::unverified(id_token).ok_or("the ID token is malformed")?;
-//!     Ok(claims.subject().ok_or("the ID token names nobody")?.to_owned())
+//! fn tokens(endpoint: TokenEndpoint<HttpsClient>) -> TokenCache {
+//!     TokenCache::builder(endpoint).keep_members(["id_token"]).build()
+//! }
+//!
+//! async fn user(source: &TokenSource) -> Result<String, BoxError> {
+//!     let token = source.token().await?;
+//!     let claims = IdTokenClaims::unverified(token.id_token()?).ok_or("the ID token is malformed")?;
+//!     Ok(claims.sub().ok_or("the ID token names nobody")?.to_owned())
 //! }
 //! ```
+//!
+//! Without a cache, send the token request to the [`TokenEndpoint`](crate::TokenEndpoint) and read
+//! [`TokenResponse::id_token`](crate::TokenResponse::id_token). More about the user comes from
+//! [`TokenEndpoint::userinfo`](crate::TokenEndpoint::userinfo).
+//!
+//! # After a restart
+//!
+//! A user stays signed in if you store the refresh token. This crate stores nothing: [`on_refresh_token`] passes you each new one. After a
+//! restart, begin with the stored one, and with a sign-in only if the server no longer accepts it:
+//!
+//! ```
+//! use std::path::{Path, PathBuf};
+//! use tower_oauth2_client::{
+//!     BoxError, Credential, HttpsClient, RefreshToken, TokenCache, TokenEndpoint, TokenErrorKind,
+//!     TokenRequest, TokenSource,
+//! };
+//!
+//! fn tokens(endpoint: TokenEndpoint<HttpsClient>, file: PathBuf) -> TokenCache {
+//!     TokenCache::builder(endpoint)
+//!         .on_refresh_token(move |_: TokenRequest, token| store(file.clone(), token))
+//!         .build()
+//! }
+//!
+//! /// Replaces the file, which only its owner may read. The example `device` shows how.
+//! async fn store(file: PathBuf, token: RefreshToken) {
+//!     # let _ = (file, token);
+//! }
+//!
+//! /// Returns `None` if the user has to sign in.
+//! async fn signed_in(tokens: &TokenCache, file: &Path) -> Result<Option<TokenSource>, BoxError> {
+//!     if !file.exists() {
+//!         return Ok(None);
+//!     }
+//!     let source = tokens.source(TokenRequest::refresh_token(Credential::file(file)));
+//!     match source.warm_up().await {
+//!         Ok(()) => Ok(Some(source)),
+//!         Err(error) if error.kind() == TokenErrorKind::SignInRequired => Ok(None),
+//!         Err(error) => Err(error.into()),
+//!     }
+//! }
+//! ```
+//!
+//! [`on_refresh_token`]: crate::token_cache::TokenCacheBuilder::on_refresh_token
 //!
 //! # What is checked
 //!

@@ -6,8 +6,8 @@ use tower_service::Service;
 
 use crate::{base::clone_service::CloneService, error::BoxError};
 
-/// An HTTP client that [`TokenEndpoint`](crate::TokenEndpoint) and [`RevocationEndpoint`](crate::RevocationEndpoint) send requests
-/// with the body `B` through.
+/// An HTTP client that [`TokenEndpoint`](crate::TokenEndpoint) and the services of the other endpoints send requests with the body
+/// `B` through.
 ///
 /// It is implemented for every service that fits, which is a
 /// [`Service<http::Request<B>, Response = http::Response<_>>`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) with these properties:

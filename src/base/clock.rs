@@ -180,9 +180,20 @@ impl Moment {
         Duration::from_nanos(self.monotonic.saturating_sub(earlier.monotonic))
     }
 
-    /// Returns the time on the wall clock. `None` if that is too far away for a `SystemTime`.
-    pub(crate) fn wall_time(self) -> Option<SystemTime> {
-        UNIX_EPOCH.checked_add(Duration::from_nanos(self.wall))
+    /// Returns the time of a deadline on the wall clock, as it goes now. `None` if that is too far away for a `SystemTime`.
+    ///
+    /// If the wall clock was set back since the deadline was set, the monotonic clock tells when the deadline is reached. Smaller differences
+    /// do not count: they come from reading two clocks, and the result should be the same at each call.
+    pub(crate) fn wall_time(self, now: Self) -> Option<SystemTime> {
+        const TOLERANCE: i128 = 1_000_000_000;
+
+        let left = i128::from(self.monotonic) - i128::from(now.monotonic);
+        let by_monotonic = i128::from(now.wall) + left;
+        let wall = match by_monotonic + TOLERANCE < i128::from(self.wall) {
+            true => u64::try_from(by_monotonic.max(0)).ok()?,
+            false => self.wall,
+        };
+        UNIX_EPOCH.checked_add(Duration::from_nanos(wall))
     }
 
     /// Returns how long until the first of the two clocks reaches the deadline.
@@ -381,6 +392,31 @@ mod tests {
     }
 
     #[test]
+    fn wall_time_of_a_deadline_follows_a_wall_clock_that_was_set_back() {
+        let at = |monotonic, wall| Moment::new(secs(monotonic), secs(wall));
+        let deadline = at(1_100, 10_100);
+        for (now, expected) in [
+            (at(1_000, 10_000), 10_100),
+            (at(1_500, 10_500), 10_100),
+            // Set back, by more and less than a second can tell, and to the time before 1970.
+            (at(1_000, 9_000), 9_100),
+            (at(1_500, 9_500), 9_100),
+            (at(1_050, 10_049), 10_100),
+            (at(1_050, 10_048), 10_098),
+            (at(9_000, 0), 0),
+            // Set forward, or the host was suspended.
+            (at(1_000, 20_000), 10_100),
+            (at(1_000, 10_090), 10_100),
+        ] {
+            let expected = UNIX_EPOCH + secs(expected);
+            assert_eq!(deadline.wall_time(now), Some(expected), "{now:?}");
+        }
+        let far = at(0, 0).after(Duration::MAX);
+        let _ = far.wall_time(at(0, 0));
+        let _ = far.wall_time(far);
+    }
+
+    #[test]
     fn system_clocks_do_not_go_backwards() {
         let clock = Clock::system();
         let before = clock.now();
@@ -399,7 +435,10 @@ mod tests {
         let found = clock.instant(hour).unwrap();
         assert!(early(found - instant));
         assert!(early(
-            hour.wall_time().unwrap().duration_since(wall).unwrap()
+            hour.wall_time(clock.now())
+                .unwrap()
+                .duration_since(wall)
+                .unwrap()
         ));
         assert_eq!(
             clock.instant(hour),

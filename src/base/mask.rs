@@ -19,21 +19,26 @@ const MAX: usize = 50_000;
 const MIN: usize = 4;
 
 /// Words of ordinary error messages. Masking them would hide the message and reveal the secret.
-const ORDINARY: [&str; 14] = [
+const ORDINARY: [&str; 19] = [
     "access",
     "assertion",
     "bearer",
     "client",
     "code",
     "device",
+    "error",
+    "expired",
     "grant",
     "invalid",
+    "missing",
     "password",
     "refresh",
     "secret",
     "test",
     "token",
+    "unknown",
     "user",
+    "wrong",
 ];
 
 /// The secrets to mask.
@@ -173,6 +178,18 @@ mod tests {
                 shown == "bad [redacted]!" || shown == "bad [redacted]==!",
                 "{echo}: {shown}"
             );
+        }
+    }
+
+    /// Tests use such a text as a secret that is not the right one.
+    #[test]
+    fn an_ordinary_word_is_not_masked() {
+        for word in ["wrong", "Wrong", "unknown", "expired", "missing", "invalid"] {
+            let mut mask = Mask::default();
+            mask.add(word);
+            let mask = mask.ready();
+            let text = format!("the client secret is {word}");
+            assert_eq!(mask.apply(&text), None, "{word}");
         }
     }
 

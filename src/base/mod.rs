@@ -14,7 +14,6 @@ pub(crate) mod origin_id;
 pub(crate) mod panic;
 #[cfg(any(feature = "jwt", feature = "rustls"))]
 pub(crate) mod pem;
-#[cfg(feature = "jwt")]
 pub(crate) mod per_server;
 pub(crate) mod public_address;
 pub(crate) mod published;

@@ -30,7 +30,28 @@ impl<K: Clone + Eq + Hash, V: Clone> PerServer<K, V> {
     }
 
     pub(crate) fn set(&self, server: K, value: V) {
+        self.lock().set(server, value);
+    }
+
+    /// Returns the value of a server, which is a new one if there is none.
+    pub(crate) fn get_or_insert_with(&self, server: K, value: impl FnOnce() -> V) -> V {
         let mut known = self.lock();
+        if let Some(stored) = known.values.get(&server) {
+            return stored.value.clone();
+        }
+        let value = value();
+        known.set(server, value.clone());
+        value
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known<K, V>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Known<K, V> {
+    fn set(&mut self, server: K, value: V) {
+        let known = self;
         known.stored += 1;
         let number = known.stored;
         known.values.insert(server, Stored { value, number });
@@ -40,10 +61,6 @@ impl<K: Clone + Eq + Hash, V: Clone> PerServer<K, V> {
                 known.values.remove(&oldest);
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known<K, V>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

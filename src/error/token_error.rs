@@ -214,10 +214,53 @@ impl TokenError {
     }
 
     /// Returns the OAuth error in the response, whatever its status.
+    ///
+    /// `None` if the server describes the problem in another form; see [`own_words`](Self::own_words).
     #[must_use]
     pub fn error_response(&self) -> Option<&ErrorResponse> {
         let own = self.0.error_response.as_ref();
         own.or_else(|| self.cause()?.error_response())
+    }
+
+    /// Returns what the server said in its own words, if its response is JSON but no OAuth error: codes and messages in other members.
+    ///
+    /// Like [`error_response`](Self::error_response), it contains no secret of the request, and it may contain anything else. `Display` shows
+    /// it escaped and truncated. For a response that is not JSON, such as a page of a gateway, see [`raw`](Self::raw).
+    ///
+    /// # Examples
+    ///
+    /// What the server said, in any error:
+    ///
+    /// ```
+    /// use std::error::Error;
+    /// use tower_oauth2_client::TokenError;
+    ///
+    /// fn what_the_server_said(error: &(dyn Error + 'static)) -> Option<String> {
+    ///     let error = TokenError::find_in_chain(error)?;
+    ///     match error.error_response() {
+    ///         Some(response) => Some(response.to_string()), // or its `code` and `description`
+    ///         None => error.own_words().map(str::to_owned),
+    ///     }
+    /// }
+    /// # use tower::{ServiceExt, service_fn};
+    /// # use tower_oauth2_client::{BoxError, ClientAuthentication, TokenEndpoint, TokenRequest};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// # let http = service_fn(|_: http::Request<http_body_util::Full<bytes::Bytes>>| async {
+    /// #     let body = r#"{"errorCode":"E0000021","errorSummary":"Bad request."}"#;
+    /// #     let mut response = http::Response::new(http_body_util::Full::<bytes::Bytes>::from(body));
+    /// #     *response.status_mut() = http::StatusCode::BAD_REQUEST;
+    /// #     Ok::<_, BoxError>(response)
+    /// # });
+    /// # let endpoint = TokenEndpoint::new(http, "https://as.example/token", ClientAuthentication::none("c"));
+    /// # let error = endpoint.oneshot(TokenRequest::refresh_token("r")).await.unwrap_err();
+    /// # assert_eq!(what_the_server_said(&error).as_deref(), Some("E0000021 (Bad request.)"));
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn own_words(&self) -> Option<&str> {
+        let own = self.0.words.as_deref();
+        own.or_else(|| self.cause()?.own_words())
     }
 
     /// Returns how long the server asked the client to wait.

@@ -1,6 +1,12 @@
 //! `AccessToken`: a token with the header that carries it.
 
-use std::{borrow::Cow, error::Error, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    error::Error,
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -40,6 +46,10 @@ struct Inner {
     binding: Option<Box<KeyBinding>>,
     other_schemes: OtherSchemes,
 }
+
+/// A keyed hash of the text of a token. Two tokens have the same one by a chance of one in 2^64.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TokenMark(u64);
 
 /// The key that a token is bound to.
 #[derive(Clone)]
@@ -153,6 +163,13 @@ impl AccessToken {
             }
             Text::Bare(secret) => secret,
         }
+    }
+
+    /// Returns a mark by which the token is recognized later, without its text.
+    pub(crate) fn mark(&self) -> TokenMark {
+        /// Random, so that the mark tells nothing about the text.
+        static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        TokenMark(SEED.hash_one(self.expose_secret()))
     }
 
     /// Returns the type of the token, which determines how it is sent.

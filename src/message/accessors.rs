@@ -75,8 +75,8 @@ macro_rules! request_setters {
 
             /// Sets a name for logs: whose request this is. It appears in errors, so it must not be a secret. Default is none.
             #[must_use]
-            pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
-                self.$($form)+.extras_mut().label = Some(label.into());
+            pub fn label<'a>(mut self, label: impl Into<std::borrow::Cow<'a, str>>) -> Self {
+                self.$($form)+.extras_mut().label = Some(label.into().into());
                 self
             }
 

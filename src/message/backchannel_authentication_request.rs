@@ -8,7 +8,9 @@ use super::{
     form::{Form, printable_names},
 };
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request to authenticate a user on a device of their own
@@ -24,7 +26,7 @@ use crate::{
 ///
 /// # Security
 ///
-/// `Debug` shows the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of
+/// `Debug` shows the label, the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of
 /// parameters, which are about a person.
 ///
 /// # Examples
@@ -186,7 +188,11 @@ request_setters!(
 impl fmt::Debug for BackchannelAuthenticationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
-        f.debug_struct("BackchannelAuthenticationRequest")
+        let mut debug = f.debug_struct("BackchannelAuthenticationRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field("parameters", &printable_names(names))
             .field(
                 "backchannel_authentication_endpoint",

@@ -2,12 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{PollingTimes, TokenRequest};
+use super::{PollingTimes, TokenRequest, accessors::answer_accessors};
 use crate::{error::Answer, secret::AuthReqId};
 
 /// The successful response of a backchannel authentication endpoint: the server asks the user
@@ -36,6 +34,7 @@ struct Inner {
     auth_req_id: AuthReqId,
     times: PollingTimes,
     received_at: Instant,
+    json: Value,
     answer: Answer,
 }
 
@@ -50,6 +49,7 @@ impl BackchannelAuthenticationResponse {
             auth_req_id,
             times,
             received_at,
+            json: answer.json().cloned().unwrap_or_default(),
             answer,
         }))
     }
@@ -86,39 +86,12 @@ impl BackchannelAuthenticationResponse {
         let terms = self.0.times.terms(self.0.received_at);
         TokenRequest::ciba(self.auth_req_id()).with_polling_terms(terms)
     }
-
-    /// Returns a member of the JSON object by its name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.json().get(name)
-    }
-
-    /// Returns the whole JSON object. The first call parses it. It contains the ID: keep it out of logs.
-    ///
-    /// It is `Null` if the body is not UTF-8, contains a number too large for [`Value`], or is nested deeper than 128 levels.
-    #[must_use]
-    pub fn json(&self) -> &Value {
-        self.0.answer.json().unwrap_or(&Value::Null)
-    }
-
-    /// Returns the unparsed body. It contains the ID: keep it out of logs.
-    #[must_use]
-    pub fn raw(&self) -> &Bytes {
-        &self.0.answer.raw
-    }
-
-    /// Returns the status of the HTTP response, which is 2xx.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.0.answer.status
-    }
-
-    /// Returns the headers of the HTTP response.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.0.answer.headers
-    }
 }
+
+answer_accessors!(
+    BackchannelAuthenticationResponse,
+    "It contains the ID: keep it out of logs."
+);
 
 impl fmt::Debug for BackchannelAuthenticationResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

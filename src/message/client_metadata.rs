@@ -263,12 +263,16 @@ lists! {
     /// Adds a URI to which the server may send a user back. Default is none.
     ///
     /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. The text is not changed: servers compare it with that in the authorization request.
+    #[doc(alias = "redirect_uris")]
     redirect_uri = "redirect_uris",
     /// Adds a grant type that the client will use. Default is none, which means `authorization_code`.
+    #[doc(alias = "grant_types")]
     grant_type = "grant_types",
     /// Adds a response type that the client will use. Default is none, which means `code`.
+    #[doc(alias = "response_types")]
     response_type = "response_types",
     /// Adds a way to reach the people responsible for the client, usually an e-mail address. Default is none.
+    #[doc(alias = "contacts")]
     contact = "contacts",
 }
 

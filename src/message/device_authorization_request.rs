@@ -8,7 +8,9 @@ use super::{
     form::{Form, printable_names},
 };
 use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
+    base::{Quoted, uri::Printable},
+    client_authentication::ClientAuthentication,
+    secret::Credential,
 };
 
 /// A request for a user code and a device code
@@ -24,7 +26,7 @@ use crate::{
 ///
 /// # Security
 ///
-/// `Debug` shows the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of parameters.
+/// `Debug` shows the label, the names of the parameters, and the overrides of the endpoint and the client. It does not show the values of parameters.
 ///
 /// # Examples
 ///
@@ -119,7 +121,11 @@ request_setters!(
 impl fmt::Debug for DeviceAuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = self.0.parameters().iter().map(|p| &*p.name);
-        f.debug_struct("DeviceAuthorizationRequest")
+        let mut debug = f.debug_struct("DeviceAuthorizationRequest");
+        if let Some(label) = self.get_label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
             .field("parameters", &printable_names(names))
             .field(
                 "device_authorization_endpoint",

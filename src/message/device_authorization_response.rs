@@ -2,12 +2,10 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::{PollingTimes, TokenRequest};
+use super::{PollingTimes, TokenRequest, accessors::answer_accessors};
 use crate::{error::Answer, secret::DeviceCode};
 
 /// The successful response of a device authorization endpoint
@@ -37,6 +35,7 @@ pub struct DeviceAuthorizationResponse(Arc<Inner>);
 struct Inner {
     fields: DeviceFields,
     received_at: Instant,
+    json: Value,
     answer: Answer,
 }
 
@@ -55,6 +54,7 @@ impl DeviceAuthorizationResponse {
         Self(Arc::new(Inner {
             fields,
             received_at,
+            json: answer.json().cloned().unwrap_or_default(),
             answer,
         }))
     }
@@ -136,39 +136,12 @@ impl DeviceAuthorizationResponse {
         let terms = self.0.fields.times.terms(self.0.received_at);
         TokenRequest::device_code(self.device_code()).with_polling_terms(terms)
     }
-
-    /// Returns a member of the JSON object by its name, for example the `message` of Microsoft's servers.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.json().get(name)
-    }
-
-    /// Returns the whole JSON object. The first call parses it. It contains the device code: keep it out of logs.
-    ///
-    /// It is `Null` if the body is not UTF-8, contains a number too large for [`Value`], or is nested deeper than 128 levels.
-    #[must_use]
-    pub fn json(&self) -> &Value {
-        self.0.answer.json().unwrap_or(&Value::Null)
-    }
-
-    /// Returns the unparsed body. It contains the device code: keep it out of logs.
-    #[must_use]
-    pub fn raw(&self) -> &Bytes {
-        &self.0.answer.raw
-    }
-
-    /// Returns the status of the HTTP response, which is 2xx.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        self.0.answer.status
-    }
-
-    /// Returns the headers of the HTTP response.
-    #[must_use]
-    pub fn headers(&self) -> &HeaderMap {
-        &self.0.answer.headers
-    }
 }
+
+answer_accessors!(
+    DeviceAuthorizationResponse,
+    "It contains the device code: keep it out of logs."
+);
 
 impl fmt::Debug for DeviceAuthorizationResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,7 @@ use std::{
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use crate::{base::Quoted, secret::IdToken};
+use crate::{base::Quoted, message::json_time, secret::IdToken};
 
 /// What an ID token must say to be accepted
 /// ([OpenID Connect Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)).
@@ -185,9 +185,10 @@ impl fmt::Debug for IdTokenChecks {
 /// // {"sub":"248289761001","email":"jane@example.com"}
 /// let token = IdToken::new("e30.eyJzdWIiOiIyNDgyODk3NjEwMDEiLCJlbWFpbCI6ImphbmVAZXhhbXBsZS5jb20ifQ.c2ln");
 /// let claims = IdTokenClaims::unverified(&token).unwrap();
-/// assert_eq!(claims.subject(), Some("248289761001"));
+/// assert_eq!(claims.sub(), Some("248289761001"));
 /// assert_eq!(claims.get("email").unwrap(), "jane@example.com");
 /// ```
+#[doc(alias = "id_token_claims")]
 #[derive(Clone, PartialEq)]
 pub struct IdTokenClaims(Map<String, Value>);
 
@@ -202,8 +203,15 @@ impl IdTokenClaims {
     ///
     /// The user is the pair of issuer and subject. An e-mail address or a name identifies nobody: it may change owners.
     #[must_use]
-    pub fn subject(&self) -> Option<&str> {
+    #[doc(alias = "subject")]
+    pub fn sub(&self) -> Option<&str> {
         self.get("sub")?.as_str()
+    }
+
+    /// Returns `exp`: when the ID token expires, on the clock of the server. A time after the year 9999 is the end of that year.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        json_time(self.get("exp")?)
     }
 
     /// Returns any claim.
@@ -367,6 +375,22 @@ mod tests {
         );
         assert_eq!(check(&first), Ok(()));
         assert!(check(&last).is_err());
+    }
+
+    #[test]
+    fn an_expiry_is_read_from_whatever_servers_send() {
+        for (exp, expected) in [
+            (json!(NOW), Some(NOW)),
+            (json!(NOW.to_string()), Some(NOW)),
+            (json!(u64::MAX), Some(253_402_300_799)),
+            (json!("soon"), None),
+            (json!(null), None),
+        ] {
+            let token = IdToken::new(token(&json!({ "exp": exp }).to_string()));
+            let claims = IdTokenClaims::unverified(&token).unwrap();
+            let expected = expected.map(|it| SystemTime::UNIX_EPOCH + Duration::from_secs(it));
+            assert_eq!(claims.expires_at(), expected, "{exp}");
+        }
     }
 
     #[test]

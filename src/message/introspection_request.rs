@@ -34,10 +34,11 @@ use crate::{
 ///
 /// let request = IntrospectionRequest::new("2YotnFZFEjr1zCsicMWpAA").token_type_hint("access_token");
 /// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IntrospectionRequest {
     form: Form,
     wants_jwt: bool,
+    authorized_by: Option<AccessToken>,
 }
 
 impl IntrospectionRequest {
@@ -57,6 +58,7 @@ impl IntrospectionRequest {
         let request = Self {
             form: Form::default(),
             wants_jwt: false,
+            authorized_by: None,
         };
         request.push("token".into(), token.into(), true)
     }
@@ -135,7 +137,7 @@ impl IntrospectionRequest {
     /// ```
     #[must_use]
     pub fn authorized_by(mut self, token: &AccessToken) -> Self {
-        self.form.extras_mut().access_token = Some(token.clone());
+        self.authorized_by = Some(token.clone());
         self
     }
 
@@ -148,6 +150,10 @@ impl IntrospectionRequest {
 
     pub(crate) fn wants_jwt(&self) -> bool {
         self.wants_jwt
+    }
+
+    pub(crate) fn authorization(&self) -> Option<&AccessToken> {
+        self.authorized_by.as_ref()
     }
 }
 

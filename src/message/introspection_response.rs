@@ -68,6 +68,7 @@ impl IntrospectionResponse {
     ///
     /// It is `true` only if the server returned `true`. It is `false` for a [JWT](Self::unverified_jwt), because nothing in it has been
     /// verified.
+    #[doc(alias = "active")]
     #[must_use]
     pub fn is_active(&self) -> bool {
         self.0.is_active
@@ -116,30 +117,36 @@ impl IntrospectionResponse {
     /// Returns when the token expires.
     ///
     /// The clock of the server may differ from the clock of this machine.
+    #[doc(alias = "expires_at")]
     #[must_use]
     pub fn exp(&self) -> Option<SystemTime> {
         self.get("exp").and_then(json_time)
     }
 
     /// Returns when the token was issued.
+    #[doc(alias = "issued_at")]
     #[must_use]
     pub fn iat(&self) -> Option<SystemTime> {
         self.get("iat").and_then(json_time)
     }
 
     /// Returns the time before which the token must not be used.
+    #[doc(alias = "not_before")]
     #[must_use]
     pub fn nbf(&self) -> Option<SystemTime> {
         self.get("nbf").and_then(json_time)
     }
 
     /// Returns the subject: usually the id of the user who authorized the token.
+    #[doc(alias = "subject")]
+    #[doc(alias = "user_id")]
     #[must_use]
     pub fn sub(&self) -> Option<&str> {
         self.text("sub")
     }
 
     /// Returns the audiences: the APIs that the token is meant for. Empty if the server names none.
+    #[doc(alias = "audience")]
     pub fn aud(&self) -> impl Iterator<Item = &str> {
         let values = match self.get("aud") {
             Some(Value::Array(values)) => values.as_slice(),
@@ -150,6 +157,7 @@ impl IntrospectionResponse {
     }
 
     /// Returns the issuer of the token.
+    #[doc(alias = "issuer")]
     #[must_use]
     pub fn iss(&self) -> Option<&str> {
         self.text("iss")

@@ -35,6 +35,16 @@ mod token_response;
 mod userinfo_request;
 mod userinfo_response;
 
+pub(crate) use self::{
+    access_token::TokenMark,
+    device_authorization_response::DeviceFields,
+    form::{CalledSlot, Form},
+    json_time::json_time,
+    parameter::{Parameter, is_code_verifier},
+    polling_terms::{PollingTerms, PollingTimes},
+    registration_response::{AUTH_METHOD, IssuedClient},
+    token_response::Fields,
+};
 pub use self::{
     access_token::{AccessToken, InvalidAccessToken, NoAccessToken, TokenType},
     authorization_detail::AuthorizationDetail,
@@ -61,13 +71,4 @@ pub use self::{
 pub use self::{
     authorization_request::AuthorizationRequest,
     pushed_authorization::{PushedAuthorizationRequest, PushedAuthorizationResponse},
-};
-pub(crate) use self::{
-    device_authorization_response::DeviceFields,
-    form::{CalledSlot, Form},
-    json_time::json_time,
-    parameter::{Parameter, is_code_verifier},
-    polling_terms::{PollingTerms, PollingTimes},
-    registration_response::{AUTH_METHOD, IssuedClient},
-    token_response::Fields,
 };

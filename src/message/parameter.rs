@@ -34,6 +34,12 @@ impl Parameter {
         }
     }
 
+    /// Whether this is a credential that the server accepts only once.
+    pub(super) fn is_one_time(&self) -> bool {
+        const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
+        ONE_TIME.contains(&&*self.name)
+    }
+
     /// Returns the value, unless it is a secret: because the caller says so, because a provider returns it, or by its name.
     pub(super) fn readable(&self) -> Option<&str> {
         let value = self.value.plain_text();

@@ -29,6 +29,7 @@ use crate::base::uri::Printable;
 pub struct RegistrationRequest {
     form: Form,
     metadata: ClientMetadata,
+    initial_access_token: Option<AccessToken>,
 }
 
 impl RegistrationRequest {
@@ -39,7 +40,11 @@ impl RegistrationRequest {
         if let Err(why) = metadata.check() {
             form.refuse(why);
         }
-        Self { form, metadata }
+        Self {
+            form,
+            metadata,
+            initial_access_token: None,
+        }
     }
 
     /// Sets the access token that allows the client to register
@@ -58,8 +63,12 @@ impl RegistrationRequest {
     /// ```
     #[must_use]
     pub fn initial_access_token(mut self, token: &AccessToken) -> Self {
-        self.form.extras_mut().access_token = Some(token.clone());
+        self.initial_access_token = Some(token.clone());
         self
+    }
+
+    pub(crate) fn authorization(&self) -> Option<&AccessToken> {
+        self.initial_access_token.as_ref()
     }
 
     pub(crate) fn metadata(&self) -> &ClientMetadata {

@@ -78,6 +78,41 @@ impl TokenResponse {
         }
     }
 
+    /// Returns a builder that has everything of this response, to change a part of it.
+    ///
+    /// It is for layers between a cache and an endpoint. A token that is bound to a key stays bound. Left out are only members of the JSON
+    /// object that [`Value`] cannot represent.
+    ///
+    /// # Examples
+    ///
+    /// A layer that uses the ID token as the access token, for as long as the ID token is valid:
+    ///
+    /// ```
+    /// use std::time::SystemTime;
+    /// use tower_oauth2_client::{
+    ///     AccessToken, BoxError, IdTokenClaims, TokenRequest, TokenResponse, TokenType,
+    /// };
+    ///
+    /// fn with_id_token(response: TokenResponse) -> Result<TokenResponse, BoxError> {
+    ///     let id_token = response.id_token().ok_or("the server issued no ID token")?;
+    ///     let token = AccessToken::new(id_token.expose_secret(), TokenType::BEARER)?;
+    ///     let claims = IdTokenClaims::unverified(id_token).ok_or("the ID token is no JWT")?;
+    ///     let end = claims.expires_at().ok_or("the ID token has no expiry")?;
+    ///     let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+    ///     Ok(response.to_builder().access_token(token).expires_in(left).build())
+    /// }
+    /// ```
+    ///
+    /// For an API that always takes the ID token, [`use_id_token`](crate::TokenEndpoint::use_id_token) does this.
+    pub fn to_builder(&self) -> TokenResponseBuilder {
+        TokenResponseBuilder {
+            fields: self.0.fields.clone(),
+            parameters: self.members().into_iter().collect(),
+            headers: self.headers().clone(),
+            status: self.status(),
+        }
+    }
+
     pub(crate) fn new(fields: Fields, answer: Answer) -> Self {
         Self(Arc::new(Inner { fields, answer }))
     }
@@ -157,7 +192,7 @@ impl TokenResponse {
         self.0.fields.scope.as_ref()
     }
 
-    /// Returns the ID token of OpenID Connect, not verified.
+    /// Returns the ID token of OpenID Connect, not verified. [`IdTokenClaims`](crate::IdTokenClaims) reads its claims.
     #[must_use]
     pub fn id_token(&self) -> Option<&IdToken> {
         self.0.fields.id_token.as_ref()
@@ -241,7 +276,7 @@ impl fmt::Debug for TokenResponse {
     }
 }
 
-/// Builds a [`TokenResponse`] without a server.
+/// Builds a [`TokenResponse`] without a server, or changes one.
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct TokenResponseBuilder {
     fields: Fields,
@@ -251,6 +286,38 @@ pub struct TokenResponseBuilder {
 }
 
 impl TokenResponseBuilder {
+    /// Sets the access token in place of the one that the builder has.
+    pub fn access_token(mut self, access_token: AccessToken) -> Self {
+        self.fields.access_token = access_token;
+        self
+    }
+
+    /// Subtracts the age of the response from its lifetime, and from the time until it should be renewed. Default is no age.
+    ///
+    /// A cache counts the lifetime from when it asked for the token. So a layer that answers with a stored response sets its age, counted
+    /// from before the token request was sent. A lifetime that is over becomes zero; do not give such a response to a cache. A response
+    /// without a lifetime stays so: set [`expires_in`](Self::expires_in) before you store it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_oauth2_client::TokenResponse;
+    ///
+    /// # fn main() -> Result<(), tower_oauth2_client::TokenError> {
+    /// let stored = TokenResponse::from_json(r#"{"access_token":"2YotnFZFEjr1zCsicMWpAA","expires_in":3600}"#)?;
+    /// let now = stored.to_builder().age(Duration::from_secs(600)).build();
+    /// assert_eq!(now.expires_in(), Some(Duration::from_secs(3000)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn age(mut self, age: Duration) -> Self {
+        for time in [&mut self.fields.expires_in, &mut self.fields.refresh_in] {
+            *time = time.map(|time| time.saturating_sub(age));
+        }
+        self
+    }
+
     /// Sets the lifetime of the token. Default is none.
     pub fn expires_in(mut self, expires_in: Duration) -> Self {
         self.fields.expires_in = Some(expires_in);
@@ -266,6 +333,13 @@ impl TokenResponseBuilder {
     /// Sets the refresh token. Default is none.
     pub fn refresh_token(mut self, refresh_token: impl Into<RefreshToken>) -> Self {
         self.fields.refresh_token = Some(refresh_token.into());
+        self
+    }
+
+    /// Removes the refresh token, so that it is not stored or handed on together with the access token.
+    pub fn without_refresh_token(mut self) -> Self {
+        self.fields.refresh_token = None;
+        self.parameters.remove("refresh_token");
         self
     }
 

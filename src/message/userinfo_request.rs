@@ -30,16 +30,16 @@ use crate::base::uri::Printable;
 #[derive(Clone, PartialEq, Eq)]
 pub struct UserinfoRequest {
     form: Form,
+    token: AccessToken,
     subject: Option<String>,
 }
 
 impl UserinfoRequest {
     /// Creates a request for the user who authorized this token.
     pub fn new(token: &AccessToken) -> Self {
-        let mut form = Form::default();
-        form.extras_mut().access_token = Some(token.clone());
         Self {
-            form,
+            form: Form::default(),
+            token: token.clone(),
             subject: None,
         }
     }
@@ -61,6 +61,10 @@ impl UserinfoRequest {
         }
         self.subject = Some(subject);
         self
+    }
+
+    pub(crate) fn token(&self) -> &AccessToken {
+        &self.token
     }
 
     pub(crate) fn expected_subject(&self) -> Option<&str> {

@@ -59,6 +59,7 @@ impl UserinfoResponse {
     }
 
     /// Returns the subject: the id of the user at the issuer. `None` only for a [JWT](Self::unverified_jwt).
+    #[doc(alias = "subject")]
     #[must_use]
     pub fn sub(&self) -> Option<&str> {
         self.text("sub")

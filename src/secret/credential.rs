@@ -357,6 +357,12 @@ impl From<&str> for Credential {
     }
 }
 
+impl From<&String> for Credential {
+    fn from(text: &String) -> Self {
+        Self::plain(text.as_str())
+    }
+}
+
 impl From<String> for Credential {
     fn from(text: String) -> Self {
         Self::plain(text)

@@ -36,12 +36,17 @@ use super::{
 /// | `/revoke` | RFC 7009; revoking a refresh token revokes its family |
 /// | `/device_authorization` | RFC 8628 |
 /// | `/bc-authorize` | CIBA in poll mode; every user is known |
+/// | `/authorize` | RFC 6749 §4.1.1; its user agrees to everything, see [`authorize`](Self::authorize) |
+/// | `/par` | RFC 9126 |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `/.well-known/openid-configuration` | the same, for clients that use OpenID Connect Discovery |
 ///
 /// The supported grants are client credentials, password, authorization code with PKCE (`S256`), refresh token, device
 /// code, token exchange (RFC 8693), JWT and SAML 2.0 bearer assertions (RFC 7523, RFC 7522), CIBA in poll mode, and
 /// every [`custom_grant`](AuthorizationServerBuilder::custom_grant).
+///
+/// It issues no ID tokens, and has neither a userinfo endpoint nor a registration endpoint. Name one of your own with
+/// [`metadata_field`](AuthorizationServerBuilder::metadata_field), for example `userinfo_endpoint`.
 ///
 /// It refuses requests as the RFCs require:
 ///

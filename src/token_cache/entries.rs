@@ -86,6 +86,13 @@ impl Entries {
         entry
     }
 
+    /// Returns the entry of a request, if there is one.
+    pub(super) fn find(&self, request: &TokenRequest) -> Option<Arc<Entry>> {
+        let key = RequestKey::new(&self.hash_seed, request.clone());
+        let shard = lock(&self.shards[self.shard_of(&key)]);
+        shard.entries.get(&key).cloned()
+    }
+
     fn shard_of(&self, key: &RequestKey) -> usize {
         // The table within the shard uses the low bits.
         (key.hash >> 32) as usize % self.shards.len()

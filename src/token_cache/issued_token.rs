@@ -92,6 +92,8 @@ impl IssuedToken {
 
     /// Returns when the token expires, on the wall clock. `None` if it is fixed.
     ///
+    /// It is the same at each call, unless the wall clock is set back: then it is earlier by as much, because the token does not live longer.
+    ///
     /// # Examples
     ///
     /// Milliseconds since 1970, as Kafka's clients want them:
@@ -107,7 +109,8 @@ impl IssuedToken {
     /// ```
     #[must_use]
     pub fn expires_at(&self) -> Option<SystemTime> {
-        self.as_cached()?.server_expires_at.wall_time()
+        let cached = self.as_cached()?;
+        cached.server_expires_at.wall_time(cached.clock.now())
     }
 
     /// Returns when the token expires, on the monotonic clock. `None` if it is fixed.
@@ -141,7 +144,7 @@ impl IssuedToken {
             .or_else(|| cached.request.get_scope().map(Scope::from))
     }
 
-    /// Returns the ID token of OpenID Connect, not verified.
+    /// Returns the ID token of OpenID Connect, not verified. [`IdTokenClaims`](crate::IdTokenClaims) reads its claims.
     ///
     /// The cache keeps it only if [`keep_members`](super::TokenCacheBuilder::keep_members) names `id_token`.
     ///

@@ -4,11 +4,13 @@
 //! 2. It is limited in number like the cache. A key that it has lost is found again through its request, which takes longer.
 //! 3. A pointer whose entry is gone still holds the memory of that entry. So each new key looks at the two oldest keys, and removes those
 //!    whose entry is gone. That removes them as fast as the cache evicts entries, and no call has to look at all keys.
+//! 4. A request may be made while its key is forgotten. It may be the old one, so its entry is not noted then: see [`KeyIndex::epoch`].
 
 use std::{
     borrow::Borrow,
     collections::{HashMap, VecDeque},
     hash::{BuildHasher, BuildHasherDefault, Hash, RandomState},
+    mem,
     sync::{Arc, PoisonError, Weak},
 };
 
@@ -33,6 +35,8 @@ struct Shard<K> {
     slots: HashMap<u64, Slot<K>, BuildHasherDefault<Prehashed>>,
     /// The hashes in `slots`, each once.
     queue: VecDeque<u64>,
+    /// How often keys of this shard were forgotten.
+    epoch: u64,
 }
 
 struct Slot<K> {
@@ -72,13 +76,22 @@ impl<K> KeyIndex<K> {
         entry
     }
 
-    /// Notes the entry of a key.
-    pub(super) fn insert(&self, hash: u64, key: K, entry: &Arc<Entry>) {
+    /// Returns a number that changes when the key of this hash is forgotten. Read it before you make the request of the key.
+    pub(super) fn epoch(&self, hash: u64) -> u64 {
+        self.lock(hash).epoch
+    }
+
+    /// Notes the entry of a key, unless the key was forgotten since this epoch.
+    pub(super) fn insert(&self, hash: u64, epoch: u64, key: K, entry: &Arc<Entry>) {
         let slot = Slot {
             key,
             entry: Arc::downgrade(entry),
         };
         let mut shard = self.lock(hash);
+        if shard.epoch != epoch {
+            drop(shard);
+            return;
+        }
         let removed = shard.make_room(self.max_per_shard);
         let replaced = shard.slots.insert(hash, slot);
         if replaced.is_none() {
@@ -89,14 +102,15 @@ impl<K> KeyIndex<K> {
         drop((removed, replaced));
     }
 
-    /// Forgets a key. Returns whether it was known.
-    pub(super) fn remove<Q>(&self, key: &Q) -> bool
+    /// Forgets a key. Returns its entry, if the key was known.
+    pub(super) fn remove<Q>(&self, key: &Q) -> Option<Weak<Entry>>
     where
         K: Borrow<Q>,
         Q: Hash + Eq + ?Sized,
     {
         let hash = self.hash(key);
         let mut shard = self.lock(hash);
+        shard.epoch += 1;
         let removed = match shard.slots.get(&hash) {
             Some(slot) if slot.key.borrow() == key => shard.slots.remove(&hash),
             _ => None,
@@ -105,14 +119,17 @@ impl<K> KeyIndex<K> {
             shard.queue.retain(|other| *other != hash);
         }
         drop(shard);
-        removed.is_some()
+        removed.map(|slot| slot.entry)
     }
 
     /// Forgets all keys.
     pub(super) fn clear(&self) {
         for shard in &self.shards {
-            let shard = std::mem::take(&mut *lock(shard));
+            let mut shard = lock(shard);
+            shard.epoch += 1;
+            let keys = (mem::take(&mut shard.slots), mem::take(&mut shard.queue));
             drop(shard);
+            drop(keys);
         }
     }
 
@@ -142,6 +159,7 @@ impl<K> Default for Shard<K> {
         Self {
             slots: HashMap::default(),
             queue: VecDeque::new(),
+            epoch: 0,
         }
     }
 }
@@ -189,7 +207,8 @@ mod tests {
     }
 
     fn insert(index: &KeyIndex<u32>, key: u32, entry: &Arc<Entry>) {
-        index.insert(index.hash(&key), key, entry);
+        let hash = index.hash(&key);
+        index.insert(hash, index.epoch(hash), key, entry);
     }
 
     #[test]
@@ -249,7 +268,7 @@ mod tests {
                 assert!(Arc::ptr_eq(&found, entry));
             }
             assert_eq!(len(&index), 1);
-            assert!(index.remove(&7) && !index.remove(&7));
+            assert!(index.remove(&7).is_some() && index.remove(&7).is_none());
             assert_eq!(len(&index), 0);
         }
         insert(&index, 7, &entries[0]);
@@ -257,13 +276,29 @@ mod tests {
         assert_eq!(len(&index), 0);
     }
 
+    /// The request may have been made before the change for which the key was forgotten.
+    #[test]
+    fn an_entry_is_not_noted_if_its_key_was_forgotten_in_the_meantime() {
+        let (index, cache) = (KeyIndex::new(100), cache(100));
+        let (entry, hash) = (entry(&cache, 0), index.hash(&7));
+        let forget: [fn(&KeyIndex<u32>); 2] = [|index| drop(index.remove(&7)), KeyIndex::clear];
+        for forget in forget {
+            let epoch = index.epoch(hash);
+            forget(&index);
+            index.insert(hash, epoch, 7, &entry);
+            assert!(index.find(hash, &7).is_none());
+            insert(&index, 7, &entry);
+            assert!(index.find(hash, &7).is_some());
+        }
+    }
+
     #[test]
     fn another_key_with_the_same_hash_is_not_found() {
         let (index, cache) = (KeyIndex::new(100), cache(100));
         let entries = [entry(&cache, 0), entry(&cache, 1)];
-        index.insert(1, 10, &entries[0]);
+        index.insert(1, 0, 10, &entries[0]);
         assert!(index.find(1, &11).is_none());
-        index.insert(1, 11, &entries[1]);
+        index.insert(1, 0, 11, &entries[1]);
         assert!(Arc::ptr_eq(&index.find(1, &11).unwrap(), &entries[1]));
         assert!(index.find(1, &10).is_none());
     }

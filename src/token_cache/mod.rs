@@ -269,7 +269,7 @@ pub use self::{
     operations::TokenHealth,
     state::{TokenState, TokenStatus},
     token_changes::TokenChanges,
-    token_sources::TokenSources,
+    token_sources::{RequestOfKey, TokenSources},
 };
 pub(crate) use self::{
     header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},
@@ -388,6 +388,34 @@ impl TokenCache {
     pub(crate) fn forget(&self, request: &TokenRequest) -> bool {
         let now = self.0.settings.clock.now();
         self.0.entries.remove_if_idle(request, now)
+    }
+
+    /// Drops the token of a request, and ends everything that the cache does for it. Returns whether the cache knew the request.
+    ///
+    /// Call it when nobody needs the token any longer, for example when a tenant was deleted. [`keep_warm`](TokenSource::keep_warm) ends, a
+    /// running fetch is cancelled unless it spends a code or a refresh token, and [`status`](Self::status) and [`health`](Self::health) no
+    /// longer mention the token.
+    ///
+    /// A [`TokenSource`] or a subscription that somebody holds can fetch the token again, and the cache keeps its entry for it. So drop them
+    /// before.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{TokenCache, TokenRequest};
+    ///
+    /// fn tenant_deleted(tokens: &TokenCache, request: &TokenRequest) {
+    ///     tokens.remove(request);
+    /// }
+    /// ```
+    pub fn remove(&self, request: &TokenRequest) -> bool {
+        let Some(entry) = self.0.entries.find(request) else {
+            return false;
+        };
+        entry.retire();
+        drop(entry);
+        self.forget(request);
+        true
     }
 
     /// Drops every token, so that the next callers fetch new ones.

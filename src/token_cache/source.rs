@@ -111,9 +111,12 @@ impl TokenSource {
     /// Fetches the token in the background, now and whenever a renewal is due, even while nobody asks for it.
     ///
     /// So callers do not wait, not even the first one after an idle hour. The background task runs on the current tokio runtime, or on
-    /// the one that was [set](super::TokenCacheBuilder::runtime) for the cache. It ends with the last handle to the token, with the
-    /// runtime, or when the cache is [shut down](super::TokenCache::shutdown). If the runtime has ended, or nobody drives it any longer,
-    /// you can call this method again on another runtime.
+    /// the one that was [set](super::TokenCacheBuilder::runtime) for the cache. It ends with the cache, with the runtime, or when the cache is
+    /// [shut down](super::TokenCache::shutdown). If the runtime has ended, or nobody drives it any longer, you can call this method again on
+    /// another runtime.
+    ///
+    /// It does not end when you drop this source, because the cache still has the token: [remove](super::TokenCache::remove) it if nobody
+    /// needs it any longer.
     ///
     /// # Errors
     ///

@@ -117,7 +117,8 @@ impl<'a> Polled<'a> {
         match self.terms.left(tokio_now()) {
             Some(left) if left <= pause => {
                 self.sleep(left).await;
-                Err(TokenError::expired_token(last_error))
+                let expired = TokenError::expired_token(last_error);
+                Err(self.entry.say_whose(expired, None))
             }
             _ => Ok(()),
         }

@@ -19,6 +19,8 @@ pub(crate) mod origin;
 pub(crate) mod origin_id;
 #[path = "../../../src/base/panic.rs"]
 pub(crate) mod panic;
+#[path = "../../../src/base/public_address.rs"]
+pub(crate) mod public_address;
 #[path = "../../../src/base/published.rs"]
 pub(crate) mod published;
 #[path = "../../../src/base/quoted.rs"]
@@ -36,4 +38,4 @@ pub(crate) mod timer;
 #[path = "../../../src/base/uri.rs"]
 pub(crate) mod uri;
 
-pub(crate) use self::quoted::{ForeignText, Quoted};
+pub(crate) use self::quoted::{ForeignText, Quoted, is_printable};

@@ -36,16 +36,14 @@ pub mod token_cache;
 pub use self::{
     add_access_token::{layer::AddAccessTokenLayer, service::AddAccessToken},
     authorization_server::{
+        http_service::HttpService,
         metadata::ServerMetadata,
         token_endpoint::{self, service::TokenEndpoint},
     },
     base::clock::Clock,
     client_authentication::ClientAuthentication,
     error::{BoxError, ErrorCode, ErrorResponse, NotSent, TokenError, TokenErrorKind},
-    message::{
-        AccessToken, InvalidAccessToken, InvalidScope, NoAccessToken, Scope, TokenRequest,
-        TokenResponse, TokenResponseBuilder, TokenType,
-    },
+    message::*,
     secret::{ClientSecret, Credential, IdToken, RefreshToken},
     token_cache::{TokenCache, refresh_window::RefreshWindow, source::TokenSource},
 };

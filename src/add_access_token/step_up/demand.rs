@@ -7,7 +7,6 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use http::{HeaderValue, header::GetAll};
 use serde_json::{Map, Value};
 
 use crate::message::{Challenge, Scope, TokenRequest, scope};
@@ -32,11 +31,11 @@ pub(super) struct Demand {
 }
 
 impl Demand {
-    /// Returns what the fields of a `WWW-Authenticate` header demand, if anything.
-    pub(super) fn of(fields: GetAll<'_, HeaderValue>) -> Option<Self> {
+    /// Returns what challenges demand, if anything.
+    pub(super) fn of_challenges(challenges: &[Challenge]) -> Option<Self> {
         let mut demand = Self::default();
-        for challenge in Challenge::of_fields(fields) {
-            demand.add(&challenge);
+        for challenge in challenges {
+            demand.add(challenge);
         }
         (demand != Self::default()).then_some(demand)
     }
@@ -215,7 +214,7 @@ mod tests {
         for field in fields {
             headers.append(WWW_AUTHENTICATE, field.parse().unwrap());
         }
-        Demand::of(headers.get_all(WWW_AUTHENTICATE))
+        Demand::of_challenges(&Challenge::all(&headers))
     }
 
     /// Returns the parameters that are requested after these challenges, in the order of [`NAMES`].

@@ -11,11 +11,15 @@
 //! ```
 
 mod demand;
-mod pace;
+pub(crate) mod pace;
 mod stronger_tokens;
 
+use std::{fmt, sync::Arc};
+
+use http::response::Parts;
+
 pub(super) use self::stronger_tokens::{StepUpRules, StrongerTokens};
-use crate::message::Scope;
+use crate::message::{Challenge, Scope, TokenRequest};
 
 /// How a layer answers challenges that demand a stronger token.
 /// Set with [`step_up`](crate::AddAccessTokenLayer::step_up).
@@ -27,12 +31,17 @@ use crate::message::Scope;
 ///
 /// let step_up = StepUp::new().max_rounds(1).allowed_scope("files:read files:write");
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use = "pass it to `AddAccessTokenLayer::step_up`"]
 pub struct StepUp {
     max_rounds: u32,
     allowed_scope: Option<Scope>,
+    token_request_for: Option<TokenRequestFor>,
 }
+
+/// Makes the request of a stronger token from the head of a response, its challenges, and the request so far.
+type TokenRequestFor =
+    Arc<dyn Fn(&Parts, &[Challenge], &TokenRequest) -> Option<TokenRequest> + Send + Sync>;
 
 impl StepUp {
     /// Creates the default settings.
@@ -40,6 +49,7 @@ impl StepUp {
         Self {
             max_rounds: 3,
             allowed_scope: None,
+            token_request_for: None,
         }
     }
 
@@ -64,6 +74,53 @@ impl StepUp {
     pub fn allowed_scope(mut self, allowed_scope: impl Into<Scope>) -> Self {
         self.allowed_scope = Some(allowed_scope.into());
         self
+    }
+
+    /// Makes the stronger token request from a response, for APIs that demand it in a way of their own.
+    ///
+    /// The function gets the head of each 4xx to a request that carried a token, its [challenges](Challenge), and the strongest token request
+    /// so far. It returns the request of the token that is needed. With `None`, and for a source over a credential that can be sent only once,
+    /// the [rules of the layer](crate::AddAccessTokenLayer::step_up) decide. [`max_rounds`](Self::max_rounds) applies to this function,
+    /// too, but [`allowed_scope`](Self::allowed_scope) does not. A request that equals the one that was sent changes nothing.
+    ///
+    /// Default is that only the rules of the layer decide.
+    ///
+    /// # Security
+    ///
+    /// The API writes the response. Use of it only what it may decide.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_oauth2_client::{Challenge, add_access_token::StepUp};
+    ///
+    /// // The API names the role that is missing.
+    /// let step_up = StepUp::new().token_request_for(|head, challenges, current| {
+    ///     let role = challenges.iter().find_map(|challenge| challenge.parameter("role"))?;
+    ///     let is_known = ["auditor", "editor"].contains(&role);
+    ///     let is_demand = head.status == StatusCode::FORBIDDEN && is_known;
+    ///     is_demand.then(|| current.clone().replace_parameter("role", role))
+    /// });
+    /// ```
+    pub fn token_request_for(
+        mut self,
+        token_request_for: impl Fn(&Parts, &[Challenge], &TokenRequest) -> Option<TokenRequest>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Self {
+        self.token_request_for = Some(Arc::new(token_request_for));
+        self
+    }
+}
+
+impl fmt::Debug for StepUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepUp")
+            .field("max_rounds", &self.max_rounds)
+            .field("allowed_scope", &self.allowed_scope)
+            .finish_non_exhaustive()
     }
 }
 

@@ -11,7 +11,7 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// The rounds of one source. In each round another stronger token is requested.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     rounds: u32,
     failures: u32,
     last_round: Option<Moment>,
@@ -20,7 +20,7 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Starts a round, unless there is a pause. `max_rounds` rounds in a row need no pause.
-    pub(super) fn start_round(&mut self, now: Moment, max_rounds: u32) -> bool {
+    pub(crate) fn start_round(&mut self, now: Moment, max_rounds: u32) -> bool {
         if self
             .next_at
             .is_some_and(|next_at| !now.has_outlasted(next_at))
@@ -41,7 +41,7 @@ impl Pace {
     }
 
     /// Notes that the token of a round could not be fetched.
-    pub(super) fn note_failure(&mut self, now: Moment, retry_after: Option<Duration>) {
+    pub(crate) fn note_failure(&mut self, now: Moment, retry_after: Option<Duration>) {
         let pause = back_off::doubled(FIRST_PAUSE, self.failures, MAX_PAUSE)
             .max(retry_after.unwrap_or_default().min(MAX_PAUSE));
         self.failures = self.failures.saturating_add(1);
@@ -55,7 +55,7 @@ impl Pace {
     }
 
     /// Notes that the token of a round was fetched.
-    pub(super) fn note_success(&mut self) {
+    pub(crate) fn note_success(&mut self) {
         self.failures = 0;
     }
 }

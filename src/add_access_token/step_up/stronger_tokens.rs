@@ -20,7 +20,7 @@ use crate::{
         sync::{ArcSwapOption, Mutex, MutexGuard},
     },
     error::TokenError,
-    message::TokenRequest,
+    message::{Challenge, TokenRequest},
     token_cache::{SentToken, TokenCache, TokenSource},
 };
 
@@ -50,8 +50,10 @@ impl StepUpRules {
         if !head.status.is_client_error() || !sent.origin().is_some_and(is_named) {
             return None;
         }
-        let demand = Demand::of(head.headers.get_all(header))?;
-        self.tokens.answer(&demand, sent)
+        let challenges = Challenge::of_fields(head.headers.get_all(header));
+        let demand = Demand::of_challenges(&challenges);
+        let asked = self.tokens.asked_by_user(head, &challenges, sent);
+        self.tokens.answer(demand.as_ref(), asked, sent)
     }
 }
 
@@ -148,23 +150,45 @@ impl StrongerTokens {
         }
     }
 
+    /// Returns what the function of the user makes of a response. It is called without a lock.
+    fn asked_by_user(
+        &self,
+        head: &Parts,
+        challenges: &[Challenge],
+        sent: &SentToken,
+    ) -> Option<TokenRequest> {
+        let token_request_for = self.settings.token_request_for.as_ref()?;
+        let sent = self.cache.as_ref()?.sender_of(sent)?;
+        let current = {
+            let slots = self.lock();
+            let base = slots.base_of(sent.request()?);
+            slots.strongest(&base).unwrap_or(&base).clone()
+        };
+        let asked = token_request_for(head, challenges, &current)?;
+        // Neither may be sent a second time.
+        let is_spent = |request: &TokenRequest| request.carries_one_time_credential();
+        (!is_spent(&current) && !is_spent(&asked)).then_some(asked)
+    }
+
     /// Returns the source of a token that meets the demand and is stronger than the one that was sent.
-    fn answer(&self, demand: &Demand, sent: &SentToken) -> Option<TokenSource> {
+    fn answer(
+        &self,
+        demand: Option<&Demand>,
+        asked: Option<TokenRequest>,
+        sent: &SentToken,
+    ) -> Option<TokenSource> {
         let sent = self.cache.as_ref()?.sender_of(sent)?;
         let (sent_request, now) = (sent.request()?, sent.now()?);
         let granted = sent.granted_scope();
         let mut slots = self.lock();
         let base = slots.base_of(sent_request);
-        let slot = slots.by_base.get(&base);
-        let strongest = slot.and_then(|slot| slot.wanted.as_ref().or(slot.in_use.as_ref()));
-        let current = strongest.unwrap_or(&base);
+        let current = slots.strongest(&base).unwrap_or(&base);
         let allowed = self.settings.allowed_scope.as_ref();
-        let wanted = demand.met_by(
-            &base,
-            current,
-            granted.as_ref().map(|it| it.as_str()),
-            allowed,
-        );
+        let granted = granted.as_ref().map(|it| it.as_str());
+        let wanted = match asked {
+            Some(asked) => asked,
+            None => demand?.met_by(&base, current, granted, allowed),
+        };
         if wanted == *sent_request {
             // The token was requested with all of this.
             return None;
@@ -323,6 +347,12 @@ impl StrongerTokens {
 }
 
 impl Slots {
+    /// Returns the strongest request so far, if there is one.
+    fn strongest(&self, base: &TokenRequest) -> Option<&TokenRequest> {
+        let slot = self.by_base.get(base)?;
+        slot.wanted.as_ref().or(slot.in_use.as_ref())
+    }
+
     /// Returns the request of the source for which this request was made, or the request itself.
     fn base_of(&self, request: &TokenRequest) -> TokenRequest {
         let base = request.weaker().or_else(|| {

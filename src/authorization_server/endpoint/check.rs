@@ -26,14 +26,16 @@ const ONCE: [&str; 5] = [
 
 /// Refuses what can be checked without asking a provider, which may be slow, fail, or return what can be used once.
 pub(super) fn check<C: EndpointCall>(
+    call: &C,
     form: &Form,
     client: &ClientAuthentication,
     dpop: Option<&DpopKey>,
 ) -> Result<(), TokenError> {
-    check_form::<C>(form, client, dpop).map_err(|why| C::NAMES.refuse(why))
+    check_form(call, form, client, dpop).map_err(|why| C::NAMES.refuse(why))
 }
 
 fn check_form<C: EndpointCall>(
+    call: &C,
     form: &Form,
     client: &ClientAuthentication,
     dpop: Option<&DpopKey>,
@@ -42,7 +44,7 @@ fn check_form<C: EndpointCall>(
         return Err(invalid.to_owned());
     }
     client.check()?;
-    if let Some(token) = form.access_token() {
+    if let Some(token) = call.access_token() {
         check_access_token(token, form, client)?;
     }
     let added = client.parameters("");

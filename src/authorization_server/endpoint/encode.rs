@@ -61,6 +61,7 @@ fn text<'a>(
 ///
 /// `obtained` is `None` if every credential is known and the client signs nothing.
 pub(super) fn form<C: EndpointCall>(
+    call: &C,
     form: &Form,
     target: &Target<'_>,
     obtained: Option<&Obtained<'_>>,
@@ -80,7 +81,7 @@ pub(super) fn form<C: EndpointCall>(
         capacity += max_length(name, value);
     }
     let proof = client_proof(form, target.client, obtained).map_err(refuse)?;
-    let authorization = match form.access_token() {
+    let authorization = match call.access_token() {
         Some(token) => token.sendable().cloned(),
         None => target.client.authorization(proof).map_err(refuse)?,
     };
@@ -119,15 +120,20 @@ pub(super) fn form<C: EndpointCall>(
 }
 
 /// Makes a `GET` that an access token authorizes.
-pub(crate) fn get(form: &Form, target: &Target<'_>) -> Request<Bytes> {
-    let authorization = form.access_token().and_then(AccessToken::sendable);
+pub(crate) fn get<C: EndpointCall>(call: &C, form: &Form, target: &Target<'_>) -> Request<Bytes> {
+    let authorization = call.access_token().and_then(AccessToken::sendable);
     let authorization = authorization.cloned();
     request(Method::GET, form, target.uri, None, authorization)
 }
 
 /// Makes the `POST` of a JSON document, which an access token may authorize. The body is wiped from memory when it is dropped.
-pub(crate) fn json(document: Vec<u8>, form: &Form, target: &Target<'_>) -> Request<Bytes> {
-    let authorization = form.access_token().and_then(AccessToken::sendable);
+pub(crate) fn json<C: EndpointCall>(
+    call: &C,
+    document: Vec<u8>,
+    form: &Form,
+    target: &Target<'_>,
+) -> Request<Bytes> {
+    let authorization = call.access_token().and_then(AccessToken::sendable);
     let body = Bytes::from_owner(Zeroizing::new(document));
     request(
         Method::POST,

@@ -245,7 +245,7 @@ impl<S, B> EndpointCore<S, B> {
         let called = self.called_for(&form);
         form.note_called(&called);
         let about = CallAbout::new(form.clone(), called);
-        let token = form.access_token();
+        let token = call.access_token();
         let client = match form.client_override() {
             Some(client) => client,
             None if token.is_some() => &ANONYMOUS,
@@ -260,7 +260,7 @@ impl<S, B> EndpointCore<S, B> {
             Some(uri) => check_uri(&C::NAMES, Protection::of(uri), self.allow_http),
             None => self.place.check(&C::NAMES, self.allow_http),
         };
-        if let Err(error) = checked.and_then(|()| check::<C>(&form, client, dpop)) {
+        if let Err(error) = checked.and_then(|()| check(&call, &form, client, dpop)) {
             self.give_reservation_back();
             return CallFuture::failed(call, error, about);
         }
@@ -295,7 +295,7 @@ impl<S, B> EndpointCore<S, B> {
                     Some(_) => SentSecrets::of(&http),
                     None => SentSecrets::of_known(&http, secret.cloned(), form.headers()),
                 };
-                let what_to_check = C::what_to_check(&form, client);
+                let what_to_check = call.what_to_check(client);
                 let sending = self.inner.call(http.map(self.request_body));
                 CallFuture::sending(call, sending, sent_to, sent, what_to_check, limit, about)
             }

@@ -87,7 +87,7 @@ where
         limit: usize,
         about: CallAbout,
     ) -> Self {
-        let what_to_check = C::what_to_check(&draft.form, &draft.client);
+        let what_to_check = draft.call.what_to_check(&draft.client);
         let (preparation, preparing) = Preparation::begin(draft, request_body, service);
         Self {
             state: State::Preparing { preparing },

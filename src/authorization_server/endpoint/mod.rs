@@ -46,7 +46,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::{Form, Parameter},
+    message::{AccessToken, Form, Parameter},
 };
 
 /// The parts of a call that differ from endpoint to endpoint. A value stands for one call.
@@ -62,6 +62,11 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     /// Whether an error may be in a challenge instead of the body (RFC 6750 §3), because an access token may authorize the request.
     const READS_CHALLENGES: bool = false;
 
+    /// The access token that authorizes the request, in place of a client.
+    fn access_token(&self) -> Option<&AccessToken> {
+        None
+    }
+
     /// Checks the value of a parameter that this endpoint defines.
     ///
     /// # Errors
@@ -75,8 +80,8 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
     }
 
     /// What to check if the server refuses whoever sends the request: the rest of a sentence that begins with "check".
-    fn what_to_check(form: &Form, client: &ClientAuthentication) -> &'static str {
-        match form.access_token() {
+    fn what_to_check(&self, client: &ClientAuthentication) -> &'static str {
+        match self.access_token() {
             Some(_) => "the access token: whether it is meant for this endpoint, and still valid",
             None => client.what_to_check(),
         }
@@ -89,7 +94,7 @@ pub(crate) trait EndpointCall: Clone + Send + Sync + 'static {
         target: &Target<'_>,
         obtained: Option<&Obtained<'_>>,
     ) -> Result<Request<Bytes>, TokenError> {
-        encode::form::<Self>(form, target, obtained)
+        encode::form(self, form, target, obtained)
     }
 
     /// Reads the response to a request that the server accepted (any 2xx). `dpop` is the key that the request was sent with; `now` is

@@ -97,7 +97,7 @@ impl<C: EndpointCall> Draft<C> {
         let mut request = self.call.encode(&self.form, &target, Some(&obtained))?;
         if let Some(key) = &self.dpop {
             let (algorithm, role) = (located.algorithms.proof, self.role());
-            let token = self.form.access_token().and_then(AccessToken::binding);
+            let token = self.call.access_token().and_then(AccessToken::binding);
             let token_hash = token.map(|binding| &*binding.token_hash);
             let proof = key
                 .prove_as(algorithm, role, request.method(), target.uri, token_hash)
@@ -113,7 +113,7 @@ impl<C: EndpointCall> Draft<C> {
 
     /// An endpoint that is called with an access token is an API, even if it belongs to the authorization server.
     fn role(&self) -> Role {
-        match self.form.access_token() {
+        match self.call.access_token() {
             Some(_) => Role::ResourceServer,
             None => Role::AuthorizationServer,
         }

@@ -39,6 +39,8 @@ macro_rules! endpoint_service {
             /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid
             /// URI is reported by the first request, before anything is sent.
             ///
+            #[doc = concat!("If you know only the issuer, use [`TokenEndpoint::", stringify!($accessor), "`](crate::TokenEndpoint::", stringify!($accessor), "): it finds the URI in the metadata.")]
+            ///
             /// # Examples
             ///
             /// ```
@@ -127,6 +129,8 @@ macro_rules! protected_endpoint_service {
             ///
             /// It takes the URI as a `&str`, a `String`, a `Uri`, a `Url`, or anything else that prints it. It never fails: an invalid
             /// URI is reported by the first request, before anything is sent.
+            ///
+            #[doc = concat!("If you know only the issuer, use [`TokenEndpoint::", stringify!($accessor), "`](crate::TokenEndpoint::", stringify!($accessor), "): it finds the URI in the metadata.")]
             ///
             /// # Examples
             ///
@@ -239,6 +243,7 @@ macro_rules! endpoint_service_parts {
         impl<S: Clone, B> crate::TokenEndpoint<S, B> {
             $(#[$accessor_doc])*
             #[must_use]
+            #[doc(alias = "discover")]
             pub fn $accessor(&self) -> $Endpoint<S, B> {
                 $Endpoint {
                     core: self.core.$other_endpoint(),

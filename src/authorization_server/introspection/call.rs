@@ -10,19 +10,21 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::{IntrospectionRequest, IntrospectionResponse, Parameter},
+    message::{AccessToken, IntrospectionRequest, IntrospectionResponse, Parameter},
 };
 
 /// A call of the introspection endpoint.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct IntrospectionCall {
     wants_jwt: bool,
+    access_token: Option<AccessToken>,
 }
 
 impl IntrospectionCall {
     pub(super) fn of(request: &IntrospectionRequest) -> Self {
         Self {
             wants_jwt: request.wants_jwt(),
+            access_token: request.authorization().cloned(),
         }
     }
 }
@@ -44,6 +46,10 @@ impl EndpointCall for IntrospectionCall {
     const ONCE: &'static [&'static str] = &["token", "token_type_hint"];
 
     const READS_CHALLENGES: bool = true;
+
+    fn access_token(&self) -> Option<&AccessToken> {
+        self.access_token.as_ref()
+    }
 
     fn check_value(parameter: &Parameter, value: &str) -> Result<(), String> {
         match Self::ONCE.contains(&&*parameter.name) {

@@ -16,6 +16,9 @@ endpoint_service! {
     /// 2. Otherwise it returns a [`TokenError`](crate::TokenError). Treat the token as not active.
     ///    If [`TokenError::is_transient`](crate::TokenError::is_transient) is `true`, ask again later.
     ///
+    /// An API that knows only the issuer of its tokens begins with a [`TokenEndpoint`](crate::TokenEndpoint), although it requests no
+    /// tokens: `TokenEndpoint::discover(http, issuer, client).introspection()`. `client` is that of the API.
+    ///
     /// Nothing is cached: each request asks the server. Put a cache above this service if you need one, and read
     /// [RFC 7662 §4](https://www.rfc-editor.org/rfc/rfc7662#section-4) first: a cached answer does not know of a revocation.
     ///

@@ -20,6 +20,9 @@ pub(crate) use self::{
     fetch::{Http, Rules},
     members::{RawMembers, first_repeated},
 };
+pub(crate) use self::{
+    protected_resource::contains as resource_contains, well_known::is_same_issuer,
+};
 pub use self::{
     protected_resource::{DiscoverProtectedResource, ProtectedResource},
     server_metadata::ServerMetadata,

@@ -187,7 +187,7 @@ impl TokenPolling {
     /// Returns the state after a pause: the next request, or the end.
     fn after_pause(&self) -> State {
         if self.has_expired() {
-            return State::Ended(Err(TokenError::expired_token(self.last_error.clone())));
+            return self.ended(TokenError::expired_token(self.last_error.clone()));
         }
         State::Sending {
             response: self.endpoint.call(self.request.clone()),
@@ -198,7 +198,7 @@ impl TokenPolling {
     /// Returns the state after a request has failed: a pause, or the end.
     fn after_error(&mut self, error: TokenError) -> State {
         if let Some(end) = pace::end(&error) {
-            return State::Ended(Err(end));
+            return self.ended(end);
         }
         self.interval = self.interval.after(&error);
         self.failures = match pace::is_pending(&error) {
@@ -207,8 +207,17 @@ impl TokenPolling {
         };
         let pause = self.interval.pause(&error, self.failures, fastrand::f64());
         let pause = obeying_retry_after(pause, &error);
-        self.last_error = Some(error);
+        self.last_error = Some(self.about_request(error));
         State::pausing(pause, &self.request)
+    }
+
+    fn ended(&self, error: TokenError) -> State {
+        State::Ended(Err(self.about_request(error)))
+    }
+
+    /// Adds to an error whose request it is about.
+    fn about_request(&self, error: TokenError) -> TokenError {
+        error.about(|| self.request.about(None))
     }
 
     fn has_expired(&self) -> bool {
@@ -249,7 +258,7 @@ impl Future for TokenPolling {
                                 *timer = Some(Box::pin(sleep));
                                 continue;
                             }
-                            None => State::Ended(Err(no_timers())),
+                            None => this.ended(no_timers()),
                         },
                     },
                 },

@@ -14,19 +14,23 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::{ClientMetadata, Form, Parameter, RegistrationRequest, RegistrationResponse},
+    message::{
+        AccessToken, ClientMetadata, Form, Parameter, RegistrationRequest, RegistrationResponse,
+    },
 };
 
 /// A call of the registration endpoint.
 #[derive(Clone)]
 pub(crate) struct RegistrationCall {
     metadata: Arc<ClientMetadata>,
+    access_token: Option<AccessToken>,
 }
 
 impl RegistrationCall {
     pub(super) fn of(request: &RegistrationRequest) -> Self {
         Self {
             metadata: Arc::new(request.metadata().clone()),
+            access_token: request.authorization().cloned(),
         }
     }
 }
@@ -45,6 +49,10 @@ impl EndpointCall for RegistrationCall {
     const ONCE: &'static [&'static str] = &[];
 
     const READS_CHALLENGES: bool = true;
+
+    fn access_token(&self) -> Option<&AccessToken> {
+        self.access_token.as_ref()
+    }
 
     fn check_value(_: &Parameter, _: &str) -> Result<(), String> {
         Ok(())
@@ -74,8 +82,8 @@ impl EndpointCall for RegistrationCall {
         })
     }
 
-    fn what_to_check(form: &Form, _: &ClientAuthentication) -> &'static str {
-        match form.access_token() {
+    fn what_to_check(&self, _: &ClientAuthentication) -> &'static str {
+        match self.access_token {
             Some(_) => {
                 "the initial access token: it may be wrong, expired, or used up by an earlier registration"
             }
@@ -91,7 +99,7 @@ impl EndpointCall for RegistrationCall {
     ) -> Result<Request<Bytes>, TokenError> {
         let document = serde_json::to_vec(self.metadata.members());
         let document = document.map_err(|_| Self::NAMES.refuse("its metadata are not JSON"))?;
-        Ok(endpoint::json(document, form, target))
+        Ok(endpoint::json(self, document, form, target))
     }
 
     fn decode(

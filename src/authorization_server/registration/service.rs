@@ -19,6 +19,8 @@ protected_endpoint_service! {
     ///    as [`ErrorCode::INVALID_REDIRECT_URI`](crate::ErrorCode::INVALID_REDIRECT_URI) or
     ///    [`ErrorCode::INVALID_CLIENT_METADATA`](crate::ErrorCode::INVALID_CLIENT_METADATA).
     ///
+    /// To find the endpoint by the issuer, use [`TokenEndpoint::registration`](crate::TokenEndpoint::registration).
+    ///
     /// To register twice makes two clients. If [`TokenError::may_have_been_processed`](crate::TokenError::may_have_been_processed) is
     /// `true`, a client may be left behind at the server, and an initial access token may be used up.
     ///

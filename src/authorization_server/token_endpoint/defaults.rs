@@ -12,7 +12,9 @@ impl<S, B> TokenEndpoint<S, B> {
     /// scope is a default, too: `default_parameter("scope", "orders")`.
     ///
     /// A default is not a part of the key of a cache, because all tokens of a cache come through the same endpoint. It is added to refresh
-    /// requests as well. Its value may come from a provider, but must not be one that the server accepts only once, such as a code.
+    /// requests as well, except for the scope: a request with a code, a device code, an `auth_req_id` or a refresh token gets no default
+    /// scope, because the user has granted one, and another could only narrow it
+    /// ([RFC 6749 §6](https://www.rfc-editor.org/rfc/rfc6749#section-6)). The value may come from a provider, but must not be one that the server accepts only once, such as a code.
     ///
     /// # Examples
     ///

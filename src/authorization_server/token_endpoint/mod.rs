@@ -4,6 +4,7 @@ mod call;
 mod decode;
 mod defaults;
 mod discover;
+mod from_json;
 mod id_token;
 pub(crate) mod refusal;
 #[cfg(feature = "retry")]

@@ -13,18 +13,20 @@ use crate::{
     },
     dpop::DpopKey,
     error::{Answer, ErrorCode, TokenError},
-    message::{Form, Parameter, UserinfoRequest, UserinfoResponse},
+    message::{AccessToken, Form, Parameter, UserinfoRequest, UserinfoResponse},
 };
 
 /// A call of the userinfo endpoint.
 #[derive(Clone)]
 pub(crate) struct UserinfoCall {
+    access_token: AccessToken,
     expected_subject: Option<Arc<str>>,
 }
 
 impl UserinfoCall {
     pub(super) fn of(request: &UserinfoRequest) -> Self {
         Self {
+            access_token: request.token().clone(),
             expected_subject: request.expected_subject().map(Into::into),
         }
     }
@@ -44,6 +46,10 @@ impl EndpointCall for UserinfoCall {
     const ONCE: &'static [&'static str] = &[];
 
     const READS_CHALLENGES: bool = true;
+
+    fn access_token(&self) -> Option<&AccessToken> {
+        Some(&self.access_token)
+    }
 
     fn check_value(_: &Parameter, _: &str) -> Result<(), String> {
         Ok(())
@@ -68,7 +74,7 @@ impl EndpointCall for UserinfoCall {
         target: &Target<'_>,
         _: Option<&Obtained<'_>>,
     ) -> Result<Request<Bytes>, TokenError> {
-        Ok(endpoint::get(form, target))
+        Ok(endpoint::get(self, form, target))
     }
 
     fn decode(

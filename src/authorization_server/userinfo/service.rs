@@ -19,6 +19,9 @@ protected_endpoint_service! {
     ///    [`error_response`](crate::TokenError::error_response): [`ErrorCode::INVALID_TOKEN`](crate::ErrorCode::INVALID_TOKEN) if the token
     ///    is wrong or expired, [`ErrorCode::INSUFFICIENT_SCOPE`](crate::ErrorCode::INSUFFICIENT_SCOPE) if it lacks the scope `openid`.
     ///
+    /// To find the endpoint by the issuer, use [`TokenEndpoint::userinfo`](crate::TokenEndpoint::userinfo). Its example begins with the
+    /// sign-in of a user.
+    ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the HTTP request. Nothing else happens.
@@ -66,13 +69,22 @@ protected_endpoint_service! {
     ///
     /// ```
     /// use tower::ServiceExt;
-    /// use tower_oauth2_client::{AccessToken, BoxError, HttpsClient, TokenEndpoint, UserinfoRequest};
+    /// use tower_oauth2_client::{
+    ///     BoxError, HttpsClient, IdTokenClaims, TokenEndpoint, TokenSource, UserinfoRequest,
+    ///     UserinfoResponse,
+    /// };
     ///
-    /// # async fn example(endpoint: TokenEndpoint<HttpsClient>, token: AccessToken) -> Result<(), BoxError> {
-    /// let userinfo = endpoint.userinfo();
-    /// let user = userinfo.oneshot(UserinfoRequest::new(&token).subject("248289761001")).await?;
-    /// # Ok(())
-    /// # }
+    /// /// `user` is a source over an authorization code. Its cache was built with `keep_members(["id_token"])`.
+    /// async fn userinfo(
+    ///     endpoint: &TokenEndpoint<HttpsClient>,
+    ///     user: &TokenSource,
+    /// ) -> Result<UserinfoResponse, BoxError> {
+    ///     let token = user.token().await?;
+    ///     let claims = IdTokenClaims::unverified(token.id_token()?).ok_or("the ID token is malformed")?;
+    ///     let subject = claims.sub().ok_or("the ID token names nobody")?;
+    ///     let request = UserinfoRequest::new(&token).subject(subject);
+    ///     Ok(endpoint.userinfo().oneshot(request).await?)
+    /// }
     /// ```
     TokenEndpoint::userinfo
 }

@@ -18,8 +18,9 @@ impl PartialEq for Form {
                 && self.headers() == other.headers()
                 && a.endpoint.as_deref().map(parts) == b.endpoint.as_deref().map(parts)
                 && a.client_authentication == b.client_authentication
-                && a.access_token == b.access_token
                 && a.dpop == b.dpop
+                && a.partition == b.partition
+                && a.issuer == b.issuer
                 && a.invalid == b.invalid)
     }
 }
@@ -47,7 +48,7 @@ fn parts(uri: &Uri) -> (Option<&str>, Option<&str>, &str, Option<&str>) {
 
 impl Eq for Form {}
 
-/// Hashes what is compared, except for whether parameters may be repeated, and the access token.
+/// Hashes what is compared, except for whether parameters may be repeated.
 impl Hash for Form {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let extras = self.extras();
@@ -56,6 +57,8 @@ impl Hash for Form {
         extras.endpoint.as_deref().map(parts).hash(state);
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
+        extras.partition.hash(state);
+        extras.issuer.hash(state);
         extras.invalid.hash(state);
     }
 }

@@ -13,13 +13,13 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::general_parameter;
+pub(super) use self::readable::{Notes, general_parameter};
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     message::{
-        AccessToken, IdTokenChecks, TokenRequest,
+        IdTokenChecks,
         parameter::Parameter,
         polling_terms::PollingTerms,
         scope::{self, Scope},
@@ -50,9 +50,9 @@ pub(super) struct Extras {
     headers: Option<Box<HeaderMap>>,
     endpoint: Option<Box<Uri>>,
     pub(super) client_authentication: Option<Box<ClientAuthentication>>,
-    /// Authorizes the request in place of a client.
-    pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
+    /// The authorization server, where a cache has tokens of several. Compared, but not sent.
+    pub(super) issuer: Option<Arc<str>>,
     /// Neither sent nor compared.
     pub(super) polling: Option<Box<PollingTerms>>,
     /// Neither sent nor compared.
@@ -61,10 +61,10 @@ pub(super) struct Extras {
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
     pub(super) context: Extensions,
-    /// Who sent this request, and to which host. Neither sent nor compared.
-    pub(super) called: Option<CalledSlot>,
-    /// The request that this one asks for more than. Neither sent nor compared.
-    pub(super) weaker: Option<TokenRequest>,
+    /// Keeps equal requests apart. Compared, but not sent.
+    pub(super) partition: Option<Box<str>>,
+    /// What the cache and the layer note for themselves. Neither sent nor compared.
+    pub(super) notes: Option<Box<Notes>>,
     invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
@@ -159,8 +159,13 @@ impl Form {
     }
 
     /// Adds the parameters of `defaults` whose names this form does not have.
+    ///
+    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
     pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
-        let is_set = |name: &str| self.parameters().iter().any(|p| p.name == name);
+        let is_granted = self.parameters().iter().any(Parameter::is_one_time);
+        let is_set = |name: &str| {
+            (is_granted && name == "scope") || self.parameters().iter().any(|p| p.name == name)
+        };
         let missing = defaults.iter().filter(|default| !is_set(&default.name));
         for default in missing.cloned().collect::<Vec<_>>() {
             self.push(default);
@@ -244,7 +249,8 @@ impl Form {
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label and its context.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context and
+    /// its partition.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -255,8 +261,10 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
+                issuer: extras.issuer.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
+                partition: extras.partition.clone(),
                 ..Extras::default()
             })
         });
@@ -323,11 +331,6 @@ impl Form {
     /// The client that sends this request instead of that of the service.
     pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
         self.extras().client_authentication.as_deref()
-    }
-
-    /// The access token that authorizes this request, in place of a client.
-    pub(crate) fn access_token(&self) -> Option<&AccessToken> {
-        self.extras().access_token.as_ref()
     }
 
     /// The key that this request uses instead of that of the service.

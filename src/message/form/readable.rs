@@ -11,6 +11,7 @@ use super::{Form, Parameter};
 use crate::{
     base::{sync::Mutex, uri},
     error::{About, CalledEndpoint},
+    message::{TokenMark, TokenRequest},
     secret::Credential,
 };
 
@@ -49,6 +50,17 @@ impl CalledSlot {
     }
 }
 
+/// What a cache or a layer notes in a request for itself.
+#[derive(Clone, Default)]
+pub(in crate::message) struct Notes {
+    /// Who sent the request, and to which host.
+    pub(in crate::message) called: Option<CalledSlot>,
+    /// The token that the response is to replace.
+    pub(in crate::message) replaced: Option<TokenMark>,
+    /// The request that this one asks for more than.
+    pub(in crate::message) weaker: Option<TokenRequest>,
+}
+
 impl Form {
     /// Iterates over the parameters, with the values that are not secret.
     pub(in crate::message) fn readable_parameters(
@@ -76,6 +88,10 @@ impl Form {
         self.extras().label.as_deref()
     }
 
+    pub(in crate::message) fn partition(&self) -> Option<&str> {
+        self.extras().partition.as_deref()
+    }
+
     /// Returns the URI that this request names as its endpoint, without what may be secret.
     pub(in crate::message) fn readable_endpoint(&self) -> Option<Uri> {
         self.endpoint_override().map(uri::without_secrets)
@@ -90,13 +106,30 @@ impl Form {
 
     /// Notes in the request who sends it, and to which host, so that whoever made it can tell.
     pub(crate) fn note_called(&self, called: &Arc<CalledEndpoint>) {
-        if let Some(slot) = &self.extras().called {
+        if let Some(slot) = self.called_slot() {
             slot.0.note(called.clone());
         }
     }
 
     pub(in crate::message) fn called(&self) -> Option<Arc<CalledEndpoint>> {
-        self.extras().called.as_ref()?.get()
+        self.called_slot()?.get()
+    }
+
+    fn called_slot(&self) -> Option<&CalledSlot> {
+        self.extras().notes.as_ref()?.called.as_ref()
+    }
+
+    pub(in crate::message) fn notes_mut(&mut self) -> &mut Notes {
+        self.extras_mut().notes.get_or_insert_default()
+    }
+
+    pub(in crate::message) fn weaker(&self) -> Option<&TokenRequest> {
+        self.extras().notes.as_ref()?.weaker.as_ref()
+    }
+
+    /// Returns the token that the response to this request is to replace.
+    pub(in crate::message) fn replaced_token(&self) -> Option<TokenMark> {
+        self.extras().notes.as_ref()?.replaced
     }
 
     /// Returns the host of the endpoint that this request names.

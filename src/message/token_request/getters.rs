@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::TokenRequest;
+use super::{AccessToken, Parameter, TokenRequest};
 use crate::client_authentication::ClientAuthentication;
 #[cfg(feature = "dpop")]
 use crate::dpop::DpopKey;
@@ -134,6 +134,44 @@ impl TokenRequest {
     #[must_use]
     pub fn get_label(&self) -> Option<&str> {
         self.0.label()
+    }
+
+    /// Returns the [partition](Self::partition).
+    #[must_use]
+    pub fn get_partition(&self) -> Option<&str> {
+        self.0.partition()
+    }
+
+    /// Returns whether the request contains a credential that the server accepts only once: a code, a device code, an `auth_req_id` or a
+    /// refresh token.
+    ///
+    /// Such a request must not be sent again after a failure that does not tell whether the server accepted it, and the response to it
+    /// must not be given to anybody else.
+    #[must_use]
+    pub fn carries_one_time_credential(&self) -> bool {
+        self.0.parameters().iter().any(Parameter::is_one_time)
+    }
+
+    /// Returns whether the cache sends this request to get another token than this one.
+    ///
+    /// It is the token that the cache has had for this request: it is to be renewed, has expired, was refused by an API, or was discarded. A
+    /// layer between a cache and an endpoint that keeps tokens must not answer with it.
+    ///
+    /// It is always `false` for a request that does not come from a cache, and for the first token of an entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{TokenRequest, TokenResponse};
+    ///
+    /// /// Returns whether a stored response answers this request.
+    /// fn is_good_for(request: &TokenRequest, stored: &TokenResponse) -> bool {
+    ///     !request.replaces(stored.access_token())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn replaces(&self, token: &AccessToken) -> bool {
+        self.0.replaced_token() == Some(token.mark())
     }
 
     /// Returns the context of this type; see [`context`](Self::context).

@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    AuthorizationDetail, CalledSlot, Parameter,
+    AccessToken, AuthorizationDetail, CalledSlot, Parameter, TokenMark,
     form::{Form, printable_names},
     scope::Scope,
 };
@@ -32,11 +32,12 @@ use crate::{
 /// Two requests are equal, and share a token in a [`TokenCache`](crate::TokenCache), if they have the same grant, the same parameters in
 /// the same order, the same headers and the same overrides. The scope counts as one parameter, at the place of its first word. The order
 /// of the words in it does not matter, nor does the order of headers with different names. A request that repeats a
-/// parameter wrongly never equals one that may repeat it. Neither the [label](Self::label) nor the [context](Self::context) is compared.
+/// parameter wrongly never equals one that may repeat it. Neither the [label](Self::label) nor the [context](Self::context) is compared. A
+/// [partition](Self::partition) keeps requests apart that are otherwise equal.
 ///
 /// # Security
 ///
-/// `Debug` shows the label, the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does
+/// `Debug` shows the label, the partition, the grant type, the names of the parameters, and the overrides of the token endpoint and the client. It does
 /// not show the values of parameters. The [getters](#getters) return no secret.
 ///
 /// # Examples
@@ -273,7 +274,15 @@ impl TokenRequest {
 
     /// Returns this request with a place in which the endpoint notes who sends it, and to which host. It is neither sent nor compared.
     pub(crate) fn noting_endpoint(mut self, slot: &CalledSlot) -> Self {
-        self.0.extras_mut().called = Some(slot.clone());
+        self.0.notes_mut().called = Some(slot.clone());
+        self
+    }
+
+    /// Notes the token that the response to this request is to replace. It is neither sent nor compared.
+    pub(crate) fn noting_replaced_token(mut self, token: Option<TokenMark>) -> Self {
+        if token.is_some() {
+            self.0.notes_mut().replaced = token;
+        }
         self
     }
 
@@ -299,37 +308,30 @@ impl TokenRequest {
 
     /// Notes the request that this one asks for more than. It is neither sent nor compared.
     pub(crate) fn stepped_up_from(mut self, weaker: Self) -> Self {
-        self.0.extras_mut().weaker = Some(weaker);
+        self.0.notes_mut().weaker = Some(weaker);
         self
     }
 
     /// Returns what [`stepped_up_from`](Self::stepped_up_from) noted.
     pub(crate) fn weaker(&self) -> Option<&Self> {
-        self.0.extras().weaker.as_ref()
-    }
-
-    /// Whether the request contains a credential that the server accepts only once.
-    ///
-    /// Such a credential must not be sent again after a failure that does not tell whether the server accepted it.
-    pub(crate) fn carries_one_time_credential(&self) -> bool {
-        self.0.parameters().iter().any(is_one_time)
+        self.0.weaker()
     }
 
     /// Returns the name of the first parameter with a credential that the server accepts only once.
     pub(crate) fn one_time_parameter(&self) -> Option<&str> {
-        let one_time = self.0.parameters().iter().find(|p| is_one_time(p));
+        let one_time = self.0.parameters().iter().find(|p| p.is_one_time());
         one_time.map(|p| &*p.name)
     }
 
     /// Returns whether no credential that the server accepts only once comes from a provider.
     pub(crate) fn has_known_one_time_credential(&self) -> bool {
-        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        let mut one_time = self.0.parameters().iter().filter(|p| p.is_one_time());
         one_time.all(|p| p.value.known().is_some())
     }
 
     /// Returns what is known of the second readings of the provider of a credential that the server accepts only once.
     pub(crate) fn one_time_rereads(&self) -> Option<&SharedRereads> {
-        let mut one_time = self.0.parameters().iter().filter(|p| is_one_time(p));
+        let mut one_time = self.0.parameters().iter().filter(|p| p.is_one_time());
         one_time.find_map(|p| p.value.rereads())
     }
 
@@ -338,7 +340,7 @@ impl TokenRequest {
         let mut request = self.clone();
         if !self.has_known_one_time_credential() {
             for parameter in request.0.parameters_mut() {
-                if is_one_time(parameter) {
+                if parameter.is_one_time() {
                     parameter.value = parameter.value.to_fixed().await?;
                 }
             }
@@ -363,6 +365,9 @@ impl fmt::Debug for TokenRequest {
         if let Some(label) = self.get_label() {
             debug.field("label", &Quoted(label));
         }
+        if let Some(partition) = self.get_partition() {
+            debug.field("partition", &Quoted(partition));
+        }
         debug
             .field("grant_type", &Quoted(self.grant_type()))
             .field("parameters", &printable_names(names))
@@ -370,10 +375,4 @@ impl fmt::Debug for TokenRequest {
             .field("client_authentication", &self.0.client_override())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether this is a credential that the server accepts only once.
-fn is_one_time(parameter: &Parameter) -> bool {
-    const ONE_TIME: [&str; 4] = ["code", "refresh_token", "device_code", "auth_req_id"];
-    ONE_TIME.contains(&&*parameter.name)
 }

@@ -1,12 +1,11 @@
 //! The settings of a single request that override those of the token endpoint or the cache.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use super::TokenRequest;
-#[cfg(any(feature = "authorization-code", feature = "dpop"))]
-use crate::dpop::DpopKey;
 use crate::{
     client_authentication::ClientAuthentication,
+    dpop::DpopKey,
     message::{IdTokenChecks, PollingTerms},
 };
 
@@ -33,6 +32,32 @@ impl TokenRequest {
     }
 
     /// Sends this request as another client. Default is the client of the [`TokenEndpoint`](crate::TokenEndpoint).
+    ///
+    /// Use it where each tenant has a client of its own. If every request names its client, give the endpoint
+    /// [`ClientAuthentication::anonymous`]: a request that names none then authenticates as nobody, and not as somebody else.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{ClientAuthentication, ClientSecret, TokenCache, TokenRequest, TokenSources};
+    ///
+    /// struct Tenant {
+    ///     client_id: String,
+    ///     secret: ClientSecret,
+    ///     scope: String,
+    /// }
+    ///
+    /// fn sources(tokens: &TokenCache, tenant: impl Fn(&str) -> Tenant + Send + Sync + 'static) -> TokenSources<String> {
+    ///     tokens.sources_by(move |id: &String| {
+    ///         let tenant = tenant(id);
+    ///         let client = ClientAuthentication::client_secret_basic(tenant.client_id, tenant.secret);
+    ///         TokenRequest::client_credentials()
+    ///             .client_authentication(client)
+    ///             .scope(tenant.scope)
+    ///             .label(id) // the logs, the errors and `TokenCache::status` say whose token it is
+    ///     })
+    /// }
+    /// ```
     #[must_use]
     pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
         self.0.extras_mut().client_authentication = Some(Box::new(client));
@@ -113,8 +138,30 @@ impl TokenRequest {
     /// assert_eq!(request, TokenRequest::client_credentials().scope("orders"));
     /// ```
     #[must_use]
-    pub fn label(mut self, label: impl Into<Box<str>>) -> Self {
-        self.0.extras_mut().label = Some(label.into());
+    pub fn label<'a>(mut self, label: impl Into<Cow<'a, str>>) -> Self {
+        self.0.extras_mut().label = Some(label.into().into());
+        self
+    }
+
+    /// Keeps the token of this request apart from those of equal requests in other partitions. Default is none.
+    ///
+    /// It is a part of the key of a cache, and is not sent. Set it if layers below the cache treat equal requests differently: if they choose
+    /// the authorization server by the tenant, for example. Layers read it with [`get_partition`](Self::get_partition), so what they choose
+    /// by is always a part of the key. It appears in `Debug`, so it must not be a secret.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let base = TokenRequest::client_credentials().scope("orders");
+    /// let blue = base.clone().partition("blue");
+    /// assert_eq!(blue.get_partition(), Some("blue"));
+    /// assert_ne!(blue, base.partition("red"));
+    /// ```
+    #[must_use]
+    pub fn partition(mut self, partition: impl Into<Box<str>>) -> Self {
+        self.0.extras_mut().partition = Some(partition.into());
         self
     }
 
@@ -126,7 +173,8 @@ impl TokenRequest {
     /// It travels through a cache, but is not a part of its key: requests that differ only in their context are equal and share a token.
     /// **The cache then uses the context of the request that came first**, for every fetch and renewal until the entry is evicted. So a context
     /// belongs to the token, like the name of a tenant or an HTTP client for it. What belongs to one call, like a deadline or
-    /// the span of a trace, must not be in it. If the context changes which token is right, the request needs a parameter or a header as well.
+    /// the span of a trace, must not be in it. If the context changes which token is right, set a [`partition`](Self::partition) as well:
+    /// otherwise one tenant gets the token of another.
     ///
     /// # Examples
     ///
@@ -145,7 +193,12 @@ impl TokenRequest {
         self
     }
 
-    #[cfg(feature = "authorization-code")]
+    /// Keeps the token apart from those of other issuers in the same cache.
+    pub(crate) fn of_issuer(mut self, issuer: Arc<str>) -> Self {
+        self.0.extras_mut().issuer = Some(issuer);
+        self
+    }
+
     pub(crate) fn bound_to(mut self, key: Option<DpopKey>) -> Self {
         if key.is_some() {
             self.0.extras_mut().dpop = key;

@@ -219,10 +219,8 @@ impl Entry {
 
     pub(super) fn drop_token(&self, state: &mut EntryState) {
         state.next_fetch_at = None;
-        if let Some(dropped) = self.current.load().as_deref() {
-            state.was_refused = true;
-            state.known.note_dropped(&dropped.token);
-        }
+        state.was_refused |= self.current.load().is_some();
+        state.dropped = self.current_mark().or(state.dropped);
         let generation = state.next_generation();
         self.accepted.clear();
         self.current.publish(None, generation);

@@ -48,7 +48,7 @@ use crate::{
         sync::{Mutex, MutexGuard},
     },
     error::{CalledEndpoint, TokenError},
-    message::TokenRequest,
+    message::{TokenMark, TokenRequest},
 };
 
 /// The fields before `state` are read by every call and seldom written. They share one pair of cache lines, so that a call in a large
@@ -82,6 +82,8 @@ struct EntryState {
     has_had_token: bool,
     /// Whether there is no token because the last one was dropped.
     was_refused: bool,
+    /// The token that was dropped last.
+    dropped: Option<TokenMark>,
     grant: GrantState,
     /// Boxed because it is rare, and an entry should be small.
     failure: Option<Box<FailedFetch>>,
@@ -125,7 +127,11 @@ impl Entry {
     }
 
     /// Says in an error whose token it is about, unless the error says it. `called` is what the endpoint has noted.
-    fn say_whose(&self, error: TokenError, called: Option<&CalledEndpoint>) -> TokenError {
+    pub(super) fn say_whose(
+        &self,
+        error: TokenError,
+        called: Option<&CalledEndpoint>,
+    ) -> TokenError {
         error.about(|| {
             let cached = self.current.load();
             let of_token = || cached.as_ref()?.called.as_deref();
@@ -178,6 +184,11 @@ impl Entry {
     pub(super) fn inspect(&self) -> (Option<Arc<CachedToken>>, Option<FailedFetch>) {
         let state = self.lock();
         (self.current.load_full(), state.failure.as_deref().cloned())
+    }
+
+    fn current_mark(&self) -> Option<TokenMark> {
+        let current = self.current.load();
+        current.as_ref().map(|current| current.token.mark())
     }
 
     /// Returns whether the cache may forget this entry without losing the response to a fetch.
@@ -273,6 +284,13 @@ impl Entry {
         Ok(())
     }
 
+    /// Drops the token, cancels its fetch, and keeps it warm no longer.
+    pub(super) fn retire(&self) {
+        let keep_warm = self.lock().keep_warm.take();
+        drop(keep_warm);
+        self.clear();
+    }
+
     /// Ends everything that runs in the background, except a fetch that may have sent a one-time credential.
     pub(super) fn shut_down(&self) {
         let mut state = self.lock();
@@ -327,6 +345,7 @@ impl EntryState {
             generations: 0,
             has_had_token: false,
             was_refused: false,
+            dropped: None,
             grant: GrantState::new(request),
             failure: None,
             history: None,

@@ -56,8 +56,10 @@ impl Entry {
                 && matches!(reason, Reason::First | Reason::Expired | Reason::Refused),
             owner: state.grant.is_one_time().then(|| self.request.clone()),
             replaced: state.grant.replaced().cloned(),
+            old_token: self.current_mark().or(state.dropped),
             shared: SharedPlan {
                 known: state.known,
+                dropped: state.dropped,
                 failures: state.failure.as_ref().map_or(0, |failure| failure.streak),
             },
         }

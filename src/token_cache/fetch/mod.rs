@@ -35,7 +35,7 @@ use crate::{
         CalledEndpoint, TokenError,
         TokenErrorKind::{Service, Timeout},
     },
-    message::{CalledSlot, TokenRequest, TokenResponse},
+    message::{CalledSlot, TokenMark, TokenRequest, TokenResponse},
     secret::RefreshToken,
 };
 
@@ -75,6 +75,8 @@ pub(crate) struct FetchPlan {
     pub(crate) owner: Option<TokenRequest>,
     /// The text of a provider that must not be sent again, because the server has replaced it.
     pub(crate) replaced: Option<RefreshToken>,
+    /// The token that the response is to replace.
+    pub(crate) old_token: Option<TokenMark>,
     /// What is known of the store that the fleet shares.
     #[cfg_attr(not(feature = "token-store"), allow(dead_code))]
     pub(crate) shared: SharedPlan,
@@ -129,7 +131,9 @@ pub(crate) async fn run(
     }
     // It tells whom a fetch has called even if a limit ends it.
     let slot = CalledSlot::default();
-    let request = request.noting_endpoint(&slot);
+    let request = request
+        .noting_endpoint(&slot)
+        .noting_replaced_token(plan.old_token);
     let fetched = catch_panic(fetch(&settings, &request, &plan)).await;
     let fetched = fetched.unwrap_or_else(|| {
         let error = grant::judged(&settings, &request, panicked());

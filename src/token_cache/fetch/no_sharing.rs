@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{FetchPlan, Fetched, Fetching};
 use crate::{
-    message::{AccessToken, TokenRequest},
+    message::{TokenMark, TokenRequest},
     token_cache::builder::Settings,
 };
 
@@ -13,14 +13,13 @@ pub(crate) struct Known;
 
 impl Known {
     pub(crate) fn note(&mut self, (): ()) {}
-
-    pub(crate) fn note_dropped(&mut self, _: &AccessToken) {}
 }
 
 #[allow(dead_code, reason = "read with the feature `token-store`")]
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SharedPlan {
     pub(crate) known: Known,
+    pub(crate) dropped: Option<TokenMark>,
     pub(crate) failures: u32,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{FetchPlan, Fetched, Fetching, Reason};
 use crate::{
-    message::TokenRequest,
+    message::{TokenMark, TokenRequest},
     token_cache::builder::Settings,
     token_store::{
         Fence,
@@ -18,6 +18,8 @@ pub(crate) use crate::token_store::share::Known;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct SharedPlan {
     pub(crate) known: Known,
+    /// The token that was dropped last.
+    pub(crate) dropped: Option<TokenMark>,
     /// How many fetches have failed in a row.
     pub(crate) failures: u32,
 }
@@ -48,6 +50,7 @@ pub(super) async fn obtain<'a>(
         },
         owner: plan.owner.as_ref(),
         known: plan.shared.known,
+        dropped: plan.shared.dropped,
         was_refused: plan.reason == Reason::Refused,
         failures: plan.shared.failures,
         will_retry,

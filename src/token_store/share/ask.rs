@@ -1,16 +1,12 @@
 //! What a cache says about the token that it needs, and what it gets.
 
-use std::{
-    hash::{BuildHasher, RandomState},
-    sync::LazyLock,
-    time::Duration,
-};
+use std::time::Duration;
 
 use super::decide::Wanted;
 use crate::{
     base::clock::{Clock, Moment},
     error::TokenError,
-    message::{AccessToken, TokenRequest, TokenResponse},
+    message::{TokenMark, TokenRequest, TokenResponse},
     token_store::Fence,
 };
 
@@ -20,6 +16,8 @@ pub(crate) struct Ask<'a> {
     /// The first request of a source that goes on with refresh tokens.
     pub(crate) owner: Option<&'a TokenRequest>,
     pub(crate) known: Known,
+    /// The token that was dropped last. It is not taken from the store again.
+    pub(crate) dropped: Option<TokenMark>,
     /// Whether the last token was refused or discarded.
     pub(crate) was_refused: bool,
     /// How many fetches have failed in a row.
@@ -38,8 +36,6 @@ pub(crate) struct Ask<'a> {
 pub(crate) struct Known {
     /// The newest entry or lease. Older entries are not taken.
     fence: Option<Fence>,
-    /// A digest of the token that was dropped last.
-    dropped: Option<u64>,
 }
 
 impl Known {
@@ -47,24 +43,9 @@ impl Known {
         self.fence = self.fence.max(fence);
     }
 
-    pub(crate) fn note_dropped(&mut self, token: &AccessToken) {
-        self.dropped = Some(digest(token));
-    }
-
     pub(super) fn fence(self) -> Option<Fence> {
         self.fence
     }
-
-    /// Whether this is the token that was dropped last.
-    pub(super) fn has_dropped(self, token: &AccessToken) -> bool {
-        self.dropped == Some(digest(token))
-    }
-}
-
-/// Identifies a token within this process.
-fn digest(token: &AccessToken) -> u64 {
-    static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-    KEY.hash_one(token.expose_secret())
 }
 
 /// A token from the store or from the server, or why there is none.

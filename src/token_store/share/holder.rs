@@ -174,7 +174,7 @@ impl Session<'_> {
         let stored = StoredToken {
             response: response.clone(),
             age_when_stored: age,
-            stored_at: now.wall_time().unwrap_or_else(wall_now),
+            stored_at: now.wall_time(now).unwrap_or_else(wall_now),
         };
         let sealed = self.share.keys.seal(&self.key, &stored.encode());
         Some((sealed.ok()?, ttl))

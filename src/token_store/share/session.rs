@@ -162,13 +162,13 @@ impl Session<'_> {
             return Content::Unreadable;
         };
         self.share.is_unreadable.store(false, Ordering::Relaxed);
-        let age = stored.age(in_store, now.wall_time().unwrap_or_else(wall_now));
+        let age = stored.age(in_store, now.wall_time(now).unwrap_or_else(wall_now));
         let token = stored.response.access_token();
         let facts = EntryFacts {
             age,
             lifetime: self.lifetime(&stored.response),
             refresh_in: stored.response.refresh_in(),
-            is_dropped: self.ask.known.has_dropped(token),
+            is_dropped: self.ask.dropped == Some(token.mark()),
             has_waited,
         };
         let use_ = match token.sendable() {

@@ -20,7 +20,7 @@ async fn registered_client_gets_a_token() {
             .redirect_uri(REDIRECT_URI)
             .token_endpoint_auth_method(method)
             .grant_type("client_credentials")
-            .response_type("client_credentials");
+            .response_type("code");
         let request = RegistrationRequest::new(metadata);
         let registered = tokens.registration().oneshot(request).await.unwrap();
         assert_eq!(registered.get("client_name").unwrap(), "Interop");

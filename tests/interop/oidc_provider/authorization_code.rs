@@ -32,7 +32,7 @@ async fn user_signs_in_with_and_without_a_pushed_request() {
             assert!(response.refresh_token().is_some());
             // It has been checked: issuer, audience, nonce, expiry.
             let claims = IdTokenClaims::unverified(response.id_token().unwrap()).unwrap();
-            assert_eq!(claims.subject(), Some("alice"));
+            assert_eq!(claims.sub(), Some("alice"));
             assert_eq!(claims.get("aud").unwrap(), &*id);
             assert_eq!(claims.get("nonce").unwrap().as_str().unwrap().len(), 43);
         }

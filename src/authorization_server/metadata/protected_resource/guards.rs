@@ -99,6 +99,11 @@ pub(super) fn check_resource(url: &Uri, resource: &str) -> Result<(), String> {
     }
 }
 
+/// Whether `resource` contains the URL, which every program must read in the same way.
+pub(crate) fn contains(url: &Uri, resource: &str) -> bool {
+    check_segments(url.path()).is_ok() && check_resource(url, resource).is_ok()
+}
+
 /// Returns the issuers that may be used, in their order.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use http::Uri;
 use serde_json::Value;
 
 pub use self::discover::DiscoverProtectedResource;
+pub(crate) use self::guards::contains;
 use super::{fetch::Rules, lists::Lists, members::Members, unusable::Unusable};
 use crate::base::{Quoted, uri::PrintableText};
 

@@ -1,0 +1,352 @@
+//! `Authorizer`: from the demand of an API to a source of tokens for it.
+
+use std::{fmt, sync::Arc};
+
+use http::Uri;
+
+use super::{
+    by_issuer::ByIssuer,
+    demand::{self, Demand},
+    discovered::{Allowed, Discovered},
+    error::{Failure, NotAuthorized, NotAuthorizedKind as Kind},
+    http::ErasedHttp,
+    identity::Identity,
+    layer::Settings,
+    obtain::Obtain,
+    scope_choice::ScopeChoice,
+    server::{KnownServer, Server},
+    step::{Sent, Step},
+    table::{Access, FlightKey, Landed, OfOrigin, Resource, Stop, Table},
+};
+use crate::{
+    base::{clock::Moment, per_server::PerServer, single_flight::driven::Driven},
+    message::{Challenge, Scope},
+    token_cache::TokenCache,
+};
+
+/// See the [module](self). All services of a layer share it.
+pub(super) struct Authorizer {
+    pub(super) settings: Settings,
+    pub(super) http: ErasedHttp,
+    pub(super) cache: TokenCache,
+    pub(super) servers: PerServer<String, Arc<KnownServer>>,
+    table: Table,
+}
+
+/// What a response demands of which request.
+pub(super) struct Question {
+    pub(super) url: Uri,
+    pub(super) demand: Demand,
+    pub(super) challenges: Vec<Challenge>,
+    /// The access whose token was sent.
+    pub(super) sent: Option<Arc<Access>>,
+    /// Whether its tokens can no longer be renewed.
+    pub(super) has_ended: bool,
+}
+
+impl Authorizer {
+    pub(super) fn new(settings: Settings, http: ErasedHttp) -> Self {
+        let clock = settings.clock.clone();
+        let builder = TokenCache::builder(ByIssuer).clock(clock);
+        let builder = match &settings.token_cache {
+            Some(configure) => configure(builder),
+            None => builder,
+        };
+        Self {
+            settings,
+            http,
+            cache: builder.build(),
+            servers: PerServer::default(),
+            table: Table::default(),
+        }
+    }
+
+    /// Returns what there is for a request to this URL.
+    pub(super) fn access(&self, url: &Uri) -> Option<Arc<Access>> {
+        self.table.origin(url)?.access(url)
+    }
+
+    /// Obtains what the response demands. Requests that ask for the same share the work.
+    pub(super) async fn answer(self: &Arc<Self>, question: Question) -> Landed {
+        let Some(origin) = self.table.origin_or_new(&question.url) else {
+            return Err(Stop::Keep);
+        };
+        let key = FlightKey {
+            path: question.url.path().into(),
+            demand: question.demand.clone(),
+            sent: question
+                .sent
+                .as_ref()
+                .map_or(0, |sent| Arc::as_ptr(sent) as usize),
+        };
+        let flight = origin.join(key, || {
+            let (authorizer, origin) = (self.clone(), origin.clone());
+            Driven::new(async move { authorizer.round(&origin, &question).await })
+        });
+        flight.outcome().await.unwrap_or(Err(Stop::Keep))
+    }
+
+    async fn round(&self, origin: &OfOrigin, question: &Question) -> Landed {
+        let nearest = origin.nearest(&question.url);
+        let turn = nearest.turn.lock().await;
+        if let Some(access) = newer(origin.access(&question.url), question) {
+            return Ok(access);
+        }
+        self.start(&nearest, question)?;
+        let landed = match self.discover(origin, question).await {
+            Err(failure) => Err(question.failed(failure)),
+            Ok(found) => {
+                let resource = origin.named(found.name());
+                if Arc::ptr_eq(&resource, &nearest) {
+                    self.authorize(&resource, &found, question).await
+                } else {
+                    // Two resources are never locked at once.
+                    drop(turn);
+                    self.authorize_other(origin, &resource, &found, question)
+                        .await
+                }
+            }
+        };
+        self.note(&nearest, &landed);
+        landed
+    }
+
+    /// Authorizes for a resource that was not known to contain the URL.
+    async fn authorize_other(
+        &self,
+        origin: &OfOrigin,
+        resource: &Arc<Resource>,
+        found: &Discovered,
+        question: &Question,
+    ) -> Landed {
+        let _turn = resource.turn.lock().await;
+        let landed = match newer(resource.access(), question) {
+            Some(access) => Ok(access),
+            None => {
+                self.start(resource, question)?;
+                let landed = self.authorize(resource, found, question).await;
+                self.note(resource, &landed);
+                landed
+            }
+        };
+        if landed.is_ok() {
+            origin.prefer(resource, &question.url);
+        }
+        landed
+    }
+
+    fn start(&self, resource: &Resource, question: &Question) -> Result<(), Stop> {
+        let started = resource.start_round(self.now(), self.settings.max_rounds);
+        started.map_err(|stop| match (stop, &question.sent) {
+            // A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
+            (stop, Some(sent)) if question.demand == Demand::OtherToken && sent.is_sign_in => {
+                let stop = match stop {
+                    Stop::Keep => question.failed(ended()),
+                    Stop::Failed(_) => stop,
+                };
+                resource.end(sent, &stop);
+                stop
+            }
+            (stop, _) => stop,
+        })
+    }
+
+    fn note(&self, resource: &Resource, landed: &Landed) {
+        match landed {
+            Ok(_) => resource.note_success(),
+            Err(Stop::Failed(failure)) => {
+                tracing::debug!(target: TARGET, error = %failure, "failed to authorize for an API");
+                resource.note_failure(self.now(), failure, failure.retry_after());
+            }
+            Err(Stop::Keep) => {}
+        }
+    }
+
+    async fn discover(
+        &self,
+        origin: &OfOrigin,
+        question: &Question,
+    ) -> Result<Discovered, Failure> {
+        let allowed = Allowed {
+            internal_addresses: self.settings.allows_internal_addresses,
+            no_metadata: self.settings.uses_default_endpoints,
+        };
+        let names_metadata = |it: &Challenge| it.resource_metadata().is_some();
+        let known = question.sent.as_ref().and_then(|sent| sent.resource_url());
+        if let (Some(sent), Some(url)) = (&question.sent, known) {
+            if !question.challenges.iter().any(names_metadata) {
+                // Where its metadata were before. A URL below a resource has none of its own.
+                let (http, challenges) = (self.http.clone(), &sent.challenges);
+                let found = Discovered::fetch(http, &url, challenges, origin, allowed).await;
+                if !found.as_ref().is_err_and(Failure::is_absence) {
+                    return found.and_then(|found| found.containing(&question.url));
+                }
+            }
+        }
+        let (http, challenges) = (self.http.clone(), &question.challenges);
+        Discovered::fetch(http, &question.url, challenges, origin, allowed).await
+    }
+
+    /// Authorizes for a resource whose turn is held.
+    async fn authorize(
+        &self,
+        resource: &Resource,
+        found: &Discovered,
+        question: &Question,
+    ) -> Landed {
+        let sent = question.sent.as_ref();
+        let current = sent.map(|sent| &*sent.issuer);
+        let chosen = self.choose_server(found, current).await;
+        let (server, identity) = match chosen {
+            Ok(chosen) => chosen,
+            Err(failure) => {
+                // The API has moved to where nothing may follow.
+                if failure.kind == Kind::IssuerNotAllowed {
+                    resource.set(None);
+                }
+                return Err(question.failed(failure));
+            }
+        };
+        let metadata = server.metadata();
+        let Some(grant) = identity.grant_at(metadata.and_then(|it| it.grant_types_supported()))
+        else {
+            let message =
+                format!("the authorization server {server} lists no grant of the identity");
+            return Err(question.failed(Failure::new(Kind::Unsupported, message)));
+        };
+        let issuer_is_named = current.is_none_or(|current| *current == *server.issuer);
+        let sent = sent.filter(|_| issuer_is_named);
+        let scope = question.scope(found, &server, &identity, grant.is_sign_in());
+        let is_bound = question
+            .is_bound(found, &identity)
+            .map_err(|failure| question.failed(failure))?;
+        let step = Step::after(
+            &question.demand,
+            question.sent.as_ref().map(|sent| Sent {
+                issuer_is_named,
+                lacks_key: is_bound && !sent.is_bound,
+                would_widen: scope != so_far(sent),
+                was_accepted: sent.was_accepted(),
+                is_sign_in: sent.is_sign_in,
+                has_ended: question.has_ended,
+            }),
+        );
+        match step {
+            Step::Authorize => {}
+            Step::Keep => return Err(Stop::Keep),
+            Step::End => {
+                resource.set(None);
+                return Err(question.failed(ended()));
+            }
+        }
+        let obtain = Obtain {
+            authorizer: self,
+            server: &server,
+            identity: &identity,
+            grant,
+            resource: found.indicator(),
+            scope,
+            is_bound: is_bound || sent.is_some_and(|sent| sent.is_bound),
+            challenges: &question.challenges,
+        };
+        match obtain.access().await {
+            Ok(access) => {
+                let access = Arc::new(access);
+                resource.set(Some(access.clone()));
+                Ok(access)
+            }
+            Err(failure) => Err(question.failed(failure)),
+        }
+    }
+
+    pub(super) fn now(&self) -> Moment {
+        self.settings.clock.now()
+    }
+}
+
+/// Returns an access that the request was not sent with.
+fn newer(access: Option<Arc<Access>>, question: &Question) -> Option<Arc<Access>> {
+    let is_sent = |access: &Arc<Access>| {
+        let sent = question.sent.as_ref();
+        sent.is_some_and(|sent| Arc::ptr_eq(sent, access))
+    };
+    access.filter(|access| !is_sent(access))
+}
+
+/// Returns the scope of the tokens so far: what was requested, or what the server chose.
+fn so_far(access: &Access) -> Scope {
+    let granted = || access.source.granted_scope();
+    match access.requested.as_str() {
+        "" => granted().unwrap_or_else(|| Scope::from("")),
+        _ => access.requested.clone(),
+    }
+}
+
+fn ended() -> Failure {
+    Failure::new(
+        Kind::SignIn,
+        "its tokens can no longer be renewed; the user must sign in again",
+    )
+}
+
+impl Question {
+    /// Returns the scope to request.
+    fn scope(
+        &self,
+        found: &Discovered,
+        server: &Server,
+        identity: &Identity,
+        is_sign_in: bool,
+    ) -> Scope {
+        let challenged = match &self.demand {
+            Demand::Scope(scope) => Some(scope.clone()),
+            Demand::Token | Demand::OtherToken => demand::challenged_scope(&self.challenges),
+        };
+        // Another server does not know the scope of this one.
+        let sent = self
+            .sent
+            .as_ref()
+            .filter(|sent| sent.issuer == server.issuer);
+        let so_far = sent.map(|sent| so_far(sent));
+        ScopeChoice {
+            challenged: challenged.as_ref(),
+            so_far: so_far.as_ref(),
+            of_resource: found.metadata().and_then(|it| it.scopes_supported()),
+            of_server: server.metadata().and_then(|it| it.scopes_supported()),
+            allowed: identity.allowed_scope.as_ref(),
+            is_sign_in,
+        }
+        .scope()
+    }
+
+    /// Whether the token must be bound to a key.
+    fn is_bound(&self, found: &Discovered, identity: &Identity) -> Result<bool, Failure> {
+        let (accepts, accepts_only) = demand::dpop(&self.challenges);
+        let metadata = found.metadata();
+        let requires = metadata.is_some_and(|it| it.dpop_bound_access_tokens_required());
+        match &identity.dpop {
+            Some(_) => Ok(accepts || requires),
+            None if accepts_only || requires => Err(Failure::new(
+                Kind::Unsupported,
+                "it demands a token that is bound to a key (DPoP), and the identity has no key; set one with `Identity::dpop`",
+            )),
+            None => Ok(false),
+        }
+    }
+
+    fn failed(&self, failure: Failure) -> Stop {
+        Stop::Failed(NotAuthorized::new(
+            failure,
+            self.url.clone(),
+            self.challenges.clone(),
+        ))
+    }
+}
+
+impl fmt::Debug for Authorizer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authorizer").finish_non_exhaustive()
+    }
+}
+
+const TARGET: &str = "tower_oauth2_client::authorize_anywhere";
