@@ -47,24 +47,12 @@ enum Scenario {
     NoJitter,
     /// The defaults, and all instances share their tokens through a store in memory.
     SharedStore,
-    /// The same, and a server that answers with 503 for two minutes.
-    SharedStoreDown,
     /// The defaults, and a server that answers with 503 for two minutes.
     Down,
 }
 
 impl Scenario {
-    const ALL: [Self; 5] = [
-        Self::Jitter,
-        Self::NoJitter,
-        Self::SharedStore,
-        Self::Down,
-        Self::SharedStoreDown,
-    ];
-
-    fn shares(self) -> bool {
-        matches!(self, Self::SharedStore | Self::SharedStoreDown)
-    }
+    const ALL: [Self; 4] = [Self::Jitter, Self::NoJitter, Self::SharedStore, Self::Down];
 
     fn name(self) -> &'static str {
         match self {
@@ -72,7 +60,6 @@ impl Scenario {
             Self::NoJitter => "no jitter",
             Self::SharedStore => "shared store",
             Self::Down => "down for two minutes",
-            Self::SharedStoreDown => "shared store, down",
         }
     }
 }
@@ -137,7 +124,7 @@ fn print(scenario: Scenario, instances: usize, bins: &Bins) {
         peak as f64 / mean,
         sum as f64
             / lifetimes
-            / if scenario.shares() {
+            / if scenario == Scenario::SharedStore {
                 1.0
             } else {
                 instances as f64
@@ -171,7 +158,7 @@ async fn run(scenario: Scenario, instances: usize) -> Bins {
             let endpoint = server.endpoint();
             let share = ShareTokens::new(store.clone(), keys.clone(), "the simulated server");
             let tokens = TokenCache::builder(endpoint);
-            let tokens = match scenario.shares() {
+            let tokens = match scenario == Scenario::SharedStore {
                 true => tokens.share(share),
                 false => tokens,
             };
@@ -229,9 +216,7 @@ impl Server {
     }
 
     fn is_down(&self, at: Duration) -> bool {
-        matches!(self.scenario, Scenario::Down | Scenario::SharedStoreDown)
-            && at >= DOWN_FROM
-            && at < DOWN_FROM + DOWN_FOR
+        self.scenario == Scenario::Down && at >= DOWN_FROM && at < DOWN_FROM + DOWN_FOR
     }
 }
 

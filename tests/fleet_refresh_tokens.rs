@@ -260,24 +260,26 @@ async fn refresh_token_that_the_server_does_not_rotate_stays_for_all() {
 /// A server may rotate now and then. An instance that knows only an old refresh token must not go on with that.
 #[tokio::test(start_paused = true)]
 async fn response_without_a_refresh_token_leaves_the_one_that_was_sent() {
-    let server = server(secs(100));
-    let store = TestStore::new();
-    let request = first_request(&server);
-    let [one, other]: [_; 2] = fleet(&server, &store, &request, 2).try_into().unwrap();
-    one.token().await.unwrap();
-    let rotated = spent(&server);
-    time::sleep(secs(200)).await;
-    let body = r#"{"access_token":"unrotated","token_type":"Bearer","expires_in":100}"#;
-    server.respond_next(http::Response::new(body.into()));
-    assert_eq!(other.token().await.unwrap().expose_secret(), "unrotated");
-    time::sleep(secs(200)).await;
-    for source in [&other, &one] {
-        assert!(server.is_active(source.token().await.unwrap().expose_secret()));
+    for is_sent_by_the_same in [true, false] {
+        let server = server(secs(100));
+        let store = TestStore::new();
+        let request = first_request(&server);
+        let [one, other, third]: [_; 3] = fleet(&server, &store, &request, 3).try_into().unwrap();
+        one.token().await.unwrap();
+        time::sleep(secs(200)).await;
+        let body = r#"{"access_token":"unrotated","token_type":"Bearer","expires_in":100}"#;
+        server.respond_next(http::Response::new(body.into()));
+        let sender = if is_sent_by_the_same { &one } else { &other };
+        assert_eq!(sender.token().await.unwrap().expose_secret(), "unrotated");
+        time::sleep(secs(200)).await;
+        for source in [&third, &other, &one] {
+            assert!(server.is_active(source.token().await.unwrap().expose_secret()));
+        }
+        let spent = spent(&server);
+        assert_eq!(spent.len(), 3);
+        assert_ne!(spent[1], spent[0]);
+        assert_eq!(spent[1], spent[2]);
     }
-    let spent = spent(&server);
-    assert_eq!(spent.len(), 3);
-    assert_ne!(spent[1], rotated[0]);
-    assert_eq!(spent[1], spent[2]);
 }
 
 #[tokio::test(start_paused = true)]
