@@ -244,6 +244,18 @@ mod url {
             ),
             (
                 good(),
+                request().response_mode("form_post.jwt"),
+                "c",
+                "the response mode `form_post.jwt` asks for a signed response",
+            ),
+            (
+                good(),
+                request().parameter("response_mode", "jwt"),
+                "c",
+                "the response mode `jwt` asks for a signed response",
+            ),
+            (
+                good(),
                 request().prompt("login").prompt("none"),
                 "c",
                 "the parameter `prompt` is set twice",
@@ -673,6 +685,77 @@ mod token_request {
             *error.error_response().unwrap().code(),
             ErrorCode::INVALID_GRANT
         );
+    }
+
+    /// "the subsequent access token request, if applicable, is sent to the same issuer" (RFC 9700 §4.4.2).
+    #[tokio::test]
+    async fn a_code_is_not_sent_to_a_server_of_another_issuer() {
+        let honest = server().build();
+        let evil = server().issuer("https://evil.test").build();
+        let key = DpopKey::generate().unwrap();
+        let begin = || async {
+            let (url, mut pending) = discover(&honest)
+                .begin_authorization(request())
+                .await
+                .unwrap();
+            let back = AuthorizationResponse::from_uri(honest.authorize(&url).unwrap());
+            pending.accept(&back).unwrap()
+        };
+        let of_evil = discover(&evil);
+        let cache = TokenCache::new(of_evil.clone());
+        for error in [
+            of_evil.clone().oneshot(begin().await).await.unwrap_err(),
+            of_evil
+                .clone()
+                .dpop(key)
+                .oneshot(begin().await)
+                .await
+                .unwrap_err(),
+            cache.source(begin().await).token().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), TokenErrorKind::Request, "{error}");
+            assert!(!error.may_have_been_processed());
+            let why = "`https://as.test`, but this endpoint is of the issuer `https://evil.test`";
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert_eq!(evil.token_requests(), 0);
+
+        // An endpoint without metadata has no issuer to compare.
+        let known = TokenEndpoint::new(honest.clone(), honest.token_endpoint(), client());
+        known.oneshot(begin().await).await.unwrap();
+        // A refused code was not sent, so it is still good.
+        let code = begin().await;
+        cache.source(code.clone()).token().await.unwrap_err();
+        let source = TokenCache::new(discover(&honest)).source(code);
+        source.token().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_is_not_sent_to_a_server_of_another_issuer() {
+        let honest = server()
+            .access_token_lifetime(Duration::from_secs(60))
+            .build();
+        let evil = server().issuer("https://evil.test").build();
+        let (url, mut pending) = discover(&honest)
+            .begin_authorization(request().scope("offline_access"))
+            .await
+            .unwrap();
+        let back = AuthorizationResponse::from_uri(honest.authorize(&url).unwrap());
+        let request = pending.accept(&back).unwrap();
+        // The endpoint is chosen for each request, wrongly after the first one.
+        let (first, later) = (discover(&honest), discover(&evil));
+        let chosen = tower::service_fn(move |request: TokenRequest| {
+            let is_first = request.grant_type() == "authorization_code";
+            let endpoint = if is_first { &first } else { &later };
+            endpoint.clone().oneshot(request)
+        });
+        let tokens = TokenCache::builder(chosen).clock(honest.clock()).build();
+        let source = tokens.source(request);
+        source.token().await.unwrap();
+        honest.clock().advance(Duration::from_secs(61));
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request, "{error}");
+        assert_eq!(evil.token_requests(), 0);
     }
 
     #[tokio::test]

@@ -23,7 +23,7 @@ use tower_oauth2_client::{
     BackchannelAuthenticationEndpoint, BackchannelAuthenticationRequest, BoxError,
     ClientAuthentication, DeviceAuthorizationEndpoint, DeviceAuthorizationRequest, ErrorCode,
     ErrorResponse, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenPolling,
-    TokenRequest,
+    TokenRequest, test_util::ManualClock,
 };
 
 use self::{
@@ -561,6 +561,31 @@ mod resumed {
         drop(first);
         cache.source(request).wait_for_user().await.unwrap();
         assert_eq!(server.times(), [5, 15]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_does_not_hurry_the_polls() {
+        let request = Flow::Device.begin(USUAL).await;
+        let server = Server::new(&[PENDING, SLOW_DOWN, Reply::Token]);
+        let clock = ManualClock::new();
+        let cache = TokenCache::builder(server.endpoint())
+            .clock(clock.clone())
+            .build();
+        let source = cache.source(request);
+        for step in 0..30 {
+            timeout(secs(1), source.wait_for_user()).await.ok();
+            source.token().await.ok();
+            match step % 2 {
+                0 => clock.suspend(secs(3600)),
+                _ => clock.set_wall_back(secs(7200)),
+            }
+        }
+        assert!(source.peek().is_some());
+        let times = server.times();
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] >= 5) && times[2] - times[1] >= 10,
+            "{times:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

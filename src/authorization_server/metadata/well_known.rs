@@ -36,7 +36,7 @@ pub(super) fn well_known_uris(issuer: &str, rules: Rules) -> Result<Vec<Uri>, St
 /// "The "issuer" value returned MUST be identical to the authorization server's issuer identifier value" (RFC 8414 §3.3): otherwise one
 /// server could pass for another. The only exception is an empty path, which equals `/` (RFC 3986 §6.2.3): a `Uri` and a `Url` print a
 /// slash that the server may not write, and both texts have the same well-known URIs.
-pub(super) fn is_same_issuer(given: &str, named: &str) -> bool {
+pub(crate) fn is_same_issuer(given: &str, named: &str) -> bool {
     given == named || without_path(given).is_some_and(|given| without_path(named) == Some(given))
 }
 
