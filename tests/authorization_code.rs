@@ -955,6 +955,30 @@ mod stored {
         assert_eq!(error.kind(), Kind::AlreadyUsed);
     }
 
+    /// A browser that sends the response twice at once, with the same cookie.
+    #[tokio::test]
+    async fn a_sign_in_that_is_restored_twice_redeems_its_code_once() {
+        let server = server().build();
+        let endpoint = discover(&server);
+        let (url, pending) = endpoint.begin_authorization(request()).await.unwrap();
+        let stored = pending.to_secret_string();
+        let back = server.authorize(&url).unwrap();
+        let tokens = TokenCache::new(endpoint);
+        let handle = || {
+            let mut pending = PendingAuthorization::from_secret_string(&stored).unwrap();
+            let request = pending
+                .accept(&AuthorizationResponse::from_uri(&back))
+                .unwrap();
+            tokens.source(request)
+        };
+        let (first, second) = (handle(), handle());
+        let (a, b) = tokio::join!(first.token(), second.token());
+        assert_eq!(a.unwrap().expose_secret(), b.unwrap().expose_secret());
+        drop((first, second));
+        let _ = handle().token().await;
+        assert_eq!(server.token_requests(), 1);
+    }
+
     #[tokio::test]
     async fn a_restored_sign_in_takes_only_the_dpop_key_that_it_began_with() {
         let server = server().build();

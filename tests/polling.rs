@@ -16,6 +16,7 @@ use http::{Request, Response, header::RETRY_AFTER};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     runtime,
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -548,6 +549,32 @@ mod resumed {
         sleep(secs(60)).await;
         assert!(source.peek().is_some());
         at_once(source.wait_for_user()).unwrap();
+        assert_eq!(server.times(), [5]);
+    }
+
+    /// A body arrives in pieces, and each takes another poll.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_takes_several_polls_is_not_lost_after_a_long_break() {
+        let request = Flow::Device.begin(USUAL).await;
+        let server = Server::with_latency(&[Reply::Token], secs(3));
+        let asked = server.clone();
+        let http = service_fn(move |request| {
+            let answer = asked.clone().answer(request);
+            async move {
+                let response = answer.await?;
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                sleep(secs(2)).await;
+                Ok::<_, BoxError>(response)
+            }
+        });
+        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        let endpoint = TokenEndpoint::new(http, "https://as.example/token", client);
+        let mut polling = TokenPolling::new(endpoint, request);
+        timeout(secs(6), &mut polling).await.unwrap_err();
+        sleep(secs(60)).await;
+        polling.await.unwrap();
         assert_eq!(server.times(), [5]);
     }
 

@@ -162,7 +162,7 @@ impl AuthorizationRequest {
     /// ([OAuth 2.0 Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)). Default is none, which
     /// means `query`.
     ///
-    /// This crate reads no signed responses (the modes that end in `jwt`).
+    /// This crate reads no signed responses: with a mode that ends in `jwt`, the request is invalid.
     #[must_use]
     pub fn response_mode(self, response_mode: impl Into<String>) -> Self {
         self.parameter("response_mode", response_mode)
@@ -270,8 +270,16 @@ impl AuthorizationRequest {
             if name.is_empty() {
                 return Err("the name of a parameter is empty".into());
             }
+            let value = self.form.known(name).unwrap_or_default();
+            // Otherwise the user would sign in for nothing.
+            if name == "response_mode" && (value == "jwt" || value.ends_with(".jwt")) {
+                return Err(format!(
+                    "the response mode `{}` asks for a signed response, which this crate does not read; use `query` or `form_post`",
+                    Quoted(value)
+                ));
+            }
             if name == "scope" {
-                let scope = Scope::from(self.form.known(name).unwrap_or_default());
+                let scope = Scope::from(value);
                 scope.check().map_err(|error| error.to_string())?;
             }
         }
