@@ -793,7 +793,14 @@ mod id_tokens {
 
     /// Redeems a code at a server that answers with an ID token with these claims.
     async fn redeem(claims: impl Fn(&str) -> Value) -> Result<TokenResponse, TokenError> {
-        let asked = request().scope("openid").max_age(Duration::from_secs(300));
+        redeem_after(request().max_age(Duration::from_secs(300)), claims).await
+    }
+
+    async fn redeem_after(
+        asked: AuthorizationRequest,
+        claims: impl Fn(&str) -> Value,
+    ) -> Result<TokenResponse, TokenError> {
+        let asked = asked.scope("openid");
         let (url, mut pending) = endpoint().begin(asked, "client").unwrap();
         let id_token = id_token(&claims(&query(&url)["nonce"]));
         let response = respond(&format!("code=c&state={}", pending.state()));
@@ -821,6 +828,34 @@ mod id_tokens {
         assert_eq!(claims.subject(), Some("jane"));
         assert_eq!(claims.get("iss").unwrap(), ISSUER);
         assert_eq!(IdTokenClaims::unverified(&IdToken::new("opaque")), None);
+    }
+
+    /// Whatever is sent is checked, whichever setter was used.
+    #[tokio::test]
+    async fn a_maximum_age_is_checked_however_it_was_set() {
+        for asked in [
+            request().max_age(Duration::from_secs(300)),
+            request().parameter("max_age", "300"),
+        ] {
+            redeem_after(asked.clone(), good).await.unwrap();
+            let too_old = |nonce: &str| {
+                let mut claims = good(nonce);
+                claims["auth_time"] = (claims["iat"].as_u64().unwrap() - 400).into();
+                claims
+            };
+            let error = redeem_after(asked, too_old).await.unwrap_err();
+            assert!(
+                error.to_string().contains("authenticated too long ago"),
+                "{error}"
+            );
+        }
+        redeem_after(request(), |nonce| {
+            let mut claims = good(nonce);
+            claims["auth_time"] = 0.into();
+            claims
+        })
+        .await
+        .unwrap();
     }
 
     #[tokio::test]

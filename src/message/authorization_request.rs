@@ -35,7 +35,6 @@ use crate::{
 pub struct AuthorizationRequest {
     form: Form,
     redirect_uri: String,
-    pub(crate) max_age: Option<Duration>,
     pub(crate) pushed: Option<bool>,
     pub(crate) allows_unlisted_pkce: bool,
     pub(crate) dpop: Option<DpopKey>,
@@ -67,7 +66,6 @@ impl AuthorizationRequest {
         Self {
             form: Form::default(),
             redirect_uri: redirect_uri.to_string(),
-            max_age: None,
             pushed: None,
             allows_unlisted_pkce: false,
             dpop: None,
@@ -137,8 +135,7 @@ impl AuthorizationRequest {
     ///
     /// It is sent in whole seconds. If an ID token comes, its `auth_time` is checked.
     #[must_use]
-    pub fn max_age(mut self, max_age: Duration) -> Self {
-        self.max_age = Some(max_age);
+    pub fn max_age(self, max_age: Duration) -> Self {
         self.parameter("max_age", max_age.as_secs().to_string())
     }
 
@@ -237,6 +234,12 @@ impl AuthorizationRequest {
     pub(crate) fn asks_for_id_token(&self) -> bool {
         let scope = self.form.known("scope").unwrap_or_default();
         scope.split_ascii_whitespace().any(|word| word == "openid")
+    }
+
+    /// How long ago the user may have authenticated, as it is sent.
+    pub(crate) fn max_age_sent(&self) -> Option<Duration> {
+        let seconds = self.form.known("max_age")?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
     }
 
     /// Returns what is wrong with the request, as a sentence.

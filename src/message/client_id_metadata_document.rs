@@ -247,7 +247,11 @@ fn check_metadata(metadata: &ClientMetadata, client_id: &str) -> Result<(), Inva
             "the metadata contains another `client_id` than the URL of the document",
         ));
     }
-    for name in ["client_secret", "client_secret_expires_at"] {
+    for name in [
+        "client_secret",
+        "client_secret_expires_at",
+        "registration_access_token",
+    ] {
         if metadata.get(name).is_some() {
             return Err(InvalidClientMetadata(format!(
                 "the metadata contains `{name}`, but everybody can read the document"
@@ -468,6 +472,10 @@ mod tests {
             ),
             (
                 new().member("client_secret", "SECRET"),
+                Some("everybody can read"),
+            ),
+            (
+                new().member("registration_access_token", "SECRET"),
                 Some("everybody can read"),
             ),
             (
