@@ -244,6 +244,18 @@ mod url {
             ),
             (
                 good(),
+                request().response_mode("form_post.jwt"),
+                "c",
+                "the response mode `form_post.jwt` asks for a signed response",
+            ),
+            (
+                good(),
+                request().parameter("response_mode", "jwt"),
+                "c",
+                "the response mode `jwt` asks for a signed response",
+            ),
+            (
+                good(),
                 request().prompt("login").prompt("none"),
                 "c",
                 "the parameter `prompt` is set twice",
@@ -675,6 +687,77 @@ mod token_request {
         );
     }
 
+    /// "the subsequent access token request, if applicable, is sent to the same issuer" (RFC 9700 §4.4.2).
+    #[tokio::test]
+    async fn a_code_is_not_sent_to_a_server_of_another_issuer() {
+        let honest = server().build();
+        let evil = server().issuer("https://evil.test").build();
+        let key = DpopKey::generate().unwrap();
+        let begin = || async {
+            let (url, mut pending) = discover(&honest)
+                .begin_authorization(request())
+                .await
+                .unwrap();
+            let back = AuthorizationResponse::from_uri(honest.authorize(&url).unwrap());
+            pending.accept(&back).unwrap()
+        };
+        let of_evil = discover(&evil);
+        let cache = TokenCache::new(of_evil.clone());
+        for error in [
+            of_evil.clone().oneshot(begin().await).await.unwrap_err(),
+            of_evil
+                .clone()
+                .dpop(key)
+                .oneshot(begin().await)
+                .await
+                .unwrap_err(),
+            cache.source(begin().await).token().await.unwrap_err(),
+        ] {
+            assert_eq!(error.kind(), TokenErrorKind::Request, "{error}");
+            assert!(!error.may_have_been_processed());
+            let why = "`https://as.test`, but this endpoint is of the issuer `https://evil.test`";
+            assert!(error.to_string().contains(why), "{error}");
+        }
+        assert_eq!(evil.token_requests(), 0);
+
+        // An endpoint without metadata has no issuer to compare.
+        let known = TokenEndpoint::new(honest.clone(), honest.token_endpoint(), client());
+        known.oneshot(begin().await).await.unwrap();
+        // A refused code was not sent, so it is still good.
+        let code = begin().await;
+        cache.source(code.clone()).token().await.unwrap_err();
+        let source = TokenCache::new(discover(&honest)).source(code);
+        source.token().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refresh_token_is_not_sent_to_a_server_of_another_issuer() {
+        let honest = server()
+            .access_token_lifetime(Duration::from_secs(60))
+            .build();
+        let evil = server().issuer("https://evil.test").build();
+        let (url, mut pending) = discover(&honest)
+            .begin_authorization(request().scope("offline_access"))
+            .await
+            .unwrap();
+        let back = AuthorizationResponse::from_uri(honest.authorize(&url).unwrap());
+        let request = pending.accept(&back).unwrap();
+        // The endpoint is chosen for each request, wrongly after the first one.
+        let (first, later) = (discover(&honest), discover(&evil));
+        let chosen = tower::service_fn(move |request: TokenRequest| {
+            let is_first = request.grant_type() == "authorization_code";
+            let endpoint = if is_first { &first } else { &later };
+            endpoint.clone().oneshot(request)
+        });
+        let tokens = TokenCache::builder(chosen).clock(honest.clock()).build();
+        let source = tokens.source(request);
+        source.token().await.unwrap();
+        honest.clock().advance(Duration::from_secs(61));
+        let error = source.token().await.unwrap_err();
+        assert_eq!(error.kind(), TokenErrorKind::Request, "{error}");
+        assert_eq!(evil.token_requests(), 0);
+    }
+
     #[tokio::test]
     async fn the_code_is_bound_to_the_dpop_key() {
         let server = server().build();
@@ -710,7 +793,14 @@ mod id_tokens {
 
     /// Redeems a code at a server that answers with an ID token with these claims.
     async fn redeem(claims: impl Fn(&str) -> Value) -> Result<TokenResponse, TokenError> {
-        let asked = request().scope("openid").max_age(Duration::from_secs(300));
+        redeem_after(request().max_age(Duration::from_secs(300)), claims).await
+    }
+
+    async fn redeem_after(
+        asked: AuthorizationRequest,
+        claims: impl Fn(&str) -> Value,
+    ) -> Result<TokenResponse, TokenError> {
+        let asked = asked.scope("openid");
         let (url, mut pending) = endpoint().begin(asked, "client").unwrap();
         let id_token = id_token(&claims(&query(&url)["nonce"]));
         let response = respond(&format!("code=c&state={}", pending.state()));
@@ -738,6 +828,34 @@ mod id_tokens {
         assert_eq!(claims.sub(), Some("jane"));
         assert_eq!(claims.get("iss").unwrap(), ISSUER);
         assert_eq!(IdTokenClaims::unverified(&IdToken::new("opaque")), None);
+    }
+
+    /// Whatever is sent is checked, whichever setter was used.
+    #[tokio::test]
+    async fn a_maximum_age_is_checked_however_it_was_set() {
+        for asked in [
+            request().max_age(Duration::from_secs(300)),
+            request().parameter("max_age", "300"),
+        ] {
+            redeem_after(asked.clone(), good).await.unwrap();
+            let too_old = |nonce: &str| {
+                let mut claims = good(nonce);
+                claims["auth_time"] = (claims["iat"].as_u64().unwrap() - 400).into();
+                claims
+            };
+            let error = redeem_after(asked, too_old).await.unwrap_err();
+            assert!(
+                error.to_string().contains("authenticated too long ago"),
+                "{error}"
+            );
+        }
+        redeem_after(request(), |nonce| {
+            let mut claims = good(nonce);
+            claims["auth_time"] = 0.into();
+            claims
+        })
+        .await
+        .unwrap();
     }
 
     #[tokio::test]
@@ -870,6 +988,30 @@ mod stored {
             .accept(&AuthorizationResponse::from_uri(&back))
             .unwrap_err();
         assert_eq!(error.kind(), Kind::AlreadyUsed);
+    }
+
+    /// A browser that sends the response twice at once, with the same cookie.
+    #[tokio::test]
+    async fn a_sign_in_that_is_restored_twice_redeems_its_code_once() {
+        let server = server().build();
+        let endpoint = discover(&server);
+        let (url, pending) = endpoint.begin_authorization(request()).await.unwrap();
+        let stored = pending.to_secret_string();
+        let back = server.authorize(&url).unwrap();
+        let tokens = TokenCache::new(endpoint);
+        let handle = || {
+            let mut pending = PendingAuthorization::from_secret_string(&stored).unwrap();
+            let request = pending
+                .accept(&AuthorizationResponse::from_uri(&back))
+                .unwrap();
+            tokens.source(request)
+        };
+        let (first, second) = (handle(), handle());
+        let (a, b) = tokio::join!(first.token(), second.token());
+        assert_eq!(a.unwrap().expose_secret(), b.unwrap().expose_secret());
+        drop((first, second));
+        let _ = handle().token().await;
+        assert_eq!(server.token_requests(), 1);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use http::{Request, Response, header::RETRY_AFTER};
 use http_body_util::{BodyExt, Full};
 use tokio::{
     runtime,
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use tower::{Service, ServiceBuilder, ServiceExt, service_fn};
@@ -23,7 +24,7 @@ use tower_oauth2_client::{
     BackchannelAuthenticationEndpoint, BackchannelAuthenticationRequest, BoxError,
     ClientAuthentication, DeviceAuthorizationEndpoint, DeviceAuthorizationRequest, ErrorCode,
     ErrorResponse, TokenCache, TokenEndpoint, TokenError, TokenErrorKind, TokenPolling,
-    TokenRequest,
+    TokenRequest, test_util::ManualClock,
 };
 
 use self::{
@@ -551,6 +552,32 @@ mod resumed {
         assert_eq!(server.times(), [5]);
     }
 
+    /// A body arrives in pieces, and each takes another poll.
+    #[tokio::test(start_paused = true)]
+    async fn a_response_that_takes_several_polls_is_not_lost_after_a_long_break() {
+        let request = Flow::Device.begin(USUAL).await;
+        let server = Server::with_latency(&[Reply::Token], secs(3));
+        let asked = server.clone();
+        let http = service_fn(move |request| {
+            let answer = asked.clone().answer(request);
+            async move {
+                let response = answer.await?;
+                for _ in 0..20 {
+                    yield_now().await;
+                }
+                sleep(secs(2)).await;
+                Ok::<_, BoxError>(response)
+            }
+        });
+        let client = ClientAuthentication::client_secret_basic("client", "secret");
+        let endpoint = TokenEndpoint::new(http, "https://as.example/token", client);
+        let mut polling = TokenPolling::new(endpoint, request);
+        timeout(secs(6), &mut polling).await.unwrap_err();
+        sleep(secs(60)).await;
+        polling.await.unwrap();
+        assert_eq!(server.times(), [5]);
+    }
+
     #[tokio::test(start_paused = true)]
     async fn another_source_over_the_same_codes_asks_no_sooner() {
         let request = Flow::Device.begin(USUAL).await;
@@ -561,6 +588,31 @@ mod resumed {
         drop(first);
         cache.source(request).wait_for_user().await.unwrap();
         assert_eq!(server.times(), [5, 15]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_of_the_wall_clock_does_not_hurry_the_polls() {
+        let request = Flow::Device.begin(USUAL).await;
+        let server = Server::new(&[PENDING, SLOW_DOWN, Reply::Token]);
+        let clock = ManualClock::new();
+        let cache = TokenCache::builder(server.endpoint())
+            .clock(clock.clone())
+            .build();
+        let source = cache.source(request);
+        for step in 0..30 {
+            timeout(secs(1), source.wait_for_user()).await.ok();
+            source.token().await.ok();
+            match step % 2 {
+                0 => clock.suspend(secs(3600)),
+                _ => clock.set_wall_back(secs(7200)),
+            }
+        }
+        assert!(source.peek().is_some());
+        let times = server.times();
+        assert!(
+            times.windows(2).all(|pair| pair[1] - pair[0] >= 5) && times[2] - times[1] >= 10,
+            "{times:?}"
+        );
     }
 
     #[tokio::test(start_paused = true)]

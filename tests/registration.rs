@@ -374,6 +374,20 @@ mod client {
         }
     }
 
+    /// Some servers send a lifetime in place of a time. An expired secret does no harm, and a valid one that is not sent is an outage.
+    #[tokio::test]
+    async fn a_lifetime_in_place_of_the_expiry_does_not_keep_the_secret_from_being_sent() {
+        for not_a_time in [0, 1, 3600, 86_400, 31_536_000, 315_360_000] {
+            let body = json!({
+                "client_id": "c", "client_secret": "SECRET", "client_secret_expires_at": not_a_time,
+            });
+            let registered = registered(&body).await;
+            assert_eq!(registered.client_secret_expires_at(), None, "{not_a_time}");
+            let client = registered.client_authentication().unwrap();
+            token_request(client).await.unwrap();
+        }
+    }
+
     #[tokio::test]
     async fn a_stored_registration_is_read_again() {
         let body = json!({ "client_id": "c", "client_secret": "s" });

@@ -236,7 +236,7 @@ impl AuthorizationEndpoint {
             redirect_uri: request.redirect_uri().to_owned(),
             issuer: self.issuer.clone(),
             requires_iss: self.promises_iss,
-            max_age: request.max_age,
+            max_age: request.max_age_sent(),
             dpop_jkt,
         };
         Ok((parameters, PendingAuthorization::new(sent, request.dpop)))

@@ -119,7 +119,7 @@
 //! | somebody signs the user in as somebody else (CSRF) | `state`, compared in constant time; a [`PendingAuthorization`] belongs to one browser |
 //! | a stolen code | PKCE with `S256` (RFC 7636); with a DPoP key also `dpop_jkt` (RFC 9449 §10) |
 //! | a code or ID token of another sign-in is injected | PKCE, `nonce` |
-//! | a response of another server (mix-up) | `iss` (RFC 9207), for codes and for errors |
+//! | a response of another server (mix-up) | `iss` (RFC 9207), for codes and for errors; the code is not sent to the endpoint of another issuer |
 //! | a server that ignores PKCE | metadata that does not list `S256` is refused |
 //! | a request that is changed on its way | it is pushed (RFC 9126) if the server supports it |
 //! | a second response | it is refused; a [`TokenCache`](crate::TokenCache) does not redeem a code twice either |

@@ -83,8 +83,10 @@ impl PendingAuthorization {
     /// 5. An error of the server is returned as such, after these checks.
     ///
     /// The token request contains the code, the PKCE verifier, the redirect URI, the DPoP key, and the
-    /// [checks](crate::IdTokenChecks) of an ID token. Send it to the token endpoint of the same server, as the same client. It can be sent
-    /// once: most easily, pass it to [`TokenCache::source`](crate::TokenCache::source).
+    /// [checks](crate::IdTokenChecks) of an ID token. Send it to the token endpoint of the same server, as the same client. A
+    /// [`TokenEndpoint`](crate::TokenEndpoint) that found its URI in the metadata of another issuer does not send it
+    /// ([RFC 9700 §4.4.2](https://www.rfc-editor.org/rfc/rfc9700#section-4.4.2)), nor a refresh token that a cache got with it. It can be
+    /// sent once: most easily, pass it to [`TokenCache::source`](crate::TokenCache::source).
     ///
     /// # Errors
     ///
@@ -162,6 +164,7 @@ impl PendingAuthorization {
         TokenRequest::authorization_code(Credential::fixed(code.expose()), &*sent.redirect_uri)
             .code_verifier(Credential::fixed(sent.code_verifier.expose()))
             .id_token_checks(checks)
+            .only_for(sent.issuer.clone())
             .bound_to(self.dpop.clone())
     }
 

@@ -26,7 +26,10 @@ impl PendingAuthorization {
     /// * Whoever can replace it can sign the user in as somebody else. So bind it to the browser: a session, or an authenticated cookie
     ///   (`Secure`, `HttpOnly`, a lifetime of minutes; `SameSite=Lax`, or `None` for the response mode `form_post`).
     ///
-    /// Delete it when the browser returns, before you accept the response: only then is a second response refused.
+    /// Delete it when the browser returns, before you accept the response: only then is a second response refused. A cookie cannot be deleted
+    /// in time if the browser sends two requests at once. A [`TokenCache`](crate::TokenCache) then still redeems the code once, and both
+    /// requests get its token. With two processes, the server refuses the second token request, and may revoke the tokens of the first
+    /// ([RFC 6749 §4.1.2](https://www.rfc-editor.org/rfc/rfc6749#section-4.1.2)); a session on the server avoids that.
     ///
     /// # Examples
     ///

@@ -35,7 +35,6 @@ use crate::{
 pub struct AuthorizationRequest {
     form: Form,
     redirect_uri: String,
-    pub(crate) max_age: Option<Duration>,
     pub(crate) pushed: Option<bool>,
     pub(crate) allows_unlisted_pkce: bool,
     pub(crate) dpop: Option<DpopKey>,
@@ -67,7 +66,6 @@ impl AuthorizationRequest {
         Self {
             form: Form::default(),
             redirect_uri: redirect_uri.to_string(),
-            max_age: None,
             pushed: None,
             allows_unlisted_pkce: false,
             dpop: None,
@@ -137,8 +135,7 @@ impl AuthorizationRequest {
     ///
     /// It is sent in whole seconds. If an ID token comes, its `auth_time` is checked.
     #[must_use]
-    pub fn max_age(mut self, max_age: Duration) -> Self {
-        self.max_age = Some(max_age);
+    pub fn max_age(self, max_age: Duration) -> Self {
         self.parameter("max_age", max_age.as_secs().to_string())
     }
 
@@ -162,7 +159,7 @@ impl AuthorizationRequest {
     /// ([OAuth 2.0 Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)). Default is none, which
     /// means `query`.
     ///
-    /// This crate reads no signed responses (the modes that end in `jwt`).
+    /// This crate reads no signed responses: with a mode that ends in `jwt`, the request is invalid.
     #[must_use]
     pub fn response_mode(self, response_mode: impl Into<String>) -> Self {
         self.parameter("response_mode", response_mode)
@@ -239,6 +236,12 @@ impl AuthorizationRequest {
         scope.split_ascii_whitespace().any(|word| word == "openid")
     }
 
+    /// How long ago the user may have authenticated, as it is sent.
+    pub(crate) fn max_age_sent(&self) -> Option<Duration> {
+        let seconds = self.form.known("max_age")?.parse().ok()?;
+        Some(Duration::from_secs(seconds))
+    }
+
     /// Returns what is wrong with the request, as a sentence.
     pub(crate) fn check(&self) -> Result<(), String> {
         let redirect_uri = &self.redirect_uri;
@@ -270,8 +273,16 @@ impl AuthorizationRequest {
             if name.is_empty() {
                 return Err("the name of a parameter is empty".into());
             }
+            let value = self.form.known(name).unwrap_or_default();
+            // Otherwise the user would sign in for nothing.
+            if name == "response_mode" && (value == "jwt" || value.ends_with(".jwt")) {
+                return Err(format!(
+                    "the response mode `{}` asks for a signed response, which this crate does not read; use `query` or `form_post`",
+                    Quoted(value)
+                ));
+            }
             if name == "scope" {
-                let scope = Scope::from(self.form.known(name).unwrap_or_default());
+                let scope = Scope::from(value);
                 scope.check().map_err(|error| error.to_string())?;
             }
         }

@@ -81,6 +81,8 @@ impl BackchannelAuthenticationResponse {
     ///
     /// Make a source of it ([`TokenCache::source`](crate::TokenCache::source)), or pass it to
     /// [`TokenPolling::new`](crate::TokenPolling::new).
+    ///
+    /// If you use the ID token, add [`id_token_checks`](TokenRequest::id_token_checks): this request has none.
     #[must_use]
     pub fn token_request(&self) -> TokenRequest {
         let terms = self.0.times.terms(self.0.received_at);

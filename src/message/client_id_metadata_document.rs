@@ -1,6 +1,9 @@
 //! `ClientIdMetadataDocument`: a client whose id is the URL of its metadata.
 
-use std::fmt;
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
 
 use http::Uri;
 use serde_json::Value;
@@ -57,7 +60,8 @@ impl ClientIdMetadataDocument {
     ///
     /// # Errors
     ///
-    /// 1. The URL is not `https`, or it contains a user name, a fragment or a `.` or `..` in its path, or it has no path.
+    /// 1. The URL is not `https`, or it contains a user name, a fragment or a `.` or `..` in its path, or it has no path. Or URL parsers
+    ///    would rewrite it: it contains upper case in the host, the port 443, or a character that RFC 3986 does not allow.
     /// 2. The client authenticates with a secret, or the metadata contains a secret: everybody can read the document.
     /// 3. The client authenticates with a key (`private_key_jwt`, `self_signed_tls_client_auth`), but the metadata contains neither
     ///    [`jwk`](ClientMetadata::jwk) nor [`jwks_uri`](ClientMetadata::jwks_uri).
@@ -174,9 +178,13 @@ fn check_client_id(client_id: &str) -> Result<(), &'static str> {
     // To a `Uri`, an empty path is a slash.
     let after_scheme = &client_id["https://".len()..];
     let host_and_path = after_scheme.split('?').next().unwrap_or_default();
-    let Some((_, path)) = host_and_path.split_once('/') else {
+    let Some((host, path)) = host_and_path.split_once('/') else {
         return Err("has no path");
     };
+    let query = after_scheme.strip_prefix(host_and_path);
+    if !is_normal_host(host) || !is_normal(path, "") || !is_normal(query.unwrap_or_default(), "'") {
+        return Err(REWRITTEN);
+    }
     // URL parsers remove these, also in their escaped form, so the server would fetch another URL.
     let is_dots = |segment: &str| {
         let segment = segment.to_ascii_lowercase().replace("%2e", ".");
@@ -188,13 +196,62 @@ fn check_client_id(client_id: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Whether no URL parser writes a host with a port in another way.
+fn is_normal_host(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_normal_port = |port: &str| {
+        port != "443"
+            && port
+                .parse::<u16>()
+                .is_ok_and(|number| number.to_string() == port)
+    };
+    // A host whose last label is a number is an IPv4 address, in many notations.
+    let last_label = host.strip_suffix('.').unwrap_or(host).rsplit('.').next();
+    let is_number = last_label.is_some_and(|label| {
+        let digits = label.strip_prefix("0x");
+        label.bytes().all(|byte| byte.is_ascii_digit())
+            || digits.is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+    });
+    let is_normal_name = match host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+    {
+        Some(address) => address
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|parsed| parsed.to_ipv4().is_none() && parsed.to_string() == address),
+        None if is_number => host.parse::<Ipv4Addr>().is_ok(),
+        None => host.bytes().all(|byte| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-._".contains(&byte)
+        }),
+    };
+    is_normal_name && port.is_none_or(is_normal_port)
+}
+
+/// Whether a path or a query contains only characters of RFC 3986 §3.3 and §3.4, which no URL parser escapes. `special` are escaped.
+fn is_normal(text: &str, special: &str) -> bool {
+    text.bytes().all(|byte| {
+        byte.is_ascii_alphanumeric()
+            || (b"-._~!$&'()*+,;=:@/?%".contains(&byte) && !special.as_bytes().contains(&byte))
+    })
+}
+
+const REWRITTEN: &str = "is not in its normal form, so that programs rewrite it; write the host in lower case, leave out the port 443, \
+                         and percent-encode all characters that RFC 3986 does not allow";
+
 fn check_metadata(metadata: &ClientMetadata, client_id: &str) -> Result<(), InvalidClientMetadata> {
     if metadata.get("client_id").is_some_and(|id| id != client_id) {
         return Err(invalid(
             "the metadata contains another `client_id` than the URL of the document",
         ));
     }
-    for name in ["client_secret", "client_secret_expires_at"] {
+    for name in [
+        "client_secret",
+        "client_secret_expires_at",
+        "registration_access_token",
+    ] {
         if metadata.get(name).is_some() {
             return Err(InvalidClientMetadata(format!(
                 "the metadata contains `{name}`, but everybody can read the document"
@@ -261,7 +318,23 @@ mod tests {
             ("https://a.example:8443/c?v=1", Ok(())),
             ("https://a.example/a..b/.well-known/c.json", Ok(())),
             ("https://a.example/c?x=/../y", Ok(())),
+            (
+                "https://xn--bcher-kva.example/%C3%BC;a=b,c~_-!$&'()*+:@",
+                Ok(()),
+            ),
+            ("https://192.0.2.1/c", Ok(())),
             ("https://a.example", Err("has no path")),
+            // Everything that a URL parser writes in another way.
+            ("https://A.example/c", Err(REWRITTEN)),
+            ("https://a.example:443/c", Err(REWRITTEN)),
+            ("https://a.example:0443/c", Err(REWRITTEN)),
+            ("https://a.example:08443/c", Err(REWRITTEN)),
+            ("https://a.example:/c", Err(REWRITTEN)),
+            ("https://a.example/b\\c", Err(REWRITTEN)),
+            ("https://a.example/\"c\"", Err(REWRITTEN)),
+            ("https://a.example/{c}", Err(REWRITTEN)),
+            ("https://a.example/\u{fc}", Err(REWRITTEN)),
+            ("https://a.example/c?q='x'", Err(REWRITTEN)),
             ("https://a.example?x=/y", Err("has no path")),
             ("http://a.example/c", Err("is not an absolute https URL")),
             ("http://localhost/c", Err("is not an absolute https URL")),
@@ -299,6 +372,55 @@ mod tests {
             ),
         ] {
             assert_eq!(check_client_id(client_id), expected, "{client_id}");
+        }
+    }
+
+    /// The server compares the client id with the text in the document, and fetches the URL.
+    #[test]
+    fn no_url_parser_rewrites_a_client_id() {
+        let check = |client_id: &str| {
+            if check_client_id(client_id).is_ok() {
+                let parsed = url::Url::parse(client_id).map(String::from);
+                assert_eq!(parsed.as_deref(), Ok(client_id));
+            }
+        };
+        let usual = "https://a-b.example:8443/c/d?e=f";
+        assert_eq!(check_client_id(usual), Ok(()));
+        for at in (0..=usual.len()).filter(|at| usual.is_char_boundary(*at)) {
+            for character in (0..=0x17f).filter_map(char::from_u32) {
+                let (before, after) = usual.split_at(at);
+                check(&format!("{before}{character}{after}"));
+                let rest = after.chars().next().map_or("", |c| &after[c.len_utf8()..]);
+                check(&format!("{before}{character}{rest}"));
+            }
+        }
+        for host in [
+            "127.1",
+            "1.2.3",
+            "1",
+            "0x7f.0.0.1",
+            "0x1",
+            "01.2.3.4",
+            "1.2.3.4",
+            "1.2.3.4.",
+            "1.2.3.256",
+            "a.1",
+            "a.0x",
+            "a.0xg",
+            "a.1b",
+            "a.example.",
+            "[::1]",
+            "[0:0::1]",
+            "[::FFFF:1.2.3.4]",
+            "[::ffff:102:304]",
+            "[2001:DB8::1]",
+            "[2001:db8::1]",
+            "a%2eb",
+            "a_b",
+        ] {
+            for port in ["", ":", ":443", ":0443", ":8443", ":08443", ":80", ":0"] {
+                check(&format!("https://{host}{port}/c"));
+            }
         }
     }
 
@@ -350,6 +472,10 @@ mod tests {
             ),
             (
                 new().member("client_secret", "SECRET"),
+                Some("everybody can read"),
+            ),
+            (
+                new().member("registration_access_token", "SECRET"),
                 Some("everybody can read"),
             ),
             (

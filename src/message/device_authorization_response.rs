@@ -116,6 +116,8 @@ impl DeviceAuthorizationResponse {
     /// Add to it what your server needs in token requests, for example a [`resource`](TokenRequest::resource). Make a source of it
     /// ([`TokenCache::source`](crate::TokenCache::source)), or pass it to [`TokenPolling::new`](crate::TokenPolling::new).
     ///
+    /// If you use the ID token, add [`id_token_checks`](TokenRequest::id_token_checks): this request has none.
+    ///
     /// # Examples
     ///
     /// ```

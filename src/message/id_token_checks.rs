@@ -21,7 +21,7 @@ use crate::{base::Quoted, message::json_time, secret::IdToken};
 /// 2. `iss` is exactly the issuer, if one is set.
 /// 3. `nonce` is exactly the nonce, if one is set.
 /// 4. `exp` is in the future. A clock that is wrong by a minute is tolerated.
-/// 5. `auth_time` is recent enough, if a maximum age is set, with the same tolerance.
+/// 5. `auth_time` is recent enough and not in the future, if a maximum age is set, with the same tolerance.
 ///
 /// # Security
 ///
@@ -115,6 +115,11 @@ impl IdTokenChecks {
         }
         if let Some(max_age) = self.max_age {
             match claims.get("auth_time").and_then(Value::as_f64) {
+                Some(time) if time > now + LEEWAY => {
+                    return Err(
+                        "is for a user who authenticates in the future (`auth_time`)".into(),
+                    );
+                }
                 Some(time) if now - time <= max_age.as_secs_f64() + LEEWAY => {}
                 Some(_) => {
                     return Err("is for a user who authenticated too long ago (`auth_time`)".into());
@@ -308,6 +313,18 @@ mod tests {
                 "auth_time",
                 json!(NOW - 661),
                 Some("is for a user who authenticated too long ago"),
+            ),
+            ("auth_time", json!(NOW + 60), None),
+            (
+                "auth_time",
+                json!(NOW + 61),
+                Some("is for a user who authenticates in the future"),
+            ),
+            // Milliseconds.
+            (
+                "auth_time",
+                json!(NOW * 1000),
+                Some("is for a user who authenticates in the future"),
             ),
             (
                 "auth_time",

@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
     Parameter,
-    accessors::request_setters,
+    accessors::{answer_accessors, request_setters},
     form::{Form, printable_names},
 };
 use crate::dpop::DpopKey;
@@ -115,13 +114,14 @@ impl fmt::Debug for PushedAuthorizationRequest {
 ///
 /// # Security
 ///
-/// `Debug` shows the lifetime. The reference stands for the whole request, and travels in a URL.
+/// `Debug` shows the status and the lifetime. The reference stands for the whole request, and travels in a URL.
 #[derive(Clone)]
 pub struct PushedAuthorizationResponse(Arc<Inner>);
 
 struct Inner {
     request_uri: String,
     expires_in: Option<Duration>,
+    json: Value,
     answer: Answer,
 }
 
@@ -130,6 +130,7 @@ impl PushedAuthorizationResponse {
         Self(Arc::new(Inner {
             request_uri,
             expires_in,
+            json: answer.json().cloned().unwrap_or_default(),
             answer,
         }))
     }
@@ -145,23 +146,17 @@ impl PushedAuthorizationResponse {
     pub fn expires_in(&self) -> Option<Duration> {
         self.0.expires_in
     }
-
-    /// Returns a member of the JSON object by its name.
-    #[must_use]
-    pub fn get(&self, name: &str) -> Option<&Value> {
-        self.0.answer.json()?.get(name)
-    }
-
-    /// Returns the unparsed body.
-    #[must_use]
-    pub fn raw(&self) -> &Bytes {
-        &self.0.answer.raw
-    }
 }
+
+answer_accessors!(
+    PushedAuthorizationResponse,
+    "It contains the reference, which stands for the whole request."
+);
 
 impl fmt::Debug for PushedAuthorizationResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PushedAuthorizationResponse")
+            .field("status", &self.status())
             .field("expires_in", &self.expires_in())
             .finish_non_exhaustive()
     }

@@ -186,7 +186,8 @@ impl RegistrationResponse {
         self.0.secret.as_ref()
     }
 
-    /// Returns when the client secret expires. `None` if it does not, or if the server does not say so.
+    /// Returns when the client secret expires. `None` if it does not, or if the server does not say so. A time before 1990 counts as none: some
+    /// servers send a lifetime instead.
     #[must_use]
     pub fn client_secret_expires_at(&self) -> Option<SystemTime> {
         self.get("client_secret_expires_at").and_then(expiry)
@@ -266,9 +267,11 @@ impl IssuedClient {
     }
 }
 
-/// Zero means that the secret does not expire (RFC 7591 §3.2.1).
+/// Zero means that the secret does not expire (RFC 7591 §3.2.1). A small number is a lifetime, and its begin is not known.
 fn expiry(value: &Value) -> Option<SystemTime> {
-    json_time(value).filter(|time| *time != SystemTime::UNIX_EPOCH)
+    const LONGEST_LIFETIME: Duration = Duration::from_secs(20 * 365 * 24 * 3600);
+
+    json_time(value).filter(|time| *time > SystemTime::UNIX_EPOCH + LONGEST_LIFETIME)
 }
 
 /// For how long an expired secret is still sent. The clock of the server may be behind.

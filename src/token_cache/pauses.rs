@@ -90,7 +90,7 @@ impl FailedFetch {
         Self {
             error: authorization_pending(),
             streak: 0,
-            pause: now.until(polling.retry_at),
+            pause: now.until_outlasted(polling.retry_at),
             polling_interval: Some(polling.interval),
             is_pause_by_server: true,
             retry_at: polling.retry_at,
@@ -118,13 +118,21 @@ impl FailedFetch {
     }
 
     /// Returns whether the pause has not ended yet.
+    ///
+    /// A pause between two polls ends by the monotonic clock alone: after a step of the wall clock, the server would be asked too soon.
     pub(crate) fn is_pausing(&self, now: Moment) -> bool {
-        !now.has_reached(self.retry_at)
+        match self.polling_interval {
+            Some(_) => !now.has_outlasted(self.retry_at),
+            None => !now.has_reached(self.retry_at),
+        }
     }
 
     /// Returns the rest of the pause.
     pub(crate) fn remaining(&self, now: Moment) -> Duration {
-        now.until(self.retry_at)
+        match self.polling_interval {
+            Some(_) => now.until_outlasted(self.retry_at),
+            None => now.until(self.retry_at),
+        }
     }
 
     /// Returns whether the server itself asked for the pause.
@@ -225,6 +233,31 @@ mod tests {
                 prop_assert!(!failure.is_pausing(now));
                 last = Some(failure);
             }
+        }
+    }
+
+    /// A step of the wall clock does not make the server's wait shorter. Devices without a battery set their clock after they have booted.
+    #[test]
+    fn a_step_of_the_wall_clock_does_not_shorten_the_pause_between_two_polls() {
+        let secs = Duration::from_secs;
+        let now = Moment::new(secs(7), secs(70));
+        let failure = FailedFetch::after(
+            None,
+            coded(ErrorCode::AUTHORIZATION_PENDING),
+            when(now, 0.0),
+        );
+        for wall in [0, 70, 71, 70_000_000] {
+            let later = Moment::new(secs(7 + 4), secs(wall));
+            assert!(failure.is_pausing(later), "{wall}");
+            assert!(failure.server_asked_to_wait(later), "{wall}");
+            assert_eq!(failure.remaining(later), secs(1), "{wall}");
+            let again = FailedFetch::while_polling(failure.polling().unwrap(), later);
+            assert_eq!(again.pause, secs(1), "{wall}");
+            assert_eq!(again.remaining(later), secs(1), "{wall}");
+            assert!(
+                !failure.is_pausing(Moment::new(secs(12), secs(wall))),
+                "{wall}"
+            );
         }
     }
 

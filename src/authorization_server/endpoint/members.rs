@@ -15,21 +15,35 @@ use crate::{
 ///
 /// If the body is anything else, names an error, or contains a member twice: programs disagree about which value counts.
 pub(crate) fn members<C: EndpointCall>(answer: &Answer) -> Result<Map<String, Value>, BadAnswer> {
+    members_except::<C>(answer).map(|(members, _)| members)
+}
+
+/// Returns the [`members`], and the names of those that contain a number that is too large.
+///
+/// # Errors
+///
+/// The same as of [`members`].
+pub(crate) fn members_except<C: EndpointCall>(
+    answer: &Answer,
+) -> Result<(Map<String, Value>, Vec<String>), BadAnswer> {
     let RawMembers(members) = serde_json::from_slice(answer.text())
         .map_err(|error| BadAnswer::unparsed::<C>(answer, &error))?;
     if let Some(name) = first_repeated(&members, |_| true) {
         let what = format!("returned the member `{}` twice", Quoted(name));
         return Err(BadAnswer::unusable::<C>(what));
     }
-    let members: Map<_, _> = members
-        .into_iter()
-        .filter_map(|(name, value)| Some((name, serde_json::from_str(value.get()).ok()?)))
-        .collect();
-    if members.contains_key("error") && !is_no_error(answer.text()) {
+    let (mut read, mut unreadable) = (Map::new(), Vec::new());
+    for (name, value) in members {
+        match serde_json::from_str(value.get()) {
+            Ok(value) => drop(read.insert(name, value)),
+            Err(_) => unreadable.push(name),
+        }
+    }
+    if read.contains_key("error") && !is_no_error(answer.text()) {
         let what = "returned an error with a status of success";
         return Err(BadAnswer::refusal::<C>(answer, what));
     }
-    Ok(members)
+    Ok((read, unreadable))
 }
 
 /// Returns the body if it has the form of a signed or an encrypted JWT (RFC 7515 §3.1, RFC 7516 §3.1). Nothing of it is verified.

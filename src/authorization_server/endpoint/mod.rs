@@ -37,7 +37,7 @@ pub(crate) use self::{
     endpoint_core::EndpointCore,
     future::{CallFuture, response_future},
     json::{JsonObject, JsonValue},
-    members::{compact_jwt, members},
+    members::{compact_jwt, members, members_except},
     server_words::{Said, is_no_error},
     service::{endpoint_service, endpoint_service_parts, protected_endpoint_service},
 };

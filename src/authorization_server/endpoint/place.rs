@@ -7,9 +7,10 @@ use http::Uri;
 use super::{EndpointNames, check::check_uri};
 use crate::{
     authorization_server::metadata::{
-        AlgorithmNames, Discovery, Http, ListedNames, Rules, check_method, listed_names,
+        AlgorithmNames, Discovery, Http, ListedNames, Rules, check_method, is_same_issuer,
+        listed_names,
     },
-    base::{secure_uri::Protection, uri},
+    base::{Quoted, secure_uri::Protection, uri},
     client_authentication::ClientAuthentication,
     error::TokenError,
 };
@@ -41,6 +42,27 @@ impl LocatedEndpoint {
         match &self.issuer {
             Some(issuer) => Cow::Borrowed(&**issuer),
             None => Cow::Owned(self.uri.to_string()),
+        }
+    }
+
+    /// Checks that the server is the one that issued the credentials of a request: `wanted` (RFC 9700 §4.4.2).
+    ///
+    /// An endpoint whose URI was given has no issuer to compare.
+    pub(super) fn check_issuer(
+        &self,
+        names: &EndpointNames,
+        wanted: Option<&str>,
+    ) -> Result<(), TokenError> {
+        match (wanted, self.issuer.as_deref()) {
+            (Some(wanted), Some(issuer)) if !is_same_issuer(wanted, issuer) => {
+                Err(names.refuse(format!(
+                    "it is for the issuer `{}`, but this endpoint is of the issuer `{}`; \
+                     send it to the server at which the user signed in",
+                    Quoted(wanted),
+                    Quoted(issuer)
+                )))
+            }
+            _ => Ok(()),
         }
     }
 }

@@ -69,6 +69,7 @@ impl<C: EndpointCall> Draft<C> {
             .lookup
             .find(&C::NAMES, &self.client, algorithms, self.rules)
             .await?;
+        located.check_issuer(&C::NAMES, self.form.issuer())?;
         // Before anything is signed, so that a correction is noticed that another response makes meanwhile.
         let corrections = self.corrections(&located.uri);
         let (mut secrets, mut provided) = (Vec::new(), ProvidedTexts::default());

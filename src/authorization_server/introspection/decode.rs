@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::call::IntrospectionCall;
 use crate::{
-    authorization_server::endpoint::{BadAnswer, compact_jwt, members},
+    authorization_server::endpoint::{BadAnswer, compact_jwt, members_except},
     error::Answer,
     message::json_time,
 };
@@ -25,7 +25,7 @@ pub(super) fn state(answer: &Answer, wants_jwt: bool) -> Result<State, BadAnswer
         (Some(_), false) => return Err(unusable(NOT_REQUESTED)),
         (None, _) => {}
     }
-    let members = members::<IntrospectionCall>(answer)?;
+    let (members, unreadable) = members_except::<IntrospectionCall>(answer)?;
     let is_active = match members.get("active") {
         Some(Value::Bool(is_active)) => *is_active,
         Some(_) => return Err(unusable("returned an `active` that is not a boolean")),
@@ -39,7 +39,7 @@ pub(super) fn state(answer: &Answer, wants_jwt: bool) -> Result<State, BadAnswer
         return Err(unusable(NOT_SIGNED));
     }
     if is_active {
-        check_types(&members)?;
+        check_types(&members, &unreadable)?;
     }
     Ok(State::Json(is_active, members))
 }
@@ -52,8 +52,30 @@ const NOT_REQUESTED: &str =
     "returned a JWT that was not requested; request it with `IntrospectionRequest::jwt_response`";
 const NOT_SIGNED: &str = "returned a JSON object, but a JWT was requested (RFC 9701 section 5)";
 
-/// Checks the types of the standard members (RFC 7662 §2.2). They decide what the token may be used for, and for how long.
-fn check_types(members: &Map<String, Value>) -> Result<(), BadAnswer> {
+/// The standard members (RFC 7662 §2.2), and what the token is bound to (RFC 8705 §3.2, RFC 9449 §6.2). They decide what the token may be
+/// used for, by whom, and for how long.
+const STANDARD: [&str; 12] = [
+    "aud",
+    "client_id",
+    "cnf",
+    "exp",
+    "iat",
+    "iss",
+    "jti",
+    "nbf",
+    "scope",
+    "sub",
+    "token_type",
+    "username",
+];
+
+/// Checks the types of the standard members. `unreadable` are the names of others that the response contained.
+fn check_types(members: &Map<String, Value>, unreadable: &[String]) -> Result<(), BadAnswer> {
+    // A member that was left out would not restrict the token.
+    if let Some(name) = unreadable.iter().find(|name| STANDARD.contains(&&***name)) {
+        let what = format!("returned a `{name}` with a number that is too large");
+        return Err(unusable(&what));
+    }
     for (name, value) in members.iter().filter(|(_, value)| !value.is_null()) {
         let is_valid = match &**name {
             "client_id" | "username" | "token_type" | "sub" | "iss" | "jti" => value.is_string(),
@@ -169,6 +191,13 @@ mod tests {
             (r#""exp":0"#, true),
             (r#""exp":null"#, true),
             (r#""exp":"soon""#, false),
+            // Too large for any type, so that the member cannot be read.
+            (r#""exp":1e400"#, false),
+            (r#""nbf":1e400"#, false),
+            (r#""aud":["a",1e400]"#, false),
+            (r#""scope":["a",1e400]"#, false),
+            (r#""cnf":{"jkt":"x","n":1e400}"#, false),
+            (r#""other":1e400"#, true),
             (r#""exp":"""#, false),
             (r#""exp":"NaN""#, false),
             (r#""exp":[1]"#, false),

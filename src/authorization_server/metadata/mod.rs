@@ -19,6 +19,7 @@ pub(crate) use self::{
     discovery::Discovery,
     fetch::{Http, Rules},
     members::{RawMembers, first_repeated},
+    well_known::is_same_issuer,
 };
 pub(crate) use self::{
     protected_resource::contains as resource_contains, well_known::is_same_issuer,

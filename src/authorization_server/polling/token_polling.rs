@@ -114,8 +114,7 @@ enum State {
     },
     Sending {
         response: Calling,
-        /// `None` if the runtime has no timers.
-        limit: Option<Pin<Box<Sleep>>>,
+        limit: Limit,
     },
     Ended(Result<TokenResponse, TokenError>),
 }
@@ -164,7 +163,7 @@ impl TokenPolling {
 
     /// Sets how long each request may take. Default is 30 seconds.
     ///
-    /// A request that takes longer is dropped, and counts as a connection error.
+    /// A request that takes longer is dropped, and counts as a connection error. Time in which nobody polls this future does not count.
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
         self
@@ -191,7 +190,7 @@ impl TokenPolling {
         }
         State::Sending {
             response: self.endpoint.call(self.request.clone()),
-            limit: timer::sleep(self.request_timeout).map(Box::pin),
+            limit: Limit::new(self.request_timeout),
         }
     }
 
@@ -223,6 +222,40 @@ impl TokenPolling {
     fn has_expired(&self) -> bool {
         let left = self.request.polling_terms().left(tokio_now());
         left.is_some_and(|left| left.is_zero())
+    }
+}
+
+/// How long a request may take. Time in which nobody polled does not count: the response may have arrived meanwhile, and take several
+/// polls to be read.
+struct Limit {
+    ends_at: Instant,
+    /// `None` if the runtime has no timers.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Limit {
+    /// A timer wakes the task in less than this time. Whoever comes later has not polled.
+    const LATE: Duration = Duration::from_secs(1);
+
+    fn new(time: Duration) -> Self {
+        Self {
+            ends_at: tokio_now() + time.min(MAX_PAUSE),
+            timer: timer::sleep(time).map(Box::pin),
+        }
+    }
+
+    /// Returns once the limit has elapsed. It begins again if nobody was there when it ended.
+    fn poll_elapsed(&mut self, cx: &mut Context<'_>, time: Duration) -> Poll<()> {
+        loop {
+            match &mut self.timer {
+                Some(timer) => ready!(timer.as_mut().poll(cx)),
+                None => return Poll::Pending,
+            }
+            match tokio_now().saturating_duration_since(self.ends_at) > Self::LATE {
+                true => *self = Self::new(time),
+                false => return Poll::Ready(()),
+            }
+        }
     }
 }
 
@@ -265,14 +298,11 @@ impl Future for TokenPolling {
                 State::Sending { response, limit } => match response.as_mut().poll(cx) {
                     Poll::Ready(Ok(response)) => State::Ended(Ok(response)),
                     Poll::Ready(Err(error)) => this.after_error(error),
-                    Poll::Pending => match limit {
-                        Some(limit) => {
-                            ready!(limit.as_mut().poll(cx));
-                            let error = timed_out(this.request_timeout);
-                            this.after_error(error)
-                        }
-                        None => return Poll::Pending,
-                    },
+                    Poll::Pending => {
+                        ready!(limit.poll_elapsed(cx, this.request_timeout));
+                        let error = timed_out(this.request_timeout);
+                        this.after_error(error)
+                    }
                 },
                 State::Ended(result) => return Poll::Ready(result.clone()),
             };

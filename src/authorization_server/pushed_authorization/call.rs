@@ -108,7 +108,7 @@ fn reference(answer: &Answer) -> Result<(String, Option<Duration>), BadAnswer> {
     )
     .map_err(|error| BadAnswer::unparsed::<Call>(answer, &error))?;
     let [error, request_uri, expires_in] = object.values;
-    if !matches!(error, JsonValue::Absent | JsonValue::Empty) && !is_no_error(answer.text()) {
+    if !error.says_none() && !is_no_error(answer.text()) {
         return Err(refusal("returned an error with a status of success"));
     }
     if let Some(name) = object.repeated {

@@ -55,6 +55,8 @@ pub(super) struct Extras {
     pub(super) polling: Option<Box<PollingTerms>>,
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
+    /// The server that issued the credentials. Neither sent nor compared.
+    pub(super) issuer: Option<Arc<str>>,
     /// For logs. Neither sent nor compared.
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
@@ -259,12 +261,18 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
+                issuer: extras.issuer.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
                 partition: extras.partition.clone(),
                 ..Extras::default()
             })
         });
+    }
+
+    /// Returns the issuer of the only server that may get this request, if there is only one.
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.extras().issuer.as_deref()
     }
 
     pub(crate) fn parameters(&self) -> &[Parameter] {

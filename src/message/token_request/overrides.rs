@@ -200,6 +200,15 @@ impl TokenRequest {
         self
     }
 
+    /// Refuses every endpoint that belongs to another issuer, also for renewals.
+    #[cfg(feature = "authorization-code")]
+    pub(crate) fn only_for(mut self, issuer: Option<Arc<str>>) -> Self {
+        if issuer.is_some() {
+            self.0.extras_mut().issuer = issuer;
+        }
+        self
+    }
+
     pub(crate) fn shared_id_token_checks(&self) -> Option<Arc<IdTokenChecks>> {
         self.0.extras().id_token_checks.clone()
     }
