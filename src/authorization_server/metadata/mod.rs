@@ -19,10 +19,8 @@ pub(crate) use self::{
     discovery::Discovery,
     fetch::{Http, Rules},
     members::{RawMembers, first_repeated},
+    protected_resource::contains as resource_contains,
     well_known::is_same_issuer,
-};
-pub(crate) use self::{
-    protected_resource::contains as resource_contains, well_known::is_same_issuer,
 };
 pub use self::{
     protected_resource::{DiscoverProtectedResource, ProtectedResource},
