@@ -51,6 +51,7 @@ fn traits(error: &TokenError) -> impl PartialEq + std::fmt::Debug + use<> {
         error.may_have_been_processed(),
         error.status(),
         error.error_response().cloned(),
+        error.own_words().map(str::to_owned),
         error.retry_after(),
         error.json().cloned(),
         error.headers().cloned(),
@@ -101,6 +102,10 @@ async fn a_built_error_equals_that_of_an_endpoint() {
             of_endpoint(|| respond(400, &[], r#"{"error":"use_dpop_nonce"}"#)).await,
         ),
         (built(UnexpectedStatus), of_endpoint(|| respond(500, &[], "")).await),
+        (
+            built(UnexpectedStatus).status(status(400)).own_words("E1 (no)").parameter("errorCode", "E1").parameter("errorSummary", "no"),
+            of_endpoint(|| respond(400, &[], r#"{"errorCode":"E1","errorSummary":"no"}"#)).await,
+        ),
         (built(UnexpectedStatus).status(status(404)), of_endpoint(|| respond(404, &[], "")).await),
         (
             built(UnexpectedStatus).status(status(503)).retry_after(Duration::from_secs(7)),

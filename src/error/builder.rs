@@ -23,6 +23,7 @@ pub struct TokenErrorBuilder {
     status: Option<StatusCode>,
     headers: HeaderMap,
     error_response: Option<ErrorResponse>,
+    own_words: Option<Box<str>>,
     parameters: Map<String, Value>,
     retry_after: Option<Duration>,
     source: Option<BoxError>,
@@ -68,6 +69,7 @@ impl TokenError {
             status: None,
             headers: HeaderMap::new(),
             error_response: None,
+            own_words: None,
             parameters: Map::new(),
             retry_after: None,
             source: None,
@@ -105,6 +107,12 @@ impl TokenErrorBuilder {
     /// Sets the OAuth error in the response: an [`ErrorResponse`], or only its [`ErrorCode`]. Default is none.
     pub fn error_response(mut self, error_response: impl Into<ErrorResponse>) -> Self {
         self.error_response = Some(error_response.into());
+        self
+    }
+
+    /// Sets what the server said in its [own words](TokenError::own_words), in place of an OAuth error. Default is none.
+    pub fn own_words(mut self, own_words: impl Into<Box<str>>) -> Self {
+        self.own_words = Some(own_words.into());
         self
     }
 
@@ -150,6 +158,7 @@ impl TokenErrorBuilder {
             status,
             mut headers,
             error_response,
+            own_words,
             parameters,
             retry_after,
             source,
@@ -180,6 +189,7 @@ impl TokenErrorBuilder {
         let error = TokenError::from(Inner {
             source: source.map(|source| printable_source(kind, source)),
             answer,
+            words: own_words.filter(|_| error_response.is_none()),
             error_response,
             retry_after,
             is_before_sending,
