@@ -12,6 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, header::RETRY_AFTER};
 use http_body_util::{BodyExt, Full};
 use tokio::{
@@ -576,6 +577,29 @@ mod resumed {
         sleep(secs(60)).await;
         polling.await.unwrap();
         assert_eq!(server.times(), [5]);
+    }
+
+    /// Such as an application that looks once for each picture it draws.
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_who_polls_seldom_does_not_wait_for_a_silent_server_forever() {
+        for pause in [1, 2, 3, 7, 11] {
+            let request = Flow::Device.begin(USUAL).await;
+            let server = Server::new(&[Reply::Hang, Reply::Token]);
+            let mut polling = TokenPolling::new(server.endpoint(), request);
+            for _ in 0..1000 {
+                if (&mut polling).now_or_never().is_some() {
+                    break;
+                }
+                sleep(secs(pause)).await;
+            }
+            let [first, second] = server.times()[..] else {
+                panic!("{pause}: {:?}", server.times())
+            };
+            assert!(
+                (5 + 30..=5 + 60 + 60).contains(&(second - first)),
+                "{pause}"
+            );
+        }
     }
 
     #[tokio::test(start_paused = true)]

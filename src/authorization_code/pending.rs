@@ -161,11 +161,15 @@ impl PendingAuthorization {
         if let Some(max_age) = sent.max_age {
             checks = checks.max_age(max_age);
         }
-        TokenRequest::authorization_code(Credential::fixed(code.expose()), &*sent.redirect_uri)
+        let code = Credential::fixed(code.expose());
+        let request = TokenRequest::authorization_code(code, &*sent.redirect_uri)
             .code_verifier(Credential::fixed(sent.code_verifier.expose()))
             .id_token_checks(checks)
-            .only_for(sent.issuer.clone())
-            .bound_to(self.dpop.clone())
+            .bound_to(self.dpop.clone());
+        match &sent.issuer {
+            Some(issuer) => request.only_for(issuer),
+            None => request,
+        }
     }
 
     /// Sets the DPoP key again, after the sign-in was [restored](Self::from_secret_string). Default is the key that the request was made

@@ -163,7 +163,8 @@ impl TokenPolling {
 
     /// Sets how long each request may take. Default is 30 seconds.
     ///
-    /// A request that takes longer is dropped, and counts as a connection error. Time in which nobody polls this future does not count.
+    /// A request that takes longer is dropped, and counts as a connection error. If nobody polled this future when the time was over, the
+    /// time begins again, once.
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout = request_timeout;
         self
@@ -225,10 +226,13 @@ impl TokenPolling {
     }
 }
 
-/// How long a request may take. Time in which nobody polled does not count: the response may have arrived meanwhile, and take several
-/// polls to be read.
+/// How long a request may take.
+///
+/// If nobody polled when the limit ended, it begins again: the response may have arrived meanwhile, and take several polls to be read. It
+/// begins again only once, so that a caller who polls seldom does not wait for a silent server forever.
 struct Limit {
     ends_at: Instant,
+    has_begun_again: bool,
     /// `None` if the runtime has no timers.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -240,21 +244,24 @@ impl Limit {
     fn new(time: Duration) -> Self {
         Self {
             ends_at: tokio_now() + time.min(MAX_PAUSE),
+            has_begun_again: false,
             timer: timer::sleep(time).map(Box::pin),
         }
     }
 
-    /// Returns once the limit has elapsed. It begins again if nobody was there when it ended.
+    /// Returns once the limit has elapsed.
     fn poll_elapsed(&mut self, cx: &mut Context<'_>, time: Duration) -> Poll<()> {
         loop {
             match &mut self.timer {
                 Some(timer) => ready!(timer.as_mut().poll(cx)),
                 None => return Poll::Pending,
             }
-            match tokio_now().saturating_duration_since(self.ends_at) > Self::LATE {
-                true => *self = Self::new(time),
-                false => return Poll::Ready(()),
+            let is_late = tokio_now().saturating_duration_since(self.ends_at) > Self::LATE;
+            if !is_late || self.has_begun_again {
+                return Poll::Ready(());
             }
+            *self = Self::new(time);
+            self.has_begun_again = true;
         }
     }
 }

@@ -56,7 +56,7 @@ pub(super) struct Extras {
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// The server that issued the credentials. Neither sent nor compared.
-    pub(super) issuer: Option<Arc<str>>,
+    pub(super) issuer: Option<Arc<String>>,
     /// For logs. Neither sent nor compared.
     pub(super) label: Option<Box<str>>,
     /// For the layers below. Neither sent nor compared.
@@ -272,7 +272,7 @@ impl Form {
 
     /// Returns the issuer of the only server that may get this request, if there is only one.
     pub(crate) fn issuer(&self) -> Option<&str> {
-        self.extras().issuer.as_deref()
+        self.extras().issuer.as_deref().map(String::as_str)
     }
 
     pub(crate) fn parameters(&self) -> &[Parameter] {

@@ -202,10 +202,8 @@ impl TokenRequest {
 
     /// Refuses every endpoint that belongs to another issuer, also for renewals.
     #[cfg(feature = "authorization-code")]
-    pub(crate) fn only_for(mut self, issuer: Option<Arc<str>>) -> Self {
-        if issuer.is_some() {
-            self.0.extras_mut().issuer = issuer;
-        }
+    pub(crate) fn only_for(mut self, issuer: &str) -> Self {
+        self.0.extras_mut().issuer = Some(Arc::new(issuer.to_owned()));
         self
     }
 
