@@ -173,8 +173,9 @@ impl Server {
         let mut registered = self.known.registered.lock().await;
         let is_current = |(sent, client): &(ClientMetadata, RegistrationResponse)| {
             let expiry = client.client_secret_expires_at();
+            let now = clock.now();
             let has_expired = expiry
-                .zip(clock.now().wall_time())
+                .zip(now.wall_time(now))
                 .is_some_and(|(end, now)| end <= now);
             *sent == metadata && !has_expired
         };

@@ -9,6 +9,8 @@ use http::{HeaderMap, Uri};
 
 use super::Form;
 
+// What is compared here must also be a part of the key by which instances share tokens, in `token_store/share/cache_key.rs`: otherwise, two
+// requests that differ would share a token.
 impl PartialEq for Form {
     fn eq(&self, other: &Self) -> bool {
         let (a, b) = (self.extras(), other.extras());

@@ -88,6 +88,12 @@ impl Form {
         self.extras().label.as_deref()
     }
 
+    /// The authorization server, where a cache has tokens of several.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn issuer(&self) -> Option<&str> {
+        self.extras().issuer.as_deref()
+    }
+
     pub(in crate::message) fn partition(&self) -> Option<&str> {
         self.extras().partition.as_deref()
     }

@@ -61,6 +61,12 @@ pub(super) async fn cache_key(
     if let Some(thumbprint) = dpop(issued_by, request).map(DpopKey::thumbprint) {
         key.text("dpop", thumbprint);
     }
+    if let Some(partition) = request.get_partition() {
+        key.text("partition", partition);
+    }
+    if let Some(issuer) = form.issuer() {
+        key.text("issuer", issuer);
+    }
     key.headers(form);
     key.parameters(request).await?;
     Ok(key.finish())
@@ -275,6 +281,13 @@ mod tests {
             (
                 "same client, named",
                 request().client_authentication(ClientAuthentication::none("orders")),
+            ),
+            ("partition", request().partition("blue")),
+            ("other partition", request().partition("red")),
+            ("issuer", request().of_issuer("https://a.example".into())),
+            (
+                "other issuer",
+                request().of_issuer("https://b.example".into()),
             ),
             (
                 "grant",
