@@ -1,6 +1,6 @@
 //! The file `sharing.rs` of a build without the feature `token-store`.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use super::{FetchPlan, Fetched, Fetching};
 use crate::{
@@ -9,10 +9,10 @@ use crate::{
 };
 
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Known;
+pub(crate) struct Known(());
 
 impl Known {
-    pub(crate) fn note(&mut self, (): ()) {}
+    pub(crate) fn note(&mut self, _: Option<Infallible>) {}
 }
 
 #[allow(dead_code, reason = "read with the feature `token-store`")]
@@ -27,7 +27,7 @@ pub(crate) struct SharedPlan {
 pub(crate) struct Origin {
     pub(crate) age: Duration,
     pub(crate) is_from_store: bool,
-    pub(crate) fence: (),
+    pub(crate) fence: Option<Infallible>,
 }
 
 pub(super) async fn obtain<'a>(
