@@ -6,21 +6,20 @@ use http::Uri;
 
 use super::{
     by_issuer::ByIssuer,
-    demand::{self, Demand},
+    demand::Demand,
     discovered::{Allowed, Discovered},
-    error::{Failure, NotAuthorized, NotAuthorizedKind as Kind},
+    error::{Failure, NotAuthorizedKind as Kind},
     http::ErasedHttp,
-    identity::Identity,
     layer::Settings,
     obtain::Obtain,
-    scope_choice::ScopeChoice,
-    server::{KnownServer, Server},
+    question::{Question, ended, so_far},
+    server::KnownServer,
     step::{Sent, Step},
     table::{Access, FlightKey, Landed, OfOrigin, Resource, Stop, Table},
 };
 use crate::{
     base::{clock::Moment, per_server::PerServer, single_flight::driven::Driven},
-    message::{Challenge, Scope},
+    message::Challenge,
     token_cache::TokenCache,
 };
 
@@ -31,17 +30,6 @@ pub(super) struct Authorizer {
     pub(super) cache: TokenCache,
     pub(super) servers: PerServer<String, Arc<KnownServer>>,
     table: Table,
-}
-
-/// What a response demands of which request.
-pub(super) struct Question {
-    pub(super) url: Uri,
-    pub(super) demand: Demand,
-    pub(super) challenges: Vec<Challenge>,
-    /// The access whose token was sent.
-    pub(super) sent: Option<Arc<Access>>,
-    /// Whether its tokens can no longer be renewed.
-    pub(super) has_ended: bool,
 }
 
 impl Authorizer {
@@ -89,7 +77,7 @@ impl Authorizer {
     async fn round(&self, origin: &OfOrigin, question: &Question) -> Landed {
         let nearest = origin.nearest(&question.url);
         let turn = nearest.turn.lock().await;
-        if let Some(access) = newer(origin.access(&question.url), question) {
+        if let Some(access) = question.newer(origin.access(&question.url)) {
             return Ok(access);
         }
         self.start(&nearest, question)?;
@@ -120,7 +108,7 @@ impl Authorizer {
         question: &Question,
     ) -> Landed {
         let _turn = resource.turn.lock().await;
-        let landed = match newer(resource.access(), question) {
+        let landed = match question.newer(resource.access()) {
             Some(access) => Ok(access),
             None => {
                 self.start(resource, question)?;
@@ -261,85 +249,6 @@ impl Authorizer {
 
     pub(super) fn now(&self) -> Moment {
         self.settings.clock.now()
-    }
-}
-
-/// Returns an access that the request was not sent with.
-fn newer(access: Option<Arc<Access>>, question: &Question) -> Option<Arc<Access>> {
-    let is_sent = |access: &Arc<Access>| {
-        let sent = question.sent.as_ref();
-        sent.is_some_and(|sent| Arc::ptr_eq(sent, access))
-    };
-    access.filter(|access| !is_sent(access))
-}
-
-/// Returns the scope of the tokens so far: what was requested, or what the server chose.
-fn so_far(access: &Access) -> Scope {
-    let granted = || access.source.granted_scope();
-    match access.requested.as_str() {
-        "" => granted().unwrap_or_else(|| Scope::from("")),
-        _ => access.requested.clone(),
-    }
-}
-
-fn ended() -> Failure {
-    Failure::new(
-        Kind::SignIn,
-        "its tokens can no longer be renewed; the user must sign in again",
-    )
-}
-
-impl Question {
-    /// Returns the scope to request.
-    fn scope(
-        &self,
-        found: &Discovered,
-        server: &Server,
-        identity: &Identity,
-        is_sign_in: bool,
-    ) -> Scope {
-        let challenged = match &self.demand {
-            Demand::Scope(scope) => Some(scope.clone()),
-            Demand::Token | Demand::OtherToken => demand::challenged_scope(&self.challenges),
-        };
-        // Another server does not know the scope of this one.
-        let sent = self
-            .sent
-            .as_ref()
-            .filter(|sent| sent.issuer == server.issuer);
-        let so_far = sent.map(|sent| so_far(sent));
-        ScopeChoice {
-            challenged: challenged.as_ref(),
-            so_far: so_far.as_ref(),
-            of_resource: found.metadata().and_then(|it| it.scopes_supported()),
-            of_server: server.metadata().and_then(|it| it.scopes_supported()),
-            allowed: identity.allowed_scope.as_ref(),
-            is_sign_in,
-        }
-        .scope()
-    }
-
-    /// Whether the token must be bound to a key.
-    fn is_bound(&self, found: &Discovered, identity: &Identity) -> Result<bool, Failure> {
-        let (accepts, accepts_only) = demand::dpop(&self.challenges);
-        let metadata = found.metadata();
-        let requires = metadata.is_some_and(|it| it.dpop_bound_access_tokens_required());
-        match &identity.dpop {
-            Some(_) => Ok(accepts || requires),
-            None if accepts_only || requires => Err(Failure::new(
-                Kind::Unsupported,
-                "it demands a token that is bound to a key (DPoP), and the identity has no key; set one with `Identity::dpop`",
-            )),
-            None => Ok(false),
-        }
-    }
-
-    fn failed(&self, failure: Failure) -> Stop {
-        Stop::Failed(NotAuthorized::new(
-            failure,
-            self.url.clone(),
-            self.challenges.clone(),
-        ))
     }
 }
 

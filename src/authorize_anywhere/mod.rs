@@ -65,7 +65,7 @@
 // The way of a response through the files of this module:
 //
 //   service            sends a request, with the token of `table` or without one
-//   demand             What does the response demand?
+//   demand, question   What does the response demand?
 //      │
 //   authorizer         one round: limits and single flight (`table`), then
 //      ├─ discovered       the metadata of the API
@@ -86,6 +86,7 @@ mod identity;
 mod identity_provider;
 mod layer;
 mod obtain;
+mod question;
 mod registration;
 mod scope_choice;
 mod server;

@@ -16,8 +16,9 @@ use http::{
 use tower_service::Service;
 
 use super::{
-    authorizer::{Authorizer, Question},
+    authorizer::Authorizer,
     demand::Demand,
+    question::Question,
     table::{Access, Stop},
 };
 use crate::{
