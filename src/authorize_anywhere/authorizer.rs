@@ -72,7 +72,11 @@ impl Authorizer {
             return Err(Stop::Keep);
         };
         let key = FlightKey {
-            path: question.url.path().into(),
+            path: question
+                .url
+                .path_and_query()
+                .map_or("/", |it| it.as_str())
+                .into(),
             demand: question.demand.clone(),
             sent: question
                 .sent
@@ -92,7 +96,9 @@ impl Authorizer {
         if let Some(access) = newer(origin.access(&question.url), question) {
             return Ok(access);
         }
-        self.start(&nearest, question)?;
+        // The API says which resource it is, so it could be another one each time.
+        let is_early = !origin.start_round(&question.url, self.now(), self.settings.max_rounds);
+        self.start(&nearest, question, is_early)?;
         let landed = match self.discover(origin, question).await {
             Err(failure) => Err(question.failed(failure)),
             Ok(found) => {
@@ -123,7 +129,7 @@ impl Authorizer {
         let landed = match newer(resource.access(), question) {
             Some(access) => Ok(access),
             None => {
-                self.start(resource, question)?;
+                self.start(resource, question, false)?;
                 let landed = self.authorize(resource, found, question).await;
                 self.note(resource, &landed);
                 landed
@@ -135,8 +141,11 @@ impl Authorizer {
         landed
     }
 
-    fn start(&self, resource: &Resource, question: &Question) -> Result<(), Stop> {
-        let started = resource.start_round(self.now(), self.settings.max_rounds);
+    fn start(&self, resource: &Resource, question: &Question, is_early: bool) -> Result<(), Stop> {
+        let started = match is_early {
+            true => Err(resource.stop()),
+            false => resource.start_round(self.now(), self.settings.max_rounds),
+        };
         started.map_err(|stop| match (stop, &question.sent) {
             // A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
             (stop, Some(sent)) if question.demand == Demand::OtherToken && sent.is_sign_in => {
@@ -194,7 +203,7 @@ impl Authorizer {
         found: &Discovered,
         question: &Question,
     ) -> Landed {
-        let sent = question.sent.as_ref();
+        let sent = question.sent.as_deref();
         let current = sent.map(|sent| &*sent.issuer);
         let chosen = self.choose_server(found, current).await;
         let (server, identity) = match chosen {
@@ -214,16 +223,18 @@ impl Authorizer {
                 format!("the authorization server {server} lists no grant of the identity");
             return Err(question.failed(Failure::new(Kind::Unsupported, message)));
         };
-        let issuer_is_named = current.is_none_or(|current| *current == *server.issuer);
-        let sent = sent.filter(|_| issuer_is_named);
-        let scope = question.scope(found, &server, &identity, grant.is_sign_in());
+        // Another server does not know the scope of this one, and another resource has scopes of its own.
+        let is_named =
+            |sent: &Access| sent.issuer == server.issuer && sent.resource == found.indicator();
+        let named = sent.filter(|sent| is_named(sent));
+        let scope = question.scope(found, &server, &identity, grant.is_sign_in(), named);
         let is_bound = question
             .is_bound(found, &identity)
             .map_err(|failure| question.failed(failure))?;
         let step = Step::after(
             &question.demand,
-            question.sent.as_ref().map(|sent| Sent {
-                issuer_is_named,
+            sent.map(|sent| Sent {
+                is_named: named.is_some(),
                 lacks_key: is_bound && !sent.is_bound,
                 would_widen: scope != so_far(sent),
                 was_accepted: sent.was_accepted(),
@@ -246,7 +257,7 @@ impl Authorizer {
             grant,
             resource: found.indicator(),
             scope,
-            is_bound: is_bound || sent.is_some_and(|sent| sent.is_bound),
+            is_bound: is_bound || named.is_some_and(|sent| sent.is_bound),
             challenges: &question.challenges,
         };
         match obtain.access().await {
@@ -297,17 +308,13 @@ impl Question {
         server: &Server,
         identity: &Identity,
         is_sign_in: bool,
+        named: Option<&Access>,
     ) -> Scope {
         let challenged = match &self.demand {
             Demand::Scope(scope) => Some(scope.clone()),
             Demand::Token | Demand::OtherToken => demand::challenged_scope(&self.challenges),
         };
-        // Another server does not know the scope of this one.
-        let sent = self
-            .sent
-            .as_ref()
-            .filter(|sent| sent.issuer == server.issuer);
-        let so_far = sent.map(|sent| so_far(sent));
+        let so_far = named.map(so_far);
         ScopeChoice {
             challenged: challenged.as_ref(),
             so_far: so_far.as_ref(),

@@ -1,6 +1,7 @@
 //! What is known of the APIs: per origin, its protected resources, and the authorizations under way.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -21,6 +22,8 @@ use crate::{
 
 /// More resources of one origin are not kept.
 const MAX_RESOURCES: usize = 256;
+/// The rounds of more paths of one origin are not kept.
+const MAX_PATHS: usize = 256;
 
 /// What this client has for a resource.
 pub(super) struct Access {
@@ -84,6 +87,8 @@ impl Table {
 pub(super) struct OfOrigin {
     resources: Mutex<Vec<Arc<Resource>>>,
     flights: Mutex<Vec<(FlightKey, Weak<Driven<Landed>>)>>,
+    /// The rounds that requests to a path have started, whatever the API said which resource it is.
+    paces: Mutex<VecDeque<(Box<str>, Pace)>>,
     /// Whether it has ever had metadata of a resource.
     pub(super) has_metadata: AtomicBool,
 }
@@ -91,6 +96,7 @@ pub(super) struct OfOrigin {
 /// Requests that ask for the same share one flight.
 #[derive(Clone, PartialEq)]
 pub(super) struct FlightKey {
+    /// With the query.
     pub(super) path: Box<str>,
     pub(super) demand: Demand,
     /// The access whose token was sent, by its address.
@@ -142,6 +148,21 @@ impl OfOrigin {
             !Arc::ptr_eq(it, resource) && it.name.len() >= resource.name.len() && it.contains(url)
         };
         lock(&self.resources).retain(|it| !comes_before(it));
+    }
+
+    /// Starts a round for a request to this URL, unless there were too many.
+    pub(super) fn start_round(&self, url: &Uri, now: Moment, max_rounds: u32) -> bool {
+        let mut paces = lock(&self.paces);
+        if let Some((_, pace)) = paces.iter_mut().find(|(path, _)| **path == *url.path()) {
+            return pace.start_round(now, max_rounds);
+        }
+        if paces.len() == MAX_PATHS {
+            paces.pop_front();
+        }
+        let mut pace = Pace::default();
+        let is_started = pace.start_round(now, max_rounds);
+        paces.push_back((url.path().into(), pace));
+        is_started
     }
 
     /// Joins the flight of this key, or starts it.
@@ -210,11 +231,17 @@ impl Resource {
 
     /// Starts a round, or says why it is too early.
     pub(super) fn start_round(&self, now: Moment, max_rounds: u32) -> Result<(), Stop> {
-        let mut state = lock(&self.state);
-        if state.pace.start_round(now, max_rounds) {
-            return Ok(());
+        let is_started = lock(&self.state).pace.start_round(now, max_rounds);
+        match is_started {
+            true => Ok(()),
+            false => Err(self.stop()),
         }
-        Err(state.failure.clone().map_or(Stop::Keep, Stop::Failed))
+    }
+
+    /// Returns why no round is started.
+    pub(super) fn stop(&self) -> Stop {
+        let failure = lock(&self.state).failure.clone();
+        failure.map_or(Stop::Keep, Stop::Failed)
     }
 
     pub(super) fn note_failure(
