@@ -25,7 +25,7 @@ fn secret() -> Identity {
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// An origin with an API at its root, and another one at `/mcp` that wants tokens of its own.
-fn root_and_neighbor(world: &World, server: &AuthorizationServer) {
+fn root_and_neighbor(world: &World, server: &AuthorizationServer, accepts_at_root: bool) {
     let (api, log) = (server.clone(), world.clone());
     world.host("api.test", move |request| {
         let path = request.uri().path();
@@ -47,7 +47,8 @@ fn root_and_neighbor(world: &World, server: &AuthorizationServer) {
         let is_for_it = requests
             .last()
             .is_some_and(|it| field(it.body(), "resource") == [resource]);
-        match accepts(&api, request.headers()) && is_for_it {
+        let may_accept = accepts_at_root || path == "/mcp";
+        match may_accept && accepts(&api, request.headers()) && is_for_it {
             true => Response::new(Bytes::from_static(b"ok")),
             false => challenge(
                 401,
@@ -68,21 +69,17 @@ async fn an_api_below_another_one_gets_a_token_of_its_own() {
             let server = new_server().build();
             let world = World::default();
             world.server("as.test", &server);
-            root_and_neighbor(&world, &server);
+            root_and_neighbor(&world, &server, is_accepted);
             let user = User::of(&[&server]);
             let identity = match signs_in {
                 true => secret().sign_in(user.sign_in()),
                 false => secret(),
             };
             let client = world.client(world.layer().issuer(ISSUER, identity));
-            if is_accepted {
-                assert_eq!(call(&client, "https://api.test/").await.unwrap(), 200);
-            } else {
-                // The neighbor is the first that gets the token of the root.
-                assert_eq!(call(&client, "https://api.test/x").await.unwrap(), 200);
-            }
-            let status = call(&client, URL).await.unwrap();
-            assert_eq!(status, 200, "signs in: {signs_in}");
+            let at_root = call(&client, "https://api.test/").await;
+            assert_eq!(at_root.is_ok_and(|status| status == 200), is_accepted);
+            let status = call(&client, URL).await;
+            assert_eq!(status.unwrap(), 200, "signs in: {signs_in}");
             let token_requests = world.seen_at("/token");
             let last = token_requests.last().unwrap();
             assert_eq!(field(last.body(), "resource"), [URL]);
@@ -195,5 +192,39 @@ async fn an_api_that_demands_no_allowed_scope_gets_only_the_allowed_one() {
         // Without a scope, the server would choose one, such as everything.
         let sent = world.seen_at("/token");
         assert_eq!(field(sent[0].body(), "scope"), ["read list"], "{demand}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn neighbors_do_not_use_up_the_authorizations_of_an_api() {
+    // The neighbors say that they are the whole origin, and name a server that is allowed, or one that is not.
+    for named in [ISSUER, "https://evil.test"] {
+        let server = new_server().build();
+        let world = World::default();
+        world.server("as.test", &server);
+        let api = server.clone();
+        world.host("api.test", move |request| {
+            let metadata = |resource: &str, issuer: &str| {
+                json_answer(&json!({ "resource": resource, "authorization_servers": [issuer] }))
+            };
+            match request.uri().path() {
+                AT_PATH => metadata(URL, ISSUER),
+                "/evil/metadata" => metadata("https://api.test", named),
+                "/mcp" if accepts(&api, request.headers()) => Response::new(Bytes::new()),
+                "/mcp" => challenge(
+                    401,
+                    &format!("Bearer resource_metadata=\"https://api.test{AT_PATH}\""),
+                ),
+                _ => challenge(
+                    401,
+                    "Bearer resource_metadata=\"https://api.test/evil/metadata\"",
+                ),
+            }
+        });
+        let client = world.client(world.layer().issuer(ISSUER, secret()));
+        for number in 0..10 {
+            drop(call(&client, &format!("https://api.test/evil/{number}")).await);
+        }
+        assert_eq!(call(&client, URL).await.unwrap(), 200, "{named}");
     }
 }

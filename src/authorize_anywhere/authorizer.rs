@@ -13,6 +13,7 @@ use super::{
     identity::Identity,
     layer::Settings,
     obtain::Obtain,
+    rounds::Rounds,
     scope_choice::ScopeChoice,
     server::{KnownServer, Server},
     step::{Sent, Step},
@@ -97,75 +98,64 @@ impl Authorizer {
             return Ok(access);
         }
         // The API says which resource it is, so it could be another one each time.
-        let is_early = !origin.start_round(&question.url, self.now(), self.settings.max_rounds);
-        self.start(&nearest, question, is_early)?;
+        let rounds = origin.rounds(&question.url);
+        self.start(&rounds, &nearest, question)?;
         let landed = match self.discover(origin, question).await {
             Err(failure) => Err(question.failed(failure)),
             Ok(found) => {
                 let resource = origin.named(found.name());
-                if Arc::ptr_eq(&resource, &nearest) {
-                    self.authorize(&resource, &found, question).await
-                } else {
-                    // Two resources are never locked at once.
-                    drop(turn);
-                    self.authorize_other(origin, &resource, &found, question)
-                        .await
+                // Two resources are never locked at once.
+                let _turn = match Arc::ptr_eq(&resource, &nearest) {
+                    true => turn,
+                    false => {
+                        drop(turn);
+                        resource.turn.lock().await
+                    }
+                };
+                let landed = match newer(resource.access(), question) {
+                    Some(access) => Ok(access),
+                    None => {
+                        self.start(&resource.rounds, &resource, question)?;
+                        let landed = self.authorize(&resource, &found, question).await;
+                        self.note(&resource.rounds, &landed);
+                        landed
+                    }
+                };
+                if landed.is_ok() {
+                    origin.prefer(&resource, &question.url);
                 }
-            }
-        };
-        self.note(&nearest, &landed);
-        landed
-    }
-
-    /// Authorizes for a resource that was not known to contain the URL.
-    async fn authorize_other(
-        &self,
-        origin: &OfOrigin,
-        resource: &Arc<Resource>,
-        found: &Discovered,
-        question: &Question,
-    ) -> Landed {
-        let _turn = resource.turn.lock().await;
-        let landed = match newer(resource.access(), question) {
-            Some(access) => Ok(access),
-            None => {
-                self.start(resource, question, false)?;
-                let landed = self.authorize(resource, found, question).await;
-                self.note(resource, &landed);
                 landed
             }
         };
-        if landed.is_ok() {
-            origin.prefer(resource, &question.url);
-        }
+        self.note(&rounds, &landed);
         landed
     }
 
-    fn start(&self, resource: &Resource, question: &Question, is_early: bool) -> Result<(), Stop> {
-        let started = match is_early {
-            true => Err(resource.stop()),
-            false => resource.start_round(self.now(), self.settings.max_rounds),
+    /// Starts a round, or says why it is too early. Then a sign-in of `resource` that has ended is forgotten.
+    fn start(&self, rounds: &Rounds, resource: &Resource, question: &Question) -> Result<(), Stop> {
+        let Err(stop) = rounds.start(self.now(), self.settings.max_rounds) else {
+            return Ok(());
         };
-        started.map_err(|stop| match (stop, &question.sent) {
-            // A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
-            (stop, Some(sent)) if question.demand == Demand::OtherToken && sent.is_sign_in => {
-                let stop = match stop {
-                    Stop::Keep => question.failed(ended()),
-                    Stop::Failed(_) => stop,
-                };
-                resource.end(sent, &stop);
-                stop
-            }
-            (stop, _) => stop,
-        })
+        let sent = question.sent.as_ref().filter(|sent| sent.is_sign_in);
+        let Some(sent) = sent.filter(|_| question.demand == Demand::OtherToken) else {
+            return Err(stop);
+        };
+        // It is the same error whether the API has refused its token, or the cache cannot renew it.
+        let failure = match stop {
+            Stop::Keep => question.not_authorized(ended()),
+            Stop::Failed(failure) => failure,
+        };
+        rounds.end(&failure);
+        resource.forget(sent);
+        Err(Stop::Failed(failure))
     }
 
-    fn note(&self, resource: &Resource, landed: &Landed) {
+    fn note(&self, rounds: &Rounds, landed: &Landed) {
         match landed {
-            Ok(_) => resource.note_success(),
+            Ok(_) => rounds.note_success(),
             Err(Stop::Failed(failure)) => {
                 tracing::debug!(target: TARGET, error = %failure, "failed to authorize for an API");
-                resource.note_failure(self.now(), failure, failure.retry_after());
+                rounds.note_failure(self.now(), failure, failure.retry_after());
             }
             Err(Stop::Keep) => {}
         }
@@ -342,11 +332,11 @@ impl Question {
     }
 
     fn failed(&self, failure: Failure) -> Stop {
-        Stop::Failed(NotAuthorized::new(
-            failure,
-            self.url.clone(),
-            self.challenges.clone(),
-        ))
+        Stop::Failed(self.not_authorized(failure))
+    }
+
+    fn not_authorized(&self, failure: Failure) -> NotAuthorized {
+        NotAuthorized::new(failure, self.url.clone(), self.challenges.clone())
     }
 }
 

@@ -71,7 +71,7 @@
 //   service            sends a request, with the token of `table` or without one
 //   demand             What does the response demand?
 //      │
-//   authorizer         one round: limits and single flight (`table`), then
+//   authorizer         one round: limits (`rounds`) and single flight (`table`), then
 //      ├─ discovered       the metadata of the API
 //      ├─ choose_server    which server, and which identity there
 //      ├─ scope_choice     which scope
@@ -91,6 +91,7 @@ mod identity_provider;
 mod layer;
 mod obtain;
 mod registration;
+mod rounds;
 mod scope_choice;
 mod server;
 mod service;
