@@ -4,7 +4,10 @@
 mod anywhere_support;
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -12,7 +15,9 @@ use bytes::Bytes;
 use http::Response;
 use serde_json::json;
 use tower_oauth2_client::{
-    authorize_anywhere::Identity,
+    BoxError,
+    authorization_code::AuthorizationResponse,
+    authorize_anywhere::{AuthorizationUrl, Identity, SignIn},
     test_util::{AuthorizationServer, ManualClock},
 };
 
@@ -226,5 +231,48 @@ async fn neighbors_do_not_use_up_the_authorizations_of_an_api() {
             drop(call(&client, &format!("https://api.test/evil/{number}")).await);
         }
         assert_eq!(call(&client, URL).await.unwrap(), 200, "{named}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_urls_of_a_resource_share_one_authorization() {
+    for agrees in [true, false] {
+        let server = new_server().build();
+        let world = World::default();
+        world.server("as.test", &server);
+        let api = server.clone();
+        world.host("api.test", move |request| match request.uri().path() {
+            WELL_KNOWN => json_answer(&json!({
+                "resource": "https://api.test",
+                "authorization_servers": [ISSUER],
+            })),
+            path if path.starts_with("/.well-known/") => not_found(),
+            _ if accepts(&api, request.headers()) => Response::new(Bytes::new()),
+            _ => challenge(401, "Bearer"),
+        });
+        let asked = Arc::new(AtomicUsize::new(0));
+        let (count, user) = (asked.clone(), server.clone());
+        let sign_in = SignIn::new(
+            "http://127.0.0.1:7777/callback",
+            move |url: AuthorizationUrl| {
+                count.fetch_add(1, Ordering::SeqCst);
+                let returned_to = user.authorize(url.as_str()).filter(|_| agrees);
+                async move {
+                    let returned_to = returned_to.ok_or("the user has closed the window")?;
+                    Ok::<_, BoxError>(AuthorizationResponse::from_uri(returned_to))
+                }
+            },
+        );
+        let client = world.client(world.layer().issuer(ISSUER, secret().sign_in(sign_in)));
+        let urls: Vec<_> = (0..100)
+            .map(|n| format!("https://api.test/{n}?q={n}"))
+            .collect();
+        for _ in 0..2 {
+            let calls = urls.iter().map(|url| call(&client, url));
+            for outcome in futures_util::future::join_all(calls).await {
+                assert_eq!(outcome.is_ok_and(|status| status == 200), agrees);
+            }
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 1);
     }
 }
