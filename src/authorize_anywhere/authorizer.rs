@@ -13,6 +13,7 @@ use super::{
     layer::Settings,
     obtain::Obtain,
     question::{Question, ended, so_far},
+    rounds::Rounds,
     server::KnownServer,
     step::{Sent, Step},
     table::{Access, FlightKey, Landed, OfOrigin, Resource, Stop, Table},
@@ -60,7 +61,11 @@ impl Authorizer {
             return Err(Stop::Keep);
         };
         let key = FlightKey {
-            path: question.url.path().into(),
+            path: question
+                .url
+                .path_and_query()
+                .map_or("/", |it| it.as_str())
+                .into(),
             demand: question.demand.clone(),
             sent: question
                 .sent
@@ -80,71 +85,65 @@ impl Authorizer {
         if let Some(access) = question.newer(origin.access(&question.url)) {
             return Ok(access);
         }
-        self.start(&nearest, question)?;
+        // The API says which resource it is, so it could be another one each time.
+        let rounds = origin.rounds(&question.url);
+        self.start(&rounds, &nearest, question)?;
         let landed = match self.discover(origin, question).await {
             Err(failure) => Err(question.failed(failure)),
             Ok(found) => {
                 let resource = origin.named(found.name());
-                if Arc::ptr_eq(&resource, &nearest) {
-                    self.authorize(&resource, &found, question).await
-                } else {
-                    // Two resources are never locked at once.
-                    drop(turn);
-                    self.authorize_other(origin, &resource, &found, question)
-                        .await
+                // Two resources are never locked at once.
+                let _turn = match Arc::ptr_eq(&resource, &nearest) {
+                    true => turn,
+                    false => {
+                        drop(turn);
+                        resource.turn.lock().await
+                    }
+                };
+                let landed = match question.newer(resource.access()) {
+                    Some(access) => Ok(access),
+                    None => {
+                        self.start(&resource.rounds, &resource, question)?;
+                        let landed = self.authorize(&resource, &found, question).await;
+                        self.note(&resource.rounds, &landed);
+                        landed
+                    }
+                };
+                if landed.is_ok() {
+                    origin.prefer(&resource, &question.url);
                 }
-            }
-        };
-        self.note(&nearest, &landed);
-        landed
-    }
-
-    /// Authorizes for a resource that was not known to contain the URL.
-    async fn authorize_other(
-        &self,
-        origin: &OfOrigin,
-        resource: &Arc<Resource>,
-        found: &Discovered,
-        question: &Question,
-    ) -> Landed {
-        let _turn = resource.turn.lock().await;
-        let landed = match question.newer(resource.access()) {
-            Some(access) => Ok(access),
-            None => {
-                self.start(resource, question)?;
-                let landed = self.authorize(resource, found, question).await;
-                self.note(resource, &landed);
                 landed
             }
         };
-        if landed.is_ok() {
-            origin.prefer(resource, &question.url);
-        }
+        self.note(&rounds, &landed);
         landed
     }
 
-    fn start(&self, resource: &Resource, question: &Question) -> Result<(), Stop> {
-        let started = resource.start_round(self.now(), self.settings.max_rounds);
-        started.map_err(|stop| match (stop, &question.sent) {
-            // A sign-in that has ended is the same error whether the API has refused its token, or the cache cannot renew it.
-            (stop, Some(sent)) if question.demand == Demand::OtherToken && sent.is_sign_in => {
-                let stop = match stop {
-                    Stop::Keep => question.failed(ended()),
-                    Stop::Failed(_) => stop,
-                };
-                resource.end(sent, &stop);
-                stop
-            }
-            (stop, _) => stop,
-        })
+    /// Starts a round, or says why it is too early. Then a sign-in of `resource` that has ended is forgotten.
+    fn start(&self, rounds: &Rounds, resource: &Resource, question: &Question) -> Result<(), Stop> {
+        let Err(stop) = rounds.start(self.now(), self.settings.max_rounds) else {
+            return Ok(());
+        };
+        let sent = question.sent.as_ref().filter(|sent| sent.is_sign_in);
+        let Some(sent) = sent.filter(|_| question.demand == Demand::OtherToken) else {
+            return Err(stop);
+        };
+        // It is the same error whether the API has refused its token, or the cache cannot renew it.
+        let failure = match stop {
+            Stop::Keep => question.not_authorized(ended()),
+            Stop::Failed(failure) => failure,
+        };
+        rounds.end(&failure);
+        resource.forget(sent);
+        Err(Stop::Failed(failure))
     }
 
-    fn note(&self, resource: &Resource, landed: &Landed) {
+    fn note(&self, rounds: &Rounds, landed: &Landed) {
         match landed {
-            Ok(_) => resource.note_success(),
+            Ok(_) => rounds.note_success(),
             Err(Stop::Failed(failure)) => {
                 tracing::debug!(target: TARGET, error = %failure, "failed to authorize for an API");
-                resource.note_failure(self.now(), failure, failure.retry_after());
+                rounds.note_failure(self.now(), failure, failure.retry_after());
             }
             Err(Stop::Keep) => {}
         }
@@ -182,7 +181,7 @@ impl Authorizer {
         found: &Discovered,
         question: &Question,
     ) -> Landed {
-        let sent = question.sent.as_ref();
+        let sent = question.sent.as_deref();
         let current = sent.map(|sent| &*sent.issuer);
         let chosen = self.choose_server(found, current).await;
         let (server, identity) = match chosen {
@@ -202,16 +201,18 @@ impl Authorizer {
                 format!("the authorization server {server} lists no grant of the identity");
             return Err(question.failed(Failure::new(Kind::Unsupported, message)));
         };
-        let issuer_is_named = current.is_none_or(|current| *current == *server.issuer);
-        let sent = sent.filter(|_| issuer_is_named);
-        let scope = question.scope(found, &server, &identity, grant.is_sign_in());
+        // Another server does not know the scope of this one, and another resource has scopes of its own.
+        let is_named =
+            |sent: &Access| sent.issuer == server.issuer && sent.resource == found.indicator();
+        let named = sent.filter(|sent| is_named(sent));
+        let scope = question.scope(found, &server, &identity, grant.is_sign_in(), named);
         let is_bound = question
             .is_bound(found, &identity)
             .map_err(|failure| question.failed(failure))?;
         let step = Step::after(
             &question.demand,
-            question.sent.as_ref().map(|sent| Sent {
-                issuer_is_named,
+            sent.map(|sent| Sent {
+                is_named: named.is_some(),
                 lacks_key: is_bound && !sent.is_bound,
                 would_widen: scope != so_far(sent),
                 was_accepted: sent.was_accepted(),
@@ -234,7 +235,7 @@ impl Authorizer {
             grant,
             resource: found.indicator(),
             scope,
-            is_bound: is_bound || sent.is_some_and(|sent| sent.is_bound),
+            is_bound: is_bound || named.is_some_and(|sent| sent.is_bound),
             challenges: &question.challenges,
         };
         match obtain.access().await {

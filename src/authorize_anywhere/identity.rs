@@ -177,6 +177,9 @@ impl Identity {
     }
 
     /// Sets the scope that may be requested. APIs can demand no other. Default is that they decide.
+    ///
+    /// If an API demands nothing that is allowed, all of it is requested: without a scope, the server would choose one
+    /// ([RFC 6749 §3.3](https://www.rfc-editor.org/rfc/rfc6749#section-3.3)). `offline_access` is requested as without this setting.
     pub fn allowed_scope(mut self, scope: impl Into<Scope>) -> Self {
         self.allowed_scope = Some(scope.into());
         self

@@ -45,6 +45,8 @@
 //! * A request causes at most [three](AuthorizeAnywhereLayer::max_rounds) authorizations.
 //! * Three authorizations for a resource may follow each other. Then pauses of 5 seconds follow, which double up to 5 minutes, and after
 //!   each failure as well. Ten minutes without an authorization end them.
+//! * The same holds for the requests to a path, whatever the API says which resource it is. An API can say that each of its URLs is a
+//!   resource of its own, so a program that calls many URLs of an API may cause an authorization for each.
 //! * Requests that demand the same at the same time share one authorization.
 //! * At most 1024 origins and 1024 issuers are remembered, and 256 resources of an origin. A scope has at most 64 words.
 //!
@@ -53,6 +55,8 @@
 //! An API is not trusted, and neither is an authorization server for which you return no identity.
 //!
 //! * A token goes to the resource that it was requested for, and nowhere else: not to another origin, not to another path beside it.
+//! * An API at a path of an origin can say that it is the whole origin, and then gets tokens for it. If APIs of several owners share an origin,
+//!   decide by [`IssuerCandidate::resource`].
 //! * The server must restrict a token to the resource that is named. If it ignores the resource indicator, the token is good for its other APIs,
 //!   too, and a hostile API that names this server gets it. [`identity_for`](AuthorizeAnywhereLayer::identity_for) can decide by the resource.
 //! * An authorization server gets the identity that you allow for it. It gets it because an API names it, so an API can make this client
@@ -67,7 +71,7 @@
 //   service            sends a request, with the token of `table` or without one
 //   demand, question   What does the response demand?
 //      │
-//   authorizer         one round: limits and single flight (`table`), then
+//   authorizer         one round: limits (`rounds`) and single flight (`table`), then
 //      ├─ discovered       the metadata of the API
 //      ├─ choose_server    which server, and which identity there
 //      ├─ scope_choice     which scope
@@ -88,6 +92,7 @@ mod layer;
 mod obtain;
 mod question;
 mod registration;
+mod rounds;
 mod scope_choice;
 mod server;
 mod service;

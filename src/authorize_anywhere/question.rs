@@ -36,24 +36,20 @@ impl Question {
         access.filter(|access| !is_sent(access))
     }
 
-    /// Returns the scope to request.
+    /// Returns the scope to request. `named` is what was sent, if it is for the same resource and of the same server.
     pub(super) fn scope(
         &self,
         found: &Discovered,
         server: &Server,
         identity: &Identity,
         is_sign_in: bool,
+        named: Option<&Access>,
     ) -> Scope {
         let challenged = match &self.demand {
             Demand::Scope(scope) => Some(scope.clone()),
             Demand::Token | Demand::OtherToken => demand::challenged_scope(&self.challenges),
         };
-        // Another server does not know the scope of this one.
-        let sent = self
-            .sent
-            .as_ref()
-            .filter(|sent| sent.issuer == server.issuer);
-        let so_far = sent.map(|sent| so_far(sent));
+        let so_far = named.map(so_far);
         ScopeChoice {
             challenged: challenged.as_ref(),
             so_far: so_far.as_ref(),
@@ -85,11 +81,11 @@ impl Question {
     }
 
     pub(super) fn failed(&self, failure: Failure) -> Stop {
-        Stop::Failed(NotAuthorized::new(
-            failure,
-            self.url.clone(),
-            self.challenges.clone(),
-        ))
+        Stop::Failed(self.not_authorized(failure))
+    }
+
+    pub(super) fn not_authorized(&self, failure: Failure) -> NotAuthorized {
+        NotAuthorized::new(failure, self.url.clone(), self.challenges.clone())
     }
 }
 

@@ -49,9 +49,14 @@ impl ScopeChoice<'_> {
         if self.is_sign_in && !all.is_empty() && lists_offline_access() {
             all = scope::union(&all, OFFLINE_ACCESS);
         }
-        match is_small(&all) {
+        let scope = match is_small(&all) {
             true => Scope::from(all),
             false => Scope::from(so_far),
+        };
+        // Without a scope, the server would choose one.
+        match self.allowed {
+            Some(allowed) if scope.iter().next().is_none() => allowed.clone(),
+            _ => scope,
         }
     }
 }

@@ -5,8 +5,8 @@ use super::demand::Demand;
 /// What is known of the access whose token was sent.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
-    /// Whether the API still names its issuer.
-    pub(super) issuer_is_named: bool,
+    /// Whether the API still names its issuer and its resource.
+    pub(super) is_named: bool,
     /// Whether the API demands a token that is bound to a key, and this one is not.
     pub(super) lacks_key: bool,
     /// Whether another authorization would request more scope.
@@ -36,7 +36,7 @@ impl Step {
         let Some(sent) = sent else {
             return Self::Authorize;
         };
-        if !sent.issuer_is_named || sent.lacks_key {
+        if !sent.is_named || sent.lacks_key {
             return Self::Authorize;
         }
         match demand {
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     const SENT: Sent = Sent {
-        issuer_is_named: true,
+        is_named: true,
         lacks_key: false,
         would_widen: false,
         was_accepted: true,
@@ -118,7 +118,7 @@ mod tests {
             (
                 scope(),
                 Some(Sent {
-                    issuer_is_named: false,
+                    is_named: false,
                     ..SENT
                 }),
                 Step::Authorize,
@@ -126,7 +126,7 @@ mod tests {
             (
                 Demand::OtherToken,
                 Some(Sent {
-                    issuer_is_named: false,
+                    is_named: false,
                     was_accepted: false,
                     is_sign_in: false,
                     ..SENT

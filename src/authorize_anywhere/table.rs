@@ -1,26 +1,27 @@
 //! What is known of the APIs: per origin, its protected resources, and the authorizations under way.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use http::Uri;
 
-use super::{demand::Demand, error::NotAuthorized};
+use super::{demand::Demand, error::NotAuthorized, rounds::Rounds};
 use crate::{
-    add_access_token::step_up::pace::Pace,
     authorization_server::metadata::resource_contains,
-    base::{clock::Moment, origin::Origin, per_server::PerServer, single_flight::driven::Driven},
+    base::{origin::Origin, per_server::PerServer, single_flight::driven::Driven},
     message::{Challenge, Scope},
     token_cache::source::TokenSource,
 };
 
 /// More resources of one origin are not kept.
 const MAX_RESOURCES: usize = 256;
+/// The rounds of more paths of one origin are not kept.
+const MAX_PATHS: usize = 256;
 
 /// What this client has for a resource.
 pub(super) struct Access {
@@ -84,6 +85,8 @@ impl Table {
 pub(super) struct OfOrigin {
     resources: Mutex<Vec<Arc<Resource>>>,
     flights: Mutex<Vec<(FlightKey, Weak<Driven<Landed>>)>>,
+    /// The rounds that requests to a path have started, whatever the API said which resource it is.
+    rounds: Mutex<VecDeque<(Box<str>, Arc<Rounds>)>>,
     /// Whether it has ever had metadata of a resource.
     pub(super) has_metadata: AtomicBool,
 }
@@ -91,6 +94,7 @@ pub(super) struct OfOrigin {
 /// Requests that ask for the same share one flight.
 #[derive(Clone, PartialEq)]
 pub(super) struct FlightKey {
+    /// With the query.
     pub(super) path: Box<str>,
     pub(super) demand: Demand,
     /// The access whose token was sent, by its address.
@@ -107,11 +111,15 @@ impl OfOrigin {
         longest.map(|(_, access)| access)
     }
 
-    /// Returns the resource that is known to contain the URL, or one of this URL alone.
+    /// Returns the resource whose token the URL gets, or one of this URL alone.
+    ///
+    /// A resource for which there is no token does not count: another API of this origin may have said that it is this resource.
     pub(super) fn nearest(&self, url: &Uri) -> Arc<Resource> {
         let known = {
             let resources = lock(&self.resources);
-            let containing = resources.iter().filter(|it| it.contains(url));
+            let containing = resources
+                .iter()
+                .filter(|it| it.access().is_some() && it.contains(url));
             containing.max_by_key(|it| it.name.len()).cloned()
         };
         known.unwrap_or_else(|| {
@@ -144,6 +152,20 @@ impl OfOrigin {
         lock(&self.resources).retain(|it| !comes_before(it));
     }
 
+    /// Returns the rounds that requests to the path of this URL have started.
+    pub(super) fn rounds(&self, url: &Uri) -> Arc<Rounds> {
+        let mut rounds = lock(&self.rounds);
+        if let Some((_, of_path)) = rounds.iter().find(|(path, _)| **path == *url.path()) {
+            return of_path.clone();
+        }
+        if rounds.len() == MAX_PATHS {
+            rounds.pop_front();
+        }
+        let of_path = Arc::<Rounds>::default();
+        rounds.push_back((url.path().into(), of_path.clone()));
+        of_path
+    }
+
     /// Joins the flight of this key, or starts it.
     pub(super) fn join(
         &self,
@@ -168,14 +190,8 @@ pub(super) struct Resource {
     name: Box<str>,
     /// Whoever authorizes for the resource holds it.
     pub(super) turn: tokio::sync::Mutex<()>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    access: Option<Arc<Access>>,
-    pace: Pace,
-    failure: Option<NotAuthorized>,
+    pub(super) rounds: Rounds,
+    access: Mutex<Option<Arc<Access>>>,
 }
 
 impl Resource {
@@ -183,7 +199,8 @@ impl Resource {
         Self {
             name: name.into(),
             turn: tokio::sync::Mutex::new(()),
-            state: Mutex::default(),
+            rounds: Rounds::default(),
+            access: Mutex::default(),
         }
     }
 
@@ -192,46 +209,16 @@ impl Resource {
     }
 
     pub(super) fn access(&self) -> Option<Arc<Access>> {
-        lock(&self.state).access.clone()
+        lock(&self.access).clone()
     }
 
     pub(super) fn set(&self, access: Option<Arc<Access>>) {
-        lock(&self.state).access = access;
+        *lock(&self.access) = access;
     }
 
-    /// Forgets an access, unless it was replaced. Until the next round, requests get this error.
-    pub(super) fn end(&self, access: &Arc<Access>, stop: &Stop) {
-        let mut state = lock(&self.state);
-        let is_it = |current: &mut Arc<Access>| Arc::ptr_eq(current, access);
-        if let (Some(_), Stop::Failed(failure)) = (state.access.take_if(is_it), stop) {
-            state.failure = Some(failure.clone());
-        }
-    }
-
-    /// Starts a round, or says why it is too early.
-    pub(super) fn start_round(&self, now: Moment, max_rounds: u32) -> Result<(), Stop> {
-        let mut state = lock(&self.state);
-        if state.pace.start_round(now, max_rounds) {
-            return Ok(());
-        }
-        Err(state.failure.clone().map_or(Stop::Keep, Stop::Failed))
-    }
-
-    pub(super) fn note_failure(
-        &self,
-        now: Moment,
-        failure: &NotAuthorized,
-        wait: Option<Duration>,
-    ) {
-        let mut state = lock(&self.state);
-        state.pace.note_failure(now, wait);
-        state.failure = Some(failure.clone());
-    }
-
-    pub(super) fn note_success(&self) {
-        let mut state = lock(&self.state);
-        state.pace.note_success();
-        state.failure = None;
+    /// Forgets an access, unless it was replaced.
+    pub(super) fn forget(&self, access: &Arc<Access>) {
+        lock(&self.access).take_if(|current| Arc::ptr_eq(current, access));
     }
 }
 
