@@ -117,6 +117,10 @@ async fn a_token_goes_only_to_its_resource() {
         "https://api.test/",
         "https://api.test/mcp/../x",
         "https://api.test/mcp/%2e%2e/x",
+        "https://api.test/mcp/..;/x",
+        "https://api.test/mcp/.%2e%3Bv=1/x",
+        "https://api.test/mcp/%252e%252e/x",
+        "https://api.test/mcp/..%25252Fx",
         "http://api.test/mcp",
     ] {
         let _ = call(&client, url).await;

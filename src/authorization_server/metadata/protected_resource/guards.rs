@@ -143,12 +143,23 @@ fn has_user(uri: &str) -> bool {
     uri[..end].contains('@')
 }
 
-/// Refuses `.` and `..`, since some programs would resolve them, and then see another path.
+/// Refuses `.` and `..`, since some programs would resolve them, and then see another path. Some decode more than once, and some take what
+/// follows a semicolon off the segment first.
 fn check_segments(path: &str) -> Result<(), &'static str> {
-    let decoded = path.to_ascii_lowercase().replace("%2e", ".");
-    let decoded = decoded.replace("%2f", "/").replace("%5c", "/");
+    let lower_case = path.to_ascii_lowercase();
+    let parts = lower_case.split('%').enumerate();
+    let parts = parts.map(|(number, part)| match number {
+        0 => part,
+        // An encoded percent sign, however often.
+        _ => part.trim_start_matches("25"),
+    });
+    let mut decoded = parts.collect::<Vec<_>>().join("%");
+    for (encoded, character) in [("%2e", "."), ("%2f", "/"), ("%5c", "/"), ("%3b", ";")] {
+        decoded = decoded.replace(encoded, character);
+    }
     let mut segments = decoded.split(['/', '\\']);
-    match segments.any(|segment| segment == "." || segment == "..") {
+    let is_dots = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    match segments.any(is_dots) {
         true => Err("has a path with a segment `.` or `..`"),
         false => Ok(()),
     }
@@ -193,6 +204,16 @@ mod tests {
             ),
             (
                 "https://api.example/a/.%2e%2Fb",
+                Err("has a path with a segment"),
+            ),
+            ("https://api.example/a/b;..", Ok(())),
+            ("https://api.example/a/100%25/b", Ok(())),
+            (
+                "https://api.example/a/..;v=1/b",
+                Err("has a path with a segment"),
+            ),
+            (
+                "https://api.example/a/%25252e.%253B/b",
                 Err("has a path with a segment"),
             ),
             (
