@@ -20,7 +20,7 @@ impl PartialEq for Form {
                 && a.client_authentication == b.client_authentication
                 && a.access_token == b.access_token
                 && a.dpop == b.dpop
-                && a.issuer == b.issuer
+                && a.issuer() == b.issuer()
                 && a.invalid == b.invalid)
     }
 }
@@ -57,7 +57,7 @@ impl Hash for Form {
         extras.endpoint.as_deref().map(parts).hash(state);
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
-        extras.issuer.hash(state);
+        extras.issuer().hash(state);
         extras.invalid.hash(state);
     }
 }

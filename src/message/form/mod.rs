@@ -53,15 +53,13 @@ pub(super) struct Extras {
     /// Authorizes the request in place of a client.
     pub(super) access_token: Option<AccessToken>,
     pub(super) dpop: Option<DpopKey>,
-    /// The authorization server, where a cache has tokens of several. Compared, but not sent.
-    pub(super) issuer: Option<Arc<str>>,
     /// Neither sent nor compared.
     pub(super) polling: PollingTerms,
     /// Neither sent nor compared.
     pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
     /// For logs. Neither sent nor compared.
     pub(super) label: Option<Box<str>>,
-    /// For the layers below. Neither sent nor compared.
+    /// For the layers below. Neither sent nor compared, except for [`OfIssuer`].
     pub(super) context: Extensions,
     /// Who sent this request, and to which host. Neither sent nor compared.
     pub(super) called: Option<CalledSlot>,
@@ -70,6 +68,16 @@ pub(super) struct Extras {
     invalid: Option<Box<str>>,
     /// Not compared: it follows from the parameters.
     names: Option<Box<Names>>,
+}
+
+/// The authorization server, where a cache has tokens of several. It is in the context, since few requests have one.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct OfIssuer(pub(super) Arc<str>);
+
+impl Extras {
+    fn issuer(&self) -> Option<&OfIssuer> {
+        self.context.get()
+    }
 }
 
 /// Where each name is first used, for a request with many parameters.
@@ -257,7 +265,6 @@ impl Form {
                 endpoint: extras.endpoint.clone(),
                 client_authentication: extras.client_authentication.clone(),
                 dpop: extras.dpop.clone(),
-                issuer: extras.issuer.clone(),
                 label: extras.label.clone(),
                 context: extras.context.clone(),
                 ..Extras::default()

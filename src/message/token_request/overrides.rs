@@ -6,7 +6,7 @@ use super::TokenRequest;
 use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
-    message::{IdTokenChecks, PollingTerms},
+    message::{IdTokenChecks, PollingTerms, form::OfIssuer},
 };
 
 /// # Overrides for this request
@@ -146,7 +146,7 @@ impl TokenRequest {
 
     /// Keeps the token apart from those of other issuers in the same cache.
     pub(crate) fn of_issuer(mut self, issuer: Arc<str>) -> Self {
-        self.0.extras_mut().issuer = Some(issuer);
+        self.0.extras_mut().context.insert(OfIssuer(issuer));
         self
     }
 
