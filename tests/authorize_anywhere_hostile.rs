@@ -444,40 +444,42 @@ async fn nothing_is_carried_to_another_server() {
 #[tokio::test]
 async fn two_servers_with_the_same_client_do_not_share_a_token() {
     let world = World::default();
-    let number = Arc::new(AtomicUsize::new(0));
     for host in ["as1.test", "as2.test"] {
-        evil_server(
-            &world,
-            host,
-            json!({ "token_endpoint": "https://shared.test/token" }),
-        );
+        let issuer = format!("https://{host}");
+        world.host(host, move |request| match request.uri().path() {
+            "/token" => json_answer(&json!({ "access_token": issuer, "token_type": "Bearer" })),
+            "/.well-known/oauth-authorization-server" => {
+                let token_endpoint = format!("{issuer}/token");
+                json_answer(&json!({ "issuer": issuer, "token_endpoint": token_endpoint }))
+            }
+            _ => not_found(),
+        });
     }
-    let count = number.clone();
-    world.host("shared.test", move |_| {
-        let number = count.fetch_add(1, Ordering::SeqCst);
-        json_answer(&json!({ "access_token": format!("T{number}"), "token_type": "Bearer" }))
-    });
-    let calls = AtomicUsize::new(0);
-    let asked = AtomicUsize::new(0);
-    world.host("api.test", move |request| match request.uri().path() {
-        AT_PATH => {
-            let first = asked.fetch_add(1, Ordering::SeqCst) == 0;
-            json_answer(&metadata_of_api(&[if first {
-                "https://as1.test"
-            } else {
-                "https://as2.test"
-            }]))
+    let (calls, asked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    world.host("api.test", move |request| {
+        let issuers = ["https://as1.test", "https://as2.test"];
+        if request.uri().path() == AT_PATH {
+            let round = asked.fetch_add(1, Ordering::SeqCst).min(1);
+            return json_answer(&metadata_of_api(&[issuers[round]]));
         }
-        _ => match token_of(request.headers()) {
-            Some(token) if token != "T0" => Response::new(Bytes::new()),
-            Some(_) if calls.fetch_add(1, Ordering::SeqCst) == 0 => Response::new(Bytes::new()),
-            _ => challenge(401, "Bearer"),
-        },
+        let Some(token) = token_of(request.headers()) else {
+            return challenge(401, "Bearer");
+        };
+        let round = calls.fetch_add(1, Ordering::SeqCst).min(1);
+        match token == issuers[round] {
+            true => Response::new(Bytes::new()),
+            false => challenge(401, "Bearer"),
+        }
     });
+    // The same client, resource and scope.
     let client = world.client(world.layer().identity_for(|_| Some(secret())));
     assert_eq!(call(&client, URL).await.unwrap(), 200);
     assert_eq!(call(&client, URL).await.unwrap(), 200);
-    assert!(number.load(Ordering::SeqCst) >= 2);
+    let sent = world.seen_at("/mcp");
+    assert_eq!(
+        token_of(sent.last().unwrap().headers()).as_deref(),
+        Some("https://as2.test")
+    );
 }
 
 /// An API that answers each request with a token by this function of its number.
