@@ -1,4 +1,5 @@
 //! An instance of a service, as a process of its own: this very program, started again by [`Replica`].
+#![allow(clippy::disallowed_methods, reason = "a replica measures real time")]
 
 use std::{env, io, process::Stdio, time::Duration};
 
