@@ -34,17 +34,17 @@ pub(crate) struct Ask<'a> {
 /// What a cache knows of the tokens that it has had for one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Known {
-    /// The newest entry or lease. Older entries are not taken.
-    fence: Option<Fence>,
+    /// The newest entry or lease, or zero: each entry of a cache has this, so it is small. Older entries are not taken.
+    fence: u64,
 }
 
 impl Known {
     pub(crate) fn note(&mut self, fence: Option<Fence>) {
-        self.fence = self.fence.max(fence);
+        self.fence = self.fence.max(fence.map_or(0, Fence::get));
     }
 
     pub(super) fn fence(self) -> Option<Fence> {
-        self.fence
+        (self.fence > 0).then(|| Fence::new(self.fence))
     }
 }
 

@@ -211,6 +211,18 @@ impl ShareTokens {
     ///
     /// A store that takes longer is left alone for a while, so that not every fetch waits for it. Until it has answered once, it gets two
     /// seconds, because a connection has to be opened.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_oauth2_client::token_store::ShareTokens;
+    ///
+    /// fn set_up(share: ShareTokens) -> ShareTokens {
+    ///     share.limit(Duration::from_millis(100))
+    /// }
+    /// ```
     pub fn limit(mut self, limit: Duration) -> Self {
         self.engine.limit = limit;
         self
@@ -221,6 +233,18 @@ impl ShareTokens {
     /// It is renewed three times in this time while the token request is under way, however long that takes. After a crash of the
     /// holder, others wait for the rest of it. If an instance is suspended for longer than this, another one may send the same refresh
     /// token.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_oauth2_client::token_store::ShareTokens;
+    ///
+    /// fn set_up(share: ShareTokens) -> ShareTokens {
+    ///     share.lease(Duration::from_secs(5))
+    /// }
+    /// ```
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -229,6 +253,18 @@ impl ShareTokens {
     /// Sets how long a refresh token is kept in the store after its last use. Default is 30 days.
     ///
     /// It should be at least as long as the server accepts a refresh token that is not used.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use tower_oauth2_client::token_store::ShareTokens;
+    ///
+    /// fn set_up(share: ShareTokens) -> ShareTokens {
+    ///     share.keep_refresh_tokens(Duration::from_secs(90 * 24 * 3600))
+    /// }
+    /// ```
     pub fn keep_refresh_tokens(mut self, time: Duration) -> Self {
         self.keep_refresh_tokens = time;
         self
