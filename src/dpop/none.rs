@@ -12,7 +12,7 @@ use crate::error::TokenError;
 pub(crate) struct DpopKey(Infallible);
 
 impl DpopKey {
-    #[cfg(feature = "authorization-code")]
+    #[cfg(any(feature = "authorization-code", feature = "token-store"))]
     pub(crate) fn thumbprint(&self) -> &str {
         match self.0 {}
     }
@@ -22,11 +22,6 @@ impl DpopKey {
     }
 
     pub(crate) fn check(&self) -> Result<(), String> {
-        match self.0 {}
-    }
-
-    #[cfg(feature = "token-store")]
-    pub(crate) fn thumbprint(&self) -> &str {
         match self.0 {}
     }
 

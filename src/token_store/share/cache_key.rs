@@ -44,7 +44,10 @@ pub(super) async fn cache_key(
         Kind::Endpoint(endpoint) => {
             key.text("endpoint", &endpoint.place);
             key.text("call", &endpoint.call);
-            for default in &endpoint.defaults {
+            // The endpoint does not add a default scope to these.
+            let is_granted = request.carries_one_time_credential();
+            let is_sent = |default: &&Parameter| !(is_granted && default.name == "scope");
+            for default in endpoint.defaults.iter().filter(is_sent) {
                 key.parameter(default).await?;
             }
             if named.is_none() {
@@ -63,6 +66,13 @@ pub(super) async fn cache_key(
     }
     if let Some(partition) = request.get_partition() {
         key.text("partition", partition);
+    }
+    // A request that is refused equals none that is sent.
+    if let Some(why) = form.invalid() {
+        key.text("invalid", why);
+    }
+    if let Some(name) = form.repeated_name(|_| false) {
+        key.text("repeated", name);
     }
     key.headers(form);
     key.parameters(request).await?;
@@ -266,6 +276,20 @@ mod tests {
                 request().parameter("tenantb", "lue"),
             ),
             ("partition", request().partition("blue")),
+            ("invalid endpoint", request().token_endpoint("https:// /")),
+            ("invalid header", request().header("x-tenant", "\n")),
+            (
+                "wrongly repeated",
+                request()
+                    .parameter("tenant", "blue")
+                    .parameter("tenant", "red"),
+            ),
+            (
+                "rightly repeated",
+                request()
+                    .repeated_parameter("tenant", "blue")
+                    .repeated_parameter("tenant", "red"),
+            ),
             ("other partition", request().partition("red")),
             ("header", request().header("x-tenant", "blue")),
             ("other header value", request().header("x-tenant", "red")),

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::{base::back_off, error::TokenError};
+use crate::{
+    base::back_off,
+    error::{ErrorCode, ErrorResponse, TokenError},
+};
 
 /// What a cache wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +97,14 @@ pub(super) fn shared_pause(error: &TokenError, failures: u32, will_retry: bool) 
     let Some(status) = error.status() else {
         return Duration::ZERO;
     };
+    let code = error.error_response().map(ErrorResponse::code);
+    let concerns_client = status == StatusCode::UNAUTHORIZED
+        || code.is_some_and(|code| {
+            [ErrorCode::INVALID_CLIENT, ErrorCode::UNAUTHORIZED_CLIENT].contains(code)
+        });
+    if concerns_client {
+        return Duration::ZERO;
+    }
     let asked = error.retry_after().unwrap_or_default();
     let is_ill = status == StatusCode::TOO_MANY_REQUESTS
         || (status.is_server_error()
@@ -131,7 +142,7 @@ pub(super) fn time_to_live(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::{ErrorCode, TokenErrorKind};
+    use crate::error::TokenErrorKind;
 
     fn secs(secs: u64) -> Duration {
         Duration::from_secs(secs)
@@ -253,6 +264,15 @@ mod tests {
             ("404", status(404), 0, 0),
             ("408", status(408), 0, 0),
             ("invalid_client", code(ErrorCode::INVALID_CLIENT), 5, 0),
+            (
+                "invalid_client with Retry-After",
+                code(ErrorCode::INVALID_CLIENT)
+                    .status(StatusCode::BAD_REQUEST)
+                    .retry_after(secs(300)),
+                0,
+                0,
+            ),
+            ("401", status(401).retry_after(secs(300)), 0, 0),
             ("invalid_grant", code(ErrorCode::INVALID_GRANT), 5, 0),
             ("connection", kind(TokenErrorKind::Service), 5, 0),
             ("timeout", kind(TokenErrorKind::Timeout), 5, 0),
@@ -266,7 +286,10 @@ mod tests {
                 "{name}"
             );
             let with_retry = shared_pause(&error, failures, true);
-            let asked = error.retry_after().unwrap_or_default().min(secs(300));
+            let asked = match expected {
+                0 => Duration::ZERO,
+                _ => error.retry_after().unwrap_or_default().min(secs(300)),
+            };
             assert_eq!(with_retry, asked, "{name}");
         }
     }
