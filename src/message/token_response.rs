@@ -296,7 +296,7 @@ impl TokenResponseBuilder {
     /// Subtracts the age of the response from its lifetime, and from the time until it should be renewed. Default is no age.
     ///
     /// A cache counts the lifetime from when it asked for the token. So a layer that answers with a stored response sets its age, counted
-    /// from before the token request was sent. A lifetime that is over becomes zero; do not give such a response to a cache. A response
+    /// from before the token request was sent. A lifetime that has ended becomes zero; do not give such a response to a cache. A response
     /// without a lifetime stays so: set [`expires_in`](Self::expires_in) before you store it.
     ///
     /// # Examples

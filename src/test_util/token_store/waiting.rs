@@ -30,7 +30,7 @@ pub(super) async fn waiters_are_woken(
         let case = Case::new(one, other);
         let fence = case.a_leases(None, LONG).await?;
         // A lease that goes on does not keep a waiter beyond its limit.
-        returns_soon(other.wait(&case.name, fence, SHORT), "its limit is over").await;
+        returns_soon(other.wait(&case.name, fence, SHORT), "its limit has passed").await;
         let ends = async {
             time::sleep(SHORT).await;
             match pause {
