@@ -109,3 +109,21 @@ macro_rules! request_setters {
 }
 
 pub(super) use request_setters;
+
+/// Implements [`request_setters`], and the setter of the client that sends the request.
+macro_rules! client_request_setters {
+    ($Request:ident, $endpoint:literal, $service:literal, $setter:ident, $($form:tt)+) => {
+        crate::message::accessors::request_setters!($Request, $endpoint, $service, $setter, $($form)+);
+
+        impl $Request {
+            #[doc = concat!("Sends this request as another client. Default is the client of the [`", $service, "`](crate::", $service, ").")]
+            #[must_use]
+            pub fn client_authentication(mut self, client: crate::ClientAuthentication) -> Self {
+                self.$($form)+.extras_mut().client_authentication = Some(Box::new(client));
+                self
+            }
+        }
+    };
+}
+
+pub(super) use client_request_setters;

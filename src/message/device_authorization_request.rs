@@ -4,12 +4,11 @@ use std::{borrow::Cow, fmt};
 
 use super::{
     Parameter, Scope,
-    accessors::request_setters,
+    accessors::client_request_setters,
     form::{Form, printable_names},
 };
 use crate::{
     base::{Quoted, uri::Printable},
-    client_authentication::ClientAuthentication,
     secret::Credential,
 };
 
@@ -100,17 +99,9 @@ impl DeviceAuthorizationRequest {
         });
         self
     }
-
-    /// Sends this request as another client. Default is the client of the
-    /// [`DeviceAuthorizationEndpoint`](crate::DeviceAuthorizationEndpoint).
-    #[must_use]
-    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(Box::new(client));
-        self
-    }
 }
 
-request_setters!(
+client_request_setters!(
     DeviceAuthorizationRequest,
     "device authorization endpoint",
     "DeviceAuthorizationEndpoint",

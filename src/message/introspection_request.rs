@@ -6,12 +6,10 @@ use http::header::ACCEPT;
 
 use super::{
     AccessToken, Parameter,
-    accessors::request_setters,
+    accessors::client_request_setters,
     form::{Form, printable_names},
 };
-use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, secret::Credential,
-};
+use crate::{base::uri::Printable, secret::Credential};
 
 /// A request for the state of a token ([RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)).
 ///
@@ -141,13 +139,6 @@ impl IntrospectionRequest {
         self
     }
 
-    /// Sends this request as another client. Default is the client of the [`IntrospectionEndpoint`](crate::IntrospectionEndpoint).
-    #[must_use]
-    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.form.extras_mut().client_authentication = Some(Box::new(client));
-        self
-    }
-
     pub(crate) fn wants_jwt(&self) -> bool {
         self.wants_jwt
     }
@@ -157,7 +148,7 @@ impl IntrospectionRequest {
     }
 }
 
-request_setters!(
+client_request_setters!(
     IntrospectionRequest,
     "introspection endpoint",
     "IntrospectionEndpoint",

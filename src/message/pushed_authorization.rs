@@ -6,14 +6,11 @@ use serde_json::Value;
 
 use super::{
     Parameter,
-    accessors::{answer_accessors, request_setters},
+    accessors::{answer_accessors, client_request_setters},
     form::{Form, printable_names},
 };
 use crate::dpop::DpopKey;
-use crate::{
-    base::uri::Printable, client_authentication::ClientAuthentication, error::Answer,
-    secret::Credential,
-};
+use crate::{base::uri::Printable, error::Answer, secret::Credential};
 
 /// An authorization request that is sent straight to the server, and not through the browser of the user
 /// ([RFC 9126 §2.1](https://www.rfc-editor.org/rfc/rfc9126#section-2.1)).
@@ -65,14 +62,6 @@ impl PushedAuthorizationRequest {
         self
     }
 
-    /// Sends this request as another client. Default is the client of the
-    /// [`PushedAuthorizationEndpoint`](crate::PushedAuthorizationEndpoint).
-    #[must_use]
-    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(Box::new(client));
-        self
-    }
-
     /// Proves possession of this key, so that the code is bound to it
     /// ([RFC 9449 §10.1](https://www.rfc-editor.org/rfc/rfc9449#section-10.1)). Default is the key of the
     /// [`PushedAuthorizationEndpoint`](crate::PushedAuthorizationEndpoint).
@@ -91,7 +80,7 @@ impl PushedAuthorizationRequest {
     }
 }
 
-request_setters!(
+client_request_setters!(
     PushedAuthorizationRequest,
     "pushed authorization request endpoint",
     "PushedAuthorizationEndpoint",

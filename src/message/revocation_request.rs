@@ -4,12 +4,11 @@ use std::{borrow::Cow, fmt};
 
 use super::{
     Parameter,
-    accessors::request_setters,
+    accessors::client_request_setters,
     form::{Form, printable_names},
 };
 use crate::{
     base::{Quoted, uri::Printable},
-    client_authentication::ClientAuthentication,
     secret::Credential,
 };
 
@@ -90,16 +89,9 @@ impl RevocationRequest {
         });
         self
     }
-
-    /// Sends this request as another client. Default is the client of the [`RevocationEndpoint`](crate::RevocationEndpoint).
-    #[must_use]
-    pub fn client_authentication(mut self, client: ClientAuthentication) -> Self {
-        self.0.extras_mut().client_authentication = Some(Box::new(client));
-        self
-    }
 }
 
-request_setters!(
+client_request_setters!(
     RevocationRequest,
     "revocation endpoint",
     "RevocationEndpoint",
