@@ -397,6 +397,8 @@ async fn nothing_is_carried_to_another_server() {
         };
         let client = world.client(layer);
         assert_eq!(call(&client, URL).await.unwrap(), 200);
+        clock.advance(Duration::from_secs(3601));
+        assert_eq!(call(&client, URL).await.unwrap(), 200);
         let old = token_of(world.seen_at("/mcp").last().unwrap().headers()).unwrap();
         has_moved.store(true, Ordering::SeqCst);
         let to_second = if is_allowed {
@@ -415,13 +417,15 @@ async fn nothing_is_carried_to_another_server() {
             );
             continue;
         };
-        let refresh_token = field(
-            world.seen("as1.test").last().unwrap().body(),
-            "refresh_token",
-        );
+        let at_first = world.seen("as1.test");
+        let refresh_tokens = at_first
+            .iter()
+            .flat_map(|it| field(it.body(), "refresh_token"));
+        let refresh_tokens: Vec<_> = refresh_tokens.collect();
+        assert!(!refresh_tokens.is_empty());
         for secret in [&*old, "client-1", "SECRET-1", "as1.test"]
             .into_iter()
-            .chain(refresh_token.first().map(|it| &**it))
+            .chain(refresh_tokens.iter().map(|it| &**it))
         {
             assert!(!to_second.contains(secret), "{secret} in {to_second}");
         }
@@ -430,7 +434,7 @@ async fn nothing_is_carried_to_another_server() {
         let pushed = world.seen_at("/par");
         for name in ["state", "code_challenge"] {
             let [before, after] = [0, 1].map(|index: usize| field(pushed[index].body(), name));
-            assert!(before.len() == 1 && before != after);
+            assert!(before.len() == 1 && after.len() == 1 && before != after);
         }
         let sent = world.seen_at("/mcp");
         let sent: Vec<_> = sent
@@ -591,7 +595,7 @@ async fn a_401_forever_costs_one_sign_in() {
         let error = refused(&client, URL).await;
         assert_eq!(error.kind(), Kind::SignIn, "{error}");
     }
-    assert!(user.signed_in() <= 2, "{}", user.signed_in());
+    assert!((1..=2).contains(&user.signed_in()), "{}", user.signed_in());
     for _ in 0..600 {
         clock.advance(Duration::from_secs(1));
         refused(&client, URL).await;
@@ -604,6 +608,7 @@ async fn a_401_forever_costs_one_sign_in() {
         .filter_map(|it| token_of(it.headers()))
         .collect();
     let all = sent.len();
+    assert!(all > 0);
     sent.sort();
     sent.dedup();
     assert_eq!(sent.len(), all);
@@ -621,9 +626,13 @@ async fn a_401_forever_does_not_use_up_the_tokens_of_a_machine() {
     for _ in 0..100 {
         assert_eq!(call(&client, URL).await.unwrap(), 401);
     }
-    assert!(server.token_requests() <= 5, "{}", server.token_requests());
     assert!(
-        world.seen_at(AT_PATH).len() <= 4,
+        (1..=5).contains(&server.token_requests()),
+        "{}",
+        server.token_requests()
+    );
+    assert!(
+        (1..=4).contains(&world.seen_at(AT_PATH).len()),
         "{}",
         world.seen_at(AT_PATH).len()
     );
@@ -676,7 +685,7 @@ async fn hostile_challenges_are_no_demand_or_an_error() {
         ("Bearer scope=\"a\\\"b\"", Some(200)),
         ("Bearer scope=\"offline_access\"", Some(200)),
         ("Negotiate, Bearer scope='a'", Some(200)),
-        (&*huge, None),
+        (&*huge, Some(401)),
     ] {
         let server = new_server().build();
         let world = World::default();

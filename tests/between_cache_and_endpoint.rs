@@ -103,6 +103,7 @@ mod partitions {
             source.token().await.unwrap();
             source.discard();
         }
+        assert_eq!(blue.token_requests(), 3);
     }
 
     /// Two servers may issue the same code.

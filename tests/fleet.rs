@@ -334,6 +334,15 @@ async fn failing_store_does_not_stop_acquisition() {
                 source.invalidate(token.access_token());
                 source.token().await.unwrap();
             }
+            // A failure releases the lease.
+            server.fail_until_told(Failure::status(404));
+            let other = request().scope("other");
+            let failed = instance(&server, &store).source(other).token().await;
+            failed.unwrap_err();
+            assert!(
+                store.take_ops().contains(&op),
+                "{op:?} {fault:?} never happened"
+            );
         }
     }
 }

@@ -98,6 +98,7 @@ async fn fleet_that_is_kept_warm_and_whose_instances_come_and_go_stays_signed_in
             sources.extend(fleet(&server, &store, &request, 1));
         }
         for source in &sources {
+            source.keep_warm().unwrap();
             let token = source.token().await.unwrap();
             assert!(server.is_active(token.expose_secret()));
         }

@@ -190,7 +190,7 @@ impl Fixture {
         drop(held);
     }
 
-    /// Asks for a token, and then once more with a new source after the entry is gone. Returns the second result, and what was sent.
+    /// Asks for a token, and then again with a new source after the entry is gone. Returns the second result, and what was sent.
     async fn ask_twice(
         &self,
         request: impl Fn() -> TokenRequest,

@@ -77,8 +77,8 @@ enum Kind {
 }
 
 impl IssuedToken {
-    pub(super) fn cached(cached: &Arc<CachedToken>) -> Self {
-        Self(Kind::Cached(cached.clone()))
+    pub(super) fn cached(cached: Arc<CachedToken>) -> Self {
+        Self(Kind::Cached(cached))
     }
 
     /// Returns the access token alone. It has no expiry and no other member.

@@ -58,14 +58,11 @@ impl KeepMembers {
         response: &TokenResponse,
         request: &TokenRequest,
     ) -> Option<KeptMembers> {
-        let asked = match request.carries_one_time_credential() {
+        let scope = response.scope().filter(|scope| {
             // The next response may leave the scope out.
-            true => None,
-            false => request.get_scope().map(Scope::from),
-        };
-        let scope = response
-            .scope()
-            .filter(|scope| asked.as_ref() != Some(scope));
+            request.carries_one_time_credential()
+                || request.get_scope().map(Scope::from).as_ref() != Some(*scope)
+        });
         if scope.is_none() && self.0.is_none() {
             return None;
         }

@@ -92,7 +92,12 @@ impl<K> KeyIndex<K> {
             drop(shard);
             return;
         }
-        let removed = shard.make_room(self.max_per_shard);
+        // A key that is replaced needs no room.
+        let max = match shard.slots.contains_key(&hash) {
+            true => usize::MAX,
+            false => self.max_per_shard,
+        };
+        let removed = shard.make_room(max);
         let replaced = shard.slots.insert(hash, slot);
         if replaced.is_none() {
             shard.queue.push_back(hash);

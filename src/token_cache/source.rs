@@ -81,10 +81,12 @@ impl TokenSource {
     #[doc(alias = "access_token")]
     pub async fn token(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => match entry.usable(IssuedToken::cached) {
-                Some(token) => Ok(token),
-                None => Ok(IssuedToken::cached(&entry.clone().token().await?)),
-            },
+            SourceKind::Cached { entry, .. } => {
+                match entry.usable(|cached| IssuedToken::cached(cached.clone())) {
+                    Some(token) => Ok(token),
+                    None => Ok(IssuedToken::cached(entry.clone().token().await?)),
+                }
+            }
             SourceKind::Fixed(token) => Ok(token.clone().into()),
         }
     }
@@ -96,7 +98,7 @@ impl TokenSource {
     #[must_use]
     pub fn peek(&self) -> Option<IssuedToken> {
         match &self.0 {
-            SourceKind::Cached { entry, .. } => entry.peek().as_ref().map(IssuedToken::cached),
+            SourceKind::Cached { entry, .. } => entry.peek().map(IssuedToken::cached),
             SourceKind::Fixed(token) => Some(token.clone().into()),
         }
     }
@@ -146,7 +148,7 @@ impl TokenSource {
     pub async fn renew(&self) -> Result<IssuedToken, TokenError> {
         match &self.0 {
             SourceKind::Cached { entry, .. } => {
-                Ok(IssuedToken::cached(&entry.clone().renew().await?))
+                Ok(IssuedToken::cached(entry.clone().renew().await?))
             }
             SourceKind::Fixed(token) => Ok(token.clone().into()),
         }

@@ -127,7 +127,7 @@ impl Subscription {
             };
             match found {
                 Ok(Some(cached)) if cached.generation > self.seen => {
-                    return Ok(Some(self.see(&cached)));
+                    return Ok(Some(self.see(cached)));
                 }
                 Ok(_) => {}
                 Err(_) if self.entry.is_shut_down() => return Ok(None),
@@ -143,7 +143,7 @@ impl Subscription {
         }
     }
 
-    fn see(&mut self, cached: &Arc<CachedToken>) -> IssuedToken {
+    fn see(&mut self, cached: Arc<CachedToken>) -> IssuedToken {
         self.seen = cached.generation;
         self.not_before = None;
         // A token that expires before it can be used would otherwise be fetched in a loop.

@@ -273,7 +273,12 @@ async fn many_waiters_share_one_connection_and_do_not_poll() -> Result<(), BoxEr
     }
     while let Some(waited) = waits.join_next().await {
         // Later, they would look again without a message.
-        assert!(waited? < Duration::from_secs(2), "messages wake");
+        let waited = waited?;
+        assert!(
+            waited > Duration::from_millis(900),
+            "{waited:?}: nobody had put anything"
+        );
+        assert!(waited < Duration::from_secs(2), "messages wake");
     }
     // Nobody is subscribed any more.
     let mut left = usize::MAX;
@@ -295,7 +300,7 @@ async fn scripts_run(server: &Server) -> Result<String, BoxError> {
     let mut lines = info
         .lines()
         .filter(|line| line.starts_with("cmdstat_evalsha:"));
-    Ok(lines.next().unwrap_or_default().to_owned())
+    Ok(lines.next().ok_or("no script has run")?.to_owned())
 }
 
 #[tokio::test]
@@ -314,7 +319,8 @@ async fn waiters_are_woken_when_the_connection_is_lost() -> Result<(), BoxError>
         server.command(&["CLIENT", "KILL", "TYPE", "pubsub"]).await;
     };
     let (waited, ()) = tokio::join!(waits, kills);
-    assert!(waited < Duration::from_secs(2), "{waited:?}");
+    let after_the_kill = Duration::from_millis(290)..Duration::from_secs(2);
+    assert!(after_the_kill.contains(&waited), "{waited:?}");
     recovers(&store).await;
     Ok(())
 }
