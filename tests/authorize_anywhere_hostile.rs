@@ -536,6 +536,32 @@ async fn ever_wider_scopes_have_a_limit_per_request_and_per_time() {
 }
 
 #[tokio::test]
+async fn ever_wider_scopes_have_the_same_limit_for_a_machine() {
+    let clock = ManualClock::new();
+    let server = new_server().clock(clock.clone()).build();
+    let world = World::default();
+    world.server("as.test", &server);
+    api_with(&world, &server, |number| {
+        challenge(
+            403,
+            &format!("Bearer error=\"insufficient_scope\", scope=\"s{number}\""),
+        )
+    });
+    let layer = world.layer().issuer(ISSUER, secret()).clock(clock.clone());
+    let client = world.client(layer);
+    for _ in 0..20 {
+        assert_eq!(call(&client, URL).await.unwrap(), 403);
+    }
+    assert_eq!(server.token_requests(), 3);
+    for _ in 0..600 {
+        clock.advance(Duration::from_secs(1));
+        call(&client, URL).await.unwrap();
+    }
+    let requests = server.token_requests();
+    assert!((5..=10).contains(&requests), "{requests}");
+}
+
+#[tokio::test]
 async fn a_scope_that_was_requested_already_is_not_requested_again() {
     let server = new_server().build();
     let world = World::default();
