@@ -360,9 +360,11 @@ async fn slow_store_delays_one_fetch_and_not_every_one() {
     }
     // It has never answered, so it gets two seconds, with a limit of half a second for each look.
     assert_eq!(begun.elapsed(), secs(2));
-    assert_eq!(store.take_ops().len(), 4);
+    let looks = |ops: &[Op]| ops.iter().filter(|op| **op == Op::Look).count();
+    assert_eq!(looks(&store.take_ops()), 4);
     time::sleep(secs(31)).await;
     store.recover();
+    store.take_ops();
     cache.source(request()).token().await.unwrap();
     assert_eq!(store.take_ops(), [Op::Look, Op::Put]);
 
@@ -373,7 +375,7 @@ async fn slow_store_delays_one_fetch_and_not_every_one() {
         cache.source(request).token().await.unwrap();
     }
     assert_eq!(begun.elapsed(), millis(500));
-    assert_eq!(store.take_ops().len(), 1);
+    assert_eq!(looks(&store.take_ops()), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -754,6 +756,105 @@ async fn renewal_on_demand_gets_a_token_that_was_issued_after_it() {
     let newest = other.renew().await.unwrap();
     assert!(newest != new && newest != old);
     assert_eq!(server.token_requests(), 3);
+}
+
+/// It may be older than what the caller has just changed.
+#[tokio::test(start_paused = true)]
+async fn renewal_on_demand_does_not_take_a_token_whose_request_was_sent_before() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let sources: Vec<_> = (0..8)
+        .map(|_| instance(&server, &store).source(request()))
+        .collect();
+    for source in &sources {
+        source.token().await.unwrap();
+    }
+    time::sleep(secs(2)).await;
+    server.fail_until_told(Failure::delay(secs(2)));
+    let first = sources[0].clone();
+    let first = tokio::spawn(async move { first.renew().await.unwrap() });
+    time::sleep(secs(1)).await;
+    let others = sources[1..].iter().map(|source| source.renew());
+    let others = futures_util::future::join_all(others).await;
+    let first = first.await.unwrap();
+    for other in &others {
+        assert_ne!(other.as_ref().unwrap(), &first);
+    }
+    // One of the others fetches for all of them.
+    assert_eq!(server.token_requests(), 3);
+}
+
+/// Otherwise, the others would wait for somebody who does not fetch for them.
+#[tokio::test(start_paused = true)]
+async fn lease_whose_answer_was_lost_is_released() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    let mut looks = 0;
+    cut_off.fail(move |op| {
+        looks += usize::from(op == Op::Look);
+        (op == Op::Look && looks > 1).then_some(Fault::LoseAnswer)
+    });
+    let tenant = |name| request().parameter("tenant", name);
+    let cache = instance(&server, &cut_off);
+    cache.source(tenant("a")).token().await.unwrap();
+    cache.source(tenant("b")).token().await.unwrap();
+    let begun = time::Instant::now();
+    let other = instance(&server, &store).source(tenant("b"));
+    other.token().await.unwrap();
+    assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_is_stored_although_the_store_was_slow_for_another_one_meanwhile() {
+    let server = server(secs(100));
+    server.fail_next(Failure::delay(secs(3)));
+    let store = TestStore::new();
+    let cache = instance(&server, &store);
+    let slow = cache.source(request());
+    let slow = tokio::spawn(async move { slow.token().await.unwrap() });
+    time::sleep(secs(2)).await;
+    store.fail(|op| (op == Op::Look).then_some(Fault::Hang));
+    let another = cache.source(request().parameter("tenant", "a"));
+    another.token().await.unwrap();
+    let token = slow.await.unwrap();
+    store.recover();
+    let other = instance(&server, &store).source(request());
+    assert_eq!(other.token().await.unwrap(), token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn wait_that_never_ends_delays_until_the_end_of_the_lease() {
+    let server = server(secs(100));
+    server.fail_next(Failure::stall());
+    let store = TestStore::new();
+    store.fail(|op| (op == Op::Wait).then_some(Fault::Hang));
+    let killed = TestStore::over(store.inner.clone());
+    let source = instance(&server, &killed).source(request());
+    let fetch = tokio::spawn(async move { source.token().await });
+    time::sleep(secs(1)).await;
+    killed.fail(|_| Some(Fault::Hang));
+    fetch.abort();
+    let begun = time::Instant::now();
+    let other = instance(&server, &store).source(request());
+    other.token().await.unwrap();
+    assert!(begun.elapsed() < secs(11), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn lease_lasts_at_least_a_second() {
+    let server = server(secs(100));
+    server.fail_next(Failure::delay(secs(5)));
+    let store = TestStore::new();
+    let none = |share: ShareTokens| share.lease(Duration::ZERO);
+    let sources = [(); 3].map(|()| instance_with(&server, &store, none, |it| it).source(request()));
+    let calls = sources.iter().map(|source| source.token());
+    for token in futures_util::future::join_all(calls).await {
+        token.unwrap();
+    }
+    assert_eq!(server.token_requests(), 1);
+    let ops = store.take_ops();
+    assert!(ops.len() < 50, "{ops:?}");
 }
 
 #[tokio::test(start_paused = true)]

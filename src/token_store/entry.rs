@@ -15,12 +15,19 @@ use crate::{
 /// The clocks of two instances differ by at most this much: each of them by five minutes from the right time.
 const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10 * 60);
 
+/// A digest of everything that determines an access token.
+pub(crate) type TokenKey = [u8; 32];
+
 /// A token response in a store.
 ///
 /// Its encoding contains what the server sent, without the headers. It never contains a private key: of a DPoP key that the token is bound
 /// to, it has the thumbprint.
 pub(crate) struct StoredToken {
     pub(crate) response: TokenResponse,
+    /// For which request the access token is. `None` if nobody may use it, because it is not known to what it is bound.
+    ///
+    /// The refresh token is for the whole sign-in.
+    pub(crate) key: Option<TokenKey>,
     /// The age of the token when it was stored, counted from before its request was sent.
     pub(crate) age_when_stored: Duration,
     /// The time of day at the instance that stored the token.
@@ -54,7 +61,14 @@ impl StoredToken {
         ];
         // A buffer that grows would leave copies of the token in memory.
         let most: usize = texts.iter().map(|text| 9 + text.map_or(0, str::len)).sum();
-        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 64)));
+        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 128)));
+        match &self.key {
+            None => encoded.0.push(NONE),
+            Some(key) => {
+                encoded.0.push(INLINE);
+                encoded.0.extend_from_slice(key);
+            }
+        }
         encoded.bytes(raw);
         let raw = str::from_utf8(raw).unwrap_or_default();
         for text in texts {
@@ -68,11 +82,16 @@ impl StoredToken {
         encoded.0
     }
 
-    /// Decodes a token, and binds it to the key that it was bound to.
+    /// Decodes a token, and binds it to the key that it was bound to. If that is another one than `dpop`, `key` is `None`.
     ///
-    /// Returns `None` if it is bound to another key than `dpop`, and for anything that [`encode`](Self::encode) does not return.
+    /// Returns `None` for anything that [`encode`](Self::encode) does not return.
     pub(crate) fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<Self> {
         let mut rest = Decoder(encoded);
+        let mut key = match rest.tag()? {
+            NONE => None,
+            INLINE => Some(rest.take(32)?.try_into().ok()?),
+            _ => return None,
+        };
         let raw = rest.bytes()?;
         let (text, token_type) = (rest.text(raw)??, rest.text(raw)??);
         let fields = Fields {
@@ -86,10 +105,13 @@ impl StoredToken {
         };
         let access_token = match (rest.text(raw)?, dpop) {
             (None, _) => fields.access_token,
-            (Some(thumbprint), Some(key)) if key.thumbprint() == thumbprint => {
-                fields.access_token.bind(key.clone())
+            (Some(thumbprint), Some(dpop)) if dpop.thumbprint() == thumbprint => {
+                fields.access_token.bind(dpop.clone())
             }
-            (Some(_), _) => return None,
+            (Some(_), _) => {
+                key = None;
+                fields.access_token
+            }
         };
         let status = StatusCode::from_u16(rest.number()?.try_into().ok()?).ok()?;
         let fields = Fields {
@@ -102,6 +124,7 @@ impl StoredToken {
         let answer = Answer::new(status, HeaderMap::new(), wiped(raw));
         rest.0.is_empty().then(|| Self {
             response: TokenResponse::new(fields, answer),
+            key,
             age_when_stored,
             stored_at,
         })
@@ -217,6 +240,7 @@ mod tests {
     fn stored(response: TokenResponse) -> StoredToken {
         StoredToken {
             response,
+            key: Some([7; 32]),
             age_when_stored: Duration::from_millis(120),
             stored_at: UNIX_EPOCH + STORED_AT,
         }
@@ -254,6 +278,7 @@ mod tests {
         assert_eq!(a.issued_token_type(), b.issued_token_type());
         assert_eq!((a.raw(), a.status()), (b.raw(), b.status()));
         assert_eq!(a.json(), b.json());
+        assert_eq!(one.key, other.key);
         assert_eq!(one.age_when_stored, other.age_when_stored);
         assert_eq!(one.stored_at, other.stored_at);
     }
@@ -261,6 +286,10 @@ mod tests {
     #[test]
     fn response_survives_the_way_through_the_store() {
         let bare = TokenResponse::builder(token("t", "N_A".into())).build();
+        let for_nobody = StoredToken {
+            key: None,
+            ..full()
+        };
         // The texts are not part of the body: the endpoint chose others, or the body escapes them.
         let other = Fields {
             access_token: token("chosen", TokenType::BEARER),
@@ -278,6 +307,7 @@ mod tests {
         );
         for stored in [
             full(),
+            for_nobody,
             stored(bare),
             stored(TokenResponse::new(other, answer)),
         ] {
@@ -312,7 +342,7 @@ mod tests {
     #[test]
     fn tokens_are_stored_once() {
         let response = full().response;
-        assert!(full().encode().len() < response.raw().len() + 200);
+        assert!(full().encode().len() < response.raw().len() + 233);
         for secret in ["an-access-token", "a-refresh-token", "an-id-token"] {
             let encoded = full().encode();
             let found = encoded.windows(secret.len());
@@ -376,16 +406,22 @@ mod tests {
 
     #[cfg(feature = "dpop")]
     #[test]
-    fn bound_token_is_decoded_only_with_its_key() {
+    fn bound_token_is_of_use_only_with_its_key() {
         let (key, other) = (DpopKey::generate().unwrap(), DpopKey::generate().unwrap());
         let bound = token("t", TokenType::DPOP).bind(key.clone());
-        let encoded = stored(TokenResponse::builder(bound).build()).encode();
+        let response = TokenResponse::builder(bound).refresh_token("r").build();
+        let encoded = stored(response).encode();
 
-        let decoded = StoredToken::decode(&encoded, Some(&key)).unwrap().response;
+        let decoded = StoredToken::decode(&encoded, Some(&key)).unwrap();
+        assert_eq!(decoded.key, Some([7; 32]));
+        let decoded = decoded.response;
         assert_eq!(decoded.access_token().dpop_key(), Some(&key));
         assert!(decoded.access_token().sendable().is_some());
         for wrong in [None, Some(&other)] {
-            assert!(StoredToken::decode(&encoded, wrong).is_none());
+            let decoded = StoredToken::decode(&encoded, wrong).unwrap();
+            assert_eq!(decoded.key, None);
+            let refresh_token = decoded.response.refresh_token();
+            assert_eq!(refresh_token.unwrap().expose_secret(), "r");
         }
         // A token that is not bound is usable with and without a key.
         for key in [None, Some(&key)] {

@@ -22,7 +22,10 @@ use bytes::Bytes;
 #[cfg(feature = "redis")]
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisClient, RedisTokenStore};
-use self::{entry::StoredToken, sealed::Opened};
+use self::{
+    entry::{StoredToken, TokenKey},
+    sealed::{Opened, VERSION},
+};
 pub use self::{
     key::{InvalidStoreKey, StoreKey},
     memory::MemoryTokenStore,
@@ -136,8 +139,8 @@ pub trait TokenStore: Send + Sync + 'static {
     ///
     /// # Wrong answers
     ///
-    /// `true` although the lease is lost can spend a refresh token twice: the holder asks just before it sends the request. `false` although it is
-    /// held costs time: the holder gives up its fetch, and somebody begins again.
+    /// `true` although the lease is lost lets another one send the same refresh token, while the holder believes that nobody does. `false`
+    /// although it is held does the same a little later, because the holder does not renew the lease again.
     ///
     /// # Errors
     ///
@@ -238,7 +241,8 @@ pub enum Found {
         fence: Fence,
         /// How long ago it was stored, by the clock of the engine.
         ///
-        /// If it is too small, an expired token can be sent. If it is too large, a token is renewed early.
+        /// If it is too small, an expired token can be sent. If it is too large, a token is renewed early. So an engine whose clock was set
+        /// back since reports the whole `ttl` of the entry.
         age: Duration,
     },
     /// There is no such entry, and the caller now holds the lease.
@@ -247,7 +251,8 @@ pub enum Found {
         fence: Fence,
         /// Whether the last lease ended by itself, so its holder may have crashed during its token request.
         ///
-        /// `false` by mistake can send a spent refresh token again. `true` by mistake can end a source that still works.
+        /// A refresh token may have been spent, and its successor may still be on its way to the store, so the caller looks again a little
+        /// later. `false` by mistake can send the spent one again. `true` by mistake costs two seconds.
         after_lost_holder: bool,
     },
     /// There is no such entry, and another owner holds the lease.

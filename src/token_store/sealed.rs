@@ -17,8 +17,11 @@ use crate::{
     error::{BoxError, OwnError},
 };
 
-/// The version of what an entry contains and how it is encrypted. It is part of the name, so versions do not replace each other's entries.
-const VERSION: u8 = 1;
+/// The version of what an entry contains and how it is encrypted.
+///
+/// It is part of the cache key of an access token, so versions do not replace each other's entries. It is not part of that of a sign-in:
+/// otherwise, two versions would spend the same refresh token. So a later version has to read the sign-ins of this one.
+pub(crate) const VERSION: u8 = 1;
 const KEY_ID_LENGTH: usize = 8;
 const SALT_LENGTH: usize = 32;
 /// Version and key id. They are authenticated, but not encrypted.
@@ -35,17 +38,20 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// # Rotating the key
 ///
 /// An instance that does not have the key of an entry fetches a token and overwrites the entry. Nothing fails, but it costs token requests.
-/// A rotation in these steps costs none before the last:
+/// A rotation in these steps costs none:
 ///
 /// | deploy | keys |
 /// |---|---|
 /// | now | `StoreKeys::new("orders", old)` |
 /// | 1 | `StoreKeys::new("orders", old).opens(new)` |
 /// | 2 | `StoreKeys::new("orders", new).replaces(old)` |
-/// | 3 | `StoreKeys::new("orders", new)` |
+/// | 3 | `StoreKeys::new("orders", new).names_with(old)` |
 ///
-/// The last step changes the names, so each token is fetched once. Until all instances are replaced, there are two tokens for each
-/// request. If the server revokes a token when it issues another, stay at step 2.
+/// After the last step, the old key opens nothing. It still gives the names, for this rotation and the next ones.
+///
+/// Without the old key, `StoreKeys::new("orders", new)`, all names change, so each token is fetched once. Until all instances are replaced,
+/// there are then two tokens for each request. Do not do that while refresh tokens are in the store, because two instances would spend the
+/// same one, or if the server revokes a token when it issues another.
 ///
 /// # Security
 ///
@@ -122,9 +128,8 @@ impl StoreKeys {
         self
     }
 
-    /// Also decrypts entries that were encrypted with `old`, and names entries with it. Default is the key of [`new`](Self::new).
-    ///
-    /// So entries keep their names while the key is rotated.
+    /// Also decrypts entries that were encrypted with `old`, and names entries with it: [`opens`](Self::opens) and
+    /// [`names_with`](Self::names_with) together.
     ///
     /// # Examples
     ///
@@ -138,17 +143,37 @@ impl StoreKeys {
     /// # }
     /// ```
     #[must_use]
-    pub fn replaces(mut self, old: StoreKey) -> Self {
-        self.naming = naming_key(&old, &self.application);
-        self.opens(old)
+    pub fn replaces(self, old: StoreKey) -> Self {
+        self.opens(old.clone()).names_with(old)
     }
 
-    /// Returns the name of the entry for a cache key, which is everything that determines the token.
+    /// Names entries with `key`, which decrypts nothing. Default is the key of [`new`](Self::new).
+    ///
+    /// So entries keep their names after the key was rotated. Whoever has this key can check a guess of a whole token request, but can
+    /// read no entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::token_store::{StoreKey, StoreKeys};
+    ///
+    /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let (first, last, now) = (StoreKey::generate()?, StoreKey::generate()?, StoreKey::generate()?);
+    /// // The second rotation is under way.
+    /// let keys = StoreKeys::new("orders", now).opens(last).names_with(first);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn names_with(mut self, key: StoreKey) -> Self {
+        self.naming = naming_key(&key, &self.application);
+        self
+    }
+
+    /// Returns the name of the entry for a cache key.
     pub(crate) fn name(&self, cache_key: &[u8]) -> EntryName {
-        let mut context = hmac::Context::with_key(&self.naming);
-        context.update(&[VERSION]);
-        context.update(cache_key);
-        EntryName::new(BASE64_URL_SAFE_NO_PAD.encode(context.sign()))
+        let name = hmac::sign(&self.naming, cache_key);
+        EntryName::new(BASE64_URL_SAFE_NO_PAD.encode(name))
     }
 
     /// Encrypts an entry.
@@ -219,7 +244,7 @@ impl DerivedKey {
     /// Returns the key of the one entry with this salt.
     fn entry_key(&self, salt: &[u8], application: &str) -> Option<LessSafeKey> {
         let prk = Salt::new(HKDF_SHA256, salt).extract(self.key.expose());
-        let info = info("entry", application);
+        let info = info(&format!("entry of version {VERSION}"), application);
         let info = [&*info];
         let okm = prk.expand(&info, &AES_256_GCM).ok()?;
         Some(LessSafeKey::new(UnboundKey::from(okm)))
@@ -237,7 +262,7 @@ fn hmac_key(bytes: &[u8]) -> hmac::Key {
 
 /// Keeps keys of different purposes and applications apart.
 fn info(purpose: &str, application: &str) -> Vec<u8> {
-    format!("tower-oauth2-client token store\0{VERSION}\0{purpose}\0{application}").into_bytes()
+    format!("tower-oauth2-client token store\0{purpose}\0{application}").into_bytes()
 }
 
 fn authenticated(header: &[u8], cache_key: &[u8]) -> Vec<u8> {
@@ -409,17 +434,24 @@ mod tests {
     }
 
     #[test]
-    fn rotation_keeps_names_until_its_last_step() {
+    fn rotations_keep_names_and_each_step_reads_the_entries_of_the_last_one() {
         let steps = [
             keys(1),
             keys(1).opens(key(2)),
             keys(2).replaces(key(1)),
-            keys(2),
+            keys(2).names_with(key(1)),
+            keys(2).opens(key(3)).names_with(key(1)),
+            keys(3).opens(key(2)).names_with(key(1)),
+            keys(3).names_with(key(1)),
         ];
-        let names: Vec<_> = steps.iter().map(|keys| keys.name(A)).collect();
-        assert!(names[0] == names[1] && names[1] == names[2] && names[2] != names[3]);
+        for keys in &steps {
+            assert_eq!(keys.name(A), steps[0].name(A), "{keys:?}");
+        }
+        assert_ne!(keys(2).name(A), keys(1).name(A));
+        let old = keys(1).seal(A, ENTRY).unwrap();
+        assert_eq!(steps[3].open(A, &old), Opened::UnknownKey);
         // While a step is deployed, the instances before and after it read each other's entries.
-        for pair in steps[..3].windows(2) {
+        for pair in steps.windows(2) {
             for (writer, reader) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
                 let sealed = writer.seal(A, ENTRY).unwrap();
                 assert_eq!(

@@ -31,6 +31,17 @@ struct Stored {
     end: Duration,
 }
 
+impl Stored {
+    /// How long ago the entry was stored. If the clock was set back since, nobody knows, so it is as old as it can be.
+    fn age(&self, now: Duration) -> Duration {
+        let is_set_back = now.saturating_add(Duration::from_secs(1)) < self.at;
+        match is_set_back {
+            true => self.end - self.at,
+            false => now.saturating_sub(self.at),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Lease {
     fence: Fence,
@@ -41,10 +52,15 @@ struct Lease {
 }
 
 impl Lease {
-    /// How long the lease lasts. A lease that lasts longer than it was granted for has ended: the clock was set back.
+    /// How long the lease lasts. If the clock was set back, that is longer than it was granted for.
     fn rest(&self, now: Duration) -> Option<Duration> {
         let rest = self.end.saturating_sub(now);
-        (!rest.is_zero() && rest <= self.length).then_some(rest)
+        (!rest.is_zero()).then_some(rest)
+    }
+
+    /// Lets the time of a lease begin again if the clock was set back: the holder may still be at work.
+    fn follow_clock(&mut self, now: Duration) {
+        self.end = self.end.min(now.saturating_add(self.length));
     }
 }
 
@@ -61,11 +77,12 @@ impl Slot {
             return Found::Entry {
                 entry: entry.clone(),
                 fence: stored.fence,
-                age: now.saturating_sub(stored.at),
+                age: stored.age(now),
             };
         }
         let mut after_lost_holder = false;
         if let Some(lease) = &mut self.lease {
+            lease.follow_clock(now);
             match (lease.rest(now), &lease.owner) {
                 (Some(_), Some(holder)) if holder == owner => {
                     (lease.length, lease.end) = (lease_for, now.saturating_add(lease_for));
@@ -211,25 +228,47 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_is_set_back_ends_leases_and_keeps_fences_growing() {
+    fn clock_that_is_set_back_lets_a_lease_begin_again_and_keeps_fences_growing() {
         let (mut slot, a, b) = (Slot::default(), LeaseOwner::random(), LeaseOwner::random());
         let Found::Leased { fence, .. } = slot.look(at(5000), None, &a, LEASE) else {
             panic!("nobody holds the lease");
         };
+        assert!(slot.is_held(at(0), fence));
+        let held = Found::Held { fence, rest: LEASE };
+        assert_eq!(slot.look(at(0), None, &b, LEASE), held, "a is at work");
         let Found::Leased {
             fence: next,
             after_lost_holder,
-        } = slot.look(at(0), None, &b, LEASE)
+        } = slot.look(at(10), None, &b, LEASE)
         else {
             panic!("the lease must not last for more than an hour");
         };
         assert!(next > fence && after_lost_holder);
-        assert!(!slot.renew(at(0), &a, LEASE));
-        assert_eq!(slot.put(at(0), &b, next, "next".into(), LEASE), Put::Stored);
-        assert_eq!(
-            slot.put(at(0), &a, fence, "late".into(), LEASE),
-            Put::Superseded
-        );
+        assert!(!slot.renew(at(10), &a, LEASE));
+        let put = slot.put(at(10), &b, next, "next".into(), LEASE);
+        assert_eq!(put, Put::Stored);
+        let late = slot.put(at(10), &a, fence, "late".into(), LEASE);
+        assert_eq!(late, Put::Superseded);
+    }
+
+    #[test]
+    fn entry_is_as_old_as_can_be_if_the_clock_was_set_back() {
+        let (mut slot, a) = (Slot::default(), LeaseOwner::random());
+        let hour = Duration::from_secs(3600);
+        slot.put(at(500), &a, Fence::new(1), "entry".into(), hour);
+        let half = Duration::from_millis(500);
+        for (now, expected) in [
+            (at(500), Duration::ZERO),
+            (at(501), Duration::from_secs(1)),
+            (at(500) - half, Duration::ZERO),
+            (at(498), hour),
+            (at(0), hour),
+        ] {
+            let Found::Entry { age, .. } = slot.look(now, None, &a, LEASE) else {
+                panic!("it has not ended");
+            };
+            assert_eq!(age, expected, "{now:?}");
+        }
     }
 
     #[test]

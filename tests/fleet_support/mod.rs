@@ -239,6 +239,7 @@ impl TokenStore for TestStore {
             }
             match fault {
                 None => self.inner.wait(name, lease, at_most).await,
+                Some(Fault::Hang) => pending().await,
                 Some(_) => time::sleep(at_most.min(secs(1))).await,
             }
         })

@@ -119,6 +119,12 @@ impl<S, B> EndpointCore<S, B> {
         Some(discovery.issuer())
     }
 
+    /// Whether the tokens of each client may be bound to its certificate (RFC 8705 §5).
+    #[cfg(feature = "token-store")]
+    pub(crate) fn is_certificate_bound(&self) -> bool {
+        self.place.discovery().is_some_and(|it| it.by_alias)
+    }
+
     pub(crate) fn discovery_mut(&mut self) -> Option<&mut Discovery> {
         self.place.discovery_mut()
     }

@@ -1,4 +1,4 @@
-//! The cache key: a digest of everything that determines a token, the same in all instances.
+//! The cache key: digests of what determines a token, the same in all instances.
 
 use aws_lc_rs::digest::{Context, SHA256};
 
@@ -9,12 +9,19 @@ use crate::{
     error::TokenError,
     message::{Form, Parameter, TokenRequest},
     secret::{Credential, Secret},
+    token_store::{TokenKey, VERSION},
 };
 
-/// A cache key. It never leaves the process: names are keyed digests of it, and entries are bound to it.
-pub(super) type CacheKey = Box<[u8]>;
+/// A cache key. It never leaves the process in the clear.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct CacheKey {
+    /// What the entry is named after and bound to: the sign-in, or otherwise the same as `token`.
+    pub(super) entry: [u8; 32],
+    /// Everything that determines the access token.
+    pub(super) token: TokenKey,
+}
 
-/// Parameters of a first request that its refresh requests do not have. The credential among them is written by itself.
+/// Parameters of a first request that its refresh requests do not have.
 const FIRST_ONLY: [&str; 8] = [
     "grant_type",
     "code",
@@ -30,13 +37,49 @@ const FIRST_ONLY: [&str; 8] = [
 ///
 /// The order of parameters counts, but not that of the words in a scope, nor that of headers with different names. Label and context do not
 /// count, nor does the secret of a client. The text of a provider counts, or the name of the provider if it has one.
+///
+/// A sign-in has one entry, whatever its access tokens depend on: a refresh token that had two names would be spent twice.
 pub(super) async fn cache_key(
     issued_by: &IssuedBy,
     distinguished_by: &str,
     request: &TokenRequest,
 ) -> Result<CacheKey, TokenError> {
+    let token = token_key(issued_by, distinguished_by, request).await?;
+    let entry = match request.one_time_parameter() {
+        Some(name) => sign_in_key(issued_by, request, name)?,
+        None => token,
+    };
+    Ok(CacheKey { entry, token })
+}
+
+/// Identifies a sign-in: where it was made, by which client, and its first credential.
+fn sign_in_key(
+    issued_by: &IssuedBy,
+    request: &TokenRequest,
+    credential: &str,
+) -> Result<[u8; 32], TokenError> {
     let form = request.form();
-    let mut key = Writer::new();
+    let mut key = Writer::new("sign-in");
+    match &issued_by.0 {
+        Kind::Name(name) => key.text("issued by", name),
+        Kind::Endpoint(endpoint) => key.text("endpoint", &endpoint.place),
+    }
+    let client = form.client_override().or_else(|| issued_by.client());
+    key.text("client", client.map_or("", ClientAuthentication::client_id));
+    key.place(request);
+    let parameter = form.parameters().iter().find(|p| p.name == credential);
+    parameter.map_or(Ok(()), |parameter| key.first_credential(parameter))?;
+    Ok(key.finish())
+}
+
+async fn token_key(
+    issued_by: &IssuedBy,
+    distinguished_by: &str,
+    request: &TokenRequest,
+) -> Result<TokenKey, TokenError> {
+    let form = request.form();
+    let mut key = Writer::new("token");
+    key.bytes(&[VERSION]);
     key.text("distinguished by", distinguished_by);
     let named = form.client_override();
     match &issued_by.0 {
@@ -44,6 +87,9 @@ pub(super) async fn cache_key(
         Kind::Endpoint(endpoint) => {
             key.text("endpoint", &endpoint.place);
             key.text("call", &endpoint.call);
+            if endpoint.is_certificate_bound {
+                key.text("certificate-bound", "");
+            }
             // The endpoint does not add a default scope to these.
             let is_granted = request.carries_one_time_credential();
             let is_sent = |default: &&Parameter| !(is_granted && default.name == "scope");
@@ -58,14 +104,9 @@ pub(super) async fn cache_key(
     if let Some(client) = named {
         key.client(client).await?;
     }
-    if let Some(uri) = form.endpoint_override() {
-        key.text("request uri", &uri.to_string());
-    }
+    key.place(request);
     if let Some(thumbprint) = dpop(issued_by, request).map(DpopKey::thumbprint) {
         key.text("dpop", thumbprint);
-    }
-    if let Some(partition) = request.get_partition() {
-        key.text("partition", partition);
     }
     // A request that is refused equals none that is sent.
     if let Some(why) = form.invalid() {
@@ -88,8 +129,10 @@ pub(super) fn dpop<'a>(issued_by: &'a IssuedBy, request: &'a TokenRequest) -> Op
 struct Writer(Context);
 
 impl Writer {
-    fn new() -> Self {
-        Self(Context::new(&SHA256))
+    fn new(purpose: &str) -> Self {
+        let mut writer = Self(Context::new(&SHA256));
+        writer.bytes(purpose.as_bytes());
+        writer
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -100,6 +143,16 @@ impl Writer {
     fn text(&mut self, kind: &str, text: &str) {
         self.bytes(kind.as_bytes());
         self.bytes(text.as_bytes());
+    }
+
+    /// Where the request says that it is to be sent, and what it says is kept apart.
+    fn place(&mut self, request: &TokenRequest) {
+        if let Some(uri) = request.form().endpoint_override() {
+            self.text("request uri", &uri.to_string());
+        }
+        if let Some(partition) = request.get_partition() {
+            self.text("partition", partition);
+        }
     }
 
     fn headers(&mut self, form: &Form) {
@@ -126,22 +179,15 @@ impl Writer {
 
     async fn parameters(&mut self, request: &TokenRequest) -> Result<(), TokenError> {
         let is_one_time = request.carries_one_time_credential();
-        let parameters = request.form().parameters();
-        for parameter in parameters {
+        for parameter in request.form().parameters() {
             let name = &*parameter.name;
-            // Several refresh tokens continue one sign-in, so only the first credential counts.
+            // Several refresh tokens continue one sign-in.
             let is_first_only = is_one_time && FIRST_ONLY.contains(&name);
             if !is_first_only && name != "client_secret" {
                 self.parameter(parameter).await?;
             }
         }
-        match request.one_time_parameter() {
-            None => Ok(()),
-            Some(name) => {
-                let parameter = parameters.iter().find(|p| p.name == name);
-                parameter.map_or(Ok(()), |parameter| self.one_time(parameter))
-            }
-        }
+        Ok(())
     }
 
     async fn parameter(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
@@ -173,7 +219,7 @@ impl Writer {
     }
 
     /// A provider returns another text after each rotation, so without a name there is nothing that stays the same.
-    fn one_time(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
+    fn first_credential(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
         match (parameter.value.provider_name(), parameter.value.known()) {
             (Some(name), _) => self.text("sign-in", name),
             (None, Some(text)) => {
@@ -192,8 +238,10 @@ impl Writer {
         Ok(())
     }
 
-    fn finish(self) -> CacheKey {
-        self.0.finish().as_ref().into()
+    fn finish(self) -> [u8; 32] {
+        let mut key = [0; 32];
+        key.copy_from_slice(self.0.finish().as_ref());
+        key
     }
 }
 

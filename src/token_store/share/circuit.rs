@@ -19,6 +19,8 @@ const GRACE: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub(super) struct Circuit {
     slow_failures: u32,
+    paused_until: Option<Instant>,
+    /// When the next look may run: at the end of the pause, or when the one that tries now should have ended.
     retry_at: Option<Instant>,
     is_failing: bool,
     has_answered: bool,
@@ -45,7 +47,7 @@ pub(super) enum Outcome {
 }
 
 impl Circuit {
-    /// Returns whether an operation may run now. After a pause, one operation tries for the others.
+    /// Returns whether a look may run now. After a pause, one look tries for the others.
     pub(super) fn enter(&mut self, now: Instant, limit: Duration) -> bool {
         match self.retry_at {
             None => true,
@@ -66,10 +68,13 @@ impl Circuit {
     pub(super) fn note(&mut self, now: Instant, outcome: Outcome) -> Change {
         match outcome {
             Outcome::Failed { took } => {
-                if took > SLOW {
+                // What began before the last pause ended tells nothing new.
+                let is_known = self.paused_until.is_some_and(|end| now - took < end);
+                if took > SLOW && !is_known {
                     let pause = back_off::doubled(FIRST_PAUSE, self.slow_failures, LONGEST_PAUSE);
                     self.slow_failures = self.slow_failures.saturating_add(1);
-                    self.retry_at = Some(now + pause);
+                    self.paused_until = Some(now + pause);
+                    self.retry_at = self.paused_until;
                 }
                 match std::mem::replace(&mut self.is_failing, true) {
                     true => Change::None,
@@ -79,7 +84,7 @@ impl Circuit {
             Outcome::Read | Outcome::Wrote => {
                 self.has_answered = true;
                 self.slow_failures = 0;
-                self.retry_at = None;
+                (self.paused_until, self.retry_at) = (None, None);
                 match outcome == Outcome::Wrote && std::mem::take(&mut self.is_failing) {
                     true => Change::Recovered,
                     false => Change::None,
@@ -107,7 +112,7 @@ mod tests {
         let mut now = start;
         for expected in [250, 500, 1000, 2000, 4000, 8000, 16_000, 30_000, 30_000] {
             let pause = Duration::from_millis(expected);
-            assert!(circuit.enter(now, LIMIT));
+            now += LIMIT;
             circuit.note(now, TIMED_OUT);
             for early in [Duration::ZERO, pause / 2, pause - Duration::from_millis(1)] {
                 assert!(!circuit.enter(now + early, LIMIT), "{pause:?} {early:?}");
@@ -116,7 +121,6 @@ mod tests {
             assert!(circuit.enter(now, LIMIT), "{pause:?}");
             // Everybody else waits for what this one finds.
             assert!(!circuit.enter(now + LIMIT / 2, LIMIT));
-            now += LIMIT;
         }
         circuit.note(now, Read);
         assert!(circuit.enter(now, LIMIT) && circuit.enter(now, LIMIT));
@@ -125,6 +129,24 @@ mod tests {
             circuit.enter(now + FIRST_PAUSE, LIMIT),
             "pauses start again"
         );
+    }
+
+    #[test]
+    fn failures_of_operations_that_began_before_the_end_of_a_pause_count_once() {
+        let now = tokio_now();
+        let mut circuit = Circuit::default();
+        circuit.note(now, TIMED_OUT);
+        let end = now + FIRST_PAUSE;
+        for before in [250, 200, 100, 1] {
+            circuit.note(end - Duration::from_millis(before) + LIMIT, TIMED_OUT);
+        }
+        assert!(!circuit.enter(end - Duration::from_millis(1), LIMIT));
+        assert!(circuit.enter(end, LIMIT));
+        // It is asked after the pause, and answers sooner than the limit: with an error.
+        let took = Duration::from_millis(100);
+        circuit.note(end + took, Failed { took });
+        assert!(!circuit.enter(end + took + FIRST_PAUSE, LIMIT));
+        assert!(circuit.enter(end + took + FIRST_PAUSE * 2, LIMIT));
     }
 
     #[test]

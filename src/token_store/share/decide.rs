@@ -49,8 +49,8 @@ pub(super) struct EntryFacts {
     pub(super) refresh_in: Option<Duration>,
     /// Whether it is the very token that was dropped here.
     pub(super) is_dropped: bool,
-    /// Whether this instance has waited for another one to store it.
-    pub(super) has_waited: bool,
+    /// How long ago this instance began to look for a token.
+    pub(super) waited: Duration,
 }
 
 /// What to do with an entry.
@@ -74,7 +74,7 @@ pub(super) fn use_of(entry: EntryFacts, wanted: Wanted) -> Use {
     let is_good = match wanted {
         Wanted::Token => age < lifetime.mul_f64(WORTHLESS),
         Wanted::Renewal => age < renewed,
-        Wanted::NewToken => entry.has_waited && age < lifetime.mul_f64(WORTHLESS),
+        Wanted::NewToken => age < entry.waited && age < lifetime.mul_f64(WORTHLESS),
     };
     if entry.is_dropped {
         Use::Skip
@@ -170,7 +170,7 @@ mod tests {
             lifetime: secs(100),
             refresh_in: None,
             is_dropped: false,
-            has_waited: false,
+            waited: Duration::ZERO,
         };
         for (wanted, age, expected) in [
             (Token, 0, Adopt),
@@ -199,11 +199,15 @@ mod tests {
             };
             assert_eq!(use_of(dropped, wanted), Skip, "{wanted:?} {age:?} dropped");
         }
-        let waited = EntryFacts {
-            has_waited: true,
-            ..entry
-        };
-        assert_eq!(use_of(waited, NewToken), Adopt);
+        // Its request must have been sent after this instance began.
+        for (waited, age, expected) in [(5, 4, Adopt), (5, 5, Skip), (5, 6, Skip), (95, 90, Skip)] {
+            let waited = EntryFacts {
+                waited: secs(waited),
+                age: secs(age),
+                ..entry
+            };
+            assert_eq!(use_of(waited, NewToken), expected, "{waited:?}");
+        }
         let short = EntryFacts {
             lifetime: Duration::ZERO,
             ..entry

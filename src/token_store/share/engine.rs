@@ -19,6 +19,7 @@ use crate::{
     token_store::{EntryName, Fence, Found, LeaseOwner, Put, StoreFuture, TokenStore},
 };
 
+/// Only looks are left out while the engine is slow. What follows a look is worth a try, because a token would be lost.
 #[derive(Clone)]
 pub(super) struct Engine {
     store: Arc<dyn TokenStore>,
@@ -27,21 +28,23 @@ pub(super) struct Engine {
     pub(super) limit: Duration,
 }
 
-/// What an operation needs beside its arguments.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Patience {
-    /// A caller waits, so a slow engine is left alone.
-    Caller,
-    /// Nobody waits, or nothing can be done without the engine.
-    Needed,
-}
-
 impl Engine {
     pub(super) fn new(store: Arc<dyn TokenStore>) -> Self {
         Self {
             store,
             circuit: Arc::default(),
             limit: Duration::from_millis(500),
+        }
+    }
+
+    /// Returns an error if the engine was slow and is left alone.
+    pub(super) fn admit(&self) -> Result<(), BoxError> {
+        match self.lock().enter(tokio_now(), self.limit) {
+            true => Ok(()),
+            false => {
+                let why = "the token store was slow, and is not asked for a while";
+                Err(OwnError::new(why).into())
+            }
         }
     }
 
@@ -57,7 +60,7 @@ impl Engine {
             Found::Leased { .. } => Outcome::Wrote,
             Found::Entry { .. } | Found::Held { .. } | Found::Paused { .. } => Outcome::Read,
         };
-        self.run(Patience::Caller, look, outcome).await
+        self.run(look, outcome).await
     }
 
     pub(super) async fn renew(
@@ -67,7 +70,7 @@ impl Engine {
         lease: Duration,
     ) -> Result<bool, BoxError> {
         let renew = || self.store.renew(name, owner, lease);
-        self.run(Patience::Needed, renew, |_| Outcome::Wrote).await
+        self.run(renew, |_| Outcome::Wrote).await
     }
 
     pub(super) async fn release(
@@ -77,42 +80,36 @@ impl Engine {
         pause: Duration,
     ) -> Result<(), BoxError> {
         let release = || self.store.release(name, owner, pause);
-        self.run(Patience::Caller, release, |()| Outcome::Wrote)
-            .await
+        self.run(release, |()| Outcome::Wrote).await
     }
 
     pub(super) async fn put(
         &self,
-        patience: Patience,
         (name, owner, fence): (&EntryName, &LeaseOwner, Fence),
         entry: Bytes,
         ttl: Duration,
     ) -> Result<Put, BoxError> {
         let put = || self.store.put(name, owner, fence, entry.clone(), ttl);
-        self.run(patience, put, |_| Outcome::Wrote).await
+        self.run(put, |_| Outcome::Wrote).await
     }
 
     pub(super) async fn remove(&self, name: &EntryName, fence: Fence) -> Result<bool, BoxError> {
         let remove = || self.store.remove(name, fence);
-        self.run(Patience::Needed, remove, |_| Outcome::Read).await
+        self.run(remove, |_| Outcome::Read).await
     }
 
     pub(super) async fn wait(&self, name: &EntryName, lease: Fence, at_most: Duration) {
-        self.store.wait(name, lease, at_most).await;
+        let wait = self.store.wait(name, lease, at_most);
+        // The store should end the wait itself.
+        let _ = time::timeout(at_most.saturating_add(self.limit), wait).await;
     }
 
     async fn run<'a, T>(
         &self,
-        patience: Patience,
         operation: impl Fn() -> StoreFuture<'a, T>,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> Result<T, BoxError> {
-        let begun = tokio_now();
-        if !self.lock().enter(begun, self.limit) && patience == Patience::Caller {
-            let why = "the token store was slow, and is not asked for a while";
-            return Err(OwnError::new(why).into());
-        }
-        let (result, now) = loop {
+        let (result, took, now) = loop {
             let begun = tokio_now();
             let result = match time::timeout(self.limit, operation()).await {
                 Ok(result) => result,
@@ -123,12 +120,12 @@ impl Engine {
             };
             let now = tokio_now();
             if result.is_ok() || !self.lock().is_in_grace(now, now - begun) {
-                break (result, now);
+                break (result, now - begun, now);
             }
         };
         let outcome = match &result {
             Ok(value) => outcome(value),
-            Err(_) => Outcome::Failed { took: now - begun },
+            Err(_) => Outcome::Failed { took },
         };
         let change = self.lock().note(now, outcome);
         match (change, &result) {

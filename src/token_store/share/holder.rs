@@ -7,13 +7,12 @@ use bytes::Bytes;
 use super::{
     ask::Obtained,
     decide::{Route, shared_pause, time_to_live},
-    engine::Patience,
     lease::{Lease, beside},
     session::Session,
 };
 use crate::{
     base::clock::wall_now,
-    message::TokenResponse,
+    message::{AccessToken, TokenResponse},
     secret::RefreshToken,
     token_store::{Fence, Found, Put, StoredToken},
 };
@@ -22,16 +21,13 @@ impl Session<'_> {
     /// Fetches a token under the lease with this fence. `newest` is the refresh token of the store, if it differs from that of the cache.
     pub(super) async fn fetch_as_holder(
         &self,
+        mut lease: Lease<'_>,
         fence: Fence,
         newest: Option<RefreshToken>,
     ) -> Obtained {
-        let lease = Lease {
-            engine: &self.share.engine,
-            name: &self.name,
-            owner: &self.owner,
-            // Nobody else may send a refresh token while it may be on its way. The lease ends by itself.
-            is_released_on_drop: self.route != Route::RefreshToken,
-        };
+        if self.route == Route::RefreshToken {
+            lease.outlives_this();
+        }
         let request = match newest.clone() {
             Some(newest) => self.request.continued_by(newest),
             None => self.request.clone(),
@@ -43,7 +39,7 @@ impl Session<'_> {
         let sent = self.now();
         let renewing = async {
             self.remove_refused().await;
-            lease.keep(self.share.lease).await;
+            lease.keep().await;
         };
         let result = beside((self.fetch)(request), renewing).await;
         // The cache continues with its own refresh token if the response has none.
@@ -56,14 +52,18 @@ impl Session<'_> {
             ..Obtained::fetched(sent, result)
         };
         let superseded = match &fetched.result {
-            Ok(response) => self.store(&lease, fence, &fetched, response, spent).await,
+            Ok(response) => self.store(lease, fence, &fetched, response, spent).await,
             Err(error) => {
                 let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
-                let _ = lease.engine.release(lease.name, lease.owner, pause).await;
+                let may_be_spent =
+                    self.route == Route::RefreshToken && error.may_have_been_processed();
+                // The server may still be at it, so the next one has to wait.
+                if !pause.is_zero() || !may_be_spent {
+                    lease.release(pause).await;
+                }
                 None
             }
         };
-        lease.end();
         superseded.unwrap_or(fetched)
     }
 
@@ -82,30 +82,22 @@ impl Session<'_> {
         let Ok(response) = &fetched.result else {
             return fetched;
         };
-        let Some(fence) = self.lease_for_result().await else {
+        let Some((lease, fence)) = self.lease_for_result().await else {
             return fetched;
         };
-        let lease = Lease {
-            engine: &self.share.engine,
-            name: &self.name,
-            owner: &self.owner,
-            is_released_on_drop: true,
-        };
-        self.store(&lease, fence, &fetched, response, None).await;
-        lease.end();
+        self.store(lease, fence, &fetched, response, None).await;
         Obtained {
             fence: Some(fence),
             ..fetched
         }
     }
 
-    async fn lease_for_result(&self) -> Option<Fence> {
+    async fn lease_for_result(&self) -> Option<(Lease<'_>, Fence)> {
         let mut newer_than = None;
+        let mut lease = self.lease();
         for _ in 0..3 {
-            let engine = &self.share.engine;
-            let look = engine.look(&self.name, newer_than, &self.owner, self.share.lease);
-            match look.await {
-                Ok(Found::Leased { fence, .. }) => return Some(fence),
+            match lease.look(newer_than).await {
+                Ok(Found::Leased { fence, .. }) => return Some((lease, fence)),
                 Ok(Found::Entry { fence, .. }) => newer_than = Some(fence),
                 Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => return None,
             }
@@ -118,7 +110,7 @@ impl Session<'_> {
     /// `spent` is the refresh token that was sent. It stays in use if the response has none (RFC 6749 §6).
     async fn store(
         &self,
-        lease: &Lease<'_>,
+        lease: Lease<'_>,
         fence: Fence,
         fetched: &Obtained,
         response: &TokenResponse,
@@ -128,73 +120,60 @@ impl Session<'_> {
             Some(spent) => response.or_refresh_token(spent),
             None => response.clone(),
         };
-        let Some((entry, ttl)) = self.entry(fetched, &response) else {
-            let _ = lease
-                .engine
-                .release(lease.name, lease.owner, Duration::ZERO)
-                .await;
+        let has_refresh_token = self.route != Route::Helped && response.refresh_token().is_some();
+        let Some((entry, ttl)) = self.entry(fetched, response, has_refresh_token) else {
+            lease.release(Duration::ZERO).await;
             return None;
         };
-        let is_needed = self.route != Route::Helped && response.refresh_token().is_some();
-        let put = match is_needed {
+        let put = match has_refresh_token {
             true => lease.put_surely(fence, entry, ttl).await,
-            false => lease.put(Patience::Caller, fence, entry, ttl).await.ok(),
+            false => lease.put(fence, entry, ttl).await,
         };
         match put {
             Some(Put::Superseded) => self.newer_than(fence).await,
-            Some(Put::Stored) => None,
-            // Others need not wait. Only a new refresh token keeps them from sending the old one, until it is stored.
-            None if !is_needed => {
-                let _ = lease
-                    .engine
-                    .release(lease.name, lease.owner, Duration::ZERO)
-                    .await;
-                None
-            }
-            None => None,
+            Some(Put::Stored) | None => None,
         }
     }
 
-    /// Returns the encrypted entry and how long to keep it. `None` if the token is of no use to others.
-    fn entry(&self, fetched: &Obtained, response: &TokenResponse) -> Option<(Bytes, Duration)> {
-        let token = response.access_token();
-        token.sendable()?;
-        if token
-            .binding()
-            .is_some_and(|binding| Some(&binding.key) != self.dpop)
-        {
+    /// Returns the encrypted entry and how long to keep it. `None` if it would be of no use to others.
+    fn entry(
+        &self,
+        fetched: &Obtained,
+        response: TokenResponse,
+        has_refresh_token: bool,
+    ) -> Option<(Bytes, Duration)> {
+        let is_shared = self.may_share(response.access_token());
+        if !is_shared && !has_refresh_token {
             return None;
         }
         let now = self.now();
         let age = now.time_since(fetched.sent);
-        let keep = self.share.keep_refresh_tokens;
-        let keep =
-            (self.route != Route::Helped && response.refresh_token().is_some()).then_some(keep);
-        let ttl = time_to_live(self.lifetime(response), age, keep)?;
+        let keep = has_refresh_token.then_some(self.share.keep_refresh_tokens);
+        let ttl = time_to_live(self.lifetime(&response), age, keep)?;
         let stored = StoredToken {
-            response: response.clone(),
+            response,
+            key: is_shared.then_some(self.key.token),
             age_when_stored: age,
             stored_at: now.wall_time(now).unwrap_or_else(wall_now),
         };
-        let sealed = self.share.keys.seal(&self.key, &stored.encode());
+        let sealed = self.share.keys.seal(&self.key.entry, &stored.encode());
         Some((sealed.ok()?, ttl))
+    }
+
+    /// Returns whether an access token is of use to others: it can be sent, and is bound to the keys that the cache key names.
+    fn may_share(&self, token: &AccessToken) -> bool {
+        let is_bound_as_named = token
+            .binding()
+            .is_none_or(|binding| Some(&binding.key) == self.dpop);
+        // The certificate may have changed since.
+        token.sendable().is_some() && is_bound_as_named && self.share.text() == self.text
     }
 
     async fn newer_than(&self, fence: Fence) -> Option<Obtained> {
         let now = self.now();
-        let engine = &self.share.engine;
-        let look = engine.look(&self.name, Some(fence), &self.owner, self.share.lease);
-        match look.await {
-            Ok(Found::Entry { entry, fence, age }) => {
-                self.read(&entry, fence, age, now, true).adopted()
-            }
-            Ok(Found::Leased { .. }) => {
-                let _ = engine
-                    .release(&self.name, &self.owner, Duration::ZERO)
-                    .await;
-                None
-            }
-            Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => None,
+        match self.lease().look(Some(fence)).await {
+            Ok(Found::Entry { entry, fence, age }) => self.read(&entry, fence, age, now).adopted(),
+            _ => None,
         }
     }
 }

@@ -48,6 +48,8 @@ pub(super) struct Endpoint {
     pub(super) client: ClientAuthentication,
     pub(super) defaults: Vec<Parameter>,
     pub(super) dpop: Option<DpopKey>,
+    /// Whether the tokens of each client may be bound to its certificate.
+    pub(super) is_certificate_bound: bool,
     /// What is made of a response.
     pub(super) call: String,
 }
@@ -59,6 +61,11 @@ impl IssuedBy {
             Kind::Endpoint(endpoint) => endpoint.dpop.as_ref(),
             Kind::Name(_) => None,
         }
+    }
+
+    /// Whether the tokens of each client may be bound to its certificate.
+    pub(super) fn is_certificate_bound(&self) -> bool {
+        matches!(&self.0, Kind::Endpoint(endpoint) if endpoint.is_certificate_bound)
     }
 
     /// The client, unless a request names another.
@@ -84,6 +91,7 @@ impl<S, B> From<&TokenEndpoint<S, B>> for IssuedBy {
             client: core.client.clone(),
             defaults: core.defaults.clone(),
             dpop: core.dpop.clone(),
+            is_certificate_bound: core.is_certificate_bound(),
             call: endpoint.call.use_of_response(),
         })))
     }

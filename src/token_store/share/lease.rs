@@ -1,4 +1,4 @@
-//! A lease that is held: it is renewed, ended with an entry, or released.
+//! A lease: it is taken, renewed, ended with an entry, or released.
 
 use std::{
     future::{Future, pending, poll_fn},
@@ -7,101 +7,179 @@ use std::{
 };
 
 use bytes::Bytes;
-use tokio::{runtime::Handle, time};
+use tokio::{runtime::Handle, sync::oneshot, time};
 
-use super::{
-    engine::{Engine, Patience},
-    events,
-};
+use super::{engine::Engine, events};
 use crate::{
+    base::clock::tokio_now,
     error::BoxError,
-    token_store::{EntryName, Fence, LeaseOwner, Put},
+    token_store::{EntryName, Fence, Found, LeaseOwner, Put},
 };
 
-/// A lease that is held.
+/// A lease that is held, or perhaps held.
 pub(super) struct Lease<'a> {
-    pub(super) engine: &'a Engine,
-    pub(super) name: &'a EntryName,
-    pub(super) owner: &'a LeaseOwner,
-    pub(super) is_released_on_drop: bool,
+    engine: &'a Engine,
+    name: &'a EntryName,
+    owner: LeaseOwner,
+    length: Duration,
+    /// Whether the lease may be held, and nothing speaks against releasing it.
+    is_released_on_drop: bool,
 }
 
-impl Lease<'_> {
+impl<'a> Lease<'a> {
+    pub(super) fn new(engine: &'a Engine, name: &'a EntryName, length: Duration) -> Self {
+        Self {
+            engine,
+            name,
+            owner: LeaseOwner::random(),
+            length,
+            is_released_on_drop: false,
+        }
+    }
+
+    /// Returns an entry that is new enough, or otherwise takes the lease.
+    pub(super) async fn look(&mut self, newer_than: Option<Fence>) -> Result<Found, BoxError> {
+        self.engine.admit()?;
+        // The lease may be taken although no answer arrives, or nobody waits for it any longer.
+        let was_held = std::mem::replace(&mut self.is_released_on_drop, true);
+        let look = self
+            .engine
+            .look(self.name, newer_than, &self.owner, self.length);
+        let found = look.await?;
+        self.is_released_on_drop = match found {
+            Found::Leased { .. } => true,
+            Found::Entry { .. } => was_held,
+            Found::Held { .. } | Found::Paused { .. } => false,
+        };
+        Ok(found)
+    }
+
     /// Renews the lease until this is dropped, or the lease is lost.
-    pub(super) async fn keep(&self, lease: Duration) {
+    pub(super) async fn keep(&self) {
         loop {
-            time::sleep(lease / 3).await;
-            if let Ok(false) = self.engine.renew(self.name, self.owner, lease).await {
+            time::sleep(self.length / 3).await;
+            let renew = self.engine.renew(self.name, &self.owner, self.length);
+            if let Ok(false) = renew.await {
                 // What is sent is sent. The fence keeps it from replacing anything newer.
                 pending::<()>().await;
             }
         }
     }
 
-    pub(super) async fn put(
-        &self,
-        patience: Patience,
-        fence: Fence,
-        entry: Bytes,
-        ttl: Duration,
-    ) -> Result<Put, BoxError> {
-        let lease = (self.name, self.owner, fence);
-        self.engine.put(patience, lease, entry, ttl).await
+    /// Lets the lease end by itself, unless it is ended with an entry: a refresh token is on its way, which nobody else may send.
+    pub(super) fn outlives_this(&mut self) {
+        self.is_released_on_drop = false;
     }
 
-    /// Stores a new refresh token: at once, or otherwise in the background. Nobody else knows it.
+    pub(super) async fn release(mut self, pause: Duration) {
+        let release = self.engine.release(self.name, &self.owner, pause);
+        // If this fails, it is done again.
+        self.is_released_on_drop = release.await.is_err();
+    }
+
+    /// Stores an entry, which also ends the lease.
+    pub(super) async fn put(mut self, fence: Fence, entry: Bytes, ttl: Duration) -> Option<Put> {
+        let put = self
+            .engine
+            .put((self.name, &self.owner, fence), entry, ttl)
+            .await;
+        self.is_released_on_drop = put.is_err();
+        put.ok()
+    }
+
+    /// Stores a new refresh token, which nobody else knows. Returns `None` if that has to be done in the background.
+    ///
+    /// It goes on if this is dropped.
     pub(super) async fn put_surely(
-        &self,
+        mut self,
         fence: Fence,
         entry: Bytes,
         ttl: Duration,
     ) -> Option<Put> {
-        for pause in [Duration::ZERO, Duration::from_millis(100)] {
-            time::sleep(pause).await;
-            let put = self.put(Patience::Needed, fence, entry.clone(), ttl);
-            if let Ok(put) = put.await {
-                return Some(put);
-            }
-        }
-        events::refresh_token_is_not_stored();
-        if let Ok(runtime) = Handle::try_current() {
-            let (engine, name, owner) =
-                (self.engine.clone(), self.name.clone(), self.owner.clone());
-            runtime.spawn(async move {
-                for attempt in 0..ATTEMPTS_IN_BACKGROUND {
-                    time::sleep(Duration::from_millis(250) * attempt.min(20)).await;
-                    let put =
-                        engine.put(Patience::Needed, (&name, &owner, fence), entry.clone(), ttl);
-                    if put.await.is_ok() {
-                        return;
-                    }
-                }
-            });
-        }
-        None
-    }
-
-    /// The lease has ended in the store as well.
-    pub(super) fn end(mut self) {
-        self.is_released_on_drop = false;
+        self.outlives_this();
+        let runtime = Handle::try_current().ok()?;
+        let (told, result) = oneshot::channel();
+        let put = PutSurely {
+            engine: self.engine.clone(),
+            name: self.name.clone(),
+            owner: self.owner.clone(),
+            length: self.length,
+            fence,
+            entry,
+            ttl,
+        };
+        runtime.spawn(put.run(told));
+        result.await.ok()
     }
 }
 
-/// About ten minutes.
-const ATTEMPTS_IN_BACKGROUND: u32 = 130;
-
 impl Drop for Lease<'_> {
-    /// Runs when the fetch is cancelled.
     fn drop(&mut self) {
         if !self.is_released_on_drop {
             return;
         }
         if let Ok(runtime) = Handle::try_current() {
-            let (engine, name, owner) =
-                (self.engine.clone(), self.name.clone(), self.owner.clone());
+            let (engine, name) = (self.engine.clone(), self.name.clone());
+            let owner = self.owner.clone();
             runtime.spawn(async move {
-                let _ = engine.release(&name, &owner, Duration::ZERO).await;
+                for pause in RELEASE_PAUSES {
+                    time::sleep(pause).await;
+                    if engine.release(&name, &owner, Duration::ZERO).await.is_ok() {
+                        return;
+                    }
+                }
             });
+        }
+    }
+}
+
+const RELEASE_PAUSES: [Duration; 3] = [
+    Duration::ZERO,
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+];
+
+/// Stores a new refresh token, for as long as it takes.
+struct PutSurely {
+    engine: Engine,
+    name: EntryName,
+    owner: LeaseOwner,
+    length: Duration,
+    fence: Fence,
+    entry: Bytes,
+    ttl: Duration,
+}
+
+impl PutSurely {
+    /// The next holder of the lease waits for longer than this and two operations: see `LOST_HOLDER`.
+    const PAUSE: Duration = Duration::from_millis(250);
+    const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
+
+    /// Tells the result, or drops `told` when it takes long.
+    async fn run(self, told: oneshot::Sender<Put>) {
+        let begun = tokio_now();
+        let mut told = Some(told);
+        for attempt in 0.. {
+            let lease = (&self.name, &self.owner, self.fence);
+            let put = self.engine.put(lease, self.entry.clone(), self.ttl);
+            if let Ok(put) = put.await {
+                if let Some(told) = told {
+                    // Nobody may wait any longer.
+                    let _ = told.send(put);
+                }
+                return;
+            }
+            if attempt == 1 {
+                events::refresh_token_is_not_stored();
+                told = None;
+            }
+            if tokio_now() - begun > Self::GIVE_UP_AFTER {
+                return;
+            }
+            time::sleep(Self::PAUSE).await;
+            // Nobody else may send the old refresh token meanwhile.
+            let renew = self.engine.renew(&self.name, &self.owner, self.length);
+            let _ = renew.await;
         }
     }
 }

@@ -35,6 +35,7 @@ use self::{
 };
 use super::{StoreKeys, TokenStore};
 use crate::{
+    client_authentication::ClientAuthentication,
     error::TokenError,
     message::{TokenRequest, TokenResponse},
 };
@@ -228,7 +229,7 @@ impl ShareTokens {
         self
     }
 
-    /// Sets how long a lease lasts unless it is renewed. Default is 10 seconds.
+    /// Sets how long a lease lasts unless it is renewed, at least a second. Default is 10 seconds.
     ///
     /// It is renewed three times in this time while the token request is under way, however long that takes. After a crash of the
     /// holder, others wait for the rest of it. If an instance is suspended for longer than this, another one may send the same refresh
@@ -246,7 +247,7 @@ impl ShareTokens {
     /// }
     /// ```
     pub fn lease(mut self, lease: Duration) -> Self {
-        self.lease = lease;
+        self.lease = lease.max(Duration::from_secs(1));
         self
     }
 
@@ -279,8 +280,9 @@ impl ShareTokens {
     ) -> Obtained {
         let begun = ask.clock.now();
         let named = ask.owner.unwrap_or(request);
+        let text = self.text();
         let key = match self.check(named) {
-            Ok(text) => cache_key(&self.issued_by, &text, named).await,
+            Ok(()) => cache_key(&self.issued_by, &text, named).await,
             Err(error) => Err(error),
         };
         let key = match key {
@@ -294,9 +296,10 @@ impl ShareTokens {
             fetch,
             route: route(request.one_time_parameter()),
             dpop: dpop(&self.issued_by, named),
-            name: self.keys.name(&key),
+            name: self.keys.name(&key.entry),
             key,
-            owner: super::LeaseOwner::random(),
+            text,
+            begun,
         };
         match session.route {
             Route::OwnResult => session.share_own_result().await,
@@ -311,17 +314,22 @@ impl ShareTokens {
     }
 
     /// Returns the distinguishing text.
-    fn check(&self, request: &TokenRequest) -> Result<String, TokenError> {
+    fn text(&self) -> String {
+        let text = self.distinguished_by.as_ref();
+        text.map_or_else(String::new, |text| text())
+    }
+
+    fn check(&self, request: &TokenRequest) -> Result<(), TokenError> {
         let client = request.form().client_override();
         let client = client.or_else(|| self.issued_by.client());
-        match &self.distinguished_by {
-            Some(text) => Ok(text()),
-            None if client.is_some_and(|client| client.is_by_tls()) => Err(TokenError::request(
-                "the client authenticates by TLS, so its tokens may be bound to its certificate, and only instances with the same \
-                     certificate may share them; set its thumbprint with `ShareTokens::distinguished_by`",
-            )),
-            None => Ok(String::new()),
+        let is_by_tls = client.is_some_and(ClientAuthentication::is_by_tls);
+        if self.distinguished_by.is_none() && (is_by_tls || self.issued_by.is_certificate_bound()) {
+            return Err(TokenError::request(
+                "the tokens may be bound to the certificate of the client, and only instances with the same certificate may share them; \
+                 set its thumbprint with `ShareTokens::distinguished_by`",
+            ));
         }
+        Ok(())
     }
 }
 

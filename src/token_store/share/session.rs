@@ -15,6 +15,7 @@ use super::{
     cache_key::CacheKey,
     decide::{EntryFacts, Route, Use, patience, use_of},
     events,
+    lease::Lease,
 };
 use crate::{
     base::clock::{Moment, tokio_now, wall_now},
@@ -22,7 +23,7 @@ use crate::{
     error::{BoxError, TokenError, TokenErrorBuilder, TokenErrorKind},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
-    token_store::{EntryName, Fence, Found, LeaseOwner, Opened, StoredToken},
+    token_store::{EntryName, Fence, Found, Opened, StoredToken},
 };
 
 pub(super) struct Session<'a> {
@@ -33,8 +34,10 @@ pub(super) struct Session<'a> {
     pub(super) route: Route,
     pub(super) dpop: Option<&'a DpopKey>,
     pub(super) key: CacheKey,
+    /// The text that distinguishes instances, when the key was made.
+    pub(super) text: String,
     pub(super) name: EntryName,
-    pub(super) owner: LeaseOwner,
+    pub(super) begun: Moment,
 }
 
 /// What the entries contained that were not taken.
@@ -55,6 +58,8 @@ pub(super) enum Content {
 
 /// A wait that returns at once must not become a busy loop.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+/// How long the next holder waits for a refresh token that the last one may still be storing.
+const LOST_HOLDER: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     pub(super) async fn run(&self) -> Obtained {
@@ -67,25 +72,28 @@ impl Session<'_> {
     }
 
     async fn look_until_found(&self, seen: &mut Seen) -> Obtained {
-        let engine = &self.share.engine;
         let patience = tokio_now() + patience(self.ask.limit, fastrand::f64());
         let mut newer_than = self.ask.known.fence();
-        let mut has_waited = false;
+        let mut lease = self.lease();
+        let mut has_waited_for_lost_holder = false;
         loop {
             let (now, looked_at) = (self.now(), tokio_now());
-            let look = engine.look(&self.name, newer_than, &self.owner, self.share.lease);
-            let found = match look.await {
+            let found = match lease.look(newer_than).await {
                 Ok(found) => found,
-                Err(error) => return self.without_store(error).await,
+                Err(error) => {
+                    drop(lease);
+                    return self.without_store(error).await;
+                }
             };
             match found {
                 Found::Entry { fence, .. } if newer_than.is_some_and(|known| fence <= known) => {
+                    drop(lease);
                     let error = "the token store returned an entry that is not new".into();
                     return self.without_store(error).await;
                 }
                 Found::Entry { entry, fence, age } => {
                     newer_than = Some(fence);
-                    match self.read(&entry, fence, age, now, has_waited) {
+                    match self.read(&entry, fence, age, now) {
                         Content::Token(token, Use::Adopt) => {
                             return *token;
                         }
@@ -99,16 +107,23 @@ impl Session<'_> {
                 // If this process was suspended since, the lease may have ended.
                 Found::Leased { .. } if tokio_now() - looked_at > self.share.lease / 2 => {}
                 Found::Leased {
+                    after_lost_holder: true,
+                    ..
+                } if self.route == Route::RefreshToken && !has_waited_for_lost_holder => {
+                    has_waited_for_lost_holder = true;
+                    time::sleep(LOST_HOLDER).await;
+                }
+                Found::Leased {
                     fence,
                     after_lost_holder,
                 } => {
-                    if after_lost_holder {
+                    if after_lost_holder || has_waited_for_lost_holder {
                         events::holder_was_lost();
                     }
-                    return self.fetch_as_holder(fence, seen.refresh_token.take()).await;
+                    let newest = seen.refresh_token.take();
+                    return self.fetch_as_holder(lease, fence, newest).await;
                 }
                 Found::Held { fence, rest } => {
-                    has_waited = true;
                     if !self.wait(fence, rest, patience).await {
                         return self.without_holder().await;
                     }
@@ -118,6 +133,10 @@ impl Session<'_> {
         }
     }
 
+    pub(super) fn lease(&self) -> Lease<'_> {
+        Lease::new(&self.share.engine, &self.name, self.share.lease)
+    }
+
     /// Waits for the holder of a lease. Returns whether to look again.
     async fn wait(&self, lease: Fence, rest: Duration, patience: Instant) -> bool {
         let begun = tokio_now();
@@ -125,7 +144,7 @@ impl Session<'_> {
             return false;
         }
         // Nobody wakes those who wait for a holder that has crashed.
-        let at_most = (rest + SHORTEST_WAIT).min(patience - begun);
+        let at_most = rest.saturating_add(SHORTEST_WAIT).min(patience - begun);
         self.share.engine.wait(&self.name, lease, at_most).await;
         if tokio_now() - begun < SHORTEST_WAIT {
             time::sleep(SHORTEST_WAIT).await;
@@ -139,9 +158,8 @@ impl Session<'_> {
         fence: Fence,
         in_store: Duration,
         now: Moment,
-        has_waited: bool,
     ) -> Content {
-        let opened = match self.share.keys.open(&self.key, entry) {
+        let opened = match self.share.keys.open(&self.key.entry, entry) {
             Opened::Entry(opened) => opened,
             other => {
                 let (why, is_readable_elsewhere) = match other {
@@ -157,8 +175,7 @@ impl Session<'_> {
             }
         };
         let Some(stored) = StoredToken::decode(&opened, self.dpop) else {
-            self.share
-                .note_unreadable("it does not contain a token for this instance");
+            self.share.note_unreadable("it does not contain a token");
             return Content::Unreadable;
         };
         self.share.is_unreadable.store(false, Ordering::Relaxed);
@@ -169,11 +186,12 @@ impl Session<'_> {
             lifetime: self.lifetime(&stored.response),
             refresh_in: stored.response.refresh_in(),
             is_dropped: self.ask.dropped == Some(token.mark()),
-            has_waited,
+            waited: now.time_since(self.begun),
         };
-        let use_ = match token.sendable() {
-            Some(_) => use_of(facts, self.ask.wanted),
-            None => Use::Skip,
+        let is_for_this = stored.key == Some(self.key.token) && token.sendable().is_some();
+        let use_ = match is_for_this {
+            true => use_of(facts, self.ask.wanted),
+            false => Use::Skip,
         };
         let obtained = Obtained {
             result: Ok(stored.response),

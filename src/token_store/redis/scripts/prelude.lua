@@ -31,10 +31,10 @@ local function text(value)
     return string.format('%.0f', value)
 end
 
--- How long a lease lasts, or nil. One that lasts longer than it was granted for has ended: the clock was set back.
-local function rest_of(length, ends)
+-- How long a lease lasts, or nil. If the clock was set back, that is longer than it was granted for.
+local function rest_of(ends)
     local rest = number(ends) - now
-    if rest > 0 and rest <= number(length) then
+    if rest > 0 then
         return rest
     end
 end
@@ -47,8 +47,8 @@ local function remember(millis)
 end
 
 local function holds(owner)
-    local holder, length, ends = read('o', 'd', 'u')
-    return holder == owner and rest_of(length, ends) ~= nil
+    local holder, ends = read('o', 'u')
+    return holder == owner and rest_of(ends) ~= nil
 end
 
 -- Without permission for the channel, waiters poll.
