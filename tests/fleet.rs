@@ -798,11 +798,15 @@ async fn lease_whose_answer_was_lost_is_released() {
     let tenant = |name| request().parameter("tenant", name);
     let cache = instance(&server, &cut_off);
     cache.source(tenant("a")).token().await.unwrap();
-    cache.source(tenant("b")).token().await.unwrap();
+    server.fail_next(Failure::delay(secs(5)));
+    let cut_off = cache.source(tenant("b"));
+    let alone = tokio::spawn(async move { cut_off.token().await.unwrap() });
+    time::sleep(secs(1)).await;
     let begun = time::Instant::now();
     let other = instance(&server, &store).source(tenant("b"));
     other.token().await.unwrap();
     assert!(begun.elapsed() < secs(1), "{:?}", begun.elapsed());
+    alone.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
