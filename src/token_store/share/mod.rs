@@ -68,11 +68,14 @@ use crate::{
 ///
 /// Sources over refresh tokens *need* the store: only the holder of the lease spends the refresh token, and it always spends the newest one
 /// of all instances. If the store does not answer, a source serves the token that it has, and then fails transiently. An instance that finds that
-/// its predecessor was lost in the middle of a token request sends the same refresh token again, because there is nothing else to send. If
-/// the server had already replaced it, the user has to sign in again.
+/// its predecessor was lost in the middle of a token request waits for two seconds, and then sends the same refresh token again, because there
+/// is nothing else to send. If the server had already replaced it, the user has to sign in again.
 ///
 /// Each process must make its source over the same first refresh token or over a provider with the same [name](crate::Credential::named),
 /// which stands for one sign-in. After the user has signed in again, use another name.
+///
+/// A sign-in has one entry: the client id, the endpoint, the [partition](TokenRequest::partition) and the first credential name it.
+/// Instances that otherwise differ, in a scope or a DPoP key, do not share access tokens, but they continue with the same refresh token.
 ///
 /// # If the store fails
 ///
@@ -184,12 +187,15 @@ impl ShareTokens {
         }
     }
 
-    /// Sets a text that must be the same for instances to share tokens. It is asked for at each fetch. Default is none.
+    /// Sets a text that must be the same for instances to share access tokens. It is asked for at each fetch. Default is none.
     ///
     /// Use it for what changes a token, but is known neither to the endpoint nor to the request: the
     /// [thumbprint](crate::ClientCertificate::thumbprint) of a client certificate, to which a server may bind tokens
-    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)). A client that authenticates by TLS needs it: otherwise, each token
-    /// request fails. If the server does not bind tokens, any fixed text will do.
+    /// ([RFC 8705 §3](https://www.rfc-editor.org/rfc/rfc8705#section-3)). A client that authenticates by TLS needs it, and so does an endpoint
+    /// with [`certificate_bound_tokens`](crate::TokenEndpoint::certificate_bound_tokens): otherwise, each token request fails. If the server does
+    /// not bind tokens, any fixed text will do.
+    ///
+    /// It is asked for again before a token is stored. A token is not shared if the text has changed meanwhile.
     ///
     /// # Examples
     ///
