@@ -34,7 +34,7 @@ fn server(lifetime: Duration) -> AuthorizationServer {
 }
 
 fn first_request(server: &AuthorizationServer) -> TokenRequest {
-    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"))
+    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
 }
 
 /// Returns the refresh tokens that the server received.
@@ -306,7 +306,10 @@ async fn provider_needs_a_name_and_instances_with_that_name_share() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), TokenErrorKind::Request);
-    assert!(error.to_string().contains("Credential::named"), "{error}");
+    assert!(
+        error.to_string().contains("TokenRequest::sign_in"),
+        "{error}"
+    );
 
     let named = || TokenRequest::refresh_token(from_database().named("session 7"));
     for _ in 0..5 {

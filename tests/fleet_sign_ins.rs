@@ -38,6 +38,10 @@ fn server() -> AuthorizationServer {
         .build()
 }
 
+fn first_request(server: &AuthorizationServer) -> TokenRequest {
+    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
+}
+
 fn spent(server: &AuthorizationServer) -> Vec<String> {
     let requests = server.requests();
     let spent = requests
@@ -165,7 +169,7 @@ async fn refresh_token_is_spent_once_by_instances_of_a_rolling_deploy() {
     ] {
         let server = server();
         let store = TestStore::new();
-        let first = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+        let first = first_request(&server);
         let make = |change: &Change| {
             change(Instance {
                 endpoint: endpoint(&server),
@@ -204,7 +208,7 @@ async fn refresh_token_reaches_the_others_although_its_access_token_cannot_be_se
     let next = server.issue_refresh_token("client", "api1");
     let body = format!(r#"{{"access_token":"t","token_type":"N_A","refresh_token":"{next}"}}"#);
     server.respond_next(Response::new(body.into()));
-    let request = TokenRequest::refresh_token(&*first);
+    let request = TokenRequest::refresh_token(&*first).sign_in("session 7");
     let one = instance(&server, &store).source(request.clone());
     let _ = one.token().await;
     let other = instance(&server, &store).source(request);
@@ -231,7 +235,7 @@ async fn access_token_is_not_shared_if_the_certificate_changed_meanwhile() {
     assert!(store.entries().is_empty());
 
     asked.store(0, Ordering::SeqCst);
-    let first = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+    let first = first_request(&server);
     let one = instance_with(&server, &store, changing, |builder| builder).source(first.clone());
     let token = one.token().await.unwrap();
     for text in ["old", "new"] {
@@ -275,20 +279,21 @@ async fn refresh_token_reaches_the_store_although_the_fetch_took_too_long() {
             let one = TestStore::new();
             (one.clone(), TestStore::over(one.inner.clone()))
         };
-        let first = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+        let first = first_request(&server);
         one_store.fail(move |op| (op == Op::Put).then_some(fault));
         let short = |builder: tower_oauth2_client::token_cache::TokenCacheBuilder| {
             builder.fetch_timeout(secs(2))
         };
         let one = instance_with(&server, &one_store, |share| share, short).source(first.clone());
-        let error = one.token().await.unwrap_err();
-        assert_eq!(error.kind(), TokenErrorKind::Timeout, "{fault:?}");
+        // The time of a fetch does not end what has arrived.
+        let begun = time::Instant::now();
+        let token = one.token().await.unwrap();
+        assert!(begun.elapsed() <= secs(2), "{fault:?}");
         time::sleep(secs(30)).await;
         one_store.recover();
         let other = instance(&server, &other_store).source(first);
         for source in [&other, &one] {
-            let token = source.token().await.unwrap();
-            assert!(server.is_active(token.expose_secret()), "{fault:?}");
+            assert_eq!(source.token().await.unwrap(), token, "{fault:?}");
         }
         assert_eq!(server.token_requests(), 1, "{fault:?}");
     }
@@ -300,7 +305,7 @@ async fn next_holder_waits_for_a_refresh_token_that_the_last_one_is_storing() {
     let server = server();
     let one_store = TestStore::new();
     let other_store = TestStore::over(one_store.inner.clone());
-    let first = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+    let first = first_request(&server);
     let other = instance(&server, &other_store).source(first.clone());
     let one = instance(&server, &one_store).source(first);
     one_store.fail(|op| (op != Op::Look).then_some(Fault::Hang));
@@ -320,7 +325,7 @@ async fn refresh_token_is_not_sent_by_others_at_once_after_a_connection_was_lost
     let (_log, _guard) = Log::record();
     let server = server();
     let store = TestStore::new();
-    let first = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+    let first = first_request(&server);
     server.fail_next(Failure::drop_connection());
     let one = instance(&server, &store).source(first.clone());
     let error = one.token().await.unwrap_err();

@@ -31,6 +31,15 @@ pub(crate) fn tokio_now() -> tokio::time::Instant {
     tokio::time::Instant::now()
 }
 
+/// Returns when a time from now is over, on tokio's clock.
+pub(crate) fn tokio_deadline(time: Duration) -> tokio::time::Instant {
+    /// For times that are too long for the clock.
+    const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
+
+    let now = tokio_now();
+    now.checked_add(time).unwrap_or(now + FAR_AWAY)
+}
+
 /// The coarse clocks lag behind timers by at most this much.
 pub(crate) const CLOCK_LAG: Duration = Duration::from_millis(10);
 

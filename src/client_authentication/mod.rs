@@ -249,6 +249,26 @@ impl ClientAuthentication {
         }
     }
 
+    /// Returns the public key of the client, if it signs with a private key that has one. It is the same in other processes.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn key_thumbprint(&self) -> Option<&str> {
+        #[cfg(feature = "jwt")]
+        if let Method::SignedJwt(signed) = &self.method {
+            return signed.public_key().map(crate::jwt::PublicKey::thumbprint);
+        }
+        None
+    }
+
+    /// Returns the members that the caller adds to the client assertion: whether each is a claim, its name and its value.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn assertion_members(&self) -> impl Iterator<Item = (bool, &str, &str)> {
+        #[cfg(feature = "jwt")]
+        let members = self.assertion.iter().flat_map(|it| it.own_members());
+        #[cfg(not(feature = "jwt"))]
+        let members = std::iter::empty();
+        members
+    }
+
     /// Whether [`sign_assertion`](Self::sign_assertion) creates a JWT for each attempt.
     pub(crate) fn signs(&self) -> bool {
         #[cfg(feature = "jwt")]

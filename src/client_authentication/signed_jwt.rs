@@ -13,7 +13,7 @@ use super::{ClientAuthentication, Method};
 use crate::{
     base::origin::Origin,
     error::{BoxError, OwnError},
-    jwt::{ClientAssertion, Recipient, SignFuture, Signer, SigningAlgorithm},
+    jwt::{ClientAssertion, PublicKey, Recipient, SignFuture, Signer, SigningAlgorithm},
     secret::{Credential, Secret},
 };
 
@@ -176,6 +176,14 @@ impl ClientAuthentication {
 }
 
 impl SignedJwt {
+    #[cfg(feature = "token-store")]
+    pub(super) fn public_key(&self) -> Option<&PublicKey> {
+        match self {
+            Self::PrivateKey(signer) => signer.public_key(),
+            Self::Secret(..) => None,
+        }
+    }
+
     pub(super) fn credential(&self) -> Option<&Credential> {
         match self {
             Self::PrivateKey(_) => None,

@@ -216,6 +216,17 @@ impl ClientAssertion {
         self
     }
 
+    /// Returns what the caller adds: whether it is a claim, its name and its value.
+    #[cfg(feature = "token-store")]
+    pub(crate) fn own_members(&self) -> impl Iterator<Item = (bool, &str, &str)> {
+        let claims = self.claims.iter().map(|(name, value)| (true, name, value));
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| (false, name, value));
+        claims.chain(headers)
+    }
+
     /// Returns an error message if a setting is invalid.
     pub(crate) fn check(&self) -> Result<(), String> {
         const JWT: &str = "client assertion";

@@ -16,6 +16,11 @@ impl Members {
         self.0.push((name.into(), value.into().to_string()));
     }
 
+    #[cfg(feature = "token-store")]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, &**value))
+    }
+
     pub(crate) fn contains(&self, name: &str) -> bool {
         self.0.iter().any(|(added, _)| added == name)
     }

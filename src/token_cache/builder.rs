@@ -364,7 +364,7 @@ impl TokenCacheBuilder {
     #[cfg(feature = "token-store")]
     #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
     pub fn share(mut self, share: ShareTokens) -> Self {
-        self.settings.share = Some(share);
+        self.settings.share = Some(Arc::new(share));
         self
     }
 
@@ -415,7 +415,7 @@ pub(crate) struct Settings {
     pub(super) keep: KeepMembers,
     pub(super) shutdown: Shutdown,
     #[cfg(feature = "token-store")]
-    pub(super) share: Option<ShareTokens>,
+    pub(super) share: Option<Arc<ShareTokens>>,
 }
 
 impl Settings {

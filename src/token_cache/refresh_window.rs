@@ -89,7 +89,7 @@ impl RefreshWindow {
     pub(crate) fn lifespan(&self, lifetime: Duration, is_first: bool, jitter: f64) -> Lifespan {
         let range = if is_first { &self.first } else { &self.later };
         let [start, end] = [*range.start(), *range.end()].map(clamped);
-        let usable = lifetime.saturating_sub(leeway(lifetime));
+        let usable = usable(lifetime);
         let fresh = lifetime.mul_f64(start + (end - start) * jitter);
         Lifespan {
             fresh: fresh.min(usable),
@@ -137,6 +137,11 @@ fn clamped(bound: f64) -> f64 {
         return EARLIEST;
     }
     bound.clamp(EARLIEST, LATEST)
+}
+
+/// Returns for how much of this lifetime a token is usable.
+pub(crate) fn usable(lifetime: Duration) -> Duration {
+    lifetime.saturating_sub(leeway(lifetime))
 }
 
 fn leeway(lifetime: Duration) -> Duration {

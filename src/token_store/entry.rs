@@ -28,6 +28,10 @@ pub(crate) struct StoredToken {
     ///
     /// The refresh token is for the whole sign-in.
     pub(crate) key: Option<TokenKey>,
+    /// The age of the token when its lease was granted, at most. Zero if the request was sent under the lease.
+    pub(crate) age_at_lease: Duration,
+    /// The age of the lease when the request was sent, at least. Zero if the request was sent before.
+    pub(crate) lease_when_sent: Duration,
     /// The age of the token when it was stored, counted from before its request was sent.
     pub(crate) age_when_stored: Duration,
     /// The time of day at the instance that stored the token.
@@ -37,12 +41,15 @@ pub(crate) struct StoredToken {
 impl StoredToken {
     /// Returns the age of the token, counted from before its request was sent.
     ///
-    /// `in_store` is the age of the entry by the clock of the engine. The clocks of two instances are compared only roughly: they tell if the
-    /// engine is wrong, for example because its clock was set back.
-    pub(crate) fn age(&self, in_store: Duration, now: SystemTime) -> Duration {
+    /// `lease_age` is the age of its lease by the clock of the engine. So a token is not younger than it is although it arrived at the engine
+    /// late. The clocks of two instances are compared only roughly: they tell if the engine is wrong, for example because its clock was set
+    /// back.
+    pub(crate) fn age(&self, lease_age: Duration, now: SystemTime) -> Duration {
+        let by_engine = lease_age.saturating_add(self.age_at_lease);
+        let by_engine = by_engine.saturating_sub(self.lease_when_sent);
         let by_clocks = now.duration_since(self.stored_at).unwrap_or_default();
-        let at_least = by_clocks.saturating_sub(CLOCK_DIFFERENCE);
-        self.age_when_stored.saturating_add(in_store.max(at_least))
+        let by_clocks = by_clocks.saturating_sub(CLOCK_DIFFERENCE);
+        by_engine.max(by_clocks.saturating_add(self.age_when_stored))
     }
 
     /// Encodes the token. The result is secret.
@@ -61,7 +68,7 @@ impl StoredToken {
         ];
         // A buffer that grows would leave copies of the token in memory.
         let most: usize = texts.iter().map(|text| 9 + text.map_or(0, str::len)).sum();
-        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 128)));
+        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 160)));
         match &self.key {
             None => encoded.0.push(NONE),
             Some(key) => {
@@ -77,7 +84,13 @@ impl StoredToken {
         encoded.number(response.status().as_u16().into());
         encoded.time(response.expires_in());
         encoded.time(response.refresh_in());
-        encoded.time(Some(self.age_when_stored));
+        for age in [
+            self.age_at_lease,
+            self.lease_when_sent,
+            self.age_when_stored,
+        ] {
+            encoded.time(Some(age));
+        }
         encoded.time(self.stored_at.duration_since(UNIX_EPOCH).ok());
         encoded.0
     }
@@ -120,11 +133,14 @@ impl StoredToken {
             refresh_in: rest.time()?,
             ..fields
         };
+        let (age_at_lease, lease_when_sent) = (rest.time()??, rest.time()??);
         let (age_when_stored, stored_at) = (rest.time()??, UNIX_EPOCH.checked_add(rest.time()??)?);
         let answer = Answer::new(status, HeaderMap::new(), wiped(raw));
         rest.0.is_empty().then(|| Self {
             response: TokenResponse::new(fields, answer),
             key,
+            age_at_lease,
+            lease_when_sent,
             age_when_stored,
             stored_at,
         })
@@ -241,6 +257,8 @@ mod tests {
         StoredToken {
             response,
             key: Some([7; 32]),
+            age_at_lease: Duration::ZERO,
+            lease_when_sent: Duration::from_millis(5),
             age_when_stored: Duration::from_millis(120),
             stored_at: UNIX_EPOCH + STORED_AT,
         }
@@ -279,6 +297,8 @@ mod tests {
         assert_eq!((a.raw(), a.status()), (b.raw(), b.status()));
         assert_eq!(a.json(), b.json());
         assert_eq!(one.key, other.key);
+        assert_eq!(one.age_at_lease, other.age_at_lease);
+        assert_eq!(one.lease_when_sent, other.lease_when_sent);
         assert_eq!(one.age_when_stored, other.age_when_stored);
         assert_eq!(one.stored_at, other.stored_at);
     }
@@ -342,7 +362,7 @@ mod tests {
     #[test]
     fn tokens_are_stored_once() {
         let response = full().response;
-        assert!(full().encode().len() < response.raw().len() + 233);
+        assert!(full().encode().len() < response.raw().len() + 251);
         for secret in ["an-access-token", "a-refresh-token", "an-id-token"] {
             let encoded = full().encode();
             let found = encoded.windows(secret.len());
@@ -380,27 +400,41 @@ mod tests {
 
     #[test]
     fn age_is_counted_by_the_engine_unless_the_clocks_prove_it_wrong() {
-        for (in_store, clock_ahead, expected) in [
-            (0, 0, 0),
-            (100, 100, 100),
+        let secs = Duration::from_secs;
+        // The age at the lease, the age of the lease when the request was sent, that of the token when it was stored, the age of the lease now,
+        // how much later it is by the clocks, the expected age.
+        for (at_lease, when_sent, when_stored, lease_age, later, expected) in [
+            (0, 0, 2, 2, 0, 2),
+            (0, 0, 2, 102, 100, 102),
+            // The holder of the lease waited before it sent the request.
+            (0, 3, 2, 105, 100, 102),
+            (0, 3, 2, 2, 0, 2),
+            // The lease was taken after the response.
+            (2, 0, 2, 100, 100, 102),
+            // The entry arrived at the engine late. By the clocks, it is young.
+            (0, 0, 2, 42, 0, 42),
             // The clocks differ by up to ten minutes.
-            (100, 700, 100),
-            (100, -200, 100),
-            (0, -300, 0),
-            (0, -100_000, 0),
+            (0, 0, 2, 100, 690, 100),
+            (0, 0, 2, 100, -200, 100),
+            (0, 0, 2, 2, -100_000, 2),
             // The clock of the engine was set back, or its data are from a backup.
-            (0, 4000, 3400),
-            (100, 800, 200),
+            (0, 0, 2, 2, 4000, 3402),
+            (0, 0, 2, 100, 800, 202),
             // An instance whose clock is far behind trusts the engine.
-            (4000, -100_000, 4000),
+            (0, 0, 2, 4000, -100_000, 4000),
         ] {
-            let now = match u64::try_from(clock_ahead) {
-                Ok(ahead) => STORED_AT + Duration::from_secs(ahead),
-                Err(_) => STORED_AT - Duration::from_secs(i64::unsigned_abs(clock_ahead)),
+            let stored = StoredToken {
+                age_at_lease: secs(at_lease),
+                lease_when_sent: secs(when_sent),
+                age_when_stored: secs(when_stored),
+                ..full()
             };
-            let age = full().age(Duration::from_secs(in_store), UNIX_EPOCH + now);
-            let expected = Duration::from_secs(expected) + Duration::from_millis(120);
-            assert_eq!(age, expected, "{in_store} {clock_ahead}");
+            let now = match u64::try_from(later) {
+                Ok(later) => STORED_AT + secs(later),
+                Err(_) => STORED_AT - secs(i64::unsigned_abs(later)),
+            };
+            let age = stored.age(secs(lease_age), UNIX_EPOCH + now);
+            assert_eq!(age, secs(expected), "{lease_age} {later}");
         }
     }
 

@@ -11,7 +11,7 @@ use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use zeroize::Zeroizing;
 
-use super::{EntryName, StoreKey};
+use super::{EntryName, Fence, StoreKey};
 use crate::{
     base::Quoted,
     error::{BoxError, OwnError},
@@ -31,7 +31,8 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 ///
 /// Each entry is encrypted with AES-256-GCM under a key of its own, which HKDF-SHA256
 /// ([RFC 5869](https://www.rfc-editor.org/rfc/rfc5869)) derives from the [`StoreKey`], the application and a random salt. The entry is bound
-/// to its token request, so it cannot be moved to another name. The name is an HMAC of the token request.
+/// to its token request and to its fence, so it can neither be moved to another name nor look newer than it is. The name is an HMAC of the
+/// token request.
 ///
 /// Applications with different names share nothing, even with the same key in the same store.
 ///
@@ -176,8 +177,13 @@ impl StoreKeys {
         EntryName::new(BASE64_URL_SAFE_NO_PAD.encode(name))
     }
 
-    /// Encrypts an entry.
-    pub(crate) fn seal(&self, cache_key: &[u8], entry: &[u8]) -> Result<Bytes, BoxError> {
+    /// Encrypts an entry, and binds it to its cache key and its fence.
+    pub(crate) fn seal(
+        &self,
+        cache_key: &[u8],
+        fence: Fence,
+        entry: &[u8],
+    ) -> Result<Bytes, BoxError> {
         let key = &self.keys[0];
         let mut salt = [0; SALT_LENGTH];
         rand::fill(&mut salt)
@@ -185,7 +191,7 @@ impl StoreKeys {
         let mut sealed = Vec::with_capacity(HEADER_LENGTH + SALT_LENGTH + entry.len() + 16);
         sealed.push(VERSION);
         sealed.extend_from_slice(&key.id);
-        let aad = authenticated(&sealed, cache_key);
+        let aad = authenticated(&sealed, fence, cache_key);
         sealed.extend_from_slice(&salt);
 
         let mut text = Zeroizing::new(entry.to_vec());
@@ -202,7 +208,7 @@ impl StoreKeys {
     }
 
     /// Decrypts an entry.
-    pub(crate) fn open(&self, cache_key: &[u8], sealed: &[u8]) -> Opened {
+    pub(crate) fn open(&self, cache_key: &[u8], fence: Fence, sealed: &[u8]) -> Opened {
         match sealed.first() {
             Some(&VERSION) => {}
             Some(_) => return Opened::OtherVersion,
@@ -217,7 +223,7 @@ impl StoreKeys {
         let Some((salt, encrypted)) = rest.split_at_checked(SALT_LENGTH) else {
             return Opened::Corrupt;
         };
-        let aad = Aad::from(authenticated(header, cache_key));
+        let aad = Aad::from(authenticated(header, fence, cache_key));
         let mut text = Zeroizing::new(encrypted.to_vec());
         let length = key.entry_key(salt, &self.application).and_then(|key| {
             let opened = key.open_in_place(nonce(), aad, text.as_mut_slice());
@@ -265,8 +271,8 @@ fn info(purpose: &str, application: &str) -> Vec<u8> {
     format!("tower-oauth2-client token store\0{purpose}\0{application}").into_bytes()
 }
 
-fn authenticated(header: &[u8], cache_key: &[u8]) -> Vec<u8> {
-    [header, cache_key].concat()
+fn authenticated(header: &[u8], fence: Fence, cache_key: &[u8]) -> Vec<u8> {
+    [header, &fence.get().to_be_bytes(), cache_key].concat()
 }
 
 /// Each key encrypts one entry only, so its nonce need not be random.
@@ -305,6 +311,7 @@ mod tests {
     const A: &[u8] = b"client a";
     const B: &[u8] = b"client b";
     const ENTRY: &[u8] = b"an access token";
+    const FENCE: Fence = Fence::new(7);
 
     fn key(first: u8) -> StoreKey {
         let bytes: Vec<u8> = (first..).take(32).collect();
@@ -321,7 +328,7 @@ mod tests {
 
     #[test]
     fn sealed_entry_opens_only_with_its_key_application_and_cache_key() {
-        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        let sealed = keys(1).seal(A, FENCE, ENTRY).unwrap();
         for (keys, cache_key, expected) in [
             (keys(1), A, opened(ENTRY)),
             (keys(1), B, Opened::Corrupt),
@@ -333,7 +340,7 @@ mod tests {
             (StoreKeys::new("", key(1)), A, Opened::UnknownKey),
         ] {
             assert_eq!(
-                keys.open(cache_key, &sealed),
+                keys.open(cache_key, FENCE, &sealed),
                 expected,
                 "{keys:?} {cache_key:?}"
             );
@@ -341,8 +348,16 @@ mod tests {
     }
 
     #[test]
+    fn sealed_entry_opens_only_with_its_fence() {
+        let sealed = keys(1).seal(A, FENCE, ENTRY).unwrap();
+        for fence in [0, 6, 8, u64::MAX] {
+            assert_eq!(keys(1).open(A, Fence::new(fence), &sealed), Opened::Corrupt);
+        }
+    }
+
+    #[test]
     fn each_flipped_bit_is_a_miss() {
-        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        let sealed = keys(1).seal(A, FENCE, ENTRY).unwrap();
         for bit in 0..sealed.len() * 8 {
             let mut flipped = sealed.to_vec();
             flipped[bit / 8] ^= 1 << (bit % 8);
@@ -351,22 +366,22 @@ mod tests {
                 1..HEADER_LENGTH => Opened::UnknownKey,
                 _ => Opened::Corrupt,
             };
-            assert_eq!(keys(1).open(A, &flipped), expected, "bit {bit}");
+            assert_eq!(keys(1).open(A, FENCE, &flipped), expected, "bit {bit}");
         }
     }
 
     #[test]
     fn truncated_extended_and_foreign_bytes_are_misses() {
-        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        let sealed = keys(1).seal(A, FENCE, ENTRY).unwrap();
         for length in 0..sealed.len() {
             assert_eq!(
-                keys(1).open(A, &sealed[..length]),
+                keys(1).open(A, FENCE, &sealed[..length]),
                 Opened::Corrupt,
                 "{length}"
             );
         }
         assert_eq!(
-            keys(1).open(A, &[&sealed[..], b"\0"].concat()),
+            keys(1).open(A, FENCE, &[&sealed[..], b"\0"].concat()),
             Opened::Corrupt
         );
         for (bytes, expected) in [
@@ -376,25 +391,25 @@ mod tests {
             (b"<!DOCTYPE html><html></html>", Opened::OtherVersion),
             (b"{\"access_token\":\"t\"}", Opened::OtherVersion),
         ] {
-            assert_eq!(keys(1).open(A, bytes), expected);
+            assert_eq!(keys(1).open(A, FENCE, bytes), expected);
         }
     }
 
     #[test]
     fn part_of_another_entry_does_not_open() {
         let (one, two) = (
-            keys(1).seal(A, ENTRY).unwrap(),
-            keys(1).seal(A, ENTRY).unwrap(),
+            keys(1).seal(A, FENCE, ENTRY).unwrap(),
+            keys(1).seal(A, FENCE, ENTRY).unwrap(),
         );
         assert_ne!(one, two, "the salt is random");
         let salt = HEADER_LENGTH + SALT_LENGTH;
         let mixed = [&one[..salt], &two[salt..]].concat();
-        assert_eq!(keys(1).open(A, &mixed), Opened::Corrupt);
+        assert_eq!(keys(1).open(A, FENCE, &mixed), Opened::Corrupt);
     }
 
     #[test]
     fn sealed_entry_shows_nothing_of_entry_cache_key_and_application() {
-        let sealed = keys(1).seal(A, ENTRY).unwrap();
+        let sealed = keys(1).seal(A, FENCE, ENTRY).unwrap();
         for text in [ENTRY, A, b"orders", key(1).expose()] {
             for part in text.windows(4) {
                 assert!(!sealed.windows(4).any(|found| found == part), "{part:?}");
@@ -407,8 +422,8 @@ mod tests {
     fn empty_and_long_entries_are_sealed() {
         for length in [0, 1, 16, 100_000] {
             let entry = vec![7; length];
-            let sealed = keys(1).seal(b"", &entry).unwrap();
-            assert_eq!(keys(1).open(b"", &sealed), opened(&entry));
+            let sealed = keys(1).seal(b"", FENCE, &entry).unwrap();
+            assert_eq!(keys(1).open(b"", FENCE, &sealed), opened(&entry));
         }
     }
 
@@ -448,14 +463,14 @@ mod tests {
             assert_eq!(keys.name(A), steps[0].name(A), "{keys:?}");
         }
         assert_ne!(keys(2).name(A), keys(1).name(A));
-        let old = keys(1).seal(A, ENTRY).unwrap();
-        assert_eq!(steps[3].open(A, &old), Opened::UnknownKey);
+        let old = keys(1).seal(A, FENCE, ENTRY).unwrap();
+        assert_eq!(steps[3].open(A, FENCE, &old), Opened::UnknownKey);
         // While a step is deployed, the instances before and after it read each other's entries.
         for pair in steps.windows(2) {
             for (writer, reader) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
-                let sealed = writer.seal(A, ENTRY).unwrap();
+                let sealed = writer.seal(A, FENCE, ENTRY).unwrap();
                 assert_eq!(
-                    reader.open(A, &sealed),
+                    reader.open(A, FENCE, &sealed),
                     opened(ENTRY),
                     "{writer:?} {reader:?}"
                 );

@@ -18,6 +18,8 @@ pub(super) struct Slot {
     lease: Option<Lease>,
     /// The greatest fence so far.
     last: Option<Fence>,
+    /// Whether a holder was lost, and nothing has been stored since.
+    lost_holder: bool,
     /// When all of this no longer matters.
     end: Duration,
 }
@@ -27,17 +29,17 @@ struct Stored {
     fence: Fence,
     /// `None` after it was removed: the fence stays.
     entry: Option<Bytes>,
-    at: Duration,
+    ttl: Duration,
     end: Duration,
 }
 
 impl Stored {
-    /// How long ago the entry was stored. If the clock was set back since, nobody knows, so it is as old as it can be.
+    /// How long ago the lease was granted. A fence says when that was. If the clock was set back since, nobody knows, so it is as long as can be.
     fn age(&self, now: Duration) -> Duration {
-        let is_set_back = now.saturating_add(Duration::from_secs(1)) < self.at;
-        match is_set_back {
-            true => self.end - self.at,
-            false => now.saturating_sub(self.at),
+        let granted = Duration::from_micros(self.fence.get());
+        match granted > now.saturating_add(Duration::from_secs(1)) {
+            true => self.ttl,
+            false => now.saturating_sub(granted),
         }
     }
 }
@@ -80,7 +82,7 @@ impl Slot {
                 age: stored.age(now),
             };
         }
-        let mut after_lost_holder = false;
+        let mut after_lost_holder = self.lost_holder;
         if let Some(lease) = &mut self.lease {
             lease.follow_clock(now);
             match (lease.rest(now), &lease.owner) {
@@ -98,11 +100,11 @@ impl Slot {
                     return Found::Held { fence, rest };
                 }
                 (Some(rest), None) => return Found::Paused { rest },
-                (None, holder) => after_lost_holder = holder.is_some(),
+                (None, holder) => after_lost_holder |= holder.is_some(),
             }
         }
         let fence = self.next_fence(now, newer_than);
-        self.last = Some(fence);
+        (self.last, self.lost_holder) = (Some(fence), after_lost_holder);
         self.lease = Some(Lease {
             fence,
             owner: Some(owner.clone()),
@@ -156,12 +158,12 @@ impl Slot {
                 return Put::Superseded;
             }
         }
-        self.last = self.last.max(Some(fence));
+        (self.last, self.lost_holder) = (self.last.max(Some(fence)), false);
         self.remember(now, ttl);
         self.stored = Some(Stored {
             fence,
             entry: Some(entry),
-            at: now,
+            ttl,
             end: now.saturating_add(ttl),
         });
         Put::Stored
@@ -252,14 +254,16 @@ mod tests {
     }
 
     #[test]
-    fn entry_is_as_old_as_can_be_if_the_clock_was_set_back() {
+    fn entry_is_as_old_as_its_lease_or_as_can_be_if_the_clock_was_set_back() {
         let (mut slot, a) = (Slot::default(), LeaseOwner::random());
-        let hour = Duration::from_secs(3600);
-        slot.put(at(500), &a, Fence::new(1), "entry".into(), hour);
-        let half = Duration::from_millis(500);
+        let (half, hour) = (Duration::from_millis(500), Duration::from_secs(3600));
+        let Found::Leased { fence, .. } = slot.look(at(500), None, &a, hour) else {
+            panic!("nobody holds the lease");
+        };
+        slot.put(at(550), &a, fence, "entry".into(), hour);
         for (now, expected) in [
+            (at(550), Duration::from_secs(50)),
             (at(500), Duration::ZERO),
-            (at(501), Duration::from_secs(1)),
             (at(500) - half, Duration::ZERO),
             (at(498), hour),
             (at(0), hour),
@@ -269,6 +273,36 @@ mod tests {
             };
             assert_eq!(age, expected, "{now:?}");
         }
+    }
+
+    #[test]
+    fn lost_holder_is_remembered_until_something_is_stored() {
+        let mut slot = Slot::default();
+        let lost_at = |slot: &mut Slot, seconds, owner: &LeaseOwner| match slot.look(
+            at(seconds),
+            None,
+            owner,
+            LEASE,
+        ) {
+            Found::Leased {
+                after_lost_holder, ..
+            } => after_lost_holder,
+            found => panic!("{found:?}"),
+        };
+        let [a, b, c] = [(); 3].map(|()| LeaseOwner::random());
+        assert!(!lost_at(&mut slot, 0, &a));
+        slot.release(at(1), &a, Duration::ZERO);
+        assert!(!lost_at(&mut slot, 2, &b));
+        // It is lost.
+        assert!(lost_at(&mut slot, 20, &c));
+        assert!(lost_at(&mut slot, 21, &c), "it asks again");
+        slot.release(at(22), &c, Duration::ZERO);
+        assert!(lost_at(&mut slot, 23, &a));
+        slot.release(at(24), &a, LEASE);
+        assert!(lost_at(&mut slot, 40, &b));
+        let fence = slot.last.unwrap();
+        slot.put(at(41), &b, fence, "entry".into(), Duration::from_secs(5));
+        assert!(!lost_at(&mut slot, 50, &a));
     }
 
     #[test]

@@ -87,6 +87,10 @@ pub enum Fault {
     Hang,
     /// The operation is carried out, but its answer is lost.
     LoseAnswer,
+    /// The operation is carried out after a while.
+    Slow(Duration),
+    /// The entry is stored after a while, even if nobody waits for that any longer.
+    LatePut(Duration),
 }
 
 type Rule = Box<dyn FnMut(Op) -> Option<Fault> + Send>;
@@ -155,18 +159,29 @@ impl TestStore {
 
     fn run<'a, T: Send + 'a>(&'a self, op: Op, future: StoreFuture<'a, T>) -> StoreFuture<'a, T> {
         let fault = self.begin(op);
-        Box::pin(async move {
-            match fault {
-                None => future.await,
-                Some(Fault::Error) => Err("the store fails, as told".into()),
-                Some(Fault::Hang) => pending().await,
-                Some(Fault::LoseAnswer) => {
-                    future.await?;
-                    pending().await
-                }
-            }
-        })
+        carry_out(fault, future)
     }
+}
+
+fn carry_out<'a, T: Send + 'a>(
+    fault: Option<Fault>,
+    future: StoreFuture<'a, T>,
+) -> StoreFuture<'a, T> {
+    Box::pin(async move {
+        match fault {
+            None => future.await,
+            Some(Fault::Error) => Err("the store fails, as told".into()),
+            Some(Fault::Hang) => pending().await,
+            Some(Fault::LoseAnswer) => {
+                future.await?;
+                pending().await
+            }
+            Some(Fault::Slow(time) | Fault::LatePut(time)) => {
+                time::sleep(time).await;
+                future.await
+            }
+        }
+    })
 }
 
 impl TokenStore for TestStore {
@@ -218,7 +233,16 @@ impl TokenStore for TestStore {
         ttl: Duration,
     ) -> StoreFuture<'a, Put> {
         self.state.lock().unwrap().entries.push(entry.clone());
-        self.run(Op::Put, self.inner.put(name, owner, fence, entry, ttl))
+        let fault = self.begin(Op::Put);
+        if let Some(Fault::LatePut(late)) = fault {
+            let (inner, name, owner) = (self.inner.clone(), name.clone(), owner.clone());
+            let put = tokio::spawn(async move {
+                time::sleep(late).await;
+                inner.put(&name, &owner, fence, entry, ttl).await
+            });
+            return Box::pin(async move { put.await? });
+        }
+        carry_out(fault, self.inner.put(name, owner, fence, entry, ttl))
     }
 
     fn remove<'a>(&'a self, name: &'a EntryName, fence: Fence) -> StoreFuture<'a, bool> {

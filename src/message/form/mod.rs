@@ -63,6 +63,8 @@ pub(super) struct Extras {
     pub(super) context: Extensions,
     /// Keeps equal requests apart. Compared, but not sent.
     pub(super) partition: Option<Box<str>>,
+    /// The name of the sign-in that the credential belongs to. Neither sent nor compared.
+    pub(super) sign_in: Option<Box<str>>,
     /// What the cache and the layer note for themselves. Neither sent nor compared.
     pub(super) notes: Option<Box<Notes>>,
     invalid: Option<Box<str>>,
@@ -249,8 +251,8 @@ impl Form {
         }
     }
 
-    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context and
-    /// its partition.
+    /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context, its
+    /// partition and its sign-in.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
         let inner = Arc::make_mut(&mut self.0);
         let kept = other.0.parameters.iter().filter(|p| keeps(&p.name));
@@ -265,6 +267,7 @@ impl Form {
                 label: extras.label.clone(),
                 context: extras.context.clone(),
                 partition: extras.partition.clone(),
+                sign_in: extras.sign_in.clone(),
                 ..Extras::default()
             })
         });

@@ -92,6 +92,10 @@ impl Form {
         self.extras().partition.as_deref()
     }
 
+    pub(in crate::message) fn sign_in(&self) -> Option<&str> {
+        self.extras().sign_in.as_deref()
+    }
+
     /// Returns the URI that this request names as its endpoint, without what may be secret.
     pub(in crate::message) fn readable_endpoint(&self) -> Option<Uri> {
         self.endpoint_override().map(uri::without_secrets)

@@ -142,6 +142,12 @@ impl TokenRequest {
         self.0.partition()
     }
 
+    /// Returns the name of the [sign-in](Self::sign_in).
+    #[must_use]
+    pub fn get_sign_in(&self) -> Option<&str> {
+        self.0.sign_in()
+    }
+
     /// Returns whether the request contains a credential that the server accepts only once: a code, a device code, an `auth_req_id` or a
     /// refresh token.
     ///

@@ -165,6 +165,26 @@ impl TokenRequest {
         self
     }
 
+    /// Names the sign-in that the code or refresh token of this request belongs to. Default is none.
+    ///
+    /// It is not sent, it is not a part of the key of a cache, and `Debug` does not show it. Instances of a service that
+    /// share tokens (`token_store::ShareTokens`) need it, because each of them may know another refresh token of the same sign-in: take
+    /// the id of the session or of the row in which the refresh token is kept. A new sign-in of the same user needs a new name.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::TokenRequest;
+    ///
+    /// let request = TokenRequest::refresh_token("from the database").sign_in("session 7");
+    /// assert_eq!(request.get_sign_in(), Some("session 7"));
+    /// ```
+    #[must_use]
+    pub fn sign_in(mut self, name: impl Into<Box<str>>) -> Self {
+        self.0.extras_mut().sign_in = Some(name.into());
+        self
+    }
+
     /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.
     ///
     /// Layers between the cache and the endpoint read it with [`get_context`](Self::get_context). The endpoint adds it to the

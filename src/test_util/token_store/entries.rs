@@ -27,6 +27,14 @@ pub(super) async fn entry_is_found_by_others(
     let found = case.b_looks(None, LONG).await?;
     let is_older = matches!(found, Found::Entry { age, .. } if age >= SHORT / 2);
     assert!(is_older, "the age of an entry grows: {found:?}");
+
+    let case = Case::new(one, other);
+    let fence = case.a_leases(None, LONG).await?;
+    time::sleep(SHORT).await;
+    case.a_puts(fence, "entry").await?;
+    let found = case.b_looks(None, LONG).await?;
+    let is_older = matches!(found, Found::Entry { age, .. } if age >= SHORT / 2);
+    assert!(is_older, "the age counts from the lease: {found:?}");
     Ok(())
 }
 

@@ -66,11 +66,23 @@ pub(super) async fn lease_ends_by_itself(
     let next = leased(&case.b_takes_over(None).await?, true);
     assert!(next > fence, "fences grow");
     assert_held(&case.a_looks(None, LONG).await?, next, LONG);
-    // That a holder was lost is said once.
-    case.other
-        .release(&case.name, &case.b, Duration::ZERO)
-        .await?;
-    case.a_leases(None, LONG).await?;
+    Ok(())
+}
+
+pub(super) async fn lost_holder_is_remembered_until_something_is_stored(
+    one: &dyn TokenStore,
+    other: &dyn TokenStore,
+) -> Result<(), BoxError> {
+    let case = Case::new(one, other);
+    case.a_leases(None, SHORT).await?;
+    let next = leased(&case.b_takes_over(None).await?, true);
+    // It asks again, and gives up.
+    let again = leased(&case.b_looks(None, LONG).await?, true);
+    assert_eq!(again, next, "the owner keeps its fence");
+    other.release(&case.name, &case.b, Duration::ZERO).await?;
+    let fence = leased(&case.a_looks(None, LONG).await?, true);
+    case.a_puts(fence, "entry").await?;
+    case.b_leases(Some(fence), LONG).await?;
     Ok(())
 }
 

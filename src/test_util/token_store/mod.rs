@@ -57,6 +57,7 @@ pub async fn suite(one: &dyn TokenStore, other: &dyn TokenStore) -> Result<(), B
     leases::lease_is_taken_by_one_of_many(one, other).await?;
     leases::names_are_independent(one).await?;
     leases::lease_ends_by_itself(one, other).await?;
+    leases::lost_holder_is_remembered_until_something_is_stored(one, other).await?;
     leases::only_the_owner_renews(one, other).await?;
     leases::only_the_owner_releases(one, other).await?;
     entries::entry_is_found_by_others(one, other).await?;

@@ -57,6 +57,7 @@ impl Entry {
             owner: state.grant.is_one_time().then(|| self.request.clone()),
             replaced: state.grant.replaced().cloned(),
             old_token: self.current_mark().or(state.dropped),
+            under_way: None,
             shared: SharedPlan {
                 known: state.known,
                 dropped: state.dropped,

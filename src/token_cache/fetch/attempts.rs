@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Duration};
 
-use tokio::time;
+use tokio::time::{self, Instant};
 
 use super::{FetchPlan, Fetched, Fetching, grant, sharing};
 use crate::{
@@ -21,6 +21,8 @@ pub(super) struct Attempts<'a> {
     pub(super) settings: &'a Settings,
     pub(super) request: &'a TokenRequest,
     pub(super) plan: &'a FetchPlan,
+    /// When the fetch ends.
+    pub(super) deadline: Instant,
     /// Whether a transient failure is worth a second attempt.
     pub(super) may_retry: bool,
     /// Whether the providers may be asked again after a refusal.
@@ -88,7 +90,14 @@ impl<'a> Attempts<'a> {
             is_provided,
         } = sendable;
         let send = |request| -> Fetching<'_> { Box::pin(async move { self.send(&request).await }) };
-        let shared = sharing::obtain(self.settings, self.plan, request, self.may_retry, &send);
+        let shared = sharing::obtain(
+            self.settings,
+            self.plan,
+            request,
+            self.may_retry,
+            self.deadline,
+            &send,
+        );
         let fetched = match shared.await {
             Some(fetched) => fetched,
             None => {

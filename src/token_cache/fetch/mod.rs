@@ -30,7 +30,11 @@ use crate::token_cache::{
     operations::shutdown::UnderWay,
 };
 use crate::{
-    base::{clock::Moment, panic::catch_panic, single_flight::Landing},
+    base::{
+        clock::{Moment, tokio_deadline},
+        panic::catch_panic,
+        single_flight::Landing,
+    },
     error::{
         CalledEndpoint, TokenError,
         TokenErrorKind::{Service, Timeout},
@@ -77,6 +81,8 @@ pub(crate) struct FetchPlan {
     pub(crate) replaced: Option<RefreshToken>,
     /// The token that the response is to replace.
     pub(crate) old_token: Option<TokenMark>,
+    /// A shutdown waits until this is dropped, if the fetch may spend a one-time credential.
+    pub(crate) under_way: Option<Arc<UnderWay>>,
     /// What is known of the store that the fleet shares.
     #[cfg_attr(not(feature = "token-store"), allow(dead_code))]
     pub(crate) shared: SharedPlan,
@@ -121,13 +127,15 @@ pub(crate) async fn run(
     settings: Arc<Settings>,
     entry: Weak<Entry>,
     request: TokenRequest,
-    plan: FetchPlan,
+    mut plan: FetchPlan,
     landing: Landing<FetchOutcome>,
 ) {
     // Held until the end: a shutdown waits for the response to a one-time credential.
-    let under_way = plan.owner.as_ref().map(|_| UnderWay::new(&settings));
-    if matches!(under_way, Some(None)) {
-        return;
+    if plan.owner.is_some() {
+        let Some(under_way) = UnderWay::new(&settings) else {
+            return;
+        };
+        plan.under_way = Some(Arc::new(under_way));
     }
     // It tells whom a fetch has called even if a limit ends it.
     let slot = CalledSlot::default();
@@ -168,14 +176,16 @@ async fn fetch(settings: &Settings, request: &TokenRequest, plan: &FetchPlan) ->
     events::fetching(request, plan.reason);
     let begun = settings.clock.now();
     let limit = settings.fetch_timeout;
+    let deadline = tokio_deadline(limit);
     let attempts = Attempts {
         settings,
         request,
         plan,
+        deadline,
         may_retry: plan.may_retry,
         may_reread: true,
     };
-    let fetched = time::timeout(limit, attempts.run()).await;
+    let fetched = time::timeout_at(deadline, attempts.run()).await;
     let fetched = fetched.unwrap_or_else(|_| Fetched::failed(begun, timed_out(limit)));
     Fetched {
         result: fetched

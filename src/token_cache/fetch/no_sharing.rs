@@ -2,6 +2,8 @@
 
 use std::{convert::Infallible, time::Duration};
 
+use tokio::time::Instant;
+
 use super::{FetchPlan, Fetched, Fetching};
 use crate::{
     message::{TokenMark, TokenRequest},
@@ -35,6 +37,7 @@ pub(super) async fn obtain<'a>(
     _: &FetchPlan,
     _: &TokenRequest,
     _: bool,
+    _: Instant,
     _: &'a (dyn Fn(TokenRequest) -> Fetching<'a> + Send + Sync + 'a),
 ) -> Option<Fetched> {
     None

@@ -1,11 +1,13 @@
 //! What a fetch has to do with the other instances of a service, which share tokens through a store.
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{FetchPlan, Fetched, Fetching, Reason};
 use crate::{
     message::{TokenMark, TokenRequest},
-    token_cache::builder::Settings,
+    token_cache::{builder::Settings, refresh_window::usable},
     token_store::{
         Fence,
         share::{Ask, Wanted},
@@ -39,9 +41,11 @@ pub(super) async fn obtain<'a>(
     plan: &'a FetchPlan,
     request: &'a TokenRequest,
     will_retry: bool,
+    deadline: Instant,
     send: &'a (dyn Fn(TokenRequest) -> Fetching<'a> + Send + Sync + 'a),
 ) -> Option<Fetched> {
     let share = settings.share.as_ref()?;
+    let guard = plan.under_way.clone();
     let ask = Ask {
         wanted: match plan.reason {
             Reason::Stale => Wanted::Renewal,
@@ -57,7 +61,11 @@ pub(super) async fn obtain<'a>(
         default_lifetime: settings.default_lifetime,
         max_lifetime: settings.max_lifetime,
         limit: settings.fetch_timeout,
+        deadline,
+        usable,
         clock: &settings.clock,
+        check_shutdown: Box::new(|| settings.shutdown.check()),
+        guard: guard.map(|guard| guard as Arc<dyn Any + Send + Sync>),
     };
     let obtained = Box::pin(share.obtain(ask, request, send)).await;
     Some(Fetched {

@@ -1,6 +1,8 @@
 //! What a cache says about the token that it needs, and what it gets.
 
-use std::time::Duration;
+use std::{any::Any, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
 
 use super::decide::Wanted;
 use crate::{
@@ -26,9 +28,16 @@ pub(crate) struct Ask<'a> {
     pub(crate) will_retry: bool,
     pub(crate) default_lifetime: Duration,
     pub(crate) max_lifetime: Duration,
-    /// How long a fetch may take.
+    /// How long a fetch may take, and when that ends.
     pub(crate) limit: Duration,
+    pub(crate) deadline: Instant,
+    /// For how much of its lifetime a token is usable.
+    pub(crate) usable: fn(Duration) -> Duration,
     pub(crate) clock: &'a Clock,
+    /// Returns an error once the cache was shut down.
+    pub(crate) check_shutdown: Box<dyn Fn() -> Result<(), TokenError> + Send + Sync + 'a>,
+    /// A shutdown waits until this is dropped.
+    pub(crate) guard: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 /// What a cache knows of the tokens that it has had for one request.

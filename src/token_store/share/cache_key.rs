@@ -13,7 +13,8 @@ use crate::{
 };
 
 /// A cache key. It never leaves the process in the clear.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
+#[cfg_attr(test, derive(Debug))]
 pub(super) struct CacheKey {
     /// What the entry is named after and bound to: the sign-in, or otherwise the same as `token`.
     pub(super) entry: [u8; 32],
@@ -22,7 +23,7 @@ pub(super) struct CacheKey {
 }
 
 /// Parameters of a first request that its refresh requests do not have.
-const FIRST_ONLY: [&str; 8] = [
+const FIRST_ONLY: [&str; 7] = [
     "grant_type",
     "code",
     "redirect_uri",
@@ -30,13 +31,15 @@ const FIRST_ONLY: [&str; 8] = [
     "device_code",
     "auth_req_id",
     "refresh_token",
-    "client_secret",
 ];
 
 /// Returns the cache key of a request.
 ///
 /// The order of parameters counts, but not that of the words in a scope, nor that of headers with different names. Label and context do not
-/// count, nor does the secret of a client. The text of a provider counts, or the name of the provider if it has one.
+/// count. The text of a provider counts, or the name of the provider if it has one.
+///
+/// The secret of the endpoint's client does not count, so it can be rotated. That of a client which the request names does: whoever made the
+/// request may have guessed it.
 ///
 /// A sign-in has one entry, whatever its access tokens depend on: a refresh token that had two names would be spent twice.
 pub(super) async fn cache_key(
@@ -52,7 +55,7 @@ pub(super) async fn cache_key(
     Ok(CacheKey { entry, token })
 }
 
-/// Identifies a sign-in: where it was made, by which client, and its first credential.
+/// Identifies a sign-in: where it was made, by which client, and its name. Each instance may know another of its refresh tokens.
 fn sign_in_key(
     issued_by: &IssuedBy,
     request: &TokenRequest,
@@ -68,8 +71,20 @@ fn sign_in_key(
     key.text("client", client.map_or("", ClientAuthentication::client_id));
     key.place(request);
     let parameter = form.parameters().iter().find(|p| p.name == credential);
-    parameter.map_or(Ok(()), |parameter| key.first_credential(parameter))?;
+    let of_provider = parameter.and_then(|parameter| parameter.value.provider_name());
+    match request.get_sign_in().or(of_provider) {
+        Some(name) => key.text("sign-in", name),
+        None => return Err(sign_in_needs_a_name(credential)),
+    }
     Ok(key.finish())
+}
+
+fn sign_in_needs_a_name(credential: &str) -> TokenError {
+    let message = format!(
+        "the sign-in of the `{credential}` has no name, so the instances of this service cannot share its tokens; set one that is the same in all \
+         of them and differs for each sign-in, such as the id of a session, with `TokenRequest::sign_in`",
+    );
+    TokenError::request(message)
 }
 
 async fn token_key(
@@ -97,12 +112,16 @@ async fn token_key(
                 key.parameter(default).await?;
             }
             if named.is_none() {
-                key.client(&endpoint.client).await?;
+                key.client(&endpoint.client);
+                if endpoint.client.is_known_by_credential() {
+                    key.proof(&endpoint.client).await?;
+                }
             }
         }
     }
     if let Some(client) = named {
-        key.client(client).await?;
+        key.client(client);
+        key.proof(client).await?;
     }
     key.place(request);
     if let Some(thumbprint) = dpop(issued_by, request).map(DpopKey::thumbprint) {
@@ -166,15 +185,31 @@ impl Writer {
         }
     }
 
-    async fn client(&mut self, client: &ClientAuthentication) -> Result<(), TokenError> {
+    fn client(&mut self, client: &ClientAuthentication) {
         self.text("client", client.client_id());
         self.text("method", client.method());
-        match client.credential() {
-            Some(credential) if client.is_known_by_credential() => {
-                self.credential("known by", credential).await
-            }
-            _ => Ok(()),
+        for (is_claim, name, value) in client.assertion_members() {
+            self.text(if is_claim { "claim" } else { "header" }, name);
+            self.bytes(value.as_bytes());
         }
+    }
+
+    /// What only this client has.
+    async fn proof(&mut self, client: &ClientAuthentication) -> Result<(), TokenError> {
+        if let Some(credential) = client.credential() {
+            return self.credential("secret", credential).await;
+        }
+        match client.key_thumbprint() {
+            Some(thumbprint) => self.text("key", thumbprint),
+            None if client.signs() => {
+                return Err(TokenError::request(
+                    "the signer of the client that this request names returns no public key, so the instances of this service cannot tell whether \
+                     its tokens are theirs; return it from `Signer::public_key`",
+                ));
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     async fn parameters(&mut self, request: &TokenRequest) -> Result<(), TokenError> {
@@ -182,8 +217,7 @@ impl Writer {
         for parameter in request.form().parameters() {
             let name = &*parameter.name;
             // Several refresh tokens continue one sign-in.
-            let is_first_only = is_one_time && FIRST_ONLY.contains(&name);
-            if !is_first_only && name != "client_secret" {
+            if !(is_one_time && FIRST_ONLY.contains(&name)) {
                 self.parameter(parameter).await?;
             }
         }
@@ -213,26 +247,6 @@ impl Writer {
             None => {
                 let text = value.obtain().await.map_err(TokenError::credential)?;
                 self.text(kind, text.expose());
-            }
-        }
-        Ok(())
-    }
-
-    /// A provider returns another text after each rotation, so without a name there is nothing that stays the same.
-    fn first_credential(&mut self, parameter: &Parameter) -> Result<(), TokenError> {
-        match (parameter.value.provider_name(), parameter.value.known()) {
-            (Some(name), _) => self.text("sign-in", name),
-            (None, Some(text)) => {
-                self.text("first credential", &parameter.name);
-                self.bytes(text.expose().as_bytes());
-            }
-            (None, None) => {
-                let message = format!(
-                    "the `{}` comes from a provider without a name, so the instances of this service cannot share its tokens; give \
-                     the provider a name that is the same in all of them and differs for each sign-in, with `Credential::named`",
-                    parameter.name
-                );
-                return Err(TokenError::request(message));
             }
         }
         Ok(())
@@ -365,19 +379,42 @@ mod tests {
                 "other password",
                 TokenRequest::password("joe", "b").scope("read write"),
             ),
-            ("refresh token", TokenRequest::refresh_token("r1")),
-            ("other refresh token", TokenRequest::refresh_token("r2")),
             (
-                "code",
-                TokenRequest::authorization_code("r1", "https://app.example"),
+                "another secret, named",
+                request().client_authentication(basic("blue", "guess")),
             ),
             (
-                "named",
-                TokenRequest::refresh_token(Credential::env("A").named("r1")),
+                "another secret from a provider",
+                request().client_authentication(ClientAuthentication::client_secret_basic(
+                    "blue",
+                    Credential::env("A").named("guess"),
+                )),
             ),
             (
-                "otherwise named",
-                TokenRequest::refresh_token(Credential::env("A").named("r2")),
+                "a secret as parameter",
+                request().parameter("client_secret", "a"),
+            ),
+            (
+                "another secret as parameter",
+                request().parameter("client_secret", "b"),
+            ),
+            (
+                "sign-in",
+                TokenRequest::refresh_token("r").sign_in("session 7"),
+            ),
+            (
+                "other sign-in",
+                TokenRequest::refresh_token("r").sign_in("session 8"),
+            ),
+            (
+                "scope of a sign-in",
+                TokenRequest::refresh_token("r")
+                    .sign_in("session 7")
+                    .scope("a"),
+            ),
+            (
+                "sign-in of a provider",
+                TokenRequest::refresh_token(Credential::env("A").named("session 9")),
             ),
         ] {
             let earlier = seen.insert(key_of(&endpoint(), &request).await, name);
@@ -431,32 +468,113 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn sign_in_from_a_provider_needs_a_name() {
-        for unnamed in [
+    async fn sign_in_needs_a_name() {
+        let unnamed: [Credential; 4] = [
+            "a text".into(),
             Credential::env("REFRESH_TOKEN"),
             Credential::file("/var/refresh_token"),
             Credential::from_fn(|| async { Ok::<_, std::io::Error>("r") }),
-        ] {
-            let request = TokenRequest::refresh_token(unnamed.clone());
-            let error = cache_key(&(&endpoint()).into(), "", &request)
-                .await
-                .unwrap_err();
+        ];
+        for credential in unnamed {
+            let request = TokenRequest::refresh_token(credential);
+            let issued_by = (&endpoint()).into();
+            let error = cache_key(&issued_by, "", &request).await;
+            let error = error.map(drop).unwrap_err();
             assert_eq!(error.kind(), crate::TokenErrorKind::Request);
-            assert!(error.to_string().contains("Credential::named"), "{error}");
-            let named = TokenRequest::refresh_token(unnamed.named("session 7"));
-            key_of(&endpoint(), &named).await;
+            assert!(
+                error.to_string().contains("TokenRequest::sign_in"),
+                "{error}"
+            );
+            key_of(&endpoint(), &request.sign_in("session 7")).await;
         }
     }
 
     #[tokio::test]
-    async fn code_and_refresh_tokens_of_one_sign_in_have_one_key() {
-        let named = || Credential::env("A").named("session 7");
-        let code = TokenRequest::authorization_code(named(), "https://app.example").scope("a");
-        let refresh = TokenRequest::refresh_token(named()).scope("a");
-        assert_eq!(
-            key_of(&endpoint(), &code).await,
-            key_of(&endpoint(), &refresh).await
-        );
+    async fn whatever_continues_a_sign_in_has_its_entry() {
+        let named = Credential::env("A").named("session 7");
+        let first = key_of(&endpoint(), &TokenRequest::refresh_token(named)).await;
+        let rotated = TokenEndpoint::new((), "https://as.example/token", basic("orders", "new"));
+        let post = ClientAuthentication::client_secret_post("orders", "secret");
+        for (name, endpoint, request) in [
+            (
+                "code",
+                endpoint(),
+                TokenRequest::authorization_code("c", "https://app.example"),
+            ),
+            (
+                "another refresh token",
+                endpoint(),
+                TokenRequest::refresh_token("r7"),
+            ),
+            (
+                "scope",
+                endpoint(),
+                TokenRequest::refresh_token("r").scope("a"),
+            ),
+            ("secret", rotated, TokenRequest::refresh_token("r")),
+            (
+                "method",
+                endpoint(),
+                TokenRequest::refresh_token("r").client_authentication(post),
+            ),
+            (
+                "default",
+                endpoint().default_parameter("audience", "a"),
+                TokenRequest::refresh_token("r"),
+            ),
+        ] {
+            let key = key_of(&endpoint, &request.sign_in("session 7")).await;
+            assert_eq!(key.entry, first.entry, "{name}");
+        }
+        for (name, request) in [
+            (
+                "endpoint",
+                TokenRequest::refresh_token("r").token_endpoint("https://b.example"),
+            ),
+            (
+                "partition",
+                TokenRequest::refresh_token("r").partition("blue"),
+            ),
+            (
+                "client",
+                TokenRequest::refresh_token("r").client_authentication(basic("blue", "secret")),
+            ),
+        ] {
+            let key = key_of(&endpoint(), &request.sign_in("session 7")).await;
+            assert_ne!(key.entry, first.entry, "{name}");
+        }
+    }
+
+    #[cfg(feature = "jwt")]
+    #[tokio::test]
+    async fn key_and_claims_of_a_client_that_signs_count() {
+        use crate::jwt::{ClientAssertion, SigningAlgorithm, SigningKey};
+
+        let signing =
+            |key: &SigningKey| ClientAuthentication::private_key_jwt("orders", key.clone());
+        let [one, other] = [(); 2].map(|()| SigningKey::generate(SigningAlgorithm::ES256).unwrap());
+        let named = async |client| {
+            let request = request().client_authentication(client);
+            key_of(&endpoint(), &request).await
+        };
+        let own = named(signing(&one)).await;
+        assert_eq!(own, named(signing(&one)).await);
+        assert_ne!(own, named(signing(&other)).await);
+        // That of the endpoint can be rotated.
+        let of_endpoint = async |client| {
+            let endpoint = TokenEndpoint::new((), "https://as.example/token", client);
+            key_of(&endpoint, &request()).await
+        };
+        let own = of_endpoint(signing(&one)).await;
+        assert_eq!(own, of_endpoint(signing(&other)).await);
+        let claim = |value: &str| ClientAssertion::new().claim("tenant", value);
+        let header = ClientAssertion::new().header("tenant", "blue");
+        let mut seen = vec![own];
+        for assertion in [claim("blue"), claim("red"), header] {
+            let key = of_endpoint(signing(&one).assertion(assertion)).await;
+            assert!(!seen.contains(&key));
+            seen.push(key);
+        }
     }
 
     #[cfg(feature = "dpop")]

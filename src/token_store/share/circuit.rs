@@ -12,6 +12,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A failure that took longer than this is slow. A fast one delays nobody, so the engine is asked again at once.
 const SLOW: Duration = Duration::from_millis(50);
 
+/// After so long without a failure, reading is proof enough that the engine works: most instances rarely write.
+const QUIET: Duration = Duration::from_secs(60);
+
 /// How long an engine that has never answered may take, because a connection has to be opened. A deploy would otherwise stampede.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -22,7 +25,8 @@ pub(super) struct Circuit {
     paused_until: Option<Instant>,
     /// When the next look may run: at the end of the pause, or when the one that tries now should have ended.
     retry_at: Option<Instant>,
-    is_failing: bool,
+    /// When the last failure was, since the log has said that the engine fails.
+    failing: Option<Instant>,
     has_answered: bool,
     grace_ends_at: Option<Instant>,
 }
@@ -76,18 +80,20 @@ impl Circuit {
                     self.paused_until = Some(now + pause);
                     self.retry_at = self.paused_until;
                 }
-                match std::mem::replace(&mut self.is_failing, true) {
-                    true => Change::None,
-                    false => Change::Failed,
+                match self.failing.replace(now) {
+                    Some(_) => Change::None,
+                    None => Change::Failed,
                 }
             }
             Outcome::Read | Outcome::Wrote => {
                 self.has_answered = true;
                 self.slow_failures = 0;
                 (self.paused_until, self.retry_at) = (None, None);
-                match outcome == Outcome::Wrote && std::mem::take(&mut self.is_failing) {
-                    true => Change::Recovered,
-                    false => Change::None,
+                let works =
+                    |failed: &mut Instant| outcome == Outcome::Wrote || now - *failed > QUIET;
+                match self.failing.take_if(works) {
+                    Some(_) => Change::Recovered,
+                    None => Change::None,
                 }
             }
         }
@@ -198,11 +204,17 @@ mod tests {
             (Wrote, Change::Recovered),
             (Wrote, Change::None),
             (TIMED_OUT, Change::Failed),
+            (Read, Change::None),
         ]
         .into_iter()
         .enumerate()
         {
             assert_eq!(circuit.note(now, outcome), expected, "step {step}");
         }
+        let second = Duration::from_secs(1);
+        assert_eq!(circuit.note(now + QUIET, Read), Change::None);
+        let later = now + QUIET + second;
+        assert_eq!(circuit.note(later, Read), Change::Recovered);
+        assert_eq!(circuit.note(later, Read), Change::None);
     }
 }

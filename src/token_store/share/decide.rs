@@ -121,10 +121,17 @@ pub(super) fn shared_pause(error: &TokenError, failures: u32, will_retry: bool) 
 
 /// How long to wait for the holder of a lease before going on without it.
 ///
-/// The rest of the limit is for a request of one's own. `jitter` is from 0 to 1: those who wait together must not go together.
-pub(super) fn patience(limit: Duration, jitter: f64) -> Duration {
-    limit.mul_f64(0.5 + 0.25 * jitter)
+/// `rest` is how long the fetch may take. What is left of it is for a request of one's own. `jitter` is from 0 to 1: those who wait together must
+/// not go together.
+pub(super) fn patience(rest: Duration, jitter: f64) -> Duration {
+    rest.mul_f64(0.5 + 0.25 * jitter)
 }
+
+/// After so many holders that ended without a token, nobody waits for the next one: the token cannot be shared, or the server is not reachable.
+pub(super) const GIVEN_UP: u32 = 2;
+
+/// A damaged entry of a sign-in is kept for so long. An instance that still has the refresh token replaces it meanwhile. After that, it is lost.
+pub(super) const DAMAGED: Duration = Duration::from_secs(3600);
 
 /// How long an entry is kept. `None` if it is of no use to others.
 pub(super) fn time_to_live(

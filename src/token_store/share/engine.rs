@@ -50,17 +50,15 @@ impl Engine {
 
     pub(super) async fn look(
         &self,
-        name: &EntryName,
-        newer_than: Option<Fence>,
-        owner: &LeaseOwner,
-        lease: Duration,
+        (name, newer_than, owner, lease): (&EntryName, Option<Fence>, &LeaseOwner, Duration),
+        at_most: Duration,
     ) -> Result<Found, BoxError> {
         let look = || self.store.look(name, newer_than, owner, lease);
         let outcome = |found: &Found| match found {
             Found::Leased { .. } => Outcome::Wrote,
             Found::Entry { .. } | Found::Held { .. } | Found::Paused { .. } => Outcome::Read,
         };
-        self.run(look, outcome).await
+        self.run(look, at_most, outcome).await
     }
 
     pub(super) async fn renew(
@@ -70,7 +68,11 @@ impl Engine {
         lease: Duration,
     ) -> Result<bool, BoxError> {
         let renew = || self.store.renew(name, owner, lease);
-        self.run(renew, |_| Outcome::Wrote).await
+        let outcome = |is_held: &bool| match is_held {
+            true => Outcome::Wrote,
+            false => Outcome::Read,
+        };
+        self.run(renew, Duration::MAX, outcome).await
     }
 
     pub(super) async fn release(
@@ -80,7 +82,8 @@ impl Engine {
         pause: Duration,
     ) -> Result<(), BoxError> {
         let release = || self.store.release(name, owner, pause);
-        self.run(release, |()| Outcome::Wrote).await
+        // If the lease is not held, nothing is written.
+        self.run(release, Duration::MAX, |()| Outcome::Read).await
     }
 
     pub(super) async fn put(
@@ -90,12 +93,16 @@ impl Engine {
         ttl: Duration,
     ) -> Result<Put, BoxError> {
         let put = || self.store.put(name, owner, fence, entry.clone(), ttl);
-        self.run(put, |_| Outcome::Wrote).await
+        let outcome = |put: &Put| match put {
+            Put::Stored => Outcome::Wrote,
+            Put::Superseded => Outcome::Read,
+        };
+        self.run(put, Duration::MAX, outcome).await
     }
 
     pub(super) async fn remove(&self, name: &EntryName, fence: Fence) -> Result<bool, BoxError> {
         let remove = || self.store.remove(name, fence);
-        self.run(remove, |_| Outcome::Read).await
+        self.run(remove, Duration::MAX, |_| Outcome::Read).await
     }
 
     pub(super) async fn wait(&self, name: &EntryName, lease: Fence, at_most: Duration) {
@@ -107,20 +114,26 @@ impl Engine {
     async fn run<'a, T>(
         &self,
         operation: impl Fn() -> StoreFuture<'a, T>,
+        at_most: Duration,
         outcome: impl FnOnce(&T) -> Outcome,
     ) -> Result<T, BoxError> {
+        let limit = self.limit.min(at_most);
+        let first = tokio_now();
         let (result, took, now) = loop {
             let begun = tokio_now();
-            let result = match time::timeout(self.limit, operation()).await {
+            let result = match time::timeout(limit, operation()).await {
                 Ok(result) => result,
                 Err(_) => {
-                    let why = format!("the token store did not answer within {:?}", self.limit);
+                    let why = format!("the token store did not answer within {limit:?}");
                     Err(OwnError::new(why).into())
                 }
             };
             let now = tokio_now();
-            if result.is_ok() || !self.lock().is_in_grace(now, now - begun) {
-                break (result, now - begun, now);
+            let took = now - begun;
+            let has_time = (now - first).saturating_add(limit) <= at_most;
+            let is_worth_repeating = || has_time && self.lock().is_in_grace(now, took);
+            if result.is_ok() || !is_worth_repeating() {
+                break (result, took, now);
             }
         };
         let outcome = match &result {

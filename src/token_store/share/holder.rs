@@ -2,31 +2,33 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-
 use super::{
     ask::Obtained,
-    decide::{Route, shared_pause, time_to_live},
-    lease::{Lease, beside},
+    decide::{Route, shared_pause},
+    lease::beside,
     session::Session,
+    storing::{HeldLease, Storing},
 };
 use crate::{
-    base::clock::wall_now,
+    base::clock::tokio_now,
     message::{AccessToken, TokenResponse},
     secret::RefreshToken,
-    token_store::{Fence, Found, Put, StoredToken},
+    token_store::{Fence, Found, Put},
 };
 
 impl Session<'_> {
-    /// Fetches a token under the lease with this fence. `newest` is the refresh token of the store, if it differs from that of the cache.
+    /// Fetches a token under the lease. `newest` is the refresh token of the store, if it differs from that of the cache.
     pub(super) async fn fetch_as_holder(
         &self,
-        mut lease: Lease<'_>,
-        fence: Fence,
+        mut held: HeldLease,
         newest: Option<RefreshToken>,
     ) -> Obtained {
         if self.route == Route::RefreshToken {
-            lease.outlives_this();
+            // It may have been shut down while it waited.
+            if let Err(error) = (self.ask.check_shutdown)() {
+                return self.failed(error);
+            }
+            held.lease.begin_spending();
         }
         let request = match newest.clone() {
             Some(newest) => self.request.continued_by(newest),
@@ -39,7 +41,7 @@ impl Session<'_> {
         let sent = self.now();
         let renewing = async {
             self.remove_refused().await;
-            lease.keep().await;
+            held.lease.keep().await;
         };
         let result = beside((self.fetch)(request), renewing).await;
         // The cache continues with its own refresh token if the response has none.
@@ -48,23 +50,30 @@ impl Session<'_> {
             None => result,
         };
         let fetched = Obtained {
-            fence: Some(fence),
+            fence: Some(held.fence),
             ..Obtained::fetched(sent, result)
         };
-        let superseded = match &fetched.result {
-            Ok(response) => self.store(lease, fence, &fetched, response, spent).await,
+        match &fetched.result {
+            Ok(response) => {
+                // It stays in use if the response has none (RFC 6749 §6).
+                let response = match spent {
+                    Some(spent) => response.or_refresh_token(spent),
+                    None => response.clone(),
+                };
+                let (_, newer) = self.store(Some(held), &fetched, response).await;
+                newer.unwrap_or(fetched)
+            }
             Err(error) => {
                 let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
                 let may_be_spent =
                     self.route == Route::RefreshToken && error.may_have_been_processed();
                 // The server may still be at it, so the next one has to wait.
                 if !pause.is_zero() || !may_be_spent {
-                    lease.release(pause).await;
+                    held.lease.release(pause).await;
                 }
-                None
+                fetched
             }
-        };
-        superseded.unwrap_or(fetched)
+        }
     }
 
     /// A token that was refused here would be refused elsewhere. An entry with a refresh token stays.
@@ -77,101 +86,70 @@ impl Session<'_> {
     }
 
     /// Fetches without a lease, and stores the result for the others.
-    pub(super) async fn share_own_result(&self) -> Obtained {
-        let fetched = self.alone().await;
+    pub(super) async fn alone(&self) -> Obtained {
+        let sent = self.now();
+        let result = (self.fetch)(self.request.clone()).await;
+        let fetched = Obtained::fetched(sent, result);
         let Ok(response) = &fetched.result else {
             return fetched;
         };
-        let Some((lease, fence)) = self.lease_for_result().await else {
-            return fetched;
-        };
-        self.store(lease, fence, &fetched, response, None).await;
-        Obtained {
-            fence: Some(fence),
-            ..fetched
-        }
+        let response = response.clone();
+        let (fence, newer) = self.store(None, &fetched, response).await;
+        newer.unwrap_or(Obtained { fence, ..fetched })
     }
 
-    async fn lease_for_result(&self) -> Option<(Lease<'_>, Fence)> {
-        let mut newer_than = None;
-        let mut lease = self.lease();
-        for _ in 0..3 {
-            match lease.look(newer_than).await {
-                Ok(Found::Leased { fence, .. }) => return Some((lease, fence)),
-                Ok(Found::Entry { fence, .. }) => newer_than = Some(fence),
-                Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => return None,
-            }
-        }
-        None
-    }
-
-    /// Stores a token, which also ends the lease. Returns a newer one, if another instance has stored it.
+    /// Stores a token, which also ends the lease. Without a lease, takes one.
     ///
-    /// `spent` is the refresh token that was sent. It stays in use if the response has none (RFC 6749 §6).
+    /// Returns the fence under which it was stored, and a newer token, if another instance has stored one.
     async fn store(
         &self,
-        lease: Lease<'_>,
-        fence: Fence,
-        fetched: &Obtained,
-        response: &TokenResponse,
-        spent: Option<RefreshToken>,
-    ) -> Option<Obtained> {
-        let response = match spent {
-            Some(spent) => response.or_refresh_token(spent),
-            None => response.clone(),
-        };
-        let has_refresh_token = self.route != Route::Helped && response.refresh_token().is_some();
-        let Some((entry, ttl)) = self.entry(fetched, response, has_refresh_token) else {
-            lease.release(Duration::ZERO).await;
-            return None;
-        };
-        let put = match has_refresh_token {
-            true => lease.put_surely(fence, entry, ttl).await,
-            false => lease.put(fence, entry, ttl).await,
-        };
-        match put {
-            Some(Put::Superseded) => self.newer_than(fence).await,
-            Some(Put::Stored) | None => None,
-        }
-    }
-
-    /// Returns the encrypted entry and how long to keep it. `None` if it would be of no use to others.
-    fn entry(
-        &self,
+        held: Option<HeldLease>,
         fetched: &Obtained,
         response: TokenResponse,
-        has_refresh_token: bool,
-    ) -> Option<(Bytes, Duration)> {
-        let is_shared = self.may_share(response.access_token());
-        if !is_shared && !has_refresh_token {
-            return None;
-        }
-        let now = self.now();
-        let age = now.time_since(fetched.sent);
-        let keep = has_refresh_token.then_some(self.share.keep_refresh_tokens);
-        let ttl = time_to_live(self.lifetime(&response), age, keep)?;
-        let stored = StoredToken {
+    ) -> (Option<Fence>, Option<Obtained>) {
+        let has_refresh_token = self.route != Route::Helped && response.refresh_token().is_some();
+        let may_share = self.may_share(response.access_token()).await;
+        let storing = Storing {
+            share: self.share.clone(),
+            name: self.name.clone(),
+            for_request: may_share.then_some(self.key.token),
+            key: self.key.clone(),
+            lifetime: self.lifetime(&response),
+            keep: has_refresh_token.then_some(self.share.keep_refresh_tokens),
             response,
-            key: is_shared.then_some(self.key.token),
-            age_when_stored: age,
-            stored_at: now.wall_time(now).unwrap_or_else(wall_now),
+            sent: fetched.sent,
+            clock: self.ask.clock.clone(),
+            guard: self.ask.guard.clone(),
         };
-        let sealed = self.share.keys.seal(&self.key.entry, &stored.encode());
-        Some((sealed.ok()?, ttl))
+        // Nobody waits for a store that was slow.
+        let is_waited_for = held.is_some() || self.route == Route::OwnResult;
+        let deadline = match is_waited_for {
+            true => self.ask.deadline,
+            false => tokio_now(),
+        };
+        match storing.begin(held, deadline).await {
+            None => (None, None),
+            Some(stored) => match stored.put {
+                Put::Stored => (Some(stored.fence), None),
+                Put::Superseded => (Some(stored.fence), self.newer_than(stored.fence).await),
+            },
+        }
     }
 
-    /// Returns whether an access token is of use to others: it can be sent, and is bound to the keys that the cache key names.
-    fn may_share(&self, token: &AccessToken) -> bool {
+    /// Returns whether an access token is of use to others: it can be sent, and is what the cache key names.
+    async fn may_share(&self, token: &AccessToken) -> bool {
         let is_bound_as_named = token
             .binding()
             .is_none_or(|binding| Some(&binding.key) == self.dpop);
-        // The certificate may have changed since.
-        token.sendable().is_some() && is_bound_as_named && self.share.text() == self.text
+        // A certificate, or the text of a provider, may have changed since the request was sent.
+        let key = self.share.key(self.named).await;
+        token.sendable().is_some() && is_bound_as_named && key.is_ok_and(|key| key == self.key)
     }
 
     async fn newer_than(&self, fence: Fence) -> Option<Obtained> {
         let now = self.now();
-        match self.lease().look(Some(fence)).await {
+        let mut lease = self.share.lease_of(&self.name);
+        match lease.look(Some(fence), Duration::MAX).await {
             Ok(Found::Entry { entry, fence, age }) => self.read(&entry, fence, age, now).adopted(),
             _ => None,
         }

@@ -10,6 +10,7 @@ mod holder;
 mod issued_by;
 mod lease;
 mod session;
+mod storing;
 
 use std::{
     fmt,
@@ -28,12 +29,14 @@ pub(crate) use self::{
     decide::Wanted,
 };
 use self::{
-    cache_key::{cache_key, dpop},
+    cache_key::{CacheKey, cache_key, dpop},
     decide::{Route, route},
     engine::Engine,
+    lease::Lease,
     session::Session,
+    storing::Storing,
 };
-use super::{StoreKeys, TokenStore};
+use super::{EntryName, StoreKeys, TokenStore};
 use crate::{
     client_authentication::ClientAuthentication,
     error::TokenError,
@@ -133,13 +136,13 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone)]
 #[must_use = "it does nothing before it is passed to `TokenCacheBuilder::share`"]
 pub struct ShareTokens {
     engine: Engine,
     keys: StoreKeys,
     issued_by: IssuedBy,
     distinguished_by: Option<Arc<dyn Fn() -> String + Send + Sync>>,
+    limit: Duration,
     lease: Duration,
     keep_refresh_tokens: Duration,
     /// Whether the last entry could not be read, which the log has said.
@@ -181,6 +184,7 @@ impl ShareTokens {
             keys,
             issued_by: issued_by.into(),
             distinguished_by: None,
+            limit: Duration::from_millis(500),
             lease: Duration::from_secs(10),
             keep_refresh_tokens: Duration::from_secs(30 * 24 * 3600),
             is_unreadable: Arc::default(),
@@ -231,8 +235,8 @@ impl ShareTokens {
     /// }
     /// ```
     pub fn limit(mut self, limit: Duration) -> Self {
-        self.engine.limit = limit;
-        self
+        self.limit = limit;
+        self.limit_operations()
     }
 
     /// Sets how long a lease lasts unless it is renewed, at least a second. Default is 10 seconds.
@@ -254,6 +258,12 @@ impl ShareTokens {
     /// ```
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease.max(Duration::from_secs(1));
+        self.limit_operations()
+    }
+
+    /// A lease must not end because one operation was slow.
+    fn limit_operations(mut self) -> Self {
+        self.engine.limit = self.limit.min(self.lease / 8);
         self
     }
 
@@ -279,19 +289,14 @@ impl ShareTokens {
 
     /// Gets a token from the store, or fetches one and stores it.
     pub(crate) async fn obtain<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         ask: Ask<'a>,
         request: &'a TokenRequest,
         fetch: &'a Fetch<'a>,
     ) -> Obtained {
         let begun = ask.clock.now();
         let named = ask.owner.unwrap_or(request);
-        let text = self.text();
-        let key = match self.check(named) {
-            Ok(()) => cache_key(&self.issued_by, &text, named).await,
-            Err(error) => Err(error),
-        };
-        let key = match key {
+        let key = match self.key(named).await {
             Ok(key) => key,
             Err(error) => return Obtained::failed(begun, error),
         };
@@ -304,13 +309,24 @@ impl ShareTokens {
             dpop: dpop(&self.issued_by, named),
             name: self.keys.name(&key.entry),
             key,
-            text,
+            named,
             begun,
         };
         match session.route {
-            Route::OwnResult => session.share_own_result().await,
+            Route::OwnResult => session.alone().await,
             Route::Helped | Route::RefreshToken => session.run().await,
         }
+    }
+
+    fn lease_of(&self, name: &EntryName) -> Lease {
+        Lease::new(&self.engine, name, self.lease)
+    }
+
+    /// How long the next holder waits for a refresh token that the last one may still be storing.
+    fn lost_holder(&self) -> Duration {
+        const MARGIN: Duration = Duration::from_millis(750);
+
+        self.engine.limit * 2 + Storing::PAUSE + MARGIN
     }
 
     fn note_unreadable(&self, why: &str) {
@@ -319,10 +335,11 @@ impl ShareTokens {
         }
     }
 
-    /// Returns the distinguishing text.
-    fn text(&self) -> String {
+    async fn key(&self, request: &TokenRequest) -> Result<CacheKey, TokenError> {
+        self.check(request)?;
         let text = self.distinguished_by.as_ref();
-        text.map_or_else(String::new, |text| text())
+        let text = text.map_or_else(String::new, |text| text());
+        cache_key(&self.issued_by, &text, request).await
     }
 
     fn check(&self, request: &TokenRequest) -> Result<(), TokenError> {
@@ -344,7 +361,7 @@ impl fmt::Debug for ShareTokens {
         f.debug_struct("ShareTokens")
             .field("keys", &self.keys)
             .field("issued_by", &self.issued_by)
-            .field("limit", &self.engine.limit)
+            .field("limit", &self.limit)
             .field("lease", &self.lease)
             .field("keep_refresh_tokens", &self.keep_refresh_tokens)
             .finish_non_exhaustive()

@@ -1,11 +1,14 @@
 //! One fetch through the store: look, then take what is there, wait for it, or fetch as the holder of the lease.
 //!
 //! 1. Each look costs one round trip, and never returns an entry that this fetch has seen before.
-//! 2. Only the holder of the lease sends a refresh token. It sends the one in the newest entry that it has seen, or otherwise its own, which
-//!    is at least as new.
+//! 2. Only the holder of the lease sends a refresh token: the one in the newest entry that its cache has not had, or otherwise its own.
 //! 3. Without the store, a refresh token is not sent. Everything else is.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    future::pending,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{self, Instant};
 
@@ -13,9 +16,10 @@ use super::{
     Fetch, ShareTokens,
     ask::{Ask, Obtained},
     cache_key::CacheKey,
-    decide::{EntryFacts, Route, Use, patience, use_of},
+    decide::{DAMAGED, EntryFacts, GIVEN_UP, Route, Use, patience, use_of},
     events,
-    lease::Lease,
+    lease::{Lease, beside},
+    storing::HeldLease,
 };
 use crate::{
     base::clock::{Moment, tokio_now, wall_now},
@@ -27,15 +31,15 @@ use crate::{
 };
 
 pub(super) struct Session<'a> {
-    pub(super) share: &'a ShareTokens,
+    pub(super) share: &'a Arc<ShareTokens>,
     pub(super) ask: Ask<'a>,
     pub(super) request: &'a TokenRequest,
     pub(super) fetch: &'a Fetch<'a>,
     pub(super) route: Route,
     pub(super) dpop: Option<&'a DpopKey>,
     pub(super) key: CacheKey,
-    /// The text that distinguishes instances, when the key was made.
-    pub(super) text: String,
+    /// The request that the key was made of.
+    pub(super) named: &'a TokenRequest,
     pub(super) name: EntryName,
     pub(super) begun: Moment,
 }
@@ -52,33 +56,42 @@ pub(super) struct Seen {
 pub(super) enum Content {
     Token(Box<Obtained>, Use),
     Unreadable,
-    /// It has a refresh token that only instances with another key can read.
-    OfAnotherKey,
+    /// It has a refresh token that is newer than that of this instance, and cannot be read.
+    Unusable(Box<TokenError>),
 }
 
 /// A wait that returns at once must not become a busy loop.
 const SHORTEST_WAIT: Duration = Duration::from_millis(20);
-/// How long the next holder waits for a refresh token that the last one may still be storing.
-const LOST_HOLDER: Duration = Duration::from_secs(2);
 
 impl Session<'_> {
     pub(super) async fn run(&self) -> Obtained {
         let mut seen = Seen::default();
-        let obtained = self.look_until_found(&mut seen).await;
-        match (&obtained.result, seen.fallback) {
-            (Err(error), Some(fallback)) if error.is_transient() => fallback,
-            _ => obtained,
+        let looking = time::timeout_at(self.ask.deadline, self.look_until_found(&mut seen));
+        let found = looking.await.ok();
+        let is_worse = |obtained: &Obtained| match &obtained.result {
+            Ok(_) => false,
+            Err(error) => error.is_transient(),
+        };
+        let fallback = seen.fallback.filter(|token| self.is_usable(token));
+        match (found, fallback) {
+            (Some(found), Some(fallback)) if is_worse(&found) => fallback,
+            (Some(found), _) => found,
+            (None, Some(fallback)) => fallback,
+            // The fetch ends now.
+            (None, None) => pending().await,
         }
     }
 
     async fn look_until_found(&self, seen: &mut Seen) -> Obtained {
-        let patience = tokio_now() + patience(self.ask.limit, fastrand::f64());
+        let rest = self.ask.deadline - tokio_now();
+        let patience = tokio_now() + patience(rest, fastrand::f64());
         let mut newer_than = self.ask.known.fence();
-        let mut lease = self.lease();
+        let mut lease = self.share.lease_of(&self.name);
         let mut has_waited_for_lost_holder = false;
+        let mut holders = Holders::default();
         loop {
             let (now, looked_at) = (self.now(), tokio_now());
-            let found = match lease.look(newer_than).await {
+            let found = match self.look(&mut lease, newer_than).await {
                 Ok(found) => found,
                 Err(error) => {
                     drop(lease);
@@ -93,15 +106,12 @@ impl Session<'_> {
                 }
                 Found::Entry { entry, fence, age } => {
                     newer_than = Some(fence);
+                    holders = Holders::default();
                     match self.read(&entry, fence, age, now) {
-                        Content::Token(token, Use::Adopt) => {
-                            return *token;
-                        }
-                        Content::Token(token, use_) => {
-                            seen.note(*token, use_, self.route);
-                        }
+                        Content::Token(token, Use::Adopt) => return *token,
+                        Content::Token(token, use_) => seen.note(*token, use_, self.route),
                         Content::Unreadable => {}
-                        Content::OfAnotherKey => return self.failed(of_another_key()),
+                        Content::Unusable(error) => return self.failed(*error),
                     }
                 }
                 // If this process was suspended since, the lease may have ended.
@@ -111,20 +121,25 @@ impl Session<'_> {
                     ..
                 } if self.route == Route::RefreshToken && !has_waited_for_lost_holder => {
                     has_waited_for_lost_holder = true;
-                    time::sleep(LOST_HOLDER).await;
+                    beside(time::sleep(self.share.lost_holder()), lease.keep()).await;
                 }
                 Found::Leased {
                     fence,
                     after_lost_holder,
                 } => {
-                    if after_lost_holder || has_waited_for_lost_holder {
+                    if after_lost_holder {
                         events::holder_was_lost();
                     }
-                    let newest = seen.refresh_token.take();
-                    return self.fetch_as_holder(lease, fence, newest).await;
+                    let held = HeldLease {
+                        lease,
+                        fence,
+                        known_at: self.now(),
+                    };
+                    return self.fetch_as_holder(held, seen.refresh_token.take()).await;
                 }
                 Found::Held { fence, rest } => {
-                    if !self.wait(fence, rest, patience).await {
+                    let is_in_vain = holders.note(fence) > GIVEN_UP && self.route == Route::Helped;
+                    if is_in_vain || !self.wait(fence, rest, patience).await {
                         return self.without_holder().await;
                     }
                 }
@@ -133,8 +148,12 @@ impl Session<'_> {
         }
     }
 
-    pub(super) fn lease(&self) -> Lease<'_> {
-        Lease::new(&self.share.engine, &self.name, self.share.lease)
+    /// A slow store is left alone, unless nothing can be done without it.
+    async fn look(&self, lease: &mut Lease, newer_than: Option<Fence>) -> Result<Found, BoxError> {
+        if self.route == Route::Helped {
+            self.share.engine.admit()?;
+        }
+        lease.look(newer_than, self.ask.limit / 4).await
     }
 
     /// Waits for the holder of a lease. Returns whether to look again.
@@ -156,30 +175,22 @@ impl Session<'_> {
         &self,
         entry: &[u8],
         fence: Fence,
-        in_store: Duration,
+        lease_age: Duration,
         now: Moment,
     ) -> Content {
-        let opened = match self.share.keys.open(&self.key.entry, entry) {
+        let opened = match self.share.keys.open(&self.key.entry, fence, entry) {
             Opened::Entry(opened) => opened,
-            other => {
-                let (why, is_readable_elsewhere) = match other {
-                    Opened::OtherVersion => ("it has another version", true),
-                    Opened::UnknownKey => ("it is encrypted with another key", true),
-                    _ => ("it is damaged", false),
-                };
-                self.share.note_unreadable(why);
-                return match is_readable_elsewhere && self.route == Route::RefreshToken {
-                    true => Content::OfAnotherKey,
-                    false => Content::Unreadable,
-                };
+            Opened::OtherVersion => return self.of_another_key("it has another version"),
+            Opened::UnknownKey => {
+                return self.of_another_key("it is encrypted with another key");
             }
+            Opened::Corrupt => return self.damaged(lease_age),
         };
         let Some(stored) = StoredToken::decode(&opened, self.dpop) else {
-            self.share.note_unreadable("it does not contain a token");
-            return Content::Unreadable;
+            return self.damaged(lease_age);
         };
         self.share.is_unreadable.store(false, Ordering::Relaxed);
-        let age = stored.age(in_store, now.wall_time(now).unwrap_or_else(wall_now));
+        let age = stored.age(lease_age, now.wall_time(now).unwrap_or_else(wall_now));
         let token = stored.response.access_token();
         let facts = EntryFacts {
             age,
@@ -203,6 +214,22 @@ impl Session<'_> {
         Content::Token(Box::new(obtained), use_)
     }
 
+    fn of_another_key(&self, why: &str) -> Content {
+        self.share.note_unreadable(why);
+        match self.route {
+            Route::RefreshToken => Content::unusable(of_another_key()),
+            Route::Helped | Route::OwnResult => Content::Unreadable,
+        }
+    }
+
+    fn damaged(&self, age: Duration) -> Content {
+        self.share.note_unreadable("it is damaged");
+        match self.route {
+            Route::RefreshToken if age < DAMAGED => Content::unusable(damaged()),
+            _ => Content::Unreadable,
+        }
+    }
+
     /// The store cannot be asked.
     async fn without_store(&self, error: BoxError) -> Obtained {
         match self.route {
@@ -219,32 +246,56 @@ impl Session<'_> {
         }
     }
 
-    pub(super) async fn alone(&self) -> Obtained {
-        let sent = self.now();
-        Obtained::fetched(sent, (self.fetch)(self.request.clone()).await)
-    }
-
     pub(super) fn lifetime(&self, response: &TokenResponse) -> Duration {
         let lifetime = response.expires_in().unwrap_or(self.ask.default_lifetime);
         lifetime.min(self.ask.max_lifetime)
+    }
+
+    fn is_usable(&self, token: &Obtained) -> bool {
+        let Ok(response) = &token.result else {
+            return false;
+        };
+        let age = token.age + self.now().time_since(token.sent);
+        age < (self.ask.usable)(self.lifetime(response))
     }
 
     pub(super) fn now(&self) -> Moment {
         self.ask.clock.now()
     }
 
-    fn failed(&self, error: TokenError) -> Obtained {
+    pub(super) fn failed(&self, error: TokenError) -> Obtained {
         Obtained::failed(self.now(), error)
     }
 }
 
 impl Content {
+    fn unusable(error: TokenError) -> Self {
+        Self::Unusable(Box::new(error))
+    }
+
     /// The token, if it is to be taken.
     pub(super) fn adopted(self) -> Option<Obtained> {
         match self {
             Self::Token(token, Use::Adopt) => Some(*token),
             _ => None,
         }
+    }
+}
+
+/// The holders of the lease that this instance has waited for, one after the other.
+#[derive(Default)]
+struct Holders {
+    last: Option<Fence>,
+    number: u32,
+}
+
+impl Holders {
+    /// Returns how many there have been.
+    fn note(&mut self, fence: Fence) -> u32 {
+        if self.last.replace(fence) != Some(fence) {
+            self.number += 1;
+        }
+        self.number
     }
 }
 
@@ -261,31 +312,40 @@ impl Seen {
     }
 }
 
+/// An error before anything was sent. Trying again at once would not help.
 fn transient(message: &'static str) -> TokenErrorBuilder {
     TokenError::builder(TokenErrorKind::Service)
         .message(message)
+        .retry_after(Duration::from_secs(1))
         .before_sending()
 }
 
 fn paused(rest: Duration) -> TokenError {
-    let message = "the authorization server is overloaded or ill, as it told another instance of this service; all instances wait";
+    let message = "the authorization server told another instance of this service to wait, or has failed there; all instances wait before one \
+                   of them tries again";
     transient(message).retry_after(rest).build()
 }
 
 fn store_needed(error: BoxError) -> TokenError {
-    let message = "the token store does not work, and without it several instances could spend the same refresh token";
+    let message = "the token store is not available; it is required for refresh tokens, so that only one instance sends them";
     transient(message).source(error).build()
 }
 
 fn held_for_long() -> TokenError {
     transient(
-        "another instance of this service has been spending the refresh token for a long time",
+        "timed out waiting for another instance of this service that is using the refresh token",
     )
     .build()
 }
 
 fn of_another_key() -> TokenError {
     let message = "the refresh token in the token store is encrypted with a key that this instance does not have, or by another version of \
-                   this crate; give all instances both keys while you rotate them";
+                   this crate; give this instance the other key with `StoreKeys::opens`";
+    transient(message).build()
+}
+
+fn damaged() -> TokenError {
+    let message = "the refresh token in the token store is damaged; an instance that has it will replace it, and after an hour this instance \
+                   sends its own";
     transient(message).build()
 }

@@ -11,8 +11,8 @@ if f and number(x) > now then
 end
 if result == 'stored' then
     -- The first write, because a full server refuses only that.
-    redis.call('HSET', key, 'e', ARGV[3], 'f', text(fence), 'p', text(now), 'x', text(now + ttl),
-        'n', text(math.max(number(n), fence)))
+    redis.call('HSET', key, 'e', ARGV[3], 'f', text(fence), 't', ARGV[4], 'x', text(now + ttl),
+        'n', text(math.max(number(n), fence)), 'w', '0')
     remember(ttl)
 end
 if is_holder then

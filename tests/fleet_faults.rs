@@ -1,0 +1,406 @@
+//! Faults of stores, servers and instances that a fleet must survive.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the rule is for `src/`; tests measure tokio's clock"
+)]
+
+mod fleet_support;
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{sync::Notify, time};
+use tower_oauth2_client::{
+    ClientAuthentication, TokenCache, TokenErrorKind, TokenRequest,
+    test_util::{AuthorizationServer, Failure},
+    token_cache::TokenCacheBuilder,
+    token_store::{ShareTokens, StoreKeys},
+};
+
+use self::{
+    fleet_support::{
+        Fault, Op, TestStore, endpoint, instance, instance_with, key, keys, millis, request, secs,
+    },
+    support::Log,
+};
+
+fn server(lifetime: Duration) -> AuthorizationServer {
+    AuthorizationServer::builder()
+        .access_token_lifetime(lifetime)
+        .build()
+}
+
+fn first_request(server: &AuthorizationServer) -> TokenRequest {
+    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
+}
+
+/// Otherwise, whoever guesses a client id would get its token.
+#[tokio::test(start_paused = true)]
+async fn client_that_a_request_names_needs_its_own_secret() {
+    let server = AuthorizationServer::builder()
+        .client("blue", "right")
+        .build();
+    let store = TestStore::new();
+    let named = |secret: &'static str| {
+        let client = ClientAuthentication::client_secret_basic("blue", secret);
+        instance(&server, &store).source(request().client_authentication(client))
+    };
+    let token = named("right").token().await.unwrap();
+    assert_eq!(named("right").token().await.unwrap(), token);
+    let error = named("wrong").token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::ErrorResponse);
+}
+
+/// The entry lay in the buffer of a socket, for example.
+#[tokio::test(start_paused = true)]
+async fn entry_that_arrives_late_does_not_prolong_its_token() {
+    for lifetime in [60, 600] {
+        let server = server(secs(lifetime));
+        let store = TestStore::new();
+        store.fail(move |op| (op == Op::Put).then_some(Fault::LatePut(secs(lifetime) * 2 / 3)));
+        let one = instance(&server, &store).source(request());
+        one.token().await.unwrap();
+        time::sleep(secs(lifetime) * 2 / 3 + millis(1)).await;
+        let other = instance(&server, &store).source(request());
+        other.token().await.unwrap();
+        assert_eq!(server.token_requests(), 1);
+        for _ in 0..lifetime {
+            if let Some(token) = other.peek() {
+                assert!(
+                    server.is_active(token.expose_secret()),
+                    "an expired token is served"
+                );
+            }
+            time::sleep(secs(1)).await;
+        }
+    }
+}
+
+/// It is the only one that still works.
+#[tokio::test(start_paused = true)]
+async fn refresh_token_that_is_stored_late_does_not_prolong_its_access_token() {
+    let server = server(secs(60));
+    let store = TestStore::new();
+    store.fail(|op| (op == Op::Put).then_some(Fault::Error));
+    let first = first_request(&server);
+    let one = instance(&server, &store).source(first.clone());
+    one.token().await.unwrap();
+    time::sleep(secs(50)).await;
+    store.recover();
+    time::sleep(secs(1)).await;
+    let other = instance(&server, &store).source(first);
+    other.token().await.unwrap();
+    for _ in 0..60 {
+        if let Some(token) = other.peek() {
+            assert!(
+                server.is_active(token.expose_secret()),
+                "an expired token is served"
+            );
+        }
+        time::sleep(millis(500)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_a_refresh_token_on_its_way_to_the_store() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    store.fail(|op| (op == Op::Put).then_some(Fault::Error));
+    let first = first_request(&server);
+    let cache = instance(&server, &store);
+    let token = cache.source(first.clone()).token().await.unwrap();
+    let down = tokio::spawn(async move { cache.shutdown().await });
+    time::sleep(secs(5)).await;
+    assert!(!down.is_finished());
+    store.recover();
+    time::sleep(secs(1)).await;
+    assert!(down.is_finished());
+    let other = instance(&server, &store).source(first.clone());
+    assert_eq!(other.token().await.unwrap(), token);
+
+    // It waits for a limited time.
+    store.fail(|op| (op == Op::Put).then_some(Fault::Error));
+    time::sleep(secs(200)).await;
+    let cache = instance(&server, &store);
+    cache.source(first).token().await.unwrap();
+    let begun = time::Instant::now();
+    cache.shutdown().await;
+    assert!(begun.elapsed() < secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn instance_that_waits_sends_nothing_after_its_shutdown() {
+    let server = server(secs(100));
+    server.fail_next(Failure::delay(secs(5)));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let one = instance(&server, &store).source(first.clone());
+    let holder = one.clone();
+    let holder = tokio::spawn(async move { holder.token().await });
+    time::sleep(secs(1)).await;
+    let cache = instance(&server, &store);
+    let waiting = cache.source(first);
+    let waiting = tokio::spawn(async move { waiting.token().await });
+    time::sleep(secs(1)).await;
+    let down = tokio::spawn(async move { cache.shutdown().await });
+    time::sleep(millis(1)).await;
+    // The holder gives up, so the lease is free.
+    holder.abort();
+    server.revoke_all();
+    let _ = waiting.await.unwrap();
+    down.await.unwrap();
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_store_does_not_stop_a_fetch_that_may_not_take_long() {
+    for (fetch_timeout, limit) in [
+        (millis(600), millis(500)),
+        (secs(2), secs(5)),
+        (secs(5), secs(5)),
+    ] {
+        let server = server(secs(100));
+        let store = TestStore::new();
+        store.fail(|_| Some(Fault::Hang));
+        let set_up = |share: ShareTokens| share.limit(limit).lease(secs(60));
+        let configure = |builder: TokenCacheBuilder| builder.fetch_timeout(fetch_timeout);
+        let cache = instance_with(&server, &store, set_up, configure);
+        for tenant in 0..10 {
+            let request = request().parameter("tenant", tenant.to_string());
+            let begun = time::Instant::now();
+            let token = cache.source(request).token().await;
+            assert!(token.is_ok(), "{fetch_timeout:?} {limit:?}: {token:?}");
+            assert!(begun.elapsed() < fetch_timeout);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn store_that_takes_as_long_as_half_a_lease_does_not_stop_a_fetch() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    store.fail(|_| Some(Fault::Slow(millis(600))));
+    let set_up = |share: ShareTokens| share.limit(secs(5)).lease(secs(1));
+    let cache = instance_with(&server, &store, set_up, |builder| builder);
+    let begun = time::Instant::now();
+    cache.source(request()).token().await.unwrap();
+    assert!(begun.elapsed() < secs(5), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn full_store_is_reported_once() {
+    let (log, _guard) = Log::record();
+    let server = server(secs(100));
+    let store = TestStore::new();
+    // Looks that find an entry still work.
+    store.fail(|op| (op == Op::Look).then_some(Fault::Error));
+    let cache = instance(&server, &store);
+    for tenant in 0..10 {
+        let request = request().parameter("tenant", tenant.to_string());
+        cache.source(request).token().await.unwrap();
+        time::sleep(secs(3)).await;
+    }
+    let text = log.text();
+    assert_eq!(text.matches("WARN").count(), 1, "{text}");
+    assert!(!text.contains("works again"), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn instance_that_only_reads_says_that_the_store_works_again() {
+    let (log, _guard) = Log::record();
+    let server = server(secs(1000));
+    let store = TestStore::new();
+    let tenant = |number: u32| request().parameter("tenant", number.to_string());
+    let writer = instance(&server, &TestStore::over(store.inner.clone()));
+    for number in 0..10 {
+        writer.source(tenant(number)).token().await.unwrap();
+    }
+    let reader = instance(&server, &store);
+    reader.source(tenant(0)).token().await.unwrap();
+    store.fail(|_| Some(Fault::Hang));
+    reader.source(tenant(1)).token().await.unwrap();
+    store.recover();
+    for number in 2..10 {
+        time::sleep(secs(10)).await;
+        reader.source(tenant(number)).token().await.unwrap();
+    }
+    let text = log.text();
+    assert_eq!(
+        text.matches("the token store works again").count(),
+        1,
+        "{text}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_that_is_about_to_expire_is_taken_if_the_server_does_not_answer() {
+    let server = server(secs(3600));
+    let store = TestStore::new();
+    let token = instance(&server, &store)
+        .source(request())
+        .token()
+        .await
+        .unwrap();
+    time::sleep(secs(3300)).await;
+    server.fail_until_told(Failure::stall());
+    let cold = instance(&server, &store).source(request());
+    let begun = time::Instant::now();
+    assert_eq!(cold.token().await.unwrap(), token);
+    assert!(begun.elapsed() <= secs(30), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn instances_do_not_queue_for_what_cannot_be_shared() {
+    let server = AuthorizationServer::builder()
+        .response_field("token_type", "N_A")
+        .build();
+    server.fail_until_told(Failure::delay(secs(1)));
+    let store = TestStore::new();
+    let begun = time::Instant::now();
+    let sources: Vec<_> = (0..20)
+        .map(|_| instance(&server, &store).source(request()))
+        .collect();
+    futures_util::future::join_all(sources.iter().map(|source| source.token())).await;
+    assert_eq!(server.token_requests(), 20);
+    assert!(begun.elapsed() <= secs(4), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_in_vain_for_a_refresh_token_is_told_why() {
+    let server = server(secs(100));
+    server.fail_until_told(Failure::stall());
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let holder = instance(&server, &store).source(first.clone());
+    let holder = tokio::spawn(async move { holder.token().await });
+    time::sleep(secs(1)).await;
+    let begun = time::Instant::now();
+    let short = |builder: TokenCacheBuilder| builder.fetch_timeout(secs(10));
+    let other = instance_with(&server, &store, |share| share, short).source(first);
+    let error = other.token().await.unwrap_err();
+    assert!(
+        error.to_string().contains("waiting for another instance"),
+        "{error}"
+    );
+    assert!(error.is_transient() && !error.may_have_been_processed());
+    assert!(begun.elapsed() < secs(8), "{:?}", begun.elapsed());
+    assert_eq!(server.requests().len(), 1);
+    holder.abort();
+}
+
+/// An instance that still has the newest refresh token replaces the entry meanwhile.
+#[tokio::test(start_paused = true)]
+async fn damaged_entry_of_a_sign_in_is_not_answered_with_an_old_refresh_token() {
+    let server = server(secs(600));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let living = instance(&server, &store).source(first.clone());
+    living.token().await.unwrap();
+    for garbage in [&b""[..], b"<html>", b"\x01", &[1; 200]] {
+        store.return_garbage(Some(Bytes::from_static(garbage)));
+        let cold = instance(&server, &store).source(first.clone());
+        let error = cold.token().await.unwrap_err();
+        assert!(error.is_transient(), "{error}");
+        assert!(
+            error.to_string().contains("in the token store is"),
+            "{error}"
+        );
+        assert_eq!(server.token_requests(), 1);
+    }
+    store.return_garbage(None);
+    time::sleep(secs(700)).await;
+    let token = living.token().await.unwrap();
+    let cold = instance(&server, &store).source(first.clone());
+    assert_eq!(cold.token().await.unwrap(), token);
+
+    // Nobody has it any longer. The user has to sign in again, and must learn that.
+    store.return_garbage(Some(Bytes::new()));
+    time::sleep(secs(3700)).await;
+    let cold = instance(&server, &store).source(first);
+    assert_eq!(
+        cold.token().await.unwrap_err().kind(),
+        TokenErrorKind::SignInRequired
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_in_that_was_idle_during_a_key_rotation_waits_for_its_key() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let with = |keys: StoreKeys| {
+        let endpoint = endpoint(&server);
+        let share = ShareTokens::new(store.clone(), keys, &endpoint);
+        let cache = TokenCache::builder(endpoint).share(share).build();
+        cache.source(first.clone())
+    };
+    with(keys()).token().await.unwrap();
+    time::sleep(secs(3600)).await;
+    let rotated = || StoreKeys::new("orders", key(2)).names_with(key(1));
+    let error = with(rotated()).token().await.unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    assert!(error.to_string().contains("StoreKeys::opens"), "{error}");
+    assert_eq!(server.token_requests(), 1);
+    let token = with(rotated().opens(key(1))).token().await.unwrap();
+    assert_eq!(with(rotated()).token().await.unwrap(), token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn token_that_was_fetched_without_the_store_reaches_it() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    let mut looks = 0;
+    cut_off.fail(move |op| {
+        looks += usize::from(op == Op::Look);
+        (op == Op::Look && looks == 1).then_some(Fault::Error)
+    });
+    let token = instance(&server, &cut_off)
+        .source(request())
+        .token()
+        .await
+        .unwrap();
+    time::sleep(millis(1)).await;
+    let other = instance(&server, &store).source(request());
+    assert_eq!(other.token().await.unwrap(), token);
+}
+
+/// The response must not be lost, whatever the store does.
+#[tokio::test(start_paused = true)]
+async fn response_that_arrives_just_in_time_is_not_lost_because_of_the_store() {
+    for fault in [Fault::Hang, Fault::LoseAnswer, Fault::Error] {
+        for request in [request(), TokenRequest::jwt_bearer("assertion")] {
+            let server = AuthorizationServer::builder()
+                .jwt_bearer_assertion("assertion")
+                .build();
+            server.fail_next(Failure::delay(millis(1_990)));
+            let store = TestStore::new();
+            store.fail(move |op| (op == Op::Put).then_some(fault));
+            let short = |builder: TokenCacheBuilder| builder.fetch_timeout(secs(2));
+            let cache = instance_with(&server, &store, |share| share, short);
+            let token = cache.source(request).token().await;
+            assert!(token.is_ok(), "{fault:?}: {token:?}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn owner_is_told_of_a_refresh_token_although_the_store_is_slow() {
+    let server = server(secs(100));
+    server.fail_next(Failure::delay(millis(1_990)));
+    let store = TestStore::new();
+    store.fail(|op| (op == Op::Put).then_some(Fault::Hang));
+    let told = Arc::new(Notify::new());
+    let configure = |builder: TokenCacheBuilder| {
+        let told = told.clone();
+        let builder = builder.fetch_timeout(secs(2));
+        builder.on_refresh_token(move |_, _| {
+            told.notify_one();
+            async {}
+        })
+    };
+    let cache = instance_with(&server, &store, |share| share, configure);
+    cache.source(first_request(&server)).token().await.unwrap();
+    time::timeout(millis(1), told.notified()).await.unwrap();
+}
