@@ -406,7 +406,7 @@ async fn store_is_taken_up_again_with_one_warning_for_each_change() {
     }
     let count = |text: &str| log.text().matches(text).count();
     assert_eq!(count("WARN"), 3, "{}", log.text());
-    assert_eq!(count("the token store failed; going on without it"), 3);
+    assert_eq!(count("the token store failed; continuing without it"), 3);
     assert_eq!(count("the token store works again"), 3);
 }
 

@@ -1,7 +1,7 @@
 //! Shares tokens among the instances of a service, through an engine such as Redis.
 //!
-//! A [`TokenStore`] is the engine. It holds one *entry* and one *lease* for each name. It sees only names that say nothing and entries that
-//! are encrypted, so it never sees a secret.
+//! A [`TokenStore`] is the engine. It holds one *entry* and one *lease* for each name. It sees only opaque names and encrypted entries, so it
+//! never sees a secret.
 //!
 //! `RedisTokenStore` (feature `redis`) is an engine over Redis or Valkey. [`MemoryTokenStore`] is one for tests and for a single process.
 
@@ -54,15 +54,19 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// * **The caller may be dropped at any time**, and a reply may be lost after the operation was carried out. Operations with the same
 ///   [`LeaseOwner`] may therefore be repeated.
 /// * **All times are measured by one clock**, that of the engine. The clocks of the instances differ, so no argument and no result is a time of day.
-/// * Entries may vanish at any time. A vanished entry costs one token request. A lease that vanishes early can cost more:
-///   see [`renew`](Self::renew).
+/// * Entries may vanish at any time. A vanished entry costs one token request, or a sign-in if it has a refresh token. A lease that vanishes
+///   early can cost more: see [`renew`](Self::renew).
+/// * For an hour after the end of a lease, the engine remembers that its holder was lost, and its fence.
+/// * Times are rounded so that nothing ends early, and no entry looks younger than it is: leases, rests and ages up.
+/// * All operations go to the primary. A replica would return what has been replaced.
+/// * Names have up to 64 bytes. Entries are a little longer than the response of the server: mostly 1 to 10 kB, at most about a megabyte.
 /// * An error must not contain secrets, such as the password of the engine: it is logged.
 ///
 /// # Fences
 ///
 /// A fence must be greater than each earlier fence of the same name, even if the engine has lost its data. A counter alone starts again
 /// at one. So [`look`](Self::look) returns the greatest of: the last known fence plus one, `newer_than` plus one, and the time of the
-/// engine in microseconds since 1970.
+/// engine in microseconds since 1970. It is less than 2⁵³. So a fence also says when its lease was granted.
 ///
 /// What remains: an engine that loses its data **and** whose clock is set back can give a fence that is less than an older one. Then an
 /// instance that fetched before the loss, and stores its token after it, replaces a newer token. If the newer one no longer works, the API
@@ -107,10 +111,10 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 pub trait TokenStore: Send + Sync + 'static {
     /// Returns the entry, or else takes the lease, in **one** round trip.
     ///
-    /// * An entry whose fence is greater than `newer_than` is returned, even while somebody holds the lease. With `None`, any entry is. This
+    /// * An entry whose fence is greater than `newer_than` is returned, even while somebody holds the lease. With `None`, any entry is returned. This
     ///   must work if the engine is full or read-only.
     /// * Otherwise, if nobody else holds the lease, `owner` gets it for `lease_for`. An owner that already holds it keeps its fence, and holds
-    ///   it for `lease_for` from now.
+    ///   it for `lease_for` from now; `newer_than` then does not count for the fence.
     /// * Otherwise, the result says how long the lease or the pause lasts.
     ///
     /// A caller that has an entry, which is old or was refused by an API, passes its fence. So it never gets that entry again.
@@ -172,12 +176,14 @@ pub trait TokenStore: Send + Sync + 'static {
         pause: Duration,
     ) -> StoreFuture<'a, ()>;
 
-    /// Stores an entry for at most `ttl`, unless one with a newer fence has been stored, and wakes those who wait.
+    /// Stores an entry for at most `ttl`, unless a newer one exists, and wakes those who wait.
     ///
-    /// Also ends the lease, if `owner` holds it, even if the entry is not stored. The lease of another owner stays. An entry of an owner that
-    /// has lost its lease is stored if none with a newer fence has been: the token is good, and others can use it.
-    ///
-    /// The fence of a stored entry is remembered until its `ttl` is over, even if it is [removed](Self::remove).
+    /// * An entry with the same fence is replaced, because the operation may be repeated. If that one was [removed](Self::remove), the entry is
+    ///   not stored.
+    /// * The lease ends if `owner` holds it, even if the entry is not stored. The lease of another owner and a pause stay.
+    /// * An entry of an owner that has lost its lease is stored unless a newer one exists: the token is good, and others can use it.
+    /// * That a holder was lost is forgotten.
+    /// * The fence of a stored entry is remembered until its `ttl` is over, even if the entry is removed.
     ///
     /// # Wrong answers
     ///
@@ -239,7 +245,9 @@ pub enum Found {
         entry: Bytes,
         /// The fence of the lease under which it was stored.
         fence: Fence,
-        /// How long ago it was stored, by the clock of the engine.
+        /// How long ago the lease under which it was stored was granted, by the clock of the engine.
+        ///
+        /// It does not count from the time of storing: what arrives late would look young. The fence says when the lease was granted.
         ///
         /// If it is too small, an expired token can be sent. If it is too large, a token is renewed early. So an engine whose clock was set
         /// back since reports the whole `ttl` of the entry.
@@ -249,7 +257,9 @@ pub enum Found {
     Leased {
         /// The fence of the lease.
         fence: Fence,
-        /// Whether the last lease ended by itself, so its holder may have crashed during its token request.
+        /// Whether a lease ended by itself since something was stored, so its holder may have crashed during its token request.
+        ///
+        /// An owner that looks again is told the same, and so is the next one if this one releases the lease without an entry.
         ///
         /// A refresh token may have been spent, and its successor may still be on its way to the store, so the caller looks again a little
         /// later. `false` by mistake can send the spent one again. `true` by mistake costs two seconds.
@@ -275,6 +285,6 @@ pub enum Found {
 pub enum Put {
     /// The entry was stored.
     Stored,
-    /// The entry was not stored, because one with the same or a newer fence has been.
+    /// The entry was not stored, because a newer one exists, or one with the same fence was removed.
     Superseded,
 }

@@ -39,7 +39,7 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// # Rotating the key
 ///
 /// An instance that does not have the key of an entry fetches a token and overwrites the entry. Nothing fails, but it costs token requests.
-/// A rotation in these steps costs none:
+/// A rotation in these steps costs none, if old entries have ended before the last one:
 ///
 /// | deploy | keys |
 /// |---|---|
@@ -48,7 +48,10 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// | 2 | `StoreKeys::new("orders", new).replaces(old)` |
 /// | 3 | `StoreKeys::new("orders", new).names_with(old)` |
 ///
-/// After the last step, the old key opens nothing. It still gives the names, for this rotation and the next ones.
+/// After the last step, the old key opens nothing. It still gives the names, for this rotation and the next ones. An entry is encrypted with the
+/// new key when its token is renewed. So wait for the longest lifetime of a token before the last step. While refresh tokens are shared, wait
+/// for [`keep_refresh_tokens`](super::ShareTokens::keep_refresh_tokens): a sign-in whose entry only the old key opens fails transiently until
+/// its instances have that key again.
 ///
 /// Without the old key, `StoreKeys::new("orders", new)`, all names change, so each token is fetched once. Until all instances are replaced,
 /// there are then two tokens for each request. Do not do that while refresh tokens are in the store, because two instances would spend the
@@ -57,7 +60,7 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// # Security
 ///
 /// Whoever can read the store sees how many entries there are, how long they are, and when they are used. Whoever can write to it can remove
-/// entries, and put an older entry back in its place until its token expires.
+/// entries, which costs token requests. If refresh tokens are shared, it ends sign-ins. Whoever also has a key can make entries of their own.
 ///
 /// # Examples
 ///

@@ -169,7 +169,8 @@ impl TokenRequest {
     ///
     /// It is not sent, it is not a part of the key of a cache, and `Debug` does not show it. Instances of a service that
     /// share tokens (`token_store::ShareTokens`) need it, because each of them may know another refresh token of the same sign-in: take
-    /// the id of the session or of the row in which the refresh token is kept. A new sign-in of the same user needs a new name.
+    /// the id of the session or of the row in which the refresh token is kept. A new sign-in of the same user needs a new name. Whoever uses a
+    /// name gets the tokens of its sign-in, so it must not come from a client that could choose another one.
     ///
     /// # Examples
     ///

@@ -8,7 +8,7 @@ pub(super) fn failed(error: &BoxError) {
     tracing::warn!(
         target: TARGET,
         error = %PrintableChain(&**error),
-        "the token store failed; going on without it",
+        "the token store failed; continuing without it",
     );
 }
 
@@ -27,7 +27,7 @@ pub(super) fn unreadable(why: &str) {
 pub(super) fn holder_was_lost() {
     tracing::debug!(
         target: TARGET,
-        "the last instance that fetched this access token has not finished; fetching it again",
+        "the lease of another instance ended before it stored a token; fetching again",
     );
 }
 

@@ -14,8 +14,8 @@ use crate::{
 ///
 /// Instances with different ones share nothing.
 ///
-/// * From a [`&TokenEndpoint`](TokenEndpoint): its URI or issuer, the id and the method of its client, its DPoP key, its default parameters,
-///   and what it makes of a response. Secrets of the client are not part of it, so they can be rotated.
+/// * From a [`&TokenEndpoint`](TokenEndpoint): its URI or issuer, the id and the method of its client, the claims that its assertion adds, its
+///   DPoP key, its default parameters, and how it reads a response. Secrets of the client are not part of it, so they can be rotated.
 /// * From a text: a name of your own for a stack that does not end in a `TokenEndpoint`. It must tell apart everything of the stack that
 ///   changes a token: the server, the client, and what layers add.
 ///

@@ -65,19 +65,24 @@ use crate::{
 /// [name](crate::Credential::named) of the provider if it has one. So a provider that returns another text each time, such as an
 /// assertion that it signs, needs a name.
 ///
+/// The secret of the endpoint's client is not compared, so it can be rotated. The secret of a client that a request names is.
+///
+/// What a layer between the cache and the endpoint adds is not seen. If it changes the token, set a [partition](TokenRequest::partition).
+///
 /// A code or a device code is exchanged by the instance that has it. The result is stored for the others.
 ///
 /// # Refresh tokens
 ///
 /// Sources over refresh tokens *need* the store: only the holder of the lease spends the refresh token, and it always spends the newest one
 /// of all instances. If the store does not answer, a source serves the token that it has, and then fails transiently. An instance that finds that
-/// its predecessor was lost in the middle of a token request waits for two seconds, and then sends the same refresh token again, because there
+/// its predecessor was lost in the middle of a token request waits for two seconds (twice the [limit](Self::limit) and a second), and then sends the same refresh token again, because there
 /// is nothing else to send. If the server had already replaced it, the user has to sign in again.
 ///
-/// Each process must make its source over the same first refresh token or over a provider with the same [name](crate::Credential::named),
-/// which stands for one sign-in. After the user has signed in again, use another name.
+/// Each request with a code or a refresh token needs the [name of its sign-in](TokenRequest::sign_in), or a provider with a
+/// [name](crate::Credential::named): instances that start at different times know different refresh tokens of the same sign-in. After the
+/// user has signed in again, use another name.
 ///
-/// A sign-in has one entry: the client id, the endpoint, the [partition](TokenRequest::partition) and the first credential name it.
+/// A sign-in has one entry. It depends on the client id, the endpoint, the [partition](TokenRequest::partition) and the name of the sign-in.
 /// Instances that otherwise differ, in a scope or a DPoP key, do not share access tokens, but they continue with the same refresh token.
 ///
 /// # If the store fails
@@ -87,7 +92,7 @@ use crate::{
 /// | does not answer within the [limit](Self::limit) | each instance fetches its own token; the store is left alone for a quarter of a second, and longer each time, up to half a minute |
 /// | refuses operations: it is full, read-only, or the connection is refused | tokens that are there are used; each instance fetches its own token |
 /// | has lost its data | the next instance fetches and stores a token |
-/// | has an entry that is damaged, or of another key or version | it is fetched again and overwritten; for a refresh token, an entry of another key is a transient error |
+/// | has an entry that is damaged, or of another key or version | it is fetched again and overwritten; with a refresh token, it is a transient error, for an hour if it is damaged |
 /// | is used by an instance whose clock is wrong | the age of a token is measured by the clock of the store |
 ///
 /// # If the authorization server fails
@@ -107,8 +112,8 @@ use crate::{
 ///
 /// | level | message | fields |
 /// |---|---|---|
-/// | `DEBUG` | `the last instance that fetched this access token has not finished; fetching it again` | |
-/// | `WARN` | `the token store failed; going on without it`: once, until it works again | `error` |
+/// | `DEBUG` | `the lease of another instance ended before it stored a token; fetching again` | |
+/// | `WARN` | `the token store failed; continuing without it`: once, until it works again | `error` |
 /// | `INFO` | `the token store works again` | |
 /// | `WARN` | `an entry of the token store is not readable; it will be overwritten`: once, until one is readable | `why` |
 /// | `ERROR` | `a new refresh token could not be put into the token store; trying again in the background` | |
@@ -157,7 +162,8 @@ pub(crate) type Fetching<'a> =
 impl ShareTokens {
     /// Shares the tokens that `issued_by` issues through `store`, encrypted with `keys`.
     ///
-    /// `issued_by` is a reference to the [`TokenEndpoint`](crate::TokenEndpoint) below the cache, or a [name](IssuedBy).
+    /// `issued_by` is a reference to the [`TokenEndpoint`](crate::TokenEndpoint) below the cache, or a [name](IssuedBy). Its settings are read
+    /// now, so pass the endpoint exactly as it goes into the cache. Each endpoint needs its own `ShareTokens`.
     ///
     /// # Examples
     ///
@@ -218,7 +224,7 @@ impl ShareTokens {
         self
     }
 
-    /// Sets how long an operation of the store may take. Default is half a second.
+    /// Sets how long an operation of the store may take, at most an eighth of a [lease](Self::lease). Default is half a second.
     ///
     /// A store that takes longer is left alone for a while, so that not every fetch waits for it. Until it has answered once, it gets two
     /// seconds, because a connection has to be opened.
@@ -241,9 +247,9 @@ impl ShareTokens {
 
     /// Sets how long a lease lasts unless it is renewed, at least a second. Default is 10 seconds.
     ///
-    /// It is renewed three times in this time while the token request is under way, however long that takes. After a crash of the
-    /// holder, others wait for the rest of it. If an instance is suspended for longer than this, another one may send the same refresh
-    /// token.
+    /// It is renewed after each third of this time while the token request is under way, however long that takes. After a crash of the
+    /// holder, others wait for the rest of it. If an instance is suspended for longer than this, or is cut off from the store alone, another
+    /// one may send the same refresh token.
     ///
     /// # Examples
     ///
