@@ -9,6 +9,7 @@ use tokio::time;
 use super::{
     assert_all_calls_are_good, assert_each_is_spent_once, authority::Authority,
     beside_one_process::by_chance, faults::source, replica::Replica, replicas, run, settings, with,
+    worst,
 };
 use crate::redis::server::{Proxy, Server};
 
@@ -124,7 +125,11 @@ async fn no_refresh_token_is_spent_twice_while_connections_are_cut_within_replie
     let proxies = proxies(&redis, 8).await;
     let results = run_behind(&proxies, &settings).await;
     let spent = authority.spent();
-    println!("{} refresh tokens in 7 lifetimes; {results:?}", spent.len());
+    println!(
+        "{} refresh tokens in 7 lifetimes, {} of the calls are good",
+        spent.len(),
+        worst(&results)
+    );
     assert_each_is_spent_once(&spent);
     assert!(spent.len() >= 3, "{spent:?}");
     assert_eq!(authority.refused(), [""; 0]);
