@@ -386,11 +386,48 @@ async fn end_of_a_sign_in_ends_it_for_each_instance() {
     }
     time::sleep(secs(200)).await;
     server.revoke_all();
-    for source in &sources {
-        let error = source.token().await.unwrap_err();
+    let before = server.requests().len();
+    let calls = sources.iter().map(|source| source.token());
+    for result in futures_util::future::join_all(calls).await {
+        let error = result.unwrap_err();
         assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
     }
-    time::sleep(millis(1)).await;
+    // One of them asked for all.
+    assert_eq!(server.requests().len(), before + 1);
+    // An instance that starts knows an older refresh token, which is no better.
+    let cold = instance(&server, &store).source(request);
+    let error = cold.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
+    assert_eq!(server.requests().len(), before + 2);
+
+    // The name should be another one, but an instance with the refresh token of a new sign-in heals it.
+    let again = fleet(&server, &store, &first_request(&server), 3);
+    for source in &again {
+        assert!(server.is_active(source.token().await.unwrap().expose_secret()));
+    }
+    assert_eq!(server.requests().len(), before + 3);
+}
+
+/// The refresh token may be bound to a key that this instance does not have.
+#[tokio::test(start_paused = true)]
+async fn refusal_of_one_kind_of_request_does_not_end_the_sign_in_of_another() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let request = first_request(&server);
+    let [one] = fleet(&server, &store, &request, 1).try_into().unwrap();
+    one.token().await.unwrap();
+    time::sleep(secs(200)).await;
+    server.fail_next(Failure::oauth("invalid_grant"));
+    let wrong = instance(&server, &store).source(request.clone().header("x-key", "wrong"));
+    let error = wrong.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
+    let cold = instance(&server, &store).source(request);
+    for source in [&cold, &one] {
+        assert!(server.is_active(source.token().await.unwrap().expose_secret()));
+    }
+    let spent = spent(&server);
+    assert_eq!(spent.len(), 3);
+    assert_eq!(spent[1], spent[2]);
 }
 
 /// The window that asynchronous replication leaves: the new primary does not know the lease.

@@ -1,4 +1,4 @@
-//! `StoredToken`: what an entry contains, and its encoding before encryption.
+//! `StoredEntry`: what an entry contains, and its encoding before encryption.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,6 +10,7 @@ use crate::{
     dpop::DpopKey,
     error::Answer,
     message::{AccessToken, Fields, TokenResponse},
+    secret::RefreshToken,
 };
 
 /// The clocks of two instances differ by at most this much: each of them by five minutes from the right time.
@@ -17,6 +18,20 @@ const CLOCK_DIFFERENCE: Duration = Duration::from_secs(10 * 60);
 
 /// A digest of everything that determines an access token.
 pub(crate) type TokenKey = [u8; 32];
+
+/// What an entry contains.
+pub(crate) enum StoredEntry {
+    Token(Box<StoredToken>),
+    Ended(EndedSignIn),
+}
+
+/// The server no longer accepts the refresh token of a sign-in.
+#[derive(PartialEq, Eq)]
+pub(crate) struct EndedSignIn {
+    /// From which instances it was not accepted. Others may have the key that it is bound to.
+    pub(crate) key: TokenKey,
+    pub(crate) refresh_token: RefreshToken,
+}
 
 /// A token response in a store.
 ///
@@ -95,16 +110,11 @@ impl StoredToken {
         encoded.0
     }
 
-    /// Decodes a token, and binds it to the key that it was bound to. If that is another one than `dpop`, `key` is `None`.
-    ///
-    /// Returns `None` for anything that [`encode`](Self::encode) does not return.
-    pub(crate) fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<Self> {
-        let mut rest = Decoder(encoded);
-        let mut key = match rest.tag()? {
-            NONE => None,
-            INLINE => Some(rest.take(32)?.try_into().ok()?),
-            _ => return None,
-        };
+    fn decode(
+        mut rest: Decoder<'_>,
+        mut key: Option<TokenKey>,
+        dpop: Option<&DpopKey>,
+    ) -> Option<Self> {
         let raw = rest.bytes()?;
         let (text, token_type) = (rest.text(raw)??, rest.text(raw)??);
         let fields = Fields {
@@ -147,6 +157,39 @@ impl StoredToken {
     }
 }
 
+impl EndedSignIn {
+    /// Encodes the end of a sign-in. The result is secret.
+    pub(crate) fn encode(&self) -> Zeroizing<Vec<u8>> {
+        let text = self.refresh_token.expose_secret();
+        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(text.len() + 64)));
+        encoded.0.push(ENDED);
+        encoded.0.extend_from_slice(&self.key);
+        encoded.bytes(text.as_bytes());
+        encoded.0
+    }
+}
+
+impl StoredEntry {
+    /// Decodes an entry. A token is bound to the key that it was bound to. If that is another one than `dpop`, its `key` is `None`.
+    ///
+    /// Returns `None` for anything that neither [`StoredToken::encode`] nor [`EndedSignIn::encode`] returns.
+    pub(crate) fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<Self> {
+        let mut rest = Decoder(encoded);
+        let key = match rest.tag()? {
+            NONE => None,
+            INLINE => Some(rest.take(32)?.try_into().ok()?),
+            ENDED => {
+                let key = rest.take(32)?.try_into().ok()?;
+                let refresh_token = RefreshToken::new(str::from_utf8(rest.bytes()?).ok()?);
+                let ended = EndedSignIn { key, refresh_token };
+                return rest.0.is_empty().then_some(Self::Ended(ended));
+            }
+            _ => return None,
+        };
+        Some(Self::Token(Box::new(StoredToken::decode(rest, key, dpop)?)))
+    }
+}
+
 /// Returns a copy that is wiped from memory when the last clone is dropped.
 fn wiped(bytes: &[u8]) -> Bytes {
     Bytes::from_owner(Zeroizing::new(bytes.to_vec()))
@@ -155,6 +198,7 @@ fn wiped(bytes: &[u8]) -> Bytes {
 const NONE: u8 = 0;
 const INLINE: u8 = 1;
 const PART_OF_RAW: u8 = 2;
+const ENDED: u8 = 3;
 
 struct Encoder(Zeroizing<Vec<u8>>);
 
@@ -268,6 +312,13 @@ mod tests {
         AccessToken::new(text, token_type).unwrap()
     }
 
+    fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<StoredToken> {
+        match StoredEntry::decode(encoded, dpop)? {
+            StoredEntry::Token(token) => Some(*token),
+            StoredEntry::Ended(_) => None,
+        }
+    }
+
     fn full() -> StoredToken {
         let builder = TokenResponse::builder(token("an-access-token", TokenType::BEARER));
         stored(
@@ -331,12 +382,9 @@ mod tests {
             stored(bare),
             stored(TokenResponse::new(other, answer)),
         ] {
-            assert_same(
-                &StoredToken::decode(&stored.encode(), None).unwrap(),
-                &stored,
-            );
+            assert_same(&decode(&stored.encode(), None).unwrap(), &stored);
         }
-        let resource = StoredToken::decode(&full().encode(), None).unwrap();
+        let resource = decode(&full().encode(), None).unwrap();
         assert_eq!(
             resource.response.get("resource"),
             Some(&json!(["https://api.example"]))
@@ -351,7 +399,7 @@ mod tests {
         let encoded = stored(response.build()).encode();
         assert!(!encoded.windows(7).any(|part| part == b"session"));
         assert!(
-            StoredToken::decode(&encoded, None)
+            decode(&encoded, None)
                 .unwrap()
                 .response
                 .headers()
@@ -375,15 +423,31 @@ mod tests {
     }
 
     #[test]
-    fn truncated_and_extended_encodings_are_refused() {
-        let encoded = full().encode();
+    fn end_of_a_sign_in_survives_the_way_through_the_store() {
+        let ended = EndedSignIn {
+            key: [7; 32],
+            refresh_token: "r".into(),
+        };
+        let encoded = ended.encode();
+        let decoded = StoredEntry::decode(&encoded, None);
+        assert!(matches!(decoded, Some(StoredEntry::Ended(decoded)) if decoded == ended));
         for length in 0..encoded.len() {
             assert!(
-                StoredToken::decode(&encoded[..length], None).is_none(),
+                StoredEntry::decode(&encoded[..length], None).is_none(),
                 "{length}"
             );
         }
-        assert!(StoredToken::decode(&[&encoded[..], b"\0"].concat(), None).is_none());
+        let longer = [&encoded[..], b"\0"].concat();
+        assert!(StoredEntry::decode(&longer, None).is_none());
+    }
+
+    #[test]
+    fn truncated_and_extended_encodings_are_refused() {
+        let encoded = full().encode();
+        for length in 0..encoded.len() {
+            assert!(decode(&encoded[..length], None).is_none(), "{length}");
+        }
+        assert!(decode(&[&encoded[..], b"\0"].concat(), None).is_none());
     }
 
     #[test]
@@ -393,7 +457,7 @@ mod tests {
             for byte in [0, 1, 2, 3, 0x7f, 0xff] {
                 let mut wrong = encoded.to_vec();
                 wrong[at] = byte;
-                let _ = StoredToken::decode(&wrong, None);
+                let _ = decode(&wrong, None);
             }
         }
     }
@@ -446,20 +510,20 @@ mod tests {
         let response = TokenResponse::builder(bound).refresh_token("r").build();
         let encoded = stored(response).encode();
 
-        let decoded = StoredToken::decode(&encoded, Some(&key)).unwrap();
+        let decoded = decode(&encoded, Some(&key)).unwrap();
         assert_eq!(decoded.key, Some([7; 32]));
         let decoded = decoded.response;
         assert_eq!(decoded.access_token().dpop_key(), Some(&key));
         assert!(decoded.access_token().sendable().is_some());
         for wrong in [None, Some(&other)] {
-            let decoded = StoredToken::decode(&encoded, wrong).unwrap();
+            let decoded = decode(&encoded, wrong).unwrap();
             assert_eq!(decoded.key, None);
             let refresh_token = decoded.response.refresh_token();
             assert_eq!(refresh_token.unwrap().expose_secret(), "r");
         }
         // A token that is not bound is usable with and without a key.
         for key in [None, Some(&key)] {
-            assert!(StoredToken::decode(&full().encode(), key).is_some());
+            assert!(decode(&full().encode(), key).is_some());
         }
     }
 }

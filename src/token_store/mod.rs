@@ -23,7 +23,7 @@ use bytes::Bytes;
 #[cfg_attr(docsrs, doc(cfg(feature = "redis")))]
 pub use self::redis::{RedisClient, RedisTokenStore};
 use self::{
-    entry::{StoredToken, TokenKey},
+    entry::{EndedSignIn, StoredEntry, StoredToken, TokenKey},
     sealed::{Opened, VERSION},
 };
 pub use self::{

@@ -4,7 +4,7 @@ use std::{any::Any, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{FetchPlan, Fetched, Fetching, Reason};
+use super::{FetchPlan, Fetched, Fetching, Reason, grant};
 use crate::{
     message::{TokenMark, TokenRequest},
     token_cache::{builder::Settings, refresh_window::usable},
@@ -65,6 +65,7 @@ pub(super) async fn obtain<'a>(
         usable,
         clock: &settings.clock,
         check_shutdown: Box::new(|| settings.shutdown.check()),
+        judge: Box::new(|error| grant::judged(settings, request, error)),
         guard: guard.map(|guard| guard as Arc<dyn Any + Send + Sync>),
     };
     let obtained = Box::pin(share.obtain(ask, request, send)).await;

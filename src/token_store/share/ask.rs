@@ -36,6 +36,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) clock: &'a Clock,
     /// Returns an error once the cache was shut down.
     pub(crate) check_shutdown: Box<dyn Fn() -> Result<(), TokenError> + Send + Sync + 'a>,
+    /// Returns the error as `SignInRequired` if the source ends with it.
+    pub(crate) judge: Box<dyn Fn(TokenError) -> TokenError + Send + Sync + 'a>,
     /// A shutdown waits until this is dropped.
     pub(crate) guard: Option<Arc<dyn Any + Send + Sync>>,
 }

@@ -133,6 +133,9 @@ pub(super) const GIVEN_UP: u32 = 2;
 /// A damaged entry of a sign-in is kept for so long. An instance that still has the refresh token replaces it meanwhile. After that, it is lost.
 pub(super) const DAMAGED: Duration = Duration::from_secs(3600);
 
+/// How long the fleet knows that a sign-in has ended. After that, each instance that still uses it asks the server once.
+pub(super) const ENDED_KEPT: Duration = Duration::from_secs(3600);
+
 /// How long an entry is kept. `None` if it is of no use to others.
 pub(super) fn time_to_live(
     lifetime: Duration,

@@ -4,16 +4,17 @@ use std::time::Duration;
 
 use super::{
     ask::Obtained,
-    decide::{Route, shared_pause},
+    decide::{ENDED_KEPT, Route, shared_pause},
     lease::beside,
     session::Session,
     storing::{HeldLease, Storing},
 };
 use crate::{
     base::clock::tokio_now,
+    error::{TokenError, TokenErrorKind},
     message::{AccessToken, TokenResponse},
     secret::RefreshToken,
-    token_store::{Fence, Found, Put},
+    token_store::{EndedSignIn, Fence, Found, Put},
 };
 
 impl Session<'_> {
@@ -64,15 +65,38 @@ impl Session<'_> {
                 newer.unwrap_or(fetched)
             }
             Err(error) => {
-                let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
-                let may_be_spent =
-                    self.route == Route::RefreshToken && error.may_have_been_processed();
-                // The server may still be at it, so the next one has to wait.
-                if !pause.is_zero() || !may_be_spent {
-                    held.lease.release(pause).await;
-                }
+                self.end_lease(held, spent, error).await;
                 fetched
             }
+        }
+    }
+
+    /// `spent` is the refresh token that was sent.
+    async fn end_lease(
+        &self,
+        mut held: HeldLease,
+        spent: Option<RefreshToken>,
+        error: &TokenError,
+    ) {
+        let ended = spent.filter(|_| {
+            let judged = (self.ask.judge)(error.clone());
+            judged.kind() == TokenErrorKind::SignInRequired
+        });
+        if let Some(refresh_token) = ended {
+            let key = self.key.token;
+            let ended = EndedSignIn { key, refresh_token }.encode();
+            let keys = &self.share.keys;
+            if let Ok(entry) = keys.seal(&self.key.entry, held.fence, &ended) {
+                if held.lease.put(held.fence, entry, ENDED_KEPT).await.is_ok() {
+                    return;
+                }
+            }
+        }
+        let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
+        let may_be_spent = self.route == Route::RefreshToken && error.may_have_been_processed();
+        // The server may still be at it, so the next one has to wait.
+        if !pause.is_zero() || !may_be_spent {
+            held.lease.release(pause).await;
         }
     }
 

@@ -22,12 +22,13 @@ use super::{
     storing::HeldLease,
 };
 use crate::{
+    authorization_server::token_endpoint::refusal::sign_in_required,
     base::clock::{Moment, tokio_now, wall_now},
     dpop::DpopKey,
-    error::{BoxError, TokenError, TokenErrorBuilder, TokenErrorKind},
+    error::{BoxError, ErrorCode, TokenError, TokenErrorBuilder, TokenErrorKind},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
-    token_store::{EntryName, Fence, Found, Opened, StoredToken},
+    token_store::{EndedSignIn, EntryName, Fence, Found, Opened, StoredEntry},
 };
 
 pub(super) struct Session<'a> {
@@ -55,8 +56,11 @@ pub(super) struct Seen {
 /// What an entry contained.
 pub(super) enum Content {
     Token(Box<Obtained>, Use),
+    /// Nothing of use.
     Unreadable,
-    /// It has a refresh token that is newer than that of this instance, and cannot be read.
+    /// Only a refresh token.
+    RefreshToken(RefreshToken),
+    /// It has a refresh token that is newer than that of this instance, and cannot be read or is not accepted.
     Unusable(Box<TokenError>),
 }
 
@@ -110,6 +114,7 @@ impl Session<'_> {
                     match self.read(&entry, fence, age, now) {
                         Content::Token(token, Use::Adopt) => return *token,
                         Content::Token(token, use_) => seen.note(*token, use_, self.route),
+                        Content::RefreshToken(newest) => seen.refresh_token = Some(newest),
                         Content::Unreadable => {}
                         Content::Unusable(error) => return self.failed(*error),
                     }
@@ -186,10 +191,14 @@ impl Session<'_> {
             }
             Opened::Corrupt => return self.damaged(lease_age),
         };
-        let Some(stored) = StoredToken::decode(&opened, self.dpop) else {
+        let Some(stored) = StoredEntry::decode(&opened, self.dpop) else {
             return self.damaged(lease_age);
         };
         self.share.is_unreadable.store(false, Ordering::Relaxed);
+        let stored = match stored {
+            StoredEntry::Token(stored) => stored,
+            StoredEntry::Ended(ended) => return self.ended(ended),
+        };
         let age = stored.age(lease_age, now.wall_time(now).unwrap_or_else(wall_now));
         let token = stored.response.access_token();
         let facts = EntryFacts {
@@ -212,6 +221,18 @@ impl Session<'_> {
             is_from_store: true,
         };
         Content::Token(Box::new(obtained), use_)
+    }
+
+    /// The refresh token of this instance may be of a new sign-in with the same name.
+    fn ended(&self, ended: EndedSignIn) -> Content {
+        let EndedSignIn { key, refresh_token } = ended;
+        match self.request.known("refresh_token") {
+            _ if key != self.key.token => Content::RefreshToken(refresh_token),
+            Some(own) if own == refresh_token.expose_secret() => {
+                Content::unusable(sign_in_required(refused_elsewhere()))
+            }
+            _ => Content::Unreadable,
+        }
     }
 
     fn of_another_key(&self, why: &str) -> Content {
@@ -342,6 +363,15 @@ fn of_another_key() -> TokenError {
     let message = "the refresh token in the token store is encrypted with a key that this instance does not have, or by another version of \
                    this crate; give this instance the other key with `StoreKeys::opens`";
     transient(message).build()
+}
+
+fn refused_elsewhere() -> TokenError {
+    let message = "the authorization server refused the refresh token when another instance of this service sent it";
+    TokenError::builder(TokenErrorKind::ErrorResponse)
+        .message(message)
+        .error_response(ErrorCode::INVALID_GRANT)
+        .before_sending()
+        .build()
 }
 
 fn damaged() -> TokenError {

@@ -69,7 +69,7 @@ async fn replica() {
     }
     let tokens = tokens.build();
     let request = match settings["refresh_token"].as_str() {
-        Some(first) => TokenRequest::refresh_token(first),
+        Some(first) => TokenRequest::refresh_token(first).sign_in("session 7"),
         None => TokenRequest::client_credentials(),
     };
     let request = match settings["resource"].as_str() {
