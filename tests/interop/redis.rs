@@ -1,6 +1,8 @@
 //! `RedisTokenStore` against Redis: one server, TLS and an ACL, a cluster, and a failover by a sentinel.
 
+mod connection;
 mod faults;
+mod link;
 pub(crate) mod server;
 
 use std::{fs, time::Duration};
@@ -13,7 +15,7 @@ use tokio::time;
 use tower_oauth2_client::{
     BoxError,
     test_util::token_store::suite,
-    token_store::{EntryName, Found, LeaseOwner, RedisTokenStore, TokenStore},
+    token_store::{EntryName, Fence, Found, LeaseOwner, Put, RedisTokenStore, TokenStore},
 };
 
 use crate::setting;
@@ -28,6 +30,40 @@ fn store(url: &str) -> RedisTokenStore {
 
 fn new_name() -> EntryName {
     EntryName::new(LeaseOwner::random().as_str())
+}
+
+async fn take_lease(store: &RedisTokenStore, name: &EntryName) -> Result<Fence, BoxError> {
+    let found = store.look(name, None, &LeaseOwner::random(), LONG).await?;
+    match found {
+        Found::Leased { fence, .. } => Ok(fence),
+        found => panic!("expected the lease, not {found:?}"),
+    }
+}
+
+async fn put_entry(store: &RedisTokenStore) -> Result<(EntryName, Fence), BoxError> {
+    let (name, owner) = (new_name(), LeaseOwner::random());
+    let fence = take_lease(store, &name).await?;
+    let put = store
+        .put(&name, &owner, fence, "entry".into(), LONG)
+        .await?;
+    assert_eq!(put, Put::Stored);
+    Ok((name, fence))
+}
+
+async fn assert_found(store: &RedisTokenStore, name: &EntryName) {
+    let found = store.look(name, None, &LeaseOwner::random(), LONG).await;
+    assert!(matches!(found, Ok(Found::Entry { .. })), "{found:?}");
+}
+
+/// Repeats an operation until it succeeds.
+async fn recovers(store: &RedisTokenStore) {
+    let recovers = async {
+        while take_lease(store, &new_name()).await.is_err() {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let recovered = time::timeout(Duration::from_secs(20), recovers).await;
+    assert!(recovered.is_ok(), "the store does not recover");
 }
 
 async fn command_at(url: &str, words: &[&str]) -> redis::Value {

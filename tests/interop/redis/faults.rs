@@ -1,7 +1,10 @@
 //! What a slow, full, read-only, restarted or wrong Redis does to the store.
 #![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::{
     task::JoinSet,
@@ -10,48 +13,14 @@ use tokio::{
 use tower_oauth2_client::{
     BoxError,
     test_util::token_store::suite,
-    token_store::{EntryName, Fence, Found, LeaseOwner, Put, RedisTokenStore, TokenStore},
+    token_store::{Fence, Found, LeaseOwner, RedisTokenStore, TokenStore},
 };
 
 use super::{
-    LONG, new_name,
+    LONG, assert_found, new_name, put_entry, recovers,
     server::{Proxy, Server},
-    store,
+    store, take_lease,
 };
-
-async fn take_lease(store: &RedisTokenStore, name: &EntryName) -> Result<Fence, BoxError> {
-    let found = store.look(name, None, &LeaseOwner::random(), LONG).await?;
-    match found {
-        Found::Leased { fence, .. } => Ok(fence),
-        found => panic!("expected the lease, not {found:?}"),
-    }
-}
-
-async fn put_entry(store: &RedisTokenStore) -> Result<(EntryName, Fence), BoxError> {
-    let (name, owner) = (new_name(), LeaseOwner::random());
-    let fence = take_lease(store, &name).await?;
-    let put = store
-        .put(&name, &owner, fence, "entry".into(), LONG)
-        .await?;
-    assert_eq!(put, Put::Stored);
-    Ok((name, fence))
-}
-
-async fn assert_found(store: &RedisTokenStore, name: &EntryName) {
-    let found = store.look(name, None, &LeaseOwner::random(), LONG).await;
-    assert!(matches!(found, Ok(Found::Entry { .. })), "{found:?}");
-}
-
-/// Repeats an operation until it succeeds.
-async fn recovers(store: &RedisTokenStore) {
-    let recovers = async {
-        while take_lease(store, &new_name()).await.is_err() {
-            time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let recovered = time::timeout(Duration::from_secs(20), recovers).await;
-    assert!(recovered.is_ok(), "the store does not recover");
-}
 
 #[tokio::test]
 async fn slow_server_costs_the_limit_and_not_more() -> Result<(), BoxError> {
@@ -327,32 +296,38 @@ async fn waiters_are_woken_when_the_connection_is_lost() -> Result<(), BoxError>
 
 #[tokio::test]
 async fn connection_that_is_cut_at_any_byte_is_replaced() -> Result<(), BoxError> {
-    let server = Server::start().await;
-    let proxy = Proxy::start(&server, false).await;
-    let store = RedisTokenStore::open(proxy.url())?.limit(Duration::from_secs(5));
-    let (mut errors, mut successes) = (0, 0);
-    for bytes in 0..700 {
-        proxy.passes.store(bytes, Ordering::SeqCst);
-        let start = Instant::now();
-        // The connection of the last round has passed on its bytes.
-        for _ in 0..2 {
-            match take_lease(&store, &new_name()).await {
-                Ok(_) => successes += 1,
-                Err(_) => errors += 1,
+    const TASKS: usize = 25;
+
+    let server = Arc::new(Server::start().await);
+    let mut tasks = JoinSet::new();
+    for first in 0..TASKS {
+        let server = server.clone();
+        tasks.spawn(async move {
+            let proxy = Proxy::start(&server, false).await;
+            let (mut errors, mut successes) = (0, 0);
+            for bytes in (first..700).step_by(TASKS) {
+                proxy.passes.store(bytes, Ordering::SeqCst);
+                let store = store(&proxy.url());
+                let start = Instant::now();
+                for _ in 0..3 {
+                    match take_lease(&store, &new_name()).await {
+                        Ok(_) => successes += 1,
+                        Err(_) => errors += 1,
+                    }
+                }
+                let took = start.elapsed();
+                assert!(took < Duration::from_secs(3), "{bytes} bytes: {took:?}");
+                proxy.passes.store(usize::MAX, Ordering::SeqCst);
+                recovers(&store).await;
             }
-        }
-        assert!(
-            start.elapsed() < Duration::from_secs(3),
-            "{bytes} bytes: {:?}",
-            start.elapsed()
-        );
+            (errors, successes)
+        });
     }
-    assert!(
-        errors > 300 && successes > 50,
-        "{errors} errors, {successes} successes"
-    );
-    proxy.passes.store(usize::MAX, Ordering::SeqCst);
-    recovers(&store).await;
+    let done = tasks.join_all().await;
+    let errors: u32 = done.iter().map(|(errors, _)| errors).sum();
+    let successes: u32 = done.iter().map(|(_, successes)| successes).sum();
+    println!("{errors} errors, {successes} successes");
+    assert!(errors > 300 && successes > 300);
     Ok(())
 }
 

@@ -81,7 +81,7 @@ impl Server {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
