@@ -164,26 +164,21 @@ async fn dropped_waits_leave_nothing_behind() -> Result<(), BoxError> {
         waits.spawn(async move {
             let name = new_name();
             let fence = take_lease(&store, &name).await?;
-            // They are dropped while they subscribe, while they check the lease, and while they wait.
-            let mut polls = index % 8;
+            // They are dropped before they subscribe, before the server confirms it, while they check the lease, and while they wait.
             let mut wait = store.wait(&name, fence, LONG);
-            poll_fn(|cx| {
-                polls = polls.saturating_sub(1);
-                match wait.as_mut().poll(cx) {
-                    Poll::Pending if polls > 0 => Poll::Pending,
-                    _ => Poll::Ready(()),
-                }
-            })
-            .await;
+            for _ in 0..index % 20 {
+                poll_fn(|cx| Poll::Ready(wait.as_mut().poll(cx).is_ready())).await;
+                tokio::task::yield_now().await;
+            }
             Ok::<_, BoxError>(())
         });
         if index % 100 == 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     }
-    // Those who are polled no more often wait, and their tasks are dropped.
-    time::sleep(Duration::from_millis(500)).await;
-    waits.shutdown().await;
+    for waited in waits.join_all().await {
+        waited?;
+    }
     let clients = async || {
         let clients = server.command(&["CLIENT", "LIST"]).await;
         redis::from_redis_value::<String>(clients).unwrap()
