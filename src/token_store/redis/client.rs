@@ -180,5 +180,8 @@ fn is_of_a_replica(error: &RedisError) -> bool {
         error.kind(),
         ErrorKind::Server(ServerErrorKind::ReadOnly | ServerErrorKind::MasterDown)
     );
-    is_named || error.detail().is_some_and(|text| text.contains("-READONLY "))
+    is_named
+        || error
+            .detail()
+            .is_some_and(|text| text.contains("-READONLY "))
 }

@@ -32,11 +32,14 @@ pub(super) enum Next<T> {
 impl<T> Connecting<T> {
     /// `limit` is how long an attempt may take. One that takes longer is on a runtime that nobody drives.
     pub(super) fn next(&mut self, now: Instant, limit: Duration) -> Next<T> {
-        let current = self.attempt.as_ref().filter(|attempt| match attempt.failed {
-            Some(failed) => now - failed < PAUSE,
-            // Without its sender, the attempt was dropped together with its runtime.
-            None => now - attempt.begun <= limit && attempt.outcome.has_changed().is_ok(),
-        });
+        let current = self
+            .attempt
+            .as_ref()
+            .filter(|attempt| match attempt.failed {
+                Some(failed) => now - failed < PAUSE,
+                // Without its sender, the attempt was dropped together with its runtime.
+                None => now - attempt.begun <= limit && attempt.outcome.has_changed().is_ok(),
+            });
         if let Some(attempt) = current {
             return Next::Wait(attempt.outcome.clone());
         }

@@ -92,12 +92,7 @@ impl Wakeups {
     }
 
     /// Ends a subscription that nobody uses any more.
-    async fn leave(
-        &self,
-        connection: &SharedConnection,
-        channel: &str,
-        shared: &Shared,
-    ) {
+    async fn leave(&self, connection: &SharedConnection, channel: &str, shared: &Shared) {
         let mut subscription = shared.subscription.lock().await;
         let is_used = |channels: &HashMap<Box<str>, Channel>| {
             channels
