@@ -3,6 +3,7 @@
 mod connection;
 mod faults;
 mod link;
+mod refusals;
 pub(crate) mod server;
 
 use std::{fs, time::Duration};

@@ -2,7 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
 use std::{
-    future::{Future as _, poll_fn},
+    future::poll_fn,
     sync::{
         LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -44,7 +44,7 @@ async fn connection_that_the_server_closes_costs_no_error() -> Result<(), BoxErr
     let mut server = Server::start().await;
     let store = store(&server.url());
     let (name, _) = put_entry(&store).await?;
-    let mut kills = async |server: &Server| {
+    let kills = async |server: &Server| {
         server.command(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     };
     kills(&server).await;
