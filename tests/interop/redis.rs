@@ -3,7 +3,11 @@
 mod connection;
 mod faults;
 mod link;
+#[path = "../support/log.rs"]
+mod log;
 mod refusals;
+mod replica;
+mod replication;
 pub(crate) mod server;
 
 use std::{fs, time::Duration};

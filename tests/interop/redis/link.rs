@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    task::JoinSet,
     time::{self, Instant},
 };
 
@@ -32,10 +33,12 @@ impl Link {
         let (delay, connections) = (Arc::<AtomicU64>::default(), Arc::<AtomicUsize>::default());
         let (shared_delay, counter) = (delay.clone(), connections.clone());
         let task = tokio::spawn(async move {
+            // They end together with this task.
+            let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 counter.fetch_add(1, Ordering::SeqCst);
                 let delay = shared_delay.clone();
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let _ = pass(client, target, delay).await;
                 });
             }

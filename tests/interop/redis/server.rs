@@ -49,6 +49,10 @@ impl Server {
 
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("interop-redis-{}-{number}", std::process::id()));
+        Self::start_in(folder, port, settings).await
+    }
+
+    async fn start_in(folder: PathBuf, port: u16, settings: &[&str]) -> Option<Self> {
         fs::create_dir_all(&folder).unwrap();
         let process = program()
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
@@ -80,6 +84,14 @@ impl Server {
         let port = self.port;
         drop(self);
         Self::start_at(port, &[]).await.unwrap()
+    }
+
+    /// Kills the server, and starts another one at the same address with the data that the first one has saved.
+    pub(crate) async fn restart_with_data(mut self, settings: &[&str]) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let folder = std::mem::take(&mut self.folder);
+        Self::start_in(folder, self.port, settings).await.unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
