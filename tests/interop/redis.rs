@@ -1,4 +1,5 @@
 //! `RedisTokenStore` against Redis: one server, TLS and an ACL, a cluster, and a failover by a sentinel.
+#![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
 mod connection;
 mod faults;
@@ -14,9 +15,13 @@ use std::{fs, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, TlsCertificates,
+    cluster::ClusterClient,
     sentinel::{SentinelClient, SentinelServerType},
 };
-use tokio::time;
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 use tower_oauth2_client::{
     BoxError,
     test_util::token_store::suite,
@@ -152,6 +157,34 @@ async fn cluster_follows_the_rules() -> Result<(), BoxError> {
         };
         assert!(keys > 0, "{node} has entries");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn cluster_client_without_messages_follows_the_rules() -> Result<(), BoxError> {
+    let nodes = setting("REDIS_CLUSTER");
+    // The protocol is RESP2, in which no message arrives on the same connection.
+    let client = ClusterClient::new(nodes.split_whitespace().collect::<Vec<_>>())?;
+    let store = RedisTokenStore::new(client).limit(Duration::from_secs(5));
+    suite(&store, &store.clone()).await
+}
+
+/// Each of them gets a second, and the store asks the next one.
+#[tokio::test]
+async fn sentinels_that_are_silent_or_gone_are_passed_over() -> Result<(), BoxError> {
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let gone = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    let urls = vec![
+        format!("redis://{}", silent.local_addr()?),
+        format!("redis://{gone}"),
+        setting("REDIS_SENTINEL"),
+    ];
+    let client = SentinelClient::build(urls, "tokens", None, SentinelServerType::Master)?;
+    // With the default limit, operations fail while the sentinels are asked.
+    let store = RedisTokenStore::new(client);
+    let begun = Instant::now();
+    recovers(&store).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
     Ok(())
 }
 
