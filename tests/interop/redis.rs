@@ -1,19 +1,31 @@
 //! `RedisTokenStore` against Redis: one server, TLS and an ACL, a cluster, and a failover by a sentinel.
+#![allow(clippy::disallowed_methods, reason = "these tests measure real time")]
 
+mod connection;
 mod faults;
+mod link;
+#[path = "../support/log.rs"]
+mod log;
+mod refusals;
+mod replica;
+mod replication;
 pub(crate) mod server;
 
 use std::{fs, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, TlsCertificates,
+    cluster::ClusterClient,
     sentinel::{SentinelClient, SentinelServerType},
 };
-use tokio::time;
+use tokio::{
+    net::TcpListener,
+    time::{self, Instant},
+};
 use tower_oauth2_client::{
     BoxError,
     test_util::token_store::suite,
-    token_store::{EntryName, Found, LeaseOwner, RedisTokenStore, TokenStore},
+    token_store::{EntryName, Fence, Found, LeaseOwner, Put, RedisTokenStore, TokenStore},
 };
 
 use crate::setting;
@@ -28,6 +40,40 @@ fn store(url: &str) -> RedisTokenStore {
 
 fn new_name() -> EntryName {
     EntryName::new(LeaseOwner::random().as_str())
+}
+
+async fn take_lease(store: &RedisTokenStore, name: &EntryName) -> Result<Fence, BoxError> {
+    let found = store.look(name, None, &LeaseOwner::random(), LONG).await?;
+    match found {
+        Found::Leased { fence, .. } => Ok(fence),
+        found => panic!("expected the lease, not {found:?}"),
+    }
+}
+
+async fn put_entry(store: &RedisTokenStore) -> Result<(EntryName, Fence), BoxError> {
+    let (name, owner) = (new_name(), LeaseOwner::random());
+    let fence = take_lease(store, &name).await?;
+    let put = store
+        .put(&name, &owner, fence, "entry".into(), LONG)
+        .await?;
+    assert_eq!(put, Put::Stored);
+    Ok((name, fence))
+}
+
+async fn assert_found(store: &RedisTokenStore, name: &EntryName) {
+    let found = store.look(name, None, &LeaseOwner::random(), LONG).await;
+    assert!(matches!(found, Ok(Found::Entry { .. })), "{found:?}");
+}
+
+/// Repeats an operation until it succeeds.
+async fn recovers(store: &RedisTokenStore) {
+    let recovers = async {
+        while take_lease(store, &new_name()).await.is_err() {
+            time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let recovered = time::timeout(Duration::from_secs(20), recovers).await;
+    assert!(recovered.is_ok(), "the store does not recover");
 }
 
 async fn command_at(url: &str, words: &[&str]) -> redis::Value {
@@ -111,6 +157,34 @@ async fn cluster_follows_the_rules() -> Result<(), BoxError> {
         };
         assert!(keys > 0, "{node} has entries");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn cluster_client_without_messages_follows_the_rules() -> Result<(), BoxError> {
+    let nodes = setting("REDIS_CLUSTER");
+    // The protocol is RESP2, in which no message arrives on the same connection.
+    let client = ClusterClient::new(nodes.split_whitespace().collect::<Vec<_>>())?;
+    let store = RedisTokenStore::new(client).limit(Duration::from_secs(5));
+    suite(&store, &store.clone()).await
+}
+
+/// Each of them gets a second, and the store asks the next one.
+#[tokio::test]
+async fn sentinels_that_are_silent_or_gone_are_passed_over() -> Result<(), BoxError> {
+    let silent = TcpListener::bind("127.0.0.1:0").await?;
+    let gone = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+    let urls = vec![
+        format!("redis://{}", silent.local_addr()?),
+        format!("redis://{gone}"),
+        setting("REDIS_SENTINEL"),
+    ];
+    let client = SentinelClient::build(urls, "tokens", None, SentinelServerType::Master)?;
+    // With the default limit, operations fail while the sentinels are asked.
+    let store = RedisTokenStore::new(client);
+    let begun = Instant::now();
+    recovers(&store).await;
+    assert!(begun.elapsed() < Duration::from_secs(5));
     Ok(())
 }
 

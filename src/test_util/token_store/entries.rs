@@ -1,12 +1,15 @@
 //! Entries: what is stored, found, replaced and removed.
 
+use std::{future::Future, pin::Pin};
+
 use bytes::Bytes;
 use tokio::time;
 
-use super::{Case, LONG, SHORT, assert_entry, assert_held, leased, until};
+use super::{Case, LONG, SHORT, all, assert_entry, assert_held, leased, until};
 use crate::{
+    base::clock::tokio_now,
     error::BoxError,
-    token_store::{Fence, Found, Put, TokenStore},
+    token_store::{Fence, Found, LeaseOwner, Put, TokenStore},
 };
 
 pub(super) async fn entry_is_found_by_others(
@@ -27,6 +30,14 @@ pub(super) async fn entry_is_found_by_others(
     let found = case.b_looks(None, LONG).await?;
     let is_older = matches!(found, Found::Entry { age, .. } if age >= SHORT / 2);
     assert!(is_older, "the age of an entry grows: {found:?}");
+    time::sleep(SHORT * 3).await;
+    let begun = tokio_now();
+    let next = case.b_leases(Some(fence), LONG).await?;
+    case.b_puts(next, "next").await?;
+    let found = case.a_looks(None, LONG).await?;
+    let most = tokio_now() - begun + SHORT;
+    let is_new = matches!(found, Found::Entry { age, .. } if age <= most);
+    assert!(is_new, "the age counts from the last lease: {found:?}");
 
     let case = Case::new(one, other);
     let fence = case.a_leases(None, LONG).await?;
@@ -42,8 +53,8 @@ pub(super) async fn entry_holds_any_bytes(
     one: &dyn TokenStore,
     other: &dyn TokenStore,
 ) -> Result<(), BoxError> {
-    let bytes: Vec<u8> = (0..100_000_u32).map(|index| index as u8).collect();
-    for length in [0, 1, 256, bytes.len()] {
+    let bytes: Vec<u8> = (0..1_000_000_u32).map(|index| index as u8).collect();
+    for length in [0, 1, 256, 70_000, bytes.len()] {
         let case = Case::new(one, other);
         let fence = case.a_leases(None, LONG).await?;
         let entry = Bytes::copy_from_slice(&bytes[..length]);
@@ -150,9 +161,59 @@ pub(super) async fn only_the_named_entry_is_removed(
         Put::Superseded,
         "a removed entry stays removed"
     );
+    let before = Fence::new(fence.get() - 1);
+    assert_eq!(case.a_puts(before, "older").await?, Put::Superseded);
     let next = case.b_leases(None, LONG).await?;
     assert!(next > fence, "fences grow");
     assert_eq!(case.b_puts(next, "next").await?, Put::Stored);
     assert_entry(&case.a_looks(None, LONG).await?, b"next", next);
+    // Somebody renews the entry that is removed.
+    let renewal = case.a_leases(Some(next), LONG).await?;
+    assert!(other.remove(&case.name, next).await?);
+    assert_held(&case.b_looks(None, LONG).await?, renewal, LONG);
+    assert!(one.renew(&case.name, &case.a, LONG).await?);
+    Ok(())
+}
+
+/// Entries are stored and found at the same time. What is found is whole, and the newest one stays.
+pub(super) async fn newest_of_many_entries_stays(
+    one: &dyn TokenStore,
+    other: &dyn TokenStore,
+) -> Result<(), BoxError> {
+    type Operation<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Send + 'a>>;
+
+    let case = Case::new(one, other);
+    let first = case.a_leases(None, LONG).await?.get();
+    let (case, owners) = (&case, [LeaseOwner::random(), LeaseOwner::random()]);
+    let content = |fence: Fence| format!("{} ", fence.get()).repeat(100);
+    let mut operations: Vec<Operation<'_>> = Vec::new();
+    for index in 0..40 {
+        // Neither the first nor the last one is the newest.
+        let fence = Fence::new(first + (index * 7 + 3) % 40);
+        let (store, owner) = match index % 2 {
+            0 => (one, &owners[0]),
+            _ => (other, &owners[1]),
+        };
+        operations.push(Box::pin(async move {
+            let put = store.put(&case.name, owner, fence, content(fence).into(), LONG);
+            put.await.map(drop)
+        }));
+        operations.push(Box::pin(async move {
+            match store.look(&case.name, None, owner, LONG).await? {
+                Found::Entry { entry, fence, .. } => {
+                    assert_eq!(entry, content(fence), "the entry has this fence");
+                }
+                found => assert!(matches!(found, Found::Held { .. }), "{found:?}"),
+            }
+            Ok(())
+        }));
+    }
+    all(operations)
+        .await
+        .into_iter()
+        .collect::<Result<(), _>>()?;
+    let newest = Fence::new(first + 39);
+    let found = case.b_looks(None, LONG).await?;
+    assert_entry(&found, content(newest).as_bytes(), newest);
     Ok(())
 }

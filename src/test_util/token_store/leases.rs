@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::time;
 
 use super::{Case, LONG, SHORT, all, assert_entry, assert_held, leased, until};
 use crate::{
@@ -26,6 +27,21 @@ pub(super) async fn lease_has_one_owner(
     Ok(())
 }
 
+pub(super) async fn look_of_the_owner_extends_its_lease(
+    one: &dyn TokenStore,
+    other: &dyn TokenStore,
+) -> Result<(), BoxError> {
+    let case = Case::new(one, other);
+    let fence = case.a_leases(None, SHORT).await?;
+    assert_eq!(case.a_leases(None, LONG).await?, fence);
+    time::sleep(SHORT).await;
+    assert_held(&case.b_looks(None, LONG).await?, fence, LONG);
+    // The last call counts, also if it shortens the lease.
+    assert_eq!(case.a_leases(None, SHORT).await?, fence);
+    leased(&case.b_takes_over(None).await?, true);
+    Ok(())
+}
+
 pub(super) async fn lease_is_taken_by_one_of_many(
     one: &dyn TokenStore,
     other: &dyn TokenStore,
@@ -44,16 +60,6 @@ pub(super) async fn lease_is_taken_by_one_of_many(
         }
     }
     assert_eq!(leases, 1, "one of many owners gets the lease");
-    Ok(())
-}
-
-pub(super) async fn names_are_independent(one: &dyn TokenStore) -> Result<(), BoxError> {
-    let (case, another) = (Case::new(one, one), Case::new(one, one));
-    let fence = case.a_leases(None, LONG).await?;
-    another.a_leases(None, LONG).await?;
-    case.a_puts(fence, "entry").await?;
-    let found = another.b_looks(None, LONG).await?;
-    assert!(matches!(found, Found::Held { .. }), "{found:?}");
     Ok(())
 }
 
@@ -121,6 +127,23 @@ pub(super) async fn only_the_owner_renews(
     Ok(())
 }
 
+/// Nobody has taken it over, and it has ended all the same.
+pub(super) async fn ended_lease_is_not_taken_again(
+    one: &dyn TokenStore,
+    other: &dyn TokenStore,
+) -> Result<(), BoxError> {
+    let case = Case::new(one, other);
+    case.a_leases(None, SHORT).await?;
+    time::sleep(SHORT * 2).await;
+    assert!(
+        !one.renew(&case.name, &case.a, LONG).await?,
+        "the lease has ended"
+    );
+    one.release(&case.name, &case.a, LONG).await?;
+    leased(&case.b_looks(None, LONG).await?, true);
+    Ok(())
+}
+
 pub(super) async fn only_the_owner_releases(
     one: &dyn TokenStore,
     other: &dyn TokenStore,
@@ -139,6 +162,11 @@ pub(super) async fn only_the_owner_releases(
     one.release(&case.name, &case.a, Duration::ZERO).await?;
     assert_held(&case.a_looks(None, LONG).await?, next, LONG);
     assert!(next > fence, "fences grow");
+
+    case.b_puts(next, "entry").await?;
+    case.a_leases(Some(next), LONG).await?;
+    one.release(&case.name, &case.a, Duration::ZERO).await?;
+    assert_entry(&case.b_looks(None, LONG).await?, b"entry", next);
     Ok(())
 }
 
@@ -147,7 +175,8 @@ pub(super) async fn fences_grow(
     other: &dyn TokenStore,
 ) -> Result<(), BoxError> {
     let case = Case::new(one, other);
-    let mut last = Fence::new(0);
+    // In 2020. An engine that has lost its data must not begin again at one.
+    let mut last = Fence::new(1_577_836_800_000_000);
     for _ in 0..50 {
         let fence = case.a_leases(None, LONG).await?;
         assert!(fence > last, "{fence:?} follows {last:?}");
@@ -161,6 +190,12 @@ pub(super) async fn fences_grow(
     case.b_puts(fence, "entry").await?;
     let next = case.a_leases(Some(fence), LONG).await?;
     assert!(next > fence, "{next:?} follows {fence:?}");
+    // The fence of an entry counts as well, even after it was removed.
+    let late = Fence::new(next.get() + 1_000_000);
+    assert_eq!(case.a_puts(late, "entry").await?, Put::Stored);
+    assert!(one.remove(&case.name, late).await?);
+    let last = case.b_leases(None, LONG).await?;
+    assert!(last > late, "{last:?} follows {late:?}");
     Ok(())
 }
 

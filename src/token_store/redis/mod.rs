@@ -1,6 +1,7 @@
 //! `RedisTokenStore`: shares tokens through Redis or Valkey.
 
 mod client;
+mod connecting;
 mod scripts;
 mod shared_connection;
 mod wakeups;
@@ -8,7 +9,7 @@ mod wakeups;
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use redis::{Client, ProtocolVersion, Value, cluster::ClusterClient};
+use redis::{Client, ProtocolVersion, Value, cluster::ClusterClient, io::tcp::TcpSettings};
 use tokio::time;
 
 pub use self::client::RedisClient;
@@ -32,8 +33,8 @@ const POLL: Duration = Duration::from_millis(150);
 ///
 /// * Each operation is one script, so it is atomic and costs one round trip.
 /// * Each key expires: an hour after the last lease, or when its entry ends, whichever is later.
-/// * All operations share one connection, which is opened by the first one and replaced when it is lost. An operation that takes longer than
-///   the [limit](Self::limit) fails, and nothing is retried.
+/// * All operations share one connection, which is opened by the first one and replaced when it is lost. An operation that finds it lost runs
+///   once more on the new one. An operation that takes longer than the [limit](Self::limit) fails.
 /// * Waiters are woken by messages on the same connection. Without them (no permission, RESP2), they poll about five times a second.
 ///
 /// # Permissions
@@ -146,7 +147,9 @@ impl RedisTokenStore {
         I::Item: AsRef<str>,
     {
         let urls = urls.into_iter().map(|url| url.as_ref().to_owned());
-        let builder = ClusterClient::builder(urls).use_protocol(ProtocolVersion::RESP3);
+        let builder = ClusterClient::builder(urls)
+            .use_protocol(ProtocolVersion::RESP3)
+            .tcp_settings(client::tcp_settings(&TcpSettings::default()));
         Ok(Self::new(builder.build()?))
     }
 
@@ -289,7 +292,9 @@ impl TokenStore for RedisTokenStore {
             let waiter = self.wakeups.join(&self.connection, &key, self.limit);
             // Before the lease is checked, so that no message is missed.
             let woken = waiter.woken();
-            let is_subscribed = waiter.subscribe().await;
+            // Others who wait for the same name may be subscribing.
+            let is_subscribed = time::timeout(self.limit, waiter.subscribe()).await;
+            let is_subscribed = is_subscribed.unwrap_or(false);
             let limit = match self.is_held(&key, lease).await {
                 Ok(false) => return,
                 Ok(true) if is_subscribed => LOOK_AGAIN,

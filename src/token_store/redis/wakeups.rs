@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use redis::{PushInfo, PushKind, Value};
+use redis::{PushInfo, PushKind, RedisError, Value};
 use tokio::{runtime::Handle, sync::Notify};
 
 use super::shared_connection::SharedConnection;
@@ -26,8 +26,15 @@ struct Channel {
 #[derive(Default)]
 struct Shared {
     woken: Notify,
-    /// The number of the connection that is subscribed. The lock keeps subscribing and unsubscribing in order.
-    subscribed: tokio::sync::Mutex<Option<u64>>,
+    /// The lock keeps subscribing and unsubscribing in order.
+    subscription: tokio::sync::Mutex<Subscription>,
+}
+
+#[derive(Default)]
+struct Subscription {
+    /// The number of the connection that may be subscribed.
+    sent_to: Option<u64>,
+    is_confirmed: bool,
 }
 
 /// One who waits for a channel.
@@ -50,12 +57,14 @@ impl Wakeups {
                     channel.shared.woken.notify_waiters();
                 }
             }
-            (PushKind::Disconnection, _) => {
-                for channel in self.lock().values() {
-                    channel.shared.woken.notify_waiters();
-                }
-            }
+            (PushKind::Disconnection, _) => self.wake_all(),
             _ => {}
+        }
+    }
+
+    pub(super) fn wake_all(&self) {
+        for channel in self.lock().values() {
+            channel.shared.woken.notify_waiters();
         }
     }
 
@@ -83,14 +92,8 @@ impl Wakeups {
     }
 
     /// Ends a subscription that nobody uses any more.
-    async fn leave(
-        &self,
-        connection: &SharedConnection,
-        channel: &str,
-        shared: &Shared,
-        limit: Duration,
-    ) {
-        let mut subscribed = shared.subscribed.lock().await;
+    async fn leave(&self, connection: &SharedConnection, channel: &str, shared: &Shared) {
+        let mut subscription = shared.subscription.lock().await;
         let is_used = |channels: &HashMap<Box<str>, Channel>| {
             channels
                 .get(channel)
@@ -100,8 +103,9 @@ impl Wakeups {
             return;
         }
         // Whoever joins meanwhile waits for the lock and subscribes again.
-        if let Some(number) = subscribed.take() {
-            connection.unsubscribe(limit, channel, number).await;
+        subscription.is_confirmed = false;
+        if let Some(number) = subscription.sent_to.take() {
+            connection.unsubscribe(channel, number).await;
         }
         let mut channels = self.lock();
         if !is_used(&channels) {
@@ -118,16 +122,23 @@ impl Waiter {
 
     /// Subscribes, if the connection is not yet subscribed. Returns whether it is.
     pub(super) async fn subscribe(&self) -> bool {
-        let mut subscribed = self.shared.subscribed.lock().await;
-        if subscribed.is_some() && *subscribed == self.connection.number() {
+        let mut subscription = self.shared.subscription.lock().await;
+        let open = self.connection.number();
+        if subscription.is_confirmed && open.is_some() && subscription.sent_to == open {
             return true;
         }
-        *subscribed = self
+        subscription.is_confirmed = false;
+        let sent_to = &mut subscription.sent_to;
+        let subscribed = self
             .connection
-            .subscribe(self.limit, &self.channel)
-            .await
-            .ok();
-        subscribed.is_some()
+            .subscribe(self.limit, &self.channel, sent_to);
+        match subscribed.await {
+            Ok(()) => subscription.is_confirmed = true,
+            Err(error) if error.is::<RedisError>() => subscription.sent_to = None,
+            // It may still be carried out.
+            Err(_) => {}
+        }
+        subscription.is_confirmed
     }
 }
 
@@ -145,12 +156,12 @@ impl Drop for Waiter {
         }
         let (wakeups, connection) = (self.wakeups.clone(), self.connection.clone());
         let (channel, shared) = (self.channel.clone(), self.shared.clone());
-        let limit = self.limit;
-        // Without a runtime, the subscription ends with the connection.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                wakeups.leave(&connection, &channel, &shared, limit).await;
-            });
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(async move {
+                wakeups.leave(&connection, &channel, &shared).await;
+            })),
+            // The subscription ends with the connection.
+            Err(_) => drop(wakeups.lock().remove(&channel)),
         }
     }
 }

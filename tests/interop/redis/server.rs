@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU16, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -27,29 +27,38 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// Starts a server with more settings.
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         // Another process can take the port first.
         for _ in 0..20 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let port = listener.local_addr().unwrap().port();
             drop(listener);
-            if let Some(server) = Self::start_at(port).await {
+            if let Some(server) = Self::start_at(port, settings).await {
                 return server;
             }
         }
         panic!("redis-server does not start");
     }
 
-    async fn start_at(port: u16) -> Option<Self> {
+    async fn start_at(port: u16, settings: &[&str]) -> Option<Self> {
         static NUMBER: AtomicU16 = AtomicU16::new(0);
 
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("interop-redis-{}-{number}", std::process::id()));
+        Self::start_in(folder, port, settings).await
+    }
+
+    async fn start_in(folder: PathBuf, port: u16, settings: &[&str]) -> Option<Self> {
         fs::create_dir_all(&folder).unwrap();
-        let process = Command::new("redis-server")
+        let process = program()
             .args(["--bind", "127.0.0.1", "--port", &port.to_string()])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(&folder)
-            .args(["--enable-debug-command", "local"])
+            .args(settings)
             .stdout(Stdio::null())
             .spawn()
             .unwrap();
@@ -74,14 +83,22 @@ impl Server {
     pub(crate) async fn restart(self) -> Self {
         let port = self.port;
         drop(self);
-        Self::start_at(port).await.unwrap()
+        Self::start_at(port, &[]).await.unwrap()
+    }
+
+    /// Kills the server, and starts another one at the same address with the data that the first one has saved.
+    pub(crate) async fn restart_with_data(mut self, settings: &[&str]) -> Self {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let folder = std::mem::take(&mut self.folder);
+        Self::start_in(folder, self.port, settings).await.unwrap()
     }
 
     pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
-    fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         ([127, 0, 0, 1], self.port).into()
     }
 
@@ -109,6 +126,23 @@ impl Server {
     pub(crate) async fn command(&self, words: &[&str]) -> redis::Value {
         super::command_at(&self.url(), words).await
     }
+}
+
+/// The server to test, which is not always Redis.
+fn program() -> Command {
+    static DEBUG: OnceLock<bool> = OnceLock::new();
+
+    let program = env::var("REDIS_SERVER").unwrap_or_else(|_| "redis-server".into());
+    let has_setting = DEBUG.get_or_init(|| {
+        let version = Command::new(&program).arg("--version").output().unwrap();
+        // Redis 6 has no such setting, and allows it.
+        !String::from_utf8_lossy(&version.stdout).contains("v=6.")
+    });
+    let mut command = Command::new(program);
+    if *has_setting {
+        command.args(["--enable-debug-command", "local"]);
+    }
+    command
 }
 
 impl Drop for Server {

@@ -22,9 +22,10 @@ local function read(...)
     return unpack(fields)
 end
 
--- Zero for what is not there.
+-- Zero for what is not there, and for what nobody has put there: Lua also reads `inf`, `nan` and hexadecimal digits.
 local function number(field)
-    return tonumber(field) or 0
+    local value = tonumber(field)
+    return value and value >= 0 and value < 2 ^ 53 and value or 0
 end
 
 -- `tostring` rounds large numbers.
