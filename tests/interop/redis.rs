@@ -6,6 +6,7 @@ mod faults;
 mod link;
 #[path = "../support/log.rs"]
 mod log;
+mod losses;
 mod refusals;
 mod replica;
 mod replication;
