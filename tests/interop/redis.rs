@@ -103,6 +103,19 @@ async fn user_with_the_documented_permissions_follows_the_rules_over_tls() -> Re
 }
 
 #[tokio::test]
+async fn user_with_the_documented_permissions_follows_the_rules_in_another_database()
+-> Result<(), BoxError> {
+    let server = server::Server::start().await;
+    let commands = "+evalsha +eval +hmget +hset +hdel +hexists +del +pttl +pexpire +time +publish +subscribe +unsubscribe +hello +select";
+    let words = "ACL SETUSER orders on >password resetkeys resetchannels ~tower-oauth2-client:* &tower-oauth2-client:* -@all";
+    let words: Vec<_> = words.split(' ').chain(commands.split(' ')).collect();
+    server.command(&words).await;
+    let url = server.url().replace("redis://", "redis://orders:password@");
+    let url = format!("{url}/3");
+    suite(&store(&url), &store(&url)).await
+}
+
+#[tokio::test]
 async fn user_without_messages_follows_the_rules() -> Result<(), BoxError> {
     let (one, other) = (tls_store("silent:password"), tls_store("silent:password"));
     suite(&one, &other).await

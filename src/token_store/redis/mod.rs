@@ -46,7 +46,7 @@ const POLL: Duration = Duration::from_millis(150);
 ///     +evalsha +eval +hmget +hset +hdel +hexists +del +pttl +pexpire +time +publish +subscribe +unsubscribe +hello
 /// ```
 ///
-/// A cluster also needs `+cluster|slots +cluster|shards +ping +readonly`.
+/// A cluster also needs `+cluster|slots +cluster|shards +ping +readonly`, sentinels need `+role`, and a database other than 0 `+select`.
 ///
 /// # What remains
 ///
@@ -56,7 +56,8 @@ const POLL: Duration = Duration::from_millis(150);
 /// # TLS
 ///
 /// A URL with `rediss://` uses rustls and the root certificates of the system. If the process has no default
-/// [`CryptoProvider`](rustls::crypto::CryptoProvider) yet, aws-lc-rs becomes it, because the crate `redis` uses that. For other
+/// [`CryptoProvider`](rustls::crypto::CryptoProvider) yet, aws-lc-rs becomes it with the first connection, because the crate `redis` uses that.
+/// To use another one, install it before the first token is fetched. For other
 /// certificates, build a client of that crate with them, and pass it to [`new`](Self::new).
 ///
 /// # Examples
@@ -103,7 +104,7 @@ impl RedisTokenStore {
             wakeups,
             scripts: Arc::new(Scripts::new()),
             prefix: "tower-oauth2-client:".into(),
-            limit: Duration::from_millis(250),
+            limit: Duration::from_millis(500),
         }
     }
 
@@ -171,7 +172,9 @@ impl RedisTokenStore {
         self
     }
 
-    /// Sets how long one operation may take. Default is 250 milliseconds.
+    /// Sets how long one operation may take. Default is half a second.
+    ///
+    /// If tokens are shared, the [limit](super::ShareTokens::limit) of `ShareTokens` counts if it is shorter. So set both.
     ///
     /// A slow Redis delays a token request by at most this much. While a connection is opened, operations fail after this time, and the
     /// connection is there for later ones.

@@ -99,32 +99,33 @@ impl SharedConnection {
         limit: Duration,
         mut operation: Operation<'_>,
     ) -> Result<Value, BoxError> {
-        let begun = tokio_now();
-        let mut number = None;
         let attempt = async {
+            let mut unanswered = Unanswered {
+                connection: self,
+                begun: tokio_now(),
+                number: None,
+            };
             // A connection that has been idle may be dead, which only the next operation finds out. Operations may be repeated.
             let idle = self.lock().open.clone();
             if let Some(mut open) = idle {
-                number = Some(open.number);
+                unanswered.number = Some(open.number);
                 let result = operation.run_on(&mut open).await;
+                unanswered.number = None;
                 let is_lost = self.note(&open, result.as_ref().err());
                 if !is_lost {
                     return Ok(result?);
                 }
             }
-            number = None;
             let mut open = self.open().await?;
-            number = Some(open.number);
+            unanswered.number = Some(open.number);
             let result = operation.run_on(&mut open).await;
+            unanswered.number = None;
             self.note(&open, result.as_ref().err());
             Ok::<_, BoxError>(result?)
         };
         match time::timeout(limit, attempt).await {
             Ok(result) => result,
             Err(_) => {
-                if let Some(number) = number {
-                    self.note_silence(number, begun);
-                }
                 let text = format!("Redis did not answer within {limit:?}");
                 Err(OwnError::new(text).into())
             }
@@ -230,6 +231,27 @@ impl SharedConnection {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An operation that has got no answer when this is dropped, because it or its caller took too long.
+struct Unanswered<'a> {
+    connection: &'a SharedConnection,
+    begun: time::Instant,
+    /// The connection that it was sent on.
+    number: Option<u64>,
+}
+
+/// An operation that was cancelled sooner says nothing about the connection.
+const SILENT: Duration = Duration::from_millis(50);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            if tokio_now() - self.begun >= SILENT {
+                self.connection.note_silence(number, self.begun);
+            }
+        }
     }
 }
 

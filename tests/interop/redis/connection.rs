@@ -154,6 +154,31 @@ async fn server_that_falls_silent_is_not_flooded_with_connections() -> Result<()
     Ok(())
 }
 
+/// `ShareTokens` may have a shorter limit than the store.
+#[tokio::test]
+async fn silent_connection_is_replaced_although_its_callers_give_up_early() -> Result<(), BoxError>
+{
+    let server = Server::start().await;
+    let link = Link::to(server.address()).await;
+    let store = RedisTokenStore::open(link.url())?.limit(Duration::from_secs(20));
+    recovers(&store).await;
+    link.delay.store(60_000, Ordering::SeqCst);
+    for _ in 0..3 {
+        let early = Duration::from_millis(100);
+        let name = new_name();
+        assert!(
+            time::timeout(early, take_lease(&store, &name))
+                .await
+                .is_err()
+        );
+    }
+    link.delay.store(0, Ordering::SeqCst);
+    let soon = Duration::from_secs(10);
+    time::timeout(soon, take_lease(&store, &new_name())).await??;
+    assert_eq!(link.connections(), 2);
+    Ok(())
+}
+
 #[tokio::test]
 async fn dropped_waits_leave_nothing_behind() -> Result<(), BoxError> {
     let server = Server::start().await;
