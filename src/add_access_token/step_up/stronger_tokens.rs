@@ -238,10 +238,10 @@ impl StrongerTokens {
 
     /// Notes that there is a token of this source. If it is the wanted one, later requests use it.
     pub(crate) fn note_fetched(&self, source: &TokenSource) {
-        if let Some(request) = source.request() {
-            if let Some(base) = request.weaker() {
-                self.use_wanted(base, request);
-            }
+        if let Some(request) = source.request()
+            && let Some(base) = request.weaker()
+        {
+            self.use_wanted(base, request);
         }
     }
 
