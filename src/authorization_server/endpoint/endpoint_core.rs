@@ -32,7 +32,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::{CalledEndpoint, SentTo, TokenError},
-    message::{Form, Parameter},
+    message::Form,
     secret::Credential,
 };
 
@@ -50,8 +50,6 @@ pub(crate) struct EndpointCore<S, B> {
     pub(crate) max_response_body: usize,
     pub(crate) allow_http: bool,
     pub(crate) dpop: Option<DpopKey>,
-    /// The parameters that are added to requests that do not set them.
-    pub(crate) defaults: Vec<Parameter>,
     /// Who calls which host, unless a request says otherwise.
     called: Arc<CalledEndpoint>,
 }
@@ -91,7 +89,6 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: MAX_RESPONSE_BODY,
             allow_http: false,
             dpop: None,
-            defaults: Vec::new(),
             called,
         }
     }
@@ -105,7 +102,6 @@ impl<S, B> EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop,
-            defaults: self.defaults,
             called: self.called,
         }
     }
@@ -186,7 +182,6 @@ impl<S: Clone, B> EndpointCore<S, B> {
     pub(crate) fn other_endpoint(&self) -> Self {
         Self {
             place: self.place.other_endpoint(),
-            defaults: Vec::new(),
             ..self.clone()
         }
     }
@@ -238,10 +233,6 @@ impl<S, B> EndpointCore<S, B> {
         S: HttpService<B>,
         B: 'static,
     {
-        let form = match self.defaults.is_empty() {
-            true => form,
-            false => form.with_defaults(&self.defaults),
-        };
         let called = self.called_for(&form);
         form.note_called(&called);
         let about = CallAbout::new(form.clone(), called);
@@ -318,7 +309,6 @@ impl<S: Clone, B> Clone for EndpointCore<S, B> {
             max_response_body: self.max_response_body,
             allow_http: self.allow_http,
             dpop: self.dpop.clone(),
-            defaults: self.defaults.clone(),
             called: self.called.clone(),
         }
     }

@@ -35,7 +35,7 @@ impl<S, B> TokenEndpoint<S, B> {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.core.defaults.push(Parameter {
+        self.defaults.push(Parameter {
             name: name.into(),
             value: value.into(),
             repeatable: true,

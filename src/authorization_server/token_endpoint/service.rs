@@ -20,7 +20,7 @@ use crate::{
     },
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{TokenRequest, TokenResponse, TokenType},
+    message::{Parameter, TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`TokenRequest`] to a token endpoint
@@ -110,6 +110,8 @@ use crate::{
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
     pub(crate) call: TokenCall,
+    /// The parameters that are added to requests that do not set them.
+    pub(crate) defaults: Vec<Parameter>,
 }
 
 impl<S> TokenEndpoint<S> {
@@ -141,6 +143,7 @@ impl<S, B> TokenEndpoint<S, B> {
         Self {
             core,
             call: TokenCall::default(),
+            defaults: Vec::new(),
         }
     }
 
@@ -174,6 +177,7 @@ impl<S, B> TokenEndpoint<S, B> {
         TokenEndpoint {
             core: self.core.request_body(request_body),
             call: self.call,
+            defaults: self.defaults,
         }
     }
 
@@ -335,6 +339,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
         Self {
             core: self.core.clone(),
             call: self.call.clone(),
+            defaults: self.defaults.clone(),
         }
     }
 }
@@ -357,6 +362,7 @@ where
             id_token_checks: request.shared_id_token_checks(),
             ..self.call
         };
+        let request = request.with_defaults(&self.defaults);
         let inner = self.core.call(call, request.into_form());
         ResponseFuture { inner }
     }

@@ -158,21 +158,6 @@ impl Form {
         });
     }
 
-    /// Adds the parameters of `defaults` whose names this form does not have.
-    ///
-    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
-    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
-        let is_granted = self.parameters().iter().any(Parameter::is_one_time);
-        let is_set = |name: &str| {
-            (is_granted && name == "scope") || self.parameters().iter().any(|p| p.name == name)
-        };
-        let missing = defaults.iter().filter(|default| !is_set(&default.name));
-        for default in missing.cloned().collect::<Vec<_>>() {
-            self.push(default);
-        }
-        self
-    }
-
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
     pub(super) fn add_scope(&mut self, scope: &Scope) {
         let index = self.parameters().iter().position(|p| p.scope().is_some());

@@ -350,6 +350,19 @@ impl TokenRequest {
         Ok(request)
     }
 
+    /// Adds the parameters of `defaults` whose names this request does not have.
+    ///
+    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
+    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
+        let is_granted = || self.one_time_parameter().is_some();
+        let is_set = |name: &str| self.has(name) || (name == "scope" && is_granted());
+        let missing = defaults.iter().filter(|default| !is_set(&default.name));
+        for default in missing.cloned().collect::<Vec<_>>() {
+            self.0.push(default);
+        }
+        self
+    }
+
     #[cfg(feature = "token-store")]
     pub(crate) fn form(&self) -> &Form {
         &self.0
