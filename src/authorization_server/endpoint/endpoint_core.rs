@@ -115,8 +115,11 @@ impl<S, B> EndpointCore<S, B> {
         Some(discovery.issuer())
     }
 
-    pub(crate) fn discovery_mut(&mut self) -> Option<&mut Discovery> {
-        self.place.discovery_mut()
+    /// Changes the discovery of the issuer, if there is one.
+    pub(crate) fn set_discovery(&mut self, change: impl FnOnce(&mut Discovery)) {
+        if let Some(discovery) = self.place.discovery_mut() {
+            change(discovery);
+        }
     }
 
     /// The metadata of the issuer, if there is one.
@@ -193,8 +196,8 @@ impl<S: Clone, B> EndpointCore<S, B> {
         core.client = ANONYMOUS.clone();
         core.dpop = None;
         // The tokens of such a client may be bound to its certificate.
-        if let Some(discovery) = core.discovery_mut().filter(|_| is_by_tls) {
-            discovery.by_alias = true;
+        if is_by_tls {
+            core.set_discovery(|discovery| discovery.by_alias = true);
         }
         core
     }

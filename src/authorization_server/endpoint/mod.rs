@@ -39,7 +39,9 @@ pub(crate) use self::{
     json::{JsonObject, JsonValue},
     members::{compact_jwt, members, members_except},
     server_words::{Said, is_no_error},
-    service::{endpoint_service, endpoint_service_parts, protected_endpoint_service},
+    service::{
+        endpoint_service, endpoint_service_parts, inner_service, protected_endpoint_service,
+    },
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,

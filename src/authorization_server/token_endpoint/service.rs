@@ -15,7 +15,7 @@ use super::call::TokenCall;
 use crate::dpop::DpopKey;
 use crate::{
     authorization_server::{
-        endpoint::{EndpointCore, response_future},
+        endpoint::{EndpointCore, inner_service, response_future},
         http_service::HttpService,
     },
     client_authentication::ClientAuthentication,
@@ -310,28 +310,9 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn client(&self) -> &ClientAuthentication {
         &self.core.client
     }
-
-    /// Returns the HTTP service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.core.inner
-    }
-
-    /// Returns the HTTP service, to change it.
-    ///
-    /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services, although
-    /// they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through its own service.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.core.inner
-    }
-
-    /// Returns the HTTP service and drops the rest.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.core.inner
-    }
 }
+
+inner_service!(TokenEndpoint);
 
 /// By hand, since a body type (axum's, hyper's) need not be `Clone`.
 impl<S: Clone, B> Clone for TokenEndpoint<S, B> {

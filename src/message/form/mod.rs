@@ -13,7 +13,7 @@ use std::{
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::{Notes, general_parameter};
+pub(super) use self::readable::Notes;
 use crate::{
     base::{Quoted, uri},
     client_authentication::ClientAuthentication,
@@ -169,12 +169,7 @@ impl Form {
                 union.hide_like(&parameter.value);
                 parameter.value = union;
             }
-            None => self.push(Parameter {
-                name: "scope".into(),
-                value: scope.as_str().into(),
-                repeatable: false,
-                checked: true,
-            }),
+            None => self.push(Parameter::checked("scope", scope.as_str())),
         }
     }
 
