@@ -174,6 +174,7 @@ mod listen;
 mod manual_clock;
 mod polling;
 mod recorded;
+mod refresh_token;
 mod script;
 mod server;
 mod service;

@@ -10,6 +10,7 @@
 //! 6. [`decode`]: read the response. Pure.
 
 mod about;
+mod call;
 mod challenge_error;
 mod check;
 mod decode;

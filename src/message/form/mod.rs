@@ -1,29 +1,18 @@
 //! The form of a request to an authorization server, and what goes beside it.
 
 mod equality;
+mod extras;
 mod readable;
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    sync::{Arc, LazyLock},
-};
-
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::Notes;
+pub(super) use self::{extras::Extras, readable::Notes};
 use crate::{
-    base::{Quoted, uri},
-    client_authentication::ClientAuthentication,
-    dpop::DpopKey,
+    base::Quoted,
     message::{
-        IdTokenChecks,
         parameter::Parameter,
-        polling_terms::PollingTerms,
         scope::{self, Scope},
-        secret_names,
     },
     secret::{Credential, Secret},
 };
@@ -42,37 +31,9 @@ struct Inner {
     extras: Option<Box<Extras>>,
 }
 
-/// Everything in a request except its parameters.
-///
-/// What is large is boxed: a cache may hold many requests of which each has a label and nothing else.
-#[derive(Clone, Default)]
-pub(super) struct Extras {
-    headers: Option<Box<HeaderMap>>,
-    endpoint: Option<Box<Uri>>,
-    pub(super) client_authentication: Option<Box<ClientAuthentication>>,
-    pub(super) dpop: Option<DpopKey>,
-    /// Neither sent nor compared.
-    pub(super) polling: Option<Box<PollingTerms>>,
-    /// Neither sent nor compared.
-    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
-    /// The server that issued the credentials. Neither sent nor compared.
-    pub(super) issuer: Option<Arc<String>>,
-    /// For logs. Neither sent nor compared.
-    pub(super) label: Option<Box<str>>,
-    /// For the layers below. Neither sent nor compared.
-    pub(super) context: Extensions,
-    /// Keeps equal requests apart. Compared, but not sent.
-    pub(super) partition: Option<Box<str>>,
-    /// What the cache and the layer note for themselves. Neither sent nor compared.
-    pub(super) notes: Option<Box<Notes>>,
-    invalid: Option<Box<str>>,
-    /// Not compared: it follows from the parameters.
-    names: Option<Box<Names>>,
-}
-
 /// Where each name is first used, for a request with many parameters.
 #[derive(Clone, Default)]
-struct Names {
+pub(super) struct Names {
     first: HashMap<Cow<'static, str>, usize>,
     /// How many parameters have been looked at.
     seen: usize,
@@ -173,62 +134,6 @@ impl Form {
         }
     }
 
-    /// Adds a header, and marks it sensitive if its name says so. The first one that is invalid is [remembered](Self::invalid).
-    pub(super) fn push_header<K, V>(&mut self, name: K, value: V)
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        let extras = self.extras_mut();
-        let invalid = match name.try_into() {
-            Ok(name) => match value.try_into() {
-                Ok(mut value) => {
-                    value.set_sensitive(
-                        value.is_sensitive() || secret_names::is_secret(name.as_str()),
-                    );
-                    extras.headers.get_or_insert_default().append(name, value);
-                    return;
-                }
-                Err(_) => format!(
-                    "the value of the header `{}` is invalid",
-                    Quoted(name.as_str())
-                ),
-            },
-            Err(_) => "the name of a header is invalid".to_owned(),
-        };
-        extras.invalid.get_or_insert(invalid.into());
-    }
-
-    /// Sets a header in place of all that have its name.
-    pub(super) fn replace_header<K, V>(&mut self, name: K, value: V)
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        match name.try_into() {
-            Ok(name) => {
-                if let Some(headers) = &mut self.extras_mut().headers {
-                    headers.remove(&name);
-                }
-                self.push_header(name, value);
-            }
-            Err(_) => self.push_header("", value),
-        }
-    }
-
-    /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
-    /// [remembered](Self::invalid).
-    pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
-        let extras = self.extras_mut();
-        match uri::parse(uri) {
-            Ok(uri) => extras.endpoint = Some(Box::new(uri)),
-            Err(why) => {
-                let invalid = format!("the URI of the {name} {why}");
-                extras.invalid.get_or_insert(invalid.into());
-            }
-        }
-    }
-
     /// Takes over the parameters of `other` that `keeps` accepts, its headers, its overrides, its label, its context and
     /// its partition.
     pub(super) fn take_over(&mut self, other: &Self, keeps: impl Fn(&str) -> bool) {
@@ -248,11 +153,6 @@ impl Form {
                 ..Extras::default()
             })
         });
-    }
-
-    /// Returns the issuer of the only server that may get this request, if there is only one.
-    pub(crate) fn issuer(&self) -> Option<&str> {
-        self.extras().issuer.as_deref().map(String::as_str)
     }
 
     pub(crate) fn parameters(&self) -> &[Parameter] {
@@ -289,49 +189,6 @@ impl Form {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(Secret::expose)
     }
-
-    pub(super) fn extras(&self) -> &Extras {
-        static NOTHING: LazyLock<Extras> = LazyLock::new(Extras::default);
-        self.0.extras.as_deref().unwrap_or_else(|| &NOTHING)
-    }
-
-    pub(super) fn extras_mut(&mut self) -> &mut Extras {
-        Arc::make_mut(&mut self.0).extras.get_or_insert_default()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-        self.extras().headers.as_deref().unwrap_or_else(|| &NONE)
-    }
-
-    pub(crate) fn context(&self) -> &Extensions {
-        &self.extras().context
-    }
-
-    /// The endpoint that this request goes to instead of that of the service.
-    pub(crate) fn endpoint_override(&self) -> Option<&Uri> {
-        self.extras().endpoint.as_deref()
-    }
-
-    /// The client that sends this request instead of that of the service.
-    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.extras().client_authentication.as_deref()
-    }
-
-    /// The key that this request uses instead of that of the service.
-    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
-        self.extras().dpop.as_ref()
-    }
-
-    /// Refuses the request for this reason, unless an earlier setter did.
-    pub(super) fn refuse(&mut self, why: impl Into<Box<str>>) {
-        self.extras_mut().invalid.get_or_insert(why.into());
-    }
-
-    /// Returns the error of the first setter that was passed an invalid value.
-    pub(crate) fn invalid(&self) -> Option<&str> {
-        self.extras().invalid.as_deref()
-    }
 }
 
 /// The number of parameters that most requests do not exceed.
@@ -345,15 +202,4 @@ pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Q
         *more = Quoted("...");
     }
     names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A cache with a million labelled requests holds as many of these.
-    #[test]
-    fn what_a_label_costs_beside_its_text_is_small() {
-        assert!(size_of::<Extras>() <= 128, "{}", size_of::<Extras>());
-    }
 }
