@@ -9,7 +9,7 @@ use super::{
     answer::{OAuthError, json_response},
     builder::Config,
     client::{Authenticated, authenticate},
-    form, polling,
+    endpoints, form, polling,
     recorded::RecordedRequest,
     state::{Permission, PollKind, ServerState},
 };
@@ -49,6 +49,7 @@ pub(super) enum Refresh {
 pub(super) struct GrantRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a RecordedRequest,
+    pub(super) issuer: String,
     pub(super) client: Option<String>,
     pub(super) scope: Option<String>,
     /// The thumbprint of the key of the DPoP proof.
@@ -74,6 +75,7 @@ pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<B
     let grant_request = GrantRequest {
         config,
         request,
+        issuer: endpoints::base(core, request),
         client: client.map(|client| client.id),
         scope,
         key,

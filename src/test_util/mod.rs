@@ -172,6 +172,7 @@ mod grants;
 mod jws;
 mod listen;
 mod manual_clock;
+mod openid;
 mod polling;
 mod recorded;
 mod refresh_token;
