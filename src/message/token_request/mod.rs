@@ -343,6 +343,9 @@ impl TokenRequest {
     ///
     /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
     pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
+        if defaults.is_empty() {
+            return self;
+        }
         let is_granted = || self.one_time_parameter().is_some();
         let is_set = |name: &str| self.has(name) || (name == "scope" && is_granted());
         let missing = defaults.iter().filter(|default| !is_set(&default.name));
