@@ -28,10 +28,6 @@ use tower_oauth2_client::{
 
 use self::anywhere_support::*;
 
-fn secret() -> Identity {
-    Identity::new().client_secret("client", "secret")
-}
-
 /// A world with an API whose tokens come from a server with one client.
 fn simple_world() -> (World, AuthorizationServer) {
     let (world, server) = (World::default(), new_server().build());
@@ -163,10 +159,7 @@ async fn a_user_signs_in_and_the_token_is_refreshed_for_the_same_resource() {
     world.server("as.test", &server);
     add_api(&world, &server, metadata_of_api(&[ISSUER]), "Bearer");
     let user = User::of(&[&server]);
-    let layer = world
-        .layer()
-        .issuer(ISSUER, secret().sign_in(user.sign_in()))
-        .clock(clock.clone());
+    let layer = world.layer_with_sign_in(&user).clock(clock.clone());
     let client = world.client(layer);
 
     assert_eq!(call(&client, URL).await.unwrap(), 200);
@@ -199,11 +192,7 @@ async fn the_resource_indicator_is_the_text_of_the_api() {
     let metadata = json!({ "resource": "https://API.test", "authorization_servers": [ISSUER] });
     add_api(&world, &server, metadata, "Bearer");
     let user = User::of(&[&server]);
-    let client = world.client(
-        world
-            .layer()
-            .issuer(ISSUER, secret().sign_in(user.sign_in())),
-    );
+    let client = world.client(world.layer_with_sign_in(&user));
     assert_eq!(call(&client, URL).await.unwrap(), 200);
     assert_eq!(
         field(world.seen_at("/par")[0].body(), "resource"),
@@ -509,11 +498,7 @@ async fn many_requests_share_one_authorization() {
         "Bearer resource_metadata=\"https://api.test/.well-known/oauth-protected-resource/mcp\"";
     add_api(&world, &server, metadata_of_api(&[ISSUER]), demand);
     let user = User::of(&[&server]);
-    let client = world.client(
-        world
-            .layer()
-            .issuer(ISSUER, secret().sign_in(user.sign_in())),
-    );
+    let client = world.client(world.layer_with_sign_in(&user));
     let calls = (0..50).map(|number| {
         let client = client.clone();
         // Two URLs of the same resource.

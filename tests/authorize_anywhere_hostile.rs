@@ -25,10 +25,6 @@ use self::anywhere_support::*;
 
 const EVIL: &str = "https://evil.test";
 
-fn secret() -> Identity {
-    Identity::new().client_secret("client", "secret")
-}
-
 /// An API that never accepts anything, with these metadata and this challenge.
 fn hostile_api(world: &World, metadata: Value, demand: impl Into<String>) {
     let demand = demand.into();
@@ -513,10 +509,7 @@ async fn ever_wider_scopes_have_a_limit_per_request_and_per_time() {
         )
     });
     let user = User::of(&[&server]);
-    let layer = world
-        .layer()
-        .issuer(ISSUER, secret().sign_in(user.sign_in()))
-        .clock(clock.clone());
+    let layer = world.layer_with_sign_in(&user).clock(clock.clone());
     let client = world.client(layer);
     // The API's answer is for the caller.
     assert_eq!(call(&client, URL).await.unwrap(), 403);
@@ -575,11 +568,7 @@ async fn a_scope_that_was_requested_already_is_not_requested_again() {
         _ => challenge(401, "Bearer scope=\"admin\""),
     });
     let user = User::of(&[&server]);
-    let client = world.client(
-        world
-            .layer()
-            .issuer(ISSUER, secret().sign_in(user.sign_in())),
-    );
+    let client = world.client(world.layer_with_sign_in(&user));
     for _ in 0..5 {
         assert_eq!(call(&client, URL).await.unwrap(), 403);
     }
@@ -612,10 +601,7 @@ async fn a_401_forever_costs_one_sign_in() {
         "Bearer error=\"invalid_token\"",
     );
     let user = User::of(&[&server]);
-    let layer = world
-        .layer()
-        .issuer(ISSUER, secret().sign_in(user.sign_in()))
-        .clock(clock.clone());
+    let layer = world.layer_with_sign_in(&user).clock(clock.clone());
     let client = world.client(layer);
     for _ in 0..20 {
         let error = refused(&client, URL).await;

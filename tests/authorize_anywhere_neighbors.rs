@@ -17,15 +17,11 @@ use serde_json::json;
 use tower_oauth2_client::{
     BoxError,
     authorization_code::AuthorizationResponse,
-    authorize_anywhere::{AuthorizationUrl, Identity, SignIn},
+    authorize_anywhere::{AuthorizationUrl, SignIn},
     test_util::{AuthorizationServer, ManualClock},
 };
 
 use self::anywhere_support::*;
-
-fn secret() -> Identity {
-    Identity::new().client_secret("client", "secret")
-}
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -140,10 +136,7 @@ async fn an_api_that_changes_its_name_gets_no_more_authorizations() {
             }
         });
         let user = User::of(&[&server]);
-        let layer = world
-            .layer()
-            .issuer(ISSUER, secret().sign_in(user.sign_in()))
-            .clock(clock.clone());
+        let layer = world.layer_with_sign_in(&user).clock(clock.clone());
         let client = world.client(layer);
         for _ in 0..600 {
             clock.advance(Duration::from_secs(1));

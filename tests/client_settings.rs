@@ -10,21 +10,11 @@ use tower_oauth2_client::{
     jwt::{SigningAlgorithm, SigningKey},
 };
 
-use self::support::{GOOD, Recorder, URI, answer, basic, form};
+use self::support::{GOOD, Recorder, URI, answer, basic, form, sent_by};
 
 const SPIFFE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-spiffe";
 const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 const SAML2: &str = "urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
-
-async fn send(client: ClientAuthentication) -> Request<Bytes> {
-    let recorder = Recorder::good();
-    let endpoint = recorder.endpoint(client);
-    endpoint
-        .oneshot(TokenRequest::client_credentials())
-        .await
-        .unwrap();
-    recorder.take_one()
-}
 
 async fn refused(client: ClientAuthentication) -> String {
     let recorder = Recorder::good();
@@ -81,7 +71,7 @@ async fn the_type_of_an_assertion_can_be_chosen() {
                 true => client.clone().without_client_id(),
                 false => client.clone(),
             };
-            let sent = send(client).await;
+            let sent = sent_by(client).await;
             assert_eq!(parameter(&sent, "client_assertion_type").unwrap(), expected);
             assert!(parameter(&sent, "client_assertion").is_some());
             let client_id = parameter(&sent, "client_id");
@@ -94,7 +84,7 @@ async fn the_type_of_an_assertion_can_be_chosen() {
 #[tokio::test]
 async fn a_client_that_its_assertion_names_needs_no_id() {
     let client = || ClientAuthentication::client_assertion("", provided("e30.e30."));
-    let sent = send(client().without_client_id()).await;
+    let sent = sent_by(client().without_client_id()).await;
     assert_eq!(parameter(&sent, "client_id"), None);
     assert!(refused(client()).await.contains("`client_id` is empty"));
     // The caller may then send it in the request.
@@ -156,17 +146,17 @@ async fn an_empty_secret_is_sent_only_if_it_is_stated() {
                 assert!(error.contains(part), "{error}");
             }
         }
-        let sent = send(basic_client().allow_empty_secret()).await;
+        let sent = sent_by(basic_client().allow_empty_secret()).await;
         assert_eq!(basic(sent.headers()), "c+d:");
-        let sent = send(raw().allow_empty_secret()).await;
+        let sent = sent_by(raw().allow_empty_secret()).await;
         assert_eq!(basic(sent.headers()), "c d:");
-        let sent = send(post().allow_empty_secret()).await;
+        let sent = sent_by(post().allow_empty_secret()).await;
         assert_eq!(parameter(&sent, "client_secret").as_deref(), Some(""));
         assert_eq!(parameter(&sent, "client_id").as_deref(), Some("c d"));
     }
     // The setting does not change other secrets.
     let client = ClientAuthentication::client_secret_basic("c", "s").allow_empty_secret();
-    assert_eq!(basic(send(client).await.headers()), "c:s");
+    assert_eq!(basic(sent_by(client).await.headers()), "c:s");
 }
 
 #[tokio::test]
@@ -174,7 +164,7 @@ async fn a_short_secret_signs_only_if_it_is_stated() {
     for secret in [Credential::fixed("short"), provided("short")] {
         let error = refused(secret_jwt(secret.clone())).await;
         assert!(error.contains("danger_allow_short_secret"), "{error}");
-        let sent = send(secret_jwt(secret).danger_allow_short_secret()).await;
+        let sent = sent_by(secret_jwt(secret).danger_allow_short_secret()).await;
         let assertion = parameter(&sent, "client_assertion").unwrap();
         let (message, signature) = assertion.rsplit_once('.').unwrap();
         let key = jsonwebtoken::DecodingKey::from_secret(b"short");
@@ -230,7 +220,7 @@ async fn a_setting_that_does_not_fit_the_method_is_refused_by_name() {
         for (index, client) in methods().into_iter().enumerate() {
             assert_ne!(set(client.clone()), client);
             match fitting.contains(&index) {
-                true => drop(send(set(client)).await),
+                true => drop(sent_by(set(client)).await),
                 false => {
                     let error = refused(set(client)).await;
                     assert!(error.contains(&format!("`{name}` is set, but")), "{error}");

@@ -17,7 +17,7 @@ use std::{
 use allocation_counter::measure;
 use http_body_util::BodyExt;
 use tokio::{
-    runtime::{self, Handle, Runtime},
+    runtime::{Handle, Runtime},
     task::JoinSet,
     time::{Instant, advance, sleep, timeout},
 };
@@ -31,7 +31,8 @@ use tower_oauth2_client::{
 };
 
 use self::cache_support::{
-    Api, at_once, bearer, call, client, millis, now, request, secs, settle, token_response,
+    Api, at_once, bearer, call, client, current_thread, millis, now, request, secs, settle,
+    token_response,
 };
 
 /// Longer than any test takes on paused time without a deadlock.
@@ -116,11 +117,6 @@ fn waiting(source: TokenSource) -> task::Spawn<Caller> {
     let mut caller = task::spawn(caller);
     assert_pending!(caller.poll());
     caller
-}
-
-fn current_thread() -> Runtime {
-    let mut builder = runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap()
 }
 
 mod queue {

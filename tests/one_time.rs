@@ -16,7 +16,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use tokio::{
-    runtime::{self, Runtime},
+    runtime,
     time::{advance, sleep},
 };
 use tokio_test::{assert_pending, task};
@@ -26,7 +26,7 @@ use tower_oauth2_client::{
     TokenRequest, TokenSource, test_util::ManualClock, token_cache::TokenCacheBuilder,
 };
 
-use self::cache_support::{at_once, client, request, secs, settle};
+use self::cache_support::{at_once, client, current_thread, request, secs, settle};
 
 type Form = HashMap<String, String>;
 
@@ -1199,11 +1199,6 @@ mod lost_fetches {
             assert_eq!(fixture.server.take_sent(), ["r", "r"]);
         }
     }
-}
-
-fn current_thread() -> Runtime {
-    let mut builder = runtime::Builder::new_current_thread();
-    builder.enable_all().build().unwrap()
 }
 
 /// The owner is told second: the server no longer accepts the old refresh token, whatever becomes of the call of `on_refresh_token`.

@@ -75,10 +75,7 @@ async fn refused(client: ClientAuthentication, request: RevocationRequest) -> St
     let recorder = Recorder::new(|_| answer(200, ""));
     let endpoint = endpoint(&recorder, client);
     let error = endpoint.oneshot(request).await.unwrap_err();
-    assert_eq!(error.kind(), TokenErrorKind::Request);
-    assert!(!error.may_have_been_processed() && !error.is_transient());
-    assert_eq!(recorder.calls(), 0);
-    error.to_string()
+    recorder.check_unsent(&error)
 }
 
 mod wire {

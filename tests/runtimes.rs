@@ -23,19 +23,26 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_oauth2_client::{
-    TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenResponse, TokenSource,
+    IssuedToken, TokenCache, TokenError, TokenErrorKind, TokenRequest, TokenResponse, TokenSource,
     test_util::{AuthorizationServer, ManualClock},
 };
 
 use self::cache_support::{
-    Endpoint, at_once, bearer, call_all, millis, request, secs, settle, token_response,
+    Endpoint, at_once, bearer, call_all, current_thread, millis, request, secs, settle,
+    token_response,
 };
 
 /// About a second, on a slow machine.
 const SOON: Duration = secs(5);
 
-fn current_thread() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
+/// Calls the source on a thread with a runtime of its own, and waits until the fetch has begun.
+fn begin_elsewhere(endpoint: &Endpoint, source: &TokenSource) -> thread::JoinHandle<IssuedToken> {
+    let source = source.clone();
+    let first = thread::spawn(move || current_thread().block_on(source.token()).unwrap());
+    while endpoint.calls() < 1 {
+        thread::sleep(millis(1));
+    }
+    first
 }
 
 #[allow(clippy::disallowed_methods, reason = "the rule is for `src/`")]
@@ -286,13 +293,7 @@ mod undriven {
     fn callers_with_short_limits_do_not_take_over_a_slow_fetch() {
         let endpoint = answers_after(secs(4));
         let source = TokenCache::new(endpoint.clone()).source(request());
-        let first = {
-            let source = source.clone();
-            thread::spawn(move || current_thread().block_on(source.token()).unwrap())
-        };
-        while endpoint.calls() < 1 {
-            thread::sleep(millis(1));
-        }
+        let first = begin_elsewhere(&endpoint, &source);
         on_another_runtime(move || async move {
             while timeout(millis(100), source.token()).await.is_err() {}
         });
@@ -452,13 +453,7 @@ mod undriven {
                 Ok(token_response(format!("token-{call}")))
             });
             let source = TokenCache::new(endpoint.clone()).source(request());
-            let first = {
-                let source = source.clone();
-                thread::spawn(move || current_thread().block_on(source.token()).unwrap())
-            };
-            while endpoint.calls() < 1 {
-                thread::sleep(millis(1));
-            }
+            let first = begin_elsewhere(&endpoint, &source);
             let (token, _) = on_another_runtime(move || async move { source.token().await });
             assert_eq!(token.unwrap(), first.join().unwrap());
             assert_eq!(endpoint.calls(), 1);
@@ -491,13 +486,7 @@ mod undriven {
         fn a_waiter_that_was_blocked_itself_does_not_take_over() {
             let endpoint = answers_after(secs(5));
             let source = TokenCache::new(endpoint.clone()).source(request());
-            let first = {
-                let source = source.clone();
-                thread::spawn(move || current_thread().block_on(source.token()).unwrap())
-            };
-            while endpoint.calls() < 1 {
-                thread::sleep(millis(1));
-            }
+            let first = begin_elsewhere(&endpoint, &source);
             let token = current_thread().block_on(async {
                 let mut token = pin!(source.token());
                 for _ in 0..3 {
@@ -918,13 +907,7 @@ mod timers {
     fn a_caller_without_timers_waits_for_the_fetch_of_another_runtime() {
         let endpoint = answers_after(millis(1500));
         let source = TokenCache::new(endpoint.clone()).source(request());
-        let first = {
-            let source = source.clone();
-            thread::spawn(move || current_thread().block_on(source.token()).unwrap())
-        };
-        while endpoint.calls() < 1 {
-            thread::sleep(millis(1));
-        }
+        let first = begin_elsewhere(&endpoint, &source);
         let [bare, _] = bare_runtimes();
         let panics = panics_here(|| {
             let token = bare.block_on(source.token()).unwrap();

@@ -23,7 +23,7 @@ use tower_oauth2_client::{
     },
 };
 
-use self::support::{Recorder, URI, answer, form};
+use self::support::{Recorder, URI, answer, form, sent_by};
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -88,16 +88,6 @@ fn verify_ml_dsa<P: MlDsaParams>(message: &[u8], signature: &[u8], jwk: &Value) 
     key.verify(message, &signature).unwrap();
 }
 
-async fn send(client: ClientAuthentication) -> Request<Bytes> {
-    let recorder = Recorder::good();
-    let endpoint = recorder.endpoint(client);
-    endpoint
-        .oneshot(TokenRequest::client_credentials())
-        .await
-        .unwrap();
-    recorder.take_one()
-}
-
 fn parameter(sent: &Request<Bytes>, name: &str) -> String {
     let mut pairs = form(sent.body()).into_iter();
     pairs.find(|(n, _)| n == name).unwrap().1
@@ -107,7 +97,7 @@ fn parameter(sent: &Request<Bytes>, name: &str) -> String {
 async fn sign_and_verify(key: &SigningKey) {
     let algorithm = key.algorithm();
     let client = ClientAuthentication::private_key_jwt("c", key.clone());
-    let sent = send(client).await;
+    let sent = sent_by(client).await;
     let jwk = value(key.public_key().unwrap().as_json());
     let (header, claims) = verify(&parameter(&sent, "client_assertion"), &jwk);
     assert_eq!(header["alg"], algorithm.as_str());
@@ -388,7 +378,7 @@ async fn a_remote_signer_signs_with_every_algorithm() {
         let key = SigningKey::generate(algorithm).unwrap();
         let jwk = value(key.public_key().unwrap().as_json());
         let client = ClientAuthentication::private_key_jwt("c", Remote(key.clone(), |it| it));
-        let (header, _) = verify(&parameter(&send(client).await, "client_assertion"), &jwk);
+        let (header, _) = verify(&parameter(&sent_by(client).await, "client_assertion"), &jwk);
         assert_eq!(header["alg"], algorithm.as_str());
 
         let cut = Remote(key, |mut signature| {

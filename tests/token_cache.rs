@@ -33,8 +33,8 @@ use tower_oauth2_client::{
 };
 
 use self::cache_support::{
-    Endpoint, Fixture, at_once, bearer, call_all, endpoint, error_texts, millis, now,
-    numbered_failures, request, secs, settle, token_response, token_texts,
+    Endpoint, Fixture, at_once, bearer, call_all, current_thread, endpoint, error_texts, millis,
+    now, numbered_failures, request, secs, settle, token_response, token_texts,
 };
 
 mod states {
@@ -574,11 +574,6 @@ mod fetches {
             }
         });
         (endpoint, called)
-    }
-
-    fn current_thread() -> Runtime {
-        let mut builder = runtime::Builder::new_current_thread();
-        builder.enable_all().build().unwrap()
     }
 
     /// Starts a fetch that hangs on its own runtime.

@@ -14,7 +14,8 @@ use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::WWW_AU
 use libfuzzer_sys::fuzz_target;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_oauth2_client::{
-    AccessToken, AddAccessTokenLayer, Challenge, DpopKey, ProtectedResource, TokenSource, TokenType, add_access_token::CloneBody,
+    AccessToken, AddAccessTokenLayer, Challenge, DpopKey, ProtectedResource, TokenSource,
+    TokenType, add_access_token::CloneBody,
 };
 use tower_oauth2_client_fuzz::{Body, byte, check_error, ready};
 
@@ -30,7 +31,9 @@ fn check_discovery(challenges: &[Challenge]) {
         let uri = request.uri();
         assert_eq!(uri.scheme_str(), Some("https"), "{uri}");
         let authority = uri.authority().unwrap().as_str().to_ascii_lowercase();
-        let host = authority.split_once(':').map_or(&*authority, |(host, _)| host);
+        let host = authority
+            .split_once(':')
+            .map_or(&*authority, |(host, _)| host);
         assert_eq!(host, "api.example", "{uri}");
         async { Ok::<_, Infallible>(Response::new(Body::default())) }
     });
@@ -71,7 +74,9 @@ fuzz_target!(|data: &[u8]| {
         true => AccessToken::new("T", TokenType::DPOP).map(|token| token.bound_to(KEY.clone())),
         false => AccessToken::new("T", TokenType::BEARER),
     };
-    let request = Request::get("https://api.example/").body(Body::default()).unwrap();
+    let request = Request::get("https://api.example/")
+        .body(Body::default())
+        .unwrap();
     let layer = AddAccessTokenLayer::new(TokenSource::fixed(token.unwrap())).resend(CloneBody);
     let layer = layer.origin(request.uri()).unwrap();
     let response = ready(layer.layer(api).oneshot(request)).unwrap();

@@ -220,10 +220,11 @@ fn react<S: Clone, B, R: Resend<B>, ResBody>(
         Invalidation::Dropped | Invalidation::Replaced
     );
     let response = Response::from_parts(head, body);
-    if may_resend && has_other {
-        if let Some(restored) = follow_up.restore(Objection::Token) {
-            return Ok(Unsent::resend(restored, response, Objection::Token));
-        }
+    if may_resend
+        && has_other
+        && let Some(restored) = follow_up.restore(Objection::Token)
+    {
+        return Ok(Unsent::resend(restored, response, Objection::Token));
     }
     Err(response)
 }

@@ -134,10 +134,10 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         S::Error: Into<BoxError>,
         R: Resend<B>,
     {
-        if let Some(deadline) = &mut self.deadline {
-            if deadline.poll_passed(cx).is_ready() {
-                return Poll::Ready(Err(self.give_up(grpc::deadline_exceeded())));
-            }
+        if let Some(deadline) = &mut self.deadline
+            && deadline.poll_passed(cx).is_ready()
+        {
+            return Poll::Ready(Err(self.give_up(grpc::deadline_exceeded())));
         }
         loop {
             let next = match &mut self.needs {
@@ -290,10 +290,10 @@ impl<S, B, R, ResBody> Unsent<S, B, R, ResBody> {
         let Some(mut request) = self.request.take() else {
             return Err(Err(polled_after_completion()));
         };
-        if let Some(deadline) = &self.deadline {
-            if deadline.shorten(request.headers_mut()).is_err() {
-                return Err(self.give_up(grpc::deadline_exceeded()));
-            }
+        if let Some(deadline) = &self.deadline
+            && deadline.shorten(request.headers_mut()).is_err()
+        {
+            return Err(self.give_up(grpc::deadline_exceeded()));
         }
         let route = &self.route;
         let token = route.source.sent(headers.authorization.token, route.origin);

@@ -127,9 +127,8 @@ impl<S, B> Issuer<S, B> {
     /// ```
     #[must_use]
     pub fn public_addresses_only(mut self) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.set_public_only();
-        }
+        self.core
+            .set_discovery(|discovery| discovery.set_public_only());
         self
     }
 
@@ -138,9 +137,8 @@ impl<S, B> Issuer<S, B> {
     /// See [`TokenEndpoint::metadata_uri`].
     #[must_use]
     pub fn metadata_uri(mut self, uri: impl fmt::Display) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.set_metadata_uri(uri);
-        }
+        self.core
+            .set_discovery(|discovery| discovery.set_metadata_uri(uri));
         self
     }
 
@@ -149,18 +147,16 @@ impl<S, B> Issuer<S, B> {
     /// See [`TokenEndpoint::metadata_lifetime`].
     #[must_use]
     pub fn metadata_lifetime(mut self, lifetime: Duration) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.lifetime = lifetime;
-        }
+        self.core
+            .set_discovery(|discovery| discovery.lifetime = lifetime);
         self
     }
 
     /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
     pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock.into();
-        }
+        self.core
+            .set_discovery(|discovery| discovery.clock = clock.into());
         self
     }
 

@@ -160,14 +160,14 @@ impl Authorizer {
         };
         let names_metadata = |it: &Challenge| it.resource_metadata().is_some();
         let known = question.sent.as_ref().and_then(|sent| sent.resource_url());
-        if let (Some(sent), Some(url)) = (&question.sent, known) {
-            if !question.challenges.iter().any(names_metadata) {
-                // Where its metadata were before. A URL below a resource has none of its own.
-                let (http, challenges) = (self.http.clone(), &sent.challenges);
-                let found = Discovered::fetch(http, &url, challenges, origin, allowed).await;
-                if !found.as_ref().is_err_and(Failure::is_absence) {
-                    return found.and_then(|found| found.containing(&question.url));
-                }
+        if let (Some(sent), Some(url)) = (&question.sent, known)
+            && !question.challenges.iter().any(names_metadata)
+        {
+            // Where its metadata were before. A URL below a resource has none of its own.
+            let (http, challenges) = (self.http.clone(), &sent.challenges);
+            let found = Discovered::fetch(http, &url, challenges, origin, allowed).await;
+            if !found.as_ref().is_err_and(Failure::is_absence) {
+                return found.and_then(|found| found.containing(&question.url));
             }
         }
         let (http, challenges) = (self.http.clone(), &question.challenges);

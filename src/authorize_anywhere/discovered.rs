@@ -54,11 +54,14 @@ impl Discovered {
         };
         let is_named = challenges.iter().any(|it| it.resource_metadata().is_some());
         let had_metadata = origin.has_metadata.load(Ordering::Relaxed);
-        if allowed.no_metadata && !is_named && !had_metadata && is_absent(&error) {
-            if let Some(origin) = Origin::of(url) {
-                let origin = [origin.to_string()];
-                return Ok(Self::Nothing { origin });
-            }
+        if allowed.no_metadata
+            && !is_named
+            && !had_metadata
+            && is_absent(&error)
+            && let Some(origin) = Origin::of(url)
+        {
+            let origin = [origin.to_string()];
+            return Ok(Self::Nothing { origin });
         }
         let message = "its metadata, which name its authorization servers, cannot be used";
         Err(Failure::new(Kind::Discovery, message).caused_by(error))

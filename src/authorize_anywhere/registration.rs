@@ -29,10 +29,10 @@ pub(super) fn to_register(
         let may_be_public = !matches!(grant, Grant::ClientCredentials);
         metadata = metadata.token_endpoint_auth_method(method(may_be_public, methods));
     }
-    if !has(&metadata, "application_type") {
-        if let Some(redirect_uri) = redirect_uri {
-            metadata = metadata.member("application_type", application_type(redirect_uri));
-        }
+    if !has(&metadata, "application_type")
+        && let Some(redirect_uri) = redirect_uri
+    {
+        metadata = metadata.member("application_type", application_type(redirect_uri));
     }
     metadata
 }

@@ -136,10 +136,10 @@ impl Server {
         }
         let takes_documents =
             metadata.is_some_and(ServerMetadata::client_id_metadata_document_supported);
-        if let Some(document) = identity.document.clone().filter(|_| takes_documents) {
-            if let Some(client) = choose(vec![document]) {
-                return Ok(client);
-            }
+        if let Some(document) = identity.document.clone().filter(|_| takes_documents)
+            && let Some(client) = choose(vec![document])
+        {
+            return Ok(client);
         }
         match (&identity.registration, self.registration()) {
             (Some(template), Some(endpoint)) => {

@@ -125,10 +125,10 @@ where
         let outcome = inner.call(with_token_of(to_send, access.as_deref())).await;
 
         let Some(question) = question(&outcome, &url, access.as_ref()) else {
-            if let (Ok(response), Some(access)) = (&outcome, &access) {
-                if !is_refusal(response) {
-                    access.note_accepted();
-                }
+            if let (Ok(response), Some(access)) = (&outcome, &access)
+                && !is_refusal(response)
+            {
+                access.note_accepted();
             }
             return outcome;
         };

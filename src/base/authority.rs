@@ -178,17 +178,18 @@ pub(super) mod tests {
         #[test]
         fn whatever_is_called_loopback_is_this_machine_by_its_very_name(authority in authorities()) {
             let text = format!("http://{authority}/");
-            if let Some(read) = text.parse::<Uri>().ok().as_ref().and_then(Uri::authority).and_then(HostAndPort::of) {
-                if read.is_loopback() {
-                    let url = url::Url::parse(&text);
-                    let is_this_machine = url.is_ok_and(|url| match url.host() {
-                        Some(url::Host::Domain(name)) => name == "localhost",
-                        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-                        Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
-                        None => false,
-                    });
-                    prop_assert!(is_this_machine, "{}", text);
-                }
+            let uri = text.parse::<Uri>().ok();
+            if let Some(read) = uri.as_ref().and_then(Uri::authority).and_then(HostAndPort::of)
+                && read.is_loopback()
+            {
+                let url = url::Url::parse(&text);
+                let is_this_machine = url.is_ok_and(|url| match url.host() {
+                    Some(url::Host::Domain(name)) => name == "localhost",
+                    Some(url::Host::Ipv4(address)) => address.is_loopback(),
+                    Some(url::Host::Ipv6(address)) => address.to_canonical().is_loopback(),
+                    None => false,
+                });
+                prop_assert!(is_this_machine, "{}", text);
             }
         }
     }

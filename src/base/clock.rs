@@ -19,7 +19,7 @@ pub(crate) fn wall_now() -> SystemTime {
 }
 
 /// Returns the wall-clock time in seconds since the Unix epoch, as used in JWTs.
-#[cfg(feature = "jwt")]
+#[cfg(any(feature = "jwt", feature = "test-util"))]
 pub(crate) fn unix_now() -> u64 {
     wall_now()
         .duration_since(UNIX_EPOCH)

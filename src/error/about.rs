@@ -3,14 +3,39 @@
 use std::{fmt, sync::Arc};
 
 use super::{TokenError, TokenErrorBuilder, token_error::Attributed};
-use crate::base::Quoted;
+use crate::base::{Quoted, sync::ArcSwapOption};
 
 /// The client that called an endpoint, and the host of that endpoint.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) struct CalledEndpoint {
     pub(crate) client_id: Option<Box<str>>,
     /// With its port, if the URI names one.
     pub(crate) host: Option<Box<str>>,
+    /// The same client at the host that the metadata of its issuer named last, if that is another host.
+    elsewhere: ArcSwapOption<Self>,
+}
+
+impl CalledEndpoint {
+    pub(crate) fn new(client_id: Option<Box<str>>, host: Option<Box<str>>) -> Arc<Self> {
+        Arc::new(Self {
+            client_id,
+            host,
+            elsewhere: ArcSwapOption::empty(),
+        })
+    }
+
+    /// Returns the same client at another host. The requests of an endpoint share it.
+    pub(crate) fn at(&self, host: Option<&str>) -> Arc<Self> {
+        let last = self.elsewhere.load();
+        match &*last {
+            Some(last) if last.host.as_deref() == host => last.clone(),
+            _ => {
+                let called = Self::new(self.client_id.clone(), host.map(Into::into));
+                self.elsewhere.store(Some(called.clone()));
+                called
+            }
+        }
+    }
 }
 
 /// Whose request failed. It contains no secret.
@@ -196,6 +221,20 @@ mod tests {
             label: Some("blue".into()),
             ..About::default()
         }
+    }
+
+    #[test]
+    fn requests_to_the_same_host_share_one_object() {
+        let issuer = CalledEndpoint::new(Some("client".into()), Some("as.example".into()));
+        let first = issuer.at(Some("token.as.example"));
+        assert_eq!(first.client_id.as_deref(), Some("client"));
+        assert_eq!(first.host.as_deref(), Some("token.as.example"));
+        assert!(Arc::ptr_eq(&first, &issuer.at(Some("token.as.example"))));
+
+        let moved = issuer.at(Some("new.as.example"));
+        assert_eq!(moved.host.as_deref(), Some("new.as.example"));
+        assert!(Arc::ptr_eq(&moved, &issuer.at(Some("new.as.example"))));
+        assert_eq!(issuer.at(None).host, None);
     }
 
     #[test]

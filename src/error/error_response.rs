@@ -49,10 +49,10 @@ impl ErrorResponse {
 
     /// Masks the secrets of the request. `mask` returns `None` for a text without any.
     pub(super) fn mask(&mut self, mask: impl Fn(&str) -> Option<String>) {
-        if !self.code.is_standard() {
-            if let Some(masked) = mask(self.code.as_str()) {
-                self.code = ErrorCode::from(&*masked);
-            }
+        if !self.code.is_standard()
+            && let Some(masked) = mask(self.code.as_str())
+        {
+            self.code = ErrorCode::from(&*masked);
         }
         for text in [&mut self.description, &mut self.uri] {
             if let Some(masked) = text.as_deref().and_then(&mask) {

@@ -28,111 +28,85 @@ use crate::{
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// # reqwest-middleware
-///
-/// With the feature `reqwest-middleware`, the layer is a middleware of
-/// [that crate](https://docs.rs/reqwest-middleware/0.5) (0.5, for reqwest 0.13): it puts tokens on all requests of a client, by the same
-/// rules.
-///
-/// ```
-/// use reqwest::redirect::Policy;
-/// use tower_oauth2_client::{
-///     AddAccessTokenLayer, ClientAuthentication, ReqwestService, TokenCache, TokenEndpoint,
-///     TokenRequest, add_access_token::CloneBody,
-/// };
-///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let client = reqwest::Client::builder().redirect(Policy::none()).build()?;
-/// let tokens = TokenCache::new(TokenEndpoint::new(
-///     ReqwestService::new(client.clone()),
-///     "https://as.example/token",
-///     ClientAuthentication::client_secret_basic("client", "secret"),
-/// ));
-/// let source = tokens.source(TokenRequest::client_credentials().scope("orders"));
-///
-/// let layer = AddAccessTokenLayer::new(source)
-///     .origin("https://api.example")?
-///     .resend(CloneBody);
-/// let api = reqwest_middleware::ClientBuilder::new(client).with(layer).build();
-///
-/// let orders = api.get("https://api.example/orders").send().await?;
-/// # Ok(())
-/// # }
-/// ```
-///
-/// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
-///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
-/// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`](https://docs.rs/reqwest/0.13/reqwest/struct.Request.html#method.try_clone) can clone. A body that is a stream is sent once;
-///   [`BufferBody::reqwest`] resends it, too.
-/// * An error of the layer is a [`reqwest_middleware::Error::Middleware`](https://docs.rs/reqwest-middleware/0.5/reqwest_middleware/enum.Error.html), in which
-///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
-///   middlewares below, and those of reqwest, are passed on unchanged.
-/// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.
-///
-/// Security: the client must follow no redirects, as in the example. Otherwise reqwest follows them below the layer, and may send the
-/// token to [another origin](crate::add_access_token#where-the-token-goes).
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
-impl Middleware for AddAccessTokenLayer<NoResend> {
-    fn handle<'a, 'b, 'c, 'future>(
-        &'a self,
-        request: Request,
-        extensions: &'b mut Extensions,
-        next: Next<'c>,
-    ) -> BoxFuture<'future, Result<Response>>
-    where
-        'a: 'future,
-        'b: 'future,
-        'c: 'future,
-        Self: 'future,
-    {
-        Box::pin(send(self, request, extensions, next))
-    }
-}
-
-/// Resends the requests that reqwest can clone, once. See the middleware of the layer with [`NoResend`].
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
-impl Middleware for AddAccessTokenLayer<CloneBody> {
-    fn handle<'a, 'b, 'c, 'future>(
-        &'a self,
-        request: Request,
-        extensions: &'b mut Extensions,
-        next: Next<'c>,
-    ) -> BoxFuture<'future, Result<Response>>
-    where
-        'a: 'future,
-        'b: 'future,
-        'c: 'future,
-        Self: 'future,
-    {
-        let is_stream = request.body().is_some_and(|body| body.as_bytes().is_none());
-        match is_stream {
-            false => Box::pin(send(self, request, extensions, next)),
-            true => Box::pin(async move {
-                let layer = self.clone().resend(NoResend);
-                send(&layer, request, extensions, next).await
-            }),
+/// Implements `Middleware` by an `async fn`, whose future is boxed as the macro `async_trait` would do it.
+macro_rules! middleware {
+    ($(#[$doc:meta])* impl for $Layer:ty = $handle:path) => {
+        $(#[$doc])*
+        #[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
+        impl Middleware for $Layer {
+            fn handle<'a, 'b, 'c, 'future>(
+                &'a self,
+                request: Request,
+                extensions: &'b mut Extensions,
+                next: Next<'c>,
+            ) -> BoxFuture<'future, Result<Response>>
+            where
+                'a: 'future,
+                'b: 'future,
+                'c: 'future,
+                Self: 'future,
+            {
+                Box::pin($handle(self, request, extensions, next))
+            }
         }
-    }
+    };
 }
 
-/// Resends also requests whose body is a stream, once. See the middleware of the layer with [`NoResend`].
-#[cfg_attr(docsrs, doc(cfg(feature = "reqwest-middleware")))]
-impl Middleware for AddAccessTokenLayer<BufferBody<Body>> {
-    fn handle<'a, 'b, 'c, 'future>(
-        &'a self,
-        request: Request,
-        extensions: &'b mut Extensions,
-        next: Next<'c>,
-    ) -> BoxFuture<'future, Result<Response>>
-    where
-        'a: 'future,
-        'b: 'future,
-        'c: 'future,
-        Self: 'future,
-    {
-        let layer = self.clone().resend(BufferRequest(self.resend.clone()));
-        Box::pin(async move { send(&layer, request, extensions, next).await })
-    }
+middleware! {
+    /// # reqwest-middleware
+    ///
+    /// With the feature `reqwest-middleware`, the layer is a middleware of
+    /// [that crate](https://docs.rs/reqwest-middleware/0.5) (0.5, for reqwest 0.13): it puts tokens on all requests of a client, by the same
+    /// rules.
+    ///
+    /// ```
+    /// use reqwest::redirect::Policy;
+    /// use tower_oauth2_client::{
+    ///     AddAccessTokenLayer, ClientAuthentication, ReqwestService, TokenCache, TokenEndpoint,
+    ///     TokenRequest, add_access_token::CloneBody,
+    /// };
+    ///
+    /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+    /// let client = reqwest::Client::builder().redirect(Policy::none()).build()?;
+    /// let tokens = TokenCache::new(TokenEndpoint::new(
+    ///     ReqwestService::new(client.clone()),
+    ///     "https://as.example/token",
+    ///     ClientAuthentication::client_secret_basic("client", "secret"),
+    /// ));
+    /// let source = tokens.source(TokenRequest::client_credentials().scope("orders"));
+    ///
+    /// let layer = AddAccessTokenLayer::new(source)
+    ///     .origin("https://api.example")?
+    ///     .resend(CloneBody);
+    /// let api = reqwest_middleware::ClientBuilder::new(client).with(layer).build();
+    ///
+    /// let orders = api.get("https://api.example/orders").send().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// * `with_extension` of a request takes what the layer looks for in a request's extensions: a [`TokenRequest`](crate::TokenRequest), a
+    ///   [`TokenSource`](crate::TokenSource), or [`NoAccessToken`](crate::NoAccessToken).
+    /// * [`CloneBody`] resends the requests that [`reqwest::Request::try_clone`](https://docs.rs/reqwest/0.13/reqwest/struct.Request.html#method.try_clone) can clone. A body that is a stream is sent once;
+    ///   [`BufferBody::reqwest`] resends it, too.
+    /// * An error of the layer is a [`reqwest_middleware::Error::Middleware`](https://docs.rs/reqwest-middleware/0.5/reqwest_middleware/enum.Error.html), in which
+    ///   [`TokenError::find_in_chain`](crate::TokenError::find_in_chain) finds the [`TokenError`](crate::TokenError). Errors of the
+    ///   middlewares below, and those of reqwest, are passed on unchanged.
+    /// * A middleware that retries belongs above the layer: `with(retry).with(layer)`.
+    ///
+    /// Security: the client must follow no redirects, as in the example. Otherwise reqwest follows them below the layer, and may send the
+    /// token to [another origin](crate::add_access_token#where-the-token-goes).
+    impl for AddAccessTokenLayer<NoResend> = send
+}
+
+middleware! {
+    /// Resends the requests that reqwest can clone, once. See the middleware of the layer with [`NoResend`].
+    impl for AddAccessTokenLayer<CloneBody> = send_cloned
+}
+
+middleware! {
+    /// Resends also requests whose body is a stream, once. See the middleware of the layer with [`NoResend`].
+    impl for AddAccessTokenLayer<BufferBody<Body>> = send_buffered
 }
 
 /// Keeps a request of reqwest, and records its body.
@@ -168,6 +142,33 @@ impl KeepBody<Carried> for BufferRequest {
         }
         Some(Carried(Some(request)))
     }
+}
+
+/// Resends the request only if reqwest can clone its body.
+async fn send_cloned(
+    layer: &AddAccessTokenLayer<CloneBody>,
+    request: Request,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> Result<Response> {
+    let is_stream = request.body().is_some_and(|body| body.as_bytes().is_none());
+    if is_stream {
+        let layer = layer.clone().resend(NoResend);
+        return send(&layer, request, extensions, next).await;
+    }
+    send(layer, request, extensions, next).await
+}
+
+/// Records the body of the request in order to resend it.
+async fn send_buffered(
+    layer: &AddAccessTokenLayer<BufferBody<Body>>,
+    request: Request,
+    extensions: &mut Extensions,
+    next: Next<'_>,
+) -> Result<Response> {
+    let resend = BufferRequest(layer.resend.clone());
+    let layer = layer.clone().resend(resend);
+    send(&layer, request, extensions, next).await
 }
 
 /// Sends a request through the service of `layer` over `next`.

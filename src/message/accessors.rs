@@ -1,4 +1,4 @@
-//! The accessors that the answers of several endpoints have in common.
+//! What the answers, and the requests, of several endpoints have in common.
 
 /// Implements `get`, `json`, `raw`, `status` and `headers` for an answer with the fields `json` and `answer` in its `Arc`.
 macro_rules! answer_accessors {
@@ -127,3 +127,30 @@ macro_rules! client_request_setters {
 }
 
 pub(super) use client_request_setters;
+
+/// Implements `parameter`, for a request whose parameters need no further explanation, and the private `push`.
+macro_rules! parameter_setter {
+    ($Request:ident, $($form:tt)+) => {
+        impl $Request {
+            /// Sets another parameter. Default is none.
+            ///
+            /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
+            /// fails before anything is sent.
+            #[must_use]
+            pub fn parameter(
+                self,
+                name: impl Into<std::borrow::Cow<'static, str>>,
+                value: impl Into<crate::secret::Credential>,
+            ) -> Self {
+                self.push(crate::message::Parameter::general(name, value))
+            }
+
+            fn push(mut self, parameter: crate::message::Parameter) -> Self {
+                self.$($form)+.push(parameter);
+                self
+            }
+        }
+    };
+}
+
+pub(super) use parameter_setter;

@@ -88,7 +88,7 @@ impl AuthorizationRequest {
     /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
-        self.push(REPEATABLE.into(), resource.into(), true)
+        self.push(Parameter::general(REPEATABLE, resource.into()).repeatable())
     }
 
     /// Sets what the token permits, in more detail than a scope ([RFC 9396 §2](https://www.rfc-editor.org/rfc/rfc9396#section-2)). Default
@@ -171,7 +171,7 @@ impl AuthorizationRequest {
     /// crate sets the parameter itself (`state`, `nonce`, `code_challenge` …), the request is invalid.
     #[must_use]
     pub fn parameter(self, name: impl Into<Cow<'static, str>>, value: impl Into<String>) -> Self {
-        self.push(name.into(), value.into(), false)
+        self.push(Parameter::general(name, value.into()))
     }
 
     /// Sets whether the request is pushed to the server before the user is sent there
@@ -220,13 +220,8 @@ impl AuthorizationRequest {
         &self.redirect_uri
     }
 
-    fn push(mut self, name: Cow<'static, str>, value: String, repeatable: bool) -> Self {
-        self.form.push(Parameter {
-            name,
-            value: value.into(),
-            repeatable,
-            checked: false,
-        });
+    fn push(mut self, parameter: Parameter) -> Self {
+        self.form.push(parameter);
         self
     }
 

@@ -1,16 +1,13 @@
 //! `BackchannelAuthenticationRequest`: asks a user to approve something on a device of their own.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{fmt, time::Duration};
 
 use super::{
     Parameter, Scope,
-    accessors::client_request_setters,
-    form::{Form, printable_names},
+    accessors::{client_request_setters, parameter_setter},
+    form::Form,
 };
-use crate::{
-    base::{Quoted, uri::Printable},
-    secret::Credential,
-};
+use crate::secret::Credential;
 
 /// A request to authenticate a user on a device of their own
 /// ([OpenID Connect CIBA §7.1](https://openid.net/specs/openid-client-initiated-backchannel-authentication-core-1_0.html#auth_request)).
@@ -131,42 +128,15 @@ impl BackchannelAuthenticationRequest {
     /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
-        self.push("resource".into(), resource.into().into(), true, true)
-    }
-
-    /// Sets another parameter. Default is none.
-    ///
-    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
-    /// fails before anything is sent.
-    #[must_use]
-    pub fn parameter(
-        self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
-    ) -> Self {
-        self.push(name.into(), value.into(), false, false)
+        self.push(Parameter::checked("resource", resource.into()).repeatable())
     }
 
     fn with(self, name: &'static str, value: impl Into<Credential>) -> Self {
-        self.push(name.into(), value.into(), false, true)
-    }
-
-    fn push(
-        mut self,
-        name: Cow<'static, str>,
-        value: Credential,
-        repeatable: bool,
-        checked: bool,
-    ) -> Self {
-        self.0.push(Parameter {
-            name,
-            value,
-            repeatable,
-            checked,
-        });
-        self
+        self.push(Parameter::checked(name, value))
     }
 }
+
+parameter_setter!(BackchannelAuthenticationRequest, 0);
 
 client_request_setters!(
     BackchannelAuthenticationRequest,
@@ -178,18 +148,7 @@ client_request_setters!(
 
 impl fmt::Debug for BackchannelAuthenticationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.parameters().iter().map(|p| &*p.name);
-        let mut debug = f.debug_struct("BackchannelAuthenticationRequest");
-        if let Some(label) = self.get_label() {
-            debug.field("label", &Quoted(label));
-        }
-        debug
-            .field("parameters", &printable_names(names))
-            .field(
-                "backchannel_authentication_endpoint",
-                &self.0.endpoint_override().map(Printable),
-            )
-            .field("client_authentication", &self.0.client_override())
-            .finish_non_exhaustive()
+        let endpoint = "backchannel_authentication_endpoint";
+        self.0.fmt("BackchannelAuthenticationRequest", endpoint, f)
     }
 }

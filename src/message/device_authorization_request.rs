@@ -1,15 +1,11 @@
 //! `DeviceAuthorizationRequest`: a device asks for a code that its user can enter elsewhere.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use super::{
     Parameter, Scope,
-    accessors::client_request_setters,
-    form::{Form, printable_names},
-};
-use crate::{
-    base::{Quoted, uri::Printable},
-    secret::Credential,
+    accessors::{client_request_setters, parameter_setter},
+    form::Form,
 };
 
 /// A request for a user code and a device code
@@ -60,7 +56,7 @@ impl DeviceAuthorizationRequest {
     /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
-        self.push("resource".into(), resource.into().into(), true, true)
+        self.push(Parameter::checked("resource", resource.into()).repeatable())
     }
 
     /// Adds a service that the token is for, identified by its name. You can add several audiences. Default is none.
@@ -68,38 +64,11 @@ impl DeviceAuthorizationRequest {
     /// It is not in RFC 8628, but some servers need it.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.push("audience".into(), audience.into().into(), true, true)
-    }
-
-    /// Sets another parameter. Default is none.
-    ///
-    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
-    /// fails before anything is sent.
-    #[must_use]
-    pub fn parameter(
-        self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
-    ) -> Self {
-        self.push(name.into(), value.into(), false, false)
-    }
-
-    fn push(
-        mut self,
-        name: Cow<'static, str>,
-        value: Credential,
-        repeatable: bool,
-        checked: bool,
-    ) -> Self {
-        self.0.push(Parameter {
-            name,
-            value,
-            repeatable,
-            checked,
-        });
-        self
+        self.push(Parameter::checked("audience", audience.into()).repeatable())
     }
 }
+
+parameter_setter!(DeviceAuthorizationRequest, 0);
 
 client_request_setters!(
     DeviceAuthorizationRequest,
@@ -111,18 +80,7 @@ client_request_setters!(
 
 impl fmt::Debug for DeviceAuthorizationRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = self.0.parameters().iter().map(|p| &*p.name);
-        let mut debug = f.debug_struct("DeviceAuthorizationRequest");
-        if let Some(label) = self.get_label() {
-            debug.field("label", &Quoted(label));
-        }
-        debug
-            .field("parameters", &printable_names(names))
-            .field(
-                "device_authorization_endpoint",
-                &self.0.endpoint_override().map(Printable),
-            )
-            .field("client_authentication", &self.0.client_override())
-            .finish_non_exhaustive()
+        let endpoint = "device_authorization_endpoint";
+        self.0.fmt("DeviceAuthorizationRequest", endpoint, f)
     }
 }

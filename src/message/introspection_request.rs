@@ -1,12 +1,12 @@
 //! `IntrospectionRequest`: a token whose state is asked for.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use http::header::ACCEPT;
 
 use super::{
     AccessToken, Parameter,
-    accessors::client_request_setters,
+    accessors::{client_request_setters, parameter_setter},
     form::{Form, printable_names},
 };
 use crate::{base::uri::Printable, secret::Credential};
@@ -58,7 +58,7 @@ impl IntrospectionRequest {
             wants_jwt: false,
             authorized_by: None,
         };
-        request.push("token".into(), token.into(), true)
+        request.push(Parameter::checked("token", token))
     }
 
     /// Tells the server which type of token this is: `access_token`, `refresh_token`, or another registered type
@@ -67,7 +67,7 @@ impl IntrospectionRequest {
     /// The hint only helps the server to find the token faster. Servers may ignore it, and look for other types if it is wrong.
     #[must_use]
     pub fn token_type_hint(self, hint: impl Into<String>) -> Self {
-        self.push("token_type_hint".into(), hint.into().into(), true)
+        self.push(Parameter::checked("token_type_hint", hint.into()))
     }
 
     /// Asks for a signed answer: a JWT ([RFC 9701 §4](https://www.rfc-editor.org/rfc/rfc9701#section-4)). Default is a JSON object.
@@ -91,29 +91,6 @@ impl IntrospectionRequest {
             self.form.push_header(ACCEPT, media_type);
             self.wants_jwt = true;
         }
-        self
-    }
-
-    /// Sets another parameter.
-    ///
-    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
-    /// fails before anything is sent.
-    #[must_use]
-    pub fn parameter(
-        self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
-    ) -> Self {
-        self.push(name.into(), value.into(), false)
-    }
-
-    fn push(mut self, name: Cow<'static, str>, value: Credential, checked: bool) -> Self {
-        self.form.push(Parameter {
-            name,
-            value,
-            repeatable: false,
-            checked,
-        });
         self
     }
 
@@ -147,6 +124,8 @@ impl IntrospectionRequest {
         self.authorized_by.as_ref()
     }
 }
+
+parameter_setter!(IntrospectionRequest, form);
 
 client_request_setters!(
     IntrospectionRequest,

@@ -21,6 +21,35 @@ pub(crate) struct Parameter {
 }
 
 impl Parameter {
+    /// Makes the parameter of a setter of its own.
+    pub(super) fn checked(name: &'static str, value: impl Into<Credential>) -> Self {
+        Self {
+            checked: true,
+            ..Self::general(name, value)
+        }
+    }
+
+    /// Makes the parameter of a general setter.
+    pub(crate) fn general(
+        name: impl Into<Cow<'static, str>>,
+        value: impl Into<Credential>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            repeatable: false,
+            checked: false,
+        }
+    }
+
+    /// Allows several parameters of this name.
+    pub(crate) fn repeatable(self) -> Self {
+        Self {
+            repeatable: true,
+            ..self
+        }
+    }
+
     /// Returns whether the parameter is not sent with this value.
     ///
     /// "Parameters sent without a value MUST be treated as if they were omitted from the request" (RFC 6749 §3.2). A grant without what it

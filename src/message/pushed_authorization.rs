@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::{
     Parameter,
     accessors::{answer_accessors, client_request_setters},
+    authorization_request::REPEATABLE,
     form::{Form, printable_names},
 };
 use crate::dpop::DpopKey;
@@ -52,12 +53,10 @@ impl PushedAuthorizationRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        let name = name.into();
-        self.0.push(Parameter {
-            repeatable: name == super::authorization_request::REPEATABLE,
-            name,
-            value: value.into(),
-            checked: false,
+        let parameter = Parameter::general(name, value);
+        self.0.push(match &*parameter.name {
+            REPEATABLE => parameter.repeatable(),
+            _ => parameter,
         });
         self
     }

@@ -1,10 +1,10 @@
 //! `RevocationRequest`: a token that is to be revoked.
 
-use std::{borrow::Cow, fmt};
+use std::fmt;
 
 use super::{
     Parameter,
-    accessors::client_request_setters,
+    accessors::{client_request_setters, parameter_setter},
     form::{Form, printable_names},
 };
 use crate::{
@@ -55,7 +55,7 @@ impl RevocationRequest {
     /// # Ok::<_, tower_oauth2_client::InvalidAccessToken>(())
     /// ```
     pub fn new(token: impl Into<Credential>) -> Self {
-        Self(Form::default()).push("token".into(), token.into(), true)
+        Self(Form::default()).push(Parameter::checked("token", token))
     }
 
     /// Tells the server which type of token this is: `access_token`, `refresh_token`, or another registered type
@@ -64,32 +64,11 @@ impl RevocationRequest {
     /// The hint only helps the server to find the token faster. Servers may ignore it, and look for other types if it is wrong.
     #[must_use]
     pub fn token_type_hint(self, hint: impl Into<String>) -> Self {
-        self.push("token_type_hint".into(), hint.into().into(), true)
-    }
-
-    /// Sets another parameter.
-    ///
-    /// An empty parameter is not sent, and one that is set twice with the same value is sent once. If the values differ, the request
-    /// fails before anything is sent.
-    #[must_use]
-    pub fn parameter(
-        self,
-        name: impl Into<Cow<'static, str>>,
-        value: impl Into<Credential>,
-    ) -> Self {
-        self.push(name.into(), value.into(), false)
-    }
-
-    fn push(mut self, name: Cow<'static, str>, value: Credential, checked: bool) -> Self {
-        self.0.push(Parameter {
-            name,
-            value,
-            repeatable: false,
-            checked,
-        });
-        self
+        self.push(Parameter::checked("token_type_hint", hint.into()))
     }
 }
+
+parameter_setter!(RevocationRequest, 0);
 
 client_request_setters!(
     RevocationRequest,

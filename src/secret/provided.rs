@@ -57,10 +57,10 @@ impl Rotates for ProvidedTexts {
                     return true;
                 }
             }
-            if let Some(Presented(certificate)) = &self.certificate {
-                if certificate.has_changed(now).await {
-                    return true;
-                }
+            if let Some(Presented(certificate)) = &self.certificate
+                && certificate.has_changed(now).await
+            {
+                return true;
             }
             self.note_second_attempt(false, now);
             false

@@ -141,6 +141,9 @@ fn issue(
     if let Some(scope) = parameters.get("scope") {
         code = code.scope(scope);
     }
+    if let Some(nonce) = parameters.get("nonce") {
+        code = code.nonce(nonce);
+    }
     code.key = parameters.get("dpop_jkt").map(str::to_owned);
     Ok(core.issue_code(code))
 }

@@ -9,6 +9,7 @@ use super::{
     answer::OAuthError,
     form,
     grants::{GrantOutcome, GrantRequest, Refresh},
+    openid,
     state::{Permission, ServerState, has_expired},
 };
 
@@ -36,6 +37,7 @@ pub struct AuthorizationCode {
     pub(super) challenge: Option<String>,
     pub(super) scope: Option<String>,
     pub(super) subject: Option<String>,
+    pub(super) nonce: Option<String>,
     pub(super) lifetime: Duration,
     /// The thumbprint of the key that it must be redeemed with (RFC 9449 §10).
     pub(super) key: Option<String>,
@@ -50,6 +52,7 @@ impl AuthorizationCode {
             challenge: None,
             scope: None,
             subject: None,
+            nonce: None,
             lifetime: Duration::from_secs(600),
             key: None,
         }
@@ -70,9 +73,17 @@ impl AuthorizationCode {
         self
     }
 
-    /// Sets the user, which introspection reports as `sub`. Default is none.
+    /// Sets the user, which introspection and userinfo report as `sub`. Default is none.
+    ///
+    /// If the scope contains `openid`, the token response contains an ID token of this user. It is not signed.
     pub fn subject(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
+        self
+    }
+
+    /// Sets the `nonce` of the sign-in, which the ID token repeats. Default is none.
+    pub fn nonce(mut self, nonce: impl Into<String>) -> Self {
+        self.nonce = Some(nonce.into());
         self
     }
 
@@ -143,11 +154,12 @@ impl GrantRequest<'_> {
             key: self.key.clone(),
         };
         let family = issued.family;
+        let id_token = openid::id_token(&self.issuer, &issued.code);
         Ok(GrantOutcome {
             permission,
             family,
             refresh: Refresh::IfIssued,
-            members: Vec::new(),
+            members: Vec::from_iter(id_token.map(|it| ("id_token", it.into()))),
         })
     }
 }

@@ -62,6 +62,7 @@ pub(super) struct Config {
     pub(super) approve_after_polls: Option<usize>,
     pub(super) response_fields: Map<String, Value>,
     pub(super) metadata_fields: Map<String, Value>,
+    pub(super) userinfo_fields: Map<String, Value>,
 }
 
 impl AuthorizationServerBuilder {
@@ -90,6 +91,7 @@ impl AuthorizationServerBuilder {
                 approve_after_polls: None,
                 response_fields: Map::new(),
                 metadata_fields: Map::new(),
+                userinfo_fields: Map::new(),
             },
         }
     }
@@ -387,6 +389,38 @@ impl AuthorizationServerBuilder {
     pub fn metadata_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
         self.config
             .metadata_fields
+            .insert(name.into(), value.into());
+        self
+    }
+
+    /// Adds a claim to every userinfo response, or replaces the server's own claim of that name. Default is `sub` alone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower::ServiceExt;
+    /// use tower_oauth2_client::{
+    ///     ClientAuthentication, TokenEndpoint, TokenRequest, UserinfoRequest,
+    ///     test_util::{AuthorizationCode, AuthorizationServer},
+    /// };
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), tower_oauth2_client::BoxError> {
+    /// let server = AuthorizationServer::builder().userinfo_field("name", "Ann").build();
+    /// let client = ClientAuthentication::client_secret_basic("client", "secret");
+    /// let endpoint = TokenEndpoint::discover(server.clone(), server.issuer(), client);
+    ///
+    /// let code = AuthorizationCode::new("client", "https://app.test/callback").scope("openid").subject("ann");
+    /// let request = TokenRequest::authorization_code(server.issue_code(code), "https://app.test/callback");
+    /// let tokens = endpoint.clone().oneshot(request).await?;
+    /// let user = endpoint.userinfo().oneshot(UserinfoRequest::new(tokens.access_token())).await?;
+    /// assert_eq!((user.sub(), user.name()), (Some("ann"), Some("Ann")));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn userinfo_field(mut self, name: impl Into<String>, value: impl Into<Value>) -> Self {
+        self.config
+            .userinfo_fields
             .insert(name.into(), value.into());
         self
     }

@@ -9,13 +9,13 @@ use http::{
 use serde_json::json;
 
 use super::{
-    Core,
+    AuthorizationServer, Core,
     answer::{OAuthError, empty_response, json_response},
     authorization,
     client::authenticate,
     form,
     grants::{self, GRANT_TYPES},
-    polling,
+    openid, polling,
     recorded::RecordedRequest,
 };
 
@@ -24,14 +24,18 @@ const INTROSPECT: &str = "/introspect";
 const REVOKE: &str = "/revoke";
 const AUTHORIZE: &str = "/authorize";
 const PUSH: &str = "/par";
+const USERINFO: &str = "/userinfo";
 const DEVICE_AUTHORIZATION: &str = "/device_authorization";
 const BACKCHANNEL_AUTHENTICATION: &str = "/bc-authorize";
 const METADATA: &str = "/.well-known/oauth-authorization-server";
 const OPENID_METADATA: &str = "/.well-known/openid-configuration";
 
-pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
+pub(super) fn answer(server: &AuthorizationServer, request: &RecordedRequest) -> Response<Bytes> {
+    let core = &*server.core;
     let allowed = match request.path() {
-        METADATA | OPENID_METADATA | AUTHORIZE => &Method::GET,
+        // "The UserInfo Endpoint MUST support the use of the HTTP GET and HTTP POST methods" (OpenID Connect Core §5.3).
+        USERINFO if request.method() == Method::POST => &Method::POST,
+        METADATA | OPENID_METADATA | AUTHORIZE | USERINFO => &Method::GET,
         TOKEN | PUSH | INTROSPECT | REVOKE | DEVICE_AUTHORIZATION | BACKCHANNEL_AUTHENTICATION => {
             &Method::POST
         }
@@ -48,6 +52,7 @@ pub(super) fn answer(core: &Core, request: &RecordedRequest) -> Response<Bytes> 
         TOKEN => grants::token(core, request),
         AUTHORIZE => authorization::authorization(core, request),
         PUSH => authorization::push(core, request),
+        USERINFO => Ok(openid::userinfo(server, request)),
         INTROSPECT => introspect(core, request),
         REVOKE => revoke(core, request),
         DEVICE_AUTHORIZATION => polling::device_authorization(core, &base(core, request), request),
@@ -115,6 +120,7 @@ fn metadata(core: &Core, request: &RecordedRequest) -> Response<Bytes> {
         "pushed_authorization_request_endpoint": format!("{base}{PUSH}"),
         "authorization_response_iss_parameter_supported": true,
         "token_endpoint": format!("{base}{TOKEN}"),
+        "userinfo_endpoint": format!("{base}{USERINFO}"),
         "introspection_endpoint": format!("{base}{INTROSPECT}"),
         "revocation_endpoint": format!("{base}{REVOKE}"),
         "device_authorization_endpoint": format!("{base}{DEVICE_AUTHORIZATION}"),

@@ -9,9 +9,9 @@ use super::{
     answer::{OAuthError, json_response},
     builder::Config,
     client::{Authenticated, authenticate},
-    form, polling,
+    endpoints, form, polling,
     recorded::RecordedRequest,
-    state::{Permission, PollKind, ServerState, TokenKind, TokenState},
+    state::{Permission, PollKind, ServerState},
 };
 
 const JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
@@ -49,6 +49,7 @@ pub(super) enum Refresh {
 pub(super) struct GrantRequest<'a> {
     pub(super) config: &'a Config,
     pub(super) request: &'a RecordedRequest,
+    pub(super) issuer: String,
     pub(super) client: Option<String>,
     pub(super) scope: Option<String>,
     /// The thumbprint of the key of the DPoP proof.
@@ -74,6 +75,7 @@ pub(super) fn token(core: &Core, request: &RecordedRequest) -> Result<Response<B
     let grant_request = GrantRequest {
         config,
         request,
+        issuer: endpoints::base(core, request),
         client: client.map(|client| client.id),
         scope,
         key,
@@ -202,67 +204,6 @@ impl GrantRequest<'_> {
             permission: self.permission(Some(user.to_owned())),
             family: state.new_family(),
             refresh: Refresh::IfIssued,
-            members: Vec::new(),
-        })
-    }
-
-    fn refresh_token(&self, state: &mut ServerState) -> Result<GrantOutcome, OAuthError> {
-        let name = form::require(self.request, "refresh_token", "refresh_token is missing")?;
-        let refused = |why| Err(OAuthError::invalid_grant(why));
-
-        let found = state
-            .tokens
-            .get_mut(name)
-            .filter(|token| token.kind == TokenKind::Refresh);
-        let Some(found) = found else {
-            return refused("the refresh token is unknown");
-        };
-        if found.permission.client != self.client {
-            return refused("the refresh token was issued to another client");
-        }
-        if found.permission.key.is_some() && found.permission.key != self.key {
-            return refused("the refresh token is bound to another key");
-        }
-        let family = found.family;
-        match found.status {
-            TokenState::Valid => {}
-            TokenState::Revoked => return refused("the refresh token is revoked"),
-            TokenState::Replaced => {
-                state.revoke_family(family);
-                return refused("the refresh token has already been used");
-            }
-        }
-        let granted_scope = found.permission.scope.clone();
-        if self
-            .scope
-            .as_ref()
-            .is_some_and(|requested| !form::is_within(requested, granted_scope.as_deref()))
-        {
-            return Err(OAuthError::new(
-                "invalid_scope",
-                "the requested scope exceeds the granted scope",
-            ));
-        }
-        let scope = self.scope.clone().or_else(|| granted_scope.clone());
-        let permission = Permission {
-            scope,
-            key: self.key.clone(),
-            ..found.permission.clone()
-        };
-        let refresh = if self.config.rotate_refresh_tokens {
-            found.status = TokenState::Replaced;
-            // "the refresh token scope MUST be identical to that of the refresh token included by the client
-            // in the request" (RFC 6749 §6)
-            Refresh::Rotated {
-                scope: granted_scope,
-            }
-        } else {
-            Refresh::None
-        };
-        Ok(GrantOutcome {
-            permission,
-            family,
-            refresh,
             members: Vec::new(),
         })
     }

@@ -172,8 +172,10 @@ mod grants;
 mod jws;
 mod listen;
 mod manual_clock;
+mod openid;
 mod polling;
 mod recorded;
+mod refresh_token;
 mod script;
 mod server;
 mod service;
@@ -181,6 +183,7 @@ mod state;
 mod token_exchange;
 #[cfg(feature = "token-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+#[allow(clippy::collapsible_if)] // it does not use let chains yet
 pub mod token_store;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -46,6 +46,16 @@ impl RecordedRequest {
         }
     }
 
+    /// Returns a copy of the head.
+    #[cfg(feature = "dpop")]
+    pub(super) fn without_body(&self) -> http::Request<()> {
+        let mut head = http::Request::new(());
+        *head.method_mut() = self.method.clone();
+        *head.uri_mut() = self.uri.clone();
+        *head.headers_mut() = self.headers.clone();
+        head
+    }
+
     /// Returns the method.
     pub fn method(&self) -> &Method {
         &self.method

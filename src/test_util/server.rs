@@ -38,6 +38,7 @@ use super::{
 /// | `/bc-authorize` | CIBA in poll mode; every user is known |
 /// | `/authorize` | RFC 6749 §4.1.1; its user agrees to everything, see [`authorize`](Self::authorize) |
 /// | `/par` | RFC 9126 |
+/// | `/userinfo` | OpenID Connect Core §5.3; for tokens of a user with the scope `openid`, see [`userinfo_field`](AuthorizationServerBuilder::userinfo_field) |
 /// | `/.well-known/oauth-authorization-server` | RFC 8414 |
 /// | `/.well-known/openid-configuration` | the same, for clients that use OpenID Connect Discovery |
 ///
@@ -45,8 +46,12 @@ use super::{
 /// code, token exchange (RFC 8693), JWT and SAML 2.0 bearer assertions (RFC 7523, RFC 7522), CIBA in poll mode, and
 /// every [`custom_grant`](AuthorizationServerBuilder::custom_grant).
 ///
-/// It issues no ID tokens, and has neither a userinfo endpoint nor a registration endpoint. Name one of your own with
-/// [`metadata_field`](AuthorizationServerBuilder::metadata_field), for example `userinfo_endpoint`.
+/// For a code of a user with the scope `openid`, it issues an ID token with the `nonce` of the sign-in. The ID token is not signed, and its
+/// times are those of the wall clock. Other grants return none, unless you set one with
+/// [`response_field`](AuthorizationServerBuilder::response_field).
+///
+/// It has no registration endpoint. Name one of your own with [`metadata_field`](AuthorizationServerBuilder::metadata_field), for example
+/// `registration_endpoint`.
 ///
 /// It refuses requests as the RFCs require:
 ///

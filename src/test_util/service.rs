@@ -6,7 +6,6 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -65,12 +64,15 @@ where
 
     fn call(&mut self, request: Request<B>) -> ResponseFuture {
         ResponseFuture {
-            inner: Box::pin(serve(Arc::clone(&self.core), request)),
+            inner: Box::pin(serve(self.clone(), request)),
         }
     }
 }
 
-async fn serve<B>(core: Arc<Core>, request: Request<B>) -> io::Result<Response<ResponseBody>>
+async fn serve<B>(
+    server: AuthorizationServer,
+    request: Request<B>,
+) -> io::Result<Response<ResponseBody>>
 where
     B: Body,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -85,10 +87,10 @@ where
         Err(error) => return Err(io::Error::other(error)),
     };
     let request = RecordedRequest::new(parts, &body);
-    let _in_flight = InFlight::begin(&core, &request);
-    match failure(&core, &request) {
-        None => Ok(endpoints::answer(&core, &request).map(ResponseBody::whole)),
-        Some(failure) => failure.play(|| endpoints::answer(&core, &request)).await,
+    let _in_flight = InFlight::begin(&server.core, &request);
+    match failure(&server.core, &request) {
+        None => Ok(endpoints::answer(&server, &request).map(ResponseBody::whole)),
+        Some(failure) => failure.play(|| endpoints::answer(&server, &request)).await,
     }
 }
 

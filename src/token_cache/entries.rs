@@ -162,11 +162,11 @@ impl Shard {
 
 /// Notes how often the server asked to be polled with the credential of an evicted entry.
 fn note_polling(entry: &Entry, settings: &Settings, now: Moment) {
-    if let Some(polling) = entry.polling() {
-        if entry.request().has_known_one_time_credential() {
-            let digest = settings.spent.digest(entry.request());
-            settings.spent.note_polling(digest, polling, now);
-        }
+    if let Some(polling) = entry.polling()
+        && entry.request().has_known_one_time_credential()
+    {
+        let digest = settings.spent.digest(entry.request());
+        settings.spent.note_polling(digest, polling, now);
     }
 }
 

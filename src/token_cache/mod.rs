@@ -189,7 +189,7 @@
 //      v
 //   TokenSource::token                                    source.rs       keep_warm: keep_warm.rs
 //      |  or: set the Authorization header                header.rs       subscribe: token_changes.rs
-//      |                                                                  a user who decides: wait_for_user.rs
+//      |  by the copy that each service has of its value  local_copy.rs   a user who decides: wait_for_user.rs
 //      v
 //   is there a token? is it fresh, stale, expired?        entry/mod.rs    without the lock
 //      |                                                  state.rs
@@ -222,12 +222,12 @@
 // If nobody polls the task of the fetch (fetch/heartbeat.rs), somebody who waits takes the fetch over (entry/look_up.rs). The folder operations
 // contains what concerns all entries together: warm-up, health, shutdown.
 //
-// Later, an API accepts or refuses the token. Then header.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
+// Later, an API accepts or refuses the token. Then sent_token.rs finds the entry by its number. entry/accepted.rs remembers who accepted the
 // token, refusals.rs decides whether a refused one is replaced, entry/refuse.rs drops it, and learned_lifetime.rs learns from it. events.rs
 // contains all events that are reported on the way; each error is in the file in which it arises. What callers get is in issued_token.rs,
 // and what stays of a response in kept_members.rs.
 //
-// In `entry`, mod.rs only reads, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
+// In `entry`, mod.rs only reads, end.rs and kept_warm.rs say how long it lives, look_up.rs starts fetches, fetch_task.rs waits for them, queue.rs waits until one may start, and
 // land.rs and refuse.rs change the token. fetch/heartbeat.rs tells whether the task of a fetch is polled, and fetch/runtime.rs on which runtime it runs.
 // state.rs, refresh_window.rs, pauses.rs, refusals.rs and learned_lifetime.rs are pure: the time and the random numbers are arguments. Only `entry`, entries.rs, key_index.rs,
 // fetch/limit.rs and fetch/spent.rs lock, and only entry/look_up.rs and keep_warm.rs spawn tasks.
@@ -246,10 +246,12 @@ mod keep_warm;
 mod kept_members;
 mod key_index;
 mod learned_lifetime;
+mod local_copy;
 mod operations;
 mod pauses;
 pub(crate) mod refresh_window;
 mod refusals;
+mod sent_token;
 pub(crate) mod source;
 mod state;
 mod token_changes;
@@ -272,7 +274,9 @@ pub use self::{
     token_sources::{RequestOfKey, TokenSources},
 };
 pub(crate) use self::{
-    header::{Authorization, LocalCopy, SentToken, TokenHeader, TokenName},
+    header::{Authorization, TokenHeader},
+    local_copy::LocalCopy,
+    sent_token::{SentToken, TokenName},
     source::TokenSource,
 };
 use crate::{

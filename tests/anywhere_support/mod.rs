@@ -22,7 +22,8 @@ use tower_oauth2_client::{
     BoxError,
     authorization_code::AuthorizationResponse,
     authorize_anywhere::{
-        AuthorizationUrl, AuthorizeAnywhere, AuthorizeAnywhereLayer, NotAuthorized, SignIn,
+        AuthorizationUrl, AuthorizeAnywhere, AuthorizeAnywhereLayer, Identity, NotAuthorized,
+        SignIn,
     },
     test_util::{AuthorizationServer, AuthorizationServerBuilder},
 };
@@ -30,6 +31,11 @@ use tower_oauth2_client::{
 pub const URL: &str = "https://api.test/mcp";
 pub const AT_PATH: &str = "/.well-known/oauth-protected-resource/mcp";
 pub const ISSUER: &str = "https://as.test";
+
+/// The client that each [`new_server`] knows.
+pub fn secret() -> Identity {
+    Identity::new().client_secret("client", "secret")
+}
 
 type Handler = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Response<Bytes>> + Send + Sync>;
 
@@ -134,6 +140,12 @@ impl World {
     /// A layer over this world that allows nothing yet.
     pub fn layer(&self) -> AuthorizeAnywhereLayer {
         AuthorizeAnywhereLayer::new(self.clone())
+    }
+
+    /// A layer that allows one issuer, at which this user signs in.
+    pub fn layer_with_sign_in(&self, user: &User) -> AuthorizeAnywhereLayer {
+        let identity = secret().sign_in(user.sign_in());
+        self.layer().issuer(ISSUER, identity)
     }
 
     pub fn client<R: Clone>(

@@ -16,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt, Full};
-use tokio::time::Instant;
+use tokio::{
+    runtime::{self, Runtime},
+    time::Instant,
+};
 use tower::{Service, ServiceExt, util::BoxCloneSyncService};
 use tower_oauth2_client::{
     AccessToken, AddAccessTokenLayer, BoxError, ClientAuthentication, IssuedToken, RefreshWindow,
@@ -31,6 +34,12 @@ pub const fn secs(secs: u64) -> Duration {
 
 pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// Returns a runtime that runs only while a test blocks on it.
+pub fn current_thread() -> Runtime {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
 }
 
 /// A cache over an in-process authorization server, with clocks that the test moves.

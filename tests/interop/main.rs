@@ -2,6 +2,7 @@
 
 mod browser;
 mod doorkeeper;
+#[allow(clippy::collapsible_if)] // it does not use let chains yet
 mod fleet;
 mod glewlwyd;
 mod grpcio;

@@ -39,7 +39,10 @@ use tokio::{
     task::JoinHandle,
 };
 use tower::{ServiceExt, util::MapErr};
-use tower_oauth2_client::{BoxError, ClientAuthentication, NotSent, TokenEndpoint};
+use tower_oauth2_client::{
+    BoxError, ClientAuthentication, NotSent, TokenEndpoint, TokenError, TokenErrorKind,
+    TokenRequest,
+};
 use tower_service::Service;
 
 pub use self::{https::HttpsServer, log::Log};
@@ -100,6 +103,14 @@ impl Recorder {
         sent.remove(0)
     }
 
+    /// Checks that nothing was sent because the request is invalid, and returns the message of its error.
+    pub fn check_unsent(&self, error: &TokenError) -> String {
+        assert_eq!(error.kind(), TokenErrorKind::Request);
+        assert!(!error.may_have_been_processed() && !error.is_transient());
+        assert_eq!(self.calls(), 0);
+        error.to_string()
+    }
+
     pub fn endpoint(&self, client: ClientAuthentication) -> TokenEndpoint<Self> {
         TokenEndpoint::new(self.clone(), URI, client)
     }
@@ -127,6 +138,15 @@ impl Service<Request<Full<Bytes>>> for Recorder {
             (this.script)(number)
         })
     }
+}
+
+/// Returns the HTTP request of a client that requests a token for itself.
+pub async fn sent_by(client: ClientAuthentication) -> Request<Bytes> {
+    let recorder = Recorder::good();
+    let request = TokenRequest::client_credentials();
+    let answered = recorder.endpoint(client).oneshot(request).await;
+    answered.expect("a good request");
+    recorder.take_one()
 }
 
 /// Decodes the pairs of a form body, in order.

@@ -1,6 +1,6 @@
 //! This crate.
 
-use http::{HeaderValue};
+use http::HeaderValue;
 use tower::service_fn;
 use tower_oauth2_client::{
     ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest, TokenSource,

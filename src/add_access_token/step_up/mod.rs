@@ -4,7 +4,7 @@
 //!   a 4xx
 //!     │                         demand        what they demand, and the token request that meets it
 //!     ▼                         pace          may another token be requested now?
-//!   StrongerTokens::answer      stronger_tokens
+//!   StrongerTokens::answer      stronger_tokens, slots
 //!     │
 //!     ├─ with `resend`: the request waits for the stronger token ──── fetched, or failed
 //!     └─ otherwise: the fetch is started, and later requests use its token
@@ -12,13 +12,15 @@
 
 mod demand;
 pub(crate) mod pace;
+mod rules;
+mod slots;
 mod stronger_tokens;
 
 use std::{fmt, sync::Arc};
 
 use http::response::Parts;
 
-pub(super) use self::stronger_tokens::{StepUpRules, StrongerTokens};
+pub(super) use self::{rules::StepUpRules, stronger_tokens::StrongerTokens};
 use crate::message::{Challenge, Scope, TokenRequest};
 
 /// How a layer answers challenges that demand a stronger token.

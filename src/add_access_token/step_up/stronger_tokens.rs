@@ -6,56 +6,23 @@
 //!    use of one that was fetched before.
 //! 3. An entry of the cache may be looked up while the lock is held, never the other way round.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, PoisonError},
+use std::sync::{
+    Arc, PoisonError,
+    atomic::{AtomicBool, Ordering::Relaxed},
 };
 
-use http::{HeaderName, response::Parts};
+use http::response::Parts;
 
-use super::{StepUp, demand::Demand, pace::Pace};
+use super::{StepUp, demand::Demand, slots::Slots};
 use crate::{
-    base::{
-        origin_id::OriginId,
-        sync::{ArcSwapOption, Mutex, MutexGuard},
-    },
+    base::sync::{ArcSwapOption, Mutex, MutexGuard},
     error::TokenError,
     message::{Challenge, TokenRequest},
     token_cache::{SentToken, TokenCache, TokenSource},
 };
 
-/// For how many token requests the stronger ones are remembered.
-const MAX_SLOTS: usize = 1000;
-
 /// How many unused tokens that are still held are remembered, to drop them later. The cache evicts any others.
 const MAX_UNUSED: usize = 16;
-
-/// Which challenges a layer answers.
-#[derive(Clone)]
-pub(crate) struct StepUpRules {
-    pub(crate) tokens: Arc<StrongerTokens>,
-    /// The origins whose challenges are answered.
-    pub(crate) origins: Arc<[OriginId]>,
-}
-
-impl StepUpRules {
-    /// Returns the source of the token that a response demands, if it may be requested. `header` is the one with the challenge.
-    pub(crate) fn answer(
-        &self,
-        head: &Parts,
-        header: HeaderName,
-        sent: &SentToken,
-    ) -> Option<TokenSource> {
-        let is_named = |origin| self.origins.contains(&origin);
-        if !head.status.is_client_error() || !sent.origin().is_some_and(is_named) {
-            return None;
-        }
-        let challenges = Challenge::of_fields(head.headers.get_all(header));
-        let demand = Demand::of_challenges(&challenges);
-        let asked = self.tokens.asked_by_user(head, &challenges, sent);
-        self.tokens.answer(demand.as_ref(), asked, sent)
-    }
-}
 
 /// The stronger tokens of a layer. All its clones and services share them.
 pub(crate) struct StrongerTokens {
@@ -67,30 +34,16 @@ pub(crate) struct StrongerTokens {
     /// Those of the source of the layer, so that most requests need no lock.
     of_layer: ArcSwapOption<SlotOfLayer>,
     slots: Mutex<Slots>,
+    /// Whether there is a slot, so that a request that names its own token needs no lock before an API demands a stronger one.
+    ///
+    /// It is set once, because a slot is removed only to make room for another. So no order is needed: whoever knows that a response was
+    /// answered sees it set, and what is in the slots is read under the lock.
+    has_slots: AtomicBool,
 }
 
 struct SlotOfLayer {
     in_use: Option<TokenSource>,
     wanted: Option<TokenSource>,
-}
-
-#[derive(Default)]
-struct Slots {
-    by_base: HashMap<TokenRequest, Slot>,
-    /// The keys, from the oldest to the newest.
-    order: VecDeque<TokenRequest>,
-    /// Stronger requests whose tokens are no longer used, but were still held.
-    unused: Vec<TokenRequest>,
-}
-
-/// The stronger requests of one token request.
-#[derive(Clone, Default)]
-struct Slot {
-    /// Its token was fetched.
-    in_use: Option<TokenRequest>,
-    /// Its token is being fetched.
-    wanted: Option<TokenRequest>,
-    pace: Pace,
 }
 
 impl StrongerTokens {
@@ -105,6 +58,7 @@ impl StrongerTokens {
             source,
             of_layer: ArcSwapOption::empty(),
             slots: Mutex::default(),
+            has_slots: AtomicBool::new(false),
         }
     }
 
@@ -121,6 +75,9 @@ impl StrongerTokens {
 
     /// Returns the source that replaces this one for a request.
     pub(crate) fn in_place_of(&self, base: &TokenSource) -> Option<TokenSource> {
+        if !self.has_slots.load(Relaxed) {
+            return None;
+        }
         let cache = self.cache.as_ref()?;
         let request = base.request().filter(|_| cache.is_of(base))?;
         let slot = self.lock().by_base.get(request).cloned()?;
@@ -151,7 +108,7 @@ impl StrongerTokens {
     }
 
     /// Returns what the function of the user makes of a response. It is called without a lock.
-    fn asked_by_user(
+    pub(super) fn asked_by_user(
         &self,
         head: &Parts,
         challenges: &[Challenge],
@@ -171,7 +128,7 @@ impl StrongerTokens {
     }
 
     /// Returns the source of a token that meets the demand and is stronger than the one that was sent.
-    fn answer(
+    pub(super) fn answer(
         &self,
         demand: Option<&Demand>,
         asked: Option<TokenRequest>,
@@ -204,6 +161,7 @@ impl StrongerTokens {
         };
         slots.unused.retain(|unused| *unused != wanted);
         let slot = slots.by_base.entry(base.clone()).or_default();
+        self.has_slots.store(true, Relaxed);
         let may_start = slot.pace.start_round(now, self.settings.max_rounds);
         let replaced = match may_start {
             true => slot.wanted.replace(wanted.clone()),
@@ -238,10 +196,10 @@ impl StrongerTokens {
 
     /// Notes that there is a token of this source. If it is the wanted one, later requests use it.
     pub(crate) fn note_fetched(&self, source: &TokenSource) {
-        if let Some(request) = source.request() {
-            if let Some(base) = request.weaker() {
-                self.use_wanted(base, request);
-            }
+        if let Some(request) = source.request()
+            && let Some(base) = request.weaker()
+        {
+            self.use_wanted(base, request);
         }
     }
 
@@ -346,36 +304,28 @@ impl StrongerTokens {
     }
 }
 
-impl Slots {
-    /// Returns the strongest request so far, if there is one.
-    fn strongest(&self, base: &TokenRequest) -> Option<&TokenRequest> {
-        let slot = self.by_base.get(base)?;
-        slot.wanted.as_ref().or(slot.in_use.as_ref())
-    }
+const TARGET: &str = "tower_oauth2_client::add_access_token";
 
-    /// Returns the request of the source for which this request was made, or the request itself.
-    fn base_of(&self, request: &TokenRequest) -> TokenRequest {
-        let base = request.weaker().or_else(|| {
-            // The same request may have been made by the user before.
-            let is_it = |stronger: &Option<TokenRequest>| stronger.as_ref() == Some(request);
-            let mut slots = self.by_base.iter();
-            let found = slots.find(|(_, slot)| is_it(&slot.in_use) || is_it(&slot.wanted));
-            found.map(|(base, _)| base)
-        });
-        base.unwrap_or(request).clone()
-    }
+#[cfg(test)]
+mod tests {
+    use std::{future::ready, sync::mpsc, thread, time::Duration};
 
-    /// Notes a new key. Returns the oldest slot if there are too many.
-    fn make_room_for(&mut self, base: &TokenRequest) -> Option<Slot> {
-        if self.by_base.contains_key(base) {
-            return None;
-        }
-        self.order.push_back(base.clone());
-        if self.order.len() <= MAX_SLOTS {
-            return None;
-        }
-        self.by_base.remove(&self.order.pop_front()?)
+    use tower::service_fn;
+
+    use super::*;
+    use crate::error::BoxError;
+
+    #[test]
+    fn no_lock_is_taken_before_an_api_has_demanded_a_stronger_token() {
+        let endpoint = service_fn(|_: TokenRequest| ready(Err(BoxError::from("not called"))));
+        let cache = TokenCache::new(endpoint);
+        let source = cache.source(TokenRequest::client_credentials());
+        let tokens = Arc::new(StrongerTokens::new(StepUp::new(), Some(cache), None));
+        let _locked = tokens.lock();
+        let (done, is_done) = mpsc::channel();
+        let of_thread = tokens.clone();
+        thread::spawn(move || done.send(of_thread.in_place_of(&source).is_none()));
+        let found_nothing = is_done.recv_timeout(Duration::from_secs(20));
+        assert_eq!(found_nothing, Ok(true));
     }
 }
-
-const TARGET: &str = "tower_oauth2_client::add_access_token";

@@ -25,10 +25,7 @@ impl EndpointCall for BackchannelAuthenticationCall {
         metadata_member: "backchannel_authentication_endpoint",
         // "The Client MUST authenticate to the Backchannel Authentication Endpoint using the authentication method registered for its
         // client_id, such as the authentication methods from Section 9 of [OpenID.Core]" (CIBA §7.1).
-        authentication_lists: AuthenticationLists {
-            methods: "token_endpoint_auth_methods_supported",
-            algorithms: "token_endpoint_auth_signing_alg_values_supported",
-        },
+        authentication_lists: AuthenticationLists::OF_TOKEN_ENDPOINT,
         endpoint: "backchannel authentication endpoint",
         request: "backchannel authentication request",
         service: "BackchannelAuthenticationEndpoint",

@@ -24,10 +24,7 @@ impl EndpointCall for DeviceAuthorizationCall {
     const NAMES: EndpointNames = EndpointNames {
         metadata_member: "device_authorization_endpoint",
         // "The client authentication requirements of Section 3.2.1 of [RFC6749] apply" (RFC 8628 §3.1).
-        authentication_lists: AuthenticationLists {
-            methods: "token_endpoint_auth_methods_supported",
-            algorithms: "token_endpoint_auth_signing_alg_values_supported",
-        },
+        authentication_lists: AuthenticationLists::OF_TOKEN_ENDPOINT,
         endpoint: "device authorization endpoint",
         request: "device authorization request",
         service: "DeviceAuthorizationEndpoint",

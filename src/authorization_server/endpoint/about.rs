@@ -28,10 +28,7 @@ impl CallAbout {
     pub(super) fn note_uri(&mut self, uri: &Uri) {
         let host = uri::host(uri);
         if self.called.host.as_deref() != host {
-            self.called = Arc::new(CalledEndpoint {
-                client_id: self.called.client_id.clone(),
-                host: host.map(Into::into),
-            });
+            self.called = self.called.at(host);
             self.form.note_called(&self.called);
         }
     }
@@ -45,8 +42,5 @@ impl CallAbout {
 /// Returns who calls which host.
 pub(super) fn called(client: &ClientAuthentication, host: Option<Box<str>>) -> Arc<CalledEndpoint> {
     let client_id = Some(client.client_id()).filter(|id| !id.is_empty());
-    Arc::new(CalledEndpoint {
-        client_id: client_id.map(Into::into),
-        host,
-    })
+    CalledEndpoint::new(client_id.map(Into::into), host)
 }

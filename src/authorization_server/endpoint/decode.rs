@@ -180,10 +180,11 @@ impl BadAnswer {
     fn of_status<C: EndpointCall>(answer: &Answer) -> Self {
         let endpoint = C::NAMES.endpoint;
         let said = server_words::read(answer.text(), answer.status);
-        if C::READS_CHALLENGES && !matches!(said, Said::OauthError(_)) {
-            if let Some(error) = challenge_error::read(&answer.headers) {
-                return Self::named::<C>(error);
-            }
+        if C::READS_CHALLENGES
+            && !matches!(said, Said::OauthError(_))
+            && let Some(error) = challenge_error::read(&answer.headers)
+        {
+            return Self::named::<C>(error);
         }
         let (words, how) = match said {
             Said::OauthError(error) => return Self::named::<C>(error),

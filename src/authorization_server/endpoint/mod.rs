@@ -10,6 +10,7 @@
 //! 6. [`decode`]: read the response. Pure.
 
 mod about;
+mod call;
 mod challenge_error;
 mod check;
 mod decode;
@@ -39,7 +40,9 @@ pub(crate) use self::{
     json::{JsonObject, JsonValue},
     members::{compact_jwt, members, members_except},
     server_words::{Said, is_no_error},
-    service::{endpoint_service, endpoint_service_parts, protected_endpoint_service},
+    service::{
+        endpoint_service, endpoint_service_parts, inner_service, protected_endpoint_service,
+    },
 };
 use crate::{
     authorization_server::metadata::AuthenticationLists,

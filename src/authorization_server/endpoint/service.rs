@@ -218,27 +218,9 @@ macro_rules! endpoint_service_parts {
             pub fn issuer(&self) -> Option<&str> {
                 self.core.issuer()
             }
-
-            /// Returns the HTTP service.
-            #[must_use]
-            pub fn get_ref(&self) -> &S {
-                &self.core.inner
-            }
-
-            /// Returns the HTTP service, to change it.
-            ///
-            /// A change applies to this endpoint, and to the clones that are made of it afterwards.
-            #[must_use]
-            pub fn get_mut(&mut self) -> &mut S {
-                &mut self.core.inner
-            }
-
-            /// Returns the HTTP service and drops the rest.
-            #[must_use]
-            pub fn into_inner(self) -> S {
-                self.core.inner
-            }
         }
+
+        crate::authorization_server::endpoint::inner_service!($Endpoint);
 
         impl<S: Clone, B> crate::TokenEndpoint<S, B> {
             $(#[$accessor_doc])*
@@ -297,4 +279,35 @@ macro_rules! endpoint_service_parts {
     };
 }
 
-pub(crate) use {endpoint_service, endpoint_service_parts, protected_endpoint_service};
+/// Implements the access to the HTTP service of an endpoint with a `core`.
+macro_rules! inner_service {
+    ($Endpoint:ident) => {
+        impl<S, B> $Endpoint<S, B> {
+            /// Returns the HTTP service.
+            #[must_use]
+            pub fn get_ref(&self) -> &S {
+                &self.core.inner
+            }
+
+            /// Returns the HTTP service, to change it.
+            ///
+            /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services,
+            /// although they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through
+            /// its own service.
+            #[must_use]
+            pub fn get_mut(&mut self) -> &mut S {
+                &mut self.core.inner
+            }
+
+            /// Returns the HTTP service and drops the rest.
+            #[must_use]
+            pub fn into_inner(self) -> S {
+                self.core.inner
+            }
+        }
+    };
+}
+
+pub(crate) use {
+    endpoint_service, endpoint_service_parts, inner_service, protected_endpoint_service,
+};

@@ -14,6 +14,12 @@ pub(crate) struct AuthenticationLists {
 }
 
 impl AuthenticationLists {
+    /// For the token endpoint, and for those whose clients authenticate as they do there.
+    pub(crate) const OF_TOKEN_ENDPOINT: Self = Self {
+        methods: "token_endpoint_auth_methods_supported",
+        algorithms: "token_endpoint_auth_signing_alg_values_supported",
+    };
+
     /// For an endpoint at which no client authenticates.
     pub(crate) const NONE: Self = Self {
         methods: "",
@@ -118,10 +124,7 @@ mod tests {
 
     use super::{super::Rules, *};
 
-    const LISTS: AuthenticationLists = AuthenticationLists {
-        methods: "token_endpoint_auth_methods_supported",
-        algorithms: "token_endpoint_auth_signing_alg_values_supported",
-    };
+    const LISTS: AuthenticationLists = AuthenticationLists::OF_TOKEN_ENDPOINT;
 
     fn metadata(more: &Value) -> ServerMetadata {
         let mut document = json!({

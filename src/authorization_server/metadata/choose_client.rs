@@ -6,10 +6,7 @@ use super::{
 };
 use crate::client_authentication::ClientAuthentication;
 
-const LISTS: AuthenticationLists = AuthenticationLists {
-    methods: "token_endpoint_auth_methods_supported",
-    algorithms: "token_endpoint_auth_signing_alg_values_supported",
-};
+const LISTS: AuthenticationLists = AuthenticationLists::OF_TOKEN_ENDPOINT;
 
 impl ServerMetadata {
     /// Returns the first of these clients that the token endpoint supports, or `None`.

@@ -6,6 +6,8 @@ mod check_method;
 mod choose_client;
 mod discovery;
 mod fetch;
+mod freshness;
+mod held;
 mod lists;
 mod members;
 mod protected_resource;

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use crate::{
-    authorization_server::token_endpoint::refusal::{self, OneTime},
+    authorization_server::token_endpoint::refusal::{self, OneTime, code},
     base::back_off,
     error::{
-        ErrorCode, ErrorResponse, MAX_PAUSE, TokenError,
+        ErrorCode, MAX_PAUSE, TokenError,
         TokenErrorKind::{self, NoRuntime},
         pause_after,
     },
@@ -101,26 +101,10 @@ pub(crate) fn end(error: &TokenError) -> Option<TokenError> {
     })
 }
 
-fn code(error: &TokenError) -> Option<&ErrorCode> {
-    error.error_response().map(ErrorResponse::code)
-}
-
 #[cfg(test)]
 mod tests {
-    use http::StatusCode;
-
     use super::*;
-
-    fn error(status: u16, code: &str) -> TokenError {
-        let status = StatusCode::from_u16(status).unwrap();
-        match code {
-            "" => TokenError::builder(TokenErrorKind::UnexpectedStatus).status(status),
-            code => TokenError::builder(TokenErrorKind::ErrorResponse)
-                .status(status)
-                .error_response(ErrorCode::from(code)),
-        }
-        .build()
-    }
+    use crate::authorization_server::token_endpoint::refusal::tests::error;
 
     #[test]
     fn polling_ends_with_every_error_that_waiting_does_not_mend() {

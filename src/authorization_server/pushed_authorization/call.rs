@@ -26,10 +26,7 @@ impl EndpointCall for PushedAuthorizationCall {
     /// methods, apply for the PAR endpoint as well" (RFC 9126 §2).
     const NAMES: EndpointNames = EndpointNames {
         metadata_member: "pushed_authorization_request_endpoint",
-        authentication_lists: AuthenticationLists {
-            methods: "token_endpoint_auth_methods_supported",
-            algorithms: "token_endpoint_auth_signing_alg_values_supported",
-        },
+        authentication_lists: AuthenticationLists::OF_TOKEN_ENDPOINT,
         endpoint: "pushed authorization request endpoint",
         request: "pushed authorization request",
         service: "PushedAuthorizationEndpoint",

@@ -45,10 +45,7 @@ impl EndpointCall for TokenCall {
 
     const NAMES: EndpointNames = EndpointNames {
         metadata_member: "token_endpoint",
-        authentication_lists: AuthenticationLists {
-            methods: "token_endpoint_auth_methods_supported",
-            algorithms: "token_endpoint_auth_signing_alg_values_supported",
-        },
+        authentication_lists: AuthenticationLists::OF_TOKEN_ENDPOINT,
         endpoint: "token endpoint",
         request: "token request",
         service: "TokenEndpoint",

@@ -35,12 +35,8 @@ impl<S, B> TokenEndpoint<S, B> {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.core.defaults.push(Parameter {
-            name: name.into(),
-            value: value.into(),
-            repeatable: true,
-            checked: false,
-        });
+        let default = Parameter::general(name, value).repeatable();
+        self.defaults.push(default);
         self
     }
 }

@@ -121,9 +121,8 @@ impl<S, B> TokenEndpoint<S, B> {
     /// ```
     #[must_use]
     pub fn metadata_uri(mut self, uri: impl fmt::Display) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.set_metadata_uri(uri);
-        }
+        self.core
+            .set_discovery(|discovery| discovery.set_metadata_uri(uri));
         self
     }
 
@@ -146,9 +145,8 @@ impl<S, B> TokenEndpoint<S, B> {
     /// ```
     #[must_use]
     pub fn allow_unlisted_methods(mut self) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.allow_unlisted = true;
-        }
+        self.core
+            .set_discovery(|discovery| discovery.allow_unlisted = true);
         self
     }
 
@@ -158,9 +156,8 @@ impl<S, B> TokenEndpoint<S, B> {
     /// once in 30 seconds, and only when there is a token request. The server's `Cache-Control` is ignored.
     #[must_use]
     pub fn metadata_lifetime(mut self, lifetime: Duration) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.lifetime = lifetime;
-        }
+        self.core
+            .set_discovery(|discovery| discovery.lifetime = lifetime);
         self
     }
 
@@ -184,18 +181,16 @@ impl<S, B> TokenEndpoint<S, B> {
     /// ```
     #[must_use]
     pub fn certificate_bound_tokens(mut self) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.by_alias = true;
-        }
+        self.core
+            .set_discovery(|discovery| discovery.by_alias = true);
         self
     }
 
     /// Sets the clock that measures the lifetime of the metadata. Default is [`Clock::default`].
     #[must_use]
     pub fn metadata_clock(mut self, clock: impl Into<Clock>) -> Self {
-        if let Some(discovery) = self.core.discovery_mut() {
-            discovery.clock = clock.into();
-        }
+        self.core
+            .set_discovery(|discovery| discovery.clock = clock.into());
         self
     }
 

@@ -120,15 +120,16 @@ pub(crate) fn sign_in_required(error: TokenError) -> TokenError {
 pub(crate) const NOT_ACCEPTED: &str =
     "the user has to sign in again: the server no longer accepts the code or the refresh token";
 
-fn code(error: &TokenError) -> Option<&ErrorCode> {
+pub(crate) fn code(error: &TokenError) -> Option<&ErrorCode> {
     error.error_response().map(ErrorResponse::code)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn error(status: u16, code: &str) -> TokenError {
+    /// A response with this status, and with this error code if there is one.
+    pub(crate) fn error(status: u16, code: &str) -> TokenError {
         let status = StatusCode::from_u16(status).unwrap();
         match code {
             "" => TokenError::builder(TokenErrorKind::UnexpectedStatus).status(status),

@@ -15,12 +15,12 @@ use super::call::TokenCall;
 use crate::dpop::DpopKey;
 use crate::{
     authorization_server::{
-        endpoint::{EndpointCore, response_future},
+        endpoint::{EndpointCore, inner_service, response_future},
         http_service::HttpService,
     },
     client_authentication::ClientAuthentication,
     error::TokenError,
-    message::{TokenRequest, TokenResponse, TokenType},
+    message::{Parameter, TokenRequest, TokenResponse, TokenType},
 };
 
 /// A [`Service`](https://docs.rs/tower-service/0.3/tower_service/trait.Service.html) that sends a [`TokenRequest`] to a token endpoint
@@ -110,6 +110,8 @@ use crate::{
 pub struct TokenEndpoint<S, B = Full<Bytes>> {
     pub(crate) core: EndpointCore<S, B>,
     pub(crate) call: TokenCall,
+    /// The parameters that are added to requests that do not set them.
+    pub(crate) defaults: Vec<Parameter>,
 }
 
 impl<S> TokenEndpoint<S> {
@@ -141,6 +143,7 @@ impl<S, B> TokenEndpoint<S, B> {
         Self {
             core,
             call: TokenCall::default(),
+            defaults: Vec::new(),
         }
     }
 
@@ -174,6 +177,7 @@ impl<S, B> TokenEndpoint<S, B> {
         TokenEndpoint {
             core: self.core.request_body(request_body),
             call: self.call,
+            defaults: self.defaults,
         }
     }
 
@@ -306,28 +310,9 @@ impl<S, B> TokenEndpoint<S, B> {
     pub fn client(&self) -> &ClientAuthentication {
         &self.core.client
     }
-
-    /// Returns the HTTP service.
-    #[must_use]
-    pub fn get_ref(&self) -> &S {
-        &self.core.inner
-    }
-
-    /// Returns the HTTP service, to change it.
-    ///
-    /// A change applies to this endpoint, and to the clones that are made of it afterwards. Other clones keep their services, although
-    /// they share the metadata of the issuer: the endpoint whose request needs the metadata first fetches them through its own service.
-    #[must_use]
-    pub fn get_mut(&mut self) -> &mut S {
-        &mut self.core.inner
-    }
-
-    /// Returns the HTTP service and drops the rest.
-    #[must_use]
-    pub fn into_inner(self) -> S {
-        self.core.inner
-    }
 }
+
+inner_service!(TokenEndpoint);
 
 /// By hand, since a body type (axum's, hyper's) need not be `Clone`.
 impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
@@ -335,6 +320,7 @@ impl<S: Clone, B> Clone for TokenEndpoint<S, B> {
         Self {
             core: self.core.clone(),
             call: self.call.clone(),
+            defaults: self.defaults.clone(),
         }
     }
 }
@@ -357,6 +343,7 @@ where
             id_token_checks: request.shared_id_token_checks(),
             ..self.call
         };
+        let request = request.with_defaults(&self.defaults);
         let inner = self.core.call(call, request.into_form());
         ResponseFuture { inner }
     }

@@ -93,14 +93,13 @@ impl Future for HttpsFuture {
         };
         let silence = SilenceOf::find(connected).and_then(|silence| silence.0.upgrade());
         drop(metadata);
-        if let Some(silence) = silence {
-            if !this
+        if let Some(silence) = silence
+            && !this
                 .awaited
                 .as_ref()
                 .is_some_and(|awaited| awaited.is_over(&silence))
-            {
-                *this.awaited = Some(silence.request_sent(this.connection));
-            }
+        {
+            *this.awaited = Some(silence.request_sent(this.connection));
         }
 
         let Some(time) = *this.response_head_timeout else {

@@ -89,12 +89,11 @@ impl Silence {
     fn abandon_after(&self, time: Duration, now: Instant) -> bool {
         let since = lock(&self.state).since;
         let is_silent = since.is_some_and(|since| now.duration_since(since) >= time);
-        if is_silent {
-            if let Some(connection) = self.connection.get() {
-                if let Some(connected) = &*connection.connection_metadata() {
-                    connected.poison();
-                }
-            }
+        if is_silent
+            && let Some(connection) = self.connection.get()
+            && let Some(connected) = &*connection.connection_metadata()
+        {
+            connected.poison();
         }
         is_silent
     }

@@ -1,29 +1,18 @@
 //! The form of a request to an authorization server, and what goes beside it.
 
 mod equality;
+mod extras;
 mod readable;
 
-use std::{
-    borrow::Cow,
-    collections::HashMap,
-    fmt,
-    sync::{Arc, LazyLock},
-};
-
-use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Uri};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 pub(crate) use self::readable::CalledSlot;
-pub(super) use self::readable::{Notes, general_parameter};
+pub(super) use self::{extras::Extras, readable::Notes};
 use crate::{
-    base::{Quoted, uri},
-    client_authentication::ClientAuthentication,
-    dpop::DpopKey,
+    base::Quoted,
     message::{
-        IdTokenChecks,
         parameter::Parameter,
-        polling_terms::PollingTerms,
         scope::{self, Scope},
-        secret_names,
     },
     secret::{Credential, Secret},
 };
@@ -42,39 +31,9 @@ struct Inner {
     extras: Option<Box<Extras>>,
 }
 
-/// Everything in a request except its parameters.
-///
-/// What is large is boxed: a cache may hold many requests of which each has a label and nothing else.
-#[derive(Clone, Default)]
-pub(super) struct Extras {
-    headers: Option<Box<HeaderMap>>,
-    endpoint: Option<Box<Uri>>,
-    pub(super) client_authentication: Option<Box<ClientAuthentication>>,
-    pub(super) dpop: Option<DpopKey>,
-    /// Neither sent nor compared.
-    pub(super) polling: Option<Box<PollingTerms>>,
-    /// Neither sent nor compared.
-    pub(super) id_token_checks: Option<Arc<IdTokenChecks>>,
-    /// The server that issued the credentials. Neither sent nor compared.
-    pub(super) issuer: Option<Arc<String>>,
-    /// For logs. Neither sent nor compared.
-    pub(super) label: Option<Box<str>>,
-    /// For the layers below. Neither sent nor compared.
-    pub(super) context: Extensions,
-    /// Keeps equal requests apart. Compared, but not sent.
-    pub(super) partition: Option<Box<str>>,
-    /// The name of the sign-in that the credential belongs to. Neither sent nor compared.
-    pub(super) sign_in: Option<Box<str>>,
-    /// What the cache and the layer note for themselves. Neither sent nor compared.
-    pub(super) notes: Option<Box<Notes>>,
-    invalid: Option<Box<str>>,
-    /// Not compared: it follows from the parameters.
-    names: Option<Box<Names>>,
-}
-
 /// Where each name is first used, for a request with many parameters.
 #[derive(Clone, Default)]
-struct Names {
+pub(super) struct Names {
     first: HashMap<Cow<'static, str>, usize>,
     /// How many parameters have been looked at.
     seen: usize,
@@ -160,21 +119,6 @@ impl Form {
         });
     }
 
-    /// Adds the parameters of `defaults` whose names this form does not have.
-    ///
-    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
-    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
-        let is_granted = self.parameters().iter().any(Parameter::is_one_time);
-        let is_set = |name: &str| {
-            (is_granted && name == "scope") || self.parameters().iter().any(|p| p.name == name)
-        };
-        let missing = defaults.iter().filter(|default| !is_set(&default.name));
-        for default in missing.cloned().collect::<Vec<_>>() {
-            self.push(default);
-        }
-        self
-    }
-
     /// Adds words to the scope, unless a provider returns the scope: then it is set twice.
     pub(super) fn add_scope(&mut self, scope: &Scope) {
         let index = self.parameters().iter().position(|p| p.scope().is_some());
@@ -186,68 +130,7 @@ impl Form {
                 union.hide_like(&parameter.value);
                 parameter.value = union;
             }
-            None => self.push(Parameter {
-                name: "scope".into(),
-                value: scope.as_str().into(),
-                repeatable: false,
-                checked: true,
-            }),
-        }
-    }
-
-    /// Adds a header, and marks it sensitive if its name says so. The first one that is invalid is [remembered](Self::invalid).
-    pub(super) fn push_header<K, V>(&mut self, name: K, value: V)
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        let extras = self.extras_mut();
-        let invalid = match name.try_into() {
-            Ok(name) => match value.try_into() {
-                Ok(mut value) => {
-                    value.set_sensitive(
-                        value.is_sensitive() || secret_names::is_secret(name.as_str()),
-                    );
-                    extras.headers.get_or_insert_default().append(name, value);
-                    return;
-                }
-                Err(_) => format!(
-                    "the value of the header `{}` is invalid",
-                    Quoted(name.as_str())
-                ),
-            },
-            Err(_) => "the name of a header is invalid".to_owned(),
-        };
-        extras.invalid.get_or_insert(invalid.into());
-    }
-
-    /// Sets a header in place of all that have its name.
-    pub(super) fn replace_header<K, V>(&mut self, name: K, value: V)
-    where
-        K: TryInto<HeaderName>,
-        V: TryInto<HeaderValue>,
-    {
-        match name.try_into() {
-            Ok(name) => {
-                if let Some(headers) = &mut self.extras_mut().headers {
-                    headers.remove(&name);
-                }
-                self.push_header(name, value);
-            }
-            Err(_) => self.push_header("", value),
-        }
-    }
-
-    /// Sets the endpoint that this request goes to instead of that of the service, which is called `name`. An invalid URI is
-    /// [remembered](Self::invalid).
-    pub(super) fn set_endpoint(&mut self, name: &str, uri: impl fmt::Display) {
-        let extras = self.extras_mut();
-        match uri::parse(uri) {
-            Ok(uri) => extras.endpoint = Some(Box::new(uri)),
-            Err(why) => {
-                let invalid = format!("the URI of the {name} {why}");
-                extras.invalid.get_or_insert(invalid.into());
-            }
+            None => self.push(Parameter::checked("scope", scope.as_str())),
         }
     }
 
@@ -271,11 +154,6 @@ impl Form {
                 ..Extras::default()
             })
         });
-    }
-
-    /// Returns the issuer of the only server that may get this request, if there is only one.
-    pub(crate) fn issuer(&self) -> Option<&str> {
-        self.extras().issuer.as_deref().map(String::as_str)
     }
 
     pub(crate) fn parameters(&self) -> &[Parameter] {
@@ -312,49 +190,6 @@ impl Form {
         let parameter = self.0.parameters.iter().find(|p| p.name == name)?;
         parameter.value.known().map(Secret::expose)
     }
-
-    pub(super) fn extras(&self) -> &Extras {
-        static NOTHING: LazyLock<Extras> = LazyLock::new(Extras::default);
-        self.0.extras.as_deref().unwrap_or_else(|| &NOTHING)
-    }
-
-    pub(super) fn extras_mut(&mut self) -> &mut Extras {
-        Arc::make_mut(&mut self.0).extras.get_or_insert_default()
-    }
-
-    pub(crate) fn headers(&self) -> &HeaderMap {
-        static NONE: LazyLock<HeaderMap> = LazyLock::new(HeaderMap::new);
-        self.extras().headers.as_deref().unwrap_or_else(|| &NONE)
-    }
-
-    pub(crate) fn context(&self) -> &Extensions {
-        &self.extras().context
-    }
-
-    /// The endpoint that this request goes to instead of that of the service.
-    pub(crate) fn endpoint_override(&self) -> Option<&Uri> {
-        self.extras().endpoint.as_deref()
-    }
-
-    /// The client that sends this request instead of that of the service.
-    pub(crate) fn client_override(&self) -> Option<&ClientAuthentication> {
-        self.extras().client_authentication.as_deref()
-    }
-
-    /// The key that this request uses instead of that of the service.
-    pub(crate) fn dpop_override(&self) -> Option<&DpopKey> {
-        self.extras().dpop.as_ref()
-    }
-
-    /// Refuses the request for this reason, unless an earlier setter did.
-    pub(super) fn refuse(&mut self, why: impl Into<Box<str>>) {
-        self.extras_mut().invalid.get_or_insert(why.into());
-    }
-
-    /// Returns the error of the first setter that was passed an invalid value.
-    pub(crate) fn invalid(&self) -> Option<&str> {
-        self.extras().invalid.as_deref()
-    }
 }
 
 /// The number of parameters that most requests do not exceed.
@@ -368,15 +203,4 @@ pub(super) fn printable_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Q
         *more = Quoted("...");
     }
     names
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A cache with a million labelled requests holds as many of these.
-    #[test]
-    fn what_a_label_costs_beside_its_text_is_small() {
-        assert!(size_of::<Extras>() <= 128, "{}", size_of::<Extras>());
-    }
 }

@@ -1,18 +1,21 @@
 //! What can be read of a request: everything except secrets.
 
 use std::{
-    borrow::Cow,
+    fmt,
     sync::{Arc, PoisonError},
 };
 
 use http::{HeaderName, HeaderValue, Uri};
 
-use super::{Form, Parameter};
+use super::{Form, printable_names};
 use crate::{
-    base::{sync::Mutex, uri},
+    base::{
+        Quoted,
+        sync::Mutex,
+        uri::{self, Printable},
+    },
     error::{About, CalledEndpoint},
     message::{TokenMark, TokenRequest},
-    secret::Credential,
 };
 
 /// A place in which an endpoint notes who sent a request, and to which host. The copies of the request share it.
@@ -154,17 +157,23 @@ impl Form {
             host: host.or_else(|| called?.host.clone()),
         }
     }
-}
 
-/// Returns the parameter that a general setter makes.
-pub(in crate::message) fn general_parameter(
-    name: Cow<'static, str>,
-    value: Credential,
-) -> Parameter {
-    Parameter {
-        name,
-        value,
-        repeatable: false,
-        checked: false,
+    /// Implements `Debug` for a request of this type, whose setter of the endpoint is called `endpoint`.
+    pub(in crate::message) fn fmt(
+        &self,
+        request: &str,
+        endpoint: &str,
+        f: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        let names = self.parameters().iter().map(|p| &*p.name);
+        let mut debug = f.debug_struct(request);
+        if let Some(label) = self.label() {
+            debug.field("label", &Quoted(label));
+        }
+        debug
+            .field("parameters", &printable_names(names))
+            .field(endpoint, &self.endpoint_override().map(Printable))
+            .field("client_authentication", &self.client_override())
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::TokenRequest;
 use crate::{
-    message::{form::general_parameter, scope::Scope},
+    message::{Parameter, scope::Scope},
     secret::Credential,
 };
 
@@ -58,8 +58,7 @@ impl TokenRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        let parameter = general_parameter(name.into(), value.into());
-        self.0.replace(parameter);
+        self.0.replace(Parameter::general(name, value));
         self
     }
 

@@ -96,7 +96,7 @@ impl TokenRequest {
     /// You can add several resources. Default is none.
     #[must_use]
     pub fn resource(self, resource: impl Into<String>) -> Self {
-        self.push("resource".into(), resource.into().into(), true, true)
+        self.push(Parameter::checked("resource", resource.into()).repeatable())
     }
 
     /// Adds a service that the token is for, identified by its name
@@ -105,7 +105,7 @@ impl TokenRequest {
     /// You can add several audiences. Default is none.
     #[must_use]
     pub fn audience(self, audience: impl Into<String>) -> Self {
-        self.push("audience".into(), audience.into().into(), true, true)
+        self.push(Parameter::checked("audience", audience.into()).repeatable())
     }
 
     /// Sets what the token permits, in more detail than a scope
@@ -180,7 +180,7 @@ impl TokenRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.push(name.into(), value.into(), false, false)
+        self.push(Parameter::general(name, value))
     }
 
     /// Adds another parameter, which can be set several times, also with the same value.
@@ -203,7 +203,7 @@ impl TokenRequest {
         name: impl Into<Cow<'static, str>>,
         value: impl Into<Credential>,
     ) -> Self {
-        self.push(name.into(), value.into(), true, false)
+        self.push(Parameter::general(name, value).repeatable())
     }
 
     /// Adds a header to the HTTP request. Default is none.
@@ -234,22 +234,11 @@ impl TokenRequest {
 
     /// Adds a parameter for a setter of its own.
     fn with(self, name: &'static str, value: impl Into<Credential>) -> Self {
-        self.push(name.into(), value.into(), false, true)
+        self.push(Parameter::checked(name, value))
     }
 
-    fn push(
-        mut self,
-        name: Cow<'static, str>,
-        value: Credential,
-        repeatable: bool,
-        checked: bool,
-    ) -> Self {
-        self.0.push(Parameter {
-            name,
-            value,
-            repeatable,
-            checked,
-        });
+    fn push(mut self, parameter: Parameter) -> Self {
+        self.0.push(parameter);
         self
     }
 }
@@ -348,6 +337,22 @@ impl TokenRequest {
             }
         }
         Ok(request)
+    }
+
+    /// Adds the parameters of `defaults` whose names this request does not have.
+    ///
+    /// With a code or a refresh token, no scope means the one that was granted (RFC 6749 §6), so a default could only narrow it.
+    pub(crate) fn with_defaults(mut self, defaults: &[Parameter]) -> Self {
+        if defaults.is_empty() {
+            return self;
+        }
+        let is_granted = || self.one_time_parameter().is_some();
+        let is_set = |name: &str| self.has(name) || (name == "scope" && is_granted());
+        let missing = defaults.iter().filter(|default| !is_set(&default.name));
+        for default in missing.cloned().collect::<Vec<_>>() {
+            self.0.push(default);
+        }
+        self
     }
 
     #[cfg(feature = "token-store")]

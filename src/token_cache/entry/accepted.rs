@@ -109,10 +109,10 @@ impl AcceptedAt {
 
     /// Notes that an origin accepted the token, unless it has refused it since.
     pub(super) fn note(&self, origin: OriginId, generation: u64) {
-        if self.standing(origin, generation) == Standing::Unknown {
-            if let Some(empty) = self.find(0) {
-                empty.store(mark(origin, generation), Relaxed);
-            }
+        if self.standing(origin, generation) == Standing::Unknown
+            && let Some(empty) = self.find(0)
+        {
+            empty.store(mark(origin, generation), Relaxed);
         }
     }
 

@@ -26,7 +26,7 @@ use crate::{
     error::{TokenError, TokenErrorKind::Timeout},
     token_cache::{
         events,
-        fetch::{Reason, limit, runtime},
+        fetch::{Reason, nesting, runtime},
         state::{self, CachedToken, Condition},
     },
 };
@@ -231,7 +231,7 @@ impl Entry {
             };
         }
         // Nobody waits for a renewal.
-        let is_nested = reason != Reason::Stale && limit::is_within_a_fetch();
+        let is_nested = reason != Reason::Stale && nesting::is_within_a_fetch();
         if is_nested {
             self.start_out_of_turn(state, now, reason)?;
         }

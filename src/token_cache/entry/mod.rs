@@ -7,7 +7,9 @@
 //!    [`super::fetch::limit`] and [`super::fetch::spent`] may be taken while `state` is locked, never the other way round.
 
 mod accepted;
+mod end;
 mod fetch_task;
+mod kept_warm;
 mod land;
 mod look_up;
 mod queue;
@@ -17,10 +19,9 @@ mod start;
 use std::{
     num::NonZeroU64,
     sync::{
-        Arc, OnceLock, PoisonError, Weak,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -191,13 +192,6 @@ impl Entry {
         current.as_ref().map(|current| current.token.mark())
     }
 
-    /// Returns whether the cache may forget this entry without losing the response to a fetch.
-    fn may_be_evicted(&self, now: Moment) -> bool {
-        let state = self.lock();
-        let fetch = state.fetch.as_ref();
-        fetch.is_none_or(|fetch| fetch.is_lost(now))
-    }
-
     /// Returns whether the next fetch polls for the decision of a user.
     pub(super) fn is_polled(&self) -> bool {
         self.lock().grant.is_polled()
@@ -227,28 +221,6 @@ impl Entry {
         self.is_used.swap(false, Ordering::Relaxed)
     }
 
-    /// Returns whether the cache may forget this entry because nobody holds it, and marks it as forgotten then.
-    ///
-    /// The caller owns the one handle that the cache has. An index may make another at any time with [`upgrade`](Self::upgrade), so the
-    /// mark is set first, and both look at what the other has done.
-    pub(super) fn try_evict(self: &Arc<Self>, now: Moment) -> bool {
-        if Arc::strong_count(self) > 1 || !self.may_be_evicted(now) {
-            return false;
-        }
-        self.is_evicted.store(true, Ordering::SeqCst);
-        let is_idle = Arc::strong_count(self) == 1;
-        if !is_idle {
-            self.is_evicted.store(false, Ordering::SeqCst);
-        }
-        is_idle
-    }
-
-    /// Returns the entry if the cache still has it.
-    pub(super) fn upgrade(entry: &Weak<Self>) -> Option<Arc<Self>> {
-        let entry = entry.upgrade()?;
-        (!entry.is_evicted.load(Ordering::SeqCst)).then_some(entry)
-    }
-
     /// Returns a watcher for the generation of each token.
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
         // Nothing can be published between the read of the generation and the first receiver.
@@ -263,71 +235,6 @@ impl Entry {
     fn wake_watchers(&self) {
         if let Some(changes) = self.changes.get() {
             changes.send_replace(self.generation());
-        }
-    }
-
-    /// Returns whether the cache of this entry was shut down.
-    pub(super) fn is_shut_down(&self) -> bool {
-        self.settings.shutdown.check().is_err()
-    }
-
-    /// Keeps the token warm for as long as this entry and the runtime live.
-    pub(super) fn keep_warm(self: &Arc<Self>) -> Result<(), TokenError> {
-        let runtime = self.settings.runtime.get()?;
-        let now = self.now();
-        let mut state = self.lock();
-        self.settings.shutdown.check()?;
-        let is_running = |keep_warm: &KeepWarm| keep_warm.is_running(now);
-        if !state.keep_warm.as_ref().is_some_and(is_running) {
-            state.keep_warm = Some(KeepWarm::start(self, &runtime));
-        }
-        Ok(())
-    }
-
-    /// Drops the token, cancels its fetch, and keeps it warm no longer.
-    pub(super) fn retire(&self) {
-        let keep_warm = self.lock().keep_warm.take();
-        drop(keep_warm);
-        self.clear();
-    }
-
-    /// Ends everything that runs in the background, except a fetch that may have sent a one-time credential.
-    pub(super) fn shut_down(&self) {
-        let mut state = self.lock();
-        let _keep_warm = state.keep_warm.take();
-        let is_one_time = state.grant.is_one_time();
-        let cancelled = state
-            .fetch
-            .take_if(|fetch| fetch.flight.ground() || !is_one_time);
-        let place = state.leave_queue();
-        drop(state);
-        drop(place);
-        if let Some(fetch) = cancelled {
-            fetch.give_up();
-        }
-        self.wake_watchers();
-    }
-
-    /// Notes that the task which keeps the token warm will look again after this time at the latest.
-    pub(super) fn keep_warm_is_back_after(&self, pause: Duration) {
-        let back_at = self.now().after(pause);
-        if let Some(keep_warm) = &mut self.lock().keep_warm {
-            keep_warm.back_at(back_at);
-        }
-    }
-
-    /// Returns the time until the token is to be renewed, or until the pause after a failure ends.
-    pub(super) fn until_due(&self) -> Duration {
-        let now = self.now();
-        let state = self.lock();
-        let cached = self.current.load();
-        match state::classify(cached.as_ref(), state.failure.as_deref(), now) {
-            Condition::Fresh(cached) => now.until(cached.stale_at),
-            Condition::Failed(failure) => failure.remaining(now),
-            _ => match &state.failure {
-                Some(failure) => failure.remaining(now),
-                None => Duration::ZERO,
-            },
         }
     }
 
@@ -365,11 +272,5 @@ impl EntryState {
     fn next_generation(&mut self) -> u64 {
         self.generations += 1;
         self.generations
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        entries::unregister(self.id);
     }
 }

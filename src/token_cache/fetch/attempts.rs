@@ -145,10 +145,10 @@ impl<'a> Attempts<'a> {
     async fn changed(&self, sent: &Sendable<'_>, error: &TokenError) -> Option<Changed<'a>> {
         let settings = self.settings;
         let credential = OneTime::of(&sent.request);
-        if credential == Some(OneTime::RefreshToken) {
-            if let Some(newer) = self.newer_refresh_token(sent).await {
-                return Some(Changed::RefreshToken(newer));
-            }
+        if credential == Some(OneTime::RefreshToken)
+            && let Some(newer) = self.newer_refresh_token(sent).await
+        {
+            return Some(Changed::RefreshToken(newer));
         }
         let may_be_sent_again = credential.is_none_or(|credential| {
             let is_over =

@@ -9,14 +9,12 @@
 //! 4. [`FetchLimit::dispatch`] starts what comes next. It runs whenever a fetch ends, and regularly on behalf of those who wait. It
 //!    does not need them: a caller that is no longer polled keeps nobody from being served. No lock may be held when it is called.
 //! 5. A fetch that is overdue, was given up or is not driven does not count, though its task still has the slot.
-//! 6. A fetch for which another fetch waits does not wait for a slot: the other one might hold the last.
+//! 6. A fetch for which another fetch waits does not wait for a slot; see [`nesting`].
 
 use std::{
-    cell::Cell,
     collections::BTreeMap,
-    future::{Future, poll_fn},
+    future::Future,
     mem,
-    pin::pin,
     sync::{
         Arc, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering::SeqCst},
@@ -28,11 +26,14 @@ use tokio::runtime::Handle;
 use crate::base::{
     clock::Moment,
     single_flight::{Flight, Landing, Observer},
-    sync::{AtomicU64, Mutex, MutexGuard, thread_local},
+    sync::{AtomicU64, Mutex, MutexGuard},
 };
 use crate::token_cache::{
     entry::{Entry, FetchOutcome},
-    fetch::heartbeat::{LOOK, Watch},
+    fetch::{
+        heartbeat::{LOOK, Watch},
+        nesting,
+    },
 };
 
 /// The fetches of a cache that are under way, and the entries that wait to start one.
@@ -270,7 +271,7 @@ impl Slot {
 
     /// Runs the fetch that holds this slot, and then starts what waits for it.
     pub(crate) async fn run(self, fetch: impl Future<Output = ()>, now: impl FnOnce() -> Moment) {
-        within_a_fetch(fetch).await;
+        nesting::within_a_fetch(fetch).await;
         let limit = self.limit.clone();
         drop(self);
         limit.dispatch(now());
@@ -328,32 +329,5 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let place = self.limit.take(self.number);
         drop(place);
-    }
-}
-
-thread_local! {
-    static IS_WITHIN_A_FETCH: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Returns whether the current task runs a fetch, of any cache, which waits for what is called now.
-pub(crate) fn is_within_a_fetch() -> bool {
-    IS_WITHIN_A_FETCH.with(Cell::get)
-}
-
-async fn within_a_fetch<F: Future>(fetch: F) -> F::Output {
-    let mut fetch = pin!(fetch);
-    poll_fn(|cx| {
-        let _restored = Restored(IS_WITHIN_A_FETCH.with(|is_within| is_within.replace(true)));
-        fetch.as_mut().poll(cx)
-    })
-    .await
-}
-
-/// Restores the flag even if the fetch panics.
-struct Restored(bool);
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        IS_WITHIN_A_FETCH.with(|is_within| is_within.set(self.0));
     }
 }

@@ -4,6 +4,7 @@ mod attempts;
 pub(crate) mod grant;
 pub(crate) mod heartbeat;
 pub(crate) mod limit;
+pub(crate) mod nesting;
 pub(crate) mod renewal_pause;
 pub(crate) mod runtime;
 #[cfg_attr(not(feature = "token-store"), path = "no_sharing.rs")]

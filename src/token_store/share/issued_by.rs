@@ -89,7 +89,7 @@ impl<S, B> From<&TokenEndpoint<S, B>> for IssuedBy {
         Self(Kind::Endpoint(Box::new(Endpoint {
             place,
             client: core.client.clone(),
-            defaults: core.defaults.clone(),
+            defaults: endpoint.defaults.clone(),
             dpop: core.dpop.clone(),
             is_certificate_bound: core.is_certificate_bound(),
             call: endpoint.call.use_of_response(),

@@ -185,7 +185,7 @@ async fn cache_over_a_replica_gets_tokens_and_spends_no_refresh_token() -> Resul
     assert_eq!(count(" WARN "), 0, "{}", log.text());
 
     let first = server.issue_refresh_token("client", "api1");
-    let refreshed = at_replica.source(TokenRequest::refresh_token(first)).sign_in("session 7");
+    let refreshed = at_replica.source(TokenRequest::refresh_token(first).sign_in("session 7"));
     for index in 0..5 {
         let fetched = at_replica.source(request(&format!("api1 {index}")));
         fetched.token().await?;

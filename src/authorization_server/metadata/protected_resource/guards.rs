@@ -460,15 +460,16 @@ mod tests {
         ) {
             let url = format!("https://api.example{path}{more}").parse::<Uri>();
             let resource = format!("{host}{path}{query}");
-            if let Ok(url) = url {
-                if check_url(&url, PUBLIC).is_ok() && check_resource(&url, &resource).is_ok() {
-                    let [url, resource] = [url.to_string(), resource.clone()]
-                        .map(|text| url::Url::parse(&text).unwrap());
-                    prop_assert_eq!(url.origin(), resource.origin());
-                    let path = resource.path().strip_suffix('/').unwrap_or(resource.path());
-                    let rest = url.path().strip_prefix(path);
-                    prop_assert!(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
-                }
+            if let Ok(url) = url
+                && check_url(&url, PUBLIC).is_ok()
+                && check_resource(&url, &resource).is_ok()
+            {
+                let [url, resource] = [url.to_string(), resource.clone()]
+                    .map(|text| url::Url::parse(&text).unwrap());
+                prop_assert_eq!(url.origin(), resource.origin());
+                let path = resource.path().strip_suffix('/').unwrap_or(resource.path());
+                let rest = url.path().strip_prefix(path);
+                prop_assert!(rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')));
             }
         }
 
