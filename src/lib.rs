@@ -147,7 +147,6 @@ pub mod test_util;
 pub mod token_cache;
 #[cfg(feature = "token-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
-#[allow(clippy::collapsible_if)] // it does not use let chains yet
 pub mod token_store;
 
 #[cfg(feature = "dpop")]

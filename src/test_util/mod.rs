@@ -183,7 +183,6 @@ mod state;
 mod token_exchange;
 #[cfg(feature = "token-store")]
 #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
-#[allow(clippy::collapsible_if)] // it does not use let chains yet
 pub mod token_store;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -336,10 +336,8 @@ impl TokenStore for Faulty {
                 _ => lease_for,
             };
             let is_held = self.inner.renew(name, owner, renewed_for).await?;
-            if is_held {
-                if let Some(lease) = self.seen.lock().unwrap().leases.get_mut(name) {
-                    lease.end = Instant::now().checked_add(renewed_for);
-                }
+            if is_held && let Some(lease) = self.seen.lock().unwrap().leases.get_mut(name) {
+                lease.end = Instant::now().checked_add(renewed_for);
             }
             Ok(match self.fault {
                 Fault::EverybodyRenews => true,

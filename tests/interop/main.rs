@@ -2,7 +2,6 @@
 
 mod browser;
 mod doorkeeper;
-#[allow(clippy::collapsible_if)] // it does not use let chains yet
 mod fleet;
 mod glewlwyd;
 mod grpcio;

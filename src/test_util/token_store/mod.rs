@@ -168,10 +168,10 @@ async fn all<T>(mut futures: Vec<Pin<Box<dyn Future<Output = T> + Send + '_>>>) 
     let mut done: Vec<Option<T>> = futures.iter().map(|_| None).collect();
     poll_fn(|cx| {
         for (future, done) in futures.iter_mut().zip(&mut done) {
-            if done.is_none() {
-                if let Poll::Ready(output) = future.as_mut().poll(cx) {
-                    *done = Some(output);
-                }
+            if done.is_none()
+                && let Poll::Ready(output) = future.as_mut().poll(cx)
+            {
+                *done = Some(output);
             }
         }
         match done.iter().all(Option::is_some) {

@@ -247,10 +247,10 @@ const SILENT: Duration = Duration::from_millis(50);
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(number) = self.number {
-            if tokio_now() - self.begun >= SILENT {
-                self.connection.note_silence(number, self.begun);
-            }
+        if let Some(number) = self.number
+            && tokio_now() - self.begun >= SILENT
+        {
+            self.connection.note_silence(number, self.begun);
         }
     }
 }

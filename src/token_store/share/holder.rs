@@ -86,10 +86,10 @@ impl Session<'_> {
             let key = self.key.token;
             let ended = EndedSignIn { key, refresh_token }.encode();
             let keys = &self.share.keys;
-            if let Ok(entry) = keys.seal(&self.key.entry, held.fence, &ended) {
-                if held.lease.put(held.fence, entry, ENDED_KEPT).await.is_ok() {
-                    return;
-                }
+            if let Ok(entry) = keys.seal(&self.key.entry, held.fence, &ended)
+                && held.lease.put(held.fence, entry, ENDED_KEPT).await.is_ok()
+            {
+                return;
             }
         }
         let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
@@ -102,10 +102,11 @@ impl Session<'_> {
 
     /// A token that was refused here would be refused elsewhere. An entry with a refresh token stays.
     async fn remove_refused(&self) {
-        if let Some(fence) = self.ask.known.fence() {
-            if self.ask.was_refused && self.route == Route::Helped {
-                let _ = self.share.engine.remove(&self.name, fence).await;
-            }
+        if let Some(fence) = self.ask.known.fence()
+            && self.ask.was_refused
+            && self.route == Route::Helped
+        {
+            let _ = self.share.engine.remove(&self.name, fence).await;
         }
     }
 

@@ -322,10 +322,10 @@ impl Holders {
 
 impl Seen {
     fn note(&mut self, token: Obtained, use_: Use, route: Route) {
-        if let (Route::RefreshToken, Ok(response)) = (route, &token.result) {
-            if let Some(refresh_token) = response.refresh_token() {
-                self.refresh_token = Some(refresh_token.clone());
-            }
+        if let (Route::RefreshToken, Ok(response)) = (route, &token.result)
+            && let Some(refresh_token) = response.refresh_token()
+        {
+            self.refresh_token = Some(refresh_token.clone());
         }
         if use_ == Use::Fallback {
             self.fallback = Some(token);
