@@ -40,7 +40,7 @@ pub(crate) use self::{
     device_authorization_response::DeviceFields,
     form::{CalledSlot, Form},
     json_time::json_time,
-    parameter::{Parameter, is_code_verifier},
+    parameter::{Parameter, is_code_verifier, is_first_only},
     polling_terms::{PollingTerms, PollingTimes},
     registration_response::{AUTH_METHOD, IssuedClient},
     token_response::Fields,

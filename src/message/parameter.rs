@@ -141,3 +141,17 @@ impl Hash for Parameter {
         }
     }
 }
+
+/// Returns whether a parameter of a request with a one-time credential is not part of the requests that continue it.
+pub(crate) fn is_first_only(name: &str) -> bool {
+    const FIRST_ONLY: [&str; 7] = [
+        "grant_type",
+        "code",
+        "redirect_uri",
+        "code_verifier",
+        "device_code",
+        "auth_req_id",
+        "refresh_token",
+    ];
+    FIRST_ONLY.contains(&name)
+}

@@ -11,6 +11,7 @@ use crate::{
     error::Answer,
     message::{AccessToken, Fields, TokenResponse},
     secret::RefreshToken,
+    token_store::Fence,
 };
 
 /// The clocks of two instances differ by at most this much: each of them by five minutes from the right time.
@@ -23,6 +24,8 @@ pub(crate) type TokenKey = [u8; 32];
 pub(crate) enum StoredEntry {
     Token(Box<StoredToken>),
     Ended(EndedSignIn),
+    /// The tokens of this request cannot be shared.
+    NotShared(TokenKey),
 }
 
 /// The server no longer accepts the refresh token of a sign-in.
@@ -31,6 +34,8 @@ pub(crate) struct EndedSignIn {
     /// From which instances it was not accepted. Others may have the key that it is bound to.
     pub(crate) key: TokenKey,
     pub(crate) refresh_token: RefreshToken,
+    /// The fence under which the refresh token was stored, or zero.
+    pub(crate) known_since: Fence,
 }
 
 /// A token response in a store.
@@ -81,9 +86,14 @@ impl StoredToken {
             response.issued_token_type(),
             binding.map(|binding| binding.key.thumbprint()),
         ];
+        /// The tag, the key, the length of the body, the status and six times.
+        const OTHERS: usize = 1 + 32 + 8 + 8 + 6 * 9;
+
         // A buffer that grows would leave copies of the token in memory.
         let most: usize = texts.iter().map(|text| 9 + text.map_or(0, str::len)).sum();
-        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(raw.len() + most + 160)));
+        let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(
+            raw.len() + most + OTHERS,
+        )));
         match &self.key {
             None => encoded.0.push(NONE),
             Some(key) => {
@@ -164,26 +174,35 @@ impl EndedSignIn {
         let mut encoded = Encoder(Zeroizing::new(Vec::with_capacity(text.len() + 64)));
         encoded.0.push(ENDED);
         encoded.0.extend_from_slice(&self.key);
+        encoded.number(self.known_since.get());
         encoded.bytes(text.as_bytes());
         encoded.0
     }
 }
 
 impl StoredEntry {
+    /// Encodes that the tokens of a request cannot be shared.
+    pub(crate) fn not_shared(key: &TokenKey) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([&[NOT_SHARED][..], key].concat())
+    }
+
     /// Decodes an entry. A token is bound to the key that it was bound to. If that is another one than `dpop`, its `key` is `None`.
     ///
-    /// Returns `None` for anything that neither [`StoredToken::encode`] nor [`EndedSignIn::encode`] returns.
+    /// Returns `None` for anything else than what is encoded here.
     pub(crate) fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<Self> {
         let mut rest = Decoder(encoded);
         let key = match rest.tag()? {
             NONE => None,
             INLINE => Some(rest.take(32)?.try_into().ok()?),
             ENDED => {
-                let key = rest.take(32)?.try_into().ok()?;
-                let refresh_token = RefreshToken::new(str::from_utf8(rest.bytes()?).ok()?);
-                let ended = EndedSignIn { key, refresh_token };
+                let ended = EndedSignIn {
+                    key: rest.take(32)?.try_into().ok()?,
+                    known_since: Fence::new(rest.number()?),
+                    refresh_token: RefreshToken::new(str::from_utf8(rest.bytes()?).ok()?),
+                };
                 return rest.0.is_empty().then_some(Self::Ended(ended));
             }
+            NOT_SHARED => return Some(Self::NotShared(rest.0.try_into().ok()?)),
             _ => return None,
         };
         Some(Self::Token(Box::new(StoredToken::decode(rest, key, dpop)?)))
@@ -199,6 +218,7 @@ const NONE: u8 = 0;
 const INLINE: u8 = 1;
 const PART_OF_RAW: u8 = 2;
 const ENDED: u8 = 3;
+const NOT_SHARED: u8 = 4;
 
 struct Encoder(Zeroizing<Vec<u8>>);
 
@@ -315,7 +335,7 @@ mod tests {
     fn decode(encoded: &[u8], dpop: Option<&DpopKey>) -> Option<StoredToken> {
         match StoredEntry::decode(encoded, dpop)? {
             StoredEntry::Token(token) => Some(*token),
-            StoredEntry::Ended(_) => None,
+            StoredEntry::Ended(_) | StoredEntry::NotShared(_) => None,
         }
     }
 
@@ -408,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_stored_once() {
+    fn tokens_are_stored_once_in_a_buffer_that_does_not_grow() {
         let response = full().response;
         assert!(full().encode().len() < response.raw().len() + 251);
         for secret in ["an-access-token", "a-refresh-token", "an-id-token"] {
@@ -427,6 +447,7 @@ mod tests {
         let ended = EndedSignIn {
             key: [7; 32],
             refresh_token: "r".into(),
+            known_since: Fence::new(5),
         };
         let encoded = ended.encode();
         let decoded = StoredEntry::decode(&encoded, None);
@@ -439,6 +460,11 @@ mod tests {
         }
         let longer = [&encoded[..], b"\0"].concat();
         assert!(StoredEntry::decode(&longer, None).is_none());
+
+        let not_shared = StoredEntry::not_shared(&[7; 32]);
+        let decoded = StoredEntry::decode(&not_shared, None);
+        assert!(matches!(decoded, Some(StoredEntry::NotShared(key)) if key == [7; 32]));
+        assert!(StoredEntry::decode(&not_shared[1..], None).is_none());
     }
 
     #[test]

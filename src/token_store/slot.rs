@@ -18,7 +18,7 @@ pub(super) struct Slot {
     lease: Option<Lease>,
     /// The greatest fence so far.
     last: Option<Fence>,
-    /// Whether a holder was lost, and nothing has been stored since.
+    /// Whether a holder was lost since the last entry was stored.
     lost_holder: bool,
     /// When all of this no longer matters.
     end: Duration,
@@ -29,17 +29,18 @@ struct Stored {
     fence: Fence,
     /// `None` after it was removed: the fence stays.
     entry: Option<Bytes>,
+    /// When its lease was granted.
+    granted: Duration,
     ttl: Duration,
     end: Duration,
 }
 
 impl Stored {
-    /// How long ago the lease was granted. A fence says when that was. If the clock was set back since, nobody knows, so it is as long as can be.
+    /// How long ago the lease was granted. If the clock was set back since, nobody knows, so the age is the whole `ttl`.
     fn age(&self, now: Duration) -> Duration {
-        let granted = Duration::from_micros(self.fence.get());
-        match granted > now.saturating_add(Duration::from_secs(1)) {
+        match self.granted > now.saturating_add(Duration::from_secs(1)) {
             true => self.ttl,
-            false => now.saturating_sub(granted),
+            false => now.saturating_sub(self.granted),
         }
     }
 }
@@ -49,6 +50,7 @@ struct Lease {
     fence: Fence,
     /// `None` during a pause.
     owner: Option<LeaseOwner>,
+    granted: Duration,
     length: Duration,
     end: Duration,
 }
@@ -60,7 +62,7 @@ impl Lease {
         (!rest.is_zero()).then_some(rest)
     }
 
-    /// Lets the time of a lease begin again if the clock was set back: the holder may still be at work.
+    /// Lets the time of a lease begin again if the clock was set back: the holder may still be working.
     fn follow_clock(&mut self, now: Duration) {
         self.end = self.end.min(now.saturating_add(self.length));
     }
@@ -108,6 +110,7 @@ impl Slot {
         self.lease = Some(Lease {
             fence,
             owner: Some(owner.clone()),
+            granted: now,
             length: lease_for,
             end: now.saturating_add(lease_for),
         });
@@ -148,6 +151,7 @@ impl Slot {
         entry: Bytes,
         ttl: Duration,
     ) -> Put {
+        let granted = self.granted(fence);
         if self.lease_of(now, owner).is_some() {
             self.lease = None;
         }
@@ -163,6 +167,7 @@ impl Slot {
         self.stored = Some(Stored {
             fence,
             entry: Some(entry),
+            granted,
             ttl,
             end: now.saturating_add(ttl),
         });
@@ -208,6 +213,15 @@ impl Slot {
         let lease = self.lease.as_mut()?;
         let is_held = lease.owner.as_ref() == Some(owner) && lease.rest(now).is_some();
         is_held.then_some(lease)
+    }
+
+    /// When the lease with this fence was granted. A fence is mostly that time.
+    fn granted(&self, fence: Fence) -> Duration {
+        let lease = self.lease.as_ref().filter(|lease| lease.fence == fence);
+        let stored = self.stored.as_ref().filter(|stored| stored.fence == fence);
+        let known = lease.map(|lease| lease.granted);
+        let known = known.or_else(|| stored.map(|stored| stored.granted));
+        known.unwrap_or_else(|| Duration::from_micros(fence.get()))
     }
 
     /// The time in microseconds, but greater than each fence that is known.
@@ -272,6 +286,19 @@ mod tests {
                 panic!("it has not ended");
             };
             assert_eq!(age, expected, "{now:?}");
+        }
+
+        // What is stored after the clock was set back has a fence in the future, but its age is known.
+        let Found::Leased { fence, .. } = slot.look(at(0), Some(fence), &a, hour) else {
+            panic!("nobody holds the lease");
+        };
+        slot.put(at(1), &a, fence, "entry".into(), hour);
+        slot.put(at(2), &a, fence, "repeated".into(), hour);
+        for now in [2, 300, 600, 1000] {
+            let Found::Entry { age, .. } = slot.look(at(now), None, &a, LEASE) else {
+                panic!("it has not ended");
+            };
+            assert_eq!(age, Duration::from_secs(now));
         }
     }
 

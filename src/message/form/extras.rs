@@ -35,7 +35,7 @@ pub(in crate::message) struct Extras {
     /// Keeps equal requests apart. Compared, but not sent.
     pub(in crate::message) partition: Option<Box<str>>,
     /// The name of the sign-in that the credential belongs to. Neither sent nor compared.
-    pub(in crate::message) sign_in: Option<Box<str>>,
+    pub(in crate::message) sign_in: Option<Arc<String>>,
     /// What the cache and the layer note for themselves. Neither sent nor compared.
     pub(in crate::message) notes: Option<Box<Notes>>,
     pub(super) invalid: Option<Box<str>>,

@@ -96,7 +96,7 @@ impl Form {
     }
 
     pub(in crate::message) fn sign_in(&self) -> Option<&str> {
-        self.extras().sign_in.as_deref()
+        self.extras().sign_in.as_deref().map(String::as_str)
     }
 
     /// Returns the URI that this request names as its endpoint, without what may be secret.

@@ -3,7 +3,10 @@
 use std::borrow::Cow;
 
 use super::{Form, TokenRequest};
-use crate::secret::{Credential, RefreshToken};
+use crate::{
+    message::is_first_only,
+    secret::{Credential, RefreshToken},
+};
 
 /// # Constructors, one for each grant
 impl TokenRequest {
@@ -216,19 +219,8 @@ impl TokenRequest {
     ///
     /// It keeps the headers, the overrides and the parameters, except for the one-time credentials and what belongs to them.
     pub(crate) fn continued_by(&self, refresh_token: RefreshToken) -> Self {
-        const FIRST_ONLY: [&str; 7] = [
-            "grant_type",
-            "code",
-            "redirect_uri",
-            "code_verifier",
-            "device_code",
-            "auth_req_id",
-            "refresh_token",
-        ];
         let mut request = Self::refresh_token(refresh_token);
-        request
-            .0
-            .take_over(&self.0, |name| !FIRST_ONLY.contains(&name));
+        request.0.take_over(&self.0, |name| !is_first_only(name));
         request
     }
 }

@@ -181,8 +181,8 @@ impl TokenRequest {
     /// assert_eq!(request.get_sign_in(), Some("session 7"));
     /// ```
     #[must_use]
-    pub fn sign_in(mut self, name: impl Into<Box<str>>) -> Self {
-        self.0.extras_mut().sign_in = Some(name.into());
+    pub fn sign_in(mut self, name: impl Into<String>) -> Self {
+        self.0.extras_mut().sign_in = Some(Arc::new(name.into()));
         self
     }
 

@@ -1,6 +1,6 @@
 //! The attempts of one fetch: the first one, one more after a transient failure, and one more with a credential that has changed.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use tokio::time::{self, Instant};
 
@@ -18,7 +18,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(400);
 
 /// The attempts of one fetch that are left.
 pub(super) struct Attempts<'a> {
-    pub(super) settings: &'a Settings,
+    pub(super) settings: &'a Arc<Settings>,
     pub(super) request: &'a TokenRequest,
     pub(super) plan: &'a FetchPlan,
     /// When the fetch ends.

@@ -170,7 +170,7 @@ pub(crate) async fn run(
     }
 }
 
-async fn fetch(settings: &Settings, request: &TokenRequest, plan: &FetchPlan) -> Fetched {
+async fn fetch(settings: &Arc<Settings>, request: &TokenRequest, plan: &FetchPlan) -> Fetched {
     if !plan.delay.is_zero() {
         time::sleep(plan.delay).await;
     }

@@ -1,6 +1,6 @@
 //! The file `sharing.rs` of a build without the feature `token-store`.
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -33,7 +33,7 @@ pub(crate) struct Origin {
 }
 
 pub(super) async fn obtain<'a>(
-    _: &Settings,
+    _: &Arc<Settings>,
     _: &FetchPlan,
     _: &TokenRequest,
     _: bool,

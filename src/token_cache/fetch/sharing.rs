@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{FetchPlan, Fetched, Fetching, Reason, grant};
 use crate::{
     message::{TokenMark, TokenRequest},
+    secret::RefreshToken,
     token_cache::{builder::Settings, refresh_window::usable},
     token_store::{
         Fence,
@@ -37,7 +38,7 @@ pub(crate) struct Origin {
 
 /// Gets a token from the store or the endpoint. `None` if tokens are not shared.
 pub(super) async fn obtain<'a>(
-    settings: &'a Settings,
+    settings: &'a Arc<Settings>,
     plan: &'a FetchPlan,
     request: &'a TokenRequest,
     will_retry: bool,
@@ -46,6 +47,12 @@ pub(super) async fn obtain<'a>(
 ) -> Option<Fetched> {
     let share = settings.share.as_ref()?;
     let guard = plan.under_way.clone();
+    let is_spent = {
+        let (settings, request) = (settings.clone(), request.clone());
+        Arc::new(move |token: &RefreshToken| {
+            grant::is_spent(&settings, &request.continued_by(token.clone()))
+        })
+    };
     let ask = Ask {
         wanted: match plan.reason {
             Reason::Stale => Wanted::Renewal,
@@ -65,7 +72,7 @@ pub(super) async fn obtain<'a>(
         usable,
         clock: &settings.clock,
         check_shutdown: Box::new(|| settings.shutdown.check()),
-        judge: Box::new(|error| grant::judged(settings, request, error)),
+        is_spent,
         guard: guard.map(|guard| guard as Arc<dyn Any + Send + Sync>),
     };
     let obtained = Box::pin(share.obtain(ask, request, send)).await;

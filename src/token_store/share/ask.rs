@@ -9,6 +9,7 @@ use crate::{
     base::clock::{Clock, Moment},
     error::TokenError,
     message::{TokenMark, TokenRequest, TokenResponse},
+    secret::RefreshToken,
     token_store::Fence,
 };
 
@@ -36,8 +37,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) clock: &'a Clock,
     /// Returns an error once the cache was shut down.
     pub(crate) check_shutdown: Box<dyn Fn() -> Result<(), TokenError> + Send + Sync + 'a>,
-    /// Returns the error as `SignInRequired` if the source ends with it.
-    pub(crate) judge: Box<dyn Fn(TokenError) -> TokenError + Send + Sync + 'a>,
+    /// Returns whether a refresh token must not be sent any more, because the server has replaced or refused it.
+    pub(crate) is_spent: Arc<dyn Fn(&RefreshToken) -> bool + Send + Sync>,
     /// A shutdown waits until this is dropped.
     pub(crate) guard: Option<Arc<dyn Any + Send + Sync>>,
 }

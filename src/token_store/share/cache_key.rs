@@ -7,7 +7,7 @@ use crate::{
     client_authentication::ClientAuthentication,
     dpop::DpopKey,
     error::TokenError,
-    message::{Form, Parameter, TokenRequest},
+    message::{Form, Parameter, TokenRequest, is_first_only},
     secret::{Credential, Secret},
     token_store::{TokenKey, VERSION},
 };
@@ -21,17 +21,6 @@ pub(super) struct CacheKey {
     /// Everything that determines the access token.
     pub(super) token: TokenKey,
 }
-
-/// Parameters of a first request that its refresh requests do not have.
-const FIRST_ONLY: [&str; 7] = [
-    "grant_type",
-    "code",
-    "redirect_uri",
-    "code_verifier",
-    "device_code",
-    "auth_req_id",
-    "refresh_token",
-];
 
 /// Returns the cache key of a request.
 ///
@@ -215,9 +204,8 @@ impl Writer {
     async fn parameters(&mut self, request: &TokenRequest) -> Result<(), TokenError> {
         let is_one_time = request.carries_one_time_credential();
         for parameter in request.form().parameters() {
-            let name = &*parameter.name;
             // Several refresh tokens continue one sign-in.
-            if !(is_one_time && FIRST_ONLY.contains(&name)) {
+            if !(is_one_time && is_first_only(&parameter.name)) {
                 self.parameter(parameter).await?;
             }
         }

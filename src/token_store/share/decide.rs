@@ -127,14 +127,43 @@ pub(super) fn patience(rest: Duration, jitter: f64) -> Duration {
     rest.mul_f64(0.5 + 0.25 * jitter)
 }
 
-/// After so many holders that ended without a token, nobody waits for the next one: the token cannot be shared, or the server is not reachable.
-pub(super) const GIVEN_UP: u32 = 2;
+/// How long a look may take, including its repetition. A slow store must leave time for the request.
+pub(super) fn look_at_most(fetch: Duration) -> Duration {
+    fetch / 4
+}
 
-/// A damaged entry of a sign-in is kept for so long. An instance that still has the refresh token replaces it meanwhile. After that, it is lost.
+/// How long an operation may take. A lease must not end because one of them was slow.
+pub(super) fn operation_limit(limit: Duration, lease: Duration) -> Duration {
+    limit.min(lease / 8)
+}
+
+/// How long the next holder waits for a refresh token that the last one may still be storing.
+///
+/// `limit` is that of an operation, `pause` that between two attempts to store, and `rest` how long the fetch may take.
+pub(super) fn lost_holder(limit: Duration, pause: Duration, rest: Duration) -> Duration {
+    const MARGIN: Duration = Duration::from_millis(750);
+
+    (limit * 2 + pause + MARGIN).min(rest / 4)
+}
+
+/// Returns whether the server has said that it does not accept this refresh token any longer.
+pub(super) fn ends_sign_in(error: &TokenError) -> bool {
+    let is_of_client = error
+        .status()
+        .is_some_and(|status| status.is_client_error());
+    let code = error.error_response().map(ErrorResponse::code);
+    is_of_client && code == Some(&ErrorCode::INVALID_GRANT)
+}
+
+/// A damaged entry of a sign-in is not replaced for so long. An instance that still has the refresh token replaces it meanwhile. After that, it
+/// is lost.
 pub(super) const DAMAGED: Duration = Duration::from_secs(3600);
 
-/// How long the fleet knows that a sign-in has ended. After that, each instance that still uses it asks the server once.
-pub(super) const ENDED_KEPT: Duration = Duration::from_secs(3600);
+/// How long the fleet knows that a sign-in has ended. After that, an instance asks the server again.
+pub(super) const ENDED: Duration = Duration::from_secs(3600);
+
+/// How long the fleet knows that the tokens of a request cannot be shared.
+pub(super) const NOT_SHARED: Duration = Duration::from_secs(60);
 
 /// How long an entry is kept. `None` if it is of no use to others.
 pub(super) fn time_to_live(
@@ -305,6 +334,53 @@ mod tests {
                 _ => error.retry_after().unwrap_or_default().min(secs(300)),
             };
             assert_eq!(with_retry, asked, "{name}");
+        }
+    }
+
+    #[test]
+    fn limits_fit_each_other() {
+        let millis = Duration::from_millis;
+        for (limit, lease, expected) in [
+            (500, 10_000, 500),
+            (500, 1_000, 125),
+            (5_000, 10_000, 1_250),
+        ] {
+            assert_eq!(
+                operation_limit(millis(limit), millis(lease)),
+                millis(expected)
+            );
+        }
+        for (limit, rest, expected) in [
+            (500, 30_000, 2_000),
+            (5_000, 60_000, 11_000),
+            (500, 2_000, 500),
+        ] {
+            assert_eq!(
+                lost_holder(millis(limit), millis(250), millis(rest)),
+                millis(expected)
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_server_ends_a_sign_in() {
+        let grant = || {
+            TokenError::builder(TokenErrorKind::ErrorResponse)
+                .error_response(ErrorCode::INVALID_GRANT)
+        };
+        for (error, expected) in [
+            (grant().status(StatusCode::BAD_REQUEST), true),
+            (grant().status(StatusCode::UNAUTHORIZED), true),
+            (grant().status(StatusCode::INTERNAL_SERVER_ERROR), false),
+            (TokenError::builder(TokenErrorKind::SignInRequired), false),
+            (
+                TokenError::builder(TokenErrorKind::ErrorResponse)
+                    .error_response(ErrorCode::INVALID_CLIENT)
+                    .status(StatusCode::UNAUTHORIZED),
+                false,
+            ),
+        ] {
+            assert_eq!(ends_sign_in(&error.build()), expected);
         }
     }
 

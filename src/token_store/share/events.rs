@@ -31,6 +31,13 @@ pub(super) fn holder_was_lost() {
     );
 }
 
+pub(super) fn refresh_token_is_given_up() {
+    tracing::error!(
+        target: TARGET,
+        "a new refresh token could not be put into the token store for ten minutes; other instances do not have it",
+    );
+}
+
 pub(super) fn refresh_token_is_not_stored() {
     tracing::error!(
         target: TARGET,

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::{
     ask::Obtained,
-    decide::{ENDED_KEPT, Route, shared_pause},
+    decide::{Route, ends_sign_in, shared_pause},
     lease::beside,
-    session::Session,
-    storing::{HeldLease, Storing},
+    session::{SeenRefreshToken, Session},
+    storing::{HeldLease, NewRefreshToken, Storing},
 };
 use crate::{
     base::clock::tokio_now,
-    error::{TokenError, TokenErrorKind},
+    error::TokenError,
     message::{AccessToken, TokenResponse},
     secret::RefreshToken,
     token_store::{EndedSignIn, Fence, Found, Put},
@@ -22,7 +22,7 @@ impl Session<'_> {
     pub(super) async fn fetch_as_holder(
         &self,
         mut held: HeldLease,
-        newest: Option<RefreshToken>,
+        newest: Option<SeenRefreshToken>,
     ) -> Obtained {
         if self.route == Route::RefreshToken {
             // It may have been shut down while it waited.
@@ -32,69 +32,68 @@ impl Session<'_> {
             held.lease.begin_spending();
         }
         let request = match newest.clone() {
-            Some(newest) => self.request.continued_by(newest),
+            Some(newest) => self.request.continued_by(newest.token),
             None => self.request.clone(),
         };
-        let spent = match self.route {
+        let sent = match self.route {
             Route::RefreshToken => request.known("refresh_token").map(RefreshToken::new),
             Route::Helped | Route::OwnResult => None,
         };
-        let sent = self.now();
+        let begun = self.now();
         let renewing = async {
             self.remove_refused().await;
-            held.lease.keep().await;
+            held.lease.keep_renewed().await;
         };
         let result = beside((self.fetch)(request), renewing).await;
         // The cache continues with its own refresh token if the response has none.
-        let result = match newest {
-            Some(newest) => result.map(|response| response.or_refresh_token(newest)),
+        let result = match newest.clone() {
+            Some(newest) => result.map(|response| response.or_refresh_token(newest.token)),
             None => result,
         };
         let fetched = Obtained {
             fence: Some(held.fence),
-            ..Obtained::fetched(sent, result)
+            ..Obtained::fetched(begun, result)
         };
         match &fetched.result {
             Ok(response) => {
                 // It stays in use if the response has none (RFC 6749 §6).
-                let response = match spent {
-                    Some(spent) => response.or_refresh_token(spent),
+                let response = match sent.clone() {
+                    Some(sent) => response.or_refresh_token(sent),
                     None => response.clone(),
                 };
-                let (_, newer) = self.store(Some(held), &fetched, response).await;
-                newer.unwrap_or(fetched)
+                let stored = self.store(Some(held), &fetched, response, sent).await;
+                stored.newer.unwrap_or(fetched)
             }
             Err(error) => {
-                self.end_lease(held, spent, error).await;
+                let known_since = match &newest {
+                    Some(newest) => Some(newest.fence),
+                    None => self.ask.known.fence(),
+                };
+                let ended = sent.map(|refresh_token| EndedSignIn {
+                    key: self.key.token,
+                    refresh_token,
+                    known_since: known_since.unwrap_or(Fence::new(0)),
+                });
+                self.end_lease(held, ended, error).await;
                 fetched
             }
         }
     }
 
-    /// `spent` is the refresh token that was sent.
-    async fn end_lease(
-        &self,
-        mut held: HeldLease,
-        spent: Option<RefreshToken>,
-        error: &TokenError,
-    ) {
-        let ended = spent.filter(|_| {
-            let judged = (self.ask.judge)(error.clone());
-            judged.kind() == TokenErrorKind::SignInRequired
-        });
-        if let Some(refresh_token) = ended {
-            let key = self.key.token;
-            let ended = EndedSignIn { key, refresh_token }.encode();
-            let keys = &self.share.keys;
-            if let Ok(entry) = keys.seal(&self.key.entry, held.fence, &ended)
-                && held.lease.put(held.fence, entry, ENDED_KEPT).await.is_ok()
+    /// `ended` is what to store if the server no longer accepts the refresh token.
+    async fn end_lease(&self, mut held: HeldLease, ended: Option<EndedSignIn>, error: &TokenError) {
+        if let Some(ended) = ended.filter(|_| ends_sign_in(error)) {
+            let (keys, keep_for) = (&self.share.keys, self.share.keep_refresh_tokens);
+            let sealed = keys.seal(&self.key.entry, held.fence, &ended.encode());
+            if let Ok(entry) = sealed
+                && held.lease.put(held.fence, entry, keep_for).await.is_ok()
             {
                 return;
             }
         }
         let pause = shared_pause(error, self.ask.failures, self.ask.will_retry);
         let may_be_spent = self.route == Route::RefreshToken && error.may_have_been_processed();
-        // The server may still be at it, so the next one has to wait.
+        // The server may still be processing the request, so the next holder has to wait.
         if !pause.is_zero() || !may_be_spent {
             held.lease.release(pause).await;
         }
@@ -112,63 +111,72 @@ impl Session<'_> {
 
     /// Fetches without a lease, and stores the result for the others.
     pub(super) async fn alone(&self) -> Obtained {
-        let sent = self.now();
-        let result = (self.fetch)(self.request.clone()).await;
-        let fetched = Obtained::fetched(sent, result);
+        let fetched = self.alone_for_itself().await;
         let Ok(response) = &fetched.result else {
             return fetched;
         };
         let response = response.clone();
-        let (fence, newer) = self.store(None, &fetched, response).await;
-        newer.unwrap_or(Obtained { fence, ..fetched })
+        let stored = self.store(None, &fetched, response, None).await;
+        let fence = stored.fence;
+        stored.newer.unwrap_or(Obtained { fence, ..fetched })
+    }
+
+    pub(super) async fn alone_for_itself(&self) -> Obtained {
+        let sent = self.now();
+        Obtained::fetched(sent, (self.fetch)(self.request.clone()).await)
     }
 
     /// Stores a token, which also ends the lease. Without a lease, takes one.
     ///
-    /// Returns the fence under which it was stored, and a newer token, if another instance has stored one.
+    /// `sent` is the refresh token that was sent.
     async fn store(
         &self,
         held: Option<HeldLease>,
         fetched: &Obtained,
         response: TokenResponse,
-    ) -> (Option<Fence>, Option<Obtained>) {
-        let has_refresh_token = self.route != Route::Helped && response.refresh_token().is_some();
-        let may_share = self.may_share(response.access_token()).await;
-        let storing = Storing {
-            share: self.share.clone(),
-            name: self.name.clone(),
-            for_request: may_share.then_some(self.key.token),
-            key: self.key.clone(),
-            lifetime: self.lifetime(&response),
-            keep: has_refresh_token.then_some(self.share.keep_refresh_tokens),
-            response,
-            sent: fetched.sent,
-            clock: self.ask.clock.clone(),
-            guard: self.ask.guard.clone(),
+        sent: Option<RefreshToken>,
+    ) -> Outcome {
+        let refresh_token = match (self.route, response.refresh_token()) {
+            (Route::RefreshToken | Route::OwnResult, Some(token)) => Some(NewRefreshToken {
+                token: token.clone(),
+                sent,
+                keep_for: self.share.keep_refresh_tokens,
+                is_spent: self.ask.is_spent.clone(),
+            }),
+            _ => None,
         };
-        // Nobody waits for a store that was slow.
+        // If the store was slow, the caller does not wait for it.
         let is_waited_for = held.is_some() || self.route == Route::OwnResult;
         let deadline = match is_waited_for {
             true => self.ask.deadline,
             false => tokio_now(),
         };
-        match storing.begin(held, deadline).await {
-            None => (None, None),
-            Some(stored) => match stored.put {
-                Put::Stored => (Some(stored.fence), None),
-                Put::Superseded => (Some(stored.fence), self.newer_than(stored.fence).await),
-            },
-        }
+        let storing = Storing {
+            share: self.share.clone(),
+            name: self.name.clone(),
+            key: self.key.clone(),
+            named: self.named.clone(),
+            is_sendable: self.is_sendable(response.access_token()),
+            lifetime: self.lifetime(&response),
+            response,
+            refresh_token,
+            sent: fetched.sent,
+            clock: self.ask.clock.clone(),
+            guard: self.ask.guard.clone(),
+        };
+        let stored = storing.begin(held, deadline).await;
+        let fence = stored.as_ref().map(|stored| stored.fence);
+        let newer = match stored {
+            Some(stored) if stored.put == Put::Superseded => self.newer_than(stored.fence).await,
+            _ => None,
+        };
+        Outcome { fence, newer }
     }
 
-    /// Returns whether an access token is of use to others: it can be sent, and is what the cache key names.
-    async fn may_share(&self, token: &AccessToken) -> bool {
-        let is_bound_as_named = token
-            .binding()
-            .is_none_or(|binding| Some(&binding.key) == self.dpop);
-        // A certificate, or the text of a provider, may have changed since the request was sent.
-        let key = self.share.key(self.named).await;
-        token.sendable().is_some() && is_bound_as_named && key.is_ok_and(|key| key == self.key)
+    /// Returns whether others can send an access token: its type is known, and it is bound to no other key than the cache key names.
+    fn is_sendable(&self, token: &AccessToken) -> bool {
+        let binding = token.binding();
+        token.sendable().is_some() && binding.is_none_or(|binding| Some(&binding.key) == self.dpop)
     }
 
     async fn newer_than(&self, fence: Fence) -> Option<Obtained> {
@@ -179,4 +187,12 @@ impl Session<'_> {
             _ => None,
         }
     }
+}
+
+/// What became of a token that was to be stored.
+struct Outcome {
+    /// The fence under which it was stored.
+    fence: Option<Fence>,
+    /// The token of another instance, if that is newer.
+    newer: Option<Obtained>,
 }

@@ -62,11 +62,11 @@ impl Lease {
     }
 
     /// Renews the lease until this is dropped, or the lease is lost.
-    pub(super) async fn keep(&self) {
+    pub(super) async fn keep_renewed(&self) {
         loop {
             time::sleep(self.length / 3).await;
             if let Ok(false) = self.renew().await {
-                // What is sent is sent. The fence keeps it from replacing anything newer.
+                // The request cannot be taken back. Its fence keeps the token from replacing a newer one.
                 pending::<()>().await;
             }
         }

@@ -3,6 +3,7 @@
 mod ask;
 mod cache_key;
 mod circuit;
+mod damaged;
 mod decide;
 mod engine;
 mod events;
@@ -17,7 +18,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -30,14 +31,15 @@ pub(crate) use self::{
 };
 use self::{
     cache_key::{CacheKey, cache_key, dpop},
-    decide::{Route, route},
+    damaged::Damaged,
+    decide::{Route, operation_limit, route},
     engine::Engine,
     lease::Lease,
     session::Session,
-    storing::Storing,
 };
-use super::{EntryName, StoreKeys, TokenStore};
+use super::{EntryName, Fence, StoreKeys, TokenStore};
 use crate::{
+    base::clock::tokio_now,
     client_authentication::ClientAuthentication,
     error::TokenError,
     message::{TokenRequest, TokenResponse},
@@ -152,6 +154,8 @@ pub struct ShareTokens {
     keep_refresh_tokens: Duration,
     /// Whether the last entry could not be read, which the log has said.
     is_unreadable: Arc<AtomicBool>,
+    /// The lock is never held across an await.
+    damaged: Mutex<Damaged>,
 }
 
 /// Sends a request to the endpoint.
@@ -194,6 +198,7 @@ impl ShareTokens {
             lease: Duration::from_secs(10),
             keep_refresh_tokens: Duration::from_secs(30 * 24 * 3600),
             is_unreadable: Arc::default(),
+            damaged: Mutex::default(),
         }
     }
 
@@ -267,9 +272,8 @@ impl ShareTokens {
         self.limit_operations()
     }
 
-    /// A lease must not end because one operation was slow.
     fn limit_operations(mut self) -> Self {
-        self.engine.limit = self.limit.min(self.lease / 8);
+        self.engine.limit = operation_limit(self.limit, self.lease);
         self
     }
 
@@ -328,11 +332,11 @@ impl ShareTokens {
         Lease::new(&self.engine, name, self.lease)
     }
 
-    /// How long the next holder waits for a refresh token that the last one may still be storing.
-    fn lost_holder(&self) -> Duration {
-        const MARGIN: Duration = Duration::from_millis(750);
-
-        self.engine.limit * 2 + Storing::PAUSE + MARGIN
+    /// Returns whether this process has found the entry of a name damaged for long.
+    fn has_long_been_damaged(&self, name: &EntryName, fence: Fence) -> bool {
+        let damaged = self.damaged.lock();
+        let mut damaged = damaged.unwrap_or_else(PoisonError::into_inner);
+        damaged.has_lasted(name, fence, tokio_now())
     }
 
     fn note_unreadable(&self, why: &str) {

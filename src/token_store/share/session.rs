@@ -16,10 +16,10 @@ use super::{
     Fetch, ShareTokens,
     ask::{Ask, Obtained},
     cache_key::CacheKey,
-    decide::{DAMAGED, EntryFacts, GIVEN_UP, Route, Use, patience, use_of},
+    decide::{ENDED, EntryFacts, Route, Use, look_at_most, lost_holder, patience, use_of},
     events,
     lease::{Lease, beside},
-    storing::HeldLease,
+    storing::{HeldLease, Storing},
 };
 use crate::{
     authorization_server::token_endpoint::refusal::sign_in_required,
@@ -48,9 +48,16 @@ pub(super) struct Session<'a> {
 /// What the entries contained that were not taken.
 #[derive(Default)]
 pub(super) struct Seen {
-    pub(super) refresh_token: Option<RefreshToken>,
+    refresh_token: Option<SeenRefreshToken>,
     /// A token that is about to expire, for the case that there is no other.
     fallback: Option<Obtained>,
+}
+
+/// A refresh token in an entry, and the fence of that.
+#[derive(Clone)]
+pub(super) struct SeenRefreshToken {
+    pub(super) token: RefreshToken,
+    pub(super) fence: Fence,
 }
 
 /// What an entry contained.
@@ -60,6 +67,8 @@ pub(super) enum Content {
     Unreadable,
     /// Only a refresh token.
     RefreshToken(RefreshToken),
+    /// The tokens of this request cannot be shared.
+    NotShared,
     /// It has a refresh token that is newer than that of this instance, and cannot be read or is not accepted.
     Unusable(Box<TokenError>),
 }
@@ -92,7 +101,7 @@ impl Session<'_> {
         let mut newer_than = self.ask.known.fence();
         let mut lease = self.share.lease_of(&self.name);
         let mut has_waited_for_lost_holder = false;
-        let mut holders = Holders::default();
+        let mut held_since = None;
         loop {
             let (now, looked_at) = (self.now(), tokio_now());
             let found = match self.look(&mut lease, newer_than).await {
@@ -110,23 +119,31 @@ impl Session<'_> {
                 }
                 Found::Entry { entry, fence, age } => {
                     newer_than = Some(fence);
-                    holders = Holders::default();
                     match self.read(&entry, fence, age, now) {
                         Content::Token(token, Use::Adopt) => return *token,
                         Content::Token(token, use_) => seen.note(*token, use_, self.route),
-                        Content::RefreshToken(newest) => seen.refresh_token = Some(newest),
+                        Content::RefreshToken(token) => {
+                            seen.refresh_token = Some(SeenRefreshToken { token, fence });
+                        }
+                        Content::NotShared => {
+                            drop(lease);
+                            return self.alone_for_itself().await;
+                        }
                         Content::Unreadable => {}
                         Content::Unusable(error) => return self.failed(*error),
                     }
                 }
-                // If this process was suspended since, the lease may have ended.
+                // The process may have been suspended meanwhile, so the lease may have ended.
                 Found::Leased { .. } if tokio_now() - looked_at > self.share.lease / 2 => {}
                 Found::Leased {
+                    fence,
                     after_lost_holder: true,
-                    ..
                 } if self.route == Route::RefreshToken && !has_waited_for_lost_holder => {
                     has_waited_for_lost_holder = true;
-                    beside(time::sleep(self.share.lost_holder()), lease.keep()).await;
+                    held_since = Some((fence, self.now()));
+                    let limit = self.share.engine.limit;
+                    let wait = lost_holder(limit, Storing::PAUSE, self.ask.deadline - tokio_now());
+                    beside(time::sleep(wait), lease.keep_renewed()).await;
                 }
                 Found::Leased {
                     fence,
@@ -135,16 +152,16 @@ impl Session<'_> {
                     if after_lost_holder {
                         events::holder_was_lost();
                     }
+                    let known = held_since.filter(|(known, _)| *known == fence);
                     let held = HeldLease {
                         lease,
                         fence,
-                        known_at: self.now(),
+                        known_at: known.map_or_else(|| self.now(), |(_, since)| since),
                     };
                     return self.fetch_as_holder(held, seen.refresh_token.take()).await;
                 }
                 Found::Held { fence, rest } => {
-                    let is_in_vain = holders.note(fence) > GIVEN_UP && self.route == Route::Helped;
-                    if is_in_vain || !self.wait(fence, rest, patience).await {
+                    if !self.wait(fence, rest, patience).await {
                         return self.without_holder().await;
                     }
                 }
@@ -158,7 +175,7 @@ impl Session<'_> {
         if self.route == Route::Helped {
             self.share.engine.admit()?;
         }
-        lease.look(newer_than, self.ask.limit / 4).await
+        lease.look(newer_than, look_at_most(self.ask.limit)).await
     }
 
     /// Waits for the holder of a lease. Returns whether to look again.
@@ -189,15 +206,17 @@ impl Session<'_> {
             Opened::UnknownKey => {
                 return self.of_another_key("it is encrypted with another key");
             }
-            Opened::Corrupt => return self.damaged(lease_age),
+            Opened::Corrupt => return self.damaged(fence),
         };
         let Some(stored) = StoredEntry::decode(&opened, self.dpop) else {
-            return self.damaged(lease_age);
+            return self.damaged(fence);
         };
         self.share.is_unreadable.store(false, Ordering::Relaxed);
         let stored = match stored {
             StoredEntry::Token(stored) => stored,
-            StoredEntry::Ended(ended) => return self.ended(ended),
+            StoredEntry::Ended(ended) => return self.ended(ended, lease_age),
+            StoredEntry::NotShared(key) if key == self.key.token => return Content::NotShared,
+            StoredEntry::NotShared(_) => return Content::Unreadable,
         };
         let age = stored.age(lease_age, now.wall_time(now).unwrap_or_else(wall_now));
         let token = stored.response.access_token();
@@ -223,15 +242,17 @@ impl Session<'_> {
         Content::Token(Box::new(obtained), use_)
     }
 
-    /// The refresh token of this instance may be of a new sign-in with the same name.
-    fn ended(&self, ended: EndedSignIn) -> Content {
-        let EndedSignIn { key, refresh_token } = ended;
-        match self.request.known("refresh_token") {
-            _ if key != self.key.token => Content::RefreshToken(refresh_token),
-            Some(own) if own == refresh_token.expose_secret() => {
-                Content::unusable(sign_in_required(refused_elsewhere()))
-            }
-            _ => Content::Unreadable,
+    /// The refresh token of this instance may be newer: of a new sign-in with the same name, for example.
+    fn ended(&self, ended: EndedSignIn, age: Duration) -> Content {
+        let own = self.request.known("refresh_token");
+        let is_own = own == Some(ended.refresh_token.expose_secret());
+        let known = self.ask.known.fence().unwrap_or(Fence::new(0));
+        if ended.key != self.key.token && ended.known_since > known {
+            Content::RefreshToken(ended.refresh_token)
+        } else if ended.key == self.key.token && age < ENDED && is_own {
+            Content::unusable(sign_in_required(refused_elsewhere()))
+        } else {
+            Content::Unreadable
         }
     }
 
@@ -243,10 +264,13 @@ impl Session<'_> {
         }
     }
 
-    fn damaged(&self, age: Duration) -> Content {
+    fn damaged(&self, fence: Fence) -> Content {
         self.share.note_unreadable("it is damaged");
+        let share = self.share;
         match self.route {
-            Route::RefreshToken if age < DAMAGED => Content::unusable(damaged()),
+            Route::RefreshToken if !share.has_long_been_damaged(&self.name, fence) => {
+                Content::unusable(damaged())
+            }
             _ => Content::Unreadable,
         }
     }
@@ -303,29 +327,15 @@ impl Content {
     }
 }
 
-/// The holders of the lease that this instance has waited for, one after the other.
-#[derive(Default)]
-struct Holders {
-    last: Option<Fence>,
-    number: u32,
-}
-
-impl Holders {
-    /// Returns how many there have been.
-    fn note(&mut self, fence: Fence) -> u32 {
-        if self.last.replace(fence) != Some(fence) {
-            self.number += 1;
-        }
-        self.number
-    }
-}
-
 impl Seen {
     fn note(&mut self, token: Obtained, use_: Use, route: Route) {
         if let (Route::RefreshToken, Ok(response)) = (route, &token.result)
             && let Some(refresh_token) = response.refresh_token()
         {
-            self.refresh_token = Some(refresh_token.clone());
+            self.refresh_token = token.fence.map(|fence| SeenRefreshToken {
+                token: refresh_token.clone(),
+                fence,
+            });
         }
         if use_ == Use::Fallback {
             self.fallback = Some(token);

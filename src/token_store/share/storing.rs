@@ -9,11 +9,21 @@ use tokio::{
     time::{self, Instant},
 };
 
-use super::{ShareTokens, cache_key::CacheKey, decide::time_to_live, events, lease::Lease};
+use super::{
+    ShareTokens,
+    cache_key::CacheKey,
+    decide::{NOT_SHARED, time_to_live},
+    events,
+    lease::{Lease, beside},
+};
 use crate::{
-    base::clock::{Clock, Moment, tokio_now, wall_now},
-    message::TokenResponse,
-    token_store::{EntryName, Fence, Found, Put, StoredToken, TokenKey},
+    base::{
+        clock::{Clock, Moment, tokio_now, wall_now},
+        panic::catch_panic,
+    },
+    message::{TokenRequest, TokenResponse},
+    secret::RefreshToken,
+    token_store::{EntryName, Fence, Found, Opened, Put, StoredEntry, StoredToken},
 };
 
 /// A token on its way to the store.
@@ -21,31 +31,49 @@ pub(super) struct Storing {
     pub(super) share: Arc<ShareTokens>,
     pub(super) name: EntryName,
     pub(super) key: CacheKey,
-    /// For which request the access token is, if others may use it.
-    pub(super) for_request: Option<TokenKey>,
+    /// The request that the key was made of.
+    pub(super) named: TokenRequest,
     pub(super) response: TokenResponse,
+    /// Whether others can send the access token.
+    pub(super) is_sendable: bool,
     pub(super) lifetime: Duration,
-    /// How long to keep the refresh token, if there is one. Nobody else knows it.
-    pub(super) keep: Option<Duration>,
+    pub(super) refresh_token: Option<NewRefreshToken>,
     pub(super) sent: Moment,
     pub(super) clock: Clock,
     /// A shutdown waits until this is dropped.
     pub(super) guard: Option<Arc<dyn Any + Send + Sync>>,
 }
 
+/// A refresh token that nobody else knows.
+pub(super) struct NewRefreshToken {
+    pub(super) token: RefreshToken,
+    /// The refresh token that was sent for it.
+    pub(super) sent: Option<RefreshToken>,
+    pub(super) keep_for: Duration,
+    pub(super) is_spent: Arc<dyn Fn(&RefreshToken) -> bool + Send + Sync>,
+}
+
 /// The lease under which a token is stored.
 pub(super) struct HeldLease {
     pub(super) lease: Lease,
     pub(super) fence: Fence,
-    /// When the answer arrived that the lease is held.
+    /// When the first answer arrived that the lease is held.
     pub(super) known_at: Moment,
 }
 
+/// What became of a token.
+pub(super) struct Stored {
+    pub(super) put: Put,
+    pub(super) fence: Fence,
+}
+
 impl Storing {
-    /// The next holder of the lease waits for longer than this and two operations: see [`ShareTokens::lost_holder`].
+    /// The pause between two attempts.
     pub(super) const PAUSE: Duration = Duration::from_millis(250);
     const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
     const SHUTDOWN_WAITS: Duration = Duration::from_secs(20);
+    /// How long computing the cache key may take. It may ask a vault.
+    const KEY_LIMIT: Duration = Duration::from_secs(5);
 
     /// Stores the token. Without a lease, takes one. Returns what became of it, unless that takes until the deadline.
     pub(super) async fn begin(self, lease: Option<HeldLease>, deadline: Instant) -> Option<Stored> {
@@ -57,42 +85,40 @@ impl Storing {
 
     /// Tells the result, or drops `told` if it has failed or takes long.
     async fn run(mut self, mut held: Option<HeldLease>, told: oneshot::Sender<Stored>) {
+        if let Some(held) = held.as_mut().filter(|_| self.refresh_token.is_some()) {
+            held.lease.begin_spending();
+        }
+        let is_shared = match &held {
+            Some(held) => beside(self.is_shared(), held.lease.keep_renewed()).await,
+            None => self.is_shared().await,
+        };
         let begun = tokio_now();
         let mut told = Some(told);
         for attempt in 0.. {
-            if held.is_none() {
-                held = self.take_lease().await;
-            }
-            if let Some(held) = &mut held {
-                let Some((entry, ttl)) = self.entry(held) else {
-                    return;
-                };
-                if self.keep.is_some() {
-                    held.lease.begin_spending();
-                }
-                let fence = held.fence;
-                if let Ok(put) = held.lease.put(fence, entry, ttl).await {
-                    if let Some(told) = told {
+            match self.attempt(&mut held, is_shared).await {
+                Attempt::Ended(stored) => {
+                    if let (Some(told), Some(stored)) = (told, stored) {
                         // Nobody may wait any longer.
-                        let _ = told.send(Stored { put, fence });
+                        let _ = told.send(stored);
                     }
                     return;
                 }
-            }
-            // The others can fetch a token of their own.
-            if self.keep.is_none() {
-                return;
+                // The others can fetch a token of their own.
+                Attempt::Failed if self.refresh_token.is_none() => return,
+                Attempt::Failed => {}
             }
             if attempt == 1 {
-                events::refresh_token_is_not_stored();
                 told = None;
             }
             let trying = tokio_now() - begun;
+            if attempt == 1 && held.is_some() {
+                events::refresh_token_is_not_stored();
+            }
             if trying > Self::SHUTDOWN_WAITS {
                 self.guard = None;
             }
             if trying > Self::GIVE_UP_AFTER {
-                return;
+                return events::refresh_token_is_given_up();
             }
             time::sleep(Self::PAUSE).await;
             if let Some(held) = &held {
@@ -102,53 +128,142 @@ impl Storing {
         }
     }
 
-    async fn take_lease(&self) -> Option<HeldLease> {
-        if self.keep.is_none() {
-            self.share.engine.admit().ok()?;
+    async fn attempt(&self, held: &mut Option<HeldLease>, is_shared: bool) -> Attempt {
+        if held.is_none() {
+            let is_spent = self
+                .refresh_token
+                .as_ref()
+                .is_some_and(NewRefreshToken::is_spent);
+            if is_spent {
+                return Attempt::Ended(None);
+            }
+            match self.take_lease().await {
+                Taken::Lease(taken) => *held = Some(taken),
+                Taken::Newer => return Attempt::Ended(None),
+                Taken::Failed => return Attempt::Failed,
+            }
+        }
+        let Some(lease) = held else {
+            return Attempt::Failed;
+        };
+        let Some((entry, ttl)) = self.entry(lease, is_shared) else {
+            if let Some(held) = held.take() {
+                held.lease.release(Duration::ZERO).await;
+            }
+            return Attempt::Ended(None);
+        };
+        let fence = lease.fence;
+        match lease.lease.put(fence, entry, ttl).await {
+            Err(_) => Attempt::Failed,
+            Ok(Put::Superseded) if self.is_replaced_by_its_end(fence).await => {
+                *held = None;
+                Attempt::Failed
+            }
+            Ok(put) => Attempt::Ended(Some(Stored { put, fence })),
+        }
+    }
+
+    /// Takes the lease, unless the token of another instance is newer.
+    async fn take_lease(&self) -> Taken {
+        if self.refresh_token.is_none() && self.share.engine.admit().is_err() {
+            return Taken::Failed;
         }
         let mut newer_than = None;
         let mut lease = self.share.lease_of(&self.name);
         for _ in 0..3 {
             match lease.look(newer_than, Duration::MAX).await {
                 Ok(Found::Leased { fence, .. }) => {
-                    let known_at = self.clock.now();
-                    return Some(HeldLease {
+                    if self.refresh_token.is_some() {
+                        lease.begin_spending();
+                    }
+                    return Taken::Lease(HeldLease {
                         lease,
                         fence,
-                        known_at,
+                        known_at: self.clock.now(),
                     });
                 }
+                Ok(Found::Entry { age, .. })
+                    if self.refresh_token.is_none()
+                        && age < self.clock.now().time_since(self.sent) =>
+                {
+                    return Taken::Newer;
+                }
                 Ok(Found::Entry { fence, .. }) => newer_than = Some(fence),
-                Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => return None,
+                Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => return Taken::Failed,
             }
         }
-        None
+        Taken::Failed
+    }
+
+    /// Returns whether the newer entry only says that the refresh token which was sent for this one is no longer accepted.
+    async fn is_replaced_by_its_end(&self, fence: Fence) -> bool {
+        let Some(new) = &self.refresh_token else {
+            return false;
+        };
+        let mut lease = self.share.lease_of(&self.name);
+        let Ok(Found::Entry { entry, fence, .. }) = lease.look(Some(fence), Duration::MAX).await
+        else {
+            return false;
+        };
+        let Opened::Entry(opened) = self.share.keys.open(&self.key.entry, fence, &entry) else {
+            return false;
+        };
+        match StoredEntry::decode(&opened, None) {
+            Some(StoredEntry::Ended(ended)) => Some(ended.refresh_token) == new.sent,
+            _ => false,
+        }
+    }
+
+    /// Returns whether the access token is what the cache key names. A certificate, or the text of a provider, may have changed since.
+    async fn is_shared(&self) -> bool {
+        let key = catch_panic(time::timeout(Self::KEY_LIMIT, self.share.key(&self.named)));
+        self.is_sendable && matches!(key.await, Some(Ok(Ok(key))) if key == self.key)
     }
 
     /// Returns the encrypted entry and how long to keep it. `None` if it would be of no use to others.
-    fn entry(&self, lease: &HeldLease) -> Option<(Bytes, Duration)> {
-        if self.for_request.is_none() && self.keep.is_none() {
-            return None;
+    fn entry(&self, held: &HeldLease, is_shared: bool) -> Option<(Bytes, Duration)> {
+        let seal = |entry: &[u8]| {
+            self.share
+                .keys
+                .seal(&self.key.entry, held.fence, entry)
+                .ok()
+        };
+        if !is_shared && self.refresh_token.is_none() {
+            let entry = StoredEntry::not_shared(&self.key.token);
+            return (!self.is_sendable).then_some((seal(&entry)?, NOT_SHARED));
         }
         let now = self.clock.now();
         let age = now.time_since(self.sent);
-        let ttl = time_to_live(self.lifetime, age, self.keep)?;
+        let keep_for = self.refresh_token.as_ref().map(|new| new.keep_for);
+        let ttl = time_to_live(self.lifetime, age, keep_for)?;
         let stored = StoredToken {
             response: self.response.clone(),
-            key: self.for_request,
-            age_at_lease: lease.known_at.time_since(self.sent),
-            lease_when_sent: self.sent.time_since(lease.known_at),
+            key: is_shared.then_some(self.key.token),
+            age_at_lease: held.known_at.time_since(self.sent),
+            lease_when_sent: self.sent.time_since(held.known_at),
             age_when_stored: age,
             stored_at: now.wall_time(now).unwrap_or_else(wall_now),
         };
-        let keys = &self.share.keys;
-        let sealed = keys.seal(&self.key.entry, lease.fence, &stored.encode());
-        Some((sealed.ok()?, ttl))
+        Some((seal(&stored.encode())?, ttl))
     }
 }
 
-/// What became of a token.
-pub(super) struct Stored {
-    pub(super) put: Put,
-    pub(super) fence: Fence,
+enum Attempt {
+    /// Nothing is left to do.
+    Ended(Option<Stored>),
+    Failed,
+}
+
+enum Taken {
+    Lease(HeldLease),
+    /// Another instance has stored a token that was requested later.
+    Newer,
+    Failed,
+}
+
+impl NewRefreshToken {
+    /// Whether this instance has used it meanwhile, so that the server has replaced it.
+    fn is_spent(&self) -> bool {
+        (self.is_spent)(&self.token)
+    }
 }

@@ -1,8 +1,9 @@
 -- One hash for each name. The rules are those of `slot.rs`.
---   f, e, t, x: fence of the entry, the entry, how long it was to be kept, when it ends. After a removal, there is no `e`.
---   l, o, d, u: fence of the lease, its owner (empty in a pause), its length, when it ends.
+--   f, e, t, x, p: fence of the entry, the entry, how long it was to be kept, when it ends, when its lease was granted. After a removal, there
+--   is no `e`.
+--   l, o, d, u, g: fence of the lease, its owner (empty in a pause), its length, when it ends, when it was granted.
 --   n: the greatest fence so far.
---   w: whether a holder was lost, and nothing has been stored since.
+--   w: whether a holder was lost since the last entry was stored.
 -- Times are milliseconds since 1970. Fences are microseconds since 1970, or greater.
 local key = KEYS[1]
 local time = redis.call('TIME')
