@@ -316,8 +316,21 @@ async fn damaged_entry_of_a_sign_in_is_not_answered_with_an_old_refresh_token() 
 
     // Nobody has it any longer. The user has to sign in again, and must learn that.
     store.return_garbage(Some(Bytes::new()));
+    // That the entry is old says nothing about the damage.
+    time::sleep(secs(36_000)).await;
+    let process = instance(&server, &store);
+    let before = server.requests().len();
+    assert!(
+        process
+            .source(first.clone())
+            .token()
+            .await
+            .unwrap_err()
+            .is_transient()
+    );
+    assert_eq!(server.requests().len(), before);
     time::sleep(secs(3700)).await;
-    let cold = instance(&server, &store).source(first);
+    let cold = process.source(first);
     assert_eq!(
         cold.token().await.unwrap_err().kind(),
         TokenErrorKind::SignInRequired
@@ -403,4 +416,215 @@ async fn owner_is_told_of_a_refresh_token_although_the_store_is_slow() {
     let cache = instance_with(&server, &store, |share| share, configure);
     cache.source(first_request(&server)).token().await.unwrap();
     time::timeout(millis(1), told.notified()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn ill_server_gets_few_requests_of_a_fleet_that_starts() {
+    for failure in [
+        Failure::status(503),
+        Failure::status(429),
+        Failure::oauth("invalid_client"),
+    ] {
+        let server = server(secs(100));
+        server.fail_until_told(failure.delayed(millis(100)));
+        let store = TestStore::new();
+        let sources: Vec<_> = (0..50)
+            .map(|_| instance(&server, &store).source(request()))
+            .collect();
+        let begun = time::Instant::now();
+        let calls = sources.iter().map(|source| source.token());
+        let all = futures_util::future::join_all(calls);
+        let _ = time::timeout(secs(1), all).await;
+        // One after the other, and never all at once.
+        assert!(server.in_flight_peak() <= 2, "{}", server.in_flight_peak());
+        assert!(server.requests().len() <= 12, "{}", server.requests().len());
+        assert!(begun.elapsed() <= secs(1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_holder_does_not_lock_out_fetches_that_may_not_take_long() {
+    let server = server(secs(100));
+    server.fail_next(Failure::stall());
+    let store = TestStore::new();
+    let killed = TestStore::over(store.inner.clone());
+    let first = first_request(&server);
+    let source = instance(&server, &killed).source(first.clone());
+    let fetch = tokio::spawn(async move { source.token().await });
+    time::sleep(secs(1)).await;
+    killed.fail(|_| Some(Fault::Hang));
+    fetch.abort();
+    time::sleep(secs(20)).await;
+    let short = |builder: TokenCacheBuilder| builder.fetch_timeout(secs(2));
+    let other = instance_with(&server, &store, |share| share, short).source(first);
+    other.token().await.unwrap();
+}
+
+/// The token of the next holder must not look older than it is: it would be renewed at once.
+#[tokio::test(start_paused = true)]
+async fn token_that_is_fetched_after_a_lost_holder_is_shared() {
+    let server = server(secs(4));
+    server.fail_next(Failure::stall());
+    let store = TestStore::new();
+    let killed = TestStore::over(store.inner.clone());
+    let first = first_request(&server);
+    let source = instance(&server, &killed).source(first.clone());
+    let fetch = tokio::spawn(async move { source.token().await });
+    time::sleep(secs(1)).await;
+    killed.fail(|_| Some(Fault::Hang));
+    fetch.abort();
+    let next = instance(&server, &store)
+        .source(first.clone())
+        .token()
+        .await
+        .unwrap();
+    time::sleep(secs(1)).await;
+    let other = instance(&server, &store).source(first);
+    assert_eq!(other.token().await.unwrap(), next);
+}
+
+/// The store has lost its data, and an instance that knows only the first refresh token was refused.
+#[tokio::test(start_paused = true)]
+async fn refusal_of_an_old_refresh_token_does_not_displace_a_newer_one() {
+    for is_other_kind in [false, true] {
+        let server = server(secs(100));
+        let store = TestStore::new();
+        let first = first_request(&server);
+        let living = instance(&server, &store).source(first.clone());
+        living.token().await.unwrap();
+        time::sleep(secs(200)).await;
+        living.token().await.unwrap();
+        // An entry of the same name in another store stands for the loss.
+        let lost = TestStore::new();
+        let cold = match is_other_kind {
+            true => first.clone().header("x-kind", "other"),
+            false => first.clone(),
+        };
+        server.fail_next(Failure::oauth("invalid_grant"));
+        let refused = instance(&server, &lost)
+            .source(cold)
+            .token()
+            .await
+            .unwrap_err();
+        assert_eq!(refused.kind(), TokenErrorKind::SignInRequired);
+        let newest = server.requests().len();
+        let mark = lost.entries().pop().unwrap();
+        store.return_garbage(Some(mark));
+        time::sleep(secs(200)).await;
+        let _ = living.token().await;
+        let requests = server.requests();
+        let sent = requests[newest..]
+            .iter()
+            .filter_map(|request| request.get("refresh_token"));
+        for sent in sent {
+            assert_ne!(
+                Some(sent),
+                requests[0].get("refresh_token"),
+                "{is_other_kind}"
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_refresh_token_stays_for_those_who_can_use_it() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    instance(&server, &store)
+        .source(first.clone())
+        .token()
+        .await
+        .unwrap();
+    time::sleep(secs(200)).await;
+    // It does not have the key to which the refresh token is bound, for example.
+    server.fail_next(Failure::oauth("invalid_grant"));
+    let wrong = instance(&server, &store).source(first.clone().header("x-key", "wrong"));
+    wrong.token().await.unwrap_err();
+    time::sleep(secs(24 * 3600)).await;
+    let right = instance(&server, &store).source(first);
+    let token = right.token().await.unwrap();
+    assert!(server.is_active(token.expose_secret()));
+}
+
+/// The answer of the last holder was late, and the next one was refused meanwhile.
+#[tokio::test(start_paused = true)]
+async fn late_refresh_token_heals_a_sign_in_that_was_thought_to_have_ended() {
+    let server = AuthorizationServer::builder()
+        .access_token_lifetime(secs(100))
+        .build();
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
+    let first = first_request(&server);
+    let one = instance(&server, &cut_off).source(first.clone());
+    let token = one.token().await.unwrap();
+    time::sleep(secs(15)).await;
+    // This server does not revoke the newer refresh token because an old one was used.
+    server.fail_next(Failure::oauth("invalid_grant"));
+    let other = instance(&server, &store).source(first.clone());
+    other.token().await.unwrap_err();
+    cut_off.recover();
+    time::sleep(secs(3)).await;
+    let cold = instance(&server, &store).source(first);
+    assert_eq!(cold.token().await.unwrap(), token);
+}
+
+/// The key of the entry is computed again before it is stored.
+#[tokio::test(start_paused = true)]
+async fn provider_that_hangs_does_not_lose_a_new_refresh_token() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let tenant = {
+        let asked = asked.clone();
+        tower_oauth2_client::Credential::from_fn(move || {
+            let number = asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            async move {
+                if number >= 2 {
+                    std::future::pending::<()>().await;
+                }
+                Ok::<_, std::io::Error>("blue")
+            }
+        })
+    };
+    let short = |builder: TokenCacheBuilder| builder.fetch_timeout(secs(2));
+    let cache = instance_with(&server, &store, |share| share, short);
+    let token = cache
+        .source(first.clone().parameter("tenant", tenant))
+        .token()
+        .await;
+    assert!(token.is_ok(), "{token:?}");
+    assert!(asked.load(std::sync::atomic::Ordering::SeqCst) > 2);
+    time::sleep(secs(10)).await;
+    let other = instance(&server, &store).source(first);
+    let token = other.token().await.unwrap();
+    assert!(server.is_active(token.expose_secret()));
+}
+
+/// If the server revokes the last token with each new one, the older one no longer works.
+#[tokio::test(start_paused = true)]
+async fn token_that_was_fetched_alone_does_not_displace_a_newer_one() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let slow = TestStore::over(store.inner.clone());
+    let mut looks = 0;
+    slow.fail(move |op| {
+        looks += usize::from(op == Op::Look);
+        (op == Op::Look && looks == 1).then_some(Fault::Error)
+    });
+    server.fail_next(Failure::delay(secs(10)));
+    let alone = instance(&server, &slow).source(request());
+    let alone = tokio::spawn(async move { alone.token().await.unwrap() });
+    time::sleep(secs(2)).await;
+    let newer = instance(&server, &store)
+        .source(request())
+        .token()
+        .await
+        .unwrap();
+    alone.await.unwrap();
+    time::sleep(secs(1)).await;
+    let cold = instance(&server, &store).source(request());
+    assert_eq!(cold.token().await.unwrap(), newer);
 }
