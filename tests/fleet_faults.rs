@@ -518,8 +518,12 @@ async fn result_of_a_code_that_is_stored_late_does_not_displace_what_followed() 
     let code = TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7");
     let one = instance(&server, &store).source(code);
     one.token().await.unwrap();
+    time::sleep(secs(200)).await;
     // Between two attempts to store it.
-    time::sleep(millis(200_100)).await;
+    store.take_ops();
+    while store.take_ops().is_empty() {
+        time::sleep(millis(1)).await;
+    }
     store.recover();
     let token = one.token().await.unwrap();
     time::sleep(secs(5)).await;
