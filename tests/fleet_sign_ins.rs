@@ -21,7 +21,8 @@ use tokio::time;
 use tower_oauth2_client::{
     ClientAuthentication, TokenCache, TokenEndpoint, TokenErrorKind, TokenRequest, TokenSource,
     test_util::{AuthorizationServer, Failure},
-    token_store::{ShareTokens, StoreKeys},
+    token_cache::TokenCacheBuilder,
+    token_store::{MemoryTokenStore, ShareTokens, StoreKeys},
 };
 
 use self::{
@@ -148,7 +149,11 @@ async fn refresh_token_is_spent_once_by_instances_of_a_rolling_deploy() {
         ("DPoP key", Box::new(dpop), Box::new(dpop), false),
         (
             "last step of a key rotation",
-            rotated(StoreKeys::new("orders", key(2)).replaces(key(1))),
+            rotated(
+                StoreKeys::new("orders", key(2))
+                    .opens(key(1))
+                    .names_with(key(1)),
+            ),
             rotated(StoreKeys::new("orders", key(2)).names_with(key(1))),
             true,
         ),
@@ -281,9 +286,7 @@ async fn refresh_token_reaches_the_store_although_the_fetch_took_too_long() {
         };
         let first = first_request(&server);
         one_store.fail(move |op| (op == Op::Put).then_some(fault));
-        let short = |builder: tower_oauth2_client::token_cache::TokenCacheBuilder| {
-            builder.fetch_timeout(secs(2))
-        };
+        let short = |builder: TokenCacheBuilder| builder.fetch_timeout(secs(2));
         let one = instance_with(&server, &one_store, |share| share, short).source(first.clone());
         // The time of a fetch does not end what has arrived.
         let begun = time::Instant::now();
@@ -334,4 +337,45 @@ async fn refresh_token_is_not_sent_by_others_at_once_after_a_connection_was_lost
     let other = instance(&server, &store).source(first);
     other.token().await.unwrap();
     assert!(begun.elapsed() >= secs(10), "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_in_that_is_removed_is_gone_for_those_who_come_later() {
+    let server = server();
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let cache = instance(&server, &store);
+    cache.source(first).token().await.unwrap();
+    let by_name = || TokenRequest::refresh_token("any").sign_in("session 7");
+    let other = instance(&server, &store).source(by_name());
+    other.token().await.unwrap();
+    cache.remove_shared(&by_name()).await.unwrap();
+    let late = instance(&server, &store).source(by_name());
+    let error = late.token().await.unwrap_err();
+    assert_eq!(error.kind(), TokenErrorKind::SignInRequired);
+    // Another sign-in is not concerned, and nothing is left to remove.
+    let again = TokenRequest::refresh_token(server.issue_refresh_token("client", "api1"));
+    cache
+        .source(again.sign_in("session 8"))
+        .token()
+        .await
+        .unwrap();
+    cache.remove_shared(&request()).await.unwrap();
+
+    store.fail(|_| Some(Fault::Error));
+    assert!(cache.remove_shared(&by_name()).await.is_err());
+}
+
+/// A test whose server is on a port cannot pause tokio's clock.
+#[tokio::test]
+async fn store_in_memory_follows_the_clock_of_a_test() {
+    let server = server();
+    let clock = server.clock();
+    let store = MemoryTokenStore::new().clock(&clock);
+    let with_clock = |builder: TokenCacheBuilder| builder.clock(&clock);
+    let start = || instance_with(&server, &store, |share| share, with_clock).source(request());
+    let token = start().token().await.unwrap();
+    assert_eq!(start().token().await.unwrap(), token);
+    clock.advance(secs(100));
+    assert_ne!(start().token().await.unwrap(), token);
 }

@@ -422,6 +422,38 @@ impl TokenCache {
         true
     }
 
+    /// Drops the token of a request like [`remove`](Self::remove), and from the token store that this cache [shares](crate::token_store::ShareTokens).
+    ///
+    /// Call it when a user has signed out, after you have [revoked](crate::RevocationEndpoint) the refresh token. For a code or a refresh token, it
+    /// removes the whole [sign-in](TokenRequest::sign_in), so a request with the name of it and any refresh token finds it. Other instances keep
+    /// the token that they have until it is due, so end the session of the user there as well.
+    ///
+    /// Without a store, it does what `remove` does.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the store does not answer. The token of this cache is dropped all the same.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{BoxError, TokenCache, TokenRequest};
+    ///
+    /// async fn sign_out(tokens: &TokenCache, session: &str, refresh_token: &str) -> Result<(), BoxError> {
+    ///     let request = TokenRequest::refresh_token(refresh_token).sign_in(session);
+    ///     tokens.remove_shared(&request).await
+    /// }
+    /// ```
+    #[cfg(feature = "token-store")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "token-store")))]
+    pub async fn remove_shared(&self, request: &TokenRequest) -> Result<(), BoxError> {
+        self.remove(request);
+        match &self.0.settings.share {
+            Some(share) => share.remove(request).await,
+            None => Ok(()),
+        }
+    }
+
     /// Drops every token, so that the next callers fetch new ones.
     ///
     /// Call it when you learn from elsewhere that tokens were revoked, or that the client certificate to which they are bound was

@@ -14,13 +14,14 @@ use tokio::{
 };
 
 use super::{EntryName, Fence, Found, LeaseOwner, Put, StoreFuture, TokenStore, slot::Slot};
-use crate::base::clock::{tokio_now, wall_now};
+use crate::base::clock::{Clock, tokio_now, wall_now};
 
 /// A [`TokenStore`] in the memory of this process, for tests and for several caches in one process.
 ///
 /// Clones share their entries. Entries that have ended are dropped. There is no other limit.
 ///
-/// Time is tokio's clock, so a test can pause it.
+/// Time is tokio's clock, so a test can pause it. A test whose cache has another [clock](crate::token_cache::TokenCacheBuilder::clock) sets the
+/// same one [here](Self::clock).
 ///
 /// # Examples
 ///
@@ -53,6 +54,7 @@ use crate::base::clock::{tokio_now, wall_now};
 pub struct MemoryTokenStore(Arc<Inner>);
 
 struct Inner {
+    clock: Option<Clock>,
     start: Instant,
     /// When the store was created, since 1970.
     created: Duration,
@@ -78,14 +80,53 @@ impl MemoryTokenStore {
     #[must_use]
     pub fn new() -> Self {
         Self(Arc::new(Inner {
+            clock: None,
             start: tokio_now(),
             created: wall_now().duration_since(UNIX_EPOCH).unwrap_or_default(),
             slots: Mutex::default(),
         }))
     }
 
+    /// Sets the clock that measures the age of entries and the length of leases, of an empty store. Default is tokio's clock.
+    ///
+    /// Entries that were there are dropped. Waiting takes time of tokio's clock.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_oauth2_client::{test_util::ManualClock, token_store::MemoryTokenStore};
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = MemoryTokenStore::new().clock(&clock);
+    /// ```
+    #[must_use]
+    pub fn clock(self, clock: impl Into<Clock>) -> Self {
+        let clock = clock.into();
+        let now = clock.now();
+        let created = now.wall_time(now).unwrap_or_else(wall_now);
+        Self(Arc::new(Inner {
+            clock: Some(clock),
+            start: tokio_now(),
+            created: created.duration_since(UNIX_EPOCH).unwrap_or_default(),
+            slots: Mutex::default(),
+        }))
+    }
+
     fn now(&self) -> Duration {
-        self.0.created + (tokio_now() - self.0.start)
+        let Inner {
+            clock,
+            start,
+            created,
+            ..
+        } = &*self.0;
+        match clock {
+            Some(clock) => {
+                let now = clock.now();
+                let time = now.wall_time(now).unwrap_or_else(wall_now);
+                time.duration_since(UNIX_EPOCH).unwrap_or_default()
+            }
+            None => *created + (tokio_now() - *start),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {

@@ -38,24 +38,26 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 ///
 /// # Rotating the key
 ///
-/// An instance that does not have the key of an entry fetches a token and overwrites the entry. Nothing fails, but it costs token requests.
-/// A rotation in these steps costs none, if old entries have ended before the last one:
+/// An instance that does not have the key of an entry fetches a token and overwrites the entry. So a rotation needs some steps, of which none
+/// costs a token request. Each one is a deploy:
 ///
 /// | deploy | keys |
 /// |---|---|
-/// | now | `StoreKeys::new("orders", old)` |
-/// | 1 | `StoreKeys::new("orders", old).opens(new)` |
-/// | 2 | `StoreKeys::new("orders", new).replaces(old)` |
-/// | 3 | `StoreKeys::new("orders", new).names_with(old)` |
+/// | now | `StoreKeys::new("orders", first)` |
+/// | 1 | `StoreKeys::new("orders", first).opens(second)` |
+/// | 2 | `StoreKeys::new("orders", second).opens(first).names_with(first)` |
+/// | 3 | `StoreKeys::new("orders", second).names_with(first)` |
+/// | the next rotation | |
+/// | 1 | `StoreKeys::new("orders", second).opens(third).names_with(first)` |
+/// | 2 | `StoreKeys::new("orders", third).opens(second).names_with(first)` |
+/// | 3 | `StoreKeys::new("orders", third).names_with(first)` |
 ///
-/// After the last step, the old key opens nothing. It still gives the names, for this rotation and the next ones. An entry is encrypted with the
-/// new key when its token is renewed. So wait for the longest lifetime of a token before the last step. While refresh tokens are shared, wait
-/// for [`keep_refresh_tokens`](super::ShareTokens::keep_refresh_tokens): a sign-in whose entry only the old key opens fails transiently until
-/// its instances have that key again.
+/// After the third step, the old key opens nothing. The very first key gives the names in every step of every rotation. Without it, all names
+/// change: each token is fetched once more, and refresh tokens are spent twice.
 ///
-/// Without the old key, `StoreKeys::new("orders", new)`, all names change, so each token is fetched once. Until all instances are replaced,
-/// there are then two tokens for each request. Do not do that while refresh tokens are in the store, because two instances would spend the
-/// same one, or if the server revokes a token when it issues another.
+/// An entry is encrypted with the new key when its token is renewed. So wait for the longest lifetime of a token before the third step. While
+/// refresh tokens are shared, wait for [`keep_refresh_tokens`](super::ShareTokens::keep_refresh_tokens), which is 30 days by default: a sign-in whose
+/// entry only the old key opens fails transiently until its instances have that key again.
 ///
 /// # Security
 ///
@@ -132,26 +134,7 @@ impl StoreKeys {
         self
     }
 
-    /// Also decrypts entries that were encrypted with `old`, and names entries with it: [`opens`](Self::opens) and
-    /// [`names_with`](Self::names_with) together.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use tower_oauth2_client::token_store::{StoreKey, StoreKeys};
-    ///
-    /// # fn main() -> Result<(), tower_oauth2_client::BoxError> {
-    /// let (old, now) = (StoreKey::generate()?, StoreKey::generate()?);
-    /// let keys = StoreKeys::new("orders", now).replaces(old);
-    /// # Ok(())
-    /// # }
-    /// ```
-    #[must_use]
-    pub fn replaces(self, old: StoreKey) -> Self {
-        self.opens(old.clone()).names_with(old)
-    }
-
-    /// Names entries with `key`, which decrypts nothing. Default is the key of [`new`](Self::new).
+    /// Names entries with `key`, which decrypts nothing. Default is the key of [`new`](Self::new). The order of the setters does not matter.
     ///
     /// So entries keep their names after the key was rotated. Whoever has this key can check a guess of a whole token request, but can
     /// read no entry.
@@ -337,7 +320,8 @@ mod tests {
             (keys(1), B, Opened::Corrupt),
             (keys(2), A, Opened::UnknownKey),
             (keys(2).opens(key(1)), A, opened(ENTRY)),
-            (keys(2).replaces(key(1)), A, opened(ENTRY)),
+            (keys(2).opens(key(1)).names_with(key(1)), A, opened(ENTRY)),
+            (keys(2).names_with(key(1)), A, Opened::UnknownKey),
             (keys(2).opens(key(3)), A, Opened::UnknownKey),
             (StoreKeys::new("orders2", key(1)), A, Opened::UnknownKey),
             (StoreKeys::new("", key(1)), A, Opened::UnknownKey),
@@ -456,7 +440,7 @@ mod tests {
         let steps = [
             keys(1),
             keys(1).opens(key(2)),
-            keys(2).replaces(key(1)),
+            keys(2).names_with(key(1)).opens(key(1)),
             keys(2).names_with(key(1)),
             keys(2).opens(key(3)).names_with(key(1)),
             keys(3).opens(key(2)).names_with(key(1)),

@@ -37,11 +37,11 @@ use self::{
     lease::Lease,
     session::Session,
 };
-use super::{EntryName, Fence, StoreKeys, TokenStore};
+use super::{EntryName, Fence, Found, StoreKeys, TokenStore};
 use crate::{
     base::clock::tokio_now,
     client_authentication::ClientAuthentication,
-    error::TokenError,
+    error::{BoxError, TokenError},
     message::{TokenRequest, TokenResponse},
 };
 
@@ -343,6 +343,25 @@ impl ShareTokens {
         if !self.is_unreadable.swap(true, Ordering::Relaxed) {
             events::unreadable(why);
         }
+    }
+
+    /// Removes the entry of a request.
+    pub(crate) async fn remove(&self, request: &TokenRequest) -> Result<(), BoxError> {
+        let key = self.key(request).await?;
+        let name = self.keys.name(&key.entry);
+        let mut lease = self.lease_of(&name);
+        let mut newer_than = None;
+        // Another instance may be storing one.
+        for _ in 0..3 {
+            match lease.look(newer_than, Duration::MAX).await? {
+                Found::Entry { fence, .. } => {
+                    self.engine.remove(&name, fence).await?;
+                    newer_than = Some(fence);
+                }
+                _ => break,
+            }
+        }
+        Ok(())
     }
 
     async fn key(&self, request: &TokenRequest) -> Result<CacheKey, TokenError> {
