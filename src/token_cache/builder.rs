@@ -175,7 +175,7 @@ impl TokenCacheBuilder {
     /// Sets a function that is called with each new refresh token, so that you can store it. Default is none.
     ///
     /// It also gets the request of the source that the refresh token belongs to. The getters of that request tell whose refresh token it is:
-    /// its [label](TokenRequest::get_label) and its [context](TokenRequest::get_context), and also the
+    /// its [label](TokenRequest::get_label), its [context](TokenRequest::get_context) and its [sign-in](TokenRequest::get_sign_in), and also the
     /// [client](TokenRequest::get_client_id) and the [host](TokenRequest::get_host) that were called. The cache awaits the function before any caller gets the
     /// access token of the same response, for at most as long as a fetch may take. After that it uses the new refresh token anyway,
     /// because the server no longer accepts the old one.

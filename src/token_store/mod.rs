@@ -56,7 +56,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> +
 /// * **All times are measured by one clock**, that of the engine. The clocks of the instances differ, so no argument and no result is a time of day.
 /// * Entries may vanish at any time. A vanished entry costs one token request, or a sign-in if it has a refresh token. A lease that vanishes
 ///   early can cost more: see [`renew`](Self::renew).
-/// * For an hour after the end of a lease, the engine remembers that its holder was lost, and its fence.
+/// * For an hour after the end of the last lease of a name, the engine remembers that a holder was lost, and the greatest fence.
+/// * Any duration may be passed, also `Duration::MAX`. One that is too long for the engine means: as long as it can.
 /// * Times are rounded so that nothing ends early, and no entry looks younger than it is: leases, rests and ages up.
 /// * All operations go to the primary. A replica would return what has been replaced.
 /// * Names have up to 64 bytes. Entries are a little longer than the response of the server: mostly 1 to 10 kB, at most about a megabyte.
@@ -137,7 +138,7 @@ pub trait TokenStore: Send + Sync + 'static {
         lease_for: Duration,
     ) -> StoreFuture<'a, Found>;
 
-    /// Extends a lease to `lease_for` from now. Returns whether `owner` holds it.
+    /// Lets a lease last for `lease_for` from now, even if that is shorter than before. Returns whether `owner` holds it.
     ///
     /// It is not taken again if it has ended.
     ///
@@ -176,13 +177,13 @@ pub trait TokenStore: Send + Sync + 'static {
         pause: Duration,
     ) -> StoreFuture<'a, ()>;
 
-    /// Stores an entry for at most `ttl`, unless a newer one exists, and wakes those who wait.
+    /// Stores an entry for at most `ttl`, unless a newer one exists, and wakes those who wait for this name.
     ///
     /// * An entry with the same fence is replaced, because the operation may be repeated. If that one was [removed](Self::remove), the entry is
     ///   not stored.
     /// * The lease ends if `owner` holds it, even if the entry is not stored. The lease of another owner and a pause stay.
     /// * An entry of an owner that has lost its lease is stored unless a newer one exists: the token is good, and others can use it.
-    /// * That a holder was lost is forgotten.
+    /// * If the entry is stored, that a holder was lost is forgotten. The next fence is greater than this one.
     /// * The fence of a stored entry is remembered until its `ttl` is over, even if the entry is removed.
     ///
     /// # Wrong answers

@@ -236,6 +236,15 @@ pub(super) async fn pause_keeps_everybody_from_the_lease(
         "the lease was released"
     );
 
+    // The answer of an instance that lost its lease is late.
+    case.b_puts(fence, "again").await?;
+    let found = case.b_looks(Some(fence), LONG).await?;
+    let is_paused = matches!(found, Found::Paused { .. });
+    assert!(
+        is_paused,
+        "storing an entry does not end a pause: {found:?}"
+    );
+
     let case = Case::new(one, other);
     case.a_leases(None, LONG).await?;
     one.release(&case.name, &case.a, SHORT).await?;

@@ -82,7 +82,8 @@ pub struct RedisTokenStore {
 impl RedisTokenStore {
     /// Creates a store over a client of the crate `redis` 1.x: its `Client`, `ClusterClient` or `SentinelClient`.
     ///
-    /// Use this for sentinels, client certificates or a private CA. Messages need RESP3: set it for a cluster.
+    /// Use this for sentinels, client certificates or a private CA (`redis::Client::build_with_tls`, with the feature `tokio-rustls-comp` of the crate
+    /// `redis`), or if the password comes from a file (`redis::ConnectionInfo`). Messages need RESP3: set it for a `ClusterClient`; the others use it anyway.
     ///
     /// # Examples
     ///
@@ -109,6 +110,8 @@ impl RedisTokenStore {
     }
 
     /// Creates a store on one server, such as `redis://user:password@host:6379/0` or `rediss://host`. Nothing connects yet.
+    ///
+    /// In a URL, the password must be percent-encoded: `/` is `%2F`, and `+` is `%2B`.
     ///
     /// # Errors
     ///
