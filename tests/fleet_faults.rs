@@ -639,3 +639,122 @@ async fn token_that_was_fetched_alone_does_not_displace_a_newer_one() {
     let cold = instance(&server, &store).source(request());
     assert_eq!(cold.token().await.unwrap(), newer);
 }
+
+/// The instance with the code is cut off, and another one has read the first refresh token from a database and used it.
+#[tokio::test(start_paused = true)]
+async fn result_of_a_code_that_is_stored_late_does_not_displace_that_of_another_instance() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    cut_off.fail(|_| Some(Fault::Error));
+    let row = Arc::new(std::sync::Mutex::new(String::new()));
+    let writing = |builder: TokenCacheBuilder| {
+        let row = row.clone();
+        builder.on_refresh_token(move |_, token| {
+            *row.lock().unwrap() = token.expose_secret().to_owned();
+            async {}
+        })
+    };
+    let code = server.issue_code(AuthorizationCode::new("client", "https://app.test"));
+    let code = TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7");
+    let one = instance_with(&server, &cut_off, |share| share, writing).source(code);
+    one.token().await.unwrap();
+    let from_row = || TokenRequest::refresh_token(row.lock().unwrap().clone()).sign_in("session 7");
+    let other = instance(&server, &store).source(from_row());
+    let token = other.token().await.unwrap();
+    cut_off.recover();
+    time::sleep(secs(5)).await;
+    let cold = instance(&server, &store).source(from_row());
+    assert_eq!(cold.token().await.unwrap(), token);
+    time::sleep(secs(200)).await;
+    for source in [&other, &cold, &one] {
+        assert!(server.is_active(source.token().await.unwrap().expose_secret()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sign_ins_with_one_placeholder_are_kept_apart() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let named = |text: String, name: &str| TokenRequest::refresh_token(text).sign_in(name);
+    let mut tokens = Vec::new();
+    for name in ["session 7", "session 8"] {
+        let first = server.issue_refresh_token("client", "api1");
+        let source = instance(&server, &store).source(named(first, name));
+        tokens.push(source.token().await.unwrap());
+    }
+    let cache = instance(&server, &store);
+    for (name, token) in ["session 7", "session 8"].iter().zip(&tokens) {
+        let source = cache.source(named("any".into(), name));
+        assert_eq!(source.token().await.unwrap(), *token);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn removal_waits_for_an_instance_that_is_fetching() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let first = first_request(&server);
+    let one = instance(&server, &store).source(first.clone());
+    one.token().await.unwrap();
+    time::sleep(secs(200)).await;
+    server.fail_next(Failure::delay(secs(5)));
+    let holder = tokio::spawn(async move { one.token().await });
+    time::sleep(secs(1)).await;
+    let cache = instance(&server, &store);
+    cache.remove_shared(&first).await.unwrap();
+    holder.await.unwrap().unwrap();
+    let name = TokenRequest::refresh_token("any").sign_in("session 7");
+    let late = instance(&server, &store).source(name);
+    assert_eq!(
+        late.token().await.unwrap_err().kind(),
+        TokenErrorKind::SignInRequired
+    );
+}
+
+/// The store fails between the put and the look that follows it.
+#[tokio::test(start_paused = true)]
+async fn late_refresh_token_is_not_given_up_because_of_one_failed_look() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
+    let first = first_request(&server);
+    let one = instance(&server, &cut_off).source(first.clone());
+    let token = one.token().await.unwrap();
+    time::sleep(secs(15)).await;
+    server.fail_next(Failure::oauth("invalid_grant"));
+    let other = instance(&server, &store).source(first.clone());
+    other.token().await.unwrap_err();
+    let mut looks = 0;
+    cut_off.fail(move |op| {
+        looks += usize::from(op == Op::Look);
+        (op == Op::Look && looks == 1).then_some(Fault::Error)
+    });
+    time::sleep(secs(3)).await;
+    let cold = instance(&server, &store).source(first);
+    assert_eq!(cold.token().await.unwrap(), token);
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusal_does_not_displace_a_refresh_token_that_arrived_meanwhile() {
+    let server = server(secs(100));
+    let store = TestStore::new();
+    let cut_off = TestStore::over(store.inner.clone());
+    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
+    let first = first_request(&server);
+    let one = instance(&server, &cut_off).source(first.clone());
+    let token = one.token().await.unwrap();
+    time::sleep(secs(15)).await;
+    server.fail_next(Failure::oauth("invalid_grant").delayed(secs(5)));
+    let other = instance(&server, &store).source(first.clone());
+    let refused = tokio::spawn(async move { other.token().await });
+    // Its request is on the way.
+    time::sleep(secs(3)).await;
+    cut_off.recover();
+    let _ = refused.await.unwrap();
+    time::sleep(secs(1)).await;
+    let cold = instance(&server, &store).source(first);
+    assert_eq!(cold.token().await.unwrap(), token);
+    assert_eq!(server.token_requests(), 2);
+}

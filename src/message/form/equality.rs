@@ -20,6 +20,7 @@ impl PartialEq for Form {
                 && a.client_authentication == b.client_authentication
                 && a.dpop == b.dpop
                 && a.partition == b.partition
+                && a.sign_in == b.sign_in
                 && a.invalid == b.invalid)
     }
 }
@@ -57,6 +58,7 @@ impl Hash for Form {
         extras.client_authentication.hash(state);
         extras.dpop.hash(state);
         extras.partition.hash(state);
+        extras.sign_in.hash(state);
         extras.invalid.hash(state);
     }
 }

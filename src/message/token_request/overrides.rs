@@ -167,7 +167,7 @@ impl TokenRequest {
 
     /// Names the sign-in that the code or refresh token of this request belongs to. Default is none.
     ///
-    /// It is not sent, it is not a part of the key of a cache, and `Debug` does not show it. Instances of a service that
+    /// It is a part of the key of a cache, it is not sent, and `Debug` does not show it. Instances of a service that
     /// share tokens (`token_store::ShareTokens`) need it, because each of them may know another refresh token of the same sign-in: take
     /// the id of the session or of the row in which the refresh token is kept. A new sign-in of the same user needs a new name. Whoever uses a
     /// name gets the tokens of its sign-in, so it must not come from a client that could choose another one.
@@ -184,6 +184,15 @@ impl TokenRequest {
     pub fn sign_in(mut self, name: impl Into<String>) -> Self {
         self.0.extras_mut().sign_in = Some(Arc::new(name.into()));
         self
+    }
+
+    pub(crate) fn without_sign_in(&self) -> Cow<'_, Self> {
+        if self.get_sign_in().is_none() {
+            return Cow::Borrowed(self);
+        }
+        let mut request = self.clone();
+        request.0.extras_mut().sign_in = None;
+        Cow::Owned(request)
     }
 
     /// Adds a value for the layers below, in place of an earlier one of the same type. Default is none.

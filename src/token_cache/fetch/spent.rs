@@ -63,8 +63,11 @@ impl SpentCredentials {
         }
     }
 
-    /// Returns the digest of everything by which requests are compared. The credential must be a fixed text.
+    /// Returns the digest of everything by which requests are compared, except the name of the sign-in: a code can be sent once under any name.
+    ///
+    /// The credential must be a fixed text.
     pub(crate) fn digest(&self, request: &TokenRequest) -> Digest {
+        let request = &*request.without_sign_in();
         let [high, low] = self
             .seeds
             .each_ref()
@@ -231,6 +234,7 @@ mod tests {
             digest(two("x", "y")),
             digest(base().header("y", "2").header("x", "1"))
         );
+        assert_eq!(digest(base()), digest(base().sign_in("session 7")));
         for other in [
             TokenRequest::refresh_token("s").scope("a b"),
             TokenRequest::refresh_token("r").scope("a"),

@@ -22,6 +22,12 @@ pub(super) struct CacheKey {
     pub(super) token: TokenKey,
 }
 
+impl CacheKey {
+    pub(super) fn is_of_sign_in(&self) -> bool {
+        self.entry != self.token
+    }
+}
+
 /// Returns the cache key of a request.
 ///
 /// The order of parameters counts, but not that of the words in a scope, nor that of headers with different names. Label and context do not

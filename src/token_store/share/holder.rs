@@ -82,7 +82,9 @@ impl Session<'_> {
 
     /// `ended` is what to store if the server no longer accepts the refresh token.
     async fn end_lease(&self, mut held: HeldLease, ended: Option<EndedSignIn>, error: &TokenError) {
-        if let Some(ended) = ended.filter(|_| ends_sign_in(error)) {
+        if let Some(ended) = ended.filter(|_| ends_sign_in(error))
+            && self.is_newest(&mut held, ended.known_since).await
+        {
             let (keys, keep_for) = (&self.share.keys, self.share.keep_refresh_tokens);
             let sealed = keys.seal(&self.key.entry, held.fence, &ended.encode());
             if let Ok(entry) = sealed
@@ -97,6 +99,12 @@ impl Session<'_> {
         if !pause.is_zero() || !may_be_spent {
             held.lease.release(pause).await;
         }
+    }
+
+    /// Returns whether no newer refresh token has been stored during the request. The last holder may have been late.
+    async fn is_newest(&self, held: &mut HeldLease, known: Fence) -> bool {
+        let found = held.lease.look(Some(known), Duration::MAX).await;
+        matches!(found, Ok(Found::Leased { fence, .. }) if fence == held.fence)
     }
 
     /// A token that was refused here would be refused elsewhere. An entry with a refresh token stays.

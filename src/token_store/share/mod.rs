@@ -24,6 +24,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::time;
+
 pub use self::issued_by::IssuedBy;
 pub(crate) use self::{
     ask::{Ask, Known, Obtained},
@@ -35,13 +37,13 @@ use self::{
     decide::{Route, operation_limit, route},
     engine::Engine,
     lease::Lease,
-    session::Session,
+    session::{SHORTEST_WAIT, Session},
 };
 use super::{EntryName, Fence, Found, StoreKeys, TokenStore};
 use crate::{
-    base::clock::tokio_now,
+    base::clock::{tokio_deadline, tokio_now},
     client_authentication::ClientAuthentication,
-    error::{BoxError, TokenError},
+    error::{BoxError, OwnError, TokenError},
     message::{TokenRequest, TokenResponse},
 };
 
@@ -157,6 +159,9 @@ pub struct ShareTokens {
     /// The lock is never held across an await.
     damaged: Mutex<Damaged>,
 }
+
+/// How long the removal of an entry waits for an instance that is fetching its token.
+const REMOVED_WITHIN: Duration = Duration::from_secs(60);
 
 /// Sends a request to the endpoint.
 pub(crate) type Fetch<'a> = dyn Fn(TokenRequest) -> Fetching<'a> + Send + Sync + 'a;
@@ -349,19 +354,28 @@ impl ShareTokens {
     pub(crate) async fn remove(&self, request: &TokenRequest) -> Result<(), BoxError> {
         let key = self.key(request).await?;
         let name = self.keys.name(&key.entry);
-        let mut lease = self.lease_of(&name);
+        let deadline = tokio_deadline(REMOVED_WITHIN);
         let mut newer_than = None;
-        // Another instance may be storing one.
-        for _ in 0..3 {
+        let mut lease = self.lease_of(&name);
+        loop {
             match lease.look(newer_than, Duration::MAX).await? {
                 Found::Entry { fence, .. } => {
                     self.engine.remove(&name, fence).await?;
                     newer_than = Some(fence);
                 }
-                _ => break,
+                // It is about to store one.
+                Found::Held { fence, rest } if tokio_now() < deadline => {
+                    let rest = rest.min(deadline - tokio_now());
+                    self.engine.wait(&name, fence, rest).await;
+                    time::sleep(SHORTEST_WAIT).await;
+                }
+                Found::Held { .. } => {
+                    let why = "another instance has been fetching this token for a long time; remove it again later";
+                    return Err(OwnError::new(why).into());
+                }
+                Found::Leased { .. } | Found::Paused { .. } => return Ok(()),
             }
         }
-        Ok(())
     }
 
     async fn key(&self, request: &TokenRequest) -> Result<CacheKey, TokenError> {

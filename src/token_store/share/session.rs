@@ -74,7 +74,7 @@ pub(super) enum Content {
 }
 
 /// A wait that returns at once must not become a busy loop.
-const SHORTEST_WAIT: Duration = Duration::from_millis(20);
+pub(super) const SHORTEST_WAIT: Duration = Duration::from_millis(20);
 
 impl Session<'_> {
     pub(super) async fn run(&self) -> Obtained {
@@ -215,7 +215,9 @@ impl Session<'_> {
         let stored = match stored {
             StoredEntry::Token(stored) => stored,
             StoredEntry::Ended(ended) => return self.ended(ended, lease_age),
-            StoredEntry::NotShared(key) if key == self.key.token => return Content::NotShared,
+            StoredEntry::NotShared(key) if key == self.key.token && !self.key.is_of_sign_in() => {
+                return Content::NotShared;
+            }
             StoredEntry::NotShared(_) => return Content::Unreadable,
         };
         let age = stored.age(lease_age, now.wall_time(now).unwrap_or_else(wall_now));
@@ -242,15 +244,16 @@ impl Session<'_> {
         Content::Token(Box::new(obtained), use_)
     }
 
-    /// The refresh token of this instance may be newer: of a new sign-in with the same name, for example.
+    /// The refresh token of this instance may be newer, for example because the store has lost its data meanwhile.
     fn ended(&self, ended: EndedSignIn, age: Duration) -> Content {
         let own = self.request.known("refresh_token");
         let is_own = own == Some(ended.refresh_token.expose_secret());
         let known = self.ask.known.fence().unwrap_or(Fence::new(0));
-        if ended.key != self.key.token && ended.known_since > known {
-            Content::RefreshToken(ended.refresh_token)
-        } else if ended.key == self.key.token && age < ENDED && is_own {
+        let is_newer = ended.known_since > known;
+        if ended.key == self.key.token && age < ENDED && (is_own || is_newer) {
             Content::unusable(sign_in_required(refused_elsewhere()))
+        } else if is_newer {
+            Content::RefreshToken(ended.refresh_token)
         } else {
             Content::Unreadable
         }

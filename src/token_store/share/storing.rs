@@ -21,6 +21,7 @@ use crate::{
         clock::{Clock, Moment, tokio_now, wall_now},
         panic::catch_panic,
     },
+    error::{BoxError, OwnError},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
     token_store::{EntryName, Fence, Found, Opened, Put, StoredEntry, StoredToken},
@@ -71,6 +72,7 @@ impl Storing {
     /// The pause between two attempts.
     pub(super) const PAUSE: Duration = Duration::from_millis(250);
     const GIVE_UP_AFTER: Duration = Duration::from_secs(10 * 60);
+    const REPORTED_AFTER: Duration = Duration::from_secs(5);
     const SHUTDOWN_WAITS: Duration = Duration::from_secs(20);
     /// How long computing the cache key may take. It may ask a vault.
     const KEY_LIMIT: Duration = Duration::from_secs(5);
@@ -93,7 +95,7 @@ impl Storing {
             None => self.is_shared().await,
         };
         let begun = tokio_now();
-        let mut told = Some(told);
+        let (mut told, mut is_reported) = (Some(told), false);
         for attempt in 0.. {
             match self.attempt(&mut held, is_shared).await {
                 Attempt::Ended(stored) => {
@@ -111,7 +113,9 @@ impl Storing {
                 told = None;
             }
             let trying = tokio_now() - begun;
-            if attempt == 1 && held.is_some() {
+            // Without the lease, another instance is mostly only a little faster.
+            let is_failing = (attempt > 0 && held.is_some()) || trying > Self::REPORTED_AFTER;
+            if is_failing && !std::mem::replace(&mut is_reported, true) {
                 events::refresh_token_is_not_stored();
             }
             if trying > Self::SHUTDOWN_WAITS {
@@ -155,9 +159,18 @@ impl Storing {
         let fence = lease.fence;
         match lease.lease.put(fence, entry, ttl).await {
             Err(_) => Attempt::Failed,
-            Ok(Put::Superseded) if self.is_replaced_by_its_end(fence).await => {
-                *held = None;
-                Attempt::Failed
+            Ok(Put::Superseded) if self.refresh_token.is_some() => {
+                match self.is_replaced_by_its_end(fence).await {
+                    Ok(true) => {
+                        *held = None;
+                        Attempt::Failed
+                    }
+                    Ok(false) => {
+                        let put = Put::Superseded;
+                        Attempt::Ended(Some(Stored { put, fence }))
+                    }
+                    Err(_) => Attempt::Failed,
+                }
             }
             Ok(put) => Attempt::Ended(Some(Stored { put, fence })),
         }
@@ -182,36 +195,39 @@ impl Storing {
                         known_at: self.clock.now(),
                     });
                 }
-                Ok(Found::Entry { age, .. })
-                    if self.refresh_token.is_none()
-                        && age < self.clock.now().time_since(self.sent) =>
-                {
-                    return Taken::Newer;
+                Ok(Found::Entry { entry, fence, age }) => {
+                    let is_newer = age < self.clock.now().time_since(self.sent);
+                    if is_newer && self.is_its_end(&entry, fence) != Some(true) {
+                        return Taken::Newer;
+                    }
+                    newer_than = Some(fence);
                 }
-                Ok(Found::Entry { fence, .. }) => newer_than = Some(fence),
                 Ok(Found::Held { .. } | Found::Paused { .. }) | Err(_) => return Taken::Failed,
             }
         }
         Taken::Failed
     }
 
-    /// Returns whether the newer entry only says that the refresh token which was sent for this one is no longer accepted.
-    async fn is_replaced_by_its_end(&self, fence: Fence) -> bool {
-        let Some(new) = &self.refresh_token else {
-            return false;
-        };
+    async fn is_replaced_by_its_end(&self, fence: Fence) -> Result<bool, BoxError> {
         let mut lease = self.share.lease_of(&self.name);
-        let Ok(Found::Entry { entry, fence, .. }) = lease.look(Some(fence), Duration::MAX).await
-        else {
-            return false;
-        };
-        let Opened::Entry(opened) = self.share.keys.open(&self.key.entry, fence, &entry) else {
-            return false;
-        };
-        match StoredEntry::decode(&opened, None) {
-            Some(StoredEntry::Ended(ended)) => Some(ended.refresh_token) == new.sent,
-            _ => false,
+        match lease.look(Some(fence), Duration::MAX).await? {
+            Found::Entry { entry, fence, .. } => self
+                .is_its_end(&entry, fence)
+                .ok_or_else(|| OwnError::new("the newer entry is not readable").into()),
+            _ => Ok(false),
         }
+    }
+
+    /// Returns whether an entry only says that the refresh token which was sent for this one is no longer accepted.
+    fn is_its_end(&self, entry: &[u8], fence: Fence) -> Option<bool> {
+        let sent = self.refresh_token.as_ref()?.sent.as_ref();
+        let Opened::Entry(opened) = self.share.keys.open(&self.key.entry, fence, entry) else {
+            return None;
+        };
+        Some(match StoredEntry::decode(&opened, None)? {
+            StoredEntry::Ended(ended) => Some(&ended.refresh_token) == sent,
+            StoredEntry::Token(_) | StoredEntry::NotShared(_) => false,
+        })
     }
 
     /// Returns whether the access token is what the cache key names. A certificate, or the text of a provider, may have changed since.
@@ -229,8 +245,9 @@ impl Storing {
                 .ok()
         };
         if !is_shared && self.refresh_token.is_none() {
-            let entry = StoredEntry::not_shared(&self.key.token);
-            return (!self.is_sendable).then_some((seal(&entry)?, NOT_SHARED));
+            let is_marked = !self.is_sendable && !self.key.is_of_sign_in();
+            let mark = StoredEntry::not_shared(&self.key.token);
+            return is_marked.then_some((seal(&mark)?, NOT_SHARED));
         }
         let now = self.clock.now();
         let age = now.time_since(self.sent);
