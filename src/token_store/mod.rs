@@ -123,7 +123,7 @@ pub trait TokenStore: Send + Sync + 'static {
     /// # Wrong answers
     ///
     /// An entry that is not newer costs a second call. An entry that is returned after it was [removed](Self::remove) can be a token that is
-    /// refused. A lease although there is an entry, or although another holds it, costs a second token request. If the server revokes the last
+    /// refused. A lease although there is an entry, or although another owner holds it, leads to a second token request. If the server revokes the last
     /// token with each new one, instances then disturb each other. If both spend the same refresh token, the server can revoke everything.
     /// "Held" although nobody holds the lease delays callers until that time is over.
     ///
@@ -263,7 +263,7 @@ pub enum Found {
         /// An owner that looks again is told the same, and so is the next one if this one releases the lease without an entry.
         ///
         /// A refresh token may have been spent, and its successor may still be on its way to the store, so the caller looks again a little
-        /// later. `false` by mistake can send the spent one again. `true` by mistake costs two seconds.
+        /// later. If this is wrongly `false`, the spent one can be sent again. If it is wrongly `true`, the caller waits for two seconds in vain.
         after_lost_holder: bool,
     },
     /// There is no such entry, and another owner holds the lease.

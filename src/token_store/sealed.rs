@@ -34,7 +34,7 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// to its token request and to its fence, so it can neither be moved to another name nor look newer than it is. The name is an HMAC of the
 /// token request.
 ///
-/// Applications with different names share nothing, even with the same key in the same store.
+/// Applications with different names share nothing, even with the same key in the same store. There is no way to store tokens in plaintext.
 ///
 /// # Rotating the key
 ///
@@ -90,7 +90,7 @@ struct DerivedKey {
     id: [u8; KEY_ID_LENGTH],
 }
 
-/// What opening an entry gave. All but the first are misses.
+/// What opening an entry gave.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Opened {
     Entry(Zeroizing<Vec<u8>>),

@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(150);
 /// It needs Redis 6 or Valkey, and works with replication, persistence and eviction, or without them. All instances of a service use the
 /// same database and the same [prefix](Self::prefix).
 ///
-/// * Each operation is one script, so it is atomic and costs one round trip.
+/// * Each operation is one script on one key, so it is atomic, costs one round trip, and needs no hash tags in a cluster.
 /// * Each key expires: an hour after the last lease, or when its entry ends, whichever is later.
 /// * All operations share one connection, which is opened by the first one and replaced when it is lost. An operation that finds it lost runs
 ///   once more on the new one. An operation that takes longer than the [limit](Self::limit) fails.

@@ -79,7 +79,7 @@ use crate::{
 ///
 /// Sources over refresh tokens *need* the store: only the holder of the lease spends the refresh token, and it always spends the newest one
 /// of all instances. If the store does not answer, a source serves the token that it has, and then fails transiently. An instance that finds that
-/// its predecessor was lost in the middle of a token request waits for two seconds (twice the [limit](Self::limit) and a second), and then sends the same refresh token again, because there
+/// its predecessor was lost in the middle of a token request waits for two seconds (twice the [limit](Self::limit) and a second, but at most a quarter of the `fetch_timeout`), and then sends the same refresh token again, because there
 /// is nothing else to send. If the server had already replaced it, the user has to sign in again.
 ///
 /// Each request with a code or a refresh token needs the [name of its sign-in](TokenRequest::sign_in), or a provider with a
@@ -96,7 +96,7 @@ use crate::{
 /// | does not answer within the [limit](Self::limit) | each instance fetches its own token; the store is left alone for a quarter of a second, and longer each time, up to half a minute |
 /// | refuses operations: it is full, read-only, or the connection is refused | tokens that are there are used; each instance fetches its own token |
 /// | has lost its data | the next instance fetches and stores a token |
-/// | has an entry that is damaged, or of another key or version | it is fetched again and overwritten; with a refresh token, it is a transient error, for an hour if it is damaged |
+/// | has an entry that is damaged, or of another key or version | it is fetched again and overwritten; with a refresh token, it is a transient error; if it is damaged, until a process has seen that for an hour |
 /// | is used by an instance whose clock is wrong | the age of a token is measured by the clock of the store |
 ///
 /// # If the authorization server fails
@@ -121,6 +121,7 @@ use crate::{
 /// | `INFO` | `the token store works again` | |
 /// | `WARN` | `an entry of the token store is not readable; it will be overwritten`: once, until one is readable | `why` |
 /// | `ERROR` | `a new refresh token could not be put into the token store; trying again in the background` | |
+/// | `ERROR` | `a new refresh token could not be put into the token store for ten minutes; other instances do not have it` | |
 ///
 /// # Examples
 ///
