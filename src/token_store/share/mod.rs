@@ -6,10 +6,12 @@ mod circuit;
 mod damaged;
 mod decide;
 mod engine;
+mod errors;
 mod events;
 mod holder;
 mod issued_by;
 mod lease;
+mod reading;
 mod session;
 mod storing;
 

@@ -4,11 +4,7 @@
 //! 2. Only the holder of the lease sends a refresh token: the one in the newest entry that its cache has not had, or otherwise its own.
 //! 3. Without the store, a refresh token is not sent. Everything else is.
 
-use std::{
-    future::pending,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::time::{self, Instant};
 
@@ -16,19 +12,20 @@ use super::{
     Fetch, ShareTokens,
     ask::{Ask, Obtained},
     cache_key::CacheKey,
-    decide::{ENDED, EntryFacts, Route, Use, look_at_most, lost_holder, patience, use_of},
+    decide::{Route, Use, look_at_most, lost_holder, patience},
+    errors::{held_for_long, paused, store_needed},
     events,
     lease::{Lease, beside},
+    reading::Content,
     storing::{HeldLease, Storing},
 };
 use crate::{
-    authorization_server::token_endpoint::refusal::sign_in_required,
-    base::clock::{Moment, tokio_now, wall_now},
+    base::clock::{Moment, tokio_now},
     dpop::DpopKey,
-    error::{BoxError, ErrorCode, TokenError, TokenErrorBuilder, TokenErrorKind},
+    error::{BoxError, TokenError},
     message::{TokenRequest, TokenResponse},
     secret::RefreshToken,
-    token_store::{EndedSignIn, EntryName, Fence, Found, Opened, StoredEntry},
+    token_store::{EntryName, Fence, Found},
 };
 
 pub(super) struct Session<'a> {
@@ -58,19 +55,6 @@ pub(super) struct Seen {
 pub(super) struct SeenRefreshToken {
     pub(super) token: RefreshToken,
     pub(super) fence: Fence,
-}
-
-/// What an entry contained.
-pub(super) enum Content {
-    Token(Box<Obtained>, Use),
-    /// Nothing of use.
-    Unreadable,
-    /// Only a refresh token.
-    RefreshToken(RefreshToken),
-    /// The tokens of this request cannot be shared.
-    NotShared,
-    /// It has a refresh token that is newer than that of this instance, and cannot be read or is not accepted.
-    Unusable(Box<TokenError>),
 }
 
 /// A wait that returns at once must not become a busy loop.
@@ -193,91 +177,6 @@ impl Session<'_> {
         true
     }
 
-    pub(super) fn read(
-        &self,
-        entry: &[u8],
-        fence: Fence,
-        lease_age: Duration,
-        now: Moment,
-    ) -> Content {
-        let opened = match self.share.keys.open(&self.key.entry, fence, entry) {
-            Opened::Entry(opened) => opened,
-            Opened::OtherVersion => return self.of_another_key("it has another version"),
-            Opened::UnknownKey => {
-                return self.of_another_key("it is encrypted with another key");
-            }
-            Opened::Corrupt => return self.damaged(fence),
-        };
-        let Some(stored) = StoredEntry::decode(&opened, self.dpop) else {
-            return self.damaged(fence);
-        };
-        self.share.is_unreadable.store(false, Ordering::Relaxed);
-        let stored = match stored {
-            StoredEntry::Token(stored) => stored,
-            StoredEntry::Ended(ended) => return self.ended(ended, lease_age),
-            StoredEntry::NotShared(key) if key == self.key.token && !self.key.is_of_sign_in() => {
-                return Content::NotShared;
-            }
-            StoredEntry::NotShared(_) => return Content::Unreadable,
-        };
-        let age = stored.age(lease_age, now.wall_time(now).unwrap_or_else(wall_now));
-        let token = stored.response.access_token();
-        let facts = EntryFacts {
-            age,
-            lifetime: self.lifetime(&stored.response),
-            refresh_in: stored.response.refresh_in(),
-            is_dropped: self.ask.dropped == Some(token.mark()),
-            waited: now.time_since(self.begun),
-        };
-        let is_for_this = stored.key == Some(self.key.token) && token.sendable().is_some();
-        let use_ = match is_for_this {
-            true => use_of(facts, self.ask.wanted),
-            false => Use::Skip,
-        };
-        let obtained = Obtained {
-            result: Ok(stored.response),
-            sent: now,
-            age,
-            fence: Some(fence),
-            is_from_store: true,
-        };
-        Content::Token(Box::new(obtained), use_)
-    }
-
-    /// The refresh token of this instance may be newer, for example because the store has lost its data meanwhile.
-    fn ended(&self, ended: EndedSignIn, age: Duration) -> Content {
-        let own = self.request.known("refresh_token");
-        let is_own = own == Some(ended.refresh_token.expose_secret());
-        let known = self.ask.known.fence().unwrap_or(Fence::new(0));
-        let is_newer = ended.known_since > known;
-        if ended.key == self.key.token && age < ENDED && (is_own || is_newer) {
-            Content::unusable(sign_in_required(refused_elsewhere()))
-        } else if is_newer {
-            Content::RefreshToken(ended.refresh_token)
-        } else {
-            Content::Unreadable
-        }
-    }
-
-    fn of_another_key(&self, why: &str) -> Content {
-        self.share.note_unreadable(why);
-        match self.route {
-            Route::RefreshToken => Content::unusable(of_another_key()),
-            Route::Helped | Route::OwnResult => Content::Unreadable,
-        }
-    }
-
-    fn damaged(&self, fence: Fence) -> Content {
-        self.share.note_unreadable("it is damaged");
-        let share = self.share;
-        match self.route {
-            Route::RefreshToken if !share.has_long_been_damaged(&self.name, fence) => {
-                Content::unusable(damaged())
-            }
-            _ => Content::Unreadable,
-        }
-    }
-
     /// The store cannot be asked.
     async fn without_store(&self, error: BoxError) -> Obtained {
         match self.route {
@@ -316,20 +215,6 @@ impl Session<'_> {
     }
 }
 
-impl Content {
-    fn unusable(error: TokenError) -> Self {
-        Self::Unusable(Box::new(error))
-    }
-
-    /// The token, if it is to be taken.
-    pub(super) fn adopted(self) -> Option<Obtained> {
-        match self {
-            Self::Token(token, Use::Adopt) => Some(*token),
-            _ => None,
-        }
-    }
-}
-
 impl Seen {
     fn note(&mut self, token: Obtained, use_: Use, route: Route) {
         if let (Route::RefreshToken, Ok(response)) = (route, &token.result)
@@ -344,51 +229,4 @@ impl Seen {
             self.fallback = Some(token);
         }
     }
-}
-
-/// An error before anything was sent. Trying again at once would not help.
-fn transient(message: &'static str) -> TokenErrorBuilder {
-    TokenError::builder(TokenErrorKind::Service)
-        .message(message)
-        .retry_after(Duration::from_secs(1))
-        .before_sending()
-}
-
-fn paused(rest: Duration) -> TokenError {
-    let message = "the authorization server told another instance of this service to wait, or has failed there; all instances wait before one \
-                   of them tries again";
-    transient(message).retry_after(rest).build()
-}
-
-fn store_needed(error: BoxError) -> TokenError {
-    let message = "the token store is not available; it is required for refresh tokens, so that only one instance sends them";
-    transient(message).source(error).build()
-}
-
-fn held_for_long() -> TokenError {
-    transient(
-        "timed out waiting for another instance of this service that is using the refresh token",
-    )
-    .build()
-}
-
-fn of_another_key() -> TokenError {
-    let message = "the refresh token in the token store is encrypted with a key that this instance does not have, or by another version of \
-                   this crate; give this instance the other key with `StoreKeys::opens`";
-    transient(message).build()
-}
-
-fn refused_elsewhere() -> TokenError {
-    let message = "the authorization server refused the refresh token when another instance of this service sent it";
-    TokenError::builder(TokenErrorKind::ErrorResponse)
-        .message(message)
-        .error_response(ErrorCode::INVALID_GRANT)
-        .before_sending()
-        .build()
-}
-
-fn damaged() -> TokenError {
-    let message = "the refresh token in the token store is damaged; an instance that has it will replace it, and after an hour this instance \
-                   sends its own";
-    transient(message).build()
 }
