@@ -33,7 +33,7 @@ pub(in crate::message) struct Extras {
     /// For the layers below. Neither sent nor compared.
     pub(in crate::message) context: Extensions,
     /// Keeps equal requests apart. Compared, but not sent.
-    pub(in crate::message) partition: Option<Box<str>>,
+    pub(in crate::message) partition: Option<Arc<String>>,
     /// The name of the sign-in that the credential belongs to. Compared, but not sent.
     pub(in crate::message) sign_in: Option<Arc<String>>,
     /// What the cache and the layer note for themselves. Neither sent nor compared.

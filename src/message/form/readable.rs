@@ -92,7 +92,7 @@ impl Form {
     }
 
     pub(in crate::message) fn partition(&self) -> Option<&str> {
-        self.extras().partition.as_deref()
+        self.extras().partition.as_deref().map(String::as_str)
     }
 
     pub(in crate::message) fn sign_in(&self) -> Option<&str> {

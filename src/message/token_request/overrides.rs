@@ -160,8 +160,8 @@ impl TokenRequest {
     /// assert_ne!(blue, base.partition("red"));
     /// ```
     #[must_use]
-    pub fn partition(mut self, partition: impl Into<Box<str>>) -> Self {
-        self.0.extras_mut().partition = Some(partition.into());
+    pub fn partition(mut self, partition: impl Into<String>) -> Self {
+        self.0.extras_mut().partition = Some(Arc::new(partition.into()));
         self
     }
 

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(crate) use self::system::{CLOCK_LAG, Moment, tokio_now, wall_now};
+pub(crate) use self::system::{CLOCK_LAG, Moment, tokio_deadline, tokio_now, wall_now};
 
 static START: LazyLock<Moment> = LazyLock::new(|| system::Clock::system().now());
 
