@@ -199,7 +199,7 @@ async fn cache_over_a_replica_gets_tokens_and_spends_no_refresh_token() -> Resul
     let is_sent = requests.iter().any(|it| it.get("refresh_token").is_some());
     assert!(!is_sent, "the refresh token was sent");
     assert_eq!(
-        count("the token store failed; going on without it"),
+        count("the token store failed; continuing without it"),
         1,
         "{}",
         log.text()
@@ -215,7 +215,7 @@ async fn cache_over_a_replica_gets_tokens_and_spends_no_refresh_token() -> Resul
     time::timeout(Duration::from_secs(60), works).await?;
     assert_eq!(server.token_requests(), 7);
     assert_eq!(
-        count("the token store failed; going on without it"),
+        count("the token store failed; continuing without it"),
         1,
         "{}",
         log.text()
