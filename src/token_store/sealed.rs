@@ -53,7 +53,7 @@ const HEADER_LENGTH: usize = 1 + KEY_ID_LENGTH;
 /// | 3 | `StoreKeys::new("orders", third).names_with(first)` |
 ///
 /// After the third step, the old key opens nothing. The very first key gives the names in every step of every rotation. Without it, all names
-/// change: each token is fetched once more, and refresh tokens are spent twice.
+/// change: each token is fetched again, and refresh tokens are spent twice.
 ///
 /// An entry is encrypted with the new key when its token is renewed. So wait for the longest lifetime of a token before the third step. While
 /// refresh tokens are shared, wait for [`keep_refresh_tokens`](super::ShareTokens::keep_refresh_tokens), which is 30 days by default: a sign-in whose

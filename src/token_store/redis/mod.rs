@@ -34,7 +34,7 @@ const POLL: Duration = Duration::from_millis(150);
 /// * Each operation is one script on one key, so it is atomic, costs one round trip, and needs no hash tags in a cluster.
 /// * Each key expires: an hour after the last lease, or when its entry ends, whichever is later.
 /// * All operations share one connection, which is opened by the first one and replaced when it is lost. An operation that finds it lost runs
-///   once more on the new one. An operation that takes longer than the [limit](Self::limit) fails.
+///   again on the new one. An operation that takes longer than the [limit](Self::limit) fails.
 /// * Waiters are woken by messages on the same connection. Without them (no permission, RESP2), they poll about five times a second.
 ///
 /// # Permissions

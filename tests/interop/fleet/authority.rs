@@ -234,11 +234,11 @@ async fn token(State(shared): State<Arc<Shared>>, request: Request) -> Response 
     let mut fields = form_urlencoded::parse(&body);
     let spent = fields.find(|(name, _)| name == "refresh_token");
     let spent = spent.map(|(_, value)| value.into_owned());
-    if let Some(spent) = &spent {
-        if let Some(successor) = shared.note_spent(spent) {
-            let form = str::from_utf8(&body).unwrap();
-            body = form.replace(spent, &successor).into();
-        }
+    if let Some(spent) = &spent
+        && let Some(successor) = shared.note_spent(spent)
+    {
+        let form = str::from_utf8(&body).unwrap();
+        body = form.replace(spent, &successor).into();
     }
     let request = http::Request::from_parts(parts, Full::new(body));
     let Ok(response) = shared.server.clone().oneshot(request).await else {
