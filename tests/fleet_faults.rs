@@ -12,7 +12,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{sync::Notify, time};
 use tower_oauth2_client::{
-    ClientAuthentication, TokenCache, TokenErrorKind, TokenRequest,
+    ClientAuthentication, TokenCache, TokenErrorKind, TokenRequest, TokenSource,
     test_util::{AuthorizationCode, AuthorizationServer, Failure},
     token_cache::TokenCacheBuilder,
     token_store::{ShareTokens, StoreKeys},
@@ -33,6 +33,31 @@ fn server(lifetime: Duration) -> AuthorizationServer {
 
 fn first_request(server: &AuthorizationServer) -> TokenRequest {
     TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
+}
+
+async fn assert_serves_no_expired_token(
+    server: &AuthorizationServer,
+    source: &TokenSource,
+    time: Duration,
+) {
+    let end = time::Instant::now() + time;
+    while time::Instant::now() < end {
+        if let Some(token) = source.peek() {
+            let is_active = server.is_active(token.expose_secret());
+            assert!(is_active, "an expired token is served");
+        }
+        time::sleep(millis(500)).await;
+    }
+}
+
+/// Kills an instance in the middle of its request.
+async fn lose_holder(server: &AuthorizationServer, store: &TestStore, request: &TokenRequest) {
+    let killed = TestStore::over(store.inner.clone());
+    let source = instance(server, &killed).source(request.clone());
+    let fetch = tokio::spawn(async move { source.token().await });
+    time::sleep(secs(1)).await;
+    killed.fail(|_| Some(Fault::Hang));
+    fetch.abort();
 }
 
 /// Otherwise, whoever guesses a client id would get its token.
@@ -65,15 +90,7 @@ async fn entry_that_arrives_late_does_not_prolong_its_token() {
         let other = instance(&server, &store).source(request());
         other.token().await.unwrap();
         assert_eq!(server.token_requests(), 1);
-        for _ in 0..lifetime {
-            if let Some(token) = other.peek() {
-                assert!(
-                    server.is_active(token.expose_secret()),
-                    "an expired token is served"
-                );
-            }
-            time::sleep(secs(1)).await;
-        }
+        assert_serves_no_expired_token(&server, &other, secs(lifetime)).await;
     }
 }
 
@@ -91,15 +108,7 @@ async fn refresh_token_that_is_stored_late_does_not_prolong_its_access_token() {
     time::sleep(secs(1)).await;
     let other = instance(&server, &store).source(first);
     other.token().await.unwrap();
-    for _ in 0..60 {
-        if let Some(token) = other.peek() {
-            assert!(
-                server.is_active(token.expose_secret()),
-                "an expired token is served"
-            );
-        }
-        time::sleep(millis(500)).await;
-    }
+    assert_serves_no_expired_token(&server, &other, secs(30)).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -447,13 +456,8 @@ async fn lost_holder_does_not_lock_out_fetches_that_may_not_take_long() {
     let server = server(secs(100));
     server.fail_next(Failure::stall());
     let store = TestStore::new();
-    let killed = TestStore::over(store.inner.clone());
     let first = first_request(&server);
-    let source = instance(&server, &killed).source(first.clone());
-    let fetch = tokio::spawn(async move { source.token().await });
-    time::sleep(secs(1)).await;
-    killed.fail(|_| Some(Fault::Hang));
-    fetch.abort();
+    lose_holder(&server, &store, &first).await;
     time::sleep(secs(20)).await;
     let short = |builder: TokenCacheBuilder| builder.fetch_timeout(millis(1_500));
     let other = instance_with(&server, &store, |share| share, short).source(first);
@@ -466,13 +470,8 @@ async fn token_that_is_fetched_after_a_lost_holder_is_shared() {
     let server = server(secs(3));
     server.fail_next(Failure::stall());
     let store = TestStore::new();
-    let killed = TestStore::over(store.inner.clone());
     let first = first_request(&server);
-    let source = instance(&server, &killed).source(first.clone());
-    let fetch = tokio::spawn(async move { source.token().await });
-    time::sleep(secs(1)).await;
-    killed.fail(|_| Some(Fault::Hang));
-    fetch.abort();
+    lose_holder(&server, &store, &first).await;
     let next = instance(&server, &store)
         .source(first.clone())
         .token()
