@@ -197,8 +197,12 @@ impl Storing {
                 }
                 Ok(Found::Entry { entry, fence, age }) => {
                     let is_newer = age < self.clock.now().time_since(self.sent);
-                    if is_newer && self.is_its_end(&entry, fence) != Some(true) {
-                        return Taken::Newer;
+                    match self.is_its_end(&entry, fence) {
+                        _ if !is_newer => {}
+                        Some(true) => {}
+                        // The refresh token in it may be newer, or lost.
+                        None if self.refresh_token.is_some() => return Taken::Failed,
+                        Some(false) | None => return Taken::Newer,
                     }
                     newer_than = Some(fence);
                 }
