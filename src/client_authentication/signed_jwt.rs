@@ -13,7 +13,7 @@ use super::{ClientAuthentication, Method};
 use crate::{
     base::origin::Origin,
     error::{BoxError, OwnError},
-    jwt::{ClientAssertion, PublicKey, Recipient, SignFuture, Signer, SigningAlgorithm},
+    jwt::{ClientAssertion, Recipient, SignFuture, Signer, SigningAlgorithm},
     secret::{Credential, Secret},
 };
 
@@ -177,7 +177,7 @@ impl ClientAuthentication {
 
 impl SignedJwt {
     #[cfg(feature = "token-store")]
-    pub(super) fn public_key(&self) -> Option<&PublicKey> {
+    pub(super) fn public_key(&self) -> Option<&crate::jwt::PublicKey> {
         match self {
             Self::PrivateKey(signer) => signer.public_key(),
             Self::Secret(..) => None,
