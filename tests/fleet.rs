@@ -28,16 +28,10 @@ use tower_oauth2_client::{
 use self::{
     fleet_support::{
         Fault, Op, TestStore, endpoint, instance, instance_with, key, keys, millis, request, secs,
-        share,
+        server, share,
     },
     support::Log,
 };
-
-fn server(lifetime: Duration) -> AuthorizationServer {
-    AuthorizationServer::builder()
-        .access_token_lifetime(lifetime)
-        .build()
-}
 
 #[tokio::test(start_paused = true)]
 async fn cold_fleet_sends_one_token_request() {

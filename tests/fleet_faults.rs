@@ -12,28 +12,19 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use tokio::{sync::Notify, time};
 use tower_oauth2_client::{
-    ClientAuthentication, TokenCache, TokenErrorKind, TokenRequest, TokenSource,
-    test_util::{AuthorizationCode, AuthorizationServer, Failure},
+    ClientAuthentication, IssuedToken, TokenCache, TokenErrorKind, TokenRequest, TokenSource,
+    test_util::{AuthorizationServer, Failure},
     token_cache::TokenCacheBuilder,
     token_store::{ShareTokens, StoreKeys},
 };
 
 use self::{
     fleet_support::{
-        Fault, Op, TestStore, endpoint, instance, instance_with, key, keys, millis, request, secs,
+        Fault, Op, TestStore, code, endpoint, first_request, instance, instance_with, key, keys,
+        millis, request, secs, server,
     },
     support::Log,
 };
-
-fn server(lifetime: Duration) -> AuthorizationServer {
-    AuthorizationServer::builder()
-        .access_token_lifetime(lifetime)
-        .build()
-}
-
-fn first_request(server: &AuthorizationServer) -> TokenRequest {
-    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
-}
 
 async fn assert_serves_no_expired_token(
     server: &AuthorizationServer,
@@ -58,6 +49,23 @@ async fn lose_holder(server: &AuthorizationServer, store: &TestStore, request: &
     time::sleep(secs(1)).await;
     killed.fail(|_| Some(Fault::Hang));
     fetch.abort();
+}
+
+/// Cuts an instance off from the store after it got a new refresh token, for longer than its lease.
+async fn cut_off_with_a_new_refresh_token(
+    server: &AuthorizationServer,
+    store: &TestStore,
+    request: &TokenRequest,
+) -> (TestStore, IssuedToken) {
+    let cut_off = TestStore::over(store.inner.clone());
+    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
+    let token = instance(server, &cut_off)
+        .source(request.clone())
+        .token()
+        .await
+        .unwrap();
+    time::sleep(secs(15)).await;
+    (cut_off, token)
 }
 
 /// Otherwise, whoever guesses a client id would get its token.
@@ -513,8 +521,7 @@ async fn result_of_a_code_that_is_stored_late_does_not_displace_what_followed() 
     let server = server(secs(100));
     let store = TestStore::new();
     store.fail(|_| Some(Fault::Error));
-    let code = server.issue_code(AuthorizationCode::new("client", "https://app.test"));
-    let code = TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7");
+    let code = code(&server);
     let one = instance(&server, &store).source(code);
     one.token().await.unwrap();
     time::sleep(secs(200)).await;
@@ -564,12 +571,8 @@ async fn late_refresh_token_heals_a_sign_in_that_was_thought_to_have_ended() {
         .access_token_lifetime(secs(100))
         .build();
     let store = TestStore::new();
-    let cut_off = TestStore::over(store.inner.clone());
-    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
     let first = first_request(&server);
-    let one = instance(&server, &cut_off).source(first.clone());
-    let token = one.token().await.unwrap();
-    time::sleep(secs(15)).await;
+    let (cut_off, token) = cut_off_with_a_new_refresh_token(&server, &store, &first).await;
     // This server does not revoke the newer refresh token because an old one was used.
     server.fail_next(Failure::oauth("invalid_grant"));
     let other = instance(&server, &store).source(first.clone());
@@ -654,8 +657,7 @@ async fn result_of_a_code_that_is_stored_late_does_not_displace_that_of_another_
             async {}
         })
     };
-    let code = server.issue_code(AuthorizationCode::new("client", "https://app.test"));
-    let code = TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7");
+    let code = code(&server);
     let one = instance_with(&server, &cut_off, |share| share, writing).source(code);
     one.token().await.unwrap();
     let from_row = || TokenRequest::refresh_token(row.lock().unwrap().clone()).sign_in("session 7");
@@ -716,12 +718,8 @@ async fn removal_waits_for_an_instance_that_is_fetching() {
 async fn late_refresh_token_is_not_given_up_because_of_one_failed_look() {
     let server = server(secs(100));
     let store = TestStore::new();
-    let cut_off = TestStore::over(store.inner.clone());
-    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
     let first = first_request(&server);
-    let one = instance(&server, &cut_off).source(first.clone());
-    let token = one.token().await.unwrap();
-    time::sleep(secs(15)).await;
+    let (cut_off, token) = cut_off_with_a_new_refresh_token(&server, &store, &first).await;
     server.fail_next(Failure::oauth("invalid_grant"));
     let other = instance(&server, &store).source(first.clone());
     other.token().await.unwrap_err();
@@ -739,12 +737,8 @@ async fn late_refresh_token_is_not_given_up_because_of_one_failed_look() {
 async fn refusal_does_not_displace_a_refresh_token_that_arrived_meanwhile() {
     let server = server(secs(100));
     let store = TestStore::new();
-    let cut_off = TestStore::over(store.inner.clone());
-    cut_off.fail(|op| (op != Op::Look).then_some(Fault::Hang));
     let first = first_request(&server);
-    let one = instance(&server, &cut_off).source(first.clone());
-    let token = one.token().await.unwrap();
-    time::sleep(secs(15)).await;
+    let (cut_off, token) = cut_off_with_a_new_refresh_token(&server, &store, &first).await;
     server.fail_next(Failure::oauth("invalid_grant").delayed(secs(5)));
     let other = instance(&server, &store).source(first.clone());
     let refused = tokio::spawn(async move { other.token().await });

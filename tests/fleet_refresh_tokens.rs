@@ -10,7 +10,6 @@ mod support;
 use std::{
     collections::HashSet,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use tokio::time;
@@ -22,29 +21,12 @@ use tower_oauth2_client::{
 };
 
 use self::{
-    fleet_support::{Fault, Op, TestStore, instance, instance_with, millis, secs},
+    fleet_support::{
+        Fault, Op, TestStore, code, first_request, instance, instance_with, millis, secs, server,
+        spent,
+    },
     support::Log,
 };
-
-/// It revokes everything if a replaced refresh token is sent again.
-fn server(lifetime: Duration) -> AuthorizationServer {
-    AuthorizationServer::builder()
-        .access_token_lifetime(lifetime)
-        .build()
-}
-
-fn first_request(server: &AuthorizationServer) -> TokenRequest {
-    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
-}
-
-/// Returns the refresh tokens that the server received.
-fn spent(server: &AuthorizationServer) -> Vec<String> {
-    let requests = server.requests();
-    let spent = requests
-        .iter()
-        .filter_map(|request| request.get("refresh_token"));
-    spent.map(Into::into).collect()
-}
 
 #[track_caller]
 fn assert_each_is_spent_once(server: &AuthorizationServer) {
@@ -401,8 +383,7 @@ async fn end_of_a_sign_in_ends_it_for_each_instance() {
     assert_eq!(server.requests().len(), before + 1);
 
     // The name should be another one, but a code of a new sign-in heals it.
-    let code = server.issue_code(AuthorizationCode::new("client", "https://app.test"));
-    let code = TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7");
+    let code = code(&server);
     let again = instance(&server, &store).source(code);
     let token = again.token().await.unwrap();
     let row = TokenRequest::refresh_token("from the row").sign_in("session 7");

@@ -27,29 +27,11 @@ use tower_oauth2_client::{
 
 use self::{
     fleet_support::{
-        Fault, Op, TestStore, endpoint, instance, instance_with, key, keys, request, secs,
+        Fault, Op, TestStore, endpoint, first_request, instance, instance_with, key, keys, request,
+        secs, server, spent,
     },
     support::Log,
 };
-
-/// It revokes everything if a replaced refresh token is sent again.
-fn server() -> AuthorizationServer {
-    AuthorizationServer::builder()
-        .access_token_lifetime(secs(100))
-        .build()
-}
-
-fn first_request(server: &AuthorizationServer) -> TokenRequest {
-    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
-}
-
-fn spent(server: &AuthorizationServer) -> Vec<String> {
-    let requests = server.requests();
-    let spent = requests
-        .iter()
-        .filter_map(|request| request.get("refresh_token"));
-    spent.map(Into::into).collect()
-}
 
 /// An instance in whose deploy one thing is different.
 struct Instance {
@@ -172,7 +154,7 @@ async fn refresh_token_is_spent_once_by_instances_of_a_rolling_deploy() {
             true,
         ),
     ] {
-        let server = server();
+        let server = server(secs(100));
         let store = TestStore::new();
         let first = first_request(&server);
         let make = |change: &Change| {
@@ -207,7 +189,7 @@ async fn refresh_token_is_spent_once_by_instances_of_a_rolling_deploy() {
 /// A type that this crate does not send.
 #[tokio::test(start_paused = true)]
 async fn refresh_token_reaches_the_others_although_its_access_token_cannot_be_sent() {
-    let server = server();
+    let server = server(secs(100));
     let store = TestStore::new();
     let first = server.issue_refresh_token("client", "api1");
     let next = server.issue_refresh_token("client", "api1");
@@ -225,7 +207,7 @@ async fn refresh_token_reaches_the_others_although_its_access_token_cannot_be_se
 /// The token may be bound to the old certificate or to the new one.
 #[tokio::test(start_paused = true)]
 async fn access_token_is_not_shared_if_the_certificate_changed_meanwhile() {
-    let server = server();
+    let server = server(secs(100));
     let store = TestStore::new();
     let asked = Arc::<AtomicUsize>::default();
     let changing = |share: ShareTokens| {
@@ -255,7 +237,7 @@ async fn access_token_is_not_shared_if_the_certificate_changed_meanwhile() {
 
 #[tokio::test(start_paused = true)]
 async fn endpoint_with_certificate_bound_tokens_has_to_say_which_certificate_it_has() {
-    let server = server();
+    let server = server(secs(100));
     let client = || ClientAuthentication::client_secret_basic("client", "secret");
     let endpoint = TokenEndpoint::discover(server.clone(), server.issuer(), client());
     let bound = endpoint.clone().certificate_bound_tokens();
@@ -278,7 +260,7 @@ async fn endpoint_with_certificate_bound_tokens_has_to_say_which_certificate_it_
 #[tokio::test(start_paused = true)]
 async fn refresh_token_reaches_the_store_although_the_fetch_took_too_long() {
     for fault in [Fault::Error, Fault::Hang, Fault::LoseAnswer] {
-        let server = server();
+        let server = server(secs(100));
         server.fail_next(Failure::delay(Duration::from_millis(1_900)));
         let (one_store, other_store) = {
             let one = TestStore::new();
@@ -305,7 +287,7 @@ async fn refresh_token_reaches_the_store_although_the_fetch_took_too_long() {
 /// Its holder was cut off from the store for longer than the lease, and comes back just after another one took the lease.
 #[tokio::test(start_paused = true)]
 async fn next_holder_waits_for_a_refresh_token_that_the_last_one_is_storing() {
-    let server = server();
+    let server = server(secs(100));
     let one_store = TestStore::new();
     let other_store = TestStore::over(one_store.inner.clone());
     let first = first_request(&server);
@@ -326,7 +308,7 @@ async fn next_holder_waits_for_a_refresh_token_that_the_last_one_is_storing() {
 #[tokio::test(start_paused = true)]
 async fn refresh_token_is_not_sent_by_others_at_once_after_a_connection_was_lost() {
     let (_log, _guard) = Log::record();
-    let server = server();
+    let server = server(secs(100));
     let store = TestStore::new();
     let first = first_request(&server);
     server.fail_next(Failure::drop_connection());
@@ -341,7 +323,7 @@ async fn refresh_token_is_not_sent_by_others_at_once_after_a_connection_was_lost
 
 #[tokio::test(start_paused = true)]
 async fn sign_in_that_is_removed_is_gone_for_those_who_come_later() {
-    let server = server();
+    let server = server(secs(100));
     let store = TestStore::new();
     let first = first_request(&server);
     let cache = instance(&server, &store);
@@ -369,7 +351,7 @@ async fn sign_in_that_is_removed_is_gone_for_those_who_come_later() {
 /// A test whose server is on a port cannot pause tokio's clock.
 #[tokio::test]
 async fn store_in_memory_follows_the_clock_of_a_test() {
-    let server = server();
+    let server = server(secs(100));
     let clock = server.clock();
     let store = MemoryTokenStore::new().clock(&clock);
     let with_clock = |builder: TokenCacheBuilder| builder.clock(&clock);

@@ -16,7 +16,7 @@ use bytes::Bytes;
 use tokio::time;
 use tower_oauth2_client::{
     ClientAuthentication, TokenCache, TokenEndpoint, TokenRequest,
-    test_util::AuthorizationServer,
+    test_util::{AuthorizationCode, AuthorizationServer},
     token_cache::TokenCacheBuilder,
     token_store::{
         EntryName, Fence, Found, LeaseOwner, MemoryTokenStore, Put, ShareTokens, StoreFuture,
@@ -30,6 +30,33 @@ pub const fn secs(secs: u64) -> Duration {
 
 pub const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// It revokes everything if a replaced refresh token is sent again.
+pub fn server(lifetime: Duration) -> AuthorizationServer {
+    AuthorizationServer::builder()
+        .access_token_lifetime(lifetime)
+        .build()
+}
+
+/// Requests the next token of a sign-in.
+pub fn first_request(server: &AuthorizationServer) -> TokenRequest {
+    TokenRequest::refresh_token(server.issue_refresh_token("client", "api1")).sign_in("session 7")
+}
+
+/// Requests the first token of a sign-in.
+pub fn code(server: &AuthorizationServer) -> TokenRequest {
+    let code = server.issue_code(AuthorizationCode::new("client", "https://app.test"));
+    TokenRequest::authorization_code(code, "https://app.test").sign_in("session 7")
+}
+
+/// Returns the refresh tokens that the server received.
+pub fn spent(server: &AuthorizationServer) -> Vec<String> {
+    let requests = server.requests();
+    let spent = requests
+        .iter()
+        .filter_map(|request| request.get("refresh_token"));
+    spent.map(Into::into).collect()
 }
 
 pub fn request() -> TokenRequest {
